@@ -1,0 +1,44 @@
+# `make help` lists the targets. CUDA=12 takes the lock for CUDA 12.8 (torch 2.9) and its own virtual environment.
+CUDA ?= 13
+VENV := .venv$(if $(filter 12,$(CUDA)),-cuda12)
+PYTHON_IN_VENV := $(VENV)/bin/python
+export CUDA
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-cuda12 image lint lock venv clean
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+
+train: venv ## train on all, 50%, 30% and 10% of the digits, and print the comparison
+	$(PYTHON_IN_VENV) -m deploy demo
+
+test: venv ## every test that this machine can run; REQUIRE_DOCKER=1 fails where one cannot
+	tests/run.sh $(PYTHON_IN_VENV) unit functional aws image local_mode
+
+test-cuda12: ## unit and functional tests under the lock for CUDA 12
+	$(MAKE) CUDA=12 venv
+	tests/run.sh .venv-cuda12/bin/python unit functional
+
+image: ## build the image; TAG, BASE_IMAGE and CUDA=12 change what docker/build.sh says
+	docker/build.sh
+
+lint: venv ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+lock: venv ## compile the locked requirements anew from their .in files
+	UV=$(abspath $(VENV)/bin/uv) docker/requirements/compile.sh
+
+venv: $(VENV)/.complete ## the virtual environment, from the locks
+
+$(VENV)/.complete: docker/requirements/build.txt docker/requirements/dev-cuda$(CUDA).txt \
+		docker/requirements/cords.txt $(wildcard docker/cords/*) docker/venv.sh container_src/pyproject.toml
+	docker/venv.sh $(VENV) $(CUDA)
+	touch $@
+
+clean: ## remove the virtual environments and what builds and tests leave
+	rm -rf .venv .venv-cuda12 build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf container_src/build container_src/dist container_src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -r {} +

@@ -1,0 +1,110 @@
+"""What a job leaves behind: the model, the history, the summary and the subsets.
+
+Every file is written under a temporary name and renamed when it is whole.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from subset_trainer.data import Preprocessing
+from subset_trainer.errors import UserError
+from subset_trainer.models import Classifier, build
+from subset_trainer.selection import Subset
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A classifier in eval mode, and how its inputs came about."""
+
+    classifier: Classifier
+    """Images as uint8 [B, 3, H, W], or table rows as float32 [B, D], → logits [B, C]."""
+    preprocessing: Preprocessing
+    """Classes in the order of the logits; with it ``subset_trainer.data.load_channel`` reads more data of the kind."""
+    hyperparameters: Mapping[str, Any]
+
+
+def save_model(
+    directory: Path, classifier: Classifier, name: str, preprocessing: Preprocessing, hyperparameters: Mapping[str, Any]
+) -> None:
+    """Write model.safetensors and model.json.
+
+    Args:
+        directory: made if it is missing.
+        name: the network's, as ``subset_trainer.models.build`` takes it.
+    """
+    state = {key: value.detach().cpu().contiguous() for key, value in classifier.state_dict().items()}
+    write(directory / WEIGHTS, lambda path: save_file(state, path))
+    description = {
+        "architecture": name,
+        "classes": list(preprocessing.classes),
+        "preprocessing": preprocessing.to_json(),
+        "hyperparameters": dict(hyperparameters),
+    }
+    write_json(directory / DESCRIPTION, description)
+
+
+def load_model(directory: Path | str) -> TrainedModel:
+    """Load what a job saved: the folder that model.tar.gz unpacks to.
+
+    Nothing is unpickled.
+
+    Raises:
+        UserError: the folder holds no such model.
+    """
+    directory = Path(directory)
+    try:
+        description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{directory} holds no {DESCRIPTION}; expected the model folder of a job") from error
+    preprocessing = Preprocessing.from_json(description["preprocessing"])
+    classifier = build(
+        description["architecture"],
+        preprocessing.input_shape,
+        len(preprocessing.classes),
+        preprocessing.mean or None,
+        preprocessing.std or None,
+    )
+    classifier.load_state_dict(load_file(directory / WEIGHTS))
+    return TrainedModel(classifier.eval(), preprocessing, description["hyperparameters"])
+
+
+def save_subset(directory: Path, epoch: int, subset: Subset) -> None:
+    """Write epoch-NNNN.npz: ``indices`` int64 [K] into the training examples, ``weights`` float32 [K]."""
+
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, indices=subset.indices.numpy(), weights=subset.weights.numpy())
+
+    write(directory / f"epoch-{epoch:04d}.npz", save)
+
+
+def save_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write history.jsonl: an object an epoch."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=2) + "\n"
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write(path: Path, save: Callable[[Path], Any]) -> None:
+    """Have ``save`` write a file, so that it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""SageMaker's training contract: what the platform puts under /opt/ml, as typed values.
+
+Nothing else in the package reads or builds those paths. The layout is that of "How Amazon SageMaker Provides Training
+Information" and "How Amazon SageMaker Processes Training Output" in the SageMaker developer guide. The environment
+variable SAGEMAKER_BASE_DIR relocates the base directory, as it does for the sagemaker-training toolkit.
+
+All three configuration files may be missing: then there are no hyperparameters, the channels are the folders that
+are there, and the job runs on one host. So a folder filled by hand serves with ``docker run``.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subset_trainer.errors import UserError
+
+BASE_DIRECTORY_VARIABLE = "SAGEMAKER_BASE_DIR"
+FAILURE_CHARACTERS = 1024
+"""SageMaker keeps this many characters of the failure file."""
+
+INPUT_MODES = ("File", "FastFile")
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Where a job's input lies, where its output goes, and on which hosts it runs."""
+
+    base: Path
+    hyperparameters: Mapping[str, Any]
+    """As the platform delivers them, platform's own (``sagemaker_*``) included: name → string, mostly."""
+    channels: Mapping[str, Path]
+    hosts: tuple[str, ...]
+    current_host: str
+    job_name: str | None
+
+    @property
+    def model(self) -> Path:
+        """Becomes model.tar.gz."""
+        return self.base / "model"
+
+    @property
+    def output_data(self) -> Path:
+        """Becomes output.tar.gz."""
+        return self.base / "output" / "data"
+
+
+def base_directory() -> Path:
+    return Path(os.environ.get(BASE_DIRECTORY_VARIABLE, "/opt/ml"))
+
+
+def failure_file() -> Path:
+    return base_directory() / "output" / "failure"
+
+
+def read() -> Contract:
+    """Read the configuration of this job.
+
+    Raises:
+        UserError: a configuration file is not JSON of the expected form, or a channel is delivered in a mode that
+            cannot be read.
+    """
+    base = base_directory()
+    resources = _read_object(base / "input" / "config" / "resourceconfig.json")
+    current_host = str(resources.get("current_host", "localhost"))
+    return Contract(
+        base=base,
+        hyperparameters=_read_object(base / "input" / "config" / "hyperparameters.json"),
+        channels=_channels(base),
+        hosts=tuple(resources.get("hosts") or (current_host,)),
+        current_host=current_host,
+        job_name=os.environ.get("TRAINING_JOB_NAME"),
+    )
+
+
+def _channels(base: Path) -> dict[str, Path]:
+    data = base / "input" / "data"
+    configured = _read_object(base / "input" / "config" / "inputdataconfig.json")
+    for name, settings in configured.items():
+        mode = settings.get("TrainingInputMode", "File") if isinstance(settings, dict) else "File"
+        if mode not in INPUT_MODES:
+            raise UserError(
+                f"channel {name!r} is delivered in input mode {mode!r}; expected one of {', '.join(INPUT_MODES)}"
+            )
+    if configured:
+        return {name: data / name for name in sorted(configured)}
+    if not data.is_dir():
+        return {}
+    return {path.name: path for path in sorted(data.iterdir()) if path.is_dir()}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8") or "{}")
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a JSON {type(content).__name__}; expected an object")
+    return content

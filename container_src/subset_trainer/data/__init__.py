@@ -1,0 +1,16 @@
+"""A channel's files → labelled data sets, and the training, validation and test splits."""
+
+from subset_trainer.data.datasets import Dataset, MemoryDataset, StreamingDataset
+from subset_trainer.data.preprocessing import Column, Preprocessing
+from subset_trainer.data.splits import Splits, load_channel, load_splits
+
+__all__ = [
+    "Column",
+    "Dataset",
+    "MemoryDataset",
+    "Preprocessing",
+    "Splits",
+    "StreamingDataset",
+    "load_channel",
+    "load_splits",
+]

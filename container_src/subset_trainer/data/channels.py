@@ -1,0 +1,153 @@
+"""A channel's files and which of the known formats they are in."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from subset_trainer.errors import UserError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
+EXPECTED = "class folders of images, CIFAR batches, CSV files or .npz files"
+
+_CIFAR_BATCH = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?|(train|test)(\.bin)?")
+_CIFAR_EXTRA = re.compile(
+    r"batches\.meta(\.txt)?|meta|(fine|coarse)_label_names\.txt|readme\.html|file\.txt~"
+)
+# Written by Spark, macOS, Windows and S3 tools beside the data.
+_CLUTTER = re.compile(
+    r"_SUCCESS|_committed_.*|_started_.*|_(common_)?metadata|Thumbs\.db|desktop\.ini|.*_\$folder\$"
+)
+_SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
+Format = Literal["folders", "cifar", "csv", "npz"]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """`files`: paths relative to `root`, with forward slashes, sorted; clutter left out. Never empty."""
+
+    name: str
+    root: Path
+    files: tuple[str, ...]
+
+    def error(self, sentence: str) -> UserError:
+        """A UserError that names this channel."""
+        return UserError(f"{self.name} channel: {sentence}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`files` in `format`; `unused` fit no format and are left alone. `folder` ('' or 'a/b/') is where class
+    folders begin."""
+
+    format: Format
+    files: tuple[str, ...]
+    unused: tuple[str, ...]
+    folder: str = ""
+
+
+def open_channel(name: str, root: Path) -> Channel:
+    """List a channel's files. UserError when the directory is absent or holds no data."""
+    root = Path(root)
+    if not root.exists():
+        raise UserError(f"{name} channel: directory {root} does not exist; expected {EXPECTED} in it.")
+    if not root.is_dir():
+        raise UserError(f"{name} channel: {root} is a file; expected a directory with {EXPECTED}.")
+    files: list[str] = []
+    ignored: list[str] = []
+    # Links are followed, because data folders are often assembled from links.
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = sorted(entry for entry in folders if not entry.startswith(".") and entry != "__MACOSX")
+        for entry in names:
+            # Pieces of text rather than paths: a channel may hold a million files.
+            path = f"{folder}/{entry}"
+            relative = path[len(str(root)) + 1 :]
+            if entry.startswith(".") or _CLUTTER.fullmatch(entry) or _is_marker(path):
+                ignored.append(relative)
+            else:
+                files.append(relative)
+    if not files:
+        only = f" but {_some(sorted(ignored))}, which hold no data" if ignored else ""
+        raise UserError(f"{name} channel: no files in {root}{only}; expected {EXPECTED}.")
+    return Channel(name, root, tuple(sorted(files)))
+
+
+def _is_marker(path: str) -> bool:
+    # An empty file with an image's name is not a marker: it is a damaged image, and said to be one later.
+    return not path.lower().endswith(IMAGE_SUFFIXES) and Path(path).stat().st_size == 0
+
+
+def detect(channel: Channel) -> Layout:
+    """Tell a channel's format by its files' names. UserError when none or more than one fits."""
+    images = [f for f in channel.files if f.lower().endswith(IMAGE_SUFFIXES)]
+    found: dict[Format, list[str]] = {
+        "folders": [f for f in images if "/" in f],
+        "cifar": [f for f in channel.files if _is_cifar(f)],
+        "csv": [f for f in channel.files if f.lower().endswith(TABLE_SUFFIXES)],
+        "npz": [f for f in channel.files if f.lower().endswith(".npz")],
+    }
+    fitting = [name for name, files in found.items() if files]
+    if len(fitting) > 1:
+        examples = " and ".join(f"'{found[name][0]}'" for name in fitting)
+        raise channel.error(f"files of several formats ({examples}); expected one of: {EXPECTED}.")
+    if not fitting:
+        if images:
+            raise channel.error(
+                f"image '{images[0]}' lies directly in the channel; expected one folder a class, as in "
+                f"cat/{images[0]}."
+            )
+        raise channel.error(f"found {_some(channel.files)}; expected {EXPECTED}.")
+    kind = fitting[0]
+    files = tuple(found[kind])
+    unused = tuple(sorted(set(channel.files).difference(files)))
+    if kind == "folders":
+        files, folder = _class_folders(channel, files)
+        return Layout(kind, files, unused, folder)
+    if kind == "cifar":
+        unused = tuple(f for f in unused if not _CIFAR_EXTRA.fullmatch(_base(f)))
+    return Layout(kind, files, unused)
+
+
+def is_cifar_batch(name: str) -> bool:
+    """Whether a file's name is that of a batch of images in CIFAR's published forms."""
+    return _CIFAR_BATCH.fullmatch(_base(name)) is not None
+
+
+def _is_cifar(name: str) -> bool:
+    return is_cifar_batch(name) or name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def _class_folders(channel: Channel, files: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Go down through single folders (as in train/<class>/…) to where the class folders stand."""
+    folder = ""
+    while True:
+        loose = [f for f in files if "/" not in f[len(folder) :]]
+        tops = sorted({f[len(folder) :].split("/", 1)[0] for f in files} - {_base(f) for f in loose})
+        below = {f[len(folder) :].count("/") for f in files}
+        if len(tops) != 1 or loose or 1 in below:
+            break
+        folder += tops[0] + "/"
+    outside = [f for f in channel.files if f.lower().endswith(IMAGE_SUFFIXES) and "/" not in f[len(folder) :]]
+    if loose or (outside and tops):
+        raise channel.error(f"image '{(loose or outside)[0]}' lies outside the class folders {_some(tops)}.")
+    if len(tops) > 1 and all(top.lower() in _SPLIT_NAMES for top in tops):
+        raise channel.error(
+            f"the folders {_some(tops)} look like splits, not classes; expected the class folders of one split, "
+            "and each other split as a channel of its own."
+        )
+    return files, folder
+
+
+def _base(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _some(names: Iterable[str], limit: int = 3) -> str:
+    names = list(names)
+    shown = ", ".join(f"'{name}'" for name in names[:limit])
+    return f"{shown} and {len(names) - limit:,} more" if len(names) > limit else shown

@@ -1,0 +1,257 @@
+"""CIFAR-10 and CIFAR-100 in their published forms: binary or python batches, packed or unpacked.
+
+Format: https://www.cs.toronto.edu/~kriz/cifar.html. The python batches are pickles. They are read by an unpickler that
+knows arrays of numbers, containers, texts and numbers and nothing else, so that no code in a file can run.
+"""
+
+import io
+import pickle
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from subset_trainer.data.channels import ARCHIVE_SUFFIXES, Channel, is_cifar_batch
+
+PIXELS = 3 * 32 * 32
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+_NAMES = re.compile(r"(batches\.meta|fine_label_names)\.txt|batches\.meta|meta")
+
+
+@dataclass(frozen=True)
+class Batches:
+    """pixels [N, 3, 32, 32] uint8, labels [N] int64 (positions in `names`)."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """A channel's training batches and its test batch; either may be absent, not both."""
+
+    train: Batches | None
+    test: Batches | None
+
+
+def read_cifar(channel: Channel, files: tuple[str, ...]) -> Cifar:
+    """Read what lies in `files` (batches, or archives of them). UserError on anything damaged or foreign."""
+    train: list[tuple[np.ndarray, np.ndarray, int]] = []
+    test: list[tuple[np.ndarray, np.ndarray, int]] = []
+    names: tuple[str, ...] = ()
+    seen: dict[str, str] = {}
+    for name, base, read in _members(channel, files):
+        if _NAMES.fullmatch(base):
+            names = _class_names(channel, name, base, read()) or names
+        elif is_cifar_batch(base):
+            batch = base.removesuffix(".bin")
+            if batch in seen:
+                raise channel.error(
+                    f"'{name}' and '{seen[batch]}' are the same batch; expected each batch once."
+                )
+            seen[batch] = name
+            parse = _binary if base.endswith(".bin") else _python
+            (test if base.startswith("test") else train).append(parse(channel, name, base, read()))
+    kinds = {classes for _, _, classes in train + test}
+    if not kinds:
+        raise channel.error(
+            f"archive '{files[0]}' holds no CIFAR batches; expected them, or the files unpacked."
+        )
+    if len(kinds) > 1:
+        raise channel.error("batches of CIFAR-10 and of CIFAR-100 lie side by side; expected one of the two.")
+    classes = kinds.pop()
+    if len(names) != classes:
+        names = CIFAR10_CLASSES if classes == 10 else tuple(str(label) for label in range(classes))
+    return Cifar(_join(train, names), _join(test, names))
+
+
+def _join(parts: list[tuple[np.ndarray, np.ndarray, int]], names: tuple[str, ...]) -> Batches | None:
+    if not parts:
+        return None
+    pixels = np.concatenate([pixels for pixels, _, _ in parts]).reshape(-1, 3, 32, 32)
+    return Batches(pixels, np.concatenate([labels for _, labels, _ in parts]), names)
+
+
+def _members(channel: Channel, files: tuple[str, ...]) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
+    """(name for messages, base name, reader) of each file, in name order; archives are read in place."""
+    meta = [f for f in channel.files if _NAMES.fullmatch(f.rsplit("/", 1)[-1])]
+    for file in sorted({*files, *meta}):
+        path = channel.root / file
+        if not file.lower().endswith(ARCHIVE_SUFFIXES):
+            yield file, file.rsplit("/", 1)[-1], path.read_bytes
+            continue
+        try:
+            with tarfile.open(path, "r:*") as archive:
+                # In the archive's own order, since going back in a compressed file reads it from the start again.
+                found = []
+                for member in archive:
+                    base = member.name.rsplit("/", 1)[-1]
+                    if member.isfile() and (_NAMES.fullmatch(base) or is_cifar_batch(base)):
+                        content = archive.extractfile(member)
+                        assert content is not None
+                        found.append((f"{file}:{member.name}", base, content.read()))
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+            raise channel.error(
+                f"archive '{file}' cannot be read ({error}); expected an intact tar file."
+            ) from error
+        for name, base, data in sorted(found):
+            yield name, base, lambda data=data: data  # type: ignore[misc]
+
+
+def _binary(channel: Channel, name: str, base: str, data: bytes) -> tuple[np.ndarray, np.ndarray, int]:
+    """Records of one label byte (CIFAR-100: a coarse and a fine one) and 3,072 bytes of pixels."""
+    classes, label_bytes = (100, 2) if base in ("train.bin", "test.bin") else (10, 1)
+    record = label_bytes + PIXELS
+    if not data or len(data) % record:
+        raise channel.error(
+            f"CIFAR-{classes} batch '{name}' has {len(data):,} bytes; expected a multiple of {record:,} bytes."
+        )
+    records = np.frombuffer(data, np.uint8).reshape(-1, record)
+    labels = records[:, label_bytes - 1].astype(np.int64)
+    return records[:, label_bytes:], _checked(channel, name, labels, classes), classes
+
+
+def _python(channel: Channel, name: str, base: str, data: bytes) -> tuple[np.ndarray, np.ndarray, int]:
+    content = _unpickle(channel, name, data)
+    classes = 100 if "fine_labels" in content else 10
+    pixels, labels = content.get("data"), content.get("fine_labels", content.get("labels"))
+    if isinstance(labels, list) and all(isinstance(label, int) for label in labels):
+        labels = np.array(labels, np.int64)
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.dtype != np.uint8
+        or pixels.ndim != 2
+        or pixels.shape[1] != PIXELS
+    ):
+        raise channel.error(f"CIFAR batch '{name}' has no array 'data' of N x {PIXELS:,} bytes.")
+    if (
+        not isinstance(labels, np.ndarray)
+        or labels.dtype.kind not in "iu"
+        or labels.shape != pixels.shape[:1]
+    ):
+        raise channel.error(
+            f"CIFAR batch '{name}' has no 'labels' or 'fine_labels' with one number an image."
+        )
+    return pixels, _checked(channel, name, labels.astype(np.int64), classes), classes
+
+
+def _checked(channel: Channel, name: str, labels: np.ndarray, classes: int) -> np.ndarray:
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise channel.error(
+            f"CIFAR-{classes} batch '{name}' has the label {wrong[0]}; expected 0 to {classes - 1}."
+        )
+    return labels
+
+
+def _class_names(channel: Channel, name: str, base: str, data: bytes) -> tuple[str, ...]:
+    if base.endswith(".txt"):
+        return tuple(line.strip() for line in data.decode("utf-8", "replace").splitlines() if line.strip())
+    content = _unpickle(channel, name, data)
+    names = content.get("fine_label_names", content.get("label_names", ()))
+    return tuple(n if isinstance(n, str) else n.decode() for n in names if isinstance(n, (str, bytes)))
+
+
+def _unpickle(channel: Channel, name: str, data: bytes) -> dict[str, Any]:
+    """A pickled dictionary of arrays, lists, texts and numbers; keys come out as str."""
+    try:
+        # latin1 is how the arrays' bytes survive in a pickle that Python 2 wrote.
+        content = _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
+    except Exception as error:  # damaged pickles raise nearly anything
+        raise channel.error(
+            f"python batch '{name}' cannot be read ({error}); expected a pickle of arrays of numbers, lists, texts "
+            "and numbers only."
+        ) from error
+    if not isinstance(content, dict):
+        raise channel.error(f"python batch '{name}' holds a {type(content).__name__}; expected a dictionary.")
+    return {
+        key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in content.items()
+    }
+
+
+class _Dtype:
+    """Stands in for numpy.dtype: numbers only."""
+
+    def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
+        self.dtype = np.dtype(code.decode("latin1") if isinstance(code, bytes) else str(code))
+        if self.dtype.kind not in "biuf":
+            raise pickle.UnpicklingError(f"an array of type {self.dtype}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order = state[1].decode("latin1") if isinstance(state[1], bytes) else str(state[1])
+        if order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
+
+
+class _Array:
+    """Stands in for numpy.ndarray: keeps what the pickle says and builds the array from its bytes."""
+
+    value: np.ndarray
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, raw = state
+        self.fill(
+            raw.encode("latin1") if isinstance(raw, str) else raw, dtype, shape, "F" if fortran else "C"
+        )
+
+    def fill(self, raw: bytes, dtype: Any, shape: tuple[int, ...], order: str) -> None:
+        if not isinstance(dtype, _Dtype) or not isinstance(raw, (bytes, bytearray)):
+            raise pickle.UnpicklingError("an array of something else than numbers")
+        self.value = np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)  # type: ignore[call-overload]
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+    return _Array()
+
+
+def _from_buffer(raw: Any, dtype: Any, shape: tuple[int, ...], order: str) -> _Array:
+    array = _Array()
+    array.fill(bytes(raw), dtype, shape, order)
+    return array
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    # How Python 3 writes bytes in pickles of protocol 2 and older.
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"a text in the encoding {encoding}")
+    return text.encode("latin1")
+
+
+class _Unpickler(pickle.Unpickler):
+    _KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Dtype,
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+        ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+        ("_codecs", "encode"): _encode,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._KNOWN[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None
+
+
+def _plain(value: Any) -> Any:
+    """Replace the stand-ins by the arrays that they hold."""
+    if isinstance(value, _Array):
+        return value.value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        # Label lists are long and hold numbers only: look before copying.
+        if any(isinstance(item, (_Array, dict, list, tuple)) for item in value):
+            return [_plain(item) for item in value]
+        return list(value)
+    if value is None or isinstance(value, (str, bytes, bytearray, int, float, complex)):
+        return value
+    raise pickle.UnpicklingError(f"a {type(value).__name__}")

@@ -1,0 +1,274 @@
+"""Labelled inputs in batches: kept in memory (on the device where there is room), or streamed from image files."""
+
+import logging
+import math
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from subset_trainer.data.images import ImageFiles
+from subset_trainer.data.machine import cpu_count, shared_memory_free
+from subset_trainer.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+MOST_WORKERS = 16
+_PREFETCH = 2  # batches that each worker has under way
+
+
+class Dataset(Protocol):
+    """N labelled inputs. `labels`: [N] int64 on the CPU."""
+
+    labels: torch.Tensor
+
+    def __len__(self) -> int: ...
+
+    def batches(self, order: Sequence[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
+        """For each index tensor [B] (int64, CPU) of `order`, in that order, the inputs on `device`.
+
+        Images are uint8 [B, 3, H, W], neither normalised nor augmented; tables float32 [B, D], encoded. A batch must
+        not be written to.
+        """
+
+    def subset(self, indices: torch.Tensor) -> "Dataset":
+        """The examples at `indices` [K] int64, renumbered 0..K-1, sharing memory, device copy and workers."""
+
+    def place(self, device: torch.device) -> bool:
+        """Try to keep all inputs on `device` from now on; whether they are there."""
+
+
+class MemoryDataset:
+    """Inputs [N, ...] in memory. `batches` first copies them to a CUDA device that has room for twice their size."""
+
+    def __init__(self, inputs: torch.Tensor, labels: torch.Tensor):
+        if len(inputs) != len(labels):
+            raise ValueError(f"{len(inputs)} inputs and {len(labels)} labels")
+        self.labels = labels
+        self._store = _Store(inputs)
+        self._indices: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def place(self, device: torch.device) -> bool:
+        return self._store.place(device)
+
+    def batches(self, order: Sequence[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
+        sizes = [len(indices) for indices in order]
+        if not sizes:
+            return
+        placed = self._store.place(device)
+        inputs = self._store.on(device) if placed else self._store.inputs
+        rows = torch.cat(list(order))
+        if self._indices is not None:
+            rows = self._indices[rows]
+        # One transfer of all indices rather than one a batch.
+        for part in rows.to(inputs.device).split(sizes):
+            batch = inputs.index_select(0, part)
+            if not placed:
+                batch = batch.pin_memory() if device.type == "cuda" else batch
+                batch = batch.to(device, non_blocking=True)
+            yield batch
+
+    def subset(self, indices: torch.Tensor) -> "MemoryDataset":
+        part = MemoryDataset.__new__(MemoryDataset)
+        part.labels = self.labels[indices]
+        part._store = self._store
+        part._indices = indices if self._indices is None else self._indices[indices]
+        return part
+
+
+class _Store:
+    """Inputs on the CPU and the copies of them on devices, shared by a data set and its subsets."""
+
+    def __init__(self, inputs: torch.Tensor):
+        self.inputs = inputs
+        self._copies: dict[torch.device, torch.Tensor | None] = {}  # None: there was no room
+
+    def place(self, device: torch.device) -> bool:
+        if device == self.inputs.device:
+            return True
+        if device not in self._copies:
+            size = self.inputs.numel() * self.inputs.element_size()
+            room = device.type != "cuda" or torch.cuda.mem_get_info(device)[0] >= 2 * size
+            self._copies[device] = self.inputs.to(device) if room else None
+            if not room:
+                logger.info(
+                    "The data (%.1f GB) stays in main memory: %s has too little room.", size / 1e9, device
+                )
+        return self._copies[device] is not None
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        copy = self.inputs if device == self.inputs.device else self._copies[device]
+        assert copy is not None
+        return copy
+
+
+class StreamingDataset:
+    """Image files decoded as they are needed, by worker processes that stay between calls.
+
+    paths: relative to `root`; `channel` is what messages call the channel; image_size (H, W). num_workers None: one a
+    processor, up to 16; 0: this process decodes. Where /dev/shm is too small for the batches under way, they travel
+    through pipes instead (said once). A file that cannot be read raises UserError naming it.
+    """
+
+    def __init__(
+        self,
+        paths: ImageFiles | Sequence[str | os.PathLike[str]],
+        labels: torch.Tensor,
+        image_size: tuple[int, int],
+        num_workers: int | None = None,
+        root: str | os.PathLike[str] = "",
+        channel: str = "",
+    ):
+        files = paths if isinstance(paths, ImageFiles) else ImageFiles(paths, root, channel)
+        if len(files) != len(labels):
+            raise ValueError(f"{len(files)} paths and {len(labels)} labels")
+        self.labels = labels
+        workers = min(cpu_count(), MOST_WORKERS) if num_workers is None else num_workers
+        self._stream = _Stream(files, image_size, workers)
+        self._indices: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def place(self, device: torch.device) -> bool:
+        return False
+
+    def batches(self, order: Sequence[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
+        rows = [indices if self._indices is None else self._indices[indices] for indices in order]
+        return self._stream.read([indices.numpy() for indices in rows], device)
+
+    def subset(self, indices: torch.Tensor) -> "StreamingDataset":
+        part = StreamingDataset.__new__(StreamingDataset)
+        part.labels = self.labels[indices]
+        part._stream = self._stream
+        part._indices = indices if self._indices is None else self._indices[indices]
+        return part
+
+
+class _Stream:
+    """The workers that decode one channel's files, shared by a data set and its subsets."""
+
+    def __init__(self, files: ImageFiles, size: tuple[int, int], workers: int):
+        self.decoder = _Decoder(files, size)
+        self.workers = workers
+        self.order = _Order()
+        self.loader: DataLoader[Any] | None = None
+        self.busy = False
+        self.through_pipes = False
+
+    def read(self, order: list[np.ndarray], device: torch.device) -> Iterator[torch.Tensor]:
+        if not order:
+            return
+        pinned = device.type == "cuda"
+        self._choose_transport(max(len(indices) for indices in order))
+        requests = [(indices, self.through_pipes) for indices in order]
+        if self.busy:  # two passes at once, as in zip(train, validation), need workers of their own
+            yield from self._deliver(self._loader(_Order(requests), pinned, persistent=False), device)
+            return
+        if self.loader is None or self.loader.pin_memory != pinned:
+            self.loader = self._loader(self.order, pinned, persistent=True)
+        self.order.requests = requests
+        self.busy = True
+        try:
+            yield from self._deliver(self.loader, device)
+        finally:
+            self.busy = False
+
+    def _choose_transport(self, largest: int) -> None:
+        free = shared_memory_free()
+        if self.workers and free < 1 << 20:
+            logger.warning(
+                "Shared memory (/dev/shm) is absent or full: the images are decoded without worker processes."
+            )
+            self.workers = 0
+            self.loader = None
+        # What is under way in the workers, and one batch being taken in.
+        needed = (self.workers * _PREFETCH + 1) * largest * self.decoder.bytes_each
+        if self.workers and not self.through_pipes and needed > 0.9 * free and not self.busy:
+            logger.warning(
+                "Shared memory (/dev/shm) has %.0f MB free, less than the %.0f MB of batches under way: they travel "
+                "through pipes instead.",
+                free / 1e6,
+                needed / 1e6,
+            )
+            self.through_pipes = True
+
+    def _loader(self, order: "_Order", pinned: bool, persistent: bool) -> DataLoader[Any]:
+        fork = "fork" in multiprocessing.get_all_start_methods()
+        return DataLoader(
+            self.decoder,
+            batch_sampler=order,  # type: ignore[arg-type]
+            num_workers=self.workers,
+            collate_fn=_as_is,
+            pin_memory=pinned,
+            persistent_workers=persistent and self.workers > 0,
+            prefetch_factor=_PREFETCH if self.workers else None,
+            worker_init_fn=_start_worker,
+            multiprocessing_context="fork" if self.workers and fork else None,
+            # Else every pass would draw a seed from the global generator and change what follows.
+            generator=torch.Generator(),
+        )
+
+    def _deliver(self, loader: DataLoader[Any], device: torch.device) -> Iterator[torch.Tensor]:
+        for batch in loader:
+            if isinstance(batch, str):
+                raise UserError(batch)
+            if isinstance(batch, np.ndarray):
+                batch = torch.from_numpy(batch)
+            yield batch.to(device, non_blocking=True)
+
+
+class _Order:
+    """A batch sampler whose batches can be replaced under a loader that keeps its workers."""
+
+    def __init__(self, requests: Sequence[tuple[np.ndarray, bool]] = ()):
+        self.requests = requests
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, bool]]:
+        return iter(self.requests)
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+
+class _Decoder(TorchDataset[Any]):
+    """What a worker does: a batch of indices → pixels [B, 3, H, W], or the sentence that says why not.
+
+    The sentence is returned, not raised, because a loader wraps what workers raise in a traceback.
+    """
+
+    def __init__(self, files: ImageFiles, size: tuple[int, int]):
+        self.files, self.size = files, size
+        self.bytes_each = 3 * math.prod(size)
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotImplementedError("batches only")
+
+    def __getitems__(self, request: tuple[np.ndarray, bool]) -> torch.Tensor | np.ndarray | str:
+        indices, through_pipe = request
+        # An array goes through a pipe, a tensor through shared memory.
+        batch = np.empty((len(indices), 3, *self.size), np.uint8)
+        try:
+            for position, index in enumerate(indices):
+                batch[position] = self.files.decode(int(index), self.size).transpose(2, 0, 1)
+        except UserError as error:
+            return str(error)
+        return batch if through_pipe else torch.from_numpy(batch)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(worker: int) -> None:
+    # The parent ends its workers itself. SIGTERM already has a handler from torch.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

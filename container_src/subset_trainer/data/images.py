@@ -1,0 +1,227 @@
+"""Image files → uint8 RGB pixels: one file, or many with several processes."""
+
+import io
+import logging
+import mmap
+import multiprocessing
+import os
+import signal
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from subset_trainer.errors import PlatformError, UserError
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SIZE = 224
+LARGEST_NATURAL_SIZE = 256
+
+_PROGRESS_SECONDS = 5.0
+_ORIENTATION = 0x0112  # the EXIF tag
+# Below this much work one process is done before others have started.
+_FEW_FILES, _FEW_BYTES = 4_000, 32 << 20
+
+
+class ImageFiles:
+    """Image files of one channel, in a form that worker processes share without copying.
+
+    paths: relative to `root`; `channel` is what messages call the channel.
+    """
+
+    def __init__(
+        self, paths: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] = "", channel: str = ""
+    ):
+        self.root, self.channel = os.fsencode(root), channel
+        # A list of strings would be copied page by page into every forked worker, by its reference counts alone.
+        self.paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, index: int) -> bytes:
+        return os.path.join(self.root, self.paths[index])  # noqa: PTH118  pathlib costs more than reading the file
+
+    def decode(self, index: int, size: tuple[int, int] | None) -> np.ndarray:
+        """Pixels [H, W, 3] uint8, of `size` (H, W) if given. UserError naming the file when it cannot be read."""
+        try:
+            with open(self.path(index), "rb") as file:  # noqa: PTH123
+                return decode(file.read(), size)
+        except Exception as error:  # PIL's plugins raise nearly anything on damaged data
+            raise self.unreadable(index, error) from error
+
+    def dimensions(self, index: int) -> tuple[int, int]:
+        """(H, W) of an image, from its header, after the rotation that its EXIF asks for."""
+        try:
+            with Image.open(os.fsdecode(self.path(index))) as image:
+                width, height = image.size
+                return (width, height) if _orientation(image) >= 5 else (height, width)
+        except Exception as error:
+            raise self.unreadable(index, error) from error
+
+    def unreadable(self, index: int, error: Exception) -> UserError:
+        name = os.fsdecode(self.paths[index])
+        where = f"{self.channel} channel: " if self.channel else ""
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "its content is of no known image format"
+        elif isinstance(error, FileNotFoundError):
+            reason = "the file is gone"
+        else:
+            reason = str(error) or type(error).__name__
+        return UserError(f"{where}image '{name}' cannot be read ({reason}); expected an intact image file.")
+
+
+def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """One encoded image → pixels [H, W, 3] uint8.
+
+    Everything becomes RGB: 16-bit grey is scaled down, transparency laid over black, a palette resolved, the
+    rotation that EXIF asks for applied. With `size` (H, W) the image is scaled until it covers that size and its
+    centre is cut out. Raises what Pillow raises on damaged data, ValueError on floating-point pixels.
+    """
+    with Image.open(io.BytesIO(data)) as opened:
+        if size is not None and opened.format == "JPEG":
+            # JPEG can be decoded at 1/2, 1/4 or 1/8: enough is kept for a clean reduction to the size wanted.
+            side = 2 * max(size)
+            if min(opened.size) > side:
+                opened.draft(None, (side, side))
+        opened.load()
+        image: Image.Image = opened
+        if _orientation(image) != 1:
+            image = ImageOps.exif_transpose(image)
+        image = _to_rgb(image)
+        if size is not None and image.size != (size[1], size[0]):
+            image = cover(image, size)
+        return np.asarray(image)
+
+
+def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Scale an RGB image until it covers `size` (H, W), then cut out its centre."""
+    height, width = size
+    scale = max(height / image.height, width / image.width)
+    scaled = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    if scaled != image.size:
+        image = image.resize(scaled, Image.Resampling.BILINEAR)
+    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _orientation(image: Image.Image) -> int:
+    # Parsing EXIF costs more than decoding a small image, so first see whether there is any. (Pillow turns TIFF
+    # images by itself.)
+    if "exif" in image.info or "Raw profile type exif" in image.info:
+        value = image.getexif().get(_ORIENTATION, 1)
+        return value if value in range(1, 9) else 1
+    return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, not 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow would clip at 255; 65535 / 257 == 255.
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def natural_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The images' own size (H, W) where they agree and no side is longer than 256 pixels, else 224 by 224."""
+    if len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_NATURAL_SIZE:
+        return sizes[0]
+    return (DEFAULT_SIZE, DEFAULT_SIZE)
+
+
+def decode_all(files: ImageFiles, indices: np.ndarray, size: tuple[int, int], workers: int) -> np.ndarray:
+    """Decode many files → pixels [len(indices), 3, H, W] uint8, with up to `workers` processes.
+
+    UserError naming the first unreadable file. Progress is logged every few seconds.
+    """
+    count = len(indices)
+    shape = (count, 3, *size)
+    sampled = [Path(os.fsdecode(files.path(i))).stat().st_size for i in indices[:: max(1, count // 64)]]
+    mean_bytes = max(1, sum(sampled) // max(1, len(sampled)))
+    chunk = max(1, min(256, (4 << 20) // mean_bytes))
+    starts = range(0, count, chunk)
+    # Threads do not help: for small images holding the interpreter's lock costs more than decoding. Processes that
+    # write into one anonymous mapping do, and need neither /dev/shm nor copies.
+    few = count < _FEW_FILES and count * mean_bytes < _FEW_BYTES
+    if workers < 2 or few or "fork" not in multiprocessing.get_all_start_methods():
+        pixels = np.empty(shape, np.uint8)
+        job = _Job(files, indices, size, chunk, pixels)
+        _follow(map(job, starts), count)
+        return pixels
+    pixels = np.frombuffer(mmap.mmap(-1, int(np.prod(shape))), np.uint8).reshape(shape)
+    job = _Job(files, indices, size, chunk, pixels)
+    Image.init()  # so that no worker imports Pillow's plugins again
+    executor = ProcessPoolExecutor(
+        min(workers, len(starts)),
+        multiprocessing.get_context("fork"),
+        initializer=_start_worker,
+        initargs=(job,),
+    )
+    try:
+        with warnings.catch_warnings():
+            # The workers run no thread pool and take no lock that the parent could hold.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+            results = executor.map(_run_chunk, starts)
+        _follow(results, count)
+    except BrokenProcessPool as error:
+        raise PlatformError(
+            f"A process decoding the images of the {files.channel} channel ended unexpectedly: the machine is "
+            "probably short of memory."
+        ) from error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+    return pixels
+
+
+class _Job:
+    def __init__(
+        self, files: ImageFiles, indices: np.ndarray, size: tuple[int, int], chunk: int, pixels: np.ndarray
+    ):
+        self.files, self.indices, self.size, self.chunk, self.pixels = files, indices, size, chunk, pixels
+
+    def __call__(self, start: int) -> int:
+        """Decode the chunk that begins at `start`; how many images it had."""
+        chosen = self.indices[start : start + self.chunk]
+        for position, index in enumerate(chosen, start):
+            self.pixels[position] = self.files.decode(index, self.size).transpose(2, 0, 1)
+        return len(chosen)
+
+
+_job: _Job | None = None
+
+
+def _start_worker(job: _Job) -> None:
+    global _job
+    _job = job
+    # The handlers inherited from the parent are for the parent, which ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _run_chunk(start: int) -> int:
+    assert _job is not None
+    return _job(start)
+
+
+def _follow(chunks: Iterator[int], total: int) -> None:
+    done, started = 0, time.monotonic()
+    said = started
+    for count in chunks:
+        done += count
+        now = time.monotonic()
+        if now - said >= _PROGRESS_SECONDS and done < total:
+            logger.info("Decoded %s of %s images in %.0f s.", f"{done:,}", f"{total:,}", now - started)
+            said = now

@@ -1,0 +1,70 @@
+"""What this process may use of the machine: processors, memory and shared memory, container limits included."""
+
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def cpu_count(cgroup: Path = _CGROUP) -> int:
+    """Processors that this process may use: its affinity, cut to the container's quota, at least 1."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, period = _read(cgroup / "cpu/cpu.cfs_quota_us"), _read(cgroup / "cpu/cpu.cfs_period_us")
+    if (limit := _read(cgroup / "cpu.max")) is not None:
+        quota, _, period = limit.partition(" ")
+    if quota and period and quota.isdigit() and period.isdigit():
+        count = min(count, max(1, round(int(quota) / int(period))))
+    return max(1, count)
+
+
+def memory_available(cgroup: Path = _CGROUP, proc: Path = Path("/proc")) -> int:
+    """Bytes that can still be allocated: what the kernel calls available, cut to what every enclosing control
+    group (version 1 or 2) leaves. Page cache that can be given back counts as free."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for line in (_read(proc / "meminfo") or "").splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) * 1024
+    # Inside a container the group is usually mounted as the root, so a path that does not exist is skipped.
+    for line in (_read(proc / "self/cgroup") or "0::/").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory") and "memory" not in controllers.split(","):
+            continue
+        root = cgroup / "memory" if controllers else cgroup
+        group = root / path.strip("/")
+        while True:
+            available = min(available, _left_in_group(group, available))
+            if group == root:
+                break
+            group = group.parent
+    return max(0, available)
+
+
+def _left_in_group(group: Path, otherwise: int) -> int:
+    for limit_file, usage_file, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        limit, usage = _read(group / limit_file), _read(group / usage_file)
+        if limit and usage and limit.isdigit() and usage.isdigit():
+            reclaimable = 0
+            for line in (_read(group / "memory.stat") or "").splitlines():
+                if line.split(" ")[0] == cache:
+                    reclaimable = int(line.split()[1])
+            return int(limit) - int(usage) + reclaimable
+    return otherwise
+
+
+def shared_memory_free(path: str = "/dev/shm") -> int:  # noqa: S108
+    """Bytes free in the file system through which worker processes hand over tensors; 0 where there is none."""
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None

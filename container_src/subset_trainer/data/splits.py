@@ -1,0 +1,377 @@
+"""Channels → training, validation and test sets, and what was learned from the training examples."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from PIL import Image
+
+from subset_trainer.data.arrays import ImageArray, read_npz
+from subset_trainer.data.channels import Channel, detect, open_channel
+from subset_trainer.data.cifar import Batches, read_cifar
+from subset_trainer.data.datasets import MOST_WORKERS, Dataset, MemoryDataset, StreamingDataset
+from subset_trainer.data.images import ImageFiles, cover, decode_all, natural_size
+from subset_trainer.data.machine import cpu_count, memory_available
+from subset_trainer.data.preprocessing import Preprocessing
+from subset_trainer.data.tables import Table, encode, fit_columns, natural_order, read_csv
+from subset_trainer.errors import UserError
+
+_SIZES_LOOKED_AT = 1_000
+_STATISTICS_FILES = 2_000
+
+
+@dataclass(frozen=True)
+class Splits:
+    """`notes`: sentences worth logging about what was found, decoded, left out and split."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset | None
+    preprocessing: Preprocessing
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class ImageFolders:
+    """Image files by class folder; labels [N] int64, positions in `classes`."""
+
+    files: ImageFiles
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+Source = ImageFolders | ImageArray | Table
+
+
+@dataclass
+class _Loading:
+    """What reading has in common for all channels: workers, the memory that is left, the notes so far."""
+
+    workers: int | None
+    memory: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def decoders(self) -> int:
+        return min(cpu_count(), MOST_WORKERS) if self.workers is None else self.workers
+
+
+def load_splits(
+    channels: Mapping[str, Path],
+    *,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    label_column: str | None = None,
+    csv_header: str = "auto",
+    image_size: int | None = None,
+    num_workers: int | None = None,
+    memory_limit: int | None = None,
+) -> Splits:
+    """Read the channels `training` (required), `validation` and `test`.
+
+    Without a validation channel `validation_fraction` of each class is set aside, drawn by `seed`. Everything in the
+    preprocessing is learned from the remaining training examples. memory_limit: bytes that all inputs together may
+    take, by default half of what is available; image files beyond it are streamed. num_workers: processes that
+    decode images (None: one a processor; 0: none). UserError, in one sentence, for everything that is wrong with the
+    data.
+    """
+    if "training" not in channels:
+        given = ", ".join(repr(name) for name in channels) or "none"
+        raise UserError(
+            f"The channel 'training' is missing (channels given: {given}); expected at least 'training'."
+        )
+    loading = _Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
+    opened = {
+        name: open_channel(name, channels[name])
+        for name in ("training", "validation", "test")
+        if name in channels
+    }
+    training = opened["training"]
+    source, extra = _read_training(training, label_column, csv_header, loading)
+    _check_classes(training, source)
+    if "validation" in opened:
+        train_rows, validation_rows = np.arange(len(source)), None
+    else:
+        train_rows, validation_rows = stratified_split(source.labels, validation_fraction, seed)
+        loading.notes.append(
+            f"validation: {len(validation_rows):,} of the {len(source):,} training examples set aside, by class "
+            f"(validation_fraction {validation_fraction:g}, seed {seed})."
+        )
+    preprocessing, dataset = _fit(training, source, train_rows, image_size, seed, loading)
+    trained = np.unique(source.labels[train_rows])
+    train: Dataset = dataset
+    if validation_rows is not None:
+        train = dataset.subset(torch.from_numpy(train_rows))
+        validation: Dataset = dataset.subset(torch.from_numpy(validation_rows))
+    else:
+        validation = _load(opened["validation"], preprocessing, loading, trained)
+    test: Dataset | None = None
+    if "test" in opened:
+        test = _load(opened["test"], preprocessing, loading, trained)
+    elif extra is not None:
+        loading.notes.append(f"test: the test batch of the training channel, {len(extra):,} images.")
+        test = _encode(training, extra, preprocessing, loading, trained)
+    return Splits(train, validation, test, preprocessing, loading.notes)
+
+
+def load_channel(
+    path: Path,
+    preprocessing: Preprocessing,
+    *,
+    name: str,
+    num_workers: int | None = None,
+    memory_limit: int | None = None,
+) -> Dataset:
+    """Read one channel as a trained model expects it. `name` is what messages call the channel. UserError as in
+    `load_splits`, and for labels that are none of the model's classes."""
+    loading = _Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
+    return _load(open_channel(name, path), preprocessing, loading, np.arange(len(preprocessing.classes)))
+
+
+def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [K] and [N - K] of training and validation examples, both ascending.
+
+    Of each class with n examples round(fraction · n) go to validation, but at least one where n is 2 or more, and
+    never all of them. UserError where that leaves validation empty.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"validation_fraction is {fraction:g}; expected more than 0 and less than 1.")
+    generator = np.random.default_rng(seed)
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = min(len(members) - 1, max(1, round(fraction * len(members))))
+        chosen[generator.permutation(members)[:count]] = True
+    if not chosen.any():
+        raise UserError(
+            "training channel: no class has more than one example, so none can be set aside for validation; expected "
+            "more examples, or a validation channel."
+        )
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _read_training(
+    channel: Channel, label_column: str | None, csv_header: str, loading: _Loading
+) -> tuple[Source, ImageArray | None]:
+    """The training examples, and the test examples that a CIFAR set brings with it."""
+    layout = detect(channel)
+    _note_unused(channel, layout.unused, loading)
+    if layout.format == "folders":
+        return _folders(channel, layout.files, layout.folder, loading), None
+    if layout.format == "csv":
+        table = read_csv(channel, layout.files, label_column, csv_header)
+        loading.notes.extend(table.notes)
+        loading.notes.append(
+            f"training channel: {len(table):,} rows of {len(table.columns)} features and the label "
+            f"{table.label_column!r}, {'with' if table.header else 'without'} a header, {len(table.classes)} classes."
+        )
+        return table, None
+    if layout.format == "npz":
+        return _noted_arrays(channel, read_npz(channel, layout.files), loading), None
+    cifar = read_cifar(channel, layout.files)
+    train, test = cifar.train, cifar.test
+    if train is None:
+        train, test = test, None
+    assert train is not None
+    loading.notes.append(f"training channel: CIFAR-{len(train.names)}, {len(train.labels):,} images.")
+    return _cifar_array(train), None if test is None else _cifar_array(test)
+
+
+def _load(channel: Channel, preprocessing: Preprocessing, loading: _Loading, trained: np.ndarray) -> Dataset:
+    layout = detect(channel)
+    _note_unused(channel, layout.unused, loading)
+    expected = "images" if preprocessing.kind == "image" else "a table"
+    found: Source
+    if layout.format == "csv":
+        if preprocessing.kind == "image":
+            raise channel.error(
+                f"holds CSV files ('{layout.files[0]}'); expected {expected}, as in training."
+            )
+        found = read_csv(channel, layout.files, like=preprocessing)
+        loading.notes.extend(found.notes)
+    elif layout.format == "folders":
+        found = _folders(channel, layout.files, layout.folder, loading)
+    elif layout.format == "npz":
+        found = _noted_arrays(channel, read_npz(channel, layout.files), loading)
+    else:
+        cifar = read_cifar(channel, layout.files)
+        # A whole CIFAR set given for evaluation means its test batch, since the rest is trained on.
+        batches = cifar.test or cifar.train
+        assert batches is not None
+        found = _cifar_array(batches)
+        loading.notes.append(f"{channel.name} channel: CIFAR-{len(batches.names)}, {len(found):,} images.")
+    if (preprocessing.kind == "table") != isinstance(found, Table):
+        raise channel.error(f"'{layout.files[0]}' holds {_kind(found)}; expected {expected}, as in training.")
+    return _encode(channel, found, preprocessing, loading, trained)
+
+
+def _folders(channel: Channel, files: tuple[str, ...], folder: str, loading: _Loading) -> ImageFolders:
+    names = [file[len(folder) :].split("/", 1)[0] for file in files]
+    classes = natural_order(set(names))
+    position = {name: index for index, name in enumerate(classes)}
+    labels = np.array([position[name] for name in names], np.int64)
+    below = f" below '{folder}'" if folder else ""
+    loading.notes.append(
+        f"{channel.name} channel: {len(files):,} images in {len(classes)} class folders{below}."
+    )
+    return ImageFolders(ImageFiles(files, channel.root, channel.name), labels, classes)
+
+
+def _noted_arrays(channel: Channel, source: ImageArray | Table, loading: _Loading) -> ImageArray | Table:
+    loading.notes.append(
+        f"{channel.name} channel: {len(source):,} examples from arrays, read as {_kind(source)}, "
+        f"{len(source.classes)} classes."
+    )
+    return source
+
+
+def _cifar_array(batches: Batches) -> ImageArray:
+    return ImageArray(batches.pixels, batches.labels, batches.names)
+
+
+def _kind(source: Source) -> str:
+    return "a table" if isinstance(source, Table) else "images"
+
+
+def _note_unused(channel: Channel, unused: tuple[str, ...], loading: _Loading) -> None:
+    if unused:
+        more = f" and {len(unused) - 1:,} more" if len(unused) > 1 else ""
+        loading.notes.append(f"{channel.name} channel: not used: '{unused[0]}'{more}.")
+
+
+def _check_classes(channel: Channel, source: Source) -> None:
+    present = np.unique(source.labels)
+    if len(present) < 2:
+        raise channel.error(
+            f"all {len(source):,} examples are of one class, {source.classes[present[0]]!r}; expected at least two."
+        )
+
+
+def _fit(
+    channel: Channel, source: Source, rows: np.ndarray, image_size: int | None, seed: int, loading: _Loading
+) -> tuple[Preprocessing, Dataset]:
+    """Learn the preprocessing from the training examples at `rows`, and make a data set of all of them."""
+    every = np.arange(len(source.classes))
+    if isinstance(source, Table):
+        preprocessing = Preprocessing(
+            kind="table",
+            classes=source.classes,
+            columns=fit_columns(channel, source, rows),
+            header=source.header,
+            label_column=source.label_column,
+            label_index=source.label_index,
+        )
+        return preprocessing, _encode(channel, source, preprocessing, loading, every)
+    generator = np.random.default_rng(seed)
+    size = (image_size, image_size) if image_size is not None else _own_size(source, generator)
+    sized = Preprocessing(kind="image", classes=source.classes, image_size=size)
+    dataset = _encode(channel, source, sized, loading, every)
+    if isinstance(dataset, MemoryDataset):
+        mean, std = _statistics(dataset.batches(_in_chunks(rows), torch.device("cpu")))
+    else:
+        # Decoding everything would take as long as an epoch.
+        sample = np.sort(generator.permutation(rows)[:_STATISTICS_FILES])
+        mean, std = _statistics(dataset.batches(_in_chunks(sample), torch.device("cpu")))
+    fitted = Preprocessing(kind="image", classes=source.classes, image_size=size, mean=mean, std=std)
+    return fitted, dataset
+
+
+def _own_size(source: ImageFolders | ImageArray, generator: np.random.Generator) -> tuple[int, int]:
+    if isinstance(source, ImageArray):
+        height, width = source.pixels.shape[2:]
+        return natural_size([(height, width)])
+    # Beyond a thousand files, a few that differ should not decide about all the others.
+    looked_at = generator.permutation(len(source))[:_SIZES_LOOKED_AT]
+    return natural_size([source.files.dimensions(index) for index in np.sort(looked_at)])
+
+
+def _in_chunks(rows: np.ndarray, size: int = 256) -> list[torch.Tensor]:
+    return list(torch.from_numpy(rows).split(size))
+
+
+def _statistics(batches: Iterator[torch.Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation a channel of uint8 images [B, 3, H, W], as shares of 255."""
+    count = 0
+    total, squares = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for batch in batches:
+        values = batch.double()  # whole numbers, so that the sums are exact in any order
+        total += values.sum((0, 2, 3))
+        squares += values.square().sum((0, 2, 3))
+        count += batch[:, 0].numel()
+    mean = total / count / 255
+    variance = (squares / count / 255**2 - mean.square()).clamp(min=0)
+    # A channel without variation must not be divided by 0.
+    std = torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance))
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _encode(
+    channel: Channel, source: Source, preprocessing: Preprocessing, loading: _Loading, trained: np.ndarray
+) -> Dataset:
+    labels = torch.from_numpy(_labels(channel, source, preprocessing, trained))
+    shape = preprocessing.input_shape
+    needed = len(source) * int(np.prod(shape)) * (4 if isinstance(source, Table) else 1)
+    if isinstance(source, ImageFolders):
+        if needed > loading.memory:
+            loading.notes.append(
+                f"{channel.name} channel: streamed from files, because {needed / 1e9:.1f} GB of pixels exceed the "
+                f"{loading.memory / 1e9:.1f} GB of memory set apart."
+            )
+            return StreamingDataset(source.files, labels, (shape[1], shape[2]), loading.workers)
+        started = time.monotonic()
+        pixels = decode_all(source.files, np.arange(len(source)), (shape[1], shape[2]), loading.decoders)
+        loading.notes.append(
+            f"{channel.name} channel: decoded to {shape[1]} x {shape[2]} pixels, {needed / 1e6:,.0f} MB, in "
+            f"{time.monotonic() - started:.1f} s."
+        )
+        loading.memory -= needed
+        return MemoryDataset(torch.from_numpy(pixels), labels)
+    if needed > loading.memory:
+        _too_large(channel, needed, loading)
+    loading.memory -= needed
+    if isinstance(source, Table):
+        inputs, notes = encode(channel, source, preprocessing)
+        loading.notes.extend(notes)
+        return MemoryDataset(torch.from_numpy(inputs), labels)
+    return MemoryDataset(torch.from_numpy(_resized(source.pixels, (shape[1], shape[2]))), labels)
+
+
+def _too_large(channel: Channel, needed: int, loading: _Loading) -> NoReturn:
+    raise channel.error(
+        f"the data takes {needed / 1e9:.1f} GB in memory, of which {max(0, loading.memory) / 1e9:.1f} GB are left; "
+        "expected less data, or an instance with more memory."
+    )
+
+
+def _labels(
+    channel: Channel, source: Source, preprocessing: Preprocessing, trained: np.ndarray
+) -> np.ndarray:
+    """Labels as positions in the preprocessing's classes. UserError on classes that are not among `trained`."""
+    position = {preprocessing.classes[index]: index for index in trained.tolist()}
+    unknown = [source.classes[i] for i in np.unique(source.labels) if source.classes[i] not in position]
+    if unknown:
+        known = ", ".join(map(repr, list(position)[:10])) + (", …" if len(position) > 10 else "")
+        shown = ", ".join(map(repr, unknown[:5])) + (
+            f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        )
+        raise channel.error(f"the labels {shown} do not occur in training; expected some of {known}.")
+    lookup = np.array([position.get(name, -1) for name in source.classes], np.int64)
+    return lookup[source.labels]
+
+
+def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if pixels.shape[2:] == size:
+        return np.ascontiguousarray(pixels)
+    resized = np.empty((len(pixels), 3, *size), np.uint8)
+    for position, image in enumerate(pixels):
+        resized[position] = np.asarray(
+            cover(Image.fromarray(image.transpose(1, 2, 0).copy()), size)
+        ).transpose(2, 0, 1)
+    return resized

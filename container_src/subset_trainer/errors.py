@@ -1,0 +1,25 @@
+"""The three kinds of failure, told apart by who can mend them.
+
+The message of each is what SageMaker shows as the failure reason: one readable sentence that names the knob,
+channel or file, the value, and what was expected.
+"""
+
+
+class TrainingError(Exception):
+    """A failure with a message fit for the user and an exit code."""
+
+    exit_code = 2
+
+
+class UserError(TrainingError):
+    """The user can mend it: a hyperparameter, the data, the choice of instance or image."""
+
+    exit_code = 1
+
+
+class AlgorithmError(TrainingError):
+    """This program is at fault, or training itself broke down."""
+
+
+class PlatformError(TrainingError):
+    """The machine or the service is at fault: a disk that is full, a configuration file that is missing."""

@@ -1,0 +1,224 @@
+"""Every hyperparameter: its type, range, default and meaning, once.
+
+SageMaker delivers strings. Depending on the SDK's version and on what launched the job, a value arrives as ``glister``,
+``"glister"`` or ``"\\"glister\\""``, a boolean as ``True`` or ``true``: all are accepted. Names that begin with
+``sagemaker_``, and ``_tuning_objective_metric``, belong to the platform and are ignored.
+
+``python -m subset_trainer.hyperparameters`` prints the README's table. This module imports neither torch nor anything
+else of the image, so that a launcher can validate before an instance is paid for.
+"""
+
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from subset_trainer.errors import UserError
+
+StrategyName = Literal["full", "random", "adaptive-random", "rs2", "glister"]
+PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
+
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Hyperparameters(BaseModel):
+    """The knobs of the built-in trainer. Immutable; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    # What to train on
+    strategy: StrategyName = Field(
+        "glister", description="how the subset is chosen; see the table of strategies"
+    )
+    fraction: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="share of the training examples that an epoch visits; `full` always visits all",
+    )
+    select_every: Count = Field(
+        5, description="epochs between two selections, for strategies that choose again as the model learns"
+    )
+    warm_fraction: Share = Field(
+        0.0,
+        description="share of the visits that is spent first, on all of the data, before the first selection "
+        "(CORDS calls it kappa)",
+    )
+    eta: Positive | None = Field(
+        None, description="GLISTER's step size on the validation logits; default: `learning_rate`, as in CORDS"
+    )
+    backend: Literal["native", "cords"] = Field(
+        "native", description="whose selection code runs: this project's, or CORDS's own loader (`glister` only)"
+    )
+
+    # The data
+    validation_fraction: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="share of the training channel set aside, stratified, where there is no validation channel",
+    )
+    label_column: str | None = Field(
+        None, description="CSV: the label's column, by name or position from 0; default: the first"
+    )
+    csv_header: Literal["auto", "true", "false"] = Field(
+        "auto", description="CSV: whether the first line holds column names"
+    )
+    image_size: Annotated[int, Field(ge=8, le=1024)] | None = Field(
+        None,
+        description="height and width in pixels that images are brought to; default: their own where all are "
+        "alike and at most 256, else 224",
+    )
+    augmentation: Literal["flip-crop", "crop", "none"] = Field(
+        "flip-crop", description="random changes to training images; use `crop` where mirroring changes the meaning"
+    )
+    num_workers: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="processes that decode images which do not fit in memory; default: by the processors"
+    )
+
+    # The model and its training
+    model: str = Field(
+        "auto",
+        description="`resnet18` (the 3×3 stem for small images), `mlp` (tables), or any torchvision classifier by "
+        "name; `auto`: resnet18 for images, mlp for tables",
+    )
+    epochs: Count = Field(30, description="passes over the subset")
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        128, description="examples in a step; a larger one than the subset is cut to it"
+    )
+    learning_rate: Positive = Field(0.1, description="peak of the schedule: a linear rise, then a cosine to zero")
+    warmup_ratio: Share = Field(0.15, description="share of all updates over which the learning rate rises")
+    momentum: Share = Field(0.9, description="Nesterov momentum of SGD")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        5e-4, description="L2 penalty; biases and normalisation layers are exempt"
+    )
+    label_smoothing: Share = Field(0.1, description="share of the target spread evenly over all classes")
+
+    # The machine
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: the first GPU where there is one")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="arithmetic of forward and backward passes; `auto`: bfloat16 on GPUs that have it, float16 on "
+        "older ones, float32 on CPUs",
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        0, description="of the split, initial weights, order, augmentation and selection"
+    )
+
+    @model_validator(mode="after")
+    def _backend_has_strategy(self) -> "Hyperparameters":
+        if self.backend == "cords" and self.strategy != "glister":
+            raise ValueError(f"backend='cords' serves strategy='glister' only; got strategy={self.strategy!r}")
+        return self
+
+
+def parse(raw: Mapping[str, Any]) -> Hyperparameters:
+    """Validate hyperparameters as the platform, an SDK or a person gives them.
+
+    Args:
+        raw: name → value, a string or already typed.
+
+    Raises:
+        UserError: at least one is wrong; the message names every fault.
+    """
+    own = {name: _decode(value) for name, value in raw.items() if not name.startswith(PLATFORM_PREFIXES)}
+    try:
+        # An empty string is how some launchers say "not given".
+        return Hyperparameters.model_validate({k: v for k, v in own.items() if v is not None and v != ""})
+    except ValidationError as error:
+        raise UserError("; ".join(_sentence(fault) for fault in error.errors())) from error
+
+
+def _decode(value: Any) -> Any:
+    """Undo the quoting of SDKs and tuners: however often a value was JSON-encoded, the value itself."""
+    while isinstance(value, str):
+        text = value.strip()
+        if text in ("True", "False", "None"):
+            return {"True": "true", "False": "false", "None": None}[text]
+        if not (len(text) >= 2 and text[0] == text[-1] == '"'):
+            return text
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return text
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # Numbers stand for text where text is wanted (`label_column: 0`); pydantic reads them back where a number is.
+    return str(value) if isinstance(value, int) else value
+
+
+def _sentence(fault: Any) -> str:
+    """One of pydantic's faults, in words that name the knob, the value and what was expected."""
+    if not fault["loc"]:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    name = str(fault["loc"][0])
+    field = Hyperparameters.model_fields.get(name)
+    if field is None:
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), Hyperparameters.model_fields, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(Hyperparameters.model_fields)}"
+        return f"unknown hyperparameter {name!r}: {hint}"
+    message = f"hyperparameter {name}={fault['input']!r}: expected {expectation(field)}"
+    choices = _choices(field)
+    if near := difflib.get_close_matches(str(fault["input"]), choices, 1, 0.5):
+        message += f"; did you mean {near[0]!r}?"
+    return message
+
+
+def expectation(field: FieldInfo) -> str:
+    """What a field accepts, in words: from its type and constraints."""
+    if choices := _choices(field):
+        return "one of " + ", ".join(choices)
+    kinds = {kind for kind, _ in _parts(field.annotation, field.metadata)}
+    bounds = [bound for _, metadata in _parts(field.annotation, field.metadata) for bound in metadata]
+    noun = "text" if str in kinds else "a whole number" if int in kinds else "a number"
+    words = []
+    for kind, phrase in (
+        (annotated_types.Gt, "greater than"),
+        (annotated_types.Ge, "at least"),
+        (annotated_types.Lt, "less than"),
+        (annotated_types.Le, "at most"),
+    ):
+        attribute = kind.__name__.lower()
+        words += [f"{phrase} {getattr(bound, attribute)}" for bound in bounds if isinstance(bound, kind)]
+    return " ".join([noun, " and ".join(words)]).strip()
+
+
+def _parts(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """The plain types within an annotation, each with the constraints that stand beside it."""
+    if get_origin(annotation) is Annotated:
+        inner, *extra = get_args(annotation)
+        flat = [item for entry in extra for item in (entry.metadata if isinstance(entry, FieldInfo) else [entry])]
+        yield from _parts(inner, metadata + flat)
+    elif get_origin(annotation) in (typing.Union, types.UnionType):
+        for member in get_args(annotation):
+            if member is not type(None):
+                yield from _parts(member, metadata)
+    else:
+        yield annotation, metadata
+
+
+def _choices(field: FieldInfo) -> tuple[str, ...]:
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def markdown_table() -> str:
+    """The README's table of hyperparameters."""
+    rows = ["| hyperparameter | default | accepts | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in Hyperparameters.model_fields.items():
+        default = "–" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `{name}` | {default} | {expectation(field)} | {field.description} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

@@ -1,0 +1,189 @@
+"""Name → classifier. The last linear layer's input is found by a hook, so that any network serves.
+
+Torchvision is imported only when one of its networks is asked for: tables need none of it.
+"""
+
+import difflib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from subset_trainer.errors import UserError
+
+OWN_MODELS = ("resnet18", "mlp")
+AUTO = {"image": "resnet18", "table": "mlp"}
+MLP_WIDTH = 256
+
+
+class Classifier(nn.Module):
+    """A network with its input's preparation: raw batches in, logits out.
+
+    Args:
+        network: prepared batch [B, …] → logits [B, C].
+        mean, std: per channel, of images scaled to 0…1; images arrive as uint8 [B, 3, H, W]. None: tables, which arrive
+            ready as float32 [B, D].
+    """
+
+    mean: Tensor | None
+    std: Tensor | None
+
+    def __init__(
+        self, network: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", None if mean is None else torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", None if std is None else torch.tensor(std).view(1, -1, 1, 1))
+        self.memory_format = torch.contiguous_format
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """Raw batch → what the network takes."""
+        if self.mean is None or self.std is None:
+            return inputs
+        images = (inputs / 255 - self.mean) / self.std
+        return images.contiguous(memory_format=self.memory_format)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.network(self.prepare(inputs))
+        return logits
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last linear layer, whose output is the logits.
+
+        Raises:
+            UserError: the network does not end in a linear layer.
+        """
+        last = [module for module in self.network.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1:]
+        if not last or not isinstance(last[0], nn.Linear):
+            raise UserError(
+                f"the network {type(self.network).__name__} does not end in a linear layer, which this strategy "
+                "needs; choose another model, or a strategy that looks at nothing (random, adaptive-random, rs2)"
+            )
+        return last[0]
+
+    def logits_and_features(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw batch → logits [B, C] and the last linear layer's input [B, D]."""
+        captured: list[Tensor] = []
+
+        def capture(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            captured.append(arguments[0])
+
+        handle: RemovableHandle = self.head.register_forward_pre_hook(capture)
+        try:
+            logits = self(inputs)
+        finally:
+            handle.remove()
+        return logits, captured[-1].flatten(1)
+
+
+def resolve(name: str, kind: str) -> str:
+    """The model's name for data of this kind, ``auto`` replaced.
+
+    Raises:
+        UserError: there is no such model, or it does not fit the data.
+    """
+    resolved = AUTO[kind] if name == "auto" else name
+    if kind == "table" and resolved != "mlp":
+        raise UserError(f"hyperparameter model={name!r} is for images; tables expect mlp")
+    return resolved
+
+
+def check_name(name: str) -> None:
+    """Refuse a model that does not exist, before any data is read.
+
+    Raises:
+        UserError: no such model.
+    """
+    if name in (*OWN_MODELS, "auto"):
+        return
+    known = [*OWN_MODELS, "auto", *_torchvision_classifiers()]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(
+            f"hyperparameter model={name!r}: expected resnet18, mlp, auto or a torchvision classifier{hint}"
+        )
+
+
+def build(
+    name: str,
+    input_shape: Sequence[int],
+    classes: int,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Classifier:
+    """A classifier with fresh weights, drawn from torch's default generator.
+
+    Args:
+        name: as ``resolve`` gives it.
+        input_shape: of one example: (3, H, W) or (D,).
+        classes: C.
+        mean, std: see :class:`Classifier`.
+
+    Raises:
+        UserError: the network does not take inputs of this shape.
+    """
+    if name == "mlp":
+        network: nn.Module = _mlp(int(torch.Size(input_shape).numel()), classes)
+    elif name == "resnet18":
+        network = _small_image_resnet18(classes)
+    else:
+        network = _torchvision(name, classes)
+    classifier = Classifier(network, mean, std)
+    _try_out(classifier, name, input_shape, classes)
+    return classifier
+
+
+def _mlp(inputs: int, classes: int) -> nn.Module:
+    layers: list[nn.Module] = [nn.Flatten()]
+    for width_in in (inputs, MLP_WIDTH):
+        layers += [nn.Linear(width_in, MLP_WIDTH, bias=False), nn.BatchNorm1d(MLP_WIDTH), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(MLP_WIDTH, classes))
+
+
+def _small_image_resnet18(classes: int) -> nn.Module:
+    """ResNet-18 with a 3×3 stem of stride 1 and no pooling after it: CORDS's form, and the usual one for CIFAR-10."""
+    from torchvision.models import resnet18
+
+    network = resnet18(num_classes=classes)
+    network.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+    return network
+
+
+def _torchvision_classifiers() -> list[str]:
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def _torchvision(name: str, classes: int) -> nn.Module:
+    import torchvision
+
+    # These two would otherwise train auxiliary heads and return several logits in training mode.
+    options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
+    return network
+
+
+def _try_out(classifier: Classifier, name: str, input_shape: Sequence[int], classes: int) -> None:
+    """One forward pass on zeros: a network that cannot take this input says so now, not after the data was read."""
+    dtype = torch.float32 if classifier.mean is None else torch.uint8
+    training = classifier.training
+    try:
+        with torch.inference_mode():
+            logits = classifier.eval()(torch.zeros(1, *input_shape, dtype=dtype))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"model {name!r} does not take inputs of shape {tuple(input_shape)} "
+            f"(set image_size to what it expects): {reason}"
+        ) from error
+    finally:
+        classifier.train(training)
+    if logits.shape != (1, classes):
+        raise UserError(f"model {name!r} gives an output of shape {tuple(logits.shape)}; expected (1, {classes})")

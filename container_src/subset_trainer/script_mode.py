@@ -1,0 +1,139 @@
+"""Script mode: the user's own training script, run in the image by the sagemaker-training toolkit.
+
+The toolkit downloads the source, installs its requirements.txt, sets the SM_* environment variables and builds the command.
+What its stock ``train`` program leaves undone is done here: SIGTERM reaches the script, its exit code becomes the job's, and
+the last lines of its stderr become the failure reason.
+"""
+
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from subset_trainer import contract
+from subset_trainer.contract import Contract
+from subset_trainer.errors import UserError
+
+logger = logging.getLogger(__name__)
+PROGRAM = "sagemaker_program"
+TORCH_DISTRIBUTED = "sagemaker_torch_distributed_enabled"
+STDERR_LINES = 20
+
+
+def requested(job: Contract) -> bool:
+    """Whether the job names an entry point of its own (``entry_point`` of an SDK's estimator)."""
+    return bool(job.hyperparameters.get(PROGRAM) or os.environ.get("SAGEMAKER_PROGRAM"))
+
+
+def run(job: Contract) -> int:
+    """Run the user's script to its end.
+
+    Returns:
+        Its exit code; 128 + n where signal n ended it.
+    """
+    # Here, not at the top: the toolkit makes directories and reads configuration when it is imported.
+    from sagemaker_training import entry_point, environment, errors, logging_config
+
+    env = environment.Environment()
+    logging_config.configure_logger(env.log_level)
+    runner_type = _runner(env.additional_framework_parameters)
+    with _signals_passed_on(), _stderr_tail() as tail:
+        try:
+            entry_point.run(
+                env.module_dir, env.user_entry_point, env.to_cmd_args(), env.to_env_vars(), runner_type=runner_type
+            )
+            return 0
+        except errors.InstallRequirementsError as error:
+            code, what = _exit_code(error.return_code), "requirements.txt could not be installed"
+        except errors.ExecuteUserScriptError as error:
+            code = _exit_code(error.return_code)
+            what = f"{env.user_entry_point} ended with exit code {code}"
+        except errors.ClientError as error:
+            code, what = 1, str(error)
+    _write_failure(what, list(tail))
+    return code
+
+
+def _runner(settings: Mapping[str, Any]) -> Any:
+    """The toolkit's runner for the ``distribution`` that a framework estimator asked for."""
+    from sagemaker_training import params, runner
+
+    if settings.get(TORCH_DISTRIBUTED):
+        return runner.RunnerType.TorchDistributed
+    if settings.get(params.MPI_ENABLED):
+        raise UserError("distribution 'mpi' needs MPI, which this image has not; expected torch_distributed or none")
+    return runner.RunnerType.Process
+
+
+def _exit_code(return_code: str | int | None) -> int:
+    code = int(return_code) if str(return_code).lstrip("-").isdigit() else 1
+    return 128 - code if code < 0 else code
+
+
+def _write_failure(what: str, stderr: list[str]) -> None:
+    """The failure reason: what happened, and as many of stderr's last lines as fit. A script's own failure file is kept."""
+    message = what
+    for line in reversed(stderr):
+        longer = f"{what}: {line}" if message == what else f"{what}: {line}\n{message[len(what) + 2 :]}"
+        if len(longer) > contract.FAILURE_CHARACTERS:
+            break
+        message = longer
+    path = contract.failure_file()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(message, encoding="utf-8")
+    logger.error("%s", message)
+
+
+@contextmanager
+def _signals_passed_on() -> Iterator[None]:
+    """While the script runs, SIGTERM and SIGINT go to it; the job ends when it does."""
+    import psutil
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for child in psutil.Process().children():
+            child.send_signal(number)
+
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _stderr_tail() -> Iterator[deque[str]]:
+    """Copies what this process and its children write to stderr, and keeps the last lines."""
+    lines: deque[str] = deque(maxlen=STDERR_LINES)
+    original = os.dup(2)
+    read_end, write_end = os.pipe()
+    os.dup2(write_end, 2)
+    os.close(write_end)
+
+    def copy() -> None:
+        # In pieces as they come, not by line: a progress bar writes no line ends.
+        unfinished = b""
+        while piece := os.read(read_end, 65536):
+            os.write(original, piece)
+            *whole, unfinished = re.split(rb"[\r\n]+", unfinished + piece)
+            lines.extend(text for line in whole if (text := line.decode("utf-8", errors="replace").rstrip()))
+        if unfinished:
+            lines.append(unfinished.decode("utf-8", errors="replace"))
+
+    thread = threading.Thread(target=copy, name="stderr-tail", daemon=True)
+    thread.start()
+    try:
+        yield lines
+    finally:
+        sys.stderr.flush()
+        os.dup2(original, 2)
+        # A process that the script left running may hold the pipe open: do not wait for it.
+        thread.join(timeout=2)

@@ -1,0 +1,60 @@
+"""Strategies that look at nothing: everything, and random subsets."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from subset_trainer.selection.types import Pool, Subset
+
+
+class Full:
+    """All of the data: the yardstick. It sets its own size; the loop passes a budget of N."""
+
+    needs_last_layer = False
+    refresh: Literal["once"] = "once"
+
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        return Subset.unweighted(torch.arange(len(train)))
+
+
+class Random:
+    """A uniform sample: one for the whole run, or a fresh one at every selection (``adaptive-random``)."""
+
+    needs_last_layer = False
+
+    def __init__(self, refresh: Literal["once", "periodically"]) -> None:
+        self.refresh: Literal["once", "periodically"] = refresh
+
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        return Subset.unweighted(torch.randperm(len(train), generator=generator)[:budget])
+
+
+class RepeatedSampling:
+    """RS2 without replacement: each epoch takes the next examples of a shuffled order; all are visited equally often.
+
+    Where an order ends within an epoch, the rest comes from the next one, less what the epoch has already.
+
+    Source: Okanovic et al., "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning", ICLR 2024,
+    section 3.
+    """
+
+    needs_last_layer = False
+    refresh: Literal["every epoch"] = "every epoch"
+
+    def __init__(self) -> None:
+        self._upcoming = torch.empty(0, dtype=torch.int64)
+
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        picks, self._upcoming = self._upcoming[:budget], self._upcoming[budget:]
+        if missing := budget - len(picks):
+            order = torch.randperm(len(train), generator=generator)
+            fresh = _without(order, picks)[:missing]
+            picks = torch.cat([picks, fresh])
+            # What this epoch has from the old order keeps its place in the new one: its turn comes again there.
+            self._upcoming = _without(order, fresh)
+        return Subset.unweighted(picks)
+
+
+def _without(order: Tensor, taken: Tensor) -> Tensor:
+    return order[~torch.isin(order, taken)]

@@ -1,0 +1,31 @@
+"""The metrics' names, the log line that carries them, and the regexes by which CloudWatch reads it.
+
+Imports nothing of torch, so that a launcher can take the definitions from here.
+"""
+
+from collections.abc import Mapping
+
+FORMATS = {
+    "train:loss": ".4f",
+    "train:accuracy": ".4f",
+    "validation:loss": ".4f",
+    "validation:accuracy": ".4f",
+    "test:loss": ".4f",
+    "test:accuracy": ".4f",
+    "epoch:seconds": ".3f",
+    "selection:seconds": ".3f",
+    "samples:visited": "d",
+}
+"""Name → how it is printed. Losses are means in nats, accuracies shares; ``epoch:seconds`` is what the epoch's training cost
+without selection and evaluation; ``samples:visited`` counts from the start of the run."""
+
+
+def line(epoch: int, values: Mapping[str, float]) -> str:
+    """One line of the log: ``epoch=3 train:loss=0.5123 …``, with the metrics that are there, in the order of ``FORMATS``."""
+    metrics = [f"{name}={values[name]:{form}}" for name, form in FORMATS.items() if name in values]
+    return " ".join([f"epoch={epoch}", *metrics])
+
+
+def metric_definitions() -> list[dict[str, str]]:
+    """For the estimator's ``metric_definitions``: SageMaker finds each metric in the log by its regex."""
+    return [{"Name": name, "Regex": rf"\b{name}=([0-9.eE+-]+)"} for name in FORMATS]

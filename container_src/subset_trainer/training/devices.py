@@ -1,0 +1,134 @@
+"""Where and in what arithmetic to train, and whether the machine can."""
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ContextManager
+
+import torch
+
+from subset_trainer.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device and the arithmetic of forward and backward passes on it."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> ContextManager[Any]:
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    @property
+    def needs_loss_scaling(self) -> bool:
+        return self.dtype == torch.float16
+
+    def describe(self) -> str:
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{processors()} processors"
+        return f"{self.device.type} ({name}), {str(self.dtype).removeprefix('torch.')}"
+
+
+def prepare(device: str, precision: str) -> Machine:
+    """Choose the device and set torch up for it.
+
+    Args:
+        device: auto, cpu or cuda.
+        precision: auto, float32, bfloat16 or float16.
+
+    Raises:
+        UserError: there is a GPU that cannot be used, or none where one was asked for.
+    """
+    if device == "cpu":
+        return _cpu(precision)
+    if not torch.cuda.is_available():
+        if NVIDIA_DRIVER.exists():
+            raise UserError(
+                f"this machine has an NVIDIA GPU, but CUDA {torch.version.cuda} does not start with its driver "
+                f"({_driver_version()}): use an image built with CUDA=12, a newer driver, or device=cpu"
+            )
+        if device == "cuda":
+            raise UserError("hyperparameter device='cuda', but this machine shows no GPU; start it with one or use auto")
+        return _cpu(precision)
+    check_capability(
+        torch.cuda.get_device_name(), torch.cuda.get_device_capability(), torch.cuda.get_arch_list()
+    )
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    if precision == "auto":
+        precision = "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
+    return Machine(torch.device("cuda", 0), DTYPES[precision])
+
+
+def check_capability(name: str, capability: tuple[int, int], architectures: Iterable[str]) -> None:
+    """Refuse a GPU that torch has no code for, before CUDA's own 'no kernel image is available'.
+
+    Args:
+        name: of the GPU.
+        capability: its compute capability, (major, minor).
+        architectures: as ``torch.cuda.get_arch_list`` gives them: ``sm_80`` is machine code, which runs on the same major
+            capability from that minor on; ``compute_90`` is PTX, which newer GPUs compile.
+
+    Raises:
+        UserError: no entry serves the GPU.
+    """
+    known = []
+    for architecture in architectures:
+        if match := re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", architecture):
+            kind, major, minor = match[1], int(match[2]), int(match[3])
+            known.append(f"{major}.{minor}")
+            if (kind == "sm" and major == capability[0] and minor <= capability[1]) or (
+                kind == "compute" and (major, minor) <= capability
+            ):
+                return
+    raise UserError(
+        f"the GPU {name} has compute capability {capability[0]}.{capability[1]}, for which this image's torch "
+        f"{torch.__version__} has no code (it has {', '.join(known)}): use an image built with CUDA=12 for older GPUs, "
+        "another instance type, or device=cpu"
+    )
+
+
+def processors() -> int:
+    """Processors that this process may use, a container's CPU quota included (cgroup v2 and v1)."""
+    available = len(os.sched_getaffinity(0))
+    for quota in (_quota_v2(), _quota_v1()):
+        if quota is not None:
+            return max(1, min(available, round(quota)))
+    return available
+
+
+def _quota_v2() -> float | None:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _quota_v1() -> float | None:
+    folder = Path("/sys/fs/cgroup/cpu")
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        period = int((folder / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+    return quota / period if quota > 0 else None
+
+
+def _cpu(precision: str) -> Machine:
+    torch.set_num_threads(processors())
+    return Machine(torch.device("cpu"), DTYPES["float32" if precision == "auto" else precision])
+
+
+def _driver_version() -> str:
+    match = re.search(r"Kernel Module\D*([\d.]+)", NVIDIA_DRIVER.read_text(errors="replace"))
+    return f"driver {match[1]}" if match else "driver of unknown version"

@@ -1,0 +1,61 @@
+"""What a model makes of a data set: its accuracy, and what selection needs to know of each example."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from subset_trainer.data import Dataset
+from subset_trainer.models import Classifier
+from subset_trainer.selection import Pool
+from subset_trainer.training.devices import Machine
+
+BATCH = 512
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean cross-entropy in nats, and share of examples that are classified as labelled."""
+
+    loss: float
+    accuracy: float
+
+
+def _in_order(dataset: Dataset) -> list[Tensor]:
+    return list(torch.arange(len(dataset)).split(BATCH))
+
+
+@torch.inference_mode()
+def evaluate(classifier: Classifier, dataset: Dataset, machine: Machine) -> Score:
+    """Loss and accuracy in eval mode, without augmentation or label smoothing."""
+    classifier.eval()
+    loss = torch.zeros((), device=machine.device, dtype=torch.float64)
+    correct = torch.zeros((), device=machine.device, dtype=torch.int64)
+    order = _in_order(dataset)
+    for indices, inputs in zip(order, dataset.batches(order, machine.device), strict=True):
+        labels = dataset.labels[indices].to(machine.device, non_blocking=True)
+        with machine.autocast():
+            logits = classifier(inputs)
+        loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+        correct += (logits.argmax(1) == labels).sum()
+    return Score(float(loss) / len(dataset), int(correct) / len(dataset))
+
+
+@torch.inference_mode()
+def look_at(classifier: Classifier, dataset: Dataset, machine: Machine) -> Pool:
+    """Logits and last-layer features of every example, in data order, on the device; memory 4·N·(C + D) bytes."""
+    classifier.eval()
+    logits_NC: Tensor | None = None
+    features_ND: Tensor | None = None
+    order = _in_order(dataset)
+    for indices, inputs in zip(order, dataset.batches(order, machine.device), strict=True):
+        with machine.autocast():
+            logits, features = classifier.logits_and_features(inputs)
+        if logits_NC is None or features_ND is None:
+            logits_NC = torch.empty(len(dataset), logits.shape[1], device=machine.device)
+            features_ND = torch.empty(len(dataset), features.shape[1], device=machine.device)
+        # Copying casts: selection computes in float32 whatever the model ran in.
+        logits_NC[indices[0] : indices[-1] + 1] = logits
+        features_ND[indices[0] : indices[-1] + 1] = features
+    return Pool(dataset.labels.to(machine.device), logits_NC, features_ND)

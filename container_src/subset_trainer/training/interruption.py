@@ -1,0 +1,46 @@
+"""SIGTERM, turned into an exception at a moment when nothing is left half done."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Terminated(BaseException):
+    """The platform asked the job to stop. Not an Exception, so that no handler of failures takes it for one."""
+
+
+class Interruption:
+    """Raises :class:`Terminated` in the main thread as soon as SIGTERM arrives, or at the end of what is deferred.
+
+    Loading data and selecting a subset can be abandoned anywhere. A training step or the writing of a file can not:
+    those run within ``deferred()``.
+    """
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._delivered = False
+        self._depth = 0
+
+    def install(self) -> None:
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._requested = True
+        self._deliver()
+
+    def _deliver(self) -> None:
+        # Once only: what runs after it is the saving of results, which a second SIGTERM must not disturb.
+        if self._requested and not self._delivered and self._depth == 0:
+            self._delivered = True
+            raise Terminated
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """A stretch that runs to its end; a signal that arrived meanwhile is raised there."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+        self._deliver()

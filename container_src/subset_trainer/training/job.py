@@ -1,0 +1,246 @@
+"""The built-in trainer's job, from the contract to the artefacts, in the order in which it happens."""
+
+import logging
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from subset_trainer import artifacts, models, selection
+from subset_trainer.contract import Contract
+from subset_trainer.data import Splits, load_splits
+from subset_trainer.errors import UserError
+from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.models import Classifier
+from subset_trainer.tracking import metrics
+from subset_trainer.training import devices, loop, plan
+from subset_trainer.training.devices import Machine
+from subset_trainer.training.evaluation import Score, evaluate
+from subset_trainer.training.interruption import Interruption, Terminated
+from subset_trainer.training.loop import EpochReport
+from subset_trainer.training.rounds import NativeSelector, Selector
+
+logger = logging.getLogger(__name__)
+CHANNELS = ("training", "validation", "test")
+
+
+def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> None:
+    """Train, and write everything below the contract's model and output directories.
+
+    Returns normally also where SIGTERM ended the training, with what there was by then saved.
+
+    Raises:
+        TrainingError: with the sentence that the user shall read.
+        Terminated: SIGTERM arrived before there was anything to save.
+    """
+    start = time.perf_counter()
+    _check_hosts_and_channels(contract)
+    models.check_name(hp.model)
+    machine = devices.prepare(hp.device, hp.precision)
+    logger.info("training on %s", machine.describe())
+    torch.manual_seed(hp.seed)
+
+    splits = load_splits(
+        {name: contract.channels[name] for name in CHANNELS if name in contract.channels},
+        validation_fraction=hp.validation_fraction,
+        seed=hp.seed,
+        label_column=hp.label_column,
+        csv_header=hp.csv_header,
+        image_size=hp.image_size,
+        num_workers=hp.num_workers,
+    )
+    for note in splits.notes:
+        logger.info("%s", note)
+    strategy = selection.create(hp.strategy, eta=hp.eta or hp.learning_rate)
+    budget = len(splits.train) if hp.strategy == "full" else plan.budget(len(splits.train), hp.fraction)
+    preprocessing = splits.preprocessing
+    model_name = models.resolve(hp.model, preprocessing.kind)
+    classifier = models.build(
+        model_name,
+        preprocessing.input_shape,
+        len(preprocessing.classes),
+        preprocessing.mean or None,
+        preprocessing.std or None,
+    )
+    _place(classifier, machine, images=preprocessing.kind == "image")
+    selector = _selector(strategy, classifier, splits, machine, hp, budget)
+    _announce(hp, splits, budget, model_name)
+    loading_seconds = time.perf_counter() - start
+
+    reports: list[EpochReport] = []
+    history: list[dict[str, Any]] = []
+
+    def report(epoch: EpochReport) -> None:
+        reports.append(epoch)
+        history.append(_history_row(epoch))
+        if epoch.subset is not None:
+            artifacts.save_subset(contract.output_data / "subsets", epoch.epoch.number, epoch.subset)
+        artifacts.save_history(contract.output_data / "history.jsonl", history)
+        print(metrics.line(epoch.epoch.number, history[-1]), flush=True)
+
+    test: Score | None = None
+    test_seconds = 0.0
+    status = "completed"
+    try:
+        loop.train(
+            classifier,
+            splits.train,
+            splits.validation,
+            selector,
+            budget,
+            hp,
+            machine,
+            preprocessing.kind == "image",
+            interruption,
+            report,
+        )
+    except Terminated:
+        status = "stopped"
+        logger.info("SIGTERM received after %d whole epochs: saving what there is", len(reports))
+    with interruption.deferred():
+        artifacts.save_model(contract.model, classifier, model_name, preprocessing, hp.model_dump())
+    if splits.test is not None and status == "completed":
+        test_start = time.perf_counter()
+        test = evaluate(classifier, splits.test, machine)
+        test_seconds = time.perf_counter() - test_start
+        print(
+            metrics.line(reports[-1].epoch.number, {"test:loss": test.loss, "test:accuracy": test.accuracy}), flush=True
+        )
+    seconds = {
+        "loading": loading_seconds,
+        "training": sum(epoch.training_seconds for epoch in reports),
+        "selection": sum(epoch.selection_seconds for epoch in reports),
+        "evaluation": sum(epoch.evaluation_seconds for epoch in reports) + test_seconds,
+        "total": time.perf_counter() - start,
+    }
+    summary = {
+        "status": status,
+        "strategy": hp.strategy,
+        "fraction": budget / len(splits.train),
+        "backend": hp.backend,
+        "model": model_name,
+        "epochs": len(reports),
+        "seed": hp.seed,
+        "budget": budget,
+        "examples": {
+            "training": len(splits.train),
+            "validation": len(splits.validation),
+            "test": None if splits.test is None else len(splits.test),
+        },
+        "classes": list(preprocessing.classes),
+        **loop.totals(reports),
+        "test": None if test is None else {"loss": test.loss, "accuracy": test.accuracy},
+        "seconds": seconds,
+        "device": machine.describe(),
+        "versions": _versions(),
+        "hyperparameters": hp.model_dump(),
+    }
+    artifacts.write_json(contract.output_data / "summary.json", summary)
+    logger.info(
+        "%s: %.1f s training, %.1f s selecting, %.1f s evaluating, %.1f s in all; %d samples visited",
+        status,
+        seconds["training"],
+        seconds["selection"],
+        seconds["evaluation"],
+        seconds["total"],
+        summary["samples_visited"],
+    )
+
+
+def _check_hosts_and_channels(contract: Contract) -> None:
+    if len(contract.hosts) > 1:
+        raise UserError(
+            f"the job runs on {len(contract.hosts)} hosts ({', '.join(contract.hosts)}), but the built-in trainer runs on "
+            "one; expected instance_count=1"
+        )
+    if "training" not in contract.channels:
+        given = ", ".join(contract.channels) or "none"
+        raise UserError(f"channel 'training' is missing (channels given: {given}); expected the training data there")
+    for name in contract.channels:
+        if name not in CHANNELS:
+            logger.warning("channel %r is not used; the channels are %s", name, ", ".join(CHANNELS))
+
+
+def _place(classifier: Classifier, machine: Machine, images: bool) -> None:
+    if images and machine.device.type == "cuda":
+        classifier.memory_format = torch.channels_last
+        classifier.to(machine.device, memory_format=torch.channels_last)
+    classifier.to(machine.device)
+
+
+def _selector(
+    strategy: selection.Strategy,
+    classifier: Classifier,
+    splits: Splits,
+    machine: Machine,
+    hp: Hyperparameters,
+    budget: int,
+) -> Selector:
+    if hp.backend == "cords":
+        # CORDS brings numba and matplotlib along: imported only by who asks for it.
+        from subset_trainer.training.cords_backend import CordsGlisterSelector
+
+        return CordsGlisterSelector(
+            classifier,
+            splits.train,
+            splits.validation,
+            machine,
+            eta=hp.eta or hp.learning_rate,
+            fraction=budget / len(splits.train),
+            classes=len(splits.preprocessing.classes),
+        )
+    return NativeSelector(strategy, classifier, splits.train, splits.validation, machine)
+
+
+def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> None:
+    examples = len(splits.train)
+    logger.info(
+        "%d training, %d validation and %s test examples of %d classes; %s with %s",
+        examples,
+        len(splits.validation),
+        "no" if splits.test is None else len(splits.test),
+        len(splits.preprocessing.classes),
+        model,
+        ", ".join(f"{name}={value}" for name, value in hp.model_dump(exclude_defaults=True).items()) or "all defaults",
+    )
+    if hp.strategy == "full":
+        if "fraction" in hp.model_fields_set and hp.fraction < 1:
+            logger.warning("strategy 'full' visits all examples: fraction=%g is not used", hp.fraction)
+    else:
+        logger.info("%s chooses %d of them, %.4g%%", hp.strategy, budget, 100 * budget / examples)
+        if hp.strategy in ("glister", "adaptive-random") and hp.select_every >= hp.epochs:
+            logger.warning(
+                "select_every=%d with epochs=%d: the subset is chosen once", hp.select_every, hp.epochs
+            )
+    if hp.batch_size > budget:
+        logger.warning(
+            "batch_size=%d is larger than the subset: each epoch is one step of %d examples", hp.batch_size, budget
+        )
+
+
+def _history_row(report: EpochReport) -> dict[str, Any]:
+    return {
+        "epoch": report.epoch.number,
+        "train:loss": report.train.loss,
+        "train:accuracy": report.train.accuracy,
+        "validation:loss": report.validation.loss,
+        "validation:accuracy": report.validation.accuracy,
+        "epoch:seconds": report.training_seconds,
+        "selection:seconds": report.selection_seconds,
+        "evaluation:seconds": report.evaluation_seconds,
+        "samples:visited": report.samples_visited,
+        "learning_rate": report.learning_rate,
+        "subset_size": report.subset_size,
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("subset-trainer", "torch", "torchvision", "cords", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

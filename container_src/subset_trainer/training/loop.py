@@ -1,0 +1,194 @@
+"""The training loop: select, train, evaluate, report."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from subset_trainer.data import Dataset
+from subset_trainer.errors import UserError
+from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.models import Classifier
+from subset_trainer.selection import Subset
+from subset_trainer.training import plan
+from subset_trainer.training.augmentation import augment
+from subset_trainer.training.devices import Machine
+from subset_trainer.training.evaluation import Score, evaluate
+from subset_trainer.training.interruption import Interruption
+from subset_trainer.training.rounds import Selector, everything
+
+logger = logging.getLogger(__name__)
+PROGRESS_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch did and cost."""
+
+    epoch: plan.Epoch
+    subset: Subset | None
+    """The subset, where this epoch chose it."""
+    subset_size: int
+    train: Score
+    """Over the epoch's own batches as they were trained on: augmented, with label smoothing and weights."""
+    validation: Score
+    learning_rate: float
+    """At the epoch's end."""
+    training_seconds: float
+    selection_seconds: float
+    evaluation_seconds: float
+    samples_visited: int
+    """From the start of the run."""
+
+
+def train(
+    classifier: Classifier,
+    training: Dataset,
+    validation: Dataset,
+    selector: Selector,
+    budget: int,
+    hp: Hyperparameters,
+    machine: Machine,
+    images: bool,
+    interruption: Interruption,
+    report: Callable[[EpochReport], None],
+) -> None:
+    """Train the classifier in place.
+
+    Raises:
+        UserError: the loss is no longer finite.
+        Terminated: SIGTERM arrived; the weights are those after the last whole step.
+    """
+    epochs = plan.epochs(hp.epochs, budget / len(training), hp.select_every, hp.warm_fraction)
+    steps = sum(plan.batch_count(_visits(epoch, budget, len(training)), hp.batch_size) for epoch in epochs)
+    optimizer = make_optimizer(classifier, hp, machine)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: plan.learning_rate_factor(step, steps, hp.warmup_ratio)
+    )
+    scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.needs_loss_scaling)
+    # One generator for each purpose: a strategy that draws more numbers does not change the order of examples.
+    for_selection, for_order, for_augmentation = (
+        torch.Generator().manual_seed(hp.seed * 3 + purpose) for purpose in range(3)
+    )
+    subset = everything(len(training))
+    visited = 0
+
+    for epoch in epochs:
+        selection_start = time.perf_counter()
+        chosen = None
+        if not epoch.everything and is_due(selector, epoch):
+            subset = chosen = selector.select(budget, for_selection)
+        selection_seconds = time.perf_counter() - selection_start
+
+        training_start = time.perf_counter()
+        classifier.train()
+        current = everything(len(training)) if epoch.everything else subset
+        shuffled = torch.randperm(len(current.indices), generator=for_order)
+        order = plan.batches(current.indices[shuffled], hp.batch_size)
+        weights = plan.batches(current.weights[shuffled], hp.batch_size)
+        inputs = training.batches(order, machine.device)
+        # Sums stay on the device: reading one would wait for the step that makes it.
+        loss_sum = torch.zeros((), device=machine.device)
+        correct = torch.zeros((), device=machine.device, dtype=torch.int64)
+        for indices, weight, batch in _with_progress(order, weights, inputs, epoch.number, len(epochs)):
+            with interruption.deferred():
+                labels = training.labels[indices].to(machine.device, non_blocking=True)
+                weight = weight.to(machine.device, non_blocking=True)
+                if images:
+                    batch = augment(batch, hp.augmentation, for_augmentation)
+                with machine.autocast():
+                    logits = classifier(batch)
+                losses = F.cross_entropy(
+                    logits.float(), labels, reduction="none", label_smoothing=hp.label_smoothing
+                )
+                loss = torch.dot(losses, weight / weight.sum())
+                optimizer.zero_grad(set_to_none=True)
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                schedule.step()
+                loss_sum += loss.detach() * len(indices)
+                correct += (logits.detach().argmax(1) == labels).sum()
+        visited += len(current.indices)
+        train_score = Score(float(loss_sum) / len(current.indices), int(correct) / len(current.indices))
+        training_seconds = time.perf_counter() - training_start
+        if not math.isfinite(train_score.loss):
+            raise UserError(
+                f"training diverged in epoch {epoch.number}: the loss is {train_score.loss}; "
+                f"learning_rate={hp.learning_rate:g} with batch_size={hp.batch_size} is likely too high for this model"
+            )
+
+        evaluation_start = time.perf_counter()
+        validation_score = evaluate(classifier, validation, machine)
+        evaluation_seconds = time.perf_counter() - evaluation_start
+        with interruption.deferred():
+            report(
+                EpochReport(
+                    epoch=epoch,
+                    subset=chosen,
+                    subset_size=len(current.indices),
+                    train=train_score,
+                    validation=validation_score,
+                    learning_rate=schedule.get_last_lr()[0],
+                    training_seconds=training_seconds,
+                    selection_seconds=selection_seconds,
+                    evaluation_seconds=evaluation_seconds,
+                    samples_visited=visited,
+                )
+            )
+
+
+def is_due(selector: Selector, epoch: plan.Epoch) -> bool:
+    """Whether the subset is chosen anew before this epoch."""
+    if selector.refresh == "every epoch":
+        return True
+    return epoch.first_on_subset or (selector.refresh == "periodically" and epoch.selection_due)
+
+
+def make_optimizer(classifier: nn.Module, hp: Hyperparameters, machine: Machine) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum; weight decay on matrices and kernels alone."""
+    decayed = [parameter for parameter in classifier.parameters() if parameter.ndim > 1]
+    exempt = [parameter for parameter in classifier.parameters() if parameter.ndim <= 1]
+    return torch.optim.SGD(
+        [{"params": decayed, "weight_decay": hp.weight_decay}, {"params": exempt, "weight_decay": 0.0}],
+        lr=hp.learning_rate,
+        momentum=hp.momentum,
+        nesterov=hp.momentum > 0,
+        fused=True,
+    )
+
+
+def _visits(epoch: plan.Epoch, budget: int, examples: int) -> int:
+    return examples if epoch.everything else budget
+
+
+def _with_progress(
+    order: list[Tensor], weights: list[Tensor], inputs: Iterator[Tensor], epoch: int, epochs: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The epoch's batches; says how far it is, every half minute."""
+    last_said = time.monotonic()
+    for step, item in enumerate(zip(order, weights, inputs, strict=True)):
+        if time.monotonic() - last_said >= PROGRESS_SECONDS:
+            last_said = time.monotonic()
+            logger.info("epoch %d of %d: step %d of %d", epoch, epochs, step, len(order))
+        yield item
+
+
+def totals(reports: list[EpochReport]) -> dict[str, Any]:
+    """The run's totals, for summary.json."""
+    if not reports:
+        return {"validation": None, "best_validation_accuracy": None, "best_epoch": None, "samples_visited": 0}
+    best = max(reports, key=lambda report: report.validation.accuracy)
+    last = reports[-1]
+    return {
+        "validation": {"loss": last.validation.loss, "accuracy": last.validation.accuracy},
+        "best_validation_accuracy": best.validation.accuracy,
+        "best_epoch": best.epoch.number,
+        "samples_visited": last.samples_visited,
+    }

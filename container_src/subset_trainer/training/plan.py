@@ -1,0 +1,78 @@
+"""What will happen, decided before the first step: which epochs see what, how many updates, at which learning rate."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from subset_trainer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass."""
+
+    number: int
+    """From 1."""
+    everything: bool
+    """Whether it visits all examples: an epoch of the warm start."""
+    first_on_subset: bool
+    selection_due: bool
+    """Whether a periodically refreshed subset is chosen anew before it."""
+
+
+def budget(examples: int, fraction: float) -> int:
+    """round(fraction · N): how many examples an epoch visits.
+
+    Raises:
+        UserError: fewer than the two that batch normalisation needs.
+    """
+    size = round(fraction * examples)
+    if size < 2:
+        needed = 2 / examples
+        raise UserError(
+            f"hyperparameter fraction={fraction:g} of {examples} training examples rounds to {size}; "
+            f"expected at least 2 examples, so a fraction of at least {needed:.2g}"
+        )
+    return size
+
+
+def epochs(count: int, fraction: float, select_every: int, warm_fraction: float) -> list[Epoch]:
+    """The run's epochs: those of the warm start on all data, then those on the subset.
+
+    The warm start takes the place of ``warm_fraction · count`` subset epochs and makes about as many visits in fewer
+    passes over everything (Killamsetty et al., "GRAD-MATCH", ICML 2021, section 4), so that it costs nothing.
+    """
+    replaced = int(warm_fraction * count)
+    warm = math.ceil(replaced * fraction)
+    plan = [Epoch(number, True, False, False) for number in range(1, warm + 1)]
+    for position in range(count - replaced):
+        plan.append(Epoch(warm + position + 1, False, position == 0, position % select_every == 0))
+    return plan
+
+
+def batch_count(visits: int, batch_size: int) -> int:
+    """Steps of an epoch. Batches are of equal size but for one example, and never of a single one, which batch
+    normalisation could not take."""
+    return max(1, min(math.ceil(visits / batch_size), visits // 2))
+
+
+def batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Split the visits of an epoch, [K], into its batches."""
+    return list(torch.tensor_split(order, batch_count(len(order), batch_size)))
+
+
+def learning_rate_factor(step: int, steps: int, warmup_ratio: float) -> float:
+    """The learning rate at an update, as a share of its peak: a linear rise, then half a cosine that would reach zero right
+    after the last update.
+
+    Args:
+        step: from 0.
+        steps: updates of the whole run.
+        warmup_ratio: share of them over which it rises.
+    """
+    rising = round(warmup_ratio * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))

@@ -1,0 +1,327 @@
+"""`python -m deploy COMMAND`: the host side's commands.
+
+Exit code 1 for what the user can mend, 2 for the rest.
+"""
+
+import argparse
+import signal
+import sys
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from deploy import compare, experiment
+from deploy.digits import write_digits
+from subset_trainer.errors import AlgorithmError, TrainingError, UserError
+
+CHANNELS = ("training", "validation", "test")
+BUILD = Path("build")
+
+# Fifteen epochs of resnet18 show the whole curve in under a minute; a mirrored digit is another sign. A tenth of the
+# digits are 130 images: in batches of 128 they would make thirty updates in all, too few to learn from.
+DEMO_SETTINGS = {
+    "model": "resnet18",
+    "epochs": 15,
+    "augmentation": "crop",
+    "batch_size": 32,
+    "learning_rate": 0.01,
+}
+LOCAL_ROLE = "arn:aws:iam::000000000000:role/local-mode-uses-none"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the process's exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        options = _parser().parse_args(arguments)
+        options.command(options)
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _demo(options: argparse.Namespace) -> None:
+    data = options.output / "digits"
+    write_digits(data)
+    channels = {"training": data / "training", "test": data / "test"}
+    settings = {**DEMO_SETTINGS, **options.set}
+    _train_and_compare(options, channels, (1.0, 0.5, 0.3, 0.1), "glister", settings, "scikit-learn's digits")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    if options.local:
+        _present([compare.read_run(folder) for folder in options.local], options.output, "Comparison")
+        return
+    channels = {name: getattr(options, name) for name in CHANNELS if getattr(options, name) is not None}
+    _train_and_compare(
+        options, channels, options.fractions, options.strategy, options.set, str(options.training)
+    )
+
+
+def _train_and_compare(
+    options: argparse.Namespace,
+    channels: dict[str, Path],
+    fractions: Sequence[float],
+    strategy: str,
+    settings: dict[str, str],
+    data: str,
+) -> None:
+    runs = experiment.run(options.output, channels, fractions, strategy, settings, options.baselines)
+    facts = runs[0].summary
+    examples = facts["examples"]["training"]
+    title = f"{data}: {facts['model']}, {examples:,} training examples, seed {facts['seed']}"
+    _present(runs, options.output, title)
+
+
+def _present(runs: Sequence[compare.Run], output: Path, title: str) -> None:
+    chart = compare.write(runs, output, title)
+    print(f"\n{title}\n\n{compare.table(compare.rows(runs))}\n\nchart: {chart}")
+
+
+def _push(options: argparse.Namespace) -> None:
+    from deploy import aws, image
+
+    try:
+        tagged, by_digest = image.push(
+            options.image, options.repository, options.tag, aws.boto_session(options.region)
+        )
+    except aws.AWS_ERRORS as error:
+        raise aws.as_training_error(error) from error
+    print(f"{tagged}\n{by_digest}")
+
+
+def _launch(options: argparse.Namespace) -> None:
+    from sagemaker.exceptions import UnexpectedStatusException
+
+    from deploy import aws, launch
+    from subset_trainer import hyperparameters
+
+    # First of all: it needs nothing, and it is what is wrong most often.
+    hyperparameters.parse(options.set)
+    if options.local:
+        options.output = options.output or str(BUILD / "local-mode")
+    elif options.role is None:
+        raise UserError("--role: the IAM role that the job runs under is needed, except with --local")
+    channels = {
+        name: _channel_uri(name, getattr(options, name), options.local)
+        for name in CHANNELS
+        if getattr(options, name) is not None
+    }
+    settings: dict[str, Any] = {}
+    if options.output is not None:
+        settings["output_path"] = _output_uri(options.output, options.local)
+    try:
+        session = launch.sagemaker_session(options.local, options.bucket, aws.boto_session(options.region))
+        job = launch.estimator(
+            options.image_uri,
+            options.set,
+            options.role or LOCAL_ROLE,
+            "local" if options.local else options.instance_type,
+            session=session,
+            **settings,
+        )
+        job.fit(channels, wait=options.local or options.wait)
+    except aws.AWS_ERRORS as error:
+        raise aws.as_training_error(error) from error
+    except UnexpectedStatusException as error:
+        raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if not options.local:
+            raise
+        raise _local_failure(Path(options.output), error) from error
+    name = job.latest_training_job.name  # type: ignore[attr-defined]
+    print(f"{name}: model in {job.model_data}" if options.local or options.wait else name)
+
+
+def _channel_uri(name: str, value: str, local: bool) -> str:
+    uri = _uri(f"--{name}", value, local)
+    if "://" not in value and not Path(value).exists():
+        raise UserError(f"--{name}: there is no file or folder {value!r}")
+    return uri
+
+
+def _output_uri(value: str, local: bool) -> str:
+    uri = _uri("--output", value, local)
+    if "://" not in value:
+        Path(value).mkdir(parents=True, exist_ok=True)
+    return uri
+
+
+def _uri(option: str, value: str, local: bool) -> str:
+    if value.startswith("s3://"):
+        return value
+    if not local:
+        raise UserError(f"{option}: expected an s3:// URI, got {value!r}; a path here needs --local")
+    return Path(value).resolve().as_uri()
+
+
+def _local_failure(output: Path, error: RuntimeError) -> TrainingError:
+    """What the container itself says; the SDK's exception carries only its exit code."""
+    try:
+        with tarfile.open(output / "output.tar.gz") as archive:
+            member = archive.extractfile("failure")
+            reason = member.read().decode(errors="replace").strip() if member else ""
+    except (OSError, KeyError, tarfile.TarError):
+        reason = ""
+    kind = UserError if "exited with code: 1" in str(error) else AlgorithmError
+    return kind(reason or f"local mode: {error}")
+
+
+def _fractions(text: str) -> tuple[float, ...]:
+    values = []
+    for part in text.split(","):
+        try:
+            value = float(part)
+        except ValueError:
+            value = 0.0
+        if not 0 < value <= 1:
+            raise argparse.ArgumentTypeError(
+                f"{part!r}: expected numbers above 0 and at most 1 with commas between, such as 1,0.5,0.3,0.1"
+            )
+        values.append(value)
+    if len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"{text!r} names a fraction twice")
+    return tuple(values)
+
+
+class _Settings(argparse.Action):
+    """Gathers NAME=VALUE pairs into a dict."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        gathered = dict(getattr(namespace, self.dest))
+        for pair in values or ():
+            name, equals, value = pair.partition("=")
+            if not equals or not name:
+                parser.error(f"{option_string}: expected NAME=VALUE, got {pair!r}")
+            gathered[name] = value
+        setattr(namespace, self.dest, gathered)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Names a default only where there is one worth naming."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default else action.help
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong argument as every other mistake is reported: one sentence, exit code 1."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m deploy",
+        description="Trains on chosen fractions of the data, here and on Amazon SageMaker, and compares.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name, help=text.replace("%", "%%"), description=text, formatter_class=_Help
+        )
+        added.set_defaults(command=run)
+        return added
+
+    def add_settings(to: argparse.ArgumentParser) -> None:
+        to.add_argument(
+            "--set",
+            nargs="+",
+            action=_Settings,
+            default={},
+            metavar="NAME=VALUE",
+            help="hyperparameters, such as epochs=30 seed=1; "
+            "`python -m subset_trainer.hyperparameters` lists them",
+        )
+
+    def add_baselines(to: argparse.ArgumentParser) -> None:
+        to.add_argument(
+            "--baselines",
+            action="store_true",
+            help="for each fraction, also full data at the same number of sample visits, and rs2",
+        )
+
+    demo = command(
+        "demo", _demo, "Train on scikit-learn's digits: the full data, then GLISTER at 50%, 30%, 10%."
+    )
+    demo.add_argument(
+        "--output", type=Path, default=BUILD / "demo", help="folder for the data, runs and results"
+    )
+    add_baselines(demo)
+    add_settings(demo)
+
+    comparison = command(
+        "compare",
+        _compare,
+        "Train on your own data at several fractions on this machine, or read finished runs; compare.",
+    )
+    source = comparison.add_mutually_exclusive_group(required=True)
+    source.add_argument("--training", type=Path, metavar="PATH", help="training data: a folder or file")
+    source.add_argument(
+        "--local", type=Path, nargs="+", metavar="FOLDER", help="output folders of finished runs"
+    )
+    for name in ("validation", "test"):
+        comparison.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{name} data: a folder or file")
+    comparison.add_argument(
+        "--fractions",
+        type=_fractions,
+        default="1,0.5,0.3,0.1",
+        metavar="LIST",
+        help="shares of the training data, with commas between; 1 is full training, the measure of the rest",
+    )
+    comparison.add_argument("--strategy", default="glister", help="how the subsets are chosen")
+    comparison.add_argument(
+        "--output", type=Path, default=BUILD / "compare", help="folder for runs and results"
+    )
+    add_baselines(comparison)
+    add_settings(comparison)
+
+    push = command(
+        "push", _push, "Push the built image to Amazon ECR and print its URI, by tag and by digest."
+    )
+    push.add_argument("--image", default="subset-trainer", help="the local image")
+    push.add_argument("--repository", default="subset-trainer", help="the ECR repository; created if need be")
+    push.add_argument("--tag", help="by default the commit that the image was built from")
+    push.add_argument("--region", help="the AWS region, if not your configuration's")
+
+    start = command("launch", _launch, "Train on SageMaker, or with --local in a container on this machine.")
+    start.add_argument("--image-uri", required=True, help="as `push` prints it; by digest is the safest")
+    start.add_argument("--role", help="the IAM role that the job runs under: its name or ARN")
+    for name in CHANNELS:
+        start.add_argument(
+            f"--{name}",
+            required=name == "training",
+            metavar="URI",
+            help=f"{name} data: s3://…, or a path with --local",
+        )
+    start.add_argument("--instance-type", default="ml.g5.xlarge", help="the machine to train on")
+    start.add_argument(
+        "--local", action="store_true", help="local mode: Docker on this machine, no AWS account"
+    )
+    start.add_argument("--output", metavar="URI", help="where results go: s3://…, or a folder with --local")
+    start.add_argument("--bucket", help="the SDK's bucket, if not sagemaker-REGION-ACCOUNT")
+    start.add_argument("--region", help="the AWS region, if not your configuration's")
+    start.add_argument("--wait", action="store_true", help="follow the job's log to its end")
+    add_settings(start)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

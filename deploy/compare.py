@@ -1,0 +1,215 @@
+"""Sets finished runs side by side: a table, a chart, and both as CSV and JSON.
+
+A run's cost counts everything that its choice of data costs: training, selecting and evaluating.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from subset_trainer.errors import UserError
+
+CHART = "comparison.png"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training left behind. Accuracies are shares 0..1, seconds are wall time."""
+
+    name: str
+    summary: dict[str, Any]
+    history: list[dict[str, Any]]
+
+    @property
+    def seconds(self) -> float:
+        """Training, selecting and evaluating; reading the data and starting up are the same for every run."""
+        return float(sum(self.summary["seconds"][part] for part in ("training", "selection", "evaluation")))
+
+    @property
+    def is_full(self) -> bool:
+        return bool(self.summary["strategy"] == "full")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run in the table. `speedup`: the reference run's seconds over this run's, if there is one."""
+
+    run: str
+    status: str
+    strategy: str
+    fraction: float
+    epochs: int
+    validation_accuracy: float
+    test_accuracy: float | None
+    seconds_training: float
+    seconds_selecting: float
+    seconds_evaluating: float
+    seconds_total: float
+    samples_visited: int
+    speedup: float | None
+
+
+def read_run(directory: Path) -> Run:
+    """Read a run from its base directory, from its output folder, or from an unpacked output.tar.gz.
+
+    Raises UserError where there is no readable summary.json.
+    """
+    for data in (directory / "output/data", directory / "data", directory):
+        summary = data / "summary.json"
+        if summary.exists():
+            break
+    else:
+        raise UserError(
+            f"{str(directory)!r} holds no summary.json of a run, neither directly nor in output/data"
+        )
+    try:
+        content = json.loads(summary.read_text())
+        history = data / "history.jsonl"
+        lines = history.read_text().splitlines() if history.exists() else []
+        return Run(directory.resolve().name, content, [json.loads(line) for line in lines if line.strip()])
+    except json.JSONDecodeError as error:
+        raise UserError(f"{str(error.doc)[:40]!r} in {str(data)!r} is not JSON: {error}") from error
+
+
+def reference(runs: Sequence[Run]) -> Run | None:
+    """The run that the others are measured against: full data for the most epochs."""
+    return max(
+        (run for run in runs if run.is_full), key=lambda run: run.summary["samples_visited"], default=None
+    )
+
+
+def rows(runs: Sequence[Run]) -> list[Row]:
+    """One row a run, in the order given."""
+    base = reference(runs)
+    return [
+        Row(
+            run=run.name,
+            status=run.summary["status"],
+            strategy=run.summary["strategy"],
+            fraction=1.0 if run.is_full else run.summary["fraction"],
+            epochs=len(run.history) or run.summary["epochs"],
+            validation_accuracy=run.summary["validation"]["accuracy"],
+            test_accuracy=run.summary["test"]["accuracy"] if run.summary.get("test") else None,
+            seconds_training=run.summary["seconds"]["training"],
+            seconds_selecting=run.summary["seconds"]["selection"],
+            seconds_evaluating=run.summary["seconds"]["evaluation"],
+            seconds_total=run.seconds,
+            samples_visited=run.summary["samples_visited"],
+            speedup=base.seconds / run.seconds if base is not None and run.seconds > 0 else None,
+        )
+        for run in runs
+    ]
+
+
+def table(lines: Sequence[Row]) -> str:
+    """The comparison for a terminal."""
+    header = [
+        ("", "run"),
+        ("", "fraction"),
+        ("", "epochs"),
+        ("accuracy", "validation"),
+        ("accuracy", "test"),
+        ("seconds", "training"),
+        ("seconds", "selecting"),
+        ("seconds", "evaluating"),
+        ("seconds", "in all"),
+        ("samples", "visited"),
+        ("speed-up", "over full"),
+    ]
+    cells = [
+        [
+            line.run if line.status == "completed" else f"{line.run} ({line.status})",
+            f"{line.fraction:.3g}",
+            str(line.epochs),
+            f"{line.validation_accuracy:.2%}",
+            "–" if line.test_accuracy is None else f"{line.test_accuracy:.2%}",
+            f"{line.seconds_training:.1f}",
+            f"{line.seconds_selecting:.1f}",
+            f"{line.seconds_evaluating:.1f}",
+            f"{line.seconds_total:.1f}",
+            f"{line.samples_visited:,}",
+            "–" if line.speedup is None else f"{line.speedup:.2f}×",
+        ]
+        for line in lines
+    ]
+    body = [[head for head, _ in header], [name for _, name in header], *cells]
+    widths = [max(len(line[column]) for line in body) for column in range(len(header))]
+
+    def spread(line: Sequence[str]) -> str:
+        first = line[0].ljust(widths[0])
+        return "  ".join(
+            [first, *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        )
+
+    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join(
+        [*(spread(line).rstrip() for line in body[:2]), rule, *(spread(line) for line in body[2:])]
+    )
+
+
+def write(runs: Sequence[Run], directory: Path, title: str) -> Path:
+    """Write comparison.csv, comparison.json and the chart into `directory`; return the chart's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [asdict(row) for row in rows(runs)]
+    with (directory / "comparison.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    (directory / "comparison.json").write_text(json.dumps(lines, indent=2) + "\n")
+    path = directory / CHART
+    chart(runs, path, title)
+    return path
+
+
+def chart(runs: Sequence[Run], path: Path, title: str) -> None:
+    """Draw validation accuracy per epoch, and per second of the whole cost, of all runs into a PNG file."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    figure = Figure(figsize=(13, 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    by_epoch, by_second = figure.subplots(1, 2, sharey=True)
+    base = reference(runs)
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    markers = "osD^vPX*<>"
+    others = [run for run in runs if run is not base]
+    for run in sorted(runs, key=lambda run: run is not base):
+        accuracy = [entry["validation:accuracy"] for entry in run.history]
+        costs = [
+            entry["epoch:seconds"] + entry["selection:seconds"] + entry.get("evaluation:seconds", 0.0)
+            for entry in run.history
+        ]
+        # The reference in black; baselines beside the strategies that were asked for are dashed.
+        place = others.index(run) if run is not base else 0
+        colour = "black" if run is base else colours[place % len(colours)]
+        dashed = run is not base and run.summary["strategy"] in ("full", "random", "rs2")
+        style: dict[str, Any] = {
+            "color": colour,
+            "linestyle": "--" if dashed else "-",
+            "marker": "." if run is base else markers[place % len(markers)],
+            "markersize": 8 if run is base else 4,
+            "linewidth": 1.8,
+            "label": f"{run.name}: {run.summary['validation']['accuracy']:.1%} in {run.seconds:.0f} s",
+        }
+        by_epoch.plot([entry["epoch"] for entry in run.history], accuracy, **style)
+        by_second.plot(list(accumulate(costs)), accuracy, **style)
+
+    by_epoch.set(xlabel="epoch", ylabel="validation accuracy", title="per epoch")
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
+    by_second.set(
+        xlabel="seconds, selecting and evaluating included",
+        title="per second of training, selecting and evaluating",
+    )
+    by_epoch.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for axes in (by_epoch, by_second):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    by_epoch.legend(loc="lower right", title="final validation accuracy, seconds in all", fontsize=9)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=130)

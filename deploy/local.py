@@ -1,0 +1,155 @@
+"""Runs the image's own `train` program here, without Docker, over a folder that stands for /opt/ml."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from subset_trainer.errors import AlgorithmError, TrainingError, UserError
+
+LOG_NAME = "train.log"
+CONFIG = Path("input/config")
+# As long as SageMaker leaves a job between SIGTERM and SIGKILL.
+STOP_SECONDS = 120
+
+_METRIC = re.compile(r"([a-z_:]+)=(\S+)")
+
+
+def train(
+    base: Path,
+    channels: Mapping[str, Path],
+    hyperparameters: Mapping[str, object],
+    on_metrics: Callable[[dict[str, float]], None] = lambda metrics: None,
+) -> None:
+    """Run one training to its end and leave its outputs in `base/model` and `base/output`, as in SageMaker.
+
+    `channels` maps a channel's name to a folder or file of this machine, which is linked, not copied. The log
+    goes to `base/train.log`; `on_metrics` is called with each of its metric lines, as
+    `{"epoch": 3.0, "train:loss": 0.51, …}`. An earlier run in `base` is replaced. An interrupt here stops the
+    training in order before it is raised again.
+
+    Raises UserError or AlgorithmError with the training's own reason when it fails.
+    """
+    prepare(base, channels, hyperparameters)
+    log_path = base / LOG_NAME
+    environment = {**os.environ, "SAGEMAKER_BASE_DIR": str(base.resolve()), "PYTHONUNBUFFERED": "1"}
+    with log_path.open("w") as log:
+        process = subprocess.Popen(
+            [train_program()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            text=True,
+            errors="replace",
+            # A terminal's Ctrl-C would reach both; this way it is passed on once, as SageMaker would say it.
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        try:
+            _read(process.stdout, log, on_metrics)
+            code = process.wait()
+        finally:
+            if process.poll() is None:
+                _stop(process)
+    if code != 0:
+        raise _failure(base, code, log_path)
+
+
+def prepare(base: Path, channels: Mapping[str, Path], hyperparameters: Mapping[str, object]) -> None:
+    """Lay out `base` as SageMaker lays out /opt/ml: configuration, linked channels, empty output folders.
+
+    Raises UserError where a channel's path is not there, or where `base` holds what no run has left.
+    """
+    check_channels(channels)
+    if base.exists():
+        if any(base.iterdir()) and not (base / CONFIG / "hyperparameters.json").exists():
+            raise UserError(f"{str(base)!r} holds files that are no earlier run; name an empty folder")
+        shutil.rmtree(base)
+
+    for folder in (CONFIG, Path("input/data"), Path("model"), Path("output/data")):
+        (base / folder).mkdir(parents=True)
+    host = "localhost"  # the training toolkit waits until every host's name resolves
+    configuration = {
+        "hyperparameters": {name: str(value) for name, value in hyperparameters.items()},
+        "inputdataconfig": {name: {"TrainingInputMode": "File"} for name in channels},
+        "resourceconfig": {
+            "current_host": host,
+            "current_instance_type": "local",
+            "current_group_name": "homogeneousCluster",
+            "hosts": [host],
+            "instance_groups": [
+                {"instance_group_name": "homogeneousCluster", "instance_type": "local", "hosts": [host]}
+            ],
+            "network_interface_name": "lo",
+        },
+    }
+    for name, content in configuration.items():
+        (base / CONFIG / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    for name, path in channels.items():
+        place = base / "input/data" / name
+        if path.is_dir():
+            place.symlink_to(path.resolve(), target_is_directory=True)
+        else:
+            place.mkdir()
+            (place / path.name).symlink_to(path.resolve())
+
+
+def check_channels(channels: Mapping[str, Path]) -> None:
+    """Raise UserError naming the first channel whose path is not there."""
+    for name, path in channels.items():
+        if not path.exists():
+            raise UserError(f"channel {name!r}: there is no file or folder {str(path)!r}")
+
+
+def train_program() -> str:
+    """The `train` program beside this interpreter, else the first on PATH; UserError if there is none."""
+    beside = Path(sys.executable).with_name("train")
+    found = str(beside) if beside.exists() else shutil.which("train")
+    if found is None:
+        raise UserError(
+            "the program `train` is neither beside this Python nor on PATH; "
+            "install it with `pip install ./container_src` or run `make venv`"
+        )
+    return found
+
+
+def _read(stream: IO[str], log: IO[str], on_metrics: Callable[[dict[str, float]], None]) -> None:
+    for line in stream:
+        log.write(line)
+        log.flush()
+        if line.startswith("epoch="):
+            metrics = {}
+            for name, value in _METRIC.findall(line):
+                with suppress(ValueError):
+                    metrics[name] = float(value)
+            on_metrics(metrics)
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=STOP_SECONDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        # The whole process group: data-loading workers too.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _failure(base: Path, code: int, log_path: Path) -> TrainingError:
+    failure = base / "output/failure"
+    reason = failure.read_text().strip() if failure.exists() else ""
+    if not reason:
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        lines = log_path.read_text(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else "(empty)"
+        reason = f"the training ended with {how}; the last line of its log: {last}"
+    kind = UserError if code == UserError.exit_code else AlgorithmError
+    return kind(f"{reason} (log: {log_path})")

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Runs a command, with NVIDIA's forward-compatibility libraries (cuda-compat, from the base image) in front where the
+# host's driver is older than this image's CUDA needs. With a newer driver they would take the place of a libcuda that
+# is newer than they are, and fail.
+case "$SUBSET_TRAINER_CUDA" in
+    12) needed=525 ;;
+    *) needed=580 ;;
+esac
+compat=/usr/local/cuda/compat
+
+if [ -r /proc/driver/nvidia/version ]; then
+    driver=$(sed -n 's/^NVRM version:.* \([0-9][0-9]*\)\.[0-9.]* .*/\1/p' /proc/driver/nvidia/version)
+elif command -v nvidia-smi >/dev/null; then
+    driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | sed -n '1s/^\([0-9]*\)\..*/\1/p')
+else
+    driver=
+fi
+
+if [ -n "$driver" ] && [ "$driver" -lt "$needed" ] && [ -e "$compat/libcuda.so.1" ]; then
+    echo "The NVIDIA driver ($driver) is older than CUDA $SUBSET_TRAINER_CUDA needs ($needed): using $compat" >&2
+    export LD_LIBRARY_PATH="$compat${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+fi
+exec "$@"

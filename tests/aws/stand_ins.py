@@ -1,0 +1,83 @@
+"""Stand-ins for the programs `docker` and `aws`, put first on PATH.
+
+No registry can be pushed to here, so `docker` records what it is told (and what arrives on its stdin), and its `push`
+enters an image into the ECR that moto plays. `aws` answers the few commands of the AWS CLI that buildspec.yml calls,
+from the same ECR.
+"""
+
+import json
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+DOCKER = """#!{python}
+import json, os, sys
+arguments = sys.argv[1:]
+entry = {{"arguments": arguments, "stdin": "" if sys.stdin.isatty() else sys.stdin.read()}}
+with open({log!r}, "a") as log:
+    log.write(json.dumps(entry) + "\\n")
+if arguments[:2] == ["image", "inspect"]:
+    if arguments[-1] != "subset-trainer":
+        sys.exit("Error: No such image: " + arguments[-1])
+    print({revision!r})
+if arguments[0] == "push":
+    import boto3
+    uri, tag = arguments[-1].rsplit(":", 1)
+    boto3.client("ecr").put_image(
+        repositoryName=uri.split("/", 1)[1],
+        imageTag=tag,
+        imageManifestMediaType="application/vnd.docker.distribution.manifest.v2+json",
+        imageManifest=json.dumps({{"schemaVersion": 2, "config": {{"digest": "sha256:" + tag}}, "layers": []}}),
+    )
+"""
+
+AWS = """#!{python}
+import base64, sys
+import boto3
+from botocore.exceptions import ClientError
+arguments = sys.argv[1:]
+option = lambda name: arguments[arguments.index(name) + 1]
+ecr = boto3.client("ecr")
+try:
+    if arguments[:2] == ["ecr", "get-login-password"]:
+        token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+        print(base64.b64decode(token).decode().split(":", 1)[1])
+    elif arguments[:2] == ["ecr", "describe-repositories"]:
+        found = ecr.describe_repositories(repositoryNames=[option("--repository-names")])["repositories"]
+        assert option("--query") == "repositories[0].repositoryUri"
+        print(found[0]["repositoryUri"])
+    elif arguments[:2] == ["ecr", "describe-images"]:
+        tag = option("--image-ids").removeprefix("imageTag=")
+        images = ecr.describe_images(
+            repositoryName=option("--repository-name"), imageIds=[{{"imageTag": tag}}]
+        )["imageDetails"]
+        assert option("--query") == "imageDetails[0].imageDigest"
+        print(images[0]["imageDigest"])
+    else:
+        sys.exit(f"unexpected: aws {{arguments}}")
+except ClientError as error:
+    print(error, file=sys.stderr)
+    sys.exit(254)
+"""
+
+
+class StandIns:
+    """The folder to put on PATH, and what `docker` was told."""
+
+    def __init__(self, folder: Path, revision: str) -> None:
+        self.folder = folder
+        self._log = folder / "docker.jsonl"
+        self._log.touch()
+        for name, text in (("docker", DOCKER), ("aws", AWS)):
+            path = folder / name
+            path.write_text(text.format(python=sys.executable, log=str(self._log), revision=revision))
+            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    def named(self, command: str) -> list[dict[str, Any]]:
+        """The calls of one docker command."""
+        return [call for call in self.calls if call["arguments"][0] == command]

@@ -1,0 +1,148 @@
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+import pytest
+from sagemaker.estimator import Estimator
+
+import deploy
+from deploy import launch
+from deploy.__main__ import main
+from subset_trainer.errors import UserError
+from subset_trainer.tracking.metrics import metric_definitions
+
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/subset-trainer@sha256:" + "0" * 64
+ROLE = "arn:aws:iam::123456789012:role/trainer"
+BUCKET = "results"
+CHANNELS = {"training": "s3://data/training", "validation": "s3://data/validation"}
+
+
+def launched() -> Mapping[str, Any]:
+    client = boto3.client("sagemaker")
+    (job,) = client.list_training_jobs()["TrainingJobSummaries"]
+    described: Mapping[str, Any] = client.describe_training_job(TrainingJobName=job["TrainingJobName"])
+    return described
+
+
+@pytest.fixture
+def bucket(aws: str) -> str:
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    return BUCKET
+
+
+def test_the_job_is_what_was_asked_for(bucket: str) -> None:
+    session = launch.sagemaker_session(bucket=bucket)
+    job = deploy.estimator(
+        IMAGE,
+        {"strategy": "glister", "fraction": 0.3, "epochs": 5},
+        ROLE,
+        session=session,
+        max_run=3600,
+        tags=[{"Key": "team", "Value": "vision"}],
+    )
+    assert isinstance(job, Estimator)
+    # What moto describes as a job's metric definitions is made up, so this part is read off the request.
+    requests: list[dict[str, Any]] = []
+    session.sagemaker_client.meta.events.register(
+        "provide-client-params.sagemaker.CreateTrainingJob", lambda params, **_: requests.append(params)
+    )
+    job.fit(CHANNELS, wait=False)
+    assert requests[0]["AlgorithmSpecification"]["MetricDefinitions"] == metric_definitions()
+
+    described = launched()
+    assert described["AlgorithmSpecification"]["TrainingImage"] == IMAGE
+    given = {name: value for name, value in described["HyperParameters"].items() if "sagemaker_" not in name}
+    # Strings, each of which the image reads back as what it was.
+    assert {name: value.strip('"') for name, value in given.items()} == {
+        "strategy": "glister",
+        "fraction": "0.3",
+        "epochs": "5",
+    }
+    channels = {
+        channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"]
+        for channel in described["InputDataConfig"]
+    }
+    assert channels == CHANNELS
+    assert described["ResourceConfig"]["InstanceType"] == "ml.g5.xlarge"
+    assert described["StoppingCondition"]["MaxRuntimeInSeconds"] == 3600
+    assert described["OutputDataConfig"]["S3OutputPath"].startswith(f"s3://{bucket}")
+    assert described["TrainingJobName"].startswith("subset-trainer-glister-0-3-")
+    assert "DebugHookConfig" not in described
+
+
+def test_what_was_launched_is_what_the_image_accepts(bucket: str) -> None:
+    from subset_trainer.hyperparameters import parse
+
+    values = {"strategy": "rs2", "fraction": 0.1, "label_column": "species", "csv_header": True}
+    deploy.estimator(IMAGE, values, ROLE, session=launch.sagemaker_session(bucket=bucket)).fit(
+        CHANNELS, wait=False
+    )
+    assert parse(launched()["HyperParameters"]) == parse(values)
+
+
+def test_a_bad_hyperparameter_is_refused_before_any_call(unreachable_aws: None) -> None:
+    with pytest.raises(UserError, match=r"glistr.*glister") as raised:
+        deploy.estimator(IMAGE, {"strategy": "glistr", "fraction": 1.5}, ROLE)
+    assert "fraction" in str(raised.value)
+
+
+def test_a_script_brings_hyperparameters_of_its_own(bucket: str) -> None:
+    job = deploy.estimator(
+        IMAGE,
+        {"select_every": 20, "augment": 0},
+        ROLE,
+        session=launch.sagemaker_session(bucket=bucket),
+        entry_point="train.py",
+        source_dir="examples/article",
+    )
+    job.fit(CHANNELS, wait=False)
+    described = launched()
+    assert described["HyperParameters"]["augment"] == "0"
+    assert "train.py" in described["HyperParameters"]["sagemaker_program"]
+    assert described["HyperParameters"]["sagemaker_submit_directory"].strip('"').startswith(f"s3://{bucket}/")
+
+
+def test_command(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/training"]
+    arguments += ["--bucket", bucket, "--instance-type", "ml.p3.2xlarge", "--output", "s3://results/here"]
+    assert main([*arguments, "--set", "strategy=full", "epochs=3", "--set", "seed=7"]) == 0
+    described = launched()
+    assert described["TrainingJobName"] in capsys.readouterr().out
+    assert described["HyperParameters"] == {"strategy": "full", "epochs": "3", "seed": "7"}
+    assert described["ResourceConfig"]["InstanceType"] == "ml.p3.2xlarge"
+    assert described["OutputDataConfig"]["S3OutputPath"] == "s3://results/here"
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"--set": "fraction=0"}, "fraction"),
+        ({"--set": "fraction"}, "NAME=VALUE"),
+        ({"--training": "/tmp"}, "--local"),
+        ({"--role": None}, "--role"),
+    ],
+)
+def test_mistakes_cost_nothing(
+    unreachable_aws: None,
+    changed: dict[str, str | None],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options: dict[str, str | None] = {
+        "--image-uri": IMAGE,
+        "--role": ROLE,
+        "--training": "s3://data/training",
+    }
+    options |= changed
+    arguments = [part for name, value in options.items() if value is not None for part in (name, value)]
+    assert main(["launch", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_aws_out_of_reach_is_one_sentence(unreachable_aws: None, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/training"]
+    assert main([*arguments, "--output", "s3://results/here"]) == 2
+    assert capsys.readouterr().err.startswith("error: AWS cannot be reached")

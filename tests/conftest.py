@@ -1,0 +1,36 @@
+"""What every tier shares: the embedded digits, and an SDK that reports nothing to anybody."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.digits import write_digits
+
+# The SageMaker SDK sends a usage report with every call, and prints tracebacks where it cannot.
+SDK_CONFIG = """\
+SchemaVersion: '1.0'
+SageMaker:
+  PythonSDK:
+    Modules:
+      TelemetryOptOut: true
+"""
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the channels `training` (1,437 images) and `test` (360), ten classes each."""
+    directory = tmp_path_factory.mktemp("digits")
+    write_digits(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def sdk_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sdk") / "config.yaml"
+    path.write_text(SDK_CONFIG)
+    return path
+
+
+@pytest.fixture
+def quiet_sdk(sdk_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGEMAKER_USER_CONFIG_OVERRIDE", str(sdk_config))

@@ -1,0 +1,153 @@
+"""The real ``train`` program over a temporary base directory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TRAIN = Path(sys.executable).with_name("train")
+SECONDS = 240
+
+
+@dataclass
+class Job:
+    """A base directory in SageMaker's layout, and what came of the job that ran there."""
+
+    base: Path
+    exit_code: int | None = None
+    log: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def channel(self, name: str) -> Path:
+        path = self.base / "input" / "data" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def link_channel(self, name: str, target: Path) -> None:
+        path = self.base / "input" / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target, target_is_directory=True)
+
+    def configure(self, hyperparameters: Mapping[str, Any], hosts: tuple[str, ...] = ("localhost",)) -> None:
+        """Write the configuration files as the platform does: every hyperparameter a string."""
+        channels = sorted(path.name for path in (self.base / "input" / "data").glob("*"))
+        contents: dict[str, Any] = {
+            "hyperparameters": {name: str(value) for name, value in hyperparameters.items()},
+            "inputdataconfig": {name: {"TrainingInputMode": "File"} for name in channels},
+            "resourceconfig": {"current_host": hosts[0], "hosts": list(hosts)},
+        }
+        for name, content in contents.items():
+            path = self.base / "input" / "config" / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content), encoding="utf-8")
+
+    def start(self) -> "subprocess.Popen[str]":
+        environment = {**os.environ, **self.environment, "SAGEMAKER_BASE_DIR": str(self.base)}
+        environment["PYTHONUNBUFFERED"] = "1"
+        return subprocess.Popen(
+            [str(TRAIN)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.base
+        )
+
+    def run(self, hyperparameters: Mapping[str, Any], hosts: tuple[str, ...] = ("localhost",)) -> "Job":
+        self.configure(hyperparameters, hosts)
+        process = self.start()
+        try:
+            self.log, _ = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+        self.exit_code = process.returncode
+        return self
+
+    def terminate_when(self, hyperparameters: Mapping[str, Any], line: str) -> float:
+        """Start, send SIGTERM once ``line`` appears in the log, and return the seconds until the process ended."""
+        self.configure(hyperparameters)
+        process = self.start()
+        assert process.stdout is not None
+        try:
+            for text in process.stdout:
+                self.log += text
+                if line in text:
+                    break
+            start = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            rest, _ = process.communicate(timeout=SECONDS)
+            self.log += rest
+        finally:
+            process.kill()
+        self.exit_code = process.returncode
+        return time.monotonic() - start
+
+    @property
+    def last_line(self) -> str:
+        return self.log.strip().splitlines()[-1]
+
+    @property
+    def failure(self) -> str | None:
+        path = self.base / "output" / "failure"
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.base / "output/data/summary.json").read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        lines = (self.base / "output/data/history.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def subsets(self) -> dict[int, "np.lib.npyio.NpzFile"]:
+        paths = sorted((self.base / "output/data/subsets").glob("epoch-*.npz"))
+        return {int(path.stem.removeprefix("epoch-")): np.load(path, allow_pickle=False) for path in paths}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path / "ml")
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> Callable[[str], Job]:
+    return lambda name: Job(tmp_path / name)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded data set: ``training`` and ``test`` folders of 8×8 PNGs in ten class folders."""
+    from deploy.digits import write_digits
+
+    directory = tmp_path_factory.mktemp("digits")
+    write_digits(directory)
+    return directory
+
+
+@pytest.fixture
+def table(job: Job) -> Job:
+    """A job whose training channel is a small table that is easy to learn."""
+    write_table(job.channel("training") / "train.csv")
+    return job
+
+
+def write_table(path: Path, rows: int = 300, seed: int = 0) -> None:
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(3, size=rows)
+    features = draw.normal(size=(rows, 4)) + labels[:, None]
+    lines = ["label,a,b,c,d"]
+    lines += [",".join([str(label), *(f"{value:.4f}" for value in row)]) for label, row in zip(labels, features, strict=True)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_image(path: Path, seed: int = 0, size: int = 8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(256, size=(size, size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,73 @@
+"""The host side over the real `train` program: several runs, a failing one, and an interrupt."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy import compare, experiment, local
+from subset_trainer.errors import UserError
+
+QUICK = {"model": "mlp", "augmentation": "none", "epochs": 4, "batch_size": 64, "learning_rate": 0.05}
+
+
+def test_fractions_and_their_baselines(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    channels = {"training": digits / "training", "test": digits / "test"}
+    runs = experiment.run(tmp_path, channels, (1.0, 0.5), "glister", QUICK, baselines=True)
+    assert [run.name for run in runs] == ["full", "glister-0.5", "full-at-0.5", "rs2-0.5"]
+    full, glister, equal, rs2 = compare.rows(runs)
+    assert full.samples_visited == 4 * runs[0].summary["examples"]["training"]
+    assert equal.epochs == 2
+    assert equal.samples_visited == pytest.approx(glister.samples_visited, rel=0.01)
+    assert rs2.samples_visited == glister.samples_visited
+    assert all(row.test_accuracy is not None for row in (full, glister, equal, rs2))
+    shown = capsys.readouterr().out
+    assert "[4/4] rs2-0.5" in shown
+    assert "epoch 4/4" in shown
+    # What SageMaker would have delivered: strings, and links instead of copies.
+    assert '"fraction": "0.5"' in (tmp_path / "glister-0.5/input/config/hyperparameters.json").read_text()
+    assert (tmp_path / "full/input/data/training").resolve() == (digits / "training").resolve()
+
+
+def test_a_failing_run_is_named_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"run 'full'.*training"):
+        experiment.run(tmp_path / "out", {"training": tmp_path / "empty"}, (1.0,), "glister", QUICK)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="no earlier run"):
+        local.train(tmp_path, {"training": digits / "training"}, QUICK)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_the_training_in_order(
+    number: signal.Signals, digits: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "deploy", "compare", "--training", str(digits / "training")]
+    command += ["--fractions", "1", "--output", str(tmp_path), "--set", "epochs=100000", "model=mlp"]
+    process = subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "full/train.log"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and "epoch=2 " in log.read_text()):
+        assert time.monotonic() < deadline, "the training did not start"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    os.kill(process.pid, number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in error
+    assert "Traceback" not in error
+    run = compare.read_run(tmp_path / "full")
+    assert run.summary["status"] == "stopped"
+    assert (tmp_path / "full/model/model.safetensors").exists()

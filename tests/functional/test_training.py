@@ -1,0 +1,159 @@
+"""Good jobs: what they leave behind, and that it is true."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from subset_trainer.artifacts import load_model
+from subset_trainer.data import load_channel
+from subset_trainer.tracking.metrics import metric_definitions
+from subset_trainer.training.devices import Machine
+from subset_trainer.training.evaluation import evaluate
+from tests.functional.conftest import Job, write_table
+
+CPU = Machine(torch.device("cpu"), torch.float32)
+QUICK = {"model": "mlp", "epochs": 4, "batch_size": 32, "augmentation": "none", "device": "cpu"}
+
+
+def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
+    job.link_channel("training", digits / "training")
+    job.link_channel("test", digits / "test")
+    hyperparameters = {"strategy": '"glister"', "fraction": "0.3", "epochs": 3, "select_every": 2, "augmentation": "crop"}
+    job.run(hyperparameters)
+    assert (job.exit_code, job.failure) == (0, None), job.log
+
+    summary, history = job.summary, job.history
+    examples = summary["examples"]["training"]
+    budget = round(0.3 * examples)
+    assert summary["status"] == "completed" and summary["model"] == "resnet18"
+    assert summary["examples"] == {"training": examples, "validation": 1437 - examples, "test": 360}
+    assert summary["classes"] == [str(digit) for digit in range(10)]
+    assert summary["budget"] == budget and summary["samples_visited"] == 3 * budget
+
+    # First selection at the first epoch, then every two.
+    subsets = job.subsets()
+    assert list(subsets) == [1, 3]
+    for subset in subsets.values():
+        assert len(subset["indices"]) == len(np.unique(subset["indices"])) == len(subset["weights"]) == budget
+        assert subset["indices"].min() >= 0 and subset["indices"].max() < examples
+
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert [row["samples:visited"] for row in history] == [budget, 2 * budget, 3 * budget]
+    assert history[0]["selection:seconds"] > 0 and history[1]["selection:seconds"] < history[0]["selection:seconds"]
+    assert history[-1]["validation:accuracy"] == summary["validation"]["accuracy"] > 0.3
+
+    # One line an epoch, which CloudWatch's regexes read.
+    lines = [line for line in job.log.splitlines() if line.startswith("epoch=")]
+    assert len(lines) == 4
+    for definition in metric_definitions():
+        line = lines[3] if definition["Name"].startswith("test:") else lines[0]
+        assert re.search(definition["Regex"], line), (definition, line)
+
+    # The model loads back with one call, and is as accurate on the test channel as was logged.
+    model = load_model(job.base / "model")
+    test = load_channel(job.base / "input/data/test", model.preprocessing, name="test")
+    assert evaluate(model.classifier, test, CPU).accuracy == summary["test"]["accuracy"]
+    assert f"test:accuracy={summary['test']['accuracy']:.4f}" in job.log
+    assert json.loads((job.base / "model/model.json").read_text())["hyperparameters"]["fraction"] == 0.3
+    assert not [path for path in job.base.rglob("*.tmp")]
+
+
+@pytest.mark.parametrize("strategy", ["full", "random", "adaptive-random", "rs2", "glister"])
+def test_every_strategy_trains_a_table(table: Job, strategy: str) -> None:
+    write_table(table.channel("test") / "test.csv", rows=120, seed=1)
+    table.run({**QUICK, "strategy": strategy, "fraction": 0.5, "epochs": 6, "select_every": 2})
+    assert table.exit_code == 0, table.log
+    budget = 270 if strategy == "full" else 135
+    assert table.summary["samples_visited"] == 6 * budget
+    selections = {"full": 1, "random": 1, "adaptive-random": 3, "rs2": 6, "glister": 3}
+    assert len(table.subsets()) == selections[strategy]
+    assert table.summary["test"]["accuracy"] > 0.6  # chance is a third
+
+
+def test_cords_itself_selects_in_our_loop(table: Job) -> None:
+    table.run({**QUICK, "strategy": "glister", "backend": "cords", "fraction": 0.25, "epochs": 3, "select_every": 2})
+    assert table.exit_code == 0, table.log
+    subsets = table.subsets()
+    assert list(subsets) == [1, 3]
+    assert all(len(np.unique(subset["indices"])) == round(0.25 * 270) for subset in subsets.values())
+    assert table.summary["backend"] == "cords"
+
+
+def test_the_same_seed_gives_the_same_run(make_job: Callable[[str], Job]) -> None:
+    jobs = []
+    for name, seed in (("first", 5), ("second", 5), ("third", 6)):
+        job = make_job(name)
+        write_table(job.channel("training") / "train.csv")
+        jobs.append(job.run({**QUICK, "seed": seed, "fraction": 0.4}))
+    weights = [load_file(job.base / "model/model.safetensors") for job in jobs]
+    indices = [job.subsets()[1]["indices"].tolist() for job in jobs]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert indices[0] == indices[1] != indices[2]
+
+
+def test_a_warm_start_visits_everything_first(table: Job) -> None:
+    table.run({**QUICK, "fraction": 0.2, "epochs": 10, "warm_fraction": 0.5})
+    assert table.exit_code == 0, table.log
+    assert [row["subset_size"] for row in table.history] == [270, 54, 54, 54, 54, 54]
+    assert list(table.subsets()) == [2]
+
+
+def test_a_folder_without_configuration_files(job: Job) -> None:
+    write_table(job.channel("training") / "train.csv", rows=60)
+    process = job.start()
+    job.log, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, job.log
+    assert job.summary["hyperparameters"]["strategy"] == job.summary["strategy"]
+
+
+def test_a_batch_larger_than_the_subset_works_and_says_so(table: Job) -> None:
+    table.run({**QUICK, "batch_size": 4096, "fraction": 0.1})
+    assert table.exit_code == 0, table.log
+    assert "batch_size=4096 is larger than the subset: each epoch is one step of 27 examples" in table.log
+
+
+def test_the_whole_fraction_selects_everything(table: Job) -> None:
+    table.run({**QUICK, "fraction": 1, "epochs": 1})
+    assert table.exit_code == 0, table.log
+    assert sorted(table.subsets()[1]["indices"].tolist()) == list(range(270))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_reduced_precision_trains(table: Job, precision: str) -> None:
+    table.run({**QUICK, "precision": precision, "strategy": "glister", "fraction": 0.5})
+    assert table.exit_code == 0, table.log
+    assert table.summary["validation"]["accuracy"] > 0.6
+    assert np.isfinite(table.history[-1]["train:loss"])
+
+
+def test_sigterm_ends_the_run_with_the_model_saved(job: Job, digits: Path) -> None:
+    job.link_channel("training", digits / "training")
+    seconds = job.terminate_when({"epochs": 500, "strategy": "rs2", "fraction": 0.3}, "epoch=2 ")
+    assert (job.exit_code, job.failure) == (0, None), job.log
+    assert seconds < 15
+    assert job.summary["status"] == "stopped" and job.summary["test"] is None
+    assert len(job.history) == job.summary["epochs"] >= 2
+    assert load_model(job.base / "model").preprocessing.classes[0] == "0"
+
+
+def test_sigterm_within_selection(job: Job, digits: Path) -> None:
+    job.link_channel("training", digits / "training")
+    # The first selection starts right after this line and takes long enough.
+    seconds = job.terminate_when({"fraction": 0.9, "strategy": "glister", "epochs": 50}, "glister chooses")
+    assert (job.exit_code, job.failure) == (0, None), job.log
+    assert seconds < 15
+    assert job.summary["status"] == "stopped"
+
+
+def test_sigterm_before_there_is_anything(job: Job, digits: Path) -> None:
+    job.link_channel("training", digits / "training")
+    seconds = job.terminate_when({}, "subset-trainer ")
+    assert job.exit_code == 0, job.log
+    assert seconds < 15
+    assert "stopped" in job.last_line

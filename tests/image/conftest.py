@@ -1,0 +1,57 @@
+"""The built image, which SUBSET_TRAINER_IMAGE names, and commands that run inside it."""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Image:
+    name: str
+    config: dict[str, Any]
+    """What `docker image inspect` calls Config: Cmd, Entrypoint, Env, Labels …"""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        pairs = (variable.split("=", 1) for variable in self.config["Env"])
+        return dict(pairs)
+
+    def run(self, *command: str, options: Sequence[str] = ()) -> "subprocess.CompletedProcess[str]":
+        """`docker run` without a network; stdout and stderr are kept apart, a failure is not raised."""
+        arguments = ["docker", "run", "--rm", "--network", "none", *options, self.name, *command]
+        return subprocess.run(
+            arguments, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL
+        )
+
+    def output(self, *command: str, options: Sequence[str] = ()) -> str:
+        """The stdout of a command that must succeed."""
+        done = self.run(*command, options=options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def python(self, code: str) -> Any:
+        """What a piece of Python prints as JSON on its last line, run by the image's interpreter."""
+        return json.loads(self.output("python", "-c", code).splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def image() -> Image:
+    name = os.environ.get("SUBSET_TRAINER_IMAGE")
+    if not name:
+        pytest.skip("SUBSET_TRAINER_IMAGE names no image")
+    inspect = subprocess.run(
+        ["docker", "image", "inspect", name],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    assert inspect.returncode == 0, inspect.stderr
+    return Image(name, json.loads(inspect.stdout)[0]["Config"])

@@ -1,0 +1,134 @@
+"""Which files count, and which format they are taken for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from subset_trainer.data import load_splits
+from subset_trainer.data.channels import detect, open_channel
+from subset_trainer.errors import UserError
+
+
+def put(root: Path, *names: str, content: bytes = b"x") -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def layout_of(root: Path) -> tuple[str, tuple[str, ...], str]:
+    layout = detect(open_channel("training", root))
+    return layout.format, layout.files, layout.folder
+
+
+def complaint(root: Path) -> str:
+    with pytest.raises(UserError) as error:
+        detect(open_channel("training", root))
+    return str(error.value)
+
+
+def test_clutter_is_ignored(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        ".DS_Store",
+        "a/.DS_Store",
+        "a/Thumbs.db",
+        "__MACOSX/a/1.png",
+        ".git/a/2.png",
+        "a/1.png",
+        "b/1.PNG",
+    )
+    put(tmp_path, "_SUCCESS", "a_$folder$", "b/marker", content=b"")
+    assert layout_of(tmp_path) == ("folders", ("a/1.png", "b/1.PNG"), "")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a/1.jpeg", "b/deep/er/2.webp"], "folders"),
+        (["part-0.csv", "part-1.csv.gz", "_SUCCESS"], "csv"),
+        (["t.tsv"], "csv"),
+        (["cifar-10-batches-py/data_batch_1", "cifar-10-batches-py/batches.meta"], "cifar"),
+        (["train.bin", "fine_label_names.txt"], "cifar"),
+        (["cifar-100-python.tar.gz"], "cifar"),
+        (["digits.npz"], "npz"),
+    ],
+)
+def test_formats(tmp_path: Path, names: list[str], expected: str) -> None:
+    assert layout_of(put(tmp_path, *names))[0] == expected
+
+
+def test_single_folders_are_descended(tmp_path: Path) -> None:
+    assert layout_of(put(tmp_path, "data/train/cat/1.png", "data/train/dog/1.png"))[2] == "data/train/"
+
+
+def test_a_single_class_with_folders_inside_is_not_descended(tmp_path: Path) -> None:
+    # cat/1.png shows that cat is a class, whatever other folders it has.
+    assert layout_of(put(tmp_path, "cat/1.png", "cat/more/2.png"))[2] == ""
+
+
+def test_folders_named_like_splits(tmp_path: Path) -> None:
+    text = complaint(put(tmp_path, "train/cat/1.png", "test/cat/2.png"))
+    assert text == (
+        "training channel: the folders 'test', 'train' look like splits, not classes; expected the class folders of "
+        "one split, and each other split as a channel of its own."
+    )
+
+
+def test_absent(tmp_path: Path) -> None:
+    assert f"training channel: directory {tmp_path / 'no'} does not exist" in complaint(tmp_path / "no")
+
+
+def test_a_file_instead_of_a_directory(tmp_path: Path) -> None:
+    put(tmp_path, "f")
+    assert "is a file; expected a directory" in complaint(tmp_path / "f")
+
+
+def test_empty(tmp_path: Path) -> None:
+    assert complaint(tmp_path) == (
+        f"training channel: no files in {tmp_path}; expected class folders of images, CIFAR batches, CSV files or "
+        ".npz files."
+    )
+
+
+def test_only_clutter(tmp_path: Path) -> None:
+    assert "but '_SUCCESS', which hold no data" in complaint(put(tmp_path, "_SUCCESS"))
+
+
+def test_unknown_files_are_listed(tmp_path: Path) -> None:
+    text = complaint(put(tmp_path, "a.parquet", "b.json", "c.txt", "d.txt"))
+    assert "found 'a.parquet', 'b.json', 'c.txt' and 1 more; expected class folders" in text
+
+
+def test_two_formats(tmp_path: Path) -> None:
+    assert "several formats ('a/1.png' and 'labels.csv')" in complaint(put(tmp_path, "a/1.png", "labels.csv"))
+
+
+def test_images_without_folders(tmp_path: Path) -> None:
+    assert "image '1.png' lies directly in the channel; expected one folder a class" in complaint(
+        put(tmp_path, "1.png")
+    )
+
+
+def test_image_outside_the_class_folders(tmp_path: Path) -> None:
+    text = complaint(put(tmp_path, "a/1.png", "b/1.png", "stray.png"))
+    assert text == "training channel: image 'stray.png' lies outside the class folders 'a', 'b'."
+
+
+def test_other_files_are_noted(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name / f"{number}.png")
+    put(tmp_path, "README.md", "a/notes.txt")
+    assert "training channel: not used: 'README.md' and 1 more." in load_splits({"training": tmp_path}).notes
+
+
+def test_linked_folders_are_followed(tmp_path: Path) -> None:
+    put(tmp_path / "store", "cat/1.png")
+    channel = tmp_path / "channel"
+    put(channel, "dog/1.png")
+    (channel / "cat").symlink_to(tmp_path / "store" / "cat")
+    assert layout_of(channel)[1] == ("cat/1.png", "dog/1.png")

@@ -1,0 +1,143 @@
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from deploy import compare
+from deploy.__main__ import main
+from subset_trainer.errors import UserError
+
+
+def write_run(
+    directory: Path, strategy: str, fraction: float, epochs: int, seconds: float, **changes: Any
+) -> Path:
+    """A run of 1,000 examples: `seconds` a full epoch, 2 s every fifth epoch's selection, 0.5 s an evaluation."""
+    data = directory / "output/data"
+    data.mkdir(parents=True)
+    history = [
+        {
+            "epoch": epoch,
+            "validation:accuracy": 1 - 0.5 / epoch,
+            "epoch:seconds": seconds * fraction,
+            "selection:seconds": 2.0 if strategy == "glister" and epoch % 5 == 1 else 0.0,
+            "evaluation:seconds": 0.5,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    (data / "history.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in history))
+    summary = {
+        "status": "completed",
+        "strategy": strategy,
+        "fraction": fraction,
+        "epochs": epochs,
+        "validation": {"loss": 0.1, "accuracy": history[-1]["validation:accuracy"]},
+        "test": {"loss": 0.1, "accuracy": 0.9},
+        "samples_visited": round(1000 * fraction * epochs),
+        "seconds": {
+            "training": seconds * fraction * epochs,
+            "selection": sum(entry["selection:seconds"] for entry in history),
+            "evaluation": 0.5 * epochs,
+            "loading": 100.0,
+            "total": 1000.0,
+        },
+        **changes,
+    }
+    (data / "summary.json").write_text(json.dumps(summary))
+    return directory
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[compare.Run]:
+    folders = [
+        write_run(tmp_path / "glister-0.5", "glister", 0.5, 10, 4.0),
+        write_run(tmp_path / "full-at-0.5", "full", 1.0, 5, 4.0),
+        write_run(tmp_path / "full", "full", 1.0, 10, 4.0, test=None),
+    ]
+    return [compare.read_run(folder) for folder in folders]
+
+
+def test_the_cost_counts_selection_and_evaluation(runs: list[compare.Run]) -> None:
+    glister, short, full = compare.rows(runs)
+    assert glister.seconds_total == pytest.approx(20 + 4 + 5)
+    assert full.seconds_total == pytest.approx(40 + 5)
+    # Full data for fewer epochs is a baseline, not what the others are measured by.
+    assert full.speedup == 1
+    assert glister.speedup == pytest.approx(45 / 29)
+    assert short.speedup == pytest.approx(45 / 22.5)
+
+
+def test_without_a_full_run_there_is_no_speedup(runs: list[compare.Run]) -> None:
+    (row,) = compare.rows(runs[:1])
+    assert row.speedup is None
+    assert compare.table([row]).splitlines()[-1].endswith("–")
+
+
+def test_table(runs: list[compare.Run]) -> None:
+    lines = compare.table(compare.rows(runs)).splitlines()
+    shown = "glister-0.5 0.5 10 95.00% 90.00% 20.0 4.0 5.0 29.0 5,000 1.55×"
+    assert lines[3].split() == shown.split()
+    assert lines[5].split()[:5] == ["full", "1", "10", "95.00%", "–"]
+    assert len({len(line) for line in lines[2:]}) == 1
+
+
+def test_a_stopped_run_says_so(tmp_path: Path) -> None:
+    run = compare.read_run(write_run(tmp_path / "full", "full", 1.0, 3, 1.0, status="stopped"))
+    (row,) = compare.rows([run])
+    assert row.epochs == 3
+    assert "full (stopped)" in compare.table([row])
+
+
+def test_command_writes_chart_csv_and_json(
+    runs: list[compare.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    folders = [str(tmp_path / name) for name in ("full", "glister-0.5")]
+    assert main(["compare", "--local", *folders, "--output", str(output)]) == 0
+    assert str(output / "comparison.png") in capsys.readouterr().out
+    with Image.open(output / "comparison.png") as chart:
+        assert chart.width >= 1000
+        assert chart.convert("L").getextrema() == (0, 255)
+    rows = json.loads((output / "comparison.json").read_text())
+    assert [row["run"] for row in rows] == ["full", "glister-0.5"]
+    with (output / "comparison.csv").open() as file:
+        assert [row["run"] for row in csv.DictReader(file)] == ["full", "glister-0.5"]
+
+
+def test_an_unpacked_output_archive_is_a_run_too(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", "full", 1.0, 2, 1.0)
+    (folder / "output").rename(tmp_path / "unpacked")
+    assert compare.read_run(tmp_path / "unpacked").summary["epochs"] == 2
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_what_is_no_run_is_named(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(UserError, match=str(tmp_path)):
+        compare.read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--training", "nowhere"], "channel 'training'.*nowhere"),
+        (["--training", ".", "--fractions", "1,0"], "'0'.*above 0"),
+        (["--training", ".", "--fractions", "0.3,0.3"], "twice"),
+        (["--training", ".", "--strategy", "glistr"], "glister"),
+        (["--training", ".", "--set", "epochs=none"], "epochs"),
+        (["--training", ".", "--set", "epochs"], "NAME=VALUE"),
+    ],
+)
+def test_mistakes_are_one_sentence_before_anything_runs(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *arguments, "--output", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert re.search(expected, captured.err)
+    assert not (tmp_path / "out").exists()

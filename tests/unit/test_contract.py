@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from subset_trainer import contract
+from subset_trainer.errors import UserError
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    (tmp_path / "input" / "config").mkdir(parents=True)
+    return tmp_path
+
+
+def write(base: Path, name: str, content: object) -> None:
+    (base / "input" / "config" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_what_the_platform_delivers(base: Path) -> None:
+    write(base, "hyperparameters", {"fraction": "0.3"})
+    write(base, "inputdataconfig", {"training": {"TrainingInputMode": "FastFile"}, "test": {}})
+    write(base, "resourceconfig", {"current_host": "algo-2", "hosts": ["algo-1", "algo-2"]})
+    job = contract.read()
+    assert job.hyperparameters == {"fraction": "0.3"}
+    assert job.channels == {
+        "test": base / "input" / "data" / "test",
+        "training": base / "input" / "data" / "training",
+    }
+    assert (job.hosts, job.current_host) == (("algo-1", "algo-2"), "algo-2")
+    assert (job.model, job.output_data) == (base / "model", base / "output" / "data")
+
+
+def test_a_folder_filled_by_hand_needs_no_configuration(base: Path) -> None:
+    (base / "input" / "data" / "training").mkdir(parents=True)
+    job = contract.read()
+    assert (dict(job.hyperparameters), list(job.channels), len(job.hosts)) == ({}, ["training"], 1)
+
+
+def test_an_empty_base_directory_has_no_channels(base: Path) -> None:
+    assert contract.read().channels == {}
+
+
+def test_pipe_mode_is_refused_by_name(base: Path) -> None:
+    write(base, "inputdataconfig", {"training": {"TrainingInputMode": "Pipe"}})
+    with pytest.raises(UserError, match="channel 'training' is delivered in input mode 'Pipe'; expected one of File, FastFile"):
+        contract.read()
+
+
+def test_broken_json_names_the_file(base: Path) -> None:
+    (base / "input" / "config" / "hyperparameters.json").write_text('{"fraction": 0.3', encoding="utf-8")
+    with pytest.raises(UserError, match=r"hyperparameters\.json is not valid JSON"):
+        contract.read()
+
+
+def test_json_of_another_form_names_the_file(base: Path) -> None:
+    write(base, "hyperparameters", ["fraction"])
+    with pytest.raises(UserError, match=r"hyperparameters\.json holds a JSON list; expected an object"):
+        contract.read()

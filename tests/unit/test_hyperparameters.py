@@ -1,0 +1,91 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from subset_trainer.errors import UserError
+from subset_trainer.hyperparameters import Hyperparameters, markdown_table, parse
+
+
+@pytest.mark.parametrize("quoted", ["glister", '"glister"', '"\\"glister\\""', " glister "])
+def test_text_arrives_in_every_quoting(quoted: str) -> None:
+    assert parse({"strategy": quoted}).strategy == "glister"
+
+
+@pytest.mark.parametrize("quoted", ["0.3", '"0.3"', '"\\"0.3\\""', 0.3])
+def test_numbers_arrive_in_every_quoting(quoted: object) -> None:
+    assert parse({"fraction": quoted}).fraction == 0.3
+
+
+@pytest.mark.parametrize(("given", "expected"), [("True", "true"), ("true", "true"), ('"False"', "false"), (True, "true")])
+def test_booleans_of_both_sdk_generations(given: object, expected: str) -> None:
+    assert parse({"csv_header": given}).csv_header == expected
+
+
+@pytest.mark.parametrize("absent", ["", '""', "None", None, "null"])
+def test_absent_values_leave_the_default(absent: object) -> None:
+    if absent == "null":
+        with pytest.raises(UserError):
+            parse({"epochs": absent})
+    else:
+        assert parse({"epochs": absent}).epochs == Hyperparameters().epochs
+
+
+def test_the_platforms_own_names_are_ignored() -> None:
+    raw = {"sagemaker_job_name": "x", "_tuning_objective_metric": "validation:accuracy", "epochs": "2"}
+    assert parse(raw).epochs == 2
+
+
+def test_a_number_may_name_a_column() -> None:
+    assert parse({"label_column": 3}).label_column == "3"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("fraction", "0", "hyperparameter fraction='0': expected a number greater than 0 and at most 1"),
+        ("fraction", "1.5", "hyperparameter fraction='1.5': expected a number greater than 0 and at most 1"),
+        ("fraction", "abc", "hyperparameter fraction='abc': expected a number greater than 0 and at most 1"),
+        ("fraction", "nan", "hyperparameter fraction='nan': expected a number greater than 0 and at most 1"),
+        (
+            "strategy",
+            "glistr",
+            "hyperparameter strategy='glistr': expected one of full, random, adaptive-random, rs2, glister; "
+            "did you mean 'glister'?",
+        ),
+        ("epochs", "0", "hyperparameter epochs='0': expected a whole number at least 1"),
+        ("epochs", "1.5", "hyperparameter epochs='1.5': expected a whole number at least 1"),
+        ("fractoin", "0.1", "unknown hyperparameter 'fractoin': did you mean 'fraction'?"),
+        ("batch-size", "8", "unknown hyperparameter 'batch-size': did you mean 'batch_size'?"),
+    ],
+)
+def test_a_fault_is_one_sentence_with_name_value_and_expectation(name: str, value: str, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse({name: value})
+    assert str(caught.value) == sentence
+
+
+def test_all_faults_are_reported_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        parse({"fraction": "2", "epochs": "-1", "lerning_rate": "0.1"})
+    assert [word in str(caught.value) for word in ("fraction='2'", "epochs='-1'", "'lerning_rate'")] == [True] * 3
+
+
+def test_cords_serves_glister_only() -> None:
+    with pytest.raises(UserError, match="backend='cords' serves strategy='glister' only; got strategy='rs2'"):
+        parse({"backend": "cords", "strategy": "rs2"})
+
+
+def test_the_readme_has_the_generated_table() -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    assert markdown_table() in readme.read_text(encoding="utf-8")
+
+
+def test_validating_needs_no_torch() -> None:
+    code = (
+        "import sys, subset_trainer.hyperparameters, subset_trainer.tracking.metrics; "
+        "print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert output.stdout.strip() == "[]"

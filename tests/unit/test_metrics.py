@@ -1,0 +1,36 @@
+import re
+
+from subset_trainer.tracking import metrics
+
+VALUES = {
+    "samples:visited": 1234,
+    "train:loss": 0.51234,
+    "train:accuracy": 0.812,
+    "validation:loss": 1e-9,
+    "validation:accuracy": 1.0,
+    "epoch:seconds": 1.5,
+    "selection:seconds": 0.41,
+    "learning_rate": 0.1,
+}
+
+
+def test_the_line_has_the_metrics_in_a_fixed_order() -> None:
+    assert metrics.line(3, VALUES) == (
+        "epoch=3 train:loss=0.5123 train:accuracy=0.8120 validation:loss=0.0000 validation:accuracy=1.0000 "
+        "epoch:seconds=1.500 selection:seconds=0.410 samples:visited=1234"
+    )
+
+
+def test_every_definition_reads_its_own_metric_and_no_other() -> None:
+    values = {name: float(position + 1) for position, name in enumerate(metrics.FORMATS)}
+    line = metrics.line(7, {**values, "samples:visited": 9})
+    values["samples:visited"] = 9
+    for definition in metrics.metric_definitions():
+        found = re.findall(definition["Regex"], line)
+        assert [float(value) for value in found] == [values[definition["Name"]]], definition
+
+
+def test_a_loss_that_is_not_a_number_is_no_metric() -> None:
+    line = metrics.line(1, {"train:loss": float("nan")})
+    assert line == "epoch=1 train:loss=nan"
+    assert not re.search(metrics.metric_definitions()[0]["Regex"], line)

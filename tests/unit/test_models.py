@@ -1,0 +1,69 @@
+import pytest
+import torch
+from torch import nn
+
+from subset_trainer import models
+from subset_trainer.errors import UserError
+
+MEAN = STD = (0.5, 0.5, 0.5)
+
+
+def images(batch: int, size: int) -> torch.Tensor:
+    return torch.randint(256, (batch, 3, size, size), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet18", 8), ("resnet18", 32), ("mobilenet_v3_small", 64), ("densenet121", 64), ("vit_b_16", 224)]
+)
+def test_the_heads_input_times_its_weights_is_the_logits(name: str, size: int) -> None:
+    classifier = models.build(name, (3, size, size), 5, MEAN, STD).eval()
+    with torch.inference_mode():
+        logits, features = classifier.logits_and_features(images(2, size))
+        assert features.shape == (2, classifier.head.in_features)
+        torch.testing.assert_close(classifier.head(features), logits)
+        torch.testing.assert_close(classifier(images(2, size)).shape, logits.shape)
+
+
+def test_the_hook_does_not_stay() -> None:
+    classifier = models.build("mlp", (4,), 3).eval()
+    classifier.logits_and_features(torch.zeros(2, 4))
+    assert not classifier.head._forward_pre_hooks
+
+
+def test_resnet18_has_cords_shape() -> None:
+    """The same parameters, in number and size, as CORDS's ResNet18."""
+    from cords.utils.models import ResNet18
+
+    ours = models.build("resnet18", (3, 32, 32), 10, MEAN, STD)
+    theirs = ResNet18(10)
+    assert sorted(p.shape for p in ours.network.parameters()) == sorted(p.shape for p in theirs.parameters())
+
+
+def test_images_are_normalised_within_the_model() -> None:
+    classifier = models.Classifier(nn.Identity(), (0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
+    batch = torch.tensor([255, 0, 51], dtype=torch.uint8).view(1, 3, 1, 1)
+    torch.testing.assert_close(classifier(batch).flatten(), torch.tensor([1.0, -1.0, 0.2]))
+    assert batch.flatten().tolist() == [255, 0, 51]
+
+
+def test_an_unknown_name_gets_the_nearest_right_one() -> None:
+    models.check_name("resnet50")
+    with pytest.raises(UserError, match="model='resnet81': expected .* did you mean 'resnet18'"):
+        models.check_name("resnet81")
+
+
+def test_auto_follows_the_data_and_tables_take_no_convolutions() -> None:
+    assert (models.resolve("auto", "image"), models.resolve("auto", "table")) == ("resnet18", "mlp")
+    with pytest.raises(UserError, match="model='resnet18' is for images; tables expect mlp"):
+        models.resolve("resnet18", "table")
+
+
+def test_a_network_without_a_last_linear_layer_says_so_when_it_is_needed() -> None:
+    classifier = models.build("squeezenet1_1", (3, 64, 64), 3, MEAN, STD)
+    with pytest.raises(UserError, match="SqueezeNet does not end in a linear layer, which this strategy needs"):
+        _ = classifier.head
+
+
+def test_an_input_that_the_network_cannot_take_is_named() -> None:
+    with pytest.raises(UserError, match=r"model 'vit_b_16' does not take inputs of shape \(3, 32, 32\) \(set image_size"):
+        models.build("vit_b_16", (3, 32, 32), 10, MEAN, STD)
