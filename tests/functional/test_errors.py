@@ -65,7 +65,7 @@ def unknown_class(job: Job) -> None:
         pytest.param(
             table, {"fraction": "2", "epochs": "x"}, ["fraction='2'", "epochs='x'"], id="all-faults-at-once"
         ),
-        pytest.param(table, {"fraction": "0.001"}, ["fraction=0.001", "270", "rounds to 0"], id="budget-0"),
+        pytest.param(table, {"fraction": "0.001"}, ["fraction=0.001", "training examples", "rounds to 0"], id="budget-0"),
         pytest.param(table, {"model": "resnet18"}, ["model='resnet18'", "mlp"], id="model-for-images"),
         pytest.param(table, {"model": "resnet81"}, ["model='resnet81'", "'resnet18'"], id="unknown-model"),
         pytest.param(nothing, {}, ["channel 'training' is missing", "channels given: validation"], id="no-training-channel"),
@@ -79,7 +79,7 @@ def unknown_class(job: Job) -> None:
         pytest.param(
             table,
             {"model": "mlp", "learning_rate": "1e30"},
-            ["training diverged in epoch 1", "learning_rate=1e+30"],
+            ["training diverged in epoch", "learning_rate=1e+30"],
             id="divergence",
         ),
     ],

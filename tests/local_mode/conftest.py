@@ -75,6 +75,7 @@ def fit(image: str, quiet_sdk: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ) -> Result:
         session = launch.sagemaker_session(local=True)
         # Container folders belong to root and stay behind; under tmp_path pytest clears them away.
+        assert session.config is not None
         session.config = {"local": {**session.config["local"], "container_root": str(tmp_path)}}
         output = tmp_path / "results"
         output.mkdir(exist_ok=True)

@@ -57,6 +57,11 @@ class MemoryDataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def inputs(self) -> torch.Tensor:
+        """All inputs [N, ...] in main memory; of a subset a copy, in its order."""
+        return self._store.inputs if self._indices is None else self._store.inputs[self._indices]
+
     def place(self, device: torch.device) -> bool:
         return self._store.place(device)
 

@@ -108,7 +108,9 @@ class CordsGlisterSelector:
 
 def _sequential(dataset: MemoryDataset) -> torch.utils.data.DataLoader[tuple[Tensor, ...]]:
     """CORDS takes positions in the loader's order for indices: it must not shuffle."""
-    examples = torch.utils.data.TensorDataset(dataset.inputs, dataset.labels)
+    order = list(torch.arange(len(dataset)).split(BATCH))
+    inputs = torch.cat(list(dataset.batches(order, torch.device("cpu"))))
+    examples = torch.utils.data.TensorDataset(inputs, dataset.labels)
     return torch.utils.data.DataLoader(examples, batch_size=BATCH, shuffle=False)
 
 

@@ -65,7 +65,8 @@ def train(
         UserError: the loss is no longer finite.
         Terminated: SIGTERM arrived; the weights are those after the last whole step.
     """
-    epochs = plan.epochs(hp.epochs, budget / len(training), hp.select_every, hp.warm_fraction)
+    fraction = 1.0 if budget == len(training) else hp.fraction
+    epochs = plan.epochs(hp.epochs, fraction, hp.select_every, hp.warm_fraction)
     steps = sum(plan.batch_count(_visits(epoch, budget, len(training)), hp.batch_size) for epoch in epochs)
     optimizer = make_optimizer(classifier, hp, machine)
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -185,6 +185,12 @@ def test_a_device_without_room_gets_batches(pixels: torch.Tensor, monkeypatch: p
     assert len(asked) == 1
 
 
+def test_all_inputs(pixels: torch.Tensor) -> None:
+    dataset = MemoryDataset(pixels, LABELS)
+    assert dataset.inputs is pixels
+    assert torch.equal(dataset.subset(torch.tensor([5, 2])).inputs, pixels[[5, 2]])
+
+
 def test_lengths_must_agree(pixels: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="40 inputs and 39 labels"):
         MemoryDataset(pixels, LABELS[1:])
