@@ -4,7 +4,6 @@ Every file is written under a temporary name and renamed when it is whole.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,11 @@ class TrainedModel:
 
 
 def save_model(
-    directory: Path, classifier: Classifier, name: str, preprocessing: Preprocessing, hyperparameters: Mapping[str, Any]
+    directory: Path,
+    classifier: Classifier,
+    name: str,
+    preprocessing: Preprocessing,
+    hyperparameters: Mapping[str, Any],
 ) -> None:
     """Write model.safetensors and model.json.
 
@@ -105,6 +108,6 @@ def write(path: Path, save: Callable[[Path], Any]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         save(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The ``train`` program: the process, its signals, its exit code and its failure file.
 
-Exit codes: 0 done (or stopped by SIGTERM, with what there was saved), 1 what the user can mend, 2 anything else. In script
-mode the script's own exit code is passed on.
+Exit codes: 0 done (or stopped by SIGTERM, with what there was saved), 1 what the user can mend, 2 anything
+else. In script mode the script's own exit code is passed on.
 """
 
 import errno

@@ -54,10 +54,12 @@ class Hyperparameters(BaseModel):
         "(CORDS calls it kappa)",
     )
     eta: Positive | None = Field(
-        None, description="GLISTER's step size on the validation logits; default: `learning_rate`, as in CORDS"
+        None,
+        description="GLISTER's step size on the validation logits; default: `learning_rate`, as in CORDS",
     )
     backend: Literal["native", "cords"] = Field(
-        "native", description="whose selection code runs: this project's, or CORDS's own loader (`glister` only)"
+        "native",
+        description="whose selection code runs: this project's, or CORDS's own loader (`glister` only)",
     )
 
     # The data
@@ -80,10 +82,12 @@ class Hyperparameters(BaseModel):
         "alike and at most 256, else 224",
     )
     augmentation: Literal["flip-crop", "crop", "none"] = Field(
-        "flip-crop", description="random changes to training images; use `crop` where mirroring changes the meaning"
+        "flip-crop",
+        description="random changes to training images; use `crop` where mirroring changes the meaning",
     )
     num_workers: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="processes that decode images which do not fit in memory; default: by the processors"
+        None,
+        description="processes that decode images which do not fit in memory; default: by the processors",
     )
 
     # The model and its training
@@ -96,7 +100,9 @@ class Hyperparameters(BaseModel):
     batch_size: Annotated[int, Field(ge=2)] = Field(
         128, description="examples in a step; a larger one than the subset is cut to it"
     )
-    learning_rate: Positive = Field(0.1, description="peak of the schedule: a linear rise, then a cosine to zero")
+    learning_rate: Positive = Field(
+        0.1, description="peak of the schedule: a linear rise, then a cosine to zero"
+    )
     warmup_ratio: Share = Field(0.15, description="share of all updates over which the learning rate rises")
     momentum: Share = Field(0.9, description="Nesterov momentum of SGD")
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
@@ -105,7 +111,9 @@ class Hyperparameters(BaseModel):
     label_smoothing: Share = Field(0.1, description="share of the target spread evenly over all classes")
 
     # The machine
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: the first GPU where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`auto`: the first GPU where there is one"
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="arithmetic of forward and backward passes; `auto`: bfloat16 on GPUs that have it, float16 on "
@@ -118,7 +126,9 @@ class Hyperparameters(BaseModel):
     @model_validator(mode="after")
     def _backend_has_strategy(self) -> "Hyperparameters":
         if self.backend == "cords" and self.strategy != "glister":
-            raise ValueError(f"backend='cords' serves strategy='glister' only; got strategy={self.strategy!r}")
+            raise ValueError(
+                f"backend='cords' serves strategy='glister' only; got strategy={self.strategy!r}"
+            )
         return self
 
 
@@ -165,7 +175,9 @@ def _sentence(fault: Any) -> str:
     field = Hyperparameters.model_fields.get(name)
     if field is None:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), Hyperparameters.model_fields, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(Hyperparameters.model_fields)}"
+        hint = (
+            f"did you mean {near[0]!r}?" if near else f"known are {', '.join(Hyperparameters.model_fields)}"
+        )
         return f"unknown hyperparameter {name!r}: {hint}"
     message = f"hyperparameter {name}={fault['input']!r}: expected {expectation(field)}"
     choices = _choices(field)
@@ -197,7 +209,9 @@ def _parts(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[Any
     """The plain types within an annotation, each with the constraints that stand beside it."""
     if get_origin(annotation) is Annotated:
         inner, *extra = get_args(annotation)
-        flat = [item for entry in extra for item in (entry.metadata if isinstance(entry, FieldInfo) else [entry])]
+        flat = [
+            item for entry in extra for item in (entry.metadata if isinstance(entry, FieldInfo) else [entry])
+        ]
         yield from _parts(inner, metadata + flat)
     elif get_origin(annotation) in (typing.Union, types.UnionType):
         for member in get_args(annotation):

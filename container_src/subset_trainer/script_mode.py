@@ -1,8 +1,8 @@
 """Script mode: the user's own training script, run in the image by the sagemaker-training toolkit.
 
-The toolkit downloads the source, installs its requirements.txt, sets the SM_* environment variables and builds the command.
-What its stock ``train`` program leaves undone is done here: SIGTERM reaches the script, its exit code becomes the job's, and
-the last lines of its stderr become the failure reason.
+The toolkit downloads the source, installs its requirements.txt, sets the SM_* environment variables and builds
+the command. What its stock ``train`` program leaves undone is done here: SIGTERM reaches the script, its exit
+code becomes the job's, and the last lines of its stderr become the failure reason.
 """
 
 import logging
@@ -47,7 +47,11 @@ def run(job: Contract) -> int:
     with _signals_passed_on(), _stderr_tail() as tail:
         try:
             entry_point.run(
-                env.module_dir, env.user_entry_point, env.to_cmd_args(), env.to_env_vars(), runner_type=runner_type
+                env.module_dir,
+                env.user_entry_point,
+                env.to_cmd_args(),
+                env.to_env_vars(),
+                runner_type=runner_type,
             )
             return 0
         except errors.InstallRequirementsError as error:
@@ -68,17 +72,20 @@ def _runner(settings: Mapping[str, Any]) -> Any:
     if settings.get(TORCH_DISTRIBUTED):
         return runner.RunnerType.TorchDistributed
     if settings.get(params.MPI_ENABLED):
-        raise UserError("distribution 'mpi' needs MPI, which this image has not; expected torch_distributed or none")
+        raise UserError(
+            "distribution 'mpi' needs MPI, which this image has not; expected torch_distributed or none"
+        )
     return runner.RunnerType.Process
 
 
 def _exit_code(return_code: str | int | None) -> int:
-    code = int(return_code) if str(return_code).lstrip("-").isdigit() else 1
+    code = int(str(return_code)) if str(return_code).lstrip("-").isdigit() else 1
     return 128 - code if code < 0 else code
 
 
 def _write_failure(what: str, stderr: list[str]) -> None:
-    """The failure reason: what happened, and as many of stderr's last lines as fit. A script's own failure file is kept."""
+    """The failure reason: what happened, and as many of stderr's last lines as fit. A script's own failure file
+    is kept."""
     message = what
     for line in reversed(stderr):
         longer = f"{what}: {line}" if message == what else f"{what}: {line}\n{message[len(what) + 2 :]}"

@@ -55,7 +55,12 @@ class Job:
         environment = {**os.environ, **self.environment, "SAGEMAKER_BASE_DIR": str(self.base)}
         environment["PYTHONUNBUFFERED"] = "1"
         return subprocess.Popen(
-            [str(TRAIN)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.base
+            [str(TRAIN)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.base,
         )
 
     def run(self, hyperparameters: Mapping[str, Any], hosts: tuple[str, ...] = ("localhost",)) -> "Job":
@@ -98,7 +103,9 @@ class Job:
 
     @property
     def summary(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.base / "output/data/summary.json").read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(
+            (self.base / "output/data/summary.json").read_text(encoding="utf-8")
+        )
         return content
 
     @property
@@ -143,7 +150,10 @@ def write_table(path: Path, rows: int = 300, seed: int = 0) -> None:
     labels = draw.integers(3, size=rows)
     features = draw.normal(size=(rows, 4)) + labels[:, None]
     lines = ["label,a,b,c,d"]
-    lines += [",".join([str(label), *(f"{value:.4f}" for value in row)]) for label, row in zip(labels, features, strict=True)]
+    lines += [
+        ",".join([str(label), *(f"{value:.4f}" for value in row)])
+        for label, row in zip(labels, features, strict=True)
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

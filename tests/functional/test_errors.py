@@ -14,7 +14,9 @@ def rows(*lines: str) -> Callable[[Job], None]:
 
     def write(job: Job) -> None:
         good = [f"{row % 2},{row}.5,{row % 7}" for row in range(40)]
-        (job.channel("training") / "train.csv").write_text("\n".join(["label,a,b", *good, *lines, ""]), encoding="utf-8")
+        (job.channel("training") / "train.csv").write_text(
+            "\n".join(["label,a,b", *good, *lines, ""]), encoding="utf-8"
+        )
 
     return write
 
@@ -56,19 +58,33 @@ def unknown_class(job: Job) -> None:
 @pytest.mark.parametrize(
     ("prepare", "hyperparameters", "expected"),
     [
-        pytest.param(table, {"fraction": "0"}, ["fraction='0'", "greater than 0 and at most 1"], id="fraction-0"),
+        pytest.param(
+            table, {"fraction": "0"}, ["fraction='0'", "greater than 0 and at most 1"], id="fraction-0"
+        ),
         pytest.param(table, {"fraction": "1.5"}, ["fraction='1.5'", "at most 1"], id="fraction-1.5"),
         pytest.param(table, {"fraction": "abc"}, ["fraction='abc'", "expected a number"], id="fraction-abc"),
-        pytest.param(table, {"strategy": "glistr"}, ["strategy='glistr'", "did you mean 'glister'?"], id="strategy"),
+        pytest.param(
+            table, {"strategy": "glistr"}, ["strategy='glistr'", "did you mean 'glister'?"], id="strategy"
+        ),
         pytest.param(table, {"fracton": "0.1"}, ["'fracton'", "did you mean 'fraction'?"], id="unknown-name"),
         pytest.param(table, {"epochs": "0"}, ["epochs='0'", "at least 1"], id="epochs-0"),
         pytest.param(
             table, {"fraction": "2", "epochs": "x"}, ["fraction='2'", "epochs='x'"], id="all-faults-at-once"
         ),
-        pytest.param(table, {"fraction": "0.001"}, ["fraction=0.001", "training examples", "rounds to 0"], id="budget-0"),
+        pytest.param(
+            table,
+            {"fraction": "0.001"},
+            ["fraction=0.001", "training examples", "rounds to 0"],
+            id="budget-0",
+        ),
         pytest.param(table, {"model": "resnet18"}, ["model='resnet18'", "mlp"], id="model-for-images"),
         pytest.param(table, {"model": "resnet81"}, ["model='resnet81'", "'resnet18'"], id="unknown-model"),
-        pytest.param(nothing, {}, ["channel 'training' is missing", "channels given: validation"], id="no-training-channel"),
+        pytest.param(
+            nothing,
+            {},
+            ["channel 'training' is missing", "channels given: validation"],
+            id="no-training-channel",
+        ),
         pytest.param(empty, {}, ["training"], id="empty-channel"),
         pytest.param(one_class, {}, ["training", "class", "cat"], id="one-class"),
         pytest.param(corrupt, {}, ["training", "cat/3.png"], id="corrupt-image"),

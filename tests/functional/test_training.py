@@ -24,7 +24,12 @@ QUICK = {"model": "mlp", "epochs": 4, "batch_size": 32, "augmentation": "none", 
 def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
     job.link_channel("training", digits / "training")
     job.link_channel("test", digits / "test")
-    hyperparameters: dict[str, object] = {"strategy": '"glister"', "fraction": "0.3", "epochs": 6, "select_every": 4}
+    hyperparameters: dict[str, object] = {
+        "strategy": '"glister"',
+        "fraction": "0.3",
+        "epochs": 6,
+        "select_every": 4,
+    }
     hyperparameters |= {"batch_size": 32, "learning_rate": 0.02, "augmentation": "crop"}
     job.run(hyperparameters)
     assert (job.exit_code, job.failure) == (0, None), job.log
@@ -46,7 +51,10 @@ def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
 
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
     assert [row["samples:visited"] for row in history] == [epoch * budget for epoch in range(1, 7)]
-    assert history[0]["selection:seconds"] > 0 and history[1]["selection:seconds"] < history[0]["selection:seconds"]
+    assert (
+        history[0]["selection:seconds"] > 0
+        and history[1]["selection:seconds"] < history[0]["selection:seconds"]
+    )
     assert history[-1]["validation:accuracy"] == summary["validation"]["accuracy"] > 0.3
 
     # One line an epoch, which CloudWatch's regexes read.
@@ -62,7 +70,7 @@ def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
     assert evaluate(model.classifier, test, CPU).accuracy == summary["test"]["accuracy"]
     assert f"test:accuracy={summary['test']['accuracy']:.4f}" in job.log
     assert json.loads((job.base / "model/model.json").read_text())["hyperparameters"]["fraction"] == 0.3
-    assert not [path for path in job.base.rglob("*.tmp")]
+    assert not list(job.base.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize("strategy", ["full", "random", "adaptive-random", "rs2", "glister"])
@@ -80,11 +88,16 @@ def test_every_strategy_trains_a_table(table: Job, strategy: str) -> None:
 
 
 def test_cords_itself_selects_in_our_loop(table: Job) -> None:
-    table.run({**QUICK, "strategy": "glister", "backend": "cords", "fraction": 0.25, "epochs": 3, "select_every": 2})
+    table.run(
+        {**QUICK, "strategy": "glister", "backend": "cords", "fraction": 0.25, "epochs": 3, "select_every": 2}
+    )
     assert table.exit_code == 0, table.log
     subsets = table.subsets()
     assert list(subsets) == [1, 3]
-    assert all(len(np.unique(subset["indices"])) == round(0.25 * table.summary["examples"]["training"]) for subset in subsets.values())
+    assert all(
+        len(np.unique(subset["indices"])) == round(0.25 * table.summary["examples"]["training"])
+        for subset in subsets.values()
+    )
     assert table.summary["backend"] == "cords"
 
 
@@ -126,7 +139,9 @@ def test_a_batch_larger_than_the_subset_works_and_says_so(table: Job) -> None:
 def test_the_whole_fraction_selects_everything(table: Job) -> None:
     table.run({**QUICK, "fraction": 1, "epochs": 1})
     assert table.exit_code == 0, table.log
-    assert sorted(table.subsets()[1]["indices"].tolist()) == list(range(table.summary["examples"]["training"]))
+    assert sorted(table.subsets()[1]["indices"].tolist()) == list(
+        range(table.summary["examples"]["training"])
+    )
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

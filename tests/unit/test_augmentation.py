@@ -5,7 +5,9 @@ from subset_trainer.training.augmentation import augment
 
 
 def images(batch: int = 64, size: int = 16) -> torch.Tensor:
-    return torch.randint(1, 256, (batch, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        1, 256, (batch, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def shifts(size: int) -> list[tuple[int, int]]:
@@ -47,4 +49,6 @@ def test_none_changes_nothing() -> None:
 def test_images_smaller_than_the_padding_unit_are_only_mirrored() -> None:
     before = images(size=7)
     after = augment(before, "flip-crop", torch.Generator().manual_seed(0))
-    assert all(torch.equal(new, old) or torch.equal(new, old.flip(2)) for old, new in zip(before, after, strict=True))
+    assert all(
+        torch.equal(new, old) or torch.equal(new, old.flip(2)) for old, new in zip(before, after, strict=True)
+    )

@@ -44,7 +44,10 @@ def test_an_empty_base_directory_has_no_channels(base: Path) -> None:
 
 def test_pipe_mode_is_refused_by_name(base: Path) -> None:
     write(base, "inputdataconfig", {"training": {"TrainingInputMode": "Pipe"}})
-    with pytest.raises(UserError, match="channel 'training' is delivered in input mode 'Pipe'; expected one of File, FastFile"):
+    with pytest.raises(
+        UserError,
+        match="channel 'training' is delivered in input mode 'Pipe'; expected one of File, FastFile",
+    ):
         contract.read()
 
 

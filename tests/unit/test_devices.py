@@ -10,14 +10,23 @@ CUDA13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 CUDA12 = ["sm_70", *CUDA13]
 
 
-@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 3), (12, 0), (12, 1), (13, 0)])
+@pytest.mark.parametrize(
+    "capability", [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 3), (12, 0), (12, 1), (13, 0)]
+)
 def test_gpus_that_the_wheel_has_code_for(capability: tuple[int, int]) -> None:
     devices.check_capability("GPU", capability, CUDA13)
 
 
-@pytest.mark.parametrize(("capability", "architectures"), [((7, 0), CUDA13), ((6, 1), CUDA12), ((11, 0), CUDA12[:-1])])
-def test_other_gpus_are_named_with_their_capability(capability: tuple[int, int], architectures: list[str]) -> None:
-    with pytest.raises(UserError, match=rf"the GPU Tesla X has compute capability {capability[0]}\.{capability[1]}, for which"):
+@pytest.mark.parametrize(
+    ("capability", "architectures"), [((7, 0), CUDA13), ((6, 1), CUDA12), ((11, 0), CUDA12[:-1])]
+)
+def test_other_gpus_are_named_with_their_capability(
+    capability: tuple[int, int], architectures: list[str]
+) -> None:
+    with pytest.raises(
+        UserError,
+        match=rf"the GPU Tesla X has compute capability {capability[0]}\.{capability[1]}, for which",
+    ):
         devices.check_capability("Tesla X", capability, architectures)
 
 
@@ -39,11 +48,18 @@ def test_asking_for_a_gpu_where_there_is_none() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a usable GPU")
-def test_a_gpu_whose_driver_is_too_old_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_whose_driver_is_too_old_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = tmp_path / "version"
-    version.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.256.02  Thu May  2 2024\n", encoding="utf-8")
+    version.write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.256.02  Thu May  2 2024\n", encoding="utf-8"
+    )
     monkeypatch.setattr(devices, "NVIDIA_DRIVER", version)
-    with pytest.raises(UserError, match=r"does not start with its driver \(driver 470\.256\.02\): use an image built with CUDA=12"):
+    with pytest.raises(
+        UserError,
+        match=r"does not start with its driver \(driver 470\.256\.02\): use an image built with CUDA=12",
+    ):
         devices.prepare("auto", "auto")
 
 

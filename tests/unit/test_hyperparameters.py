@@ -18,7 +18,9 @@ def test_numbers_arrive_in_every_quoting(quoted: object) -> None:
     assert parse({"fraction": quoted}).fraction == 0.3
 
 
-@pytest.mark.parametrize(("given", "expected"), [("True", "true"), ("true", "true"), ('"False"', "false"), (True, "true")])
+@pytest.mark.parametrize(
+    ("given", "expected"), [("True", "true"), ("true", "true"), ('"False"', "false"), (True, "true")]
+)
 def test_booleans_of_both_sdk_generations(given: object, expected: str) -> None:
     assert parse({"csv_header": given}).csv_header == expected
 
@@ -60,7 +62,9 @@ def test_a_number_may_name_a_column() -> None:
         ("batch-size", "8", "unknown hyperparameter 'batch-size': did you mean 'batch_size'?"),
     ],
 )
-def test_a_fault_is_one_sentence_with_name_value_and_expectation(name: str, value: str, sentence: str) -> None:
+def test_a_fault_is_one_sentence_with_name_value_and_expectation(
+    name: str, value: str, sentence: str
+) -> None:
     with pytest.raises(UserError) as caught:
         parse({name: value})
     assert str(caught.value) == sentence
@@ -69,7 +73,9 @@ def test_a_fault_is_one_sentence_with_name_value_and_expectation(name: str, valu
 def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(UserError) as caught:
         parse({"fraction": "2", "epochs": "-1", "lerning_rate": "0.1"})
-    assert [word in str(caught.value) for word in ("fraction='2'", "epochs='-1'", "'lerning_rate'")] == [True] * 3
+    assert [word in str(caught.value) for word in ("fraction='2'", "epochs='-1'", "'lerning_rate'")] == [
+        True
+    ] * 3
 
 
 def test_cords_serves_glister_only() -> None:
@@ -87,5 +93,7 @@ def test_validating_needs_no_torch() -> None:
         "import sys, subset_trainer.hyperparameters, subset_trainer.tracking.metrics; "
         "print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
     )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert output.stdout.strip() == "[]"

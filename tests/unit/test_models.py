@@ -13,7 +13,8 @@ def images(batch: int, size: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("resnet18", 8), ("resnet18", 32), ("mobilenet_v3_small", 64), ("densenet121", 64), ("vit_b_16", 224)]
+    ("name", "size"),
+    [("resnet18", 8), ("resnet18", 32), ("mobilenet_v3_small", 64), ("densenet121", 64), ("vit_b_16", 224)],
 )
 def test_the_heads_input_times_its_weights_is_the_logits(name: str, size: int) -> None:
     classifier = models.build(name, (3, size, size), 5, MEAN, STD).eval()
@@ -48,7 +49,7 @@ def test_images_are_normalised_within_the_model() -> None:
 
 def test_an_unknown_name_gets_the_nearest_right_one() -> None:
     models.check_name("resnet50")
-    with pytest.raises(UserError, match="model='resnet81': expected .* did you mean 'resnet18'"):
+    with pytest.raises(UserError, match=r"model='resnet81': expected .* did you mean 'resnet18'"):
         models.check_name("resnet81")
 
 
@@ -60,10 +61,14 @@ def test_auto_follows_the_data_and_tables_take_no_convolutions() -> None:
 
 def test_a_network_without_a_last_linear_layer_says_so_when_it_is_needed() -> None:
     classifier = models.build("squeezenet1_1", (3, 64, 64), 3, MEAN, STD)
-    with pytest.raises(UserError, match="SqueezeNet does not end in a linear layer, which this strategy needs"):
+    with pytest.raises(
+        UserError, match="SqueezeNet does not end in a linear layer, which this strategy needs"
+    ):
         _ = classifier.head
 
 
 def test_an_input_that_the_network_cannot_take_is_named() -> None:
-    with pytest.raises(UserError, match=r"model 'vit_b_16' does not take inputs of shape \(3, 32, 32\) \(set image_size"):
+    with pytest.raises(
+        UserError, match=r"model 'vit_b_16' does not take inputs of shape \(3, 32, 32\) \(set image_size"
+    ):
         models.build("vit_b_16", (3, 32, 32), 10, MEAN, STD)

@@ -12,7 +12,9 @@ def test_the_budget_is_rounded() -> None:
 
 
 @pytest.mark.parametrize(("examples", "fraction", "rounded"), [(100, 0.001, 0), (100, 0.01, 1)])
-def test_a_budget_too_small_names_the_fraction_that_would_do(examples: int, fraction: float, rounded: int) -> None:
+def test_a_budget_too_small_names_the_fraction_that_would_do(
+    examples: int, fraction: float, rounded: int
+) -> None:
     with pytest.raises(UserError) as caught:
         plan.budget(examples, fraction)
     assert str(caught.value) == (

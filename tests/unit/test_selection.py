@@ -50,7 +50,10 @@ def test_the_budget_holds_without_duplicates_and_the_same_seed_repeats(
 @pytest.mark.parametrize("name", ["random", "adaptive-random", "rs2", "glister"])
 def test_another_seed_gives_another_subset(name: str) -> None:
     train, validation = pool(200), pool(20, seed=1)
-    subsets = [set(create(name, eta=0.1).select(train, validation, 20, generator(seed)).indices.tolist()) for seed in (0, 1)]
+    subsets = [
+        set(create(name, eta=0.1).select(train, validation, 20, generator(seed)).indices.tolist())
+        for seed in (0, 1)
+    ]
     assert subsets[0] != subsets[1]
 
 
@@ -154,7 +157,9 @@ def test_glister_picks_what_cords_picks(
         if previous:  # what CORDS picked from the last candidates is what its population now lacks
             drawn, indices = previous[-1]
             still_there = set(population)
-            picked = next(position for position, index in enumerate(indices.tolist()) if index not in still_there)
+            picked = next(
+                position for position, index in enumerate(indices.tolist()) if index not in still_there
+            )
             remaining.remove(int(drawn[picked]))
         drawn = next(positions)
         previous.append((drawn, remaining.at(drawn).clone()))
@@ -178,7 +183,8 @@ def test_glister_picks_what_cords_picks(
 
     with torch.no_grad():
         pools = {
-            name: Pool(data.tensors[1], model(data.tensors[0]), data.tensors[0]) for name, data in sets.items()
+            name: Pool(data.tensors[1], model(data.tensors[0]), data.tensors[0])
+            for name, data in sets.items()
         }
     ours = Glister(eta).select(pools["train"], pools["validation"], budget, generator(5))
     assert ours.indices.tolist() == expected

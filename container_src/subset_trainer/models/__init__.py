@@ -186,4 +186,6 @@ def _try_out(classifier: Classifier, name: str, input_shape: Sequence[int], clas
     finally:
         classifier.train(training)
     if logits.shape != (1, classes):
-        raise UserError(f"model {name!r} gives an output of shape {tuple(logits.shape)}; expected (1, {classes})")
+        raise UserError(
+            f"model {name!r} gives an output of shape {tuple(logits.shape)}; expected (1, {classes})"
+        )

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from subset_trainer.selection.glister import Glister
-from subset_trainer.selection.types import Pool, Strategy, Subset
+from subset_trainer.selection.types import Pool, Refresh, Strategy, Subset
 from subset_trainer.selection.uniform import Full, Random, RepeatedSampling
 
-__all__ = ["STRATEGIES", "Pool", "Strategy", "Subset", "create"]
+__all__ = ["STRATEGIES", "Pool", "Refresh", "Strategy", "Subset", "create"]
 
 STRATEGIES: dict[str, Callable[[float], Strategy]] = {
     "full": lambda eta: Full(),

@@ -1,17 +1,17 @@
 """GLISTER-ONLINE: greedily pick the examples whose gradient step lowers the validation loss most.
 
-Source: Killamsetty et al., "GLISTER: Generalization based Data Subset Selection for Efficient and Robust Learning", AAAI 2021,
-section 4 (algorithm 1 and the Taylor approximation of its inner loop). The subset maximises the drop in validation loss
-after one gradient step on the last layer, taken on the sum over the subset.
+Source: Killamsetty et al., "GLISTER: Generalization based Data Subset Selection for Efficient and Robust
+Learning", AAAI 2021, section 4 (algorithm 1 and the Taylor approximation of its inner loop). The subset
+maximises the drop in validation loss after one gradient step on the last layer, taken on the sum over the
+subset.
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.types import Pool, Subset
+from subset_trainer.selection.types import Pool, Refresh, Subset
 
 SAMPLING_ERROR = 0.01
 """ε of stochastic greedy: each pick looks at N/K·ln(1/ε) candidates (Mirzasoleiman et al., "Lazier Than Lazy Greedy",
@@ -21,17 +21,18 @@ AAAI 2015), the value that CORDS uses."""
 class Glister:
     """GLISTER over the whole pool ("supervised"), with stochastic greedy picks.
 
-    A pick's gain is g_i · ḡ, with g_i = r_i ⊗ [1, h_i] the example's last-layer gradient and ḡ the mean validation gradient.
-    After picking e the validation logits take the step Z ← Z − η·(1 + H·h_e)·r_eᵀ and ḡ is computed anew. Both factorise over
-    residuals r and features h, so that time is O(K·M·(C + D·C)) and memory O((N + M)·(C + D)) where CORDS, which selects
-    the same examples from the same candidates, stores N × (C + C·D).
+    A pick's gain is g_i · ḡ, with g_i = r_i ⊗ [1, h_i] the example's last-layer gradient and ḡ the mean
+    validation gradient. After picking e the validation logits take the step Z ← Z − η·(1 + H·h_e)·r_eᵀ and ḡ is
+    computed anew. Both factorise over residuals r and features h, so that time is O(K·M·(C + D·C)) and memory
+    O((N + M)·(C + D)) where CORDS, which selects the same examples from the same candidates, stores N × (C +
+    C·D).
 
     Args:
         eta: η, the step size. It multiplies a sum over the picks, as in CORDS.
     """
 
     needs_last_layer = True
-    refresh: Literal["periodically"] = "periodically"
+    refresh: Refresh = "periodically"
 
     def __init__(self, eta: float) -> None:
         self.eta = eta
@@ -76,7 +77,9 @@ class ValidationState:
         assert train.features is not None
         residuals_SC = train.residuals[indices_S]
         # g_i · ḡ = r_i · ḡ_bias + r_i · (Ḡ_weights h_i)
-        projected_SC = torch.addmm(self._bias_gradient_C, train.features[indices_S], self._weight_gradient_CD.T)
+        projected_SC = torch.addmm(
+            self._bias_gradient_C, train.features[indices_S], self._weight_gradient_CD.T
+        )
         return (residuals_SC * projected_SC).sum(dim=1)
 
     def step(self, train: Pool, pick: int) -> None:

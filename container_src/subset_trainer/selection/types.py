@@ -35,7 +35,9 @@ class Pool:
     def residuals(self) -> Tensor:
         """[N, C] softmax(logits) − onehot(label): the gradient of each example's loss with respect to its logits."""
         if self.logits is None:
-            raise ValueError("this pool has no logits: the strategy must declare that it needs the last layer")
+            raise ValueError(
+                "this pool has no logits: the strategy must declare that it needs the last layer"
+            )
         residuals = self.logits.softmax(dim=1)
         residuals[torch.arange(len(self), device=residuals.device), self.labels] -= 1
         return residuals
@@ -56,13 +58,16 @@ class Subset:
         return cls(indices, torch.ones(len(indices)))
 
 
+Refresh = Literal["once", "periodically", "every epoch"]
+"""When the loop asks for a subset again: never, every ``select_every`` epochs, or always."""
+
+
 class Strategy(Protocol):
     """Chooses which examples to train on."""
 
     needs_last_layer: bool
     """Whether the pools come with logits and features (a pass over all of the data)."""
-    refresh: Literal["once", "periodically", "every epoch"]
-    """When the loop asks again: never, every ``select_every`` epochs, or always."""
+    refresh: Refresh
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """Choose ``budget`` of ``train``'s examples.

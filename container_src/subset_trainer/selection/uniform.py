@@ -1,18 +1,16 @@
 """Strategies that look at nothing: everything, and random subsets."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.types import Pool, Subset
+from subset_trainer.selection.types import Pool, Refresh, Subset
 
 
 class Full:
     """All of the data: the yardstick. It sets its own size; the loop passes a budget of N."""
 
     needs_last_layer = False
-    refresh: Literal["once"] = "once"
+    refresh: Refresh = "once"
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         return Subset.unweighted(torch.arange(len(train)))
@@ -23,8 +21,8 @@ class Random:
 
     needs_last_layer = False
 
-    def __init__(self, refresh: Literal["once", "periodically"]) -> None:
-        self.refresh: Literal["once", "periodically"] = refresh
+    def __init__(self, refresh: Refresh) -> None:
+        self.refresh = refresh
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         return Subset.unweighted(torch.randperm(len(train), generator=generator)[:budget])
@@ -40,7 +38,7 @@ class RepeatedSampling:
     """
 
     needs_last_layer = False
-    refresh: Literal["every epoch"] = "every epoch"
+    refresh: Refresh = "every epoch"
 
     def __init__(self) -> None:
         self._upcoming = torch.empty(0, dtype=torch.int64)

@@ -16,12 +16,13 @@ FORMATS = {
     "selection:seconds": ".3f",
     "samples:visited": "d",
 }
-"""Name → how it is printed. Losses are means in nats, accuracies shares; ``epoch:seconds`` is what the epoch's training cost
-without selection and evaluation; ``samples:visited`` counts from the start of the run."""
+"""Name → how it is printed. Losses are means in nats, accuracies shares; ``epoch:seconds`` is what the epoch's
+training cost without selection and evaluation; ``samples:visited`` counts from the start of the run."""
 
 
 def line(epoch: int, values: Mapping[str, float]) -> str:
-    """One line of the log: ``epoch=3 train:loss=0.5123 …``, with the metrics that are there, in the order of ``FORMATS``."""
+    """One line of the log: ``epoch=3 train:loss=0.5123 …``, with the metrics that are there, in the order of
+    ``FORMATS``."""
     metrics = [f"{name}={values[name]:{form}}" for name, form in FORMATS.items() if name in values]
     return " ".join([f"epoch={epoch}", *metrics])
 

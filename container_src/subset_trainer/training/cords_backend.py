@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from subset_trainer.data import Dataset, MemoryDataset
 from subset_trainer.errors import UserError
 from subset_trainer.models import Classifier
-from subset_trainer.selection import Subset
+from subset_trainer.selection import Refresh, Subset
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.rounds import checked, everything
 
@@ -36,7 +36,8 @@ class CordsProtocolModel(nn.Module):
         return self.classifier.head.in_features
 
     def forward(self, inputs: Tensor, last: bool = False, freeze: bool = False) -> Any:
-        """Logits [B, C], with the last layer's input [B, D] beside them if ``last``; no gradient below it if ``freeze``."""
+        """Logits [B, C], with the last layer's input [B, D] beside them if ``last``; no gradient below it if
+        ``freeze``."""
         with torch.set_grad_enabled(not freeze):
             _, features = self.classifier.logits_and_features(inputs)
         logits = self.classifier.head(features)
@@ -53,7 +54,7 @@ class CordsGlisterSelector:
         UserError: the data does not fit in memory, or CORDS is not installed.
     """
 
-    refresh: Literal["periodically"] = "periodically"
+    refresh: Refresh = "periodically"
 
     def __init__(
         self,
@@ -70,9 +71,13 @@ class CordsGlisterSelector:
             from cords.utils.data.dataloader.SL.adaptive import GLISTERDataLoader
             from dotmap import DotMap
         except ImportError as error:
-            raise UserError(f"hyperparameter backend='cords' needs CORDS, which does not import here: {error}") from error
+            raise UserError(
+                f"hyperparameter backend='cords' needs CORDS, which does not import here: {error}"
+            ) from error
         if not isinstance(train, MemoryDataset) or not isinstance(validation, MemoryDataset):
-            raise UserError("hyperparameter backend='cords' expects data that fits in memory; use backend='native'")
+            raise UserError(
+                "hyperparameter backend='cords' expects data that fits in memory; use backend='native'"
+            )
         self._examples = len(train)
         model = CordsProtocolModel(classifier)
         arguments = DotMap(
@@ -108,9 +113,7 @@ class CordsGlisterSelector:
 
 def _sequential(dataset: MemoryDataset) -> torch.utils.data.DataLoader[tuple[Tensor, ...]]:
     """CORDS takes positions in the loader's order for indices: it must not shuffle."""
-    order = list(torch.arange(len(dataset)).split(BATCH))
-    inputs = torch.cat(list(dataset.batches(order, torch.device("cpu"))))
-    examples = torch.utils.data.TensorDataset(inputs, dataset.labels)
+    examples = torch.utils.data.TensorDataset(dataset.inputs, dataset.labels)
     return torch.utils.data.DataLoader(examples, batch_size=BATCH, shuffle=False)
 
 

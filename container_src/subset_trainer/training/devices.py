@@ -3,10 +3,10 @@
 import os
 import re
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ContextManager
+from typing import Any
 
 import torch
 
@@ -23,7 +23,7 @@ class Machine:
     device: torch.device
     dtype: torch.dtype
 
-    def autocast(self) -> ContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
@@ -33,7 +33,11 @@ class Machine:
         return self.dtype == torch.float16
 
     def describe(self) -> str:
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{processors()} processors"
+        name = (
+            torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else f"{processors()} processors"
+        )
         return f"{self.device.type} ({name}), {str(self.dtype).removeprefix('torch.')}"
 
 
@@ -56,7 +60,9 @@ def prepare(device: str, precision: str) -> Machine:
                 f"({_driver_version()}): use an image built with CUDA=12, a newer driver, or device=cpu"
             )
         if device == "cuda":
-            raise UserError("hyperparameter device='cuda', but this machine shows no GPU; start it with one or use auto")
+            raise UserError(
+                "hyperparameter device='cuda', but this machine shows no GPU; start it with one or use auto"
+            )
         return _cpu(precision)
     check_capability(
         torch.cuda.get_device_name(), torch.cuda.get_device_capability(), torch.cuda.get_arch_list()
@@ -75,7 +81,8 @@ def check_capability(name: str, capability: tuple[int, int], architectures: Iter
     Args:
         name: of the GPU.
         capability: its compute capability, (major, minor).
-        architectures: as ``torch.cuda.get_arch_list`` gives them: ``sm_80`` is machine code, which runs on the same major
+        architectures: as ``torch.cuda.get_arch_list`` gives them: ``sm_80`` is machine code, which runs on the
+        same major
             capability from that minor on; ``compute_90`` is PTX, which newer GPUs compile.
 
     Raises:

@@ -106,7 +106,8 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
         test = evaluate(classifier, splits.test, machine)
         test_seconds = time.perf_counter() - test_start
         print(
-            metrics.line(reports[-1].epoch.number, {"test:loss": test.loss, "test:accuracy": test.accuracy}), flush=True
+            metrics.line(reports[-1].epoch.number, {"test:loss": test.loss, "test:accuracy": test.accuracy}),
+            flush=True,
         )
     seconds = {
         "loading": loading_seconds,
@@ -152,12 +153,14 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
 def _check_hosts_and_channels(contract: Contract) -> None:
     if len(contract.hosts) > 1:
         raise UserError(
-            f"the job runs on {len(contract.hosts)} hosts ({', '.join(contract.hosts)}), but the built-in trainer runs on "
-            "one; expected instance_count=1"
+            f"the job runs on {len(contract.hosts)} hosts ({', '.join(contract.hosts)}), but the built-in "
+            "trainer runs on one; expected instance_count=1"
         )
     if "training" not in contract.channels:
         given = ", ".join(contract.channels) or "none"
-        raise UserError(f"channel 'training' is missing (channels given: {given}); expected the training data there")
+        raise UserError(
+            f"channel 'training' is missing (channels given: {given}); expected the training data there"
+        )
     for name in contract.channels:
         if name not in CHANNELS:
             logger.warning("channel %r is not used; the channels are %s", name, ", ".join(CHANNELS))
@@ -166,7 +169,7 @@ def _check_hosts_and_channels(contract: Contract) -> None:
 def _place(classifier: Classifier, machine: Machine, images: bool) -> None:
     if images and machine.device.type == "cuda":
         classifier.memory_format = torch.channels_last
-        classifier.to(machine.device, memory_format=torch.channels_last)
+        classifier.to(memory_format=torch.channels_last)
     classifier.to(machine.device)
 
 
@@ -203,7 +206,8 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
         "no" if splits.test is None else len(splits.test),
         len(splits.preprocessing.classes),
         model,
-        ", ".join(f"{name}={value}" for name, value in hp.model_dump(exclude_defaults=True).items()) or "all defaults",
+        ", ".join(f"{name}={value}" for name, value in hp.model_dump(exclude_defaults=True).items())
+        or "all defaults",
     )
     if hp.strategy == "full":
         if "fraction" in hp.model_fields_set and hp.fraction < 1:
@@ -216,7 +220,9 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
             )
     if hp.batch_size > budget:
         logger.warning(
-            "batch_size=%d is larger than the subset: each epoch is one step of %d examples", hp.batch_size, budget
+            "batch_size=%d is larger than the subset: each epoch is one step of %d examples",
+            hp.batch_size,
+            budget,
         )
 
 

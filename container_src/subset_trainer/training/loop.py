@@ -136,7 +136,7 @@ def train(
                     subset_size=len(current.indices),
                     train=train_score,
                     validation=validation_score,
-                    learning_rate=schedule.get_last_lr()[0],
+                    learning_rate=float(schedule.get_last_lr()[0]),
                     training_seconds=training_seconds,
                     selection_seconds=selection_seconds,
                     evaluation_seconds=evaluation_seconds,
@@ -184,7 +184,12 @@ def _with_progress(
 def totals(reports: list[EpochReport]) -> dict[str, Any]:
     """The run's totals, for summary.json."""
     if not reports:
-        return {"validation": None, "best_validation_accuracy": None, "best_epoch": None, "samples_visited": 0}
+        return {
+            "validation": None,
+            "best_validation_accuracy": None,
+            "best_epoch": None,
+            "samples_visited": 0,
+        }
     best = max(reports, key=lambda report: report.validation.accuracy)
     last = reports[-1]
     return {

@@ -64,8 +64,8 @@ def batches(order: Tensor, batch_size: int) -> list[Tensor]:
 
 
 def learning_rate_factor(step: int, steps: int, warmup_ratio: float) -> float:
-    """The learning rate at an update, as a share of its peak: a linear rise, then half a cosine that would reach zero right
-    after the last update.
+    """The learning rate at an update, as a share of its peak: a linear rise, then half a cosine that would
+    reach zero right after the last update.
 
     Args:
         step: from 0.

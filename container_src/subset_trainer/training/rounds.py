@@ -1,13 +1,13 @@
 """One round of selection: look at the data if the strategy needs it, ask, and hold the answer to the rules."""
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
 from subset_trainer.data import Dataset
 from subset_trainer.errors import AlgorithmError
 from subset_trainer.models import Classifier
-from subset_trainer.selection import Pool, Strategy, Subset
+from subset_trainer.selection import Pool, Refresh, Strategy, Subset
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import look_at
 
@@ -15,7 +15,7 @@ from subset_trainer.training.evaluation import look_at
 class Selector(Protocol):
     """What the loop asks for subsets."""
 
-    refresh: Literal["once", "periodically", "every epoch"]
+    refresh: Refresh
 
     def select(self, budget: int, generator: torch.Generator) -> Subset: ...
 
@@ -24,7 +24,12 @@ class NativeSelector:
     """Runs a strategy of :mod:`subset_trainer.selection` on what the model makes of the data now."""
 
     def __init__(
-        self, strategy: Strategy, classifier: Classifier, train: Dataset, validation: Dataset, machine: Machine
+        self,
+        strategy: Strategy,
+        classifier: Classifier,
+        train: Dataset,
+        validation: Dataset,
+        machine: Machine,
     ) -> None:
         self.refresh = strategy.refresh
         self._strategy = strategy
@@ -60,8 +65,8 @@ def checked(subset: Subset, examples: int, budget: int) -> Subset:
     indices, weights = subset.indices, subset.weights
     if len(indices) != budget or len(indices.unique()) != budget or len(weights) != budget:
         raise AlgorithmError(
-            f"the strategy returned {len(indices)} indices ({len(indices.unique())} different) and {len(weights)} weights; "
-            f"expected {budget} different ones"
+            f"the strategy returned {len(indices)} indices ({len(indices.unique())} different) and "
+            f"{len(weights)} weights; expected {budget} different ones"
         )
     if int(indices.min()) < 0 or int(indices.max()) >= examples:
         raise AlgorithmError(f"the strategy returned an index outside 0…{examples - 1}")
