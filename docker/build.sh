@@ -113,3 +113,5 @@ arguments+=(--build-arg "REVISION=$revision" --build-arg "VERSION=$version")
 
 echo "Building $tag for CUDA $cuda on $base" >&2
 DOCKER_BUILDKIT=1 "$docker" "${build[@]}" "${arguments[@]}" "$@" .
+# The image that had this name before, where the new one differs: 6 GB that nobody can name any more.
+"$docker" image prune --force --filter label=org.opencontainers.image.title=subset-trainer >/dev/null || true

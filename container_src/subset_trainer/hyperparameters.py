@@ -101,7 +101,7 @@ class Hyperparameters(BaseModel):
         128, description="examples in a step; a larger one than the subset is cut to it"
     )
     learning_rate: Positive = Field(
-        0.1, description="peak of the schedule: a linear rise, then a cosine to zero"
+        0.05, description="peak of the schedule: a linear rise, then a cosine to zero"
     )
     warmup_ratio: Share = Field(0.15, description="share of all updates over which the learning rate rises")
     momentum: Share = Field(0.9, description="Nesterov momentum of SGD")
