@@ -72,4 +72,4 @@ def test_precisions_on_a_cpu() -> None:
 def test_processors_are_at_least_one_and_at_most_those_of_the_machine() -> None:
     import os
 
-    assert 1 <= devices.processors() <= (os.cpu_count() or 1)
+    assert 1 <= devices.cpu_count() <= (os.cpu_count() or 1)

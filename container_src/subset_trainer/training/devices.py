@@ -1,6 +1,5 @@
 """Where and in what arithmetic to train, and whether the machine can."""
 
-import os
 import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from subset_trainer.data.machine import cpu_count
 from subset_trainer.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,7 +36,7 @@ class Machine:
         name = (
             torch.cuda.get_device_name(self.device)
             if self.device.type == "cuda"
-            else f"{processors()} processors"
+            else f"{cpu_count()} processors"
         )
         return f"{self.device.type} ({name}), {str(self.dtype).removeprefix('torch.')}"
 
@@ -82,8 +82,7 @@ def check_capability(name: str, capability: tuple[int, int], architectures: Iter
         name: of the GPU.
         capability: its compute capability, (major, minor).
         architectures: as ``torch.cuda.get_arch_list`` gives them: ``sm_80`` is machine code, which runs on the
-        same major
-            capability from that minor on; ``compute_90`` is PTX, which newer GPUs compile.
+            same major capability from that minor on; ``compute_90`` is PTX, which newer GPUs compile.
 
     Raises:
         UserError: no entry serves the GPU.
@@ -104,35 +103,8 @@ def check_capability(name: str, capability: tuple[int, int], architectures: Iter
     )
 
 
-def processors() -> int:
-    """Processors that this process may use, a container's CPU quota included (cgroup v2 and v1)."""
-    available = len(os.sched_getaffinity(0))
-    for quota in (_quota_v2(), _quota_v1()):
-        if quota is not None:
-            return max(1, min(available, round(quota)))
-    return available
-
-
-def _quota_v2() -> float | None:
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else int(quota) / int(period)
-
-
-def _quota_v1() -> float | None:
-    folder = Path("/sys/fs/cgroup/cpu")
-    try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        period = int((folder / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return None
-    return quota / period if quota > 0 else None
-
-
 def _cpu(precision: str) -> Machine:
-    torch.set_num_threads(processors())
+    torch.set_num_threads(cpu_count())
     return Machine(torch.device("cpu"), DTYPES["float32" if precision == "auto" else precision])
 
 
