@@ -164,8 +164,10 @@ def test_sigterm_ends_the_run_with_the_model_saved(job: Job, digits: Path) -> No
 
 def test_sigterm_within_selection(job: Job, digits: Path) -> None:
     job.link_channel("training", digits / "training")
-    # The first selection starts right after this line and takes long enough.
-    seconds = job.terminate_when({"fraction": 0.9, "strategy": "glister", "epochs": 50}, "glister chooses")
+    # The first selection starts right after this line, within the loop, and takes long enough.
+    seconds = job.terminate_when(
+        {"fraction": 0.9, "strategy": "glister", "epochs": 50}, "epoch 1 of 50: choosing"
+    )
     assert (job.exit_code, job.failure) == (0, None), job.log
     assert seconds < 15
     assert job.summary["status"] == "stopped"

@@ -85,6 +85,8 @@ def train(
         selection_start = time.perf_counter()
         chosen = None
         if not epoch.everything and is_due(selector, epoch):
+            if selector.refresh != "every epoch":
+                logger.info("epoch %d of %d: choosing %d examples", epoch.number, len(epochs), budget)
             subset = chosen = selector.select(budget, for_selection)
         selection_seconds = time.perf_counter() - selection_start
 
