@@ -21,7 +21,37 @@ from pydantic.fields import FieldInfo
 
 from subset_trainer.errors import UserError
 
-StrategyName = Literal["full", "random", "adaptive-random", "rs2", "glister"]
+StrategyName = Literal[
+    "full",
+    "random",
+    "adaptive-random",
+    "rs2",
+    "rs2-with-replacement",
+    "glister",
+    "gradmatch",
+    "gradmatch-pb",
+    "craig",
+    "craig-pb",
+    "facility-location",
+    "graph-cut",
+    "k-centre",
+    "herding",
+    "el2n",
+    "forgetting",
+    "moderate",
+    "ccs",
+    "infobatch",
+    "loss-filter",
+    "rho-loss",
+]
+SCOPES: dict[str, tuple[str, ...]] = {
+    "glister": ("supervised", "per-class", "per-batch"),
+    "gradmatch": ("per-class-per-gradient", "per-class"),
+    "craig": ("per-class", "supervised"),
+}
+"""What part of the data a greedy search runs over, for the strategies that leave a choice; the default first."""
+CORDS_STRATEGIES = ("glister", "gradmatch", "gradmatch-pb", "craig", "craig-pb", "random", "adaptive-random")
+"""What ``backend=cords`` serves."""
 PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
 
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -53,13 +83,62 @@ class Hyperparameters(BaseModel):
         description="share of the visits that is spent first, on all of the data, before the first selection "
         "(CORDS calls it kappa)",
     )
+    backend: Literal["native", "cords"] = Field(
+        "native",
+        description="whose selection code runs: this project's, or CORDS's own loaders (for "
+        + ", ".join(f"`{name}`" for name in CORDS_STRATEGIES)
+        + ")",
+    )
+    balance: Literal["none", "class"] = Field(
+        "none",
+        description="`class`: equal numbers from every class, as far as it has so many; `none`: as the strategy says, "
+        "which for those that choose class by class is in proportion to the classes' sizes",
+    )
+    mislabelled: Literal["keep", "drop"] = Field(
+        "keep",
+        description="`drop`: choose among the examples whose running loss looks correctly labelled, judged against the "
+        "validation set, which must be trusted",
+    )
+
+    # The strategies' own
+    scope: Literal["supervised", "per-class", "per-class-per-gradient", "per-batch"] | None = Field(
+        None,
+        description="what a greedy search runs over; "
+        + "; ".join(f"`{name}`: {', '.join(scopes)}" for name, scopes in SCOPES.items())
+        + "; default: the first of each",
+    )
+    greedy: Literal["auto", "stochastic", "naive", "rgreedy"] = Field(
+        "auto",
+        description="`stochastic` looks at a random sample for each pick, `naive` at all, `rgreedy` (`glister` only) picks "
+        "in `greedy_rounds` rounds; `auto`: stochastic for `glister`, exact elsewhere as far as a class's similarities "
+        "fit in memory",
+    )
+    greedy_rounds: Count = Field(15, description="rounds of `greedy=rgreedy` (CORDS calls it r)")
     eta: Positive | None = Field(
         None,
         description="GLISTER's step size on the validation logits; default: `learning_rate`, as in CORDS",
     )
-    backend: Literal["native", "cords"] = Field(
-        "native",
-        description="whose selection code runs: this project's, or CORDS's own loader (`glister` only)",
+    lam: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.5, description="GRAD-MATCH's penalty on the squared weights (λ)"
+    )
+    eps: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        1e-4, description="GRAD-MATCH stops matching when the residual is this share of the gradient (ε)"
+    )
+    match: Literal["training", "validation"] = Field(
+        "training", description="whose gradient GRAD-MATCH matches (CORDS calls it valid)"
+    )
+    hardest_dropped: Share = Field(
+        0.1, description="`ccs`: share of the examples, the hardest, that is never chosen (β)"
+    )
+    prune_probability: Share = Field(
+        0.5, description="`infobatch`: how probably an example of below-average loss sits out an epoch (r)"
+    )
+    final_share: Share = Field(
+        0.125, description="`infobatch`: share of the epochs, the last, that visit everything (1 − δ)"
+    )
+    candidates_per_pick: Annotated[float, Field(gt=1, le=100, allow_inf_nan=False)] = Field(
+        2.0,
+        description="`loss-filter`, `rho-loss`: candidates that a batch offers for each example trained on",
     )
 
     # The data
@@ -124,11 +203,18 @@ class Hyperparameters(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _backend_has_strategy(self) -> "Hyperparameters":
-        if self.backend == "cords" and self.strategy != "glister":
+    def _strategy_has_the_choices(self) -> "Hyperparameters":
+        if self.backend == "cords" and self.strategy not in CORDS_STRATEGIES:
             raise ValueError(
-                f"backend='cords' serves strategy='glister' only; got strategy={self.strategy!r}"
+                f"backend='cords' serves {', '.join(CORDS_STRATEGIES)}; got strategy={self.strategy!r}"
             )
+        if self.scope is not None and self.scope not in SCOPES.get(self.strategy, ()):
+            serving = [name for name, scopes in SCOPES.items() if self.scope in scopes]
+            raise ValueError(
+                f"scope={self.scope!r} serves {', '.join(serving)}; got strategy={self.strategy!r}"
+            )
+        if self.greedy == "rgreedy" and self.strategy != "glister":
+            raise ValueError(f"greedy='rgreedy' serves glister; got strategy={self.strategy!r}")
         return self
 
 

@@ -51,7 +51,7 @@ class Glister:
             picks.append(pick)
             remaining.remove(int(candidates[position]))
             state.step(train, pick)
-        return Subset.unweighted(torch.tensor(picks))
+        return Subset.of(torch.tensor(picks))
 
 
 class ValidationState:

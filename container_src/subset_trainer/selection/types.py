@@ -1,15 +1,22 @@
 """What a strategy sees and what it answers.
 
 Dimensions in names: N examples to choose from, M validation examples, C classes, D features (the last linear layer's
-input), K picks.
+input), K picks, S rows looked at together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+RESIDUALS_KEPT = 2**26
+"""Elements up to which a pool keeps its residuals (256 MiB in float32); larger pools make them row by row."""
+
+
+class NotFiniteError(ValueError):
+    """The model's outputs contain NaN or infinity: nothing can be chosen by them."""
 
 
 @dataclass(frozen=True)
@@ -19,28 +26,97 @@ class Pool:
     ``logits`` and ``features`` are there for strategies that need them. An example's gradient of the cross-entropy with
     respect to the last layer's weights and biases is the outer product of ``residuals`` and ``[features, 1]``; so the
     N × (C·D) matrix of gradients is never needed.
+
+    Raises:
+        NotFiniteError: logits or features contain NaN or infinity.
     """
 
     labels: Tensor
     """[N] int64."""
     logits: Tensor | None = None
-    """[N, C] float32."""
+    """[N, C] floating."""
     features: Tensor | None = None
-    """[N, D] float32."""
+    """[N, D] floating; float16 or bfloat16 halve the memory, and rows are widened as they are read."""
+    _checked: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self._checked:
+            return
+        for name, values in (("logits", self.logits), ("features", self.features)):
+            # A sum is finite only if every element is, and needs no N × D mask; float64 cannot overflow here.
+            if values is not None and not bool(values.sum(dtype=torch.float64).isfinite()):
+                rows = (~values.isfinite()).any(dim=1)
+                raise NotFiniteError(
+                    f"the {name} of {int(rows.sum())} of {len(values)} examples are not finite "
+                    f"(the first is example {int(rows.nonzero()[0])})"
+                )
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device if self.logits is None else self.logits.device
+
+    @property
+    def classes(self) -> int:
+        """C: the logits' width, or without them the largest label plus one."""
+        return int(self.labels.max()) + 1 if self.logits is None else self.logits.shape[1]
+
     @cached_property
     def residuals(self) -> Tensor:
         """[N, C] softmax(logits) − onehot(label): the gradient of each example's loss with respect to its logits."""
+        return _residuals(self._logits(), self.labels)
+
+    def rows(self, indices_S: Tensor) -> tuple[Tensor, Tensor]:
+        """Residuals [S, C] and features [S, D] of some examples, float32 or wider; indices on the pool's device."""
+        features_SD = self._features().index_select(0, indices_S)
+        if features_SD.itemsize < 4:
+            features_SD = features_SD.float()
+        if self._logits().numel() <= RESIDUALS_KEPT:
+            return self.residuals.index_select(0, indices_S), features_SD
+        return self.residuals_at(indices_S), features_SD
+
+    def residuals_at(self, indices_S: Tensor) -> Tensor:
+        return _residuals(self._logits().index_select(0, indices_S), self.labels.index_select(0, indices_S))
+
+    def at(self, indices_S: Tensor) -> "Pool":
+        """The pool of some of its examples, in the order given."""
+        return Pool(
+            self.labels[indices_S],
+            None if self.logits is None else self.logits[indices_S],
+            None if self.features is None else self.features[indices_S],
+            _checked=True,
+        )
+
+    def losses(self) -> Tensor:
+        """[N] cross-entropy in nats."""
+        return torch.nn.functional.cross_entropy(_wide(self._logits()), self.labels, reduction="none")
+
+    def _logits(self) -> Tensor:
         if self.logits is None:
             raise ValueError(
                 "this pool has no logits: the strategy must declare that it needs the last layer"
             )
-        residuals = self.logits.softmax(dim=1)
-        residuals[torch.arange(len(self), device=residuals.device), self.labels] -= 1
-        return residuals
+        return self.logits
+
+    def _features(self) -> Tensor:
+        if self.features is None:
+            raise ValueError(
+                "this pool has no features: the strategy must declare that it needs the last layer"
+            )
+        return self.features
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.float() if values.itemsize < 4 else values
+
+
+def _residuals(logits_SC: Tensor, labels_S: Tensor) -> Tensor:
+    residuals_SC = _wide(logits_SC).softmax(dim=1)
+    return residuals_SC.scatter_add_(
+        1, labels_S[:, None], residuals_SC.new_full((len(labels_S), 1), -1.0)
+    )
 
 
 @dataclass(frozen=True)
@@ -51,11 +127,15 @@ class Subset:
     """[K] int64, on the CPU."""
     weights: Tensor
     """[K] float32, on the CPU; the loss of a batch is the weighted mean."""
+    note: str = ""
+    """What the user should know of this choice, for the log: a fallback that was taken, for example."""
 
     @classmethod
-    def unweighted(cls, indices: Tensor) -> "Subset":
+    def of(cls, indices: Tensor, weights: Tensor | None = None, note: str = "") -> "Subset":
+        """From tensors on any device; all weights 1 where none are given."""
         indices = indices.to("cpu", torch.int64)
-        return cls(indices, torch.ones(len(indices)))
+        weights = torch.ones(len(indices)) if weights is None else weights.to("cpu", torch.float32)
+        return cls(indices, weights, note)
 
 
 Refresh = Literal["once", "periodically", "every epoch"]
@@ -63,10 +143,14 @@ Refresh = Literal["once", "periodically", "every epoch"]
 
 
 class Strategy(Protocol):
-    """Chooses which examples to train on."""
+    """Chooses which examples to train on.
+
+    A strategy may remember earlier rounds (a shuffled order, running scores): one instance serves one run.
+    """
 
     needs_last_layer: bool
-    """Whether the pools come with logits and features (a pass over all of the data)."""
+    """Whether the pools come with logits and features (a pass over all of the data). A strategy that is asked every
+    epoch gets them every ``select_every`` epochs only, and pools of labels alone in between."""
     refresh: Refresh
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
@@ -77,5 +161,41 @@ class Strategy(Protocol):
             validation: M held-out examples.
             budget: K, 1 ≤ K ≤ N.
             generator: the only source of randomness, on the CPU.
+
+        Returns:
+            exactly K different indices with finite, non-negative weights that are not all zero; equal candidates are
+            ranked by their position.
+        """
+        ...
+
+
+class SoftPruning(Protocol):
+    """A strategy that sets the size of each epoch by itself, from the losses that training observes."""
+
+    final_share: float
+    """Share of the epochs, the last ones, that visit everything."""
+
+    def select(self, labels_N: Tensor, generator: torch.Generator) -> Subset:
+        """The next epoch's examples: any number from 1 to N."""
+        ...
+
+    def observe(self, indices_K: Tensor, losses_K: Tensor) -> None:
+        """The losses of an epoch's examples, as they were trained on; both on the CPU."""
+        ...
+
+
+class BatchFilter(Protocol):
+    """Chooses within a batch of candidates which examples the step is taken on."""
+
+    candidates_per_pick: float
+    """How many candidates a batch offers for each example that is kept."""
+
+    def keep(self, losses_B: Tensor, indices_B: Tensor, count: int) -> Tensor:
+        """Positions [count] within the batch of those to train on.
+
+        Args:
+            losses_B: cross-entropy of the candidates, in eval mode as augmented.
+            indices_B: which training examples they are, on the same device.
+            count: how many to keep.
         """
         ...

@@ -13,7 +13,7 @@ class Full:
     refresh: Refresh = "once"
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        return Subset.unweighted(torch.arange(len(train)))
+        return Subset.of(torch.arange(len(train)))
 
 
 class Random:
@@ -25,7 +25,7 @@ class Random:
         self.refresh = refresh
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        return Subset.unweighted(torch.randperm(len(train), generator=generator)[:budget])
+        return Subset.of(torch.randperm(len(train), generator=generator)[:budget])
 
 
 class RepeatedSampling:
@@ -51,7 +51,7 @@ class RepeatedSampling:
             picks = torch.cat([picks, fresh])
             # What this epoch has from the old order keeps its place in the new one: its turn comes again there.
             self._upcoming = _without(order, fresh)
-        return Subset.unweighted(picks)
+        return Subset.of(picks)
 
 
 def _without(order: Tensor, taken: Tensor) -> Tensor:

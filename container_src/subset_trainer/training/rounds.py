@@ -53,7 +53,7 @@ class NativeSelector:
 
 
 def everything(examples: int) -> Subset:
-    return Subset.unweighted(torch.arange(examples))
+    return Subset.of(torch.arange(examples))
 
 
 def checked(subset: Subset, examples: int, budget: int) -> Subset:
