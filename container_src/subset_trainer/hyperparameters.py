@@ -52,6 +52,10 @@ SCOPES: dict[str, tuple[str, ...]] = {
 """What part of the data a greedy search runs over, for the strategies that leave a choice; the default first."""
 CORDS_STRATEGIES = ("glister", "gradmatch", "gradmatch-pb", "craig", "craig-pb", "random", "adaptive-random")
 """What ``backend=cords`` serves."""
+UNBALANCED = ("full", "infobatch", "loss-filter", "rho-loss", "gradmatch-pb", "craig-pb")
+"""Strategies that cannot take equal numbers from every class: they take everything, or mixed batches."""
+UNFILTERED = ("full", "random", "infobatch", "loss-filter", "rho-loss")
+"""Strategies that ``mislabelled=drop`` cannot stand before: they never look at the data again, or only at batches."""
 PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
 
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -213,6 +217,13 @@ class Hyperparameters(BaseModel):
             raise ValueError(
                 f"scope={self.scope!r} serves {', '.join(serving)}; got strategy={self.strategy!r}"
             )
+        if self.balance == "class" and (self.strategy in UNBALANCED or self.scope == "per-batch"):
+            what = f"scope={self.scope!r}" if self.strategy not in UNBALANCED else f"strategy={self.strategy!r}"
+            raise ValueError(f"balance='class' does not go with {what}")
+        if self.mislabelled == "drop" and self.strategy in UNFILTERED:
+            raise ValueError(f"mislabelled='drop' does not go with strategy={self.strategy!r}")
+        if self.backend == "cords" and (self.balance, self.mislabelled) != ("none", "keep"):
+            raise ValueError("balance and mislabelled are of backend='native' only")
         if self.greedy == "rgreedy" and self.strategy != "glister":
             raise ValueError(f"greedy='rgreedy' serves glister; got strategy={self.strategy!r}")
         return self

@@ -2,26 +2,90 @@
 
 from collections.abc import Callable
 
+from subset_trainer.selection.balanced import Balanced
+from subset_trainer.selection.craig import CraigPerBatch, craig, feature_medoids
+from subset_trainer.selection.filters import LossFilter, ReducibleLossFilter
+from subset_trainer.selection.geometry import GraphCut, Herding, KCentre
 from subset_trainer.selection.glister import Glister
-from subset_trainer.selection.types import Pool, Refresh, Strategy, Subset
+from subset_trainer.selection.gradmatch import GradMatch, GradMatchPerBatch
+from subset_trainer.selection.infobatch import InfoBatch
+from subset_trainer.selection.mislabelled import DropMislabelled
+from subset_trainer.selection.scores import EL2N, CoverageCentric, Forgetting, Moderate
+from subset_trainer.selection.settings import Settings
+from subset_trainer.selection.types import (
+    BatchFilter,
+    NotFiniteError,
+    Pool,
+    Refresh,
+    SoftPruning,
+    Strategy,
+    Subset,
+)
 from subset_trainer.selection.uniform import Full, Random, RepeatedSampling
 
-__all__ = ["STRATEGIES", "Pool", "Refresh", "Strategy", "Subset", "create"]
+__all__ = [
+    "SOFT_PRUNING",
+    "STRATEGIES",
+    "BatchFilter",
+    "LossFilter",
+    "NotFiniteError",
+    "Pool",
+    "ReducibleLossFilter",
+    "Refresh",
+    "Settings",
+    "SoftPruning",
+    "Strategy",
+    "Subset",
+    "create",
+]
 
-STRATEGIES: dict[str, Callable[[float], Strategy]] = {
-    "full": lambda eta: Full(),
-    "random": lambda eta: Random("once"),
-    "adaptive-random": lambda eta: Random("periodically"),
-    "rs2": lambda eta: RepeatedSampling(),
+STRATEGIES: dict[str, Callable[[Settings], Strategy]] = {
+    "full": lambda settings: Full(),
+    "random": lambda settings: Random("once"),
+    "adaptive-random": lambda settings: Random("periodically"),
+    "rs2": lambda settings: RepeatedSampling(),
+    "rs2-with-replacement": lambda settings: Random("every epoch"),
     "glister": Glister,
+    "gradmatch": GradMatch,
+    "gradmatch-pb": GradMatchPerBatch,
+    "craig": craig,
+    "craig-pb": CraigPerBatch,
+    "facility-location": feature_medoids,
+    "graph-cut": lambda settings: GraphCut(settings.balance),
+    "k-centre": lambda settings: KCentre(settings.balance),
+    "herding": lambda settings: Herding(settings.balance),
+    "el2n": lambda settings: EL2N(),
+    "forgetting": lambda settings: Forgetting(),
+    "moderate": lambda settings: Moderate(settings.balance),
+    "ccs": lambda settings: CoverageCentric(settings.hardest_dropped),
 }
+"""Strategies that choose a budget of the training examples."""
+SOFT_PRUNING: dict[str, Callable[[Settings], SoftPruning]] = {"infobatch": InfoBatch}
+"""Strategies that set each epoch's size by themselves."""
+BLIND_TO_CLASSES = (
+    "random",
+    "adaptive-random",
+    "rs2",
+    "rs2-with-replacement",
+    "el2n",
+    "forgetting",
+    "ccs",
+)
+"""Strategies that ``balance=class`` runs once for each class; the others balance by themselves."""
 
 
-def create(name: str, *, eta: float) -> Strategy:
+def create(name: str, settings: Settings = Settings(), *, drop_mislabelled: bool = False) -> Strategy:
     """The strategy of this name.
 
     Args:
         name: a key of ``STRATEGIES``.
-        eta: GLISTER's step size; the others ignore it.
+        settings: the knobs; each strategy reads its own.
+        drop_mislabelled: whether it chooses among the examples that look correctly labelled.
     """
-    return STRATEGIES[name](eta)
+
+    def plain() -> Strategy:
+        return STRATEGIES[name](settings)
+
+    balanced = settings.balance == "class" and name in BLIND_TO_CLASSES
+    strategy: Strategy = Balanced(plain) if balanced else plain()
+    return DropMislabelled(strategy) if drop_mislabelled else strategy

@@ -7,51 +7,86 @@ subset.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from subset_trainer.selection.classes import by_class
+from subset_trainer.selection.settings import Settings
 from subset_trainer.selection.types import Pool, Refresh, Subset
+from subset_trainer.selection.units import Units
 
 SAMPLING_ERROR = 0.01
 """ε of stochastic greedy: each pick looks at N/K·ln(1/ε) candidates (Mirzasoleiman et al., "Lazier Than Lazy Greedy",
 AAAI 2015), the value that CORDS uses."""
+VALIDATION_LIMIT = 5_000
+"""Validation examples that steer a selection. Each pick costs time in proportion to them; of more, a sample is drawn,
+so that the whole costs time in proportion to N."""
 
 
 class Glister:
-    """GLISTER over the whole pool ("supervised"), with stochastic greedy picks.
+    """GLISTER over the whole pool, class by class, or over mini-batches.
 
     A pick's gain is g_i · ḡ, with g_i = r_i ⊗ [1, h_i] the example's last-layer gradient and ḡ the mean
     validation gradient. After picking e the validation logits take the step Z ← Z − η·(1 + H·h_e)·r_eᵀ and ḡ is
-    computed anew. Both factorise over residuals r and features h, so that time is O(K·M·(C + D·C)) and memory
-    O((N + M)·(C + D)) where CORDS, which selects the same examples from the same candidates, stores N × (C +
-    C·D).
+    computed anew. Both factorise over residuals r and features h, so that memory is O((N + M)·(C + D)) where CORDS, which
+    selects the same examples from the same candidates, stores N × (C + C·D). Time is O(K·M·C·min(D, S)) for the
+    stochastic search with its S candidates a pick, O(K·N·D·C) for the naive one, O(rounds·N·D·C) for RGreedy.
+
+    Scopes: ``supervised`` searches the whole pool; ``per-class`` each class against the validation examples of that class
+    (all of them, where the class has none); ``per-batch`` picks whole mini-batches of a random partition by their mean
+    gradients, and cuts the last to the budget.
 
     Args:
-        eta: η, the step size. It multiplies a sum over the picks, as in CORDS.
+        settings: ``eta`` (η; it multiplies a sum over the picks, as in CORDS), ``scope``, ``greedy``,
+            ``greedy_rounds``, ``batch_size``, ``balance``.
     """
 
     needs_last_layer = True
     refresh: Refresh = "periodically"
 
-    def __init__(self, eta: float) -> None:
-        self.eta = eta
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._scope = settings.scope or "supervised"
+        self._search: Search = {
+            "auto": _stochastic,
+            "stochastic": _stochastic,
+            "naive": _naive,
+            "rgreedy": _in_rounds(settings.greedy_rounds),
+        }[settings.greedy]
 
+    @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_trainer.selection.types.Strategy`."""
-        remaining = _Remaining(len(train))
-        state = ValidationState(validation, self.eta)
-        picks = []
-        for candidates in _candidate_positions(len(train), budget, generator):
-            indices_S = remaining.at(candidates)
-            on_device = indices_S.to(train.residuals.device, non_blocking=True)
-            gains_S = state.gains(train, on_device)
-            position = int(gains_S.argmax())
-            pick = int(indices_S[position])
-            picks.append(pick)
-            remaining.remove(int(candidates[position]))
-            state.step(train, pick)
-        return Subset.of(torch.tensor(picks))
+        validation = _sample(validation, generator)
+
+        def search(units: Units, guide: Pool, picks: int) -> Tensor:
+            per_pick = candidates_per_pick(len(units), picks) * units.width
+            state = ValidationState(guide, self._settings.eta, per_pick)
+            return self._search(train, units, state, picks, generator)
+
+        def within_class(label: int, indices: Tensor, quota: int) -> Subset:
+            guide = validation
+            if self._scope == "per-class" and bool((of_class := validation.labels == label).any()):
+                guide = validation.at(of_class.nonzero().flatten())
+            return Subset.of(indices[search(Units.singles(indices), guide, quota)])
+
+        if self._scope == "per-batch":
+            units = Units.random_batches(len(train), self._settings.batch_size, generator, train.device)
+            return Subset.of(units.members(search(units, validation, units.needed(budget)))[:budget])
+        if self._scope == "per-class" or self._settings.balance == "class":
+            return by_class(train, budget, self._settings.balance, within_class)
+        return Subset.of(
+            search(Units.singles(torch.arange(len(train), device=train.device)), validation, budget)
+        )
+
+
+def _sample(validation: Pool, generator: torch.Generator) -> Pool:
+    if len(validation) <= VALIDATION_LIMIT:
+        return validation
+    drawn = torch.randperm(len(validation), generator=generator)[:VALIDATION_LIMIT].sort().values
+    return validation.at(drawn.to(validation.device))
 
 
 class ValidationState:
@@ -60,63 +95,121 @@ class ValidationState:
     Args:
         validation: with logits [M, C] and features [M, D].
         eta: step size.
+        rows: how many examples a call of ``gains`` usually looks at (S): decides whether the gradient itself, M·C·D
+            operations, or the kernel between candidates and validation examples, S·M·(C + D), is cheaper.
     """
 
-    def __init__(self, validation: Pool, eta: float) -> None:
-        if validation.logits is None or validation.features is None:
-            raise ValueError("GLISTER needs the last layer of the validation set")
+    def __init__(self, validation: Pool, eta: float, rows: int = 1 << 60) -> None:
+        everything = torch.arange(len(validation), device=validation.device)
+        residuals_MC, self._features_MD = validation.rows(everything)
+        self._logits_MC = validation.logits.to(residuals_MC.dtype, copy=True)  # type: ignore[union-attr]
+        self._label_positions_M = everything * residuals_MC.shape[1] + validation.labels
+        self._minus_ones_M = residuals_MC.new_full((len(validation),), -1.0)
         self.eta = eta
-        self._features_MD = validation.features
-        self._logits_MC = validation.logits.clone()
-        self._rows_M = torch.arange(len(validation), device=self._logits_MC.device)
-        self._labels_M = validation.labels.to(self._logits_MC.device)
+        classes, features = residuals_MC.shape[1], self._features_MD.shape[1]
+        self._by_kernel = rows * (classes + features) < classes * features
         self._refresh()
 
-    def gains(self, train: Pool, indices_S: Tensor) -> Tensor:
-        """g_i · ḡ of the named examples, [S]: the first-order drop in validation loss per unit of step."""
-        assert train.features is not None
-        residuals_SC = train.residuals[indices_S]
-        # g_i · ḡ = r_i · ḡ_bias + r_i · (Ḡ_weights h_i)
-        projected_SC = torch.addmm(
-            self._bias_gradient_C, train.features[indices_S], self._weight_gradient_CD.T
-        )
+    def gains(self, residuals_SC: Tensor, features_SD: Tensor) -> Tensor:
+        """g_i · ḡ of examples, [S]: the first-order drop in validation loss per unit of step."""
+        if self._by_kernel:
+            kernel_SM = (features_SD @ self._features_MD.T).add_(1)
+            projected_SC = (kernel_SM @ self._residuals_MC).div_(len(self._residuals_MC))
+        else:
+            # g_i · ḡ = r_i · ḡ_bias + r_i · (Ḡ_weights h_i)
+            projected_SC = torch.addmm(self._bias_gradient_C, features_SD, self._weight_gradient_CD.T)
         return (residuals_SC * projected_SC).sum(dim=1)
 
-    def step(self, train: Pool, pick: int) -> None:
-        """Move the validation logits by the gradient step of one example."""
-        assert train.features is not None
-        scale_M = 1 + self._features_MD @ train.features[pick]
-        self._logits_MC.addr_(scale_M, train.residuals[pick], alpha=-self.eta)
+    def step(self, residuals_SC: Tensor, features_SD: Tensor) -> None:
+        """Move the validation logits by the gradient step on the sum of some examples."""
+        kernel_MS = (self._features_MD @ features_SD.T).add_(1)
+        self._logits_MC.addmm_(kernel_MS, residuals_SC, alpha=-self.eta)
         self._refresh()
 
     def _refresh(self) -> None:
         residuals_MC = self._logits_MC.softmax(dim=1)
-        residuals_MC[self._rows_M, self._labels_M] -= 1
-        self._bias_gradient_C = residuals_MC.mean(dim=0)
-        self._weight_gradient_CD = residuals_MC.T @ self._features_MD / len(residuals_MC)
+        residuals_MC.view(-1).index_add_(0, self._label_positions_M, self._minus_ones_M)
+        self._residuals_MC = residuals_MC
+        if not self._by_kernel:
+            self._bias_gradient_C = residuals_MC.mean(dim=0)
+            self._weight_gradient_CD = (residuals_MC.T @ self._features_MD).div_(len(residuals_MC))
 
 
-class _Remaining:
-    """The indices not yet picked, in an order that removal may change: O(1) for both operations."""
-
-    def __init__(self, size: int) -> None:
-        self._indices = torch.arange(size)
-        self._count = size
-
-    def at(self, positions: Tensor) -> Tensor:
-        return self._indices[positions]
-
-    def remove(self, position: int) -> None:
-        self._count -= 1
-        self._indices[position] = self._indices[self._count]
+Search = Callable[[Pool, Units, ValidationState, int, torch.Generator], Tensor]
+"""(train, units, state, picks K, generator) → positions of the picked units, [K], in the order of picking."""
 
 
-def _candidate_positions(size: int, budget: int, generator: torch.Generator) -> list[Tensor]:
-    """For each pick, the positions (among those that remain) of the candidates that it looks at.
+def candidates_per_pick(units: int, picks: int) -> int:
+    return min(units, max(1, int(units / picks * math.log(1 / SAMPLING_ERROR))))
+
+
+def candidate_positions(units: int, picks: int, generator: torch.Generator) -> Tensor:
+    """For each pick, the positions (among those that remain) of the candidates that it looks at, [K, S].
 
     Drawn with replacement, which stochastic greedy's guarantee allows: then all draws are made at once.
     """
-    per_pick = min(size, max(1, int(size / budget * math.log(1 / SAMPLING_ERROR))))
-    left_K = torch.arange(size, size - budget, -1, dtype=torch.float64)
-    draws_KS = torch.rand(budget, per_pick, generator=generator, dtype=torch.float64)
-    return list((draws_KS * left_K[:, None]).long().unbind())
+    left_K = torch.arange(units, units - picks, -1, dtype=torch.float64)
+    shape = (picks, candidates_per_pick(units, picks))
+    draws_KS = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return draws_KS.mul_(left_K[:, None]).long()
+
+
+def _stochastic(
+    train: Pool, units: Units, state: ValidationState, picks: int, generator: torch.Generator
+) -> Tensor:
+    """Stochastic greedy. No step waits for the device: indices stay there until the end."""
+    remaining_U = torch.arange(len(units), device=train.device)
+    picked_K = torch.empty(picks, dtype=torch.int64, device=train.device)
+    positions_KS = candidate_positions(len(units), picks, generator).to(train.device)
+    for count, positions_S in enumerate(positions_KS):
+        candidates_S = remaining_U.index_select(0, positions_S)
+        residuals, features = units.rows(train, candidates_S)
+        best_1 = units.mean(state.gains(residuals, features)).argmax().view(1)
+        picked_K[count : count + 1] = candidates_S.index_select(0, best_1)
+        # The last of those that remain takes the place of the picked one.
+        last = len(units) - 1 - count
+        remaining_U.index_copy_(0, positions_S.index_select(0, best_1), remaining_U[last : last + 1].clone())
+        if count + 1 < picks:
+            state.step(*units.share(residuals, features, best_1))
+    return picked_K
+
+
+def _naive(
+    train: Pool, units: Units, state: ValidationState, picks: int, generator: torch.Generator
+) -> Tensor:
+    """Looks at every remaining example for each pick."""
+    return _rounds(train, units, state, [1] * picks)
+
+
+def _in_rounds(rounds: int) -> Search:
+    """RGreedy: K // rounds picks at a time (at least one), the last round what is missing."""
+
+    def search(
+        train: Pool, units: Units, state: ValidationState, picks: int, generator: torch.Generator
+    ) -> Tensor:
+        size = max(1, picks // rounds)
+        sizes = [min(size, picks - start) for start in range(0, picks, size)]
+        return _rounds(train, units, state, sizes)
+
+    return search
+
+
+def _rounds(train: Pool, units: Units, state: ValidationState, sizes: list[int]) -> Tensor:
+    blocks = torch.arange(len(units), device=train.device).split(units.block)
+    # One gather serves all rounds where the rows of everything fit into one block.
+    kept = units.rows(train, blocks[0]) if len(blocks) == 1 else None
+    taken_U = torch.zeros(len(units), dtype=torch.bool, device=train.device)
+    picked: list[Tensor] = []
+    for count, size in enumerate(sizes):
+        rows = (units.rows(train, block) for block in blocks) if kept is None else [kept]
+        gains_U = torch.cat([units.mean(state.gains(*block)) for block in rows])
+        gains_U.masked_fill_(taken_U, -torch.inf)
+        if size == 1:
+            best = gains_U.argmax().view(1)
+        else:
+            best = gains_U.sort(descending=True, stable=True).indices[:size]
+        picked.append(best)
+        taken_U[best] = True
+        if count + 1 < len(sizes):
+            state.step(*units.rows(train, best))
+    return torch.cat(picked)

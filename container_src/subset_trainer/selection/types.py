@@ -37,6 +37,9 @@ class Pool:
     """[N, C] floating."""
     features: Tensor | None = None
     """[N, D] floating; float16 or bfloat16 halve the memory, and rows are widened as they are read."""
+    part_of: Tensor | None = None
+    """[N] int64: where a pool is a part of the run's examples, which of them these are. Strategies keep what they remember
+    under these numbers."""
     _checked: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +56,11 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def ids(self) -> Tensor:
+        """[N] int64: each example's number within the run's data."""
+        return torch.arange(len(self), device=self.device) if self.part_of is None else self.part_of
 
     @property
     def device(self) -> torch.device:
@@ -86,6 +94,7 @@ class Pool:
             self.labels[indices_S],
             None if self.logits is None else self.logits[indices_S],
             None if self.features is None else self.features[indices_S],
+            self.ids[indices_S],
             _checked=True,
         )
 

@@ -17,7 +17,8 @@ class Full:
 
 
 class Random:
-    """A uniform sample: one for the whole run, or a fresh one at every selection (``adaptive-random``)."""
+    """A uniform sample: one for the whole run, a fresh one at every selection (``adaptive-random``), or one every
+    epoch (``rs2-with-replacement``: what earlier epochs had may come again)."""
 
     needs_last_layer = False
 
@@ -44,14 +45,18 @@ class RepeatedSampling:
         self._upcoming = torch.empty(0, dtype=torch.int64)
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        ids = train.ids.cpu()
+        self._upcoming = self._upcoming[torch.isin(self._upcoming, ids)]  # the pool may have lost some
         picks, self._upcoming = self._upcoming[:budget], self._upcoming[budget:]
         if missing := budget - len(picks):
-            order = torch.randperm(len(train), generator=generator)
+            order = ids[torch.randperm(len(ids), generator=generator)]
             fresh = _without(order, picks)[:missing]
             picks = torch.cat([picks, fresh])
             # What this epoch has from the old order keeps its place in the new one: its turn comes again there.
             self._upcoming = _without(order, fresh)
-        return Subset.of(picks)
+        position_of = torch.empty(int(ids.max()) + 1, dtype=torch.int64)
+        position_of[ids] = torch.arange(len(ids))
+        return Subset.of(position_of[picks])
 
 
 def _without(order: Tensor, taken: Tensor) -> Tensor:

@@ -59,3 +59,14 @@ def look_at(classifier: Classifier, dataset: Dataset, machine: Machine) -> Pool:
         logits_NC[indices[0] : indices[-1] + 1] = logits
         features_ND[indices[0] : indices[-1] + 1] = features
     return Pool(dataset.labels.to(machine.device), logits_NC, features_ND)
+
+
+@torch.no_grad()
+def losses_in_eval_mode(classifier: Classifier, inputs: Tensor, labels: Tensor, machine: Machine) -> Tensor:
+    """Cross-entropy of a batch of training, [B], without touching the statistics of batch normalisation; leaves the
+    classifier in training mode."""
+    classifier.eval()
+    with machine.autocast():
+        logits = classifier(inputs)
+    classifier.train()
+    return F.cross_entropy(logits.float(), labels, reduction="none")

@@ -1,5 +1,7 @@
 """The built-in trainer's job, from the contract to the artefacts, in the order in which it happens."""
 
+import copy
+import dataclasses
 import logging
 import platform
 import time
@@ -18,9 +20,10 @@ from subset_trainer.tracking import metrics
 from subset_trainer.training import devices, loop, plan
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import Score, evaluate
+from subset_trainer.training.holdout import irreducible_losses
 from subset_trainer.training.interruption import Interruption, Terminated
 from subset_trainer.training.loop import EpochReport
-from subset_trainer.training.rounds import NativeSelector, Selector
+from subset_trainer.training.rounds import FilterSelector, NativeSelector, Selector, SoftPruningSelector
 
 logger = logging.getLogger(__name__)
 CHANNELS = ("training", "validation", "test")
@@ -53,8 +56,8 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
     )
     for note in splits.notes:
         logger.info("%s", note)
-    strategy = selection.create(hp.strategy, eta=hp.eta or hp.learning_rate)
-    budget = len(splits.train) if hp.strategy == "full" else plan.budget(len(splits.train), hp.fraction)
+    sets_own_size = hp.strategy == "full" or hp.strategy in selection.SOFT_PRUNING
+    budget = len(splits.train) if sets_own_size else plan.budget(len(splits.train), hp.fraction)
     preprocessing = splits.preprocessing
     model_name = models.resolve(hp.model, preprocessing.kind)
     classifier = models.build(
@@ -65,7 +68,7 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
         preprocessing.std or None,
     )
     _place(classifier, machine, images=preprocessing.kind == "image")
-    selector = _selector(strategy, classifier, splits, machine, hp, budget)
+    selector = _selector(classifier, splits, machine, hp, budget, interruption)
     _announce(hp, splits, budget, model_name)
     loading_seconds = time.perf_counter() - start
 
@@ -119,7 +122,10 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
     summary = {
         "status": status,
         "strategy": hp.strategy,
-        "fraction": budget / len(splits.train),
+        # What an epoch visited on average, where the strategy sets that by itself.
+        "fraction": budget / len(splits.train)
+        if hp.strategy not in selection.SOFT_PRUNING
+        else loop.totals(reports)["samples_visited"] / (len(splits.train) * max(1, len(reports))),
         "backend": hp.backend,
         "model": model_name,
         "epochs": len(reports),
@@ -174,27 +180,53 @@ def _place(classifier: Classifier, machine: Machine, images: bool) -> None:
 
 
 def _selector(
-    strategy: selection.Strategy,
     classifier: Classifier,
     splits: Splits,
     machine: Machine,
     hp: Hyperparameters,
     budget: int,
+    interruption: Interruption,
 ) -> Selector:
     if hp.backend == "cords":
         # CORDS brings numba and matplotlib along: imported only by who asks for it.
-        from subset_trainer.training.cords_backend import CordsGlisterSelector
+        from subset_trainer.training.cords_backend import CordsSelector
 
-        return CordsGlisterSelector(
+        return CordsSelector(
+            hp,
             classifier,
             splits.train,
             splits.validation,
             machine,
-            eta=hp.eta or hp.learning_rate,
             fraction=budget / len(splits.train),
             classes=len(splits.preprocessing.classes),
         )
+    settings = _settings(hp)
+    if hp.strategy in selection.SOFT_PRUNING:
+        return SoftPruningSelector(selection.SOFT_PRUNING[hp.strategy](settings), splits.train.labels)
+    if hp.strategy == "loss-filter":
+        return FilterSelector(
+            lambda: selection.LossFilter(settings), settings.candidates_per_pick, len(splits.train)
+        )
+    if hp.strategy == "rho-loss":
+        # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
+        fresh = copy.deepcopy(classifier)
+
+        def make_filter() -> selection.BatchFilter:
+            images = splits.preprocessing.kind == "image"
+            losses = irreducible_losses(
+                fresh, splits.train, splits.validation, hp, machine, images, interruption
+            )
+            return selection.ReducibleLossFilter(settings, losses)
+
+        return FilterSelector(make_filter, settings.candidates_per_pick, len(splits.train))
+    strategy = selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
     return NativeSelector(strategy, classifier, splits.train, splits.validation, machine)
+
+
+def _settings(hp: Hyperparameters) -> selection.Settings:
+    """The strategies' knobs have the hyperparameters' names."""
+    own = {field.name: getattr(hp, field.name) for field in dataclasses.fields(selection.Settings)}
+    return selection.Settings(**{**own, "eta": hp.eta or hp.learning_rate})
 
 
 def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> None:
@@ -209,15 +241,18 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
         ", ".join(f"{name}={value}" for name, value in hp.model_dump(exclude_defaults=True).items())
         or "all defaults",
     )
-    if hp.strategy == "full":
+    if hp.strategy == "full" or hp.strategy in selection.SOFT_PRUNING:
         if "fraction" in hp.model_fields_set and hp.fraction < 1:
-            logger.warning("strategy 'full' visits all examples: fraction=%g is not used", hp.fraction)
+            sized = "visits all examples" if hp.strategy == "full" else "sets the size of each epoch itself"
+            logger.warning("strategy %r %s: fraction=%g is not used", hp.strategy, sized, hp.fraction)
     else:
         logger.info("%s chooses %d of them, %.4g%%", hp.strategy, budget, 100 * budget / examples)
-        if hp.strategy in ("glister", "adaptive-random") and hp.select_every >= hp.epochs:
-            logger.warning(
-                "select_every=%d with epochs=%d: the subset is chosen once", hp.select_every, hp.epochs
-            )
+        strategy = selection.STRATEGIES.get(hp.strategy)
+        if strategy is not None and strategy(_settings(hp)).refresh == "periodically":
+            if hp.select_every >= hp.epochs:
+                logger.warning(
+                    "select_every=%d with epochs=%d: the subset is chosen once", hp.select_every, hp.epochs
+                )
     if hp.batch_size > budget:
         logger.warning(
             "batch_size=%d is larger than the subset: each epoch is one step of %d examples",

@@ -18,10 +18,10 @@ from subset_trainer.models import Classifier
 from subset_trainer.selection import Subset
 from subset_trainer.training import plan
 from subset_trainer.training.augmentation import augment
-from subset_trainer.training.devices import Machine
-from subset_trainer.training.evaluation import Score, evaluate
+from subset_trainer.training.devices import Machine, Stopwatch
+from subset_trainer.training.evaluation import Score, evaluate, losses_in_eval_mode
 from subset_trainer.training.interruption import Interruption
-from subset_trainer.training.rounds import Selector, everything
+from subset_trainer.training.rounds import FilterSelector, Selector, SoftPruningSelector, everything
 
 logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 30
@@ -33,7 +33,7 @@ class EpochReport:
 
     epoch: plan.Epoch
     subset: Subset | None
-    """The subset, where this epoch chose it."""
+    """The subset, where this epoch chose it (from a filter within batches: what it kept)."""
     subset_size: int
     train: Score
     """Over the epoch's own batches as they were trained on: augmented, with label smoothing and weights."""
@@ -66,13 +66,12 @@ def train(
         Terminated: SIGTERM arrived; the weights are those after the last whole step.
     """
     fraction = 1.0 if budget == len(training) else hp.fraction
-    epochs = plan.epochs(hp.epochs, fraction, hp.select_every, hp.warm_fraction)
-    steps = sum(plan.batch_count(_visits(epoch, budget, len(training)), hp.batch_size) for epoch in epochs)
+    final_share = selector.final_share if isinstance(selector, SoftPruningSelector) else 0.0
+    epochs = plan.epochs(hp.epochs, fraction, hp.select_every, hp.warm_fraction, final_share)
+    planned = [plan.batch_count(_visits(epoch, budget, len(training)), hp.batch_size) for epoch in epochs]
+    steps = sum(planned)
     shorten_batch_norm_memory(classifier, steps)
     optimizer = make_optimizer(classifier, hp, machine)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: plan.learning_rate_factor(step, steps, hp.warmup_ratio)
-    )
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.needs_loss_scaling)
     # One generator for each purpose: a strategy that draws more numbers does not change the order of examples.
     for_selection, for_order, for_augmentation = (
@@ -81,31 +80,53 @@ def train(
     subset = everything(len(training))
     visited = 0
 
-    for epoch in epochs:
+    for epoch, planned_steps in zip(epochs, planned, strict=True):
+        steps_before = sum(planned[: epoch.number - 1])
         selection_start = time.perf_counter()
         chosen = None
         if not epoch.everything and is_due(selector, epoch):
             if selector.refresh != "every epoch":
                 logger.info("epoch %d of %d: choosing %d examples", epoch.number, len(epochs), budget)
-            subset = chosen = selector.select(budget, for_selection)
+            look = epoch.first_on_subset or epoch.selection_due
+            subset = chosen = selector.select(budget, for_selection, look)
+            if chosen.note and look:
+                logger.info("epoch %d of %d: %s", epoch.number, len(epochs), chosen.note)
+        batch_filter = None
+        if isinstance(selector, FilterSelector) and not epoch.everything:
+            batch_filter = selector.filter
         selection_seconds = time.perf_counter() - selection_start
 
         training_start = time.perf_counter()
         classifier.train()
         current = everything(len(training)) if epoch.everything else subset
+        visits = budget if batch_filter else len(current.indices)
+        epoch_steps = plan.batch_count(visits, hp.batch_size)
         shuffled = torch.randperm(len(current.indices), generator=for_order)
-        order = plan.batches(current.indices[shuffled], hp.batch_size)
-        weights = plan.batches(current.weights[shuffled], hp.batch_size)
+        order = list(current.indices[shuffled].tensor_split(epoch_steps))
+        weights = list(current.weights[shuffled].tensor_split(epoch_steps))
+        kept_counts = [len(part) for part in torch.arange(visits).tensor_split(epoch_steps)]
         inputs = training.batches(order, machine.device)
+        filtering = Stopwatch(machine.device)
+        kept: list[Tensor] = []
+        observed: list[Tensor] = []
         # Sums stay on the device: reading one would wait for the step that makes it.
         loss_sum = torch.zeros((), device=machine.device)
         correct = torch.zeros((), device=machine.device, dtype=torch.int64)
-        for indices, weight, batch in _with_progress(order, weights, inputs, epoch.number, len(epochs)):
+        for step, (indices, weight, batch) in enumerate(
+            _with_progress(order, weights, inputs, epoch.number, len(epochs))
+        ):
             with interruption.deferred():
                 labels = training.labels[indices].to(machine.device, non_blocking=True)
                 weight = weight.to(machine.device, non_blocking=True)
                 if images:
                     batch = augment(batch, hp.augmentation, for_augmentation)
+                if batch_filter:
+                    with filtering.running():
+                        indices = indices.to(machine.device, non_blocking=True)
+                        losses = losses_in_eval_mode(classifier, batch, labels, machine)
+                        positions = batch_filter.keep(losses, indices, kept_counts[step])
+                        batch, labels, weight = batch[positions], labels[positions], weight[positions]
+                        kept.append(indices[positions])
                 with machine.autocast():
                     logits = classifier(batch)
                 losses = F.cross_entropy(
@@ -114,14 +135,22 @@ def train(
                 loss = torch.dot(losses, weight / weight.sum())
                 optimizer.zero_grad(set_to_none=True)
                 scaler.scale(loss).backward()
+                # An epoch that makes fewer updates than planned passes over its part of the schedule all the same.
+                at = steps_before + step * planned_steps / epoch_steps
+                set_learning_rate(optimizer, hp, plan.learning_rate_factor(at, steps, hp.warmup_ratio))
                 scaler.step(optimizer)
                 scaler.update()
-                schedule.step()
-                loss_sum += loss.detach() * len(indices)
+                loss_sum += loss.detach() * len(labels)
                 correct += (logits.detach().argmax(1) == labels).sum()
-        visited += len(current.indices)
-        train_score = Score(float(loss_sum) / len(current.indices), int(correct) / len(current.indices))
-        training_seconds = time.perf_counter() - training_start
+                observed.append(losses.detach())
+        if isinstance(selector, SoftPruningSelector):
+            selector.observe(torch.cat(order), torch.cat(observed).cpu())
+        if kept:
+            chosen = Subset.of(torch.cat(kept))
+        visited += visits
+        train_score = Score(float(loss_sum) / visits, int(correct) / visits)
+        selection_seconds += filtering.seconds()
+        training_seconds = time.perf_counter() - training_start - filtering.seconds()
         if not math.isfinite(train_score.loss):
             raise UserError(
                 f"training diverged in epoch {epoch.number}: the loss is {train_score.loss}; "
@@ -136,10 +165,11 @@ def train(
                 EpochReport(
                     epoch=epoch,
                     subset=chosen,
-                    subset_size=len(current.indices),
+                    subset_size=visits,
                     train=train_score,
                     validation=validation_score,
-                    learning_rate=float(schedule.get_last_lr()[0]),
+                    learning_rate=hp.learning_rate
+                    * plan.learning_rate_factor(steps_before + planned_steps, steps, hp.warmup_ratio),
                     training_seconds=training_seconds,
                     selection_seconds=selection_seconds,
                     evaluation_seconds=evaluation_seconds,
@@ -166,6 +196,11 @@ def make_optimizer(classifier: nn.Module, hp: Hyperparameters, machine: Machine)
         nesterov=hp.momentum > 0,
         fused=True,
     )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, hp: Hyperparameters, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = hp.learning_rate * factor
 
 
 def shorten_batch_norm_memory(classifier: nn.Module, steps: int) -> None:

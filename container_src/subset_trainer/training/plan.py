@@ -3,9 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from subset_trainer.errors import UserError
 
 
@@ -38,17 +35,29 @@ def budget(examples: int, fraction: float) -> int:
     return size
 
 
-def epochs(count: int, fraction: float, select_every: int, warm_fraction: float) -> list[Epoch]:
+def epochs(
+    count: int, fraction: float, select_every: int, warm_fraction: float, final_share: float = 0.0
+) -> list[Epoch]:
     """The run's epochs: those of the warm start on all data, then those on the subset.
 
     The warm start takes the place of ``warm_fraction · count`` subset epochs and makes about as many visits in fewer
     passes over everything (Killamsetty et al., "GRAD-MATCH", ICML 2021, section 4), so that it costs nothing.
+    The last ``final_share · count`` epochs visit everything again, for a strategy that asks for it.
     """
     replaced = int(warm_fraction * count)
     warm = math.ceil(replaced * fraction)
+    final = round(final_share * count)
     plan = [Epoch(number, True, False, False) for number in range(1, warm + 1)]
     for position in range(count - replaced):
-        plan.append(Epoch(warm + position + 1, False, position == 0, position % select_every == 0))
+        at_end = position >= count - replaced - final
+        plan.append(
+            Epoch(
+                warm + position + 1,
+                everything=at_end,
+                first_on_subset=position == 0 and not at_end,
+                selection_due=position % select_every == 0 and not at_end,
+            )
+        )
     return plan
 
 
@@ -58,17 +67,12 @@ def batch_count(visits: int, batch_size: int) -> int:
     return max(1, min(math.ceil(visits / batch_size), visits // 2))
 
 
-def batches(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Split the visits of an epoch, [K], into its batches."""
-    return list(torch.tensor_split(order, batch_count(len(order), batch_size)))
-
-
-def learning_rate_factor(step: int, steps: int, warmup_ratio: float) -> float:
+def learning_rate_factor(step: float, steps: int, warmup_ratio: float) -> float:
     """The learning rate at an update, as a share of its peak: a linear rise, then half a cosine that would
     reach zero right after the last update.
 
     Args:
-        step: from 0.
+        step: from 0; a fraction of one where an epoch makes fewer updates than planned.
         steps: updates of the whole run.
         warmup_ratio: share of them over which it rises.
     """

@@ -1,13 +1,24 @@
 """One round of selection: look at the data if the strategy needs it, ask, and hold the answer to the rules."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from subset_trainer.data import Dataset
-from subset_trainer.errors import AlgorithmError
+from subset_trainer.errors import AlgorithmError, UserError
 from subset_trainer.models import Classifier
-from subset_trainer.selection import Pool, Refresh, Strategy, Subset
+from subset_trainer.selection import (
+    BatchFilter,
+    NotFiniteError,
+    Pool,
+    Refresh,
+    SoftPruning,
+    Strategy,
+    Subset,
+)
+from subset_trainer.selection.uniform import RepeatedSampling
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import look_at
 
@@ -17,7 +28,15 @@ class Selector(Protocol):
 
     refresh: Refresh
 
-    def select(self, budget: int, generator: torch.Generator) -> Subset: ...
+    def select(self, budget: int, generator: torch.Generator, look: bool) -> Subset:
+        """The examples to visit from now on.
+
+        Args:
+            budget: K.
+            generator: for random choices.
+            look: whether the time has come to look at the data, for a strategy that is asked every epoch.
+        """
+        ...
 
 
 class NativeSelector:
@@ -40,16 +59,67 @@ class NativeSelector:
         if strategy.needs_last_layer:
             classifier.head  # noqa: B018 - a network without a last linear layer is refused before training
 
-    def select(self, budget: int, generator: torch.Generator) -> Subset:
-        """Raises AlgorithmError where the strategy's answer breaks the rules."""
-        if self._strategy.needs_last_layer:
-            train, validation = self._pool(self._train), self._pool(self._validation)
-        else:
-            train, validation = Pool(self._train.labels), Pool(self._validation.labels)
-        return checked(self._strategy.select(train, validation, budget, generator), len(self._train), budget)
+    def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
+        """Raises UserError where the model's outputs are not finite, AlgorithmError where the strategy's answer breaks
+        the rules."""
+        try:
+            if self._strategy.needs_last_layer and look:
+                train, validation = self._pool(self._train), self._pool(self._validation)
+            else:
+                train, validation = Pool(self._train.labels), Pool(self._validation.labels)
+            subset = self._strategy.select(train, validation, budget, generator)
+        except NotFiniteError as error:
+            raise UserError(f"training diverged: {error}; learning_rate is likely too high") from error
+        return checked(subset, len(self._train), budget)
 
     def _pool(self, dataset: Dataset) -> Pool:
         return look_at(self._classifier, dataset, self._machine)
+
+
+class SoftPruningSelector:
+    """Asks a strategy that sets each epoch's size by itself."""
+
+    refresh: Refresh = "every epoch"
+
+    def __init__(self, strategy: SoftPruning, labels: Tensor) -> None:
+        self.final_share = strategy.final_share
+        self.observe = strategy.observe
+        self._strategy = strategy
+        self._labels = labels
+
+    def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
+        """The budget is not used."""
+        subset = self._strategy.select(self._labels, generator)
+        return checked(subset, len(self._labels), len(subset.indices))
+
+
+class FilterSelector:
+    """Candidates for a filter within batches: random ones, so many for each that is kept.
+
+    Args:
+        make_filter: called before the first epoch; its time counts as selection.
+        candidates_per_pick: as the filter says.
+        examples: N.
+    """
+
+    refresh: Refresh = "every epoch"
+
+    def __init__(
+        self, make_filter: Callable[[], BatchFilter], candidates_per_pick: float, examples: int
+    ) -> None:
+        self._make_filter = make_filter
+        self._candidates_per_pick = candidates_per_pick
+        self._sampling = RepeatedSampling()
+        self._examples = examples
+        self.filter: BatchFilter | None = None
+
+    def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
+        """The epoch's candidates."""
+        if self.filter is None:
+            self.filter = self._make_filter()
+        count = min(self._examples, round(budget * self._candidates_per_pick))
+        pool = Pool(torch.zeros(self._examples, dtype=torch.int64))
+        return self._sampling.select(pool, pool, count, generator)
 
 
 def everything(examples: int) -> Subset:

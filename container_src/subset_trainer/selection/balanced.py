@@ -1,0 +1,34 @@
+"""Any strategy, class by class."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from subset_trainer.selection.classes import by_class
+from subset_trainer.selection.types import Pool, Refresh, Strategy, Subset
+
+
+class Balanced:
+    """Gives every class the same number of picks, as far as it has so many, each class with a strategy of its own.
+
+    Args:
+        create: makes the strategy of one class.
+    """
+
+    def __init__(self, create: Callable[[], Strategy]) -> None:
+        self._create = create
+        self._of_class: dict[int, Strategy] = {}
+        example = create()
+        self.needs_last_layer = example.needs_last_layer
+        self.refresh: Refresh = example.refresh
+
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_trainer.selection.types.Strategy`."""
+
+        def choose(label: int, indices: Tensor, quota: int) -> Subset:
+            strategy = self._of_class.setdefault(label, self._create())
+            subset = strategy.select(train.at(indices), validation, quota, generator)
+            return Subset(indices.cpu()[subset.indices], subset.weights, subset.note)
+
+        return by_class(train, budget, "class", choose)

@@ -1,0 +1,134 @@
+"""CRAIG: the examples whose gradients stand for those of all others, each weighted by how many it stands for.
+
+Source: Mirzasoleiman et al., "Coresets for Data-efficient Training of Machine Learning Models", ICML 2020, section 3
+(algorithm 1; equation 15 for the last layer's gradient as the distance's bound).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from subset_trainer.selection import facility_location
+from subset_trainer.selection.classes import Balance, by_class
+from subset_trainer.selection.facility_location import Distances
+from subset_trainer.selection.settings import Settings
+from subset_trainer.selection.types import Pool, Refresh, Subset
+from subset_trainer.selection.units import Units, gram_of_means
+
+
+class Medoids:
+    """Facility location over examples, class by class or (``supervised``) over all.
+
+    Time O(n²·(C + D)) for n examples together, memory 4·n² bytes up to ``facility_location.DENSE_LIMIT`` of them and
+    bounded beyond.
+
+    Args:
+        settings: ``scope``, ``greedy``, ``balance``.
+        distances_among: the examples' distances from each other: gradients' or features'.
+        weighted: whether an example's weight is the number of examples it is nearest to, itself among them; else all
+            weights are 1.
+    """
+
+    needs_last_layer = True
+    refresh: Refresh = "periodically"
+
+    def __init__(
+        self, settings: Settings, distances_among: Callable[[Pool, Tensor], Distances], weighted: bool
+    ) -> None:
+        self._greedy = settings.greedy
+        self._balance: Balance = settings.balance
+        self._supervised = settings.scope == "supervised" and settings.balance == "none"
+        self._distances_among = distances_among
+        self._weighted = weighted
+
+    @torch.no_grad()
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_trainer.selection.types.Strategy`."""
+
+        def choose(label: int, indices: Tensor, quota: int) -> Subset:
+            distances = self._distances_among(train, indices)
+            picks = facility_location.maximise(
+                distances, len(indices), quota, self._greedy, generator, train.device
+            )
+            weights = facility_location.cluster_sizes(distances, picks) if self._weighted else None
+            return Subset.of(indices[picks], weights)
+
+        if self._supervised:
+            return choose(-1, torch.arange(len(train), device=train.device), budget)
+        return by_class(train, budget, self._balance, choose)
+
+
+def craig(settings: Settings) -> Medoids:
+    """CRAIG over the last layer's gradients, with the paper's weights."""
+    return Medoids(settings, gradient_distances, weighted=True)
+
+
+def feature_medoids(settings: Settings) -> Medoids:
+    """Facility location over features, unweighted (Wei et al., "Submodularity in Data Subset Selection and Active
+    Learning", ICML 2015)."""
+    return Medoids(settings, feature_distances, weighted=False)
+
+
+class CraigPerBatch:
+    """CRAIG over mini-batches of a random partition, by their mean gradients. A batch's examples share its weight, and
+    the last batch is cut to the budget.
+
+    Time O(N·C·D + (N/B)²·C·D), memory O((N/B)² + N·D).
+
+    Args:
+        settings: ``batch_size`` (B).
+    """
+
+    needs_last_layer = True
+    refresh: Refresh = "periodically"
+
+    def __init__(self, settings: Settings) -> None:
+        self._batch_size = settings.batch_size
+
+    @torch.no_grad()
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        units = Units.random_batches(len(train), self._batch_size, generator, train.device)
+        gram_UU, _, _ = gram_of_means(train, units)
+        squares_U = gram_UU.diagonal()
+        distances_UU = _roots(squares_U[:, None] + squares_U - 2 * gram_UU)
+
+        def distances(positions_S: Tensor) -> Tensor:
+            return distances_UU[positions_S]
+
+        picks = facility_location.maximise(
+            distances, len(units), units.needed(budget), "auto", generator, train.device
+        )
+        weights = facility_location.cluster_sizes(distances, picks)
+        indices = units.members(picks)
+        return Subset.of(indices[:budget], weights.repeat_interleave(units.sizes[picks])[:budget])
+
+
+def gradient_distances(train: Pool, indices: Tensor) -> Distances:
+    """‖g_i − g_j‖ among these examples, from residuals and features."""
+    residuals_NC, features_ND = train.rows(indices)
+    squares_N = residuals_NC.square().sum(1) * features_ND.square().sum(1).add_(1)
+
+    def distances(positions_S: Tensor) -> Tensor:
+        products_SN = (features_ND[positions_S] @ features_ND.T).add_(1)
+        products_SN *= residuals_NC[positions_S] @ residuals_NC.T
+        return _roots(products_SN.mul_(-2).add_(squares_N).add_(squares_N[positions_S, None]))
+
+    return distances
+
+
+def feature_distances(train: Pool, indices: Tensor) -> Distances:
+    """‖h_i − h_j‖ among these examples."""
+    _, features_ND = train.rows(indices)
+    squares_N = features_ND.square().sum(1)
+
+    def distances(positions_S: Tensor) -> Tensor:
+        products_SN = features_ND[positions_S] @ features_ND.T
+        return _roots(products_SN.mul_(-2).add_(squares_N).add_(squares_N[positions_S, None]))
+
+    return distances
+
+
+def _roots(squares: Tensor) -> Tensor:
+    return squares.clamp_(min=0).sqrt_()

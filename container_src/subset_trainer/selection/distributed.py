@@ -1,0 +1,83 @@
+"""Selection over the ranks of a process group, each of which has looked at a shard of the data."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from subset_trainer.selection.types import Pool, Strategy, Subset
+
+
+def select(
+    strategy: Strategy,
+    train: Pool,
+    train_indices: Tensor,
+    validation: Pool,
+    validation_indices: Tensor,
+    budget: int,
+    generator: torch.Generator,
+    group: dist.ProcessGroup | None = None,
+) -> Subset:
+    """The subset that one process with all of the data would choose; the same on every rank.
+
+    The ranks share the passes over the data, which is where selection's time goes; residuals' and features' sources
+    (N·(C + D) numbers) are gathered on the first rank, which chooses and tells the others. A strategy that remembers
+    earlier rounds does so there.
+
+    Args:
+        strategy: the same on every rank.
+        train, validation: this rank's shards, possibly empty; on the device that the group communicates from.
+        train_indices, validation_indices: which examples of the whole these are, int64; the ranks' shards together
+            are 0…N − 1 without repeats.
+        budget: K of the whole.
+        generator: in the same state on every rank, before and after.
+        group: default: all ranks.
+
+    Raises:
+        what the strategy raises, on every rank.
+    """
+    whole = gather(train, train_indices, group)
+    whole_validation = gather(validation, validation_indices, group)
+    answer: list[Any] = [None]
+    if whole is not None and whole_validation is not None:
+        try:
+            answer = [(strategy.select(whole, whole_validation, budget, generator), generator.get_state())]
+        except Exception as error:
+            # The other ranks wait in the broadcast: they must hear of it, or they would wait for ever.
+            answer = [error]
+    dist.broadcast_object_list(answer, group=group, group_src=0)
+    if isinstance(answer[0], Exception):
+        raise answer[0]
+    subset, state = answer[0]
+    generator.set_state(state)
+    return subset  # type: ignore[no-any-return]
+
+
+def gather(shard: Pool, indices: Tensor, group: dist.ProcessGroup | None = None) -> Pool | None:
+    """The whole pool in data order on the group's first rank, None on the others."""
+    sizes: list[int] = [0] * dist.get_world_size(group)
+    dist.all_gather_object(sizes, len(shard), group=group)
+    order = _gathered(indices.to(shard.device), sizes, group)
+    parts = [
+        None if values is None else _gathered(values, sizes, group)
+        for values in (shard.labels, shard.logits, shard.features)
+    ]
+    if order is None:
+        return None
+    position = order.argsort()
+    labels, logits, features = (None if part is None else part[position] for part in parts)
+    assert labels is not None
+    return Pool(labels, logits, features)
+
+
+def _gathered(rows: Tensor, sizes: list[int], group: dist.ProcessGroup | None) -> Tensor | None:
+    """Rows of all ranks one after another. Collectives want equal shapes: shorter shards are padded on the way."""
+    padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    first = dist.get_rank(group) == 0
+    received = [torch.empty_like(padded) for _ in sizes] if first else None
+    dist.gather(padded, received, group=group, group_dst=0)
+    if received is None:
+        return None
+    return torch.cat([part[:size] for part, size in zip(received, sizes, strict=True)])

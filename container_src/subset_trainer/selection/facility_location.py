@@ -1,0 +1,153 @@
+"""Facility location: the examples that are nearest to all the others, as CRAIG and core-set selection use it.
+
+Greedy maximisation of F(S) = Σ_i (d₀ − min_{j∈S} d_ij), with d the Euclidean distance and d₀ at least the largest
+distance: F is monotone and submodular, so that greedy reaches 1 − 1/e of the optimum (Nemhauser et al., 1978).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from subset_trainer.selection.settings import Greedy
+
+SAMPLING_ERROR = 0.01
+"""ε of the stochastic search; see :mod:`~subset_trainer.selection.glister`."""
+DENSE_LIMIT = 20_000
+"""Points up to which the n × n matrix of distances is kept (1.6 GB in float32)."""
+BLOCK_ELEMENTS = 1 << 26
+"""Distances that are held at a time where the matrix is not kept."""
+LAZY_BATCH = 64
+
+Distances = Callable[[Tensor], Tensor]
+"""Positions [S] → distances [S, n] of those points to all."""
+
+
+def maximise(
+    distances: Distances,
+    count: int,
+    picks: int,
+    search: Greedy,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    """Positions of the picks, [K], in the order of picking.
+
+    Args:
+        distances: among ``count`` points.
+        count: n.
+        picks: K ≤ n.
+        search: ``stochastic``, or ``auto``: exact while the matrix of distances fits in memory (``DENSE_LIMIT`` points),
+            stochastic beyond; ``naive``: exact whatever it takes.
+        generator: for the stochastic search.
+        device: of the distances.
+    """
+    if search == "stochastic" or (search == "auto" and count > DENSE_LIMIT):
+        return stochastic_greedy(distances, count, picks, generator, device)
+    matrix_NN = torch.cat([distances(part) for part in _blocks(count, device)])
+    return lazy_greedy(matrix_NN, picks) if device.type == "cpu" else greedy(matrix_NN, picks)
+
+
+def cluster_sizes(distances: Distances, picks_K: Tensor) -> Tensor:
+    """How many points each pick is nearest to, [K]; a pick counts itself, equal distances go to the earlier pick."""
+    nearest_N: Tensor | None = None
+    owner_N: Tensor | None = None
+    count = 0
+    for part in picks_K.split(1024):
+        block_SN = distances(part)
+        block_SN.scatter_(1, part[:, None], -1.0)  # rounding must not give a pick to its duplicate
+        distance_N, position_N = block_SN.min(dim=0)
+        if nearest_N is None or owner_N is None:
+            nearest_N, owner_N = distance_N, position_N
+        else:
+            closer_N = distance_N < nearest_N
+            nearest_N = torch.where(closer_N, distance_N, nearest_N)
+            owner_N = torch.where(closer_N, position_N + count, owner_N)
+        count += len(part)
+    assert owner_N is not None
+    return torch.bincount(owner_N, minlength=len(picks_K)).to(torch.float32)
+
+
+def _blocks(count: int, device: torch.device) -> tuple[Tensor, ...]:
+    return torch.arange(count, device=device).split(max(1, BLOCK_ELEMENTS // count))
+
+
+def lazy_greedy(distances_NN: Tensor, picks: int) -> Tensor:
+    """Exact greedy on a matrix of distances; positions in the order of picking, [K].
+
+    A gain only ever shrinks (submodularity), so that old gains are upper bounds: the most promising are evaluated anew,
+    a batch at a time, until the best of them beats every other bound (Minoux, 1978).
+    """
+    count = len(distances_NN)
+    nearest_N = distances_NN.amax().expand(count).clone()
+    bounds_N = count * nearest_N[0] - distances_NN.sum(dim=1)
+    picked_K = torch.empty(picks, dtype=torch.int64, device=distances_NN.device)
+    batch = min(LAZY_BATCH, count)
+    for position in range(picks):
+        fresh_N = torch.zeros(count, dtype=torch.bool, device=distances_NN.device)
+        if position == 0:
+            fresh_N.fill_(True)  # the bounds are the gains themselves
+        while True:
+            best = bounds_N.argmax().view(1)
+            if bool(fresh_N[best]):
+                break
+            stale = bounds_N.masked_fill(fresh_N, -torch.inf).topk(batch).indices
+            bounds_N[stale] = (nearest_N - distances_NN[stale]).clamp_(min=0).sum(dim=1).masked_fill_(
+                bounds_N[stale] == -torch.inf, -torch.inf
+            )
+            fresh_N[stale] = True
+        picked_K[position : position + 1] = best
+        nearest_N = torch.minimum(nearest_N, distances_NN[best[0]])
+        bounds_N[best] = -torch.inf
+    return picked_K
+
+
+def greedy(distances_NN: Tensor, picks: int) -> Tensor:
+    """What :func:`lazy_greedy` picks, by evaluating every gain each time: n² operations a pick, and none that waits for
+    the device."""
+    nearest_N = distances_NN.amax().expand(len(distances_NN)).clone()
+    taken_N = torch.zeros(len(distances_NN), device=distances_NN.device)
+    picked_K = torch.empty(picks, dtype=torch.int64, device=distances_NN.device)
+    for position in range(picks):
+        gains_N = (nearest_N - distances_NN).clamp_(min=0).sum(dim=1).add_(taken_N)
+        best = gains_N.argmax().view(1)
+        picked_K[position : position + 1] = best
+        nearest_N = torch.minimum(nearest_N, distances_NN.index_select(0, best)[0])
+        taken_N.index_fill_(0, best, -torch.inf)
+    return picked_K
+
+
+def stochastic_greedy(
+    distances: Distances, count: int, picks: int, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Each pick looks at a random sample; distances are made for the samples of many picks at once, n at a time.
+
+    Time O(n²·ln(1/ε)) distances whatever K is, memory ``BLOCK_ELEMENTS``.
+    """
+    sample = min(count, max(1, math.ceil(count / picks * math.log(1 / SAMPLING_ERROR))))
+    together = max(1, BLOCK_ELEMENTS // (sample * count))
+    taken_N = torch.zeros(count, dtype=torch.bool)
+    nearest_N: Tensor | None = None
+    picked: list[Tensor] = []
+    order = torch.randperm(count, generator=generator)
+    for start in range(0, picks, together):
+        # Drawn among all points: a sample keeps enough that are not taken, and one that does not is topped up below.
+        draws_PS = torch.randint(count, (min(together, picks - start), sample), generator=generator)
+        block_PSN = distances(draws_PS.flatten().to(device)).view(*draws_PS.shape, count)
+        for draws_S, block_SN in zip(draws_PS, block_PSN, strict=True):
+            free_S = ~taken_N[draws_S]
+            if not bool(free_S.any()):
+                draws_S = order[~taken_N[order]][:1]
+                block_SN = distances(draws_S.to(device))
+                free_S = torch.ones(1, dtype=torch.bool)
+            if nearest_N is None:
+                # The first pick has the least sum of distances, whatever d₀ is.
+                gains_S = -block_SN.sum(dim=1)
+            else:
+                gains_S = (nearest_N - block_SN).clamp_(min=0).sum(dim=1)
+            best = int(gains_S.masked_fill_(~free_S.to(device), -torch.inf).argmax())
+            nearest_N = block_SN[best].clone() if nearest_N is None else nearest_N.minimum(block_SN[best])
+            taken_N[draws_S[best]] = True
+            picked.append(draws_S[best : best + 1])
+    return torch.cat(picked).to(device)

@@ -1,0 +1,247 @@
+"""GRAD-MATCH: a few weighted examples whose gradient is that of all.
+
+Source: Killamsetty et al., "GRAD-MATCH: Gradient Matching based Data Subset Selection for Efficient Deep Model
+Training", ICML 2021, section 3 (algorithm 2, with the penalty λ and the tolerance ε).
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from subset_trainer.selection.classes import members, quotas
+from subset_trainer.selection.omp import nonnegative_omp
+from subset_trainer.selection.settings import Settings
+from subset_trainer.selection.types import Pool, Refresh, Subset
+from subset_trainer.selection.units import Units, gram_of_means
+
+PART = 10_000
+"""Examples that are matched together: a larger class is divided at random, and each part matches its own gradient, as
+each class does. Keeps the matrices within memory and the time in proportion to N."""
+GROUP_ELEMENTS = 1 << 27
+"""Elements (512 MiB in float32) that the problems solved side by side may take."""
+
+Problem = tuple[Tensor, int, int]
+"""(the examples' indices on the pool's device, the budget, the class)."""
+
+
+class GradMatch:
+    """GRAD-MATCH class by class.
+
+    Scopes: ``per-class-per-gradient`` matches the gradient of a class's own logit alone (D + 1 numbers), ``per-class``
+    that of the whole last layer. Inner products come from residuals and features, ⟨g_i, g_j⟩ = (r_i·r_j)(1 + h_i·h_j). Time
+    O(K·N/C·(C + D + K/C)), memory O(K·N/C).
+
+    Where a class's gradient is matched before its quota is used up, the rest of the class is matched again, and the
+    choices share the weight: never random examples, unless no gradient is left at all, which the note then says.
+
+    Args:
+        settings: ``scope``, ``lam``, ``eps``, ``match``, ``balance``.
+    """
+
+    needs_last_layer = True
+    refresh: Refresh = "periodically"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._own_logit_only = settings.scope != "per-class"
+
+    @torch.no_grad()
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        by_class = members(train.labels, train.classes)
+        sizes = torch.tensor([len(indices) for indices in by_class])
+        problems: list[Problem] = []
+        for label, quota in enumerate(quotas(sizes, budget, self._settings.balance).tolist()):
+            parts = _parts(by_class[label], generator)
+            part_sizes = torch.tensor([len(part) for part in parts])
+            shares = quotas(part_sizes, quota).tolist() if quota else []
+            problems += [(part, share, label) for part, share in zip(parts, shares, strict=False) if share]
+        chosen: list[Tensor] = []
+        weights: list[Tensor] = []
+        notes: dict[str, None] = {}
+        for group in _alike(problems, train):
+            for (indices, quota, _), weight, mask in zip(
+                group, *self._match(group, train, validation), strict=True
+            ):
+                positions, weight, note = _completed(weight, mask, quota, generator)
+                chosen.append(indices[positions])
+                weights.append(weight)
+                notes |= {note: None} if note else {}
+        return Subset.of(torch.cat(chosen), torch.cat(weights), "; ".join(notes))
+
+    def _match(
+        self, group: Sequence[Problem], train: Pool, validation: Pool
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights and marks of the chosen, for each problem's examples."""
+        widest = max(len(indices) for indices, _, _ in group)
+        residuals, features = train.rows(torch.cat([indices for indices, _, _ in group]))
+        sizes = [len(indices) for indices, _, _ in group]
+        labels = [label for _, _, label in group]
+        residuals_PNC = _padded(self._seen(residuals, sizes, labels), sizes, widest)
+        features_PND = _padded(features, sizes, widest)
+        existing_PN = torch.arange(widest, device=train.device) < torch.tensor(
+            sizes, device=train.device
+        ).view(-1, 1)
+        bias_PC, matrix_PCD = self._targets(group, residuals_PNC, features_PND, validation)
+        # ⟨g_i, b⟩ = r_i · (b_bias + b_weights h_i)
+        correlations_PN = (
+            residuals_PNC * torch.baddbmm(bias_PC[:, None, :], features_PND, matrix_PCD.mT)
+        ).sum(2)
+        squares_P = bias_PC.double().square().sum(1) + matrix_PCD.double().square().sum((1, 2))
+        rows_P = torch.arange(len(group), device=train.device)
+
+        def columns(atoms_P: Tensor) -> Tensor:
+            residual_PC1 = residuals_PNC[rows_P, atoms_P, :, None]
+            feature_PD1 = features_PND[rows_P, atoms_P, :, None]
+            kernel = torch.bmm(features_PND, feature_PD1).add_(1)
+            return (torch.bmm(residuals_PNC, residual_PC1) * kernel).squeeze(2)
+
+        budgets_P = torch.tensor([quota for _, quota, _ in group], device=train.device)
+        weights_PN, chosen_PN = match_again(
+            columns, correlations_PN, existing_PN, squares_P, budgets_P, self._settings
+        )
+        return (
+            [row[:size] for row, size in zip(weights_PN, sizes, strict=True)],
+            [row[:size] for row, size in zip(chosen_PN, sizes, strict=True)],
+        )
+
+    def _seen(self, residuals: Tensor, sizes: Sequence[int], labels: Sequence[int]) -> Tensor:
+        """The residuals that count: all, or each class's own."""
+        if not self._own_logit_only:
+            return residuals
+        return torch.cat(
+            [part[:, label : label + 1] for part, label in zip(residuals.split(sizes), labels, strict=True)]  # type: ignore[arg-type]
+        )
+
+    def _targets(
+        self, group: Sequence[Problem], residuals_PNC: Tensor, features_PND: Tensor, validation: Pool
+    ) -> tuple[Tensor, Tensor]:
+        """Bias part [P, C] and weight part [P, C, D] of the gradients to match."""
+        if self._settings.match == "training":
+            return residuals_PNC.sum(1), torch.bmm(residuals_PNC.mT, features_PND)
+        biases, matrices = [], []
+        for _, _, label in group:
+            of_class = (validation.labels == label).nonzero().flatten()
+            if not len(of_class):
+                of_class = torch.arange(len(validation), device=validation.device)
+            residuals, features = validation.rows(of_class)
+            residuals = self._seen(residuals, [len(of_class)], [label])
+            biases.append(residuals.sum(0))
+            matrices.append(residuals.T @ features)
+        return torch.stack(biases), torch.stack(matrices)
+
+
+class GradMatchPerBatch:
+    """GRAD-MATCH over mini-batches: picks batches of a random partition by their mean gradients; the examples of a batch
+    share its weight, and the last batch is cut to the budget.
+
+    Time O(N·C·D + (N/B)²·C·D), memory O((N/B)² + N·D).
+
+    Args:
+        settings: ``batch_size`` (B), ``lam``, ``eps``, ``match``.
+    """
+
+    needs_last_layer = True
+    refresh: Refresh = "periodically"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @torch.no_grad()
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        units = Units.random_batches(len(train), self._settings.batch_size, generator, train.device)
+        guide = validation if self._settings.match == "validation" else None
+        gram_UU, correlations_U, squares = gram_of_means(train, units, guide)
+        picks = units.needed(budget)
+        weights, chosen = match_again(
+            lambda atoms: gram_UU[atoms],
+            correlations_U[None],
+            torch.ones_like(correlations_U[None], dtype=torch.bool),
+            squares[None],
+            torch.tensor([picks], device=train.device),
+            self._settings,
+        )
+        positions, weight, note = _completed(weights[0], chosen[0], picks, generator)
+        indices = units.members(positions)
+        lengths = units.sizes[positions]
+        return Subset.of(indices[:budget], weight.repeat_interleave(lengths)[:budget], note)
+
+
+def match_again(
+    columns: Callable[[Tensor], Tensor],
+    correlations_PN: Tensor,
+    available_PN: Tensor,
+    squares_P: Tensor,
+    budgets_P: Tensor,
+    settings: Settings,
+) -> tuple[Tensor, Tensor]:
+    """Orthogonal matching pursuit until the budgets are used up: what one round leaves of a budget goes to another on the
+    atoms not chosen yet; each round's weights count by its share of the choices. → weights and marks, [P, N]."""
+    weights_PN = torch.zeros_like(correlations_PN)
+    chosen_PN = torch.zeros_like(available_PN)
+    left_P = budgets_P.clone()
+    while True:
+        matched = nonnegative_omp(
+            columns,
+            correlations_PN,
+            available_PN & ~chosen_PN,
+            squares_P,
+            left_P,
+            settings.lam,
+            settings.eps,
+        )
+        found_P = matched.chosen.sum(1)
+        weights_PN += matched.weights * (found_P / budgets_P.clamp(min=1))[:, None]
+        chosen_PN |= matched.chosen
+        left_P = (left_P - found_P) * (found_P > 0)
+        if not bool(left_P.any()):
+            return weights_PN, chosen_PN
+
+
+def _completed(
+    weights_N: Tensor, chosen_N: Tensor, quota: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, str]:
+    """Positions and weights of the chosen, heaviest first; what no gradient led to is drawn at random, and said."""
+    positions = chosen_N.nonzero().flatten()
+    weights = weights_N[positions]
+    order = weights.sort(descending=True, stable=True).indices
+    positions, weights = positions[order], weights[order]
+    missing = quota - len(positions)
+    if not missing:
+        return positions, weights, ""
+    others = (~chosen_N).nonzero().flatten()
+    drawn = others[torch.randperm(len(others), generator=generator)[:missing].to(others.device)]
+    mean = weights.mean() if len(weights) else weights.new_ones(())
+    note = "GRAD-MATCH drew examples at random where no gradient was left to match"
+    return torch.cat([positions, drawn]), torch.cat([weights, mean.expand(missing)]), note
+
+
+def _parts(indices: Tensor, generator: torch.Generator) -> list[Tensor]:
+    if len(indices) <= PART:
+        return [indices]
+    order = torch.randperm(len(indices), generator=generator).to(indices.device)
+    return [indices[part.sort().values] for part in order.tensor_split(-(-len(indices) // PART))]
+
+
+def _alike(problems: list[Problem], train: Pool) -> list[list[Problem]]:
+    """Problems in groups of similar size, so that padding to the largest wastes little, and within memory."""
+    width = sum(tensor.shape[1] for tensor in (train.logits, train.features) if tensor is not None)
+    groups: list[list[Problem]] = []
+    for problem in sorted(problems, key=lambda problem: (len(problem[0]), problem[2])):
+        size, quota = len(problem[0]), problem[1]
+        if groups:
+            together = len(groups[-1]) + 1
+            slots = max(quota, max(other[1] for other in groups[-1]))
+            fits = together * (size * (width + slots) + slots * slots * 2) <= GROUP_ELEMENTS
+            if fits and size <= 2 * len(groups[-1][0][0]):
+                groups[-1].append(problem)
+                continue
+        groups.append([problem])
+    return groups
+
+
+def _padded(rows: Tensor, sizes: Sequence[int], widest: int) -> Tensor:
+    """Rows of several problems one after another → [P, widest, …], zeros behind each."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows.split(list(sizes))), batch_first=True)

@@ -1,0 +1,44 @@
+"""InfoBatch: each epoch leaves out, at random, some of the examples that are learned already.
+
+Source: Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024, section 3.
+"""
+
+import torch
+from torch import Tensor
+
+from subset_trainer.selection.settings import Settings
+from subset_trainer.selection.types import Subset
+
+
+class InfoBatch:
+    """Soft pruning: an example whose last loss is below the mean sits out with probability r, and counts 1/(1 − r) where
+    it does not, so that the expected gradient is that of all data. The last epochs visit everything. It sets its own
+    size: about 1 − r·(share of examples below the mean) of the data.
+
+    Args:
+        settings: ``prune_probability`` (r), ``final_share``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._probability = settings.prune_probability
+        self.final_share = settings.final_share
+        self._losses_N: Tensor | None = None
+
+    def select(self, labels_N: Tensor, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_trainer.selection.types.SoftPruning`."""
+        if self._losses_N is None:
+            # Nothing is known yet: infinite losses prune nothing.
+            self._losses_N = torch.full((len(labels_N),), torch.inf)
+        known_N = self._losses_N.isfinite()
+        below_N = known_N & (self._losses_N < self._losses_N[known_N].mean())
+        draws_N = torch.rand(len(labels_N), generator=generator)
+        kept_N = ~(below_N & (draws_N < self._probability))
+        if not bool(kept_N.any()):
+            kept_N[0] = True
+        weights_N = torch.where(below_N, 1 / (1 - self._probability), 1.0)
+        return Subset.of(kept_N.nonzero().flatten(), weights_N[kept_N])
+
+    def observe(self, indices_K: Tensor, losses_K: Tensor) -> None:
+        """See :class:`~subset_trainer.selection.types.SoftPruning`."""
+        if self._losses_N is not None:
+            self._losses_N[indices_K] = losses_K.float()

@@ -1,0 +1,136 @@
+"""What a greedy search picks at a time: single examples, or mini-batches."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from subset_trainer.selection.types import Pool
+
+ROWS_AT_ONCE = 1 << 16
+
+
+class Units:
+    """U groups of examples, each picked as a whole; its gradient is the mean over its members.
+
+    Args:
+        members_UB: indices into the pool, [U, B].
+        shares_UB: each member's share of its unit, [U, B]; zero where a short unit is padded. None: single examples.
+    """
+
+    def __init__(self, members_UB: Tensor, shares_UB: Tensor | None) -> None:
+        self._members_UB = members_UB
+        self._shares_UB = shares_UB
+
+    @classmethod
+    def singles(cls, indices: Tensor) -> "Units":
+        return cls(indices[:, None], None)
+
+    @classmethod
+    def batches(cls, order: Tensor, size: int) -> "Units":
+        """Consecutive batches of an order of examples; the last may be short."""
+        count = math.ceil(len(order) / size)
+        members_UB = order.new_zeros(count * size)
+        shares_UB = torch.zeros(count * size, device=order.device)
+        members_UB[: len(order)] = order
+        shares_UB[: len(order)] = 1
+        shares_UB = shares_UB.view(count, size)
+        return cls(members_UB.view(count, size), shares_UB / shares_UB.sum(dim=1, keepdim=True))
+
+    @classmethod
+    def random_batches(
+        cls, examples: int, size: int, generator: torch.Generator, device: torch.device
+    ) -> "Units":
+        """A random partition. In data order a batch of class folders would hold one class."""
+        order = torch.randperm(examples, generator=generator).to(device)
+        return cls.batches(order, min(size, examples))
+
+    def __len__(self) -> int:
+        return len(self._members_UB)
+
+    @property
+    def width(self) -> int:
+        """B."""
+        return self._members_UB.shape[1]
+
+    @property
+    def block(self) -> int:
+        """Units whose rows are read together where all of them would take too much memory."""
+        return max(1, ROWS_AT_ONCE // self.width)
+
+    def needed(self, budget: int) -> int:
+        """Units that hold at least ``budget`` examples whichever are picked: one more where there is a short one."""
+        short = self._shares_UB is not None and bool((self._shares_UB[-1] == 0).any())
+        return min(len(self), math.ceil(budget / self.width) + short)
+
+    def members(self, units_S: Tensor) -> Tensor:
+        """The examples of some units, in order, without padding."""
+        members = self._members_UB[units_S].flatten()
+        return members if self._shares_UB is None else members[self._shares_UB[units_S].flatten() > 0]
+
+    def rows(self, pool: Pool, units_S: Tensor) -> tuple[Tensor, Tensor]:
+        """Residuals [S·B, C] and features [S·B, D] of the members, padding included."""
+        members = self._members_UB.index_select(0, units_S).view(-1)
+        residuals, features = pool.rows(members)
+        if self._shares_UB is not None:
+            shares = self._shares_UB.index_select(0, units_S).view(-1, 1)
+            residuals = residuals * shares.to(residuals.dtype)
+        return residuals, features
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Of values [S·B] of rows, each unit's: [S]. The rows carry their shares already."""
+        return values if self._shares_UB is None else values.view(-1, self.width).sum(dim=1)
+
+    def share(self, residuals: Tensor, features: Tensor, position_1: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the rows of some units, those of the one at this position."""
+        if self._shares_UB is None:
+            return residuals.index_select(0, position_1), features.index_select(0, position_1)
+        rows = (position_1 * self.width) + torch.arange(self.width, device=position_1.device)
+        return residuals.index_select(0, rows), features.index_select(0, rows)
+
+    @property
+    def sizes(self) -> Tensor:
+        """[U] int64: how many examples each unit has."""
+        if self._shares_UB is None:
+            return torch.ones(len(self), dtype=torch.int64, device=self._members_UB.device)
+        return (self._shares_UB > 0).sum(dim=1)
+
+
+def gram_of_means(pool: Pool, units: Units, guide: Pool | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Inner products of the units' mean gradients, a few classes of the last layer at a time.
+
+    Args:
+        pool: the examples.
+        units: U of them at a time.
+        guide: whose summed gradient is the target; None: the pool's own.
+
+    Returns:
+        the Gram matrix [U, U], the inner products with the target [U], and the target's squared norm [].
+    """
+    count = len(units)
+    residuals, features = units.rows(pool, torch.arange(count, device=pool.device))
+    features_UBD = _with_one(features).view(count, units.width, -1)
+    residuals_UBC = residuals.view(count, units.width, -1)
+    classes, depth = residuals_UBC.shape[2], features_UBD.shape[2]
+    if guide is not None:
+        guide_residuals, guide_features = guide.rows(torch.arange(len(guide), device=guide.device))
+        guide_features = _with_one(guide_features)
+    gram_UU = residuals.new_zeros(count, count)
+    products_U = residuals.new_zeros(count)
+    squares = residuals.new_zeros(())
+    step = max(1, (1 << 26) // (count * depth))
+    for start in range(0, classes, step):
+        part = slice(start, start + step)
+        means = torch.bmm(residuals_UBC[:, :, part].mT, features_UBD).flatten(1)
+        gram_UU.addmm_(means, means.T)
+        if guide is None:
+            target = units.sizes.to(means.dtype) @ means
+        else:
+            target = (guide_residuals[:, part].T @ guide_features).flatten()
+        products_U += means @ target
+        squares += target.square().sum()
+    return gram_UU, products_U, squares
+
+
+def _with_one(features: Tensor) -> Tensor:
+    return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
