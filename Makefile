@@ -5,7 +5,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-cuda12 image lint lock venv clean
+.PHONY: help train test test-cuda12 benchmark image lint lock venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -19,6 +19,9 @@ test: venv ## every test that this machine can run; REQUIRE_DOCKER=1 fails where
 test-cuda12: ## unit and functional tests under the lock for CUDA 12
 	$(MAKE) CUDA=12 venv
 	tests/run.sh .venv-cuda12/bin/python unit functional
+
+benchmark: venv ## selection beside CORDS: time, memory, targets; OPTIONS="--curve" and others as --help lists them
+	$(PYTHON_IN_VENV) benchmarks/selection.py $(OPTIONS)
 
 image: ## build the image; TAG, BASE_IMAGE and CUDA=12 change what docker/build.sh says
 	docker/build.sh

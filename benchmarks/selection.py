@@ -16,9 +16,8 @@
   off CORDS's time. A target is met only by the second, which is the smaller.
 - ``overlap``: share of our picks that are CORDS's too. For stochastic GLISTER from an extra, untimed run of CORDS
   that is given our candidates, where that is cheap; null where both draw their own, and per batch, where CORDS's
-  batches follow the data's order and ours a random one. CRAIG and GRAD-MATCH are not expected to agree: CORDS's
-  indices are wrong in the first, and on the CPU ``cords_random_picks`` of its picks are filled up at random in the
-  second.
+  batches follow the data's order and ours a random one. CRAIG is not expected to agree, because CORDS's indices
+  are wrong there; nor is GRAD-MATCH, as far as CORDS stops early and fills up at random (``cords_random_picks``).
 - ``peak_rss_mib``: the highest resident memory of a process that runs the native side alone, measured by the kernel
   (VmHWM, which unlike the address space counts only what was touched, and unlike ru_maxrss nothing of the parent
   process). Interpreter, torch and the tensors are in it; those alone are ``rss_before_mib``. The making of the
@@ -62,7 +61,7 @@ from subset_trainer.selection.settings import Greedy, Scope
 LONG = 60.0
 """Seconds after which one run is enough."""
 CHEAP_EXAMPLES, CHEAP_CLASSES = 5_000, 10
-"""Up to here an extra run of CORDS for ``overlap`` takes seconds."""
+"""Up to here an extra run of CORDS for ``overlap`` takes seconds; of more validation examples ours draws a sample."""
 ETA = 0.05
 LATENT = 32
 """Dimensions in which the classes of the synthetic features lie."""
@@ -88,6 +87,12 @@ ALL_SCOPES: dict[str, tuple[str, ...]] = SCOPES | {
     "craig-pb": ("per-batch",),
     "facility-location": ("per-class",),
 }
+GREEDIES: dict[str, tuple[Greedy, ...]] = {
+    "glister": ("stochastic", "naive", "rgreedy"),
+    "craig": ("auto", "stochastic", "naive"),
+    "facility-location": ("auto", "stochastic", "naive"),
+}
+"""Whose search can be chosen."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +275,7 @@ def _fit(head: Head, features_ND: Tensor, labels_N: Tensor) -> None:
         gradients = torch.autograd.grad(loss, list(head.parameters()))
         with torch.no_grad():
             for parameter, velocity, gradient in zip(head.parameters(), velocities, gradients, strict=True):
-                parameter -= rate * velocity.mul_(0.9).add_(gradient)
+                parameter.sub_(velocity.mul_(0.9).add_(gradient), alpha=rate)
 
 
 def measure_native(case: Case, data: Data, repeats: int, seed: int, device: str, batch_size: int) -> Row:
@@ -308,7 +313,7 @@ def measure_cords(case: Case, data: Data, repeats: int, seed: int, batch_size: i
         return empty | {"cords_note": "CORDS has no such strategy"}
     if case.greedy == "rgreedy" and _least_picks(case, data, batch_size) < CORDS_ROUNDS:
         return empty | {"cords_note": "CORDS would not return: fewer picks than rounds"}
-    forward, _ = timed(lambda: _forward(data, batch_size), repeats)
+    forward, _ = timed(lambda: _forward(data, batch_size), repeats, warm_up=True)
     added = _RandomPicks()
     try:
         strategy = cords_strategy(case, data, batch_size, added.logger)
@@ -425,7 +430,7 @@ def overlap(
     if theirs is None or case.scope == "per-batch":
         return None
     if case.greedy == "stochastic":
-        cheap = case.n <= CHEAP_EXAMPLES and case.classes <= CHEAP_CLASSES
+        cheap = max(case.n, case.validation) <= CHEAP_EXAMPLES and case.classes <= CHEAP_CLASSES
         if case.strategy != "glister" or case.scope != "supervised" or not cheap:
             return None
         draws_KS = candidate_positions(case.n, case.budget, torch.Generator().manual_seed(seed))
@@ -614,6 +619,9 @@ def plan(arguments: argparse.Namespace) -> tuple[list[Target], Options, bool]:
         scopes = ALL_SCOPES.get(case.strategy, (None,))
         if case.scope not in scopes:
             raise SystemExit(f"--scope {case.scope}: {case.strategy} has {', '.join(map(str, scopes))}")
+        searches = GREEDIES.get(case.strategy, ("auto",))
+        if case.greedy not in searches:
+            raise SystemExit(f"--greedy {case.greedy}: {case.strategy} has {', '.join(searches)}")
         targets = [Target(case)]
     elif arguments.curve:
         targets, native_only, dtype = list(CURVE), True, arguments.dtype or "float16"
@@ -678,7 +686,7 @@ def _cell(row: Row, key: str, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[Row], repeats: int) -> list[str]:
     """What a table cannot show."""
     lines = []
     for row in rows:
@@ -688,8 +696,9 @@ def notes(rows: Sequence[Row]) -> list[str]:
         if row["cords_random_picks"]:
             budget = max(1, round(row["fraction"] * row["n"]))
             lines.append(f"{name}: CORDS filled {row['cords_random_picks']} of {budget} picks up at random")
-        if row["cords_runs"] == 1 or row["native_runs"] == 1:
-            lines.append(f"{name}: runs: native {row['native_runs']}, CORDS {row['cords_runs']}")
+        for side in ("native", "cords"):
+            if 0 < row[f"{side}_runs"] < repeats:
+                lines.append(f"{name}: {side.replace('cords', 'CORDS')}: one run, which took long")
     return lines
 
 
@@ -704,15 +713,23 @@ def growth(rows: Sequence[Row]) -> list[str]:
 
 def machine(options: Options) -> str:
     """What the figures hold for."""
-    device = platform.machine()
+    device = _processor()
     if torch.device(options.device).type == "cuda":
-        device = torch.cuda.get_device_name(options.device)
+        device = f"{torch.cuda.get_device_name(options.device)}, {device}"
     return (
         f"{device}, {len(os.sched_getaffinity(0))} CPU cores, {torch.get_num_threads()} threads, "
         f"load average {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, torch {torch.__version__}; "
         f"seed {options.seed}, median of {options.repeats}, batches of {options.batch_size}, "
         f"features in {options.dtype}"
     )
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
@@ -736,9 +753,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             write(rows, parsed.json)  # after each: what is measured is not lost
         if len(targets) > 1:
             print(
-                f"{number} of {len(targets)}: {row['strategy']} {row['scope'] or ''}: {row['native_seconds']:.3f} s"
+                f"{number} of {len(targets)}: {row['strategy']} {row['scope'] or ''}: {row['native_seconds']:.3f} s",
+                flush=True,
             )
-    print(table(rows), *notes(rows), sep="\n")
+    print(table(rows), *notes(rows, options.repeats), sep="\n")
     if parsed.curve:
         print(*growth(rows), sep="\n")
     return rows

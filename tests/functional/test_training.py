@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from subset_trainer.artifacts import load_model
 from subset_trainer.data import load_channel
+from subset_trainer.hyperparameters import StrategyName
 from subset_trainer.tracking.metrics import metric_definitions
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import evaluate
@@ -73,18 +75,72 @@ def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
     assert not list(job.base.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("strategy", ["full", "random", "adaptive-random", "rs2", "glister"])
+ONCE = ("full", "random")
+EVERY_EPOCH = ("rs2", "rs2-with-replacement", "infobatch", "loss-filter", "rho-loss")
+
+
+@pytest.mark.parametrize("strategy", get_args(StrategyName))
 def test_every_strategy_trains_a_table(table: Job, strategy: str) -> None:
     write_table(table.channel("test") / "test.csv", rows=120, seed=1)
     table.run({**QUICK, "strategy": strategy, "fraction": 0.5, "epochs": 6, "select_every": 2})
     assert table.exit_code == 0, table.log
     examples = table.summary["examples"]["training"]
     assert 265 <= examples <= 275
-    budget = examples if strategy == "full" else round(0.5 * examples)
-    assert table.summary["samples_visited"] == 6 * budget
-    selections = {"full": 1, "random": 1, "adaptive-random": 3, "rs2": 6, "glister": 3}
-    assert len(table.subsets()) == selections[strategy]
+    subsets = table.subsets()
+    if strategy == "infobatch":
+        sizes = [row["subset_size"] for row in table.history]
+        assert sizes[0] == sizes[-1] == examples > max(sizes[1:-1])  # at first nothing is known; the last visits all
+        assert list(subsets) == [1, 2, 3, 4, 5]
+        assert table.summary["samples_visited"] == sum(sizes)
+        assert table.summary["fraction"] == pytest.approx(sum(sizes) / (6 * examples))
+    else:
+        budget = examples if strategy == "full" else round(0.5 * examples)
+        assert table.summary["samples_visited"] == 6 * budget
+        assert len(subsets) == (1 if strategy in ONCE else 6 if strategy in EVERY_EPOCH else 3)
+        assert all(len(np.unique(subset["indices"])) == budget for subset in subsets.values())
     assert table.summary["test"]["accuracy"] > 0.6  # chance is a third
+
+
+@pytest.mark.parametrize(
+    ("strategy", "knobs"),
+    [
+        ("glister", {"scope": "per-class", "greedy": "naive"}),
+        ("glister", {"scope": "per-batch", "greedy": "rgreedy", "greedy_rounds": 2}),
+        ("gradmatch", {"scope": "per-class", "lam": 0, "match": "validation"}),
+        ("craig", {"scope": "supervised"}),
+        ("rs2", {"mislabelled": "drop"}),
+        ("glister", {"balance": "class"}),
+    ],
+)
+def test_the_strategies_own_knobs_reach_them(table: Job, strategy: str, knobs: dict[str, object]) -> None:
+    table.run({**QUICK, "strategy": strategy, "fraction": 0.5, "epochs": 3, "select_every": 2, **knobs})
+    assert table.exit_code == 0, table.log
+    assert table.summary["samples_visited"] == 3 * table.summary["budget"]
+    if "mislabelled" in knobs:
+        assert "look mislabelled and are left out" in table.log
+
+
+def test_what_a_filter_spends_on_candidates_is_selection(table: Job) -> None:
+    table.run({**QUICK, "strategy": "loss-filter", "fraction": 0.3, "epochs": 3, "candidates_per_pick": 3})
+    assert table.exit_code == 0, table.log
+    assert all(row["selection:seconds"] > 0 for row in table.history)
+    assert table.summary["seconds"]["selection"] == pytest.approx(
+        sum(row["selection:seconds"] for row in table.history)
+    )
+
+
+def test_the_model_of_rho_loss_is_trained_before_and_counted_as_selection(table: Job) -> None:
+    table.run({**QUICK, "strategy": "rho-loss", "fraction": 0.3, "epochs": 3})
+    assert table.exit_code == 0, table.log
+    assert "training a model on the" in table.log
+    assert table.history[0]["selection:seconds"] > 2 * table.history[1]["selection:seconds"]
+    assert sum(line.startswith("epoch=") for line in table.log.splitlines()) == 3
+
+
+def test_a_knob_that_the_strategy_does_not_use_is_said(table: Job) -> None:
+    table.run({**QUICK, "strategy": "rs2", "fraction": 0.5, "epochs": 1, "eta": 0.1, "lam": 2})
+    assert table.exit_code == 0, table.log
+    assert "strategy 'rs2' does not use eta, lam" in table.log
 
 
 def test_cords_itself_selects_in_our_loop(table: Job) -> None:

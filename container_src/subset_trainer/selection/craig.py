@@ -92,7 +92,8 @@ class CraigPerBatch:
         units = Units.random_batches(len(train), self._batch_size, generator, train.device)
         gram_UU, _, _ = gram_of_means(train, units)
         squares_U = gram_UU.diagonal()
-        distances_UU = _roots(squares_U[:, None] + squares_U - 2 * gram_UU)
+        everything = torch.arange(len(units), device=train.device)
+        distances_UU = _roots(squares_U[:, None] + squares_U - 2 * gram_UU, everything)
 
         def distances(positions_S: Tensor) -> Tensor:
             return distances_UU[positions_S]
@@ -113,7 +114,8 @@ def gradient_distances(train: Pool, indices: Tensor) -> Distances:
     def distances(positions_S: Tensor) -> Tensor:
         products_SN = (features_ND[positions_S] @ features_ND.T).add_(1)
         products_SN *= residuals_NC[positions_S] @ residuals_NC.T
-        return _roots(products_SN.mul_(-2).add_(squares_N).add_(squares_N[positions_S, None]))
+        squares_SN = products_SN.mul_(-2).add_(squares_N).add_(squares_N[positions_S, None])
+        return _roots(squares_SN, positions_S)
 
     return distances
 
@@ -125,10 +127,12 @@ def feature_distances(train: Pool, indices: Tensor) -> Distances:
 
     def distances(positions_S: Tensor) -> Tensor:
         products_SN = features_ND[positions_S] @ features_ND.T
-        return _roots(products_SN.mul_(-2).add_(squares_N).add_(squares_N[positions_S, None]))
+        squares_SN = products_SN.mul_(-2).add_(squares_N).add_(squares_N[positions_S, None])
+        return _roots(squares_SN, positions_S)
 
     return distances
 
 
-def _roots(squares: Tensor) -> Tensor:
-    return squares.clamp_(min=0).sqrt_()
+def _roots(squares_SN: Tensor, positions_S: Tensor) -> Tensor:
+    """Rounding can leave a small number, of either sign, where a point's distance from itself or its duplicate is 0."""
+    return squares_SN.clamp_(min=0).scatter_(1, positions_S[:, None], 0.0).sqrt_()

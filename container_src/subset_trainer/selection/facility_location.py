@@ -21,7 +21,7 @@ BLOCK_ELEMENTS = 1 << 26
 LAZY_BATCH = 64
 
 Distances = Callable[[Tensor], Tensor]
-"""Positions [S] → distances [S, n] of those points to all."""
+"""Positions [S] → distances [S, n] of those points to all, exactly 0 to themselves."""
 
 
 def maximise(
@@ -77,29 +77,33 @@ def lazy_greedy(distances_NN: Tensor, picks: int) -> Tensor:
     """Exact greedy on a matrix of distances; positions in the order of picking, [K].
 
     A gain only ever shrinks (submodularity), so that old gains are upper bounds: the most promising are evaluated anew,
-    a batch at a time, until the best of them beats every other bound (Minoux, 1978).
+    a batch at a time, until none of the others can reach the best of them (Minoux, 1978).
     """
     count = len(distances_NN)
+    batch = min(LAZY_BATCH, count)
     nearest_N = distances_NN.amax().expand(count).clone()
     bounds_N = count * nearest_N[0] - distances_NN.sum(dim=1)
+    fresh_N = torch.ones(count, dtype=torch.bool, device=distances_NN.device)
     picked_K = torch.empty(picks, dtype=torch.int64, device=distances_NN.device)
-    batch = min(LAZY_BATCH, count)
     for position in range(picks):
-        fresh_N = torch.zeros(count, dtype=torch.bool, device=distances_NN.device)
-        if position == 0:
-            fresh_N.fill_(True)  # the bounds are the gains themselves
         while True:
-            best = bounds_N.argmax().view(1)
-            if bool(fresh_N[best]):
+            threshold = _threshold(bounds_N.masked_fill(~fresh_N, -torch.inf).amax())
+            pending_N = ~fresh_N & (bounds_N > threshold) & (bounds_N > 0)
+            if not bool(pending_N.any()):
                 break
-            stale = bounds_N.masked_fill(fresh_N, -torch.inf).topk(batch).indices
-            bounds_N[stale] = (nearest_N - distances_NN[stale]).clamp_(min=0).sum(dim=1).masked_fill_(
-                bounds_N[stale] == -torch.inf, -torch.inf
-            )
+            stale = bounds_N.masked_fill(~pending_N, -torch.inf).topk(batch).indices
+            stale = stale[pending_N[stale]]
+            bounds_N[stale] = (nearest_N - distances_NN[stale]).clamp_(min=0).sum(dim=1)
             fresh_N[stale] = True
-        picked_K[position : position + 1] = best
-        nearest_N = torch.minimum(nearest_N, distances_NN[best[0]])
+        if threshold <= 0 and position:
+            # Nothing is left to gain: the rest are duplicates of what is picked.
+            picked_K[position:] = (bounds_N > -torch.inf).nonzero().flatten()[: picks - position]
+            break
+        best = (fresh_N & (bounds_N >= threshold)).to(torch.uint8).argmax()
+        picked_K[position] = best
+        nearest_N = torch.minimum(nearest_N, distances_NN[best])
         bounds_N[best] = -torch.inf
+        fresh_N = torch.zeros_like(fresh_N)
     return picked_K
 
 
@@ -107,15 +111,21 @@ def greedy(distances_NN: Tensor, picks: int) -> Tensor:
     """What :func:`lazy_greedy` picks, by evaluating every gain each time: n² operations a pick, and none that waits for
     the device."""
     nearest_N = distances_NN.amax().expand(len(distances_NN)).clone()
-    taken_N = torch.zeros(len(distances_NN), device=distances_NN.device)
+    free_N = torch.zeros(len(distances_NN), dtype=distances_NN.dtype, device=distances_NN.device)
     picked_K = torch.empty(picks, dtype=torch.int64, device=distances_NN.device)
     for position in range(picks):
-        gains_N = (nearest_N - distances_NN).clamp_(min=0).sum(dim=1).add_(taken_N)
-        best = gains_N.argmax().view(1)
+        gains_N = (nearest_N - distances_NN).clamp_(min=0).sum(dim=1).add_(free_N)
+        best = (gains_N >= _threshold(gains_N.amax())).to(torch.uint8).argmax().view(1)
         picked_K[position : position + 1] = best
         nearest_N = torch.minimum(nearest_N, distances_NN.index_select(0, best)[0])
-        taken_N.index_fill_(0, best, -torch.inf)
+        free_N.index_fill_(0, best, -torch.inf)
     return picked_K
+
+
+def _threshold(best_gain: Tensor) -> Tensor:
+    """What counts as equal to the best gain. Two points that are each other's nearest tie exactly, in real numbers: without
+    a tolerance, rounding would choose between them, differently on each device."""
+    return best_gain * (1 - 64 * torch.finfo(best_gain.dtype).eps)
 
 
 def stochastic_greedy(
@@ -125,15 +135,16 @@ def stochastic_greedy(
 
     Time O(n²·ln(1/ε)) distances whatever K is, memory ``BLOCK_ELEMENTS``.
     """
-    sample = min(count, max(1, math.ceil(count / picks * math.log(1 / SAMPLING_ERROR))))
-    together = max(1, BLOCK_ELEMENTS // (sample * count))
     taken_N = torch.zeros(count, dtype=torch.bool)
     nearest_N: Tensor | None = None
     picked: list[Tensor] = []
     order = torch.randperm(count, generator=generator)
-    for start in range(0, picks, together):
-        # Drawn among all points: a sample keeps enough that are not taken, and one that does not is topped up below.
-        draws_PS = torch.randint(count, (min(together, picks - start), sample), generator=generator)
+    while len(picked) < picks:
+        # Drawn among all points, the taken ones too: so many more that enough are free.
+        free_share = max(0.25, 1 - len(picked) / count)
+        sample = min(count, math.ceil(count / picks * math.log(1 / SAMPLING_ERROR) / free_share))
+        together = min(picks - len(picked), max(1, BLOCK_ELEMENTS // (sample * count)))
+        draws_PS = torch.randint(count, (together, sample), generator=generator)
         block_PSN = distances(draws_PS.flatten().to(device)).view(*draws_PS.shape, count)
         for draws_S, block_SN in zip(draws_PS, block_PSN, strict=True):
             free_S = ~taken_N[draws_S]

@@ -1,28 +1,53 @@
-"""Selection by CORDS's own GLISTERDataLoader, in our loop.
+"""Selection by CORDS's own data loaders, in our loop.
 
-CORDS chooses the examples; the schedule, eval mode, data order and budget are ours (CORDS would train its first
-``select_every`` epochs on a random subset, select in train mode, and round the budget down).
+CORDS chooses the examples; the schedule, eval mode, data order, seed and budget are ours (CORDS would train its first
+``select_every`` epochs on a random subset, select in train mode, round the budget down, and reseed numpy from the
+clock).
+Where CORDS answers with more or fewer examples than the budget, the answer is cut or completed, and its note says so.
+Where CORDS is known to crash or to loop for ever, the job is refused before it trains.
 """
 
+import contextlib
+import io
 import logging
+import math
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from subset_trainer.data import Dataset, MemoryDataset
+from subset_trainer.data.machine import memory_available
 from subset_trainer.errors import UserError
+from subset_trainer.hyperparameters import SCOPES, Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.selection import Refresh, Subset
+from subset_trainer.selection.classes import members, quotas
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.rounds import checked, everything
 
 logger = logging.getLogger(__name__)
-BATCH = 512
+
+SELECTION_TYPES = {
+    "supervised": "Supervised",
+    "per-class": "PerClass",
+    "per-class-per-gradient": "PerClassPerGradient",
+    "per-batch": "PerBatch",
+}
+GREEDY = {"auto": "Stochastic", "stochastic": "Stochastic", "naive": "Naive", "rgreedy": "RGreedy"}
+"""GLISTER's searches."""
+OPTIMIZERS = {"auto": "lazy", "naive": "naive"}
+"""CRAIG's: those of the package apricot, of which CORDS takes 'lazy' unless told otherwise."""
+LARGEST_BATCH = 512
+BATCH_BYTES = 1 << 28
+"""What CORDS may take for one batch's gradients, or for CRAIG's differences between two batches."""
+SHUFFLED = "CORDS's CRAIG shuffles what it measures distances between, and so chooses nearly at random"
 
 
 class CordsProtocolModel(nn.Module):
@@ -44,31 +69,33 @@ class CordsProtocolModel(nn.Module):
         return (logits, features) if last else logits
 
 
-class CordsGlisterSelector:
+class CordsSelector:
     """Hands CORDS the data once, and asks its loader to resample at each round.
 
     Args:
-        eta: GLISTER's step size.
+        hp: ``strategy``, ``scope``, ``greedy``, ``greedy_rounds``, ``eta``, ``lam``, ``eps``, ``match``, ``batch_size``
+            (for the strategies that choose batches) and ``seed``.
+        fraction: K / N.
+        classes: C.
 
     Raises:
-        UserError: the data does not fit in memory, or CORDS is not installed.
+        UserError: CORDS is not installed; the data does not fit in memory, or what CORDS makes of it would not; CORDS
+            lacks what a hyperparameter asks for, or fails on data of these sizes.
     """
-
-    refresh: Refresh = "periodically"
 
     def __init__(
         self,
+        hp: Hyperparameters,
         classifier: Classifier,
         train: Dataset,
         validation: Dataset,
         machine: Machine,
         *,
-        eta: float,
         fraction: float,
         classes: int,
     ) -> None:
         try:
-            from cords.utils.data.dataloader.SL.adaptive import GLISTERDataLoader
+            from cords.utils.data.dataloader.SL import adaptive
             from dotmap import DotMap
         except ImportError as error:
             raise UserError(
@@ -78,13 +105,31 @@ class CordsGlisterSelector:
             raise UserError(
                 "hyperparameter backend='cords' expects data that fits in memory; use backend='native'"
             )
-        self._examples = len(train)
-        model = CordsProtocolModel(classifier)
+        _check_choices(hp)
+        examples, budget = len(train), round(fraction * len(train))
+        self.refresh: Refresh = "once" if hp.strategy == "random" else "periodically"
+        self._strategy = hp.strategy
+        self._scope = _scope(hp)
+        self._labels = train.labels
+        self._classes = classes
+        self._log = _Log()
+        # CORDS cuts batches in data order, and class folders are in the order of their classes.
+        shuffled = torch.randperm(examples, generator=torch.Generator().manual_seed(hp.seed))
+        self._order = shuffled if self._scope == "per-batch" else torch.arange(examples)
+        batch_size, needs_gradients = hp.batch_size, hp.strategy not in ("random", "adaptive-random")
+        if needs_gradients:
+            width = classes * (classifier.head.in_features + 1)
+            if self._scope != "per-batch":
+                batch_size = _batch_size(width, pairs=hp.strategy == "craig")
+            if budget < examples:
+                _check_sizes(hp, self._scope, train.labels, validation.labels, budget, classes)
+                searches = _searches(hp, self._scope, _sizes(train.labels, classes), budget)
+                _check_memory(hp, self._scope, searches, len(validation), width, machine.device)
         arguments = DotMap(
             # CORDS copies the model, mode included, and later loads weights into the copy: so it stays in eval mode.
-            model=model.eval(),
+            model=CordsProtocolModel(classifier).eval(),
             loss=nn.CrossEntropyLoss(reduction="none"),
-            eta=eta,
+            eta=hp.eta or hp.learning_rate,
             num_classes=classes,
             num_epochs=1,
             device=str(machine.device),
@@ -92,40 +137,274 @@ class CordsGlisterSelector:
             select_every=1,
             kappa=0,
             linear_layer=True,
-            selection_type="Supervised",
-            greedy="Stochastic",
+            selection_type=SELECTION_TYPES[self._scope],
+            greedy=GREEDY[hp.greedy],
+            r=hp.greedy_rounds,
+            valid=hp.match == "validation",
+            v1=True,
+            lam=hp.lam,
+            eps=hp.eps,
+            if_convex=False,
+            optimizer=OPTIMIZERS.get(hp.greedy),
         )
-        with _seeded(torch.Generator().manual_seed(0)):
-            self._loader = GLISTERDataLoader(_sequential(train), _sequential(validation), arguments, logger)
+        loaders = [_sequential(train, self._order, batch_size)]
+        if needs_gradients:
+            # GLISTER divides the validation set into batches, of which there must be one.
+            everyone = torch.arange(len(validation))
+            loaders.append(_sequential(validation, everyone, min(batch_size, len(validation))))
+        kind = {
+            "random": adaptive.RandomDataLoader,
+            "adaptive-random": adaptive.OLRandomDataLoader,
+            "glister": adaptive.GLISTERDataLoader,
+            "gradmatch": adaptive.GradMatchDataLoader,
+            "gradmatch-pb": adaptive.GradMatchDataLoader,
+            "craig": adaptive.CRAIGDataLoader,
+            "craig-pb": adaptive.CRAIGDataLoader,
+        }[hp.strategy]
+        with _contained(torch.Generator().manual_seed(0)):
+            self._loader = kind(*loaders, arguments, self._log)
 
-    def select(self, budget: int, generator: torch.Generator) -> Subset:
-        """Raises AlgorithmError where CORDS's answer breaks the rules."""
-        if budget == self._examples:
+    def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
+        """See :class:`~subset_trainer.training.rounds.Selector`. CORDS looks at the data whenever it is asked.
+
+        Raises:
+            UserError: CORDS fails, or answers with an example twice or with weights that cannot be used.
+        """
+        examples = len(self._labels)
+        if budget == examples:
             # CORDS's stochastic greedy raises there: it samples more candidates than remain.
-            return everything(self._examples)
+            return everything(examples)
         self._loader.budget = budget
-        with _seeded(generator):
-            self._loader.resample()
-        indices = torch.as_tensor(np.asarray(self._loader.subset_indices, dtype=np.int64))
+        self._log.filled_up = 0
+        try:
+            with _contained(generator):
+                self._loader.resample()
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise UserError(
+                f"CORDS's {self._strategy} fails on this data ({reason}); use backend='native'"
+            ) from error
+        indices = self._order[np.asarray(self._loader.subset_indices, dtype=np.int64)]
         weights = torch.as_tensor(self._loader.subset_weights, dtype=torch.float32)
-        return checked(Subset(indices, weights), self._examples, budget)
+        if self._strategy == "glister":
+            # CORDS gives as many as the budget, also where it picked more.
+            weights = torch.ones(len(indices))
+        return checked(self._usable(self._of_size(budget, indices, weights, generator)), examples, budget)
+
+    def _of_size(self, budget: int, indices: Tensor, weights: Tensor, generator: torch.Generator) -> Subset:
+        """CORDS's answer, cut or completed to the budget, with what the user should know of it."""
+        notes = [SHUFFLED] if self._strategy.startswith("craig") else []
+        if self._log.filled_up > 0:
+            notes.append(
+                f"CORDS found {len(indices) - self._log.filled_up} of {budget} examples by matching and filled up with "
+                f"{self._log.filled_up} drawn at random, of weight 1"
+            )
+        if len(indices) > budget:
+            kept, reason = self._kept(indices, weights, budget)
+            notes.append(
+                f"CORDS chose {len(indices)} examples for a budget of {budget}: {reason} are left out"
+            )
+            indices, weights = indices[kept], weights[kept]
+        elif missing := budget - len(indices):
+            free = torch.ones(len(self._labels), dtype=torch.bool).index_fill_(0, indices, False)
+            rest = free.nonzero().flatten()
+            drawn = rest[torch.randperm(len(rest), generator=generator)[:missing]]
+            notes.append(
+                f"CORDS chose {len(indices)} examples for a budget of {budget}: {missing} drawn at random complete it"
+            )
+            indices = torch.cat([indices, drawn])
+            weights = torch.cat([weights, weights.mean().expand(missing)])
+        return Subset(indices, weights, "; ".join(notes))
+
+    def _kept(self, indices: Tensor, weights: Tensor, budget: int) -> tuple[Tensor, str]:
+        """Positions of what stays of an answer that is too large, and in words what goes."""
+        if not self._scope.startswith("per-class"):
+            return torch.arange(budget), "the last picks"
+        # CORDS rounds every class's share up.
+        if self._strategy == "glister":  # in the order of classes, then of picking
+            picks = members(self._labels[indices], self._classes)
+            shares = quotas(torch.tensor(_sizes(self._labels, self._classes)), budget).tolist()
+            kept = [part[:share] for part, share in zip(picks, shares, strict=True)]
+            return torch.cat(kept), "the last picks of some classes"
+        heaviest = weights.sort(descending=True, stable=True).indices[:budget]
+        return heaviest.sort().values, "those of the least weight"
+
+    def _usable(self, subset: Subset) -> Subset:
+        indices, weights = subset.indices, subset.weights
+        if repeated := len(indices) - len(set(indices.tolist())):
+            raise UserError(
+                f"CORDS's {self._strategy} chose {repeated} examples twice, as it does where examples have equal "
+                "gradients; use backend='native'"
+            )
+        if not (bool((weights.isfinite() & (weights >= 0)).all()) and bool(weights.any())):
+            raise UserError(
+                f"CORDS's {self._strategy} gave weights that are negative, not finite, or all zero; "
+                "use backend='native'"
+            )
+        return subset
 
 
-def _sequential(dataset: MemoryDataset) -> torch.utils.data.DataLoader[tuple[Tensor, ...]]:
+class _Log:
+    """Stands in for CORDS's logger: hears how many examples GRAD-MATCH drew at random, which it tells nowhere else."""
+
+    def __init__(self) -> None:
+        self.filled_up = 0
+
+    def debug(self, message: str, *values: Any) -> None:
+        if message.startswith("Random points added"):
+            self.filled_up = values[0]
+        logger.debug(message, *values)
+
+    info = debug
+
+
+def _scope(hp: Hyperparameters) -> str:
+    if hp.strategy in ("gradmatch-pb", "craig-pb"):
+        return "per-batch"
+    return hp.scope or SCOPES.get(hp.strategy, ("supervised",))[0]
+
+
+def _check_choices(hp: Hyperparameters) -> None:
+    for name, expected in (("balance", "none"), ("mislabelled", "keep")):
+        if (value := getattr(hp, name)) != expected:
+            raise UserError(
+                f"hyperparameter {name}={value!r} expects backend='native': CORDS does not do that"
+            )
+    if hp.strategy.startswith("craig") and hp.greedy not in OPTIMIZERS:
+        raise UserError(
+            f"hyperparameter greedy={hp.greedy!r}: CORDS's CRAIG would draw hardly one candidate a pick, and the "
+            "same in every round; expected one of auto, naive, or backend='native'"
+        )
+    ignored = [name for name in ("lam", "eps") if name in hp.model_fields_set]
+    if hp.strategy.startswith("gradmatch") and ignored:
+        logger.warning(
+            "on a CPU, CORDS's GRAD-MATCH takes lam=0 and eps=0.0001 whatever is asked for (here: %s)",
+            ", ".join(f"{name}={getattr(hp, name):g}" for name in ignored),
+        )
+
+
+def _sizes(labels: Tensor, classes: int) -> list[int]:
+    """How many examples each class has."""
+    sizes: list[int] = torch.bincount(labels, minlength=classes).tolist()
+    return sizes
+
+
+def _searches(hp: Hyperparameters, scope: str, sizes: list[int], budget: int) -> list[tuple[int, int]]:
+    """(picks, candidates) of each search that CORDS makes."""
+    examples = sum(sizes)
+    if scope == "per-batch":
+        return [(math.ceil(budget / hp.batch_size), math.ceil(examples / hp.batch_size))]
+    if scope == "supervised":
+        return [(budget, examples)]
+    return [(math.ceil(budget * size / examples), size) for size in sizes]
+
+
+def _check_sizes(
+    hp: Hyperparameters, scope: str, labels: Tensor, validation_labels: Tensor, budget: int, classes: int
+) -> None:
+    """Refuse what CORDS crashes on, or never returns from."""
+    sizes = _sizes(labels, classes)
+    if scope.startswith("per-class"):
+        places = {"training": sizes}
+        if hp.strategy == "glister" or (hp.strategy == "gradmatch" and hp.match == "validation"):
+            places["validation"] = _sizes(validation_labels, classes)
+        for place, counts in places.items():
+            if 0 in counts:
+                raise UserError(
+                    f"hyperparameter scope={scope!r} with backend='cords' expects every class in the {place} set; "
+                    f"{counts.count(0)} of {classes} are not there"
+                )
+    if hp.strategy != "glister":
+        return
+    for picks, candidates in _searches(hp, scope, sizes, budget):
+        what = f"{picks} of {candidates} " + ("batches" if scope == "per-batch" else "examples")
+        if GREEDY[hp.greedy] == "Stochastic":
+            sample, left = int(candidates / picks * math.log(100)), candidates - picks + 1
+            if sample > left:
+                raise UserError(
+                    f"CORDS's stochastic search cannot pick {what}: for the last it samples {sample} of the {left} "
+                    "that are left; use greedy='naive', another fraction, or backend='native'"
+                )
+        elif GREEDY[hp.greedy] == "RGreedy":
+            together = picks // hp.greedy_rounds
+            if not together:
+                raise UserError(
+                    f"hyperparameter greedy_rounds={hp.greedy_rounds}: CORDS does not return from picking {what} in as "
+                    f"many rounds; expected at most {picks}"
+                )
+            if scope == "per-batch" and min(math.ceil(picks / together) * together, candidates) > picks:
+                raise UserError(
+                    f"hyperparameter greedy_rounds={hp.greedy_rounds}: CORDS crashes on picking {what} in rounds of "
+                    f"{together}, which does not divide {picks}; use another, or backend='native'"
+                )
+
+
+def _check_memory(
+    hp: Hyperparameters,
+    scope: str,
+    searches: list[tuple[int, int]],
+    validation: int,
+    width: int,
+    device: torch.device,
+) -> None:
+    """Refuse what would not fit in memory: CORDS writes out all gradients, and CRAIG differences between them.
+
+    Args:
+        searches: as :func:`_searches` gives them.
+        validation: M.
+        width: C·(D + 1), the numbers in one example's gradient.
+    """
+    picks, rows = (max(sizes) for sizes in zip(*searches, strict=True))
+    if hp.strategy == "craig-pb":
+        numbers = 3 * rows**2 * width
+    elif hp.strategy == "craig":
+        # Distances, and for all examples together a sparse matrix of them with its coordinates.
+        numbers = rows * width + (12 if scope == "supervised" else 3) * rows**2
+    else:
+        # The gradients, their copy at the last concatenation (or without those taken), and as much of the validation.
+        guided = hp.strategy == "glister" or hp.match == "validation"
+        numbers = (2 * (rows + picks) + 4 * validation * guided) * width
+    needed = 4 * numbers
+    room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_available()
+    if needed > room:
+        raise UserError(
+            f"CORDS's {hp.strategy} would need about {needed / 1e9:,.1f} GB of memory for this data, and "
+            f"{room / 1e9:,.1f} GB are free; use backend='native', which needs a small part of that"
+        )
+
+
+def _batch_size(width: int, pairs: bool) -> int:
+    """Examples of which CORDS looks at a batch (``pairs``: at two, each with each) within ``BATCH_BYTES``."""
+    most = BATCH_BYTES // (12 * width)  # three float32 copies
+    return max(1, min(LARGEST_BATCH, math.isqrt(most) if pairs else most))
+
+
+def _sequential(
+    dataset: MemoryDataset, order: Tensor, batch_size: int
+) -> torch.utils.data.DataLoader[tuple[Tensor, ...]]:
     """CORDS takes positions in the loader's order for indices: it must not shuffle."""
-    examples = torch.utils.data.TensorDataset(dataset.inputs, dataset.labels)
-    return torch.utils.data.DataLoader(examples, batch_size=BATCH, shuffle=False)
+    examples = torch.utils.data.TensorDataset(dataset.inputs[order], dataset.labels[order])
+    return torch.utils.data.DataLoader(examples, batch_size=batch_size, shuffle=False)
 
 
 @contextmanager
-def _seeded(generator: torch.Generator) -> Iterator[None]:
-    """CORDS draws from the global generators of random and numpy: seed them from ours, and put them back."""
+def _contained(generator: torch.Generator) -> Iterator[None]:
+    """CORDS draws from the global generators of random, numpy and torch, and prints: seed them from ours, put them
+    back, and keep it quiet. Its random loaders reseed numpy from the clock, which has no effect here."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     seed = int(torch.randint(2**31, (), generator=generator))
     random.seed(seed)
     np.random.seed(seed)
     try:
-        yield
+        with (
+            torch.random.fork_rng(devices=[]),
+            mock.patch.object(np.random, "seed"),
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            torch.default_generator.manual_seed(seed)
+            yield
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)

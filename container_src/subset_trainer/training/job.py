@@ -16,6 +16,7 @@ from subset_trainer.data import Splits, load_splits
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
+from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.training import devices, loop, plan
 from subset_trainer.training.devices import Machine
@@ -253,6 +254,10 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
                 logger.warning(
                     "select_every=%d with epochs=%d: the subset is chosen once", hp.select_every, hp.epochs
                 )
+    knobs = {field.name for field in dataclasses.fields(selection.Settings)} | {"select_every", "mislabelled"}
+    unused = sorted((knobs & hp.model_fields_set) - {"batch_size", *CATALOGUE[hp.strategy].knobs})
+    if unused:
+        logger.warning("strategy %r does not use %s", hp.strategy, ", ".join(unused))
     if hp.batch_size > budget:
         logger.warning(
             "batch_size=%d is larger than the subset: each epoch is one step of %d examples",

@@ -1,0 +1,194 @@
+"""The data of a study: channels made once from a folder, with wrong labels or a long tail in training alone.
+
+In this order: a part of each class is drawn, validation is set aside, training is thinned to the long tail, and some of
+its labels are replaced. Validation and test stay as they are: clean, and balanced as far as the folder is.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subset_trainer.data import Dataset, MemoryDataset, load_splits
+from subset_trainer.data.splits import stratified_split
+from subset_trainer.errors import UserError
+
+DESCRIPTION = "scenario.json"
+MEMORY = 1 << 62
+"""Bytes: the study's data is always decoded as a whole, never streamed."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is done to the training examples."""
+
+    noise: float = 0.0
+    """Share of the training labels that are replaced, each by a class drawn uniformly from the *other* classes: exactly
+    this share is wrong (where the folder's own labels are right)."""
+    imbalance: float = 1.0
+    """How many times more of its training examples the first class keeps than the last. In between the share falls
+    exponentially in the class's position: imbalance^(−k/(C − 1)) for k = 0…C − 1."""
+    per_class: int | None = None
+    """Examples of each class that are drawn from the training folder, before validation is set aside."""
+    validation_fraction: float = 0.1
+    """Share of them set aside, by class, where there is no validation folder."""
+    seed: int = 0
+    """Of every draw here. The same for all runs, whose own seeds are others."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError on a value out of range."""
+        if not 0 <= self.noise < 1:
+            raise UserError(f"--noise {self.noise:g}: expected at least 0 and less than 1")
+        if not 1 <= self.imbalance < float("inf"):
+            raise UserError(f"--imbalance {self.imbalance:g}: expected at least 1")
+        if self.per_class is not None and self.per_class < 2:
+            raise UserError(f"--per-class {self.per_class}: expected at least 2")
+        if not 0 < self.validation_fraction < 1:
+            raise UserError(
+                f"--validation-fraction {self.validation_fraction:g}: expected more than 0 and less than 1"
+            )
+
+    @property
+    def name(self) -> str:
+        """`clean`, `noise-0.4`, `imbalance-10` or `imbalance-10-noise-0.4`."""
+        parts = [f"imbalance-{self.imbalance:g}"] if self.imbalance > 1 else []
+        parts += [f"noise-{self.noise:g}"] if self.noise else []
+        return "-".join(parts) or "clean"
+
+    @property
+    def sentence(self) -> str:
+        """The same for people."""
+        parts = []
+        if self.imbalance > 1:
+            parts.append(f"classes in training from {self.imbalance:g} to 1 (exponential)")
+        if self.noise:
+            parts.append(f"{self.noise:.0%} of the training labels replaced by another class, at random")
+        return ", ".join(parts) or "clean"
+
+
+def prepare(directory: Path, sources: Mapping[str, Path], scenario: Scenario) -> dict[str, Path]:
+    """Write `directory/<channel>/data.npz` (x, y) for training, validation and test, unless they are there.
+
+    Args:
+        directory: of this scenario alone.
+        sources: `training`, perhaps `validation`, `test`: folders or files in any form that the trainer reads.
+        scenario: what is done to them.
+
+    Returns:
+        The channels.
+
+    Raises:
+        UserError: the directory was made from other sources or for another scenario, or the data cannot be read.
+    """
+    channels = {name: directory / name for name in ("training", "validation", "test")}
+    described = {
+        **asdict(scenario),
+        "sources": {name: str(path.resolve()) for name, path in sources.items()},
+    }
+    known = read_description(directory)
+    if known is not None:
+        differing = [name for name, value in described.items() if known.get(name) != value]
+        if differing:
+            raise UserError(
+                f"{str(directory)!r} was made with another {', '.join(differing)}; name another --out"
+            )
+        return channels
+    if "test" not in sources:
+        raise UserError("a study is judged by test examples; give --test")
+
+    directory.mkdir(parents=True, exist_ok=True)
+    arrays = load(sources, scenario)
+    fingerprint = hashlib.sha256()
+    for name, (inputs, labels) in arrays.items():
+        fingerprint.update(np.ascontiguousarray(inputs).data)
+        fingerprint.update(labels.astype(np.int64).data)
+        channels[name].mkdir(exist_ok=True)
+        # Whole or not at all; the description, written last, says that all are there.
+        with tempfile.NamedTemporaryFile(dir=directory, suffix=".npz", delete=False) as file:
+            np.savez(file, x=inputs, y=labels)
+        Path(file.name).replace(channels[name] / "data.npz")
+    described |= {
+        "examples": {name: len(labels) for name, (_, labels) in arrays.items()},
+        "training_classes": np.bincount(arrays["training"][1]).tolist(),
+        "sha256": fingerprint.hexdigest(),
+    }
+    (directory / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n")
+    return channels
+
+
+def read_description(directory: Path) -> dict[str, Any] | None:
+    """What `prepare` wrote about its channels; None where it has not finished."""
+    path = directory / DESCRIPTION
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def load(sources: Mapping[str, Path], scenario: Scenario) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The scenario's channels as arrays: inputs (images [N, 3, H, W] uint8, tables [N, D] float32) and labels [N] int64."""
+    generator = np.random.default_rng(scenario.seed)
+    splits = load_splits(
+        sources,
+        validation_fraction=scenario.validation_fraction,
+        seed=scenario.seed,
+        memory_limit=MEMORY,
+    )
+    assert splits.test is not None
+    training, validation, test = (_arrays(part) for part in (splits.train, splits.validation, splits.test))
+    classes = len(splits.preprocessing.classes)
+    if "validation" not in sources:
+        # Split anew below: the part of each class is drawn from all of them.
+        training = tuple(np.concatenate(pair) for pair in zip(training, validation, strict=True))
+    inputs, labels = training
+    rows = np.arange(len(labels))
+    if scenario.per_class is not None:
+        rows = draw_per_class(labels, [scenario.per_class] * classes, generator)
+    if "validation" not in sources:
+        kept, aside = stratified_split(labels[rows], scenario.validation_fraction, scenario.seed)
+        validation = inputs[rows[aside]], labels[rows[aside]]
+        rows = rows[kept]
+    if scenario.imbalance > 1:
+        counts = long_tail(np.bincount(labels[rows], minlength=classes), scenario.imbalance)
+        rows = rows[draw_per_class(labels[rows], counts, generator)]
+    noisy = replace_labels(labels[rows], scenario.noise, classes, generator)
+    return {"training": (inputs[rows], noisy), "validation": validation, "test": test}
+
+
+def draw_per_class(labels: np.ndarray, counts: list[int], generator: np.random.Generator) -> np.ndarray:
+    """Positions, ascending, of `counts[c]` examples of each class c, drawn without replacement; all where it has fewer.
+
+    Args:
+        labels: [N], 0…C − 1.
+        counts: of length C.
+    """
+    drawn = [
+        generator.permutation(np.flatnonzero(labels == label))[:count] for label, count in enumerate(counts)
+    ]
+    return np.sort(np.concatenate(drawn))
+
+
+def long_tail(counts: np.ndarray, imbalance: float) -> list[int]:
+    """How many of `counts[k]` examples class k keeps: `imbalance`^(−k/(C − 1)) of them, rounded, at least 1."""
+    exponents = np.arange(len(counts)) / max(1, len(counts) - 1)
+    return [max(1, round(float(kept))) for kept in counts * imbalance**-exponents]
+
+
+def replace_labels(
+    labels: np.ndarray, share: float, classes: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Labels [N] of which round(share · N) are another class than before, each other class equally likely."""
+    changed = labels.copy()
+    rows = generator.permutation(len(labels))[: round(share * len(labels))]
+    changed[rows] = (labels[rows] + generator.integers(1, classes, size=len(rows))) % classes
+    return changed
+
+
+def _arrays(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    assert isinstance(dataset, MemoryDataset)
+    return dataset.inputs.numpy(), dataset.labels.numpy()
