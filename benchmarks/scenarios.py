@@ -131,7 +131,7 @@ def read_description(directory: Path) -> dict[str, Any] | None:
 
 
 def load(sources: Mapping[str, Path], scenario: Scenario) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The scenario's channels as arrays: inputs (images [N, 3, H, W] uint8, tables [N, D] float32) and labels [N] int64."""
+    """The scenario's channels: inputs (images [N, 3, H, W] uint8, tables [N, D] float32) and labels [N] int64."""
     generator = np.random.default_rng(scenario.seed)
     splits = load_splits(
         sources,
@@ -144,7 +144,7 @@ def load(sources: Mapping[str, Path], scenario: Scenario) -> dict[str, tuple[np.
     classes = len(splits.preprocessing.classes)
     if "validation" not in sources:
         # Split anew below: the part of each class is drawn from all of them.
-        training = tuple(np.concatenate(pair) for pair in zip(training, validation, strict=True))
+        training = np.concatenate((training[0], validation[0])), np.concatenate((training[1], validation[1]))
     inputs, labels = training
     rows = np.arange(len(labels))
     if scenario.per_class is not None:

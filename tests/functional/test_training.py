@@ -89,7 +89,9 @@ def test_every_strategy_trains_a_table(table: Job, strategy: str) -> None:
     subsets = table.subsets()
     if strategy == "infobatch":
         sizes = [row["subset_size"] for row in table.history]
-        assert sizes[0] == sizes[-1] == examples > max(sizes[1:-1])  # at first nothing is known; the last visits all
+        assert (
+            sizes[0] == sizes[-1] == examples > max(sizes[1:-1])
+        )  # at first nothing is known; the last visits all
         assert list(subsets) == [1, 2, 3, 4, 5]
         assert table.summary["samples_visited"] == sum(sizes)
         assert table.summary["fraction"] == pytest.approx(sum(sizes) / (6 * examples))

@@ -5,7 +5,7 @@ A test that fails after an upgrade of CORDS says that the fault is mended there:
 
 import itertools
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -119,9 +119,22 @@ def chosen(strategy: Any, budget: int) -> list[int]:
 
 def arguments(model: Network, **others: Any) -> DotMap:
     """What CORDS's loaders want to be told."""
-    given: dict[str, Any] = dict(model=model, loss=LOSS, eta=0.05, num_classes=CLASSES, device="cpu", kappa=0)
-    given |= dict(fraction=0.1, select_every=1, num_epochs=10, linear_layer=True)
-    given |= dict(selection_type="Supervised", greedy="Stochastic", optimizer="lazy", if_convex=False)
+    given = {
+        "model": model,
+        "loss": LOSS,
+        "eta": 0.05,
+        "num_classes": CLASSES,
+        "device": "cpu",
+        "kappa": 0,
+        "num_epochs": 10,
+        "fraction": 0.1,
+        "select_every": 1,
+        "linear_layer": True,
+        "selection_type": "Supervised",
+        "greedy": "Stochastic",
+        "optimizer": "lazy",
+        "if_convex": False,
+    }
     return DotMap({**given, **others})
 
 
@@ -137,64 +150,42 @@ def test_the_same_glister_where_cords_is_right() -> None:
 
 def test_craig_chooses_nearly_at_random() -> None:
     """It measures distances over a shuffled sampler, and takes their rows for the examples in order."""
-    per_class, budget = len(TRAIN) // CLASSES, 24
-    model = network()
+    budget, model = 24, network()
     strategy = CRAIGStrategy(
-        in_order(TRAIN), in_order(VALIDATION), model, LOSS, "cpu", CLASSES, True, False, "PerClass", LOG
+        in_order(TRAIN), in_order(VALIDATION), model, LOSS, "cpu", CLASSES, True, False, "Supervised", LOG
     )
-    picks = []
+    answers = []
     with torch.random.fork_rng(devices=[]):
         for seed in (0, 1):
             torch.default_generator.manual_seed(seed)
-            picks.append(torch.tensor(chosen(strategy, budget)))
+            answers.append(torch.tensor(chosen(strategy, budget)))
     # The model is the same, and the search is exact: only the order of the sampler differs.
-    common = len(set(picks[0].tolist()) & set(picks[1].tolist()))
-    assert common < 0.5 * budget  # chance would give a tenth
+    assert len(set(answers[0].tolist()) & set(answers[1].tolist())) < 0.4 * budget  # chance: a tenth
 
-    examples_by_model = pool(model, TRAIN)
-    everything = torch.arange(len(TRAIN))
-    residuals, features = examples_by_model.rows(everything)
-    gradients = (
-        residuals[:, :, None] * torch.cat([features, torch.ones(len(TRAIN), 1)], 1)[:, None]
-    ).flatten(1)
+    residuals, features = pool(model, TRAIN).rows(torch.arange(len(TRAIN)))
+    with_bias = torch.cat([features, torch.ones(len(TRAIN), 1)], dim=1)
+    gradients = torch.einsum("nc,nd->ncd", residuals, with_bias).flatten(1)
+    distances = torch.cdist(gradients, gradients)
 
     def cost(subset: Tensor) -> float:
-        """Facility location: the mean distance to the nearest pick of one's class."""
-        total = 0.0
-        for label in range(CLASSES):
-            own = gradients[examples_by_model.labels == label]
-            total += float(
-                torch.cdist(own, gradients[subset[examples_by_model.labels[subset] == label]]).amin(1).sum()
-            )
-        return total / len(TRAIN)
+        """Facility location: the mean distance to the nearest pick."""
+        return float(distances[subset].amin(dim=0).mean())
 
-    def greedy(label: int) -> Tensor:
-        """By brute force: each pick is the one that lowers the cost most."""
-        members = (examples_by_model.labels == label).nonzero().flatten()
-        distances = torch.cdist(gradients[members], gradients[members])
-        nearest, taken = distances.max().expand(per_class), list[int]()
-        for _ in range(budget // CLASSES):
-            costs = torch.minimum(nearest, distances).sum(dim=1)
-            costs[taken] = torch.inf
-            taken.append(int(costs.argmin()))
-            nearest = torch.minimum(nearest, distances[taken[-1]])
-        return members[taken]
+    # By brute force: each pick is the one that lowers the cost most.
+    nearest, greedy = distances.max().expand(len(TRAIN)), list[int]()
+    for _ in range(budget):
+        costs = torch.minimum(nearest, distances).sum(dim=1)
+        costs[greedy] = torch.inf
+        greedy.append(int(costs.argmin()))
+        nearest = torch.minimum(nearest, distances[greedy[-1]])
 
-    def stratified(seed: int) -> Tensor:
-        draw = generator(seed)
-        order = torch.randperm(per_class, generator=draw)[: budget // CLASSES]
-        return torch.cat(
-            [(examples_by_model.labels == label).nonzero().flatten()[order] for label in range(CLASSES)]
-        )
-
-    by_chance = np.array([cost(stratified(seed)) for seed in range(50)])
-    right = cost(torch.cat([greedy(label) for label in range(CLASSES)]))
-    ours = native("craig", Settings(scope="per-class"), budget)
-    assert cost(ours.indices) == pytest.approx(right, rel=1e-4)
-    assert right < by_chance.min()
-    for subset in picks:
-        assert cost(subset) > 1.3 * right
-        assert cost(subset) > by_chance.mean() - 3 * by_chance.std()
+    right = cost(torch.tensor(greedy))
+    by_chance = [cost(torch.randperm(len(TRAIN), generator=generator(seed))[:budget]) for seed in range(50)]
+    ours = native("craig", Settings(scope="supervised"), budget)
+    assert cost(ours.indices) == pytest.approx(right, rel=1e-3)
+    assert right < min(by_chance)
+    for answer in answers:
+        assert cost(answer) > np.quantile(by_chance, 0.02) > 1.2 * right
 
 
 def test_a_shuffled_loader_makes_the_indices_meaningless() -> None:
@@ -215,7 +206,7 @@ def test_it_selects_in_train_mode() -> None:
         torch.default_generator.manual_seed(0)
         loader.resample()
     assert loader.strategy.model.training
-    assert len(set(loader.subset_indices) & set(right)) < 20
+    assert len(set(loader.subset_indices) & set(right)) < 16
 
 
 def test_the_first_epochs_are_on_a_random_subset() -> None:
@@ -255,12 +246,7 @@ def test_its_random_loader_cannot_be_seeded(capsys: pytest.CaptureFixture[str]) 
         answers.append(loader.subset_indices.tolist())
     assert answers[0] != answers[1]
     assert "requires subset selection" in capsys.readouterr().out  # it prints, too
-    ours = [
-        create("adaptive-random").select(pool(network(), TRAIN), pool(network(), VALIDATION), 24, generator())
-    ]
-    ours += [
-        create("adaptive-random").select(pool(network(), TRAIN), pool(network(), VALIDATION), 24, generator())
-    ]
+    ours = [native("adaptive-random", Settings(), 24) for _ in range(2)]
     assert ours[0].indices.tolist() == ours[1].indices.tolist()
 
 
@@ -282,44 +268,45 @@ def gradmatch(lam: float = 0.5, eps: float = 1e-4, **others: Any) -> GradMatchSt
     )
 
 
-def matched_and_drawn(
-    strategy: GradMatchStrategy, budget: int, caplog: pytest.LogCaptureFixture
-) -> tuple[set[int], int]:
-    """What GRAD-MATCH chose, and how many of them it drew at random."""
+def answer_and_draws(strategy: Any, budget: int, caplog: pytest.LogCaptureFixture) -> tuple[set[int], int]:
+    """What GRAD-MATCH chose, and how many of them it drew at random: it tells its log alone."""
     caplog.clear()
     with caplog.at_level(logging.DEBUG, LOG.name):
         picks = set(chosen(strategy, budget))
-    (drawn,) = (record.args[0] for record in caplog.records if "Random points added" in record.msg)  # type: ignore[index]
-    return picks, int(drawn)  # type: ignore[call-overload]
+    (message,) = (record.getMessage() for record in caplog.records if "Random points" in record.msg)
+    return picks, int(message.rpartition(":")[2])
 
 
-def test_gradmatch_stops_early_and_fills_up_at_random(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("match", ["training", "validation"])
+def test_gradmatch_stops_early_and_fills_up_at_random(
+    match: Literal["training", "validation"], caplog: pytest.LogCaptureFixture
+) -> None:
     """On the CPU the solver stops where it would pick an example again; most of the answer is then random."""
     budget = 120
     answers = []
     for seed in (0, 1):
         np.random.seed(seed)
-        picks, drawn = matched_and_drawn(gradmatch(valid=True), budget, caplog)
+        picks, drawn = answer_and_draws(gradmatch(valid=match == "validation"), budget, caplog)
         assert len(picks) == budget
-        assert drawn > 0.5 * budget
+        assert drawn > 0.8 * budget
         answers.append(picks)
     assert answers[0] != answers[1]  # though the model is the same, and matching draws nothing
-    settings = Settings(scope="per-class-per-gradient", match="validation")
+    settings = Settings(scope="per-class-per-gradient", match=match)
     ours = [native("gradmatch", settings, budget, seed) for seed in (0, 1)]
-    assert ours[0].indices.tolist() == ours[1].indices.tolist() and len(ours[0].indices) == budget
-    assert not ours[0].note
+    assert len(ours[0].indices) == budget and not ours[0].note
+    assert ours[0].indices.tolist() == ours[1].indices.tolist()
 
 
 def test_the_solver_stops_at_a_duplicate() -> None:
-    """The third atom adds nothing, and the projection on the residual is largest, by rounding, at one taken already."""
+    """What is left of a target outside the atoms' cone is at a right angle to those taken and at an obtuse one to all
+    others: the next pick is one of those taken. Asked for 30 atoms, it then returns what it has."""
     draw = np.random.default_rng(0)
-    atoms = draw.normal(size=(4, 30))
-    stopped = []
-    for _ in range(20):
-        target = draw.normal(size=4)
-        weights = OrthogonalMP_REG(atoms, target, tol=0, nnz=30, positive=True, lam=0)
-        stopped.append(np.count_nonzero(weights))
-    assert max(stopped) < 10
+    atoms, target = np.abs(draw.normal(size=(6, 30))), draw.normal(size=6)
+    weights = OrthogonalMP_REG(atoms, target, tol=1e-4, nnz=30, positive=True, lam=0)
+    left = target - atoms @ weights
+    assert 0 < np.count_nonzero(weights) < 6
+    assert np.linalg.norm(left) > 0.1 * np.linalg.norm(target)
+    assert weights[np.argmax(atoms.T @ left)] > 0
 
 
 def test_gradmatch_ignores_lam_and_eps_on_the_cpu() -> None:
@@ -328,27 +315,23 @@ def test_gradmatch_ignores_lam_and_eps_on_the_cpu() -> None:
         np.random.seed(0)
         strategy = gradmatch(lam, eps, selection_type="PerClass")
         answers.append(strategy.select(12, strategy.model.state_dict()))
-    assert [list(map(int, indices)) for indices, _ in answers][0] == list(map(int, answers[1][0]))
-    assert torch.equal(answers[0][1], answers[1][1])
+    (indices, weights), (others, other_weights) = answers
+    assert indices == others and torch.equal(weights, other_weights)
     small, large = (native("gradmatch", Settings(scope="per-class", lam=lam), 12) for lam in (0.0, 100.0))
     assert float(large.weights.sum()) < float(small.weights.sum())
 
 
-def test_the_solver_for_gpus_misplaces_weights_after_a_duplicate() -> None:
-    """A duplicate's row is added without its index, so that each later weight goes to another example: what the solver
-    returns matches worse than what it had found before the duplicate. (It runs on the CPU, too, when called itself.)"""
-    worse = 0
-    for seed in range(10):
-        draw = generator(seed)
-        atoms, target = torch.randn(8, 20, generator=draw), torch.randn(8, generator=draw)
-
-        def objective(picks: int, atoms: Tensor = atoms, target: Tensor = target) -> float:
-            weights = OrthogonalMP_REG_Parallel_V1(atoms, target, tol=0, nnz=picks, positive=True, lam=0.5)
-            return float((atoms @ weights - target).square().sum() + 0.5 * weights.square().sum())
-
-        # A larger budget can only lower the least of the objective; the greedy choice keeps it from rising much.
-        worse += objective(20) > 1.5 * min(objective(picks) for picks in range(1, 20))
-    assert worse > 0
+@pytest.mark.parametrize("seed", range(5))
+def test_the_solver_for_gpus_misplaces_weights_after_a_duplicate(seed: int) -> None:
+    """A duplicate's row is added without its index, so that every later weight goes to another example: with more atoms
+    it matches far worse than with few. (It is called here on the CPU.)"""
+    draw = generator(seed)
+    atoms, target = torch.randn(8, 20, generator=draw), torch.randn(8, generator=draw)
+    objectives = []
+    for picks in range(1, 21):
+        weights = OrthogonalMP_REG_Parallel_V1(atoms, target, tol=0, nnz=picks, positive=True, lam=0.5)
+        objectives.append(float((atoms @ weights - target).square().sum() + 0.5 * weights.square().sum()))
+    assert objectives[-1] > 2 * min(objectives)
 
 
 def test_rgreedy_exceeds_the_budget_and_training_crashes() -> None:
@@ -387,7 +370,7 @@ def test_stochastic_fails_on_the_whole_and_on_a_few(budget: int) -> None:
     """It samples N/K·ln(100) of those that remain, and at either end that many do not."""
     with pytest.raises(ValueError, match="Sample larger than population"):
         chosen(glister(greedy="Stochastic"), budget)
-    assert len(native("glister", Settings(greedy="stochastic"), budget).indices.unique()) == budget
+    assert len(set(native("glister", Settings(greedy="stochastic"), budget).indices.tolist())) == budget
 
 
 def test_a_fraction_of_nothing_crashes() -> None:
@@ -428,7 +411,7 @@ def test_eta_overshoots_because_it_multiplies_a_sum(monkeypatch: pytest.MonkeyPa
     def recorded(logits: Tensor, labels: Tensor) -> Tensor:
         values: Tensor = LOSS(logits, labels)
         if len(logits) == len(VALIDATION):
-            losses.append(float(values.mean()))
+            losses.append(float(values.detach().mean()))
         return values
 
     monkeypatch.setattr(strategy, "loss", recorded)

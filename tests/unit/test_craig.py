@@ -52,7 +52,9 @@ def test_greedy_ranks_as_apricot_ranks() -> None:
 
 
 @pytest.mark.parametrize("picks", [1, 30, 150, 300])
-def test_the_stochastic_search_comes_close_to_the_exact_one(picks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stochastic_search_comes_close_to_the_exact_one(
+    picks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(facility_location, "BLOCK_ELEMENTS", 300 * 20)  # several blocks
     distances = exact_distances(points(300))
     chosen = stochastic_greedy(lambda at: distances[at], 300, picks, generator(), torch.device("cpu"))
@@ -61,7 +63,9 @@ def test_the_stochastic_search_comes_close_to_the_exact_one(picks: int, monkeypa
     def cost(at: Tensor) -> float:
         return float(distances[at].amin(dim=0).sum())
 
-    random_cost = np.mean([cost(torch.randperm(300, generator=generator(seed))[:picks]) for seed in range(20)])
+    random_cost = np.mean(
+        [cost(torch.randperm(300, generator=generator(seed))[:picks]) for seed in range(20)]
+    )
     exact = cost(lazy_greedy(distances, picks))
     assert cost(chosen) <= exact + 0.2 * (random_cost - exact) + 1e-9
 
@@ -145,4 +149,7 @@ def test_beyond_the_dense_limit_the_search_is_stochastic(name: str, monkeypatch:
     )
     assert first == again != other
     naive = create(name, Settings(greedy="naive")).select(train, train, 40, generator()).indices.tolist()
-    assert naive == create(name, Settings(greedy="naive")).select(train, train, 40, generator(1)).indices.tolist()
+    assert (
+        naive
+        == create(name, Settings(greedy="naive")).select(train, train, 40, generator(1)).indices.tolist()
+    )

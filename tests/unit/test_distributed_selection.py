@@ -30,7 +30,9 @@ def work(rank: int, ranks: int, folder: str) -> None:
     for name in STRATEGIES:
         draw = generator(7)
         strategy = create(name, Settings())
-        for turn in range(2):  # the second depends on the generator's state and on what the strategy remembers
+        for turn in range(
+            2
+        ):  # the second depends on the generator's state and on what the strategy remembers
             subset = select(
                 strategy, *shards(train, rank, ranks), *shards(validation, rank, ranks), BUDGET, draw
             )

@@ -126,9 +126,7 @@ def test_glister_per_batch_picks_the_batches_that_cords_picks(
         monkeypatch.setattr(random, "sample", OurCandidates([(20, picks)], generator(5)))
     expected = problem.glister(picks * 16, 0.1, "PerBatch", KINDS[kind], 3)
 
-    def in_data_order(
-        examples: int, size: int, draw: torch.Generator, device: torch.device
-    ) -> Units:
+    def in_data_order(examples: int, size: int, draw: torch.Generator, device: torch.device) -> Units:
         return Units.batches(torch.arange(examples), size)
 
     monkeypatch.setattr(Units, "random_batches", in_data_order)

@@ -1,5 +1,7 @@
 """Matching pursuit against an exhaustive search's rules, and GRAD-MATCH against CORDS's solvers."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,9 @@ from subset_trainer.selection.units import Units, gram_of_means
 from tests.unit.reference import Problem, generator, gradients, pool
 
 
-def solve(atoms: list[Tensor], targets: list[Tensor], budgets: list[int], lam: float = 0.0, eps: float = 1e-9) -> Matched:
+def solve(
+    atoms: list[Tensor], targets: list[Tensor], budgets: list[int], lam: float = 0.0, eps: float = 1e-9
+) -> Matched:
     """Explicit atoms [n, d] of several problems, padded as the caller of the solver pads them."""
     widest = max(len(rows) for rows in atoms)
     padded = torch.nn.utils.rnn.pad_sequence(atoms, batch_first=True)
@@ -62,10 +66,14 @@ def test_the_weights_are_the_best_non_negative_ones_of_the_chosen(
         assert (weights >= 0).all() and (weights[~matched.chosen[at]] == 0).all()
         picked = rows[chosen]
         left = target - picked.T @ weights[chosen]
-        assert float(left.square().sum()) == pytest.approx(float(matched.residual_squares[at]), abs=1e-6, rel=1e-5)
+        assert float(left.square().sum()) == pytest.approx(
+            float(matched.residual_squares[at]), abs=1e-6, rel=1e-5
+        )
         # scipy on the same atoms, the penalty as extra rows
         system = torch.cat([picked.T, lam**0.5 * torch.eye(len(chosen), dtype=torch.float64)])
-        _, best = nnls(system.numpy(), torch.cat([target, torch.zeros(len(chosen), dtype=torch.float64)]).numpy())
+        _, best = nnls(
+            system.numpy(), torch.cat([target, torch.zeros(len(chosen), dtype=torch.float64)]).numpy()
+        )
         ours = float(left.square().sum() + lam * weights.square().sum()) ** 0.5
         assert ours == pytest.approx(best, abs=1e-6, rel=1e-6)
 
@@ -127,12 +135,12 @@ def test_the_residual_is_no_larger_than_that_of_the_solvers_of_cords(scope: str,
             return float((target - rows.T @ weights).square().sum() + lam * weights.square().sum())
 
         solvers = [OrthogonalMP_REG(atoms.T.numpy(), target.numpy(), nnz=budget, positive=True, lam=lam)]
-        try:
+        with contextlib.suppress(
+            RuntimeError, TypeError, IndexError
+        ):  # it fails wherever a weight turns negative
             solvers.append(
                 OrthogonalMP_REG_Parallel_V1(atoms.T, target, nnz=budget, positive=True, lam=lam).numpy()
             )
-        except (RuntimeError, TypeError, IndexError):
-            pass  # it fails wherever a weight turns negative
         for answer in solvers:
             theirs = torch.as_tensor(answer, dtype=torch.float64)
             if (theirs >= 0).all():
@@ -144,7 +152,7 @@ def test_the_residual_is_no_larger_than_that_of_the_solvers_of_cords(scope: str,
 def test_cords_stops_where_we_go_on() -> None:
     """On the CPU its solver ends at the first atom chosen twice; GradMatchStrategy then draws the rest at random."""
     problem = Problem(examples=400, validation=40, classes=4, features=3)
-    indices, weights = problem.gradmatch(200, "PerClassPerGradient", lam=0.5)
+    _, weights = problem.gradmatch(200, "PerClassPerGradient", lam=0.5)
     random_ones = int((weights == 1).sum())
     assert random_ones > 100  # what it drew at random has weight 1
     ours = GradMatch(Settings(lam=0.0, eps=1e-6)).select(*problem.pools(), 200, generator())
@@ -215,7 +223,9 @@ def test_a_large_class_is_matched_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_classes_of_very_different_sizes_are_not_padded_to_the_largest() -> None:
     labels = torch.cat([torch.full((size,), label) for label, size in enumerate((1000, 3, 2, 1))])
-    train = Pool(labels, torch.randn(1006, 4, generator=generator()), torch.randn(1006, 5, generator=generator(1)))
+    train = Pool(
+        labels, torch.randn(1006, 4, generator=generator()), torch.randn(1006, 5, generator=generator(1))
+    )
     problems = [((labels == label).nonzero().flatten(), 1, label) for label in range(4)]
     groups = module._alike(problems, train)
     assert max(len(group) for group in groups) >= 2

@@ -40,12 +40,11 @@ def test_a_warm_start_replaces_visits_and_selection_follows_it() -> None:
 
 @given(visits=st.integers(2, 5000), batch_size=st.integers(2, 600))
 def test_batches_cover_everything_once_and_none_is_single(visits: int, batch_size: int) -> None:
-    split = plan.batches(torch.arange(visits), batch_size)
+    split = torch.arange(visits).tensor_split(plan.batch_count(visits, batch_size))
     sizes = [len(batch) for batch in split]
     assert torch.equal(torch.cat(split), torch.arange(visits))
     assert min(sizes) >= 2 and max(sizes) - min(sizes) <= 1
     assert max(sizes) <= max(batch_size, 3)
-    assert len(split) == plan.batch_count(visits, batch_size)
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_zero() -> None:
@@ -58,3 +57,9 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_zero() -> None:
 
 def test_a_single_update_is_made_at_the_full_rate() -> None:
     assert plan.learning_rate_factor(0, 1, 0.15) == 1.0
+
+
+def test_the_last_epochs_visit_everything_where_a_strategy_asks_for_it() -> None:
+    epochs = plan.epochs(16, 1.0, select_every=4, warm_fraction=0, final_share=0.125)
+    assert [epoch.number for epoch in epochs if epoch.everything] == [15, 16]
+    assert not any(epoch.selection_due for epoch in epochs[-2:])

@@ -21,8 +21,8 @@ from tests.unit.reference import generator, gradients, pool
 LOOKING = [name for name in STRATEGIES if STRATEGIES[name](Settings()).needs_last_layer]
 VARIANTS = [
     *[(name, Settings(batch_size=4)) for name in STRATEGIES],
-    *[("glister", Settings(greedy=kind)) for kind in ("naive", "rgreedy")],  # type: ignore[arg-type]
-    *[("glister", Settings(scope=scope, batch_size=4)) for scope in ("per-class", "per-batch")],  # type: ignore[arg-type]
+    *[("glister", Settings(greedy=kind)) for kind in ("naive", "rgreedy")],
+    *[("glister", Settings(scope=scope, batch_size=4)) for scope in ("per-class", "per-batch")],
     ("glister", Settings(scope="per-class", greedy="rgreedy", greedy_rounds=3)),
     ("gradmatch", Settings(scope="per-class", lam=0.0)),
     ("gradmatch", Settings(match="validation")),
@@ -35,7 +35,7 @@ VARIANTS = [
     ],
 ]
 DETERMINISTIC = [
-    *[("glister", Settings(greedy=kind, eta=0.1)) for kind in ("naive", "rgreedy")],  # type: ignore[arg-type]
+    *[("glister", Settings(greedy=kind, eta=0.1)) for kind in ("naive", "rgreedy")],
     ("glister", Settings(greedy="naive", scope="per-class", eta=0.1)),
     ("gradmatch", Settings()),
     ("gradmatch", Settings(scope="per-class")),
@@ -49,9 +49,7 @@ DETERMINISTIC = [
 def named(variant: tuple[str, Settings]) -> str:
     name, own = variant
     default = Settings()
-    told = {
-        field: value for field, value in vars(own).items() if value != getattr(default, field)
-    }
+    told = {field: value for field, value in vars(own).items() if value != getattr(default, field)}
     return "-".join([name, *(f"{field}={value}" for field, value in told.items())])
 
 
@@ -96,7 +94,7 @@ def test_the_budget_holds_and_the_same_seed_repeats(
     elif kind == "one class":
         train = Pool(torch.zeros_like(train.labels), train.logits, train.features)
     elif kind == "half precision":
-        train = Pool(train.labels, train.logits.half(), train.features.half())
+        train = Pool(train.labels, pool(examples, classes, 5, seed).logits.half(), train.features.half())  # type: ignore[union-attr]
     elif kind == "certain":  # nothing left to learn: all gradients are zero
         certain = 200.0 * torch.nn.functional.one_hot(train.labels, classes)
         train = Pool(train.labels, certain, train.features)
@@ -136,7 +134,9 @@ def test_the_order_of_the_data_does_not_matter(variant: tuple[str, Settings]) ->
     there = create(name, own).select(moved, validation, budget, generator())
     assert here.indices.sort().values.tolist() == order[there.indices].sort().values.tolist()
     weight_of = dict(zip(order[there.indices].tolist(), there.weights.tolist(), strict=True))
-    assert [weight_of[index] for index in here.indices.tolist()] == pytest.approx(here.weights.tolist(), rel=1e-4)
+    assert [weight_of[index] for index in here.indices.tolist()] == pytest.approx(
+        here.weights.tolist(), rel=1e-4
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -146,13 +146,13 @@ def test_a_gpu_picks_what_the_cpu_picks_in_float64(variant: tuple[str, Settings]
     train, validation = (pool(size, 4, 6, seed, torch.float64) for size, seed in ((120, 0), (20, 1)))
     train = train.at(torch.arange(120) // 2)  # pairs of duplicates: ties
     train = Pool(train.labels, train.logits, train.features)
-    on_gpu = [
+    train_there, validation_there = (
         Pool(part.labels.cuda(), part.logits.cuda(), part.features.cuda())  # type: ignore[union-attr]
         for part in (train, validation)
-    ]
+    )
     budget = 120 if name == "full" else 30
     here = create(name, own).select(train, validation, budget, generator())
-    there = create(name, own).select(*on_gpu, budget, generator())
+    there = create(name, own).select(train_there, validation_there, budget, generator())
     assert here.indices.tolist() == there.indices.tolist()
     torch.testing.assert_close(here.weights, there.weights)
 
@@ -162,10 +162,11 @@ def test_a_gpu_picks_what_the_cpu_picks_in_float64(variant: tuple[str, Settings]
 @pytest.mark.parametrize("where", ["logits", "features"])
 def test_outputs_that_are_not_finite_are_one_clear_error(name: str, value: float, where: str) -> None:
     good = pool(20)
-    broken = {"logits": good.logits.clone(), "features": good.features.clone()}  # type: ignore[union-attr]
-    broken[where][7, 1] = value
+    assert good.logits is not None and good.features is not None
+    logits, features = good.logits.clone(), good.features.clone()
+    (logits if where == "logits" else features)[7, 1] = value
     with pytest.raises(NotFiniteError, match=f"{where} of 1 of 20 examples are not finite .* example 7"):
-        create(name).select(Pool(good.labels, **broken), good, 5, generator())
+        create(name).select(Pool(good.labels, logits, features), good, 5, generator())
 
 
 @pytest.mark.parametrize("name", ["random", "adaptive-random", "rs2", "glister", "ccs", "gradmatch-pb"])
@@ -179,7 +180,9 @@ def test_another_seed_gives_another_subset(name: str) -> None:
     assert subsets[0] != subsets[1]
 
 
-@pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in ("full", "gradmatch-pb", "craig-pb")])
+@pytest.mark.parametrize(
+    "name", [name for name in STRATEGIES if name not in ("full", "gradmatch-pb", "craig-pb")]
+)
 def test_balance_gives_every_class_the_same_number(name: str) -> None:
     labels = torch.cat([torch.full((size,), label) for label, size in enumerate((70, 20, 5))])
     train = pool(95, 3, 5)

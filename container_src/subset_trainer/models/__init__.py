@@ -12,9 +12,10 @@ from torch.utils.hooks import RemovableHandle
 
 from subset_trainer.errors import UserError
 
-OWN_MODELS = ("resnet18", "mlp")
+OWN_MODELS = ("resnet18", "cnn", "mlp")
 AUTO = {"image": "resnet18", "table": "mlp"}
 MLP_WIDTH = 256
+CNN_WIDTHS = (32, 32, 64, 128)
 
 
 class Classifier(nn.Module):
@@ -104,7 +105,7 @@ def check_name(name: str) -> None:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UserError(
-            f"hyperparameter model={name!r}: expected resnet18, mlp, auto or a torchvision classifier{hint}"
+            f"hyperparameter model={name!r}: expected resnet18, cnn, mlp, auto or a torchvision classifier{hint}"
         )
 
 
@@ -130,9 +131,15 @@ def build(
         network: nn.Module = _mlp(int(torch.Size(input_shape).numel()), classes)
     elif name == "resnet18":
         network = _small_image_resnet18(classes)
+    elif name == "cnn":
+        network = _cnn(classes)
     else:
         network = _torchvision(name, classes)
     classifier = Classifier(network, mean, std)
+    if name == "cnn":
+        # On a CPU, too, its narrow layers are a third faster with the channels innermost.
+        classifier.memory_format = torch.channels_last
+        classifier.to(memory_format=torch.channels_last)
     _try_out(classifier, name, input_shape, classes)
     return classifier
 
@@ -153,6 +160,25 @@ def _small_image_resnet18(classes: int) -> nn.Module:
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
     return network
+
+
+def _cnn(classes: int) -> nn.Module:
+    """Four convolutions for small images, made for training on a CPU: 5 million multiplications for a 32×32 image.
+
+    The first one halves the image, so that the others work on a quarter of the pixels; two poolings halve it again.
+    """
+    widths = CNN_WIDTHS
+    layers: list[nn.Module] = []
+    for place, (channels, width) in enumerate(zip((3, *widths), widths, strict=False)):
+        if place == 0:
+            layers.append(nn.Conv2d(channels, width, kernel_size=4, stride=2, padding=1, bias=False))
+        else:
+            layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False))
+        layers += [nn.BatchNorm2d(width), nn.ReLU()]
+        if place in (1, 2):
+            # Rounded up, so that images of a few pixels are left with one.
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
 
 
 def _torchvision_classifiers() -> list[str]:

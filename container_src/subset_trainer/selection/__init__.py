@@ -74,18 +74,19 @@ BLIND_TO_CLASSES = (
 """Strategies that ``balance=class`` runs once for each class; the others balance by themselves."""
 
 
-def create(name: str, settings: Settings = Settings(), *, drop_mislabelled: bool = False) -> Strategy:
+def create(name: str, settings: Settings | None = None, *, drop_mislabelled: bool = False) -> Strategy:
     """The strategy of this name.
 
     Args:
         name: a key of ``STRATEGIES``.
-        settings: the knobs; each strategy reads its own.
+        settings: the knobs; each strategy reads its own. None: all defaults.
         drop_mislabelled: whether it chooses among the examples that look correctly labelled.
     """
+    told = settings or Settings()
 
     def plain() -> Strategy:
-        return STRATEGIES[name](settings)
+        return STRATEGIES[name](told)
 
-    balanced = settings.balance == "class" and name in BLIND_TO_CLASSES
+    balanced = told.balance == "class" and name in BLIND_TO_CLASSES
     strategy: Strategy = Balanced(plain) if balanced else plain()
     return DropMislabelled(strategy) if drop_mislabelled else strategy

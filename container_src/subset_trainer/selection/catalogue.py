@@ -26,7 +26,9 @@ NOTHING = "nothing"
 LAST_LAYER = "last layer"
 CATALOGUE: dict[str, Entry] = {
     "full": Entry("all of the data", "", NOTHING, "none", (), "the yardstick"),
-    "random": Entry("one uniform sample for the whole run", "", NOTHING, "O(N)", ("balance",), "the least to beat"),
+    "random": Entry(
+        "one uniform sample for the whole run", "", NOTHING, "O(N)", ("balance",), "the least to beat"
+    ),
     "adaptive-random": Entry(
         "a fresh uniform sample every `select_every` epochs",
         "",

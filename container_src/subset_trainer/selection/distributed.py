@@ -42,7 +42,8 @@ def select(
     answer: list[Any] = [None]
     if whole is not None and whole_validation is not None:
         try:
-            answer = [(strategy.select(whole, whole_validation, budget, generator), generator.get_state())]
+            subset = strategy.select(Pool(*whole), Pool(*whole_validation), budget, generator)
+            answer = [(subset, generator.get_state())]
         except Exception as error:
             # The other ranks wait in the broadcast: they must hear of it, or they would wait for ever.
             answer = [error]
@@ -51,24 +52,29 @@ def select(
         raise answer[0]
     subset, state = answer[0]
     generator.set_state(state)
-    return subset  # type: ignore[no-any-return]
+    return Subset(subset.indices, subset.weights, subset.note)
 
 
-def gather(shard: Pool, indices: Tensor, group: dist.ProcessGroup | None = None) -> Pool | None:
-    """The whole pool in data order on the group's first rank, None on the others."""
+Columns = tuple[Tensor, Tensor | None, Tensor | None]
+"""Labels, logits and features."""
+
+
+def gather(shard: Pool, indices: Tensor, group: dist.ProcessGroup | None = None) -> Columns | None:
+    """The whole pool's columns in data order on the group's first rank, None on the others."""
     sizes: list[int] = [0] * dist.get_world_size(group)
     dist.all_gather_object(sizes, len(shard), group=group)
     order = _gathered(indices.to(shard.device), sizes, group)
-    parts = [
-        None if values is None else _gathered(values, sizes, group)
-        for values in (shard.labels, shard.logits, shard.features)
-    ]
-    if order is None:
+    labels = _gathered(shard.labels, sizes, group)
+    logits = None if shard.logits is None else _gathered(shard.logits, sizes, group)
+    features = None if shard.features is None else _gathered(shard.features, sizes, group)
+    if order is None or labels is None:
         return None
     position = order.argsort()
-    labels, logits, features = (None if part is None else part[position] for part in parts)
-    assert labels is not None
-    return Pool(labels, logits, features)
+    return (
+        labels[position],
+        None if logits is None else logits[position],
+        None if features is None else features[position],
+    )
 
 
 def _gathered(rows: Tensor, sizes: list[int], group: dist.ProcessGroup | None) -> Tensor | None:

@@ -152,11 +152,9 @@ def stochastic_greedy(
                 draws_S = order[~taken_N[order]][:1]
                 block_SN = distances(draws_S.to(device))
                 free_S = torch.ones(1, dtype=torch.bool)
-            if nearest_N is None:
-                # The first pick has the least sum of distances, whatever d₀ is.
-                gains_S = -block_SN.sum(dim=1)
-            else:
-                gains_S = (nearest_N - block_SN).clamp_(min=0).sum(dim=1)
+            # The first pick has the least sum of distances, whatever d₀ is.
+            lowered_SN = -block_SN if nearest_N is None else (nearest_N - block_SN).clamp_(min=0)
+            gains_S = lowered_SN.sum(dim=1)
             best = int(gains_S.masked_fill_(~free_S.to(device), -torch.inf).argmax())
             nearest_N = block_SN[best].clone() if nearest_N is None else nearest_N.minimum(block_SN[best])
             taken_N[draws_S[best]] = True

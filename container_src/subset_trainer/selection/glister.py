@@ -204,12 +204,16 @@ def _rounds(train: Pool, units: Units, state: ValidationState, sizes: list[int])
         rows = (units.rows(train, block) for block in blocks) if kept is None else [kept]
         gains_U = torch.cat([units.mean(state.gains(*block)) for block in rows])
         gains_U.masked_fill_(taken_U, -torch.inf)
-        if size == 1:
-            best = gains_U.argmax().view(1)
-        else:
-            best = gains_U.sort(descending=True, stable=True).indices[:size]
+        best = _largest(gains_U, size)
         picked.append(best)
         taken_U[best] = True
         if count + 1 < len(sizes):
             state.step(*units.rows(train, best))
     return torch.cat(picked)
+
+
+def _largest(gains_U: Tensor, count: int) -> Tensor:
+    """Positions of the largest, equal ones in order."""
+    if count == 1:
+        return gains_U.argmax().view(1)
+    return gains_U.sort(descending=True, stable=True).indices[:count]

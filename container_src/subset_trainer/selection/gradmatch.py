@@ -111,7 +111,7 @@ class GradMatch:
         if not self._own_logit_only:
             return residuals
         return torch.cat(
-            [part[:, label : label + 1] for part, label in zip(residuals.split(sizes), labels, strict=True)]  # type: ignore[arg-type]
+            [part[:, label : label + 1] for part, label in zip(residuals.split(sizes), labels, strict=True)]
         )
 
     def _targets(

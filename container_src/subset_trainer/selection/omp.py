@@ -90,9 +90,9 @@ def nonnegative_omp(
         gram_Pk = column_PN.gather(1, atoms_Pk).double() * active_Pk
         squared_P = column_PN.gather(1, atom_P[:, None]).squeeze(1).double() + lam
         direction_Pk = torch.zeros_like(gram_Pk)
-        direction_Pk[:, :width] = torch.bmm(
-            inverse_Pkk[:, :width, :width], gram_Pk[:, :width, None]
-        ).squeeze(2)
+        direction_Pk[:, :width] = torch.bmm(inverse_Pkk[:, :width, :width], gram_Pk[:, :width, None]).squeeze(
+            2
+        )
         orthogonal_P = squared_P - (gram_Pk * direction_Pk).sum(1)
         entering_P = ~done_P & (orthogonal_P > DEPENDENT * squared_P)
 

@@ -123,9 +123,7 @@ def _wide(values: Tensor) -> Tensor:
 
 def _residuals(logits_SC: Tensor, labels_S: Tensor) -> Tensor:
     residuals_SC = _wide(logits_SC).softmax(dim=1)
-    return residuals_SC.scatter_add_(
-        1, labels_S[:, None], residuals_SC.new_full((len(labels_S), 1), -1.0)
-    )
+    return residuals_SC.scatter_add_(1, labels_S[:, None], residuals_SC.new_full((len(labels_S), 1), -1.0))
 
 
 @dataclass(frozen=True)

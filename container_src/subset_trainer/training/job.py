@@ -248,14 +248,15 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
             logger.warning("strategy %r %s: fraction=%g is not used", hp.strategy, sized, hp.fraction)
     else:
         logger.info("%s chooses %d of them, %.4g%%", hp.strategy, budget, 100 * budget / examples)
-        strategy = selection.STRATEGIES.get(hp.strategy)
-        if strategy is not None and strategy(_settings(hp)).refresh == "periodically":
-            if hp.select_every >= hp.epochs:
-                logger.warning(
-                    "select_every=%d with epochs=%d: the subset is chosen once", hp.select_every, hp.epochs
-                )
+        if "select_every" in CATALOGUE[hp.strategy].knobs and hp.select_every >= hp.epochs:
+            logger.warning(
+                "select_every=%d with epochs=%d: the subset is chosen once", hp.select_every, hp.epochs
+            )
     knobs = {field.name for field in dataclasses.fields(selection.Settings)} | {"select_every", "mislabelled"}
-    unused = sorted((knobs & hp.model_fields_set) - {"batch_size", *CATALOGUE[hp.strategy].knobs})
+    used = {"batch_size", *CATALOGUE[hp.strategy].knobs}
+    if hp.mislabelled == "drop":
+        used.add("select_every")  # how often it looks
+    unused = sorted((knobs & hp.model_fields_set) - used)
     if unused:
         logger.warning("strategy %r does not use %s", hp.strategy, ", ".join(unused))
     if hp.batch_size > budget:

@@ -1,0 +1,516 @@
+"""Is choosing data any use? Trains a grid (strategy × fraction × seed) at equal sample visits and compares.
+
+    python -m benchmarks.study --strategies random,glister,glister:scope=per-class,eta=0.01 --out build/study
+    python -m benchmarks.study --training DIR --test DIR --noise 0.4 --strategies infobatch --fractions 0.1 --out DIR
+
+`full`, for as many epochs as make the same visits, on a schedule compressed to them, and `rs2` are always in it.
+Without `--training` the embedded digits serve. Each cell is a run of the image's own `train` program in a folder of its
+own; a finished one is not run again, so that the same command goes on where it was stopped. Calls with the same
+`--out` gather their scenarios and strategies in one `study.md`, `study.json` and `study.png`.
+
+Two strategies set their own visits. `infobatch` gets the epochs that come nearest to equal ones, and the table shows
+what it made of them. `loss-filter` and `rho-loss` train on as many examples as the others; those that they look at
+and leave out are not counted as visits, but their time is, as selection.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+if not __package__:
+    # Run as a file: the project's root is not on the path yet.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import scenarios, study_report
+from benchmarks.scenarios import Scenario
+from benchmarks.study_report import BASELINES, Row
+from deploy import compare, local
+from deploy.digits import write_digits
+from subset_trainer import hyperparameters
+from subset_trainer.errors import TrainingError, UserError
+
+SETTINGS: dict[str, str] = {"model": "cnn"}
+"""What `--set` changes: a network that a CPU trains in seconds."""
+DIGITS_SETTINGS: dict[str, str] = {"augmentation": "crop", "batch_size": "32", "learning_rate": "0.02"}
+"""A tenth of the digits makes few updates in larger batches, and a mirrored digit is another sign."""
+PLANNED = ("strategy", "fraction", "seed", "epochs")
+"""Hyperparameters that have options of their own."""
+MOST_UNEQUAL = 0.05
+"""By how much `full`'s visits, a whole number of epochs, may differ from the others'."""
+BELOW_MEAN = 0.6
+"""Share of examples whose loss is below the mean, to plan infobatch's epochs: loss distributions lean to the right."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One run of the grid; a key by identity."""
+
+    row: str
+    fraction: float
+    seed: int
+    values: dict[str, str]
+    """Hyperparameters, as strings."""
+
+    @property
+    def folder(self) -> str:
+        """Its name among the runs of a scenario."""
+        row = re.sub(r"[^A-Za-z0-9.=-]+", "-", self.row)
+        # The strange characters of two rows may be alike when replaced.
+        tag = "" if row == self.row else "-" + hashlib.sha256(self.row.encode()).hexdigest()[:6]
+        return f"{row}{tag}-at-{self.fraction:g}-seed-{self.seed}"
+
+
+@dataclass
+class Outcome:
+    """What became of the cells so far."""
+
+    summaries: dict[Cell, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[Cell, str] = field(default_factory=dict)
+
+
+def parse_strategies(text: str) -> dict[str, dict[str, str]]:
+    """`a,b:k=v,k=v,c` → row name → hyperparameters; a part with `=` belongs to the strategy before it.
+
+    Raises UserError where a setting has no strategy before it, or a row is named twice.
+    """
+    rows: list[list[str]] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        head = part.partition("=")[0]
+        if "=" in part and ":" not in head:
+            if not rows or ":" not in rows[-1][0]:
+                raise UserError(f"--strategies: {part!r} follows no strategy; expected NAME:SETTING=VALUE,…")
+            rows[-1].append(part)
+        else:
+            rows.append([part])
+    parsed: dict[str, dict[str, str]] = {}
+    for parts in rows:
+        name = ",".join(parts)
+        strategy, _, first = parts[0].partition(":")
+        settings = {"strategy": strategy}
+        for pair in [*([first] if first else []), *parts[1:]]:
+            key, equals, value = pair.partition("=")
+            if not (key and equals and value):
+                raise UserError(f"--strategies: {name!r}: expected NAME=VALUE, got {pair!r}")
+            settings[key.strip()] = value.strip()
+        if name in parsed:
+            raise UserError(f"--strategies names {name!r} twice")
+        parsed[name] = settings
+    return parsed
+
+
+def plan(
+    rows: Mapping[str, Mapping[str, str]],
+    fractions: Sequence[float],
+    seeds: Sequence[int],
+    settings: Mapping[str, str],
+) -> list[Cell]:
+    """The grid's cells, seed by seed, so that a study that is stopped has compared something.
+
+    Args:
+        rows: as `parse_strategies` gives them; `full` and `rs2` are put before them where they are missing.
+        fractions: above 0 and below 1.
+        seeds: of the runs.
+        settings: hyperparameters that all share, `epochs` among them; a row's own go before.
+
+    Raises:
+        UserError: a hyperparameter is wrong, or full data cannot make about as many visits.
+    """
+    everything = {name: {"strategy": name} for name in BASELINES} | {k: dict(v) for k, v in rows.items()}
+    for name, own in [("--set", {k: v for k, v in settings.items() if k != "epochs"}), *everything.items()]:
+        if taken := [key for key in PLANNED if key in own and (key != "strategy" or name == "--set")]:
+            raise UserError(f"{name}: the study itself sets {', '.join(taken)}")
+    if wrong := [fraction for fraction in fractions if not 0 < fraction < 1]:
+        raise UserError(f"--fractions: {wrong[0]:g}: expected numbers above 0 and below 1")
+    cells = []
+    for fraction in fractions:
+        for seed in seeds:
+            for name, own in everything.items():
+                values = {**settings, **own, "seed": str(seed)}
+                epochs = hyperparameters.parse(values).epochs * fraction
+                if own["strategy"] in ("full", "infobatch"):
+                    values["epochs"] = str(_epochs_for(own["strategy"], epochs, values))
+                else:
+                    values["fraction"] = f"{fraction:g}"
+                cells.append(Cell(name, fraction, seed, values))
+    order = {seed: place for place, seed in enumerate(seeds)}
+    cells.sort(key=lambda cell: order[cell.seed])  # stable
+    for cell in cells:
+        try:
+            hyperparameters.parse(cell.values)
+        except UserError as error:
+            raise UserError(f"{cell.row!r}: {error}") from error
+    return cells
+
+
+def _epochs_for(strategy: str, full_epochs: float, values: Mapping[str, str]) -> int:
+    """Epochs of a strategy that sets its own visits, for `full_epochs` passes over everything in all."""
+    if strategy == "full":
+        whole = max(1, round(full_epochs))
+        if abs(whole - full_epochs) > MOST_UNEQUAL * full_epochs:
+            raise UserError(
+                f"epochs times the fraction is {full_epochs:g}, but full data takes whole epochs, so its visits would "
+                f"differ by {abs(whole - full_epochs) / full_epochs:.0%}; choose --epochs so that the product is whole"
+            )
+        return whole
+    hp = hyperparameters.parse(values)
+
+    def passes(count: int) -> float:
+        # The first epoch knows no losses yet; the last visit everything again.
+        whole = min(count, 1 + round(hp.final_share * count))
+        return whole + (count - whole) * (1 - hp.prune_probability * BELOW_MEAN)
+
+    most = max(1, int(2 * full_epochs) + 2)
+    return min(range(1, most), key=lambda count: abs(passes(count) - full_epochs), default=1)
+
+
+def finished(base: Path, cell: Cell) -> dict[str, Any] | None:
+    """The summary of a run of exactly this cell that came to its end; None where there is none."""
+    try:
+        summary = compare.read_run(base).summary
+    except UserError:
+        return None
+    wanted = hyperparameters.parse(cell.values).model_dump()
+    same = summary.get("hyperparameters") == json.loads(json.dumps(wanted))
+    return summary if same and summary.get("status") == "completed" and summary.get("test") else None
+
+
+def run(
+    cells: Sequence[Cell], directory: Path, channels: Mapping[str, Path], label: str, jobs: int = 1
+) -> Outcome:
+    """Run the cells that are not finished, each below `directory`. One that fails does not end the others.
+
+    Args:
+        cells: the grid.
+        directory: of the scenario's runs.
+        channels: the scenario's.
+        label: the scenario's name, for the lines that say how far it is.
+        jobs: runs at a time, each on its share of the processors.
+    """
+    outcome = Outcome()
+    for cell in cells:
+        if (summary := finished(directory / cell.folder, cell)) is not None:
+            outcome.summaries[cell] = summary
+    waiting = [cell for cell in cells if cell not in outcome.summaries]
+    print(f"{label}: {len(cells)} runs, {len(outcome.summaries)} of them finished before", flush=True)
+    stop = threading.Event()
+
+    def run_one(cell: Cell) -> tuple[dict[str, Any] | None, str]:
+        def check(metrics: Mapping[str, float]) -> None:
+            if stop.is_set():
+                raise KeyboardInterrupt
+
+        if stop.is_set():
+            return None, "interrupted"
+        base = directory / cell.folder
+        try:
+            local.train(base, channels, cell.values, check)
+        except TrainingError as error:
+            return None, str(error)
+        summary = finished(base, cell)
+        # SIGTERM from outside ends a run in order, but not at its end.
+        return summary, "" if summary else "the run was stopped before its end"
+
+    def take(cell: Cell, answer: tuple[dict[str, Any] | None, str]) -> None:
+        summary, reason = answer
+        if summary is None:
+            outcome.failures[cell] = reason
+            result = f"failed: {reason}"
+        else:
+            outcome.summaries[cell] = summary
+            result = f"test accuracy {summary['test']['accuracy']:.2%}, {summary['seconds']['total']:.0f} s"
+        done = len(outcome.summaries) + len(outcome.failures)
+        left = seconds_left([c for c in waiting if c not in outcome.failures], outcome.summaries) / jobs
+        print(
+            f"[{done}/{len(cells)}] {label}, {cell.row} at {cell.fraction:g}, seed {cell.seed}: {result}; "
+            f"left: {len(cells) - done}, about {duration(left)}",
+            flush=True,
+        )
+
+    if jobs == 1:
+        for cell in waiting:
+            take(cell, run_one(cell))
+        return outcome
+    with ThreadPoolExecutor(jobs, initializer=_take_processors, initargs=(_shares(jobs),)) as pool:
+        futures = {pool.submit(run_one, cell): cell for cell in waiting}
+        try:
+            for future in as_completed(futures):
+                take(futures[future], future.result())
+        except BaseException:
+            # The runs under way are stopped at their next epoch's end.
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return outcome
+
+
+def seconds_left(cells: Iterable[Cell], known: Mapping[Cell, Mapping[str, Any]]) -> float:
+    """How long the cells without a summary will take one after another: as long as their row took, else as any did."""
+
+    def mean(summaries: Iterable[Mapping[str, Any]]) -> float | None:
+        seconds = [summary["seconds"]["total"] for summary in summaries]
+        return sum(seconds) / len(seconds) if seconds else None
+
+    overall = mean(known.values()) or 0.0
+    total = 0.0
+    for cell in cells:
+        if cell not in known:
+            alike = [s for k, s in known.items() if (k.row, k.fraction) == (cell.row, cell.fraction)]
+            total += mean(alike) or overall
+    return total
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min` or `3 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _shares(jobs: int) -> list[set[int]]:
+    processors = sorted(os.sched_getaffinity(0))
+    return [set(processors[job::jobs]) or set(processors) for job in range(jobs)]
+
+
+def _take_processors(shares: list[set[int]]) -> None:
+    # Linux gives affinity to threads, and a process starts with that of the thread that makes it: so the run sees, and
+    # takes threads for, its own share alone.
+    os.sched_setaffinity(0, shares.pop())
+
+
+def rows_of(
+    cells: Sequence[Cell], outcome: Outcome, scenario: str, header: str, settings: Mapping[str, str]
+) -> list[Row]:
+    """One row a strategy and fraction, over the seeds that finished."""
+    rows = []
+    for name, fraction in dict.fromkeys((cell.row, cell.fraction) for cell in cells):
+        own = [cell for cell in cells if (cell.row, cell.fraction) == (name, fraction)]
+        done = [(cell, outcome.summaries[cell]) for cell in own if cell in outcome.summaries]
+        runs = [compare.Run(name, summary, []) for _, summary in done]
+        rows.append(
+            Row(
+                scenario=scenario,
+                strategy=name,
+                fraction=fraction,
+                epochs=hyperparameters.parse(own[0].values).epochs,
+                seeds=tuple(cell.seed for cell, _ in done),
+                test_accuracies=tuple(summary["test"]["accuracy"] for _, summary in done),
+                validation_accuracies=tuple(summary["validation"]["accuracy"] for _, summary in done),
+                seconds=tuple(run.seconds for run in runs),
+                selection_seconds=tuple(summary["seconds"]["selection"] for _, summary in done),
+                samples_visited=tuple(summary["samples_visited"] for _, summary in done),
+                failures={str(cell.seed): outcome.failures[cell] for cell in own if cell in outcome.failures},
+                header=header,
+                settings=dict(settings),
+            )
+        )
+    return rows
+
+
+def gather(new: Sequence[Row], old: Sequence[Row]) -> list[Row]:
+    """The new rows and those earlier ones that they neither replace nor contradict: of other scenarios, or of the same
+    one with the same settings."""
+    replaced = {(row.scenario, row.strategy, row.fraction) for row in new}
+    settings = {row.scenario: row.settings for row in new}
+    kept = [
+        row
+        for row in old
+        if (row.scenario, row.strategy, row.fraction) not in replaced
+        and settings.get(row.scenario, row.settings) == row.settings
+    ]
+    return [*kept, *new]
+
+
+def header_line(
+    description: Mapping[str, Any],
+    outcome: Outcome,
+    cells: Sequence[Cell],
+    settings: Mapping[str, str],
+    data: str,
+    jobs: int,
+) -> str:
+    """What the rows have in common, in a sentence each."""
+    summary = next(iter(outcome.summaries.values()), None)
+    examples = description["examples"]
+    counts = description["training_classes"]
+    sizes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
+    visits = [
+        f"{summary['samples_visited']:,} visits at {fraction:g}"
+        for fraction in dict.fromkeys(cell.fraction for cell in cells)
+        for summary in [s for c, s in outcome.summaries.items() if (c.row, c.fraction) == ("rs2", fraction)][
+            :1
+        ]
+    ]
+    seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
+    parts = [
+        f"{data}: {examples['training']:,} training ({sizes} a class), {examples['validation']:,} validation, "
+        f"{examples['test']:,} test examples",
+        f"seeds {seeds}",
+        *visits,
+        "; ".join(f"{name}={value}" for name, value in settings.items()),
+    ]
+    if summary is not None:
+        versions = ", ".join(
+            f"{name} {version}"
+            for name, version in summary["versions"].items()
+            if name in ("python", "torch", "subset-trainer")
+        )
+        at_a_time = "" if jobs == 1 else f", {jobs} runs at a time"
+        parts.append(f"{summary['device']}{at_a_time}, {_processor()}; {versions}")
+    return ". ".join(parts) + "."
+
+
+def _processor() -> str:
+    try:
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study; return the exit code: 1 for what the user can mend, 2 where a run failed."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return study(_parser().parse_args(arguments))
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def study(options: argparse.Namespace) -> int:
+    """Run the grid that the options describe and write what came of it; 0, or 2 where a run failed."""
+    scenario = Scenario(
+        noise=options.noise,
+        imbalance=options.imbalance,
+        per_class=options.per_class,
+        validation_fraction=options.validation_fraction,
+        seed=options.scenario_seed,
+    )
+    digits = options.training is None
+    settings = {
+        **SETTINGS,
+        **(DIGITS_SETTINGS if digits else {}),
+        **dict(options.set),
+    }
+    if "epochs" in settings:
+        raise UserError("--set epochs: use --epochs")
+    settings["epochs"] = str(options.epochs)
+    cells = plan(parse_strategies(options.strategies), options.fractions, options.seeds, settings)
+    if digits and (options.test or options.validation):
+        raise UserError("--test and --validation go with --training")
+    given = {name: getattr(options, name) for name in ("training", "validation", "test")}
+    sources: dict[str, Path] = {name: path for name, path in given.items() if path is not None}
+    local.check_channels(sources)
+    if digits:
+        write_digits(options.out / "digits")
+        sources = {name: options.out / "digits" / name for name in ("training", "test")}
+    data = options.title or ("scikit-learn's digits" if digits else str(options.training))
+
+    folder = options.out / scenario.name
+    channels = scenarios.prepare(folder / "channels", sources, scenario)
+    description = scenarios.read_description(folder / "channels")
+    assert description is not None
+    started = time.monotonic()
+    outcome = run(cells, folder / "runs", channels, scenario.name, options.jobs)
+    header = header_line(description, outcome, cells, settings, data, options.jobs)
+    shared = {**settings, "data": description["sha256"]}
+    new = rows_of(cells, outcome, scenario.sentence, header, shared)
+    rows = gather(new, study_report.read(options.out))
+    chart = study_report.write(rows, options.out, data)
+    mine = [row for row in rows if row.scenario == scenario.sentence]
+    print(f"\n{study_report.markdown(mine)}\n{chart} ({duration(time.monotonic() - started)})")
+    return 2 if outcome.failures else 0
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _numbers(kind: type) -> Any:
+    def read(text: str) -> tuple[Any, ...]:
+        values = tuple(kind(part) for part in text.split(","))
+        if len(set(values)) < len(values):
+            raise ValueError
+        return values
+
+    read.__name__ = "list of different numbers"  # what argparse calls it in its message
+    return read
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE")
+    return name, value
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m benchmarks.study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    for name in ("training", "validation", "test"):
+        add(f"--{name}", type=Path, metavar="PATH", help=f"{name} data, in any form that the trainer reads")
+    add(
+        "--strategies",
+        default="",
+        metavar="LIST",
+        help="beside full and rs2: a,b:setting=value,setting=value,c",
+    )
+    add("--fractions", type=_numbers(float), default=(0.1,), metavar="LIST", help="default: 0.1")
+    add("--seeds", type=_numbers(int), default=(0, 1, 2), metavar="LIST", help="default: 0,1,2")
+    add("--epochs", type=int, default=30, help="of the subset; full makes epochs · fraction (default: 30)")
+    add("--noise", type=float, default=0.0, help="share of the training labels that become another class")
+    add("--imbalance", type=float, default=1.0, help="first class's training examples over the last's")
+    add("--per-class", type=int, metavar="N", help="draw so many of each class of the training data")
+    add(
+        "--validation-fraction", type=float, default=0.1, help="set aside without --validation (default: 0.1)"
+    )
+    add("--scenario-seed", type=int, default=0, help="of the scenario's draws, the same for all runs")
+    add(
+        "--set",
+        type=_pair,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="hyperparameters",
+    )
+    add(
+        "--jobs",
+        type=int,
+        default=1,
+        choices=range(1, 65),
+        metavar="N",
+        help="runs at a time, sharing the processors",
+    )
+    add("--title", help="what to call the data")
+    add("--out", type=Path, default=Path("build/study"), help="default: build/study")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""Subsets by a score of each example."""
+
+import torch
+from torch import Tensor
+
+from subset_trainer.selection.classes import Balance, by_class
+from subset_trainer.selection.types import Pool, Refresh, Subset
+
+BINS = 50
+"""Bins of hardness for :class:`CoverageCentric`, as in its paper."""
+
+
+class _Memory:
+    """A number for each of the run's examples, zero until it is set; grows as examples appear."""
+
+    def __init__(self) -> None:
+        self._values = torch.zeros(0)
+
+    def at(self, ids: Tensor) -> Tensor:
+        missing = int(ids.max()) + 1 - len(self._values)
+        if missing > 0:
+            self._values = torch.cat([self._values.to(ids.device), torch.zeros(missing, device=ids.device)])
+        return self._values[ids]
+
+    def set(self, ids: Tensor, values: Tensor) -> None:
+        self._values[ids] = values.to(self._values.dtype)
+
+
+class _Averaged:
+    """EL2N, averaged over the rounds that an example was seen in."""
+
+    def __init__(self) -> None:
+        self._sums = _Memory()
+        self._rounds = _Memory()
+
+    def update(self, train: Pool) -> Tensor:
+        """[N] the averages, with this round."""
+        everything = torch.arange(len(train), device=train.device)
+        errors_N = torch.cat(
+            [train.residuals_at(part).norm(dim=1) for part in everything.split(1 << 16)]
+        ).float()
+        ids = train.ids
+        sums, rounds = self._sums.at(ids) + errors_N, self._rounds.at(ids) + 1
+        self._sums.set(ids, sums)
+        self._rounds.set(ids, rounds)
+        return sums / rounds
+
+
+class EL2N:
+    """The largest errors ‖softmax − onehot‖₂, averaged over the rounds so far.
+
+    Source: Paul et al., "Deep Learning on a Data Diet", NeurIPS 2021, definition 2.2. The paper averages over models of
+    several seeds early in training; here it is one model's rounds.
+    """
+
+    needs_last_layer = True
+    refresh: Refresh = "periodically"
+
+    def __init__(self) -> None:
+        self._scores = _Averaged()
+
+    @torch.no_grad()
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        return Subset.of(_descending(self._scores.update(train))[:budget])
+
+
+class Forgetting:
+    """The examples that were most often unlearned: right in one round, wrong in the next. Those never right come first;
+    ties go to the larger loss.
+
+    Source: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019,
+    section 3. The paper looks at every visit of training; here at the rounds of selection.
+    """
+
+    needs_last_layer = True
+    refresh: Refresh = "periodically"
+
+    def __init__(self) -> None:
+        self._was_right = _Memory()
+        self._ever_right = _Memory()
+        self._forgotten = _Memory()
+
+    @torch.no_grad()
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        if train.logits is None:
+            raise ValueError("forgetting needs the last layer")
+        ids = train.ids
+        right_N = (train.logits.argmax(dim=1) == train.labels).float()
+        forgotten_N = self._forgotten.at(ids) + self._was_right.at(ids) * (1 - right_N)
+        ever_right_N = torch.maximum(self._ever_right.at(ids), right_N)
+        self._forgotten.set(ids, forgotten_N)
+        self._ever_right.set(ids, ever_right_N)
+        self._was_right.at(ids)
+        self._was_right.set(ids, right_N)
+        by_loss = _descending(train.losses())
+        counts_N = forgotten_N.masked_fill(ever_right_N == 0, torch.inf)
+        return Subset.of(by_loss[_descending(counts_N[by_loss])][:budget])
+
+
+class Moderate:
+    """Those at the median distance from their class's mean feature: neither the typical nor the odd.
+
+    Source: Xia et al., "Moderate Coreset: A Universal Method of Data Selection for Real-World Data-Efficient Deep
+    Learning", ICLR 2023, section 3.
+    """
+
+    needs_last_layer = True
+    refresh: Refresh = "periodically"
+
+    def __init__(self, balance: Balance = "none") -> None:
+        self._balance = balance
+
+    @torch.no_grad()
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_trainer.selection.types.Strategy`."""
+
+        def choose(label: int, indices: Tensor, quota: int) -> Subset:
+            _, features_nD = train.rows(indices)
+            distances_n = (features_nD - features_nD.mean(dim=0)).norm(dim=1)
+            from_median_n = (distances_n - distances_n.quantile(0.5)).abs()
+            return Subset.of(indices[_descending(-from_median_n)[:quota]])
+
+        return by_class(train, budget, self._balance, choose)
+
+
+class CoverageCentric:
+    """Equally many of every hardness, but none of the hardest: those are dropped first, the others fall into bins of equal
+    width, and the budget is divided over the bins from the smallest on; random within each.
+
+    Source: Zheng et al., "Coverage-centric Coreset Selection for High Pruning Rates", ICLR 2023, algorithm 1, with EL2N
+    for hardness.
+
+    Args:
+        hardest_dropped: β, at most what leaves the budget.
+    """
+
+    needs_last_layer = True
+    refresh: Refresh = "periodically"
+
+    def __init__(self, hardest_dropped: float) -> None:
+        self._hardest_dropped = hardest_dropped
+        self._scores = _Averaged()
+
+    @torch.no_grad()
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        scores_N = self._scores.update(train).cpu()
+        dropped = min(int(self._hardest_dropped * len(train)), len(train) - budget)
+        kept = _descending(scores_N)[dropped:].sort().values
+        scores = scores_N[kept]
+        span = float(scores.max() - scores.min()) or 1.0
+        bins = ((scores - scores.min()) / span * BINS).long().clamp(max=BINS - 1)
+        shuffled = torch.randperm(len(kept), generator=generator)
+        by_bin = sorted((shuffled[bins[shuffled] == bin] for bin in bins.unique()), key=len)
+        picked: list[Tensor] = []
+        left = budget
+        for place, members in enumerate(by_bin):
+            share = left // (len(by_bin) - place)
+            picked.append(members[:share])
+            left -= len(picked[-1])
+        return Subset.of(kept[torch.cat(picked)])
+
+
+def _descending(scores: Tensor) -> Tensor:
+    """Positions by falling score, equal ones in order."""
+    return scores.sort(descending=True, stable=True).indices
