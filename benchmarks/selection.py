@@ -13,7 +13,9 @@
 - ``forward_seconds``: one pass over both loaders and through that head, without gradients: what of ``cords_seconds``
   is not selection.
 - ``ratio``: ``cords_seconds / native_seconds``. ``ratio_without_forward``: the same with ``forward_seconds`` taken
-  off CORDS's time. A target is met only by the second, which is the smaller.
+  off CORDS's time. A target is met only by the second, which is the smaller. ``ratio_cpu``: the same as ``ratio``, of
+  the processor time of all threads (``native_cpu_seconds``, ``cords_cpu_seconds``): what to read where other processes
+  disturb the clock; with ``--threads 1``, lest threads that wait for each other are counted.
 - ``overlap``: share of our picks that are CORDS's too. For stochastic GLISTER from an extra, untimed run of CORDS
   that is given our candidates, where that is cheap; null where both draw their own, and per batch, where CORDS's
   batches follow the data's order and ours a random one. CRAIG is not expected to agree, because CORDS's indices
@@ -176,6 +178,16 @@ LARGE = tuple(
 
 
 @dataclass(frozen=True)
+class Timing:
+    """Seconds that one run took."""
+
+    seconds: float
+    """On the clock."""
+    processor: float
+    """Of all of the process's threads together."""
+
+
+@dataclass(frozen=True)
 class Side:
     """One of the two pools: features [N, D] of the chosen precision, labels [N] int64, logits [N, C] float32."""
 
@@ -294,10 +306,8 @@ def measure_native(case: Case, data: Data, repeats: int, seed: int, device: str,
     reset_peak()
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
-    seconds, indices = timed(run, repeats, where, warm_up=True)
-    return {
-        "native_seconds": statistics.median(seconds),
-        "native_runs": len(seconds),
+    timings, indices = timed(run, repeats, where, warm_up=True)
+    return _medians(timings, "native") | {
         "peak_rss_mib": peak_mib(),
         "rss_before_mib": before,
         "peak_device_mib": torch.cuda.max_memory_allocated(where) / 2**20 if where.type == "cuda" else None,
@@ -307,8 +317,7 @@ def measure_native(case: Case, data: Data, repeats: int, seed: int, device: str,
 
 def measure_cords(case: Case, data: Data, repeats: int, seed: int, batch_size: int) -> Row:
     """Times of CORDS's strategy; ``indices`` beside them. Null, and ``cords_note`` says why, where it cannot run."""
-    empty: Row = {"cords_seconds": None, "cords_runs": 0, "cords_note": "", "cords_random_picks": None}
-    empty |= {"forward_seconds": None, "indices": None}
+    empty = _not_run() | {"indices": None}
     if case.strategy not in ("glister", "gradmatch", "gradmatch-pb", "craig", "craig-pb"):
         return empty | {"cords_note": "CORDS has no such strategy"}
     if case.greedy == "rgreedy" and _least_picks(case, data, batch_size) < CORDS_ROUNDS:
@@ -324,17 +333,20 @@ def measure_cords(case: Case, data: Data, repeats: int, seed: int, batch_size: i
             return [int(index) for index in indices]
 
         with _seeded(seed):
-            seconds, indices = timed(run, repeats)
+            timings, indices = timed(run, repeats)
     except Exception as error:  # whatever CORDS trips over is a finding, and the other rows are wanted
         return empty | {"cords_note": f"CORDS failed: {type(error).__name__}: {error}"}
-    return {
-        "cords_seconds": statistics.median(seconds),
-        "cords_runs": len(seconds),
+    return _medians(timings, "cords") | {
         "cords_note": "",
         "cords_random_picks": added.count,
-        "forward_seconds": statistics.median(forward),
+        "forward_seconds": statistics.median(timing.seconds for timing in forward),
         "indices": indices,
     }
+
+
+def _not_run() -> Row:
+    row: Row = {"cords_seconds": None, "cords_cpu_seconds": None, "cords_runs": 0, "cords_note": ""}
+    return row | {"cords_random_picks": None, "forward_seconds": None}
 
 
 def _least_picks(case: Case, data: Data, batch_size: int) -> int:
@@ -442,23 +454,31 @@ def overlap(
 
 def timed(
     run: Callable[[], Result], repeats: int, device: torch.device | None = None, warm_up: bool = False
-) -> tuple[list[float], Result]:
-    """Seconds of each run, and the last one's result; a run of more than ``LONG`` seconds stands alone."""
-    seconds: list[float] = []
+) -> tuple[list[Timing], Result]:
+    """What each run took, and the last one's result; a run of more than ``LONG`` seconds stands alone."""
+    timings: list[Timing] = []
     while True:
         _synchronise(device)
-        start = time.perf_counter()
+        start, start_processor = time.perf_counter(), time.process_time()
         result = run()
         _synchronise(device)
-        took = time.perf_counter() - start
-        if took > LONG:
-            return [took], result
+        timing = Timing(time.perf_counter() - start, time.process_time() - start_processor)
+        if timing.seconds > LONG:
+            return [timing], result
         if warm_up:
             warm_up = False
             continue
-        seconds.append(took)
-        if len(seconds) == repeats:
-            return seconds, result
+        timings.append(timing)
+        if len(timings) == repeats:
+            return timings, result
+
+
+def _medians(timings: Sequence[Timing], side: str) -> Row:
+    return {
+        f"{side}_seconds": statistics.median(timing.seconds for timing in timings),
+        f"{side}_cpu_seconds": statistics.median(timing.processor for timing in timings),
+        f"{side}_runs": len(timings),
+    }
 
 
 def _synchronise(device: torch.device | None) -> None:
@@ -513,8 +533,7 @@ def measure(case: Case, options: Options, native_only: bool, here: bool) -> Row:
     """
     row: Row = {field.name: getattr(case, field.name) for field in fields(case)}
     row |= {"device": options.device, "dtype": options.dtype, "threads": torch.get_num_threads()}
-    cords: Row = {"cords_seconds": None, "forward_seconds": None, "cords_runs": 0}
-    cords |= {"cords_note": "", "cords_random_picks": None}
+    cords = _not_run()
     shared: float | None = None
     if native_only and not here:
         native = _in_own_process(case, options)
@@ -531,10 +550,11 @@ def measure(case: Case, options: Options, native_only: bool, here: bool) -> Row:
             own = _in_own_process(case, replace(options, repeats=1))
             native |= {key: own[key] for key in ("peak_rss_mib", "rss_before_mib", "peak_device_mib")}
     row |= {key: value for key, value in native.items() if key != "indices"}
-    row |= cords | {"ratio": None, "ratio_without_forward": None, "overlap": shared}
+    row |= cords | {"ratio": None, "ratio_without_forward": None, "ratio_cpu": None, "overlap": shared}
     if row["cords_seconds"] is not None:
         row["ratio"] = row["cords_seconds"] / row["native_seconds"]
         row["ratio_without_forward"] = (row["cords_seconds"] - row["forward_seconds"]) / row["native_seconds"]
+        row["ratio_cpu"] = row["cords_cpu_seconds"] / row["native_cpu_seconds"]
     return row
 
 
@@ -648,6 +668,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("forward s", "forward_seconds", ".3f"),
     ("ratio", "ratio", ".1f"),
     ("less forward", "ratio_without_forward", ".1f"),
+    ("of CPU time", "ratio_cpu", ".1f"),
     ("overlap", "overlap", ".3f"),
     ("peak MiB", "peak_rss_mib", ",.0f"),
     ("target", "target", ""),

@@ -4,6 +4,7 @@ import random
 import warnings
 from typing import Any
 
+import cords.utils.data.dataloader.SL.adaptive  # noqa: F401 - what its import warns of comes before the tests
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,7 @@ from tests.functional.conftest import Job
 
 CPU = Machine(torch.device("cpu"), torch.float32)
 CLASSES, FEATURES = 3, 5
-WORKING = [
+WORKING: list[dict[str, Any]] = [
     {"strategy": "random"},
     {"strategy": "adaptive-random"},
     {"strategy": "glister"},
@@ -34,7 +35,7 @@ WORKING = [
     {"strategy": "glister", "scope": "per-class", "greedy": "rgreedy", "greedy_rounds": 3},
     {"strategy": "glister", "scope": "per-batch", "batch_size": 4},
     {"strategy": "glister", "scope": "per-batch", "batch_size": 4, "greedy": "naive"},
-    {"strategy": "glister", "scope": "per-batch", "batch_size": 4, "greedy": "rgreedy", "greedy_rounds": 5},
+    {"strategy": "glister", "scope": "per-batch", "batch_size": 4, "greedy": "rgreedy", "greedy_rounds": 6},
     {"strategy": "gradmatch"},
     {"strategy": "gradmatch", "match": "validation"},
     {"strategy": "gradmatch", "scope": "per-class"},
@@ -111,7 +112,7 @@ def test_the_rules_hold(
 
     assert len(subset.indices) == len(set(subset.indices.tolist())) == len(subset.weights) == BUDGET
     assert subset.indices.dtype == torch.int64 and subset.weights.dtype == torch.float32
-    assert 0 <= int(subset.indices.min()) and int(subset.indices.max()) < EXAMPLES
+    assert int(subset.indices.min()) >= 0 and int(subset.indices.max()) < EXAMPLES
     assert all(torch.equal(value, weights[name]) for name, value in classifier.state_dict().items())
     assert chooser.refresh == ("once" if options["strategy"] == "random" else "periodically")
     if options["strategy"] != "random":  # which CORDS draws once
@@ -123,9 +124,7 @@ def test_every_strategy_of_cords_is_among_those() -> None:
     assert {str(options["strategy"]) for options in WORKING} == set(CORDS_STRATEGIES)
 
 
-@pytest.mark.parametrize(
-    "options", [WORKING[1], WORKING[2], WORKING[11]], ids=["random", "glister", "gradmatch"]
-)
+@pytest.mark.parametrize("options", [{"strategy": "adaptive-random"}, {"strategy": "glister"}])
 def test_another_seed_gives_another_subset(classifier: Classifier, options: dict[str, Any]) -> None:
     chooser = selector(classifier, options)
     assert set(select(chooser, seed=0).indices.tolist()) != set(select(chooser, seed=1).indices.tolist())
@@ -137,14 +136,11 @@ def test_another_seed_gives_another_subset(classifier: Classifier, options: dict
         ("supervised", "naive", 1),
         ("supervised", "rgreedy", 7),
         ("per-class", "naive", 1),
-        ("per-class", "rgreedy", 3),
     ],
 )
 def test_glister_equals_the_native_one(classifier: Classifier, scope: Any, greedy: Any, rounds: int) -> None:
     """Where nothing is drawn at random: so CORDS works in eval mode and in data order, and is cut where ours ends."""
     train, validation = dataset(labels(EXAMPLES)), dataset(labels(36), seed=1)
-    if greedy == "rgreedy" and scope == "per-class":
-        pytest.skip("rounds are cut from the rounded-up budget of a class")
     options = {"strategy": "glister", "scope": scope, "greedy": greedy, "greedy_rounds": rounds, "eta": 0.1}
     subset = select(selector(classifier.train(), options, train=train, validation=validation))
     settings = Settings(scope=scope, greedy=greedy, greedy_rounds=rounds, eta=0.1)
@@ -207,7 +203,7 @@ def test_equal_examples_end_in_a_sentence(classifier: Classifier) -> None:
     inputs = torch.randn(3, FEATURES, generator=torch.Generator().manual_seed(0)).repeat_interleave(20, dim=0)
     train = MemoryDataset(inputs, torch.arange(3).repeat_interleave(20))
     chooser = selector(classifier, {"strategy": "craig", "scope": "supervised"}, budget=30, train=train)
-    with pytest.raises(UserError, match="CORDS's craig chose .* examples twice, .* use backend='native'"):
+    with pytest.raises(UserError, match=r"CORDS's craig chose .* examples twice, .* use backend='native'"):
         select(chooser, 30)
 
 
@@ -260,12 +256,6 @@ def test_the_whole_is_everything(classifier: Classifier, strategy: str) -> None:
             {"strategy": "craig", "greedy": "stochastic"},
             BUDGET,
             "greedy='stochastic': .* expected one of auto, naive",
-        ),
-        ({"strategy": "random", "balance": "class"}, BUDGET, "balance='class' expects backend='native'"),
-        (
-            {"strategy": "glister", "mislabelled": "drop"},
-            BUDGET,
-            "mislabelled='drop' expects backend='native'",
         ),
     ],
 )

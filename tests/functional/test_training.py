@@ -145,20 +145,6 @@ def test_a_knob_that_the_strategy_does_not_use_is_said(table: Job) -> None:
     assert "strategy 'rs2' does not use eta, lam" in table.log
 
 
-def test_cords_itself_selects_in_our_loop(table: Job) -> None:
-    table.run(
-        {**QUICK, "strategy": "glister", "backend": "cords", "fraction": 0.25, "epochs": 3, "select_every": 2}
-    )
-    assert table.exit_code == 0, table.log
-    subsets = table.subsets()
-    assert list(subsets) == [1, 3]
-    assert all(
-        len(np.unique(subset["indices"])) == round(0.25 * table.summary["examples"]["training"])
-        for subset in subsets.values()
-    )
-    assert table.summary["backend"] == "cords"
-
-
 def test_the_same_seed_gives_the_same_run(make_job: Callable[[str], Job]) -> None:
     jobs = []
     for name, seed in (("first", 5), ("second", 5), ("third", 6)):

@@ -346,6 +346,24 @@ def test_rgreedy_exceeds_the_budget_and_training_crashes() -> None:
     assert ours.indices.tolist() == loader.subset_indices[:50] and len(ours.weights) == 50
 
 
+def test_rgreedy_per_batch_crashes_where_its_rounds_do_not_divide_the_picks() -> None:
+    """11 batches in 4 rounds are 2 at a time: 12 batches, of which the twelfth has no weight."""
+    batches = DataLoader(TRAIN, batch_size=4)
+    validation = examples(128, seed=1)
+    with pytest.raises(IndexError):
+        chosen(glister("PerBatch", "RGreedy", train=batches, validation=validation, rounds=4), 44)
+    settings = Settings(scope="per-batch", greedy="rgreedy", greedy_rounds=4, batch_size=4)
+    assert len(native("glister", settings, 44, validation=validation).indices) == 44
+
+
+def test_per_batch_crashes_on_a_validation_set_smaller_than_a_batch() -> None:
+    assert len(VALIDATION) < 64
+    with pytest.raises(RuntimeError, match="chunk"):
+        chosen(glister("PerBatch", train=DataLoader(TRAIN, batch_size=4)), 44)
+    settings = Settings(scope="per-batch", greedy="naive", batch_size=64)
+    assert len(native("glister", settings, 44).indices) == 44
+
+
 def test_rgreedy_does_not_return_from_fewer_picks_than_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     class StillGoingError(Exception):
         pass

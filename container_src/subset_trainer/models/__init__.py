@@ -178,7 +178,8 @@ def _cnn(classes: int) -> nn.Module:
         if place in (1, 2):
             # Rounded up, so that images of a few pixels are left with one.
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
+    # The maximum over the places learns faster than the mean where updates are few.
+    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
 
 
 def _torchvision_classifiers() -> list[str]:

@@ -265,11 +265,6 @@ def _scope(hp: Hyperparameters) -> str:
 
 
 def _check_choices(hp: Hyperparameters) -> None:
-    for name, expected in (("balance", "none"), ("mislabelled", "keep")):
-        if (value := getattr(hp, name)) != expected:
-            raise UserError(
-                f"hyperparameter {name}={value!r} expects backend='native': CORDS does not do that"
-            )
     if hp.strategy.startswith("craig") and hp.greedy not in OPTIMIZERS:
         raise UserError(
             f"hyperparameter greedy={hp.greedy!r}: CORDS's CRAIG would draw hardly one candidate a pick, and the "
