@@ -1,4 +1,9 @@
-"""Subsets by where examples lie in the space of the last layer's input, class by class."""
+"""Subsets by where examples lie in the space of the last layer's input, class by class.
+
+Dimensions in names: n examples of a class, D features, K picks.
+"""
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -7,8 +12,12 @@ from subset_trainer.selection.classes import Balance, by_class
 from subset_trainer.selection.types import Pool, Refresh, Subset
 
 
-class _OfFeatures:
-    """Chooses within each class by its features alone; weights are 1."""
+class _OfFeatures(ABC):
+    """Chooses within each class by its features alone; weights are 1.
+
+    Args:
+        balance: how the budget is divided over the classes.
+    """
 
     needs_last_layer = True
     refresh: Refresh = "periodically"
@@ -18,7 +27,11 @@ class _OfFeatures:
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_trainer.selection.types.Strategy`.
+
+        Raises:
+            ValueError: ``train`` has no features.
+        """
 
         def choose(label: int, indices: Tensor, quota: int) -> Subset:
             _, features_nD = train.rows(indices)
@@ -26,38 +39,34 @@ class _OfFeatures:
 
         return by_class(train, budget, self._balance, choose)
 
+    @abstractmethod
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
-        """[n, D] of one class → the positions picked, [K]."""
-        raise NotImplementedError
+        """[n, D] of one class → the positions picked, [K] in the order of picking."""
 
 
 class GraphCut(_OfFeatures):
-    """Similar to all of the class, dissimilar to each other: f(S) = 2·Σ_{i∈V, j∈S} s_ij − Σ_{i,j∈S} s_ij, greedily, with
-    s = (1 + cosine) / 2. The factor 2 is the least that keeps f monotone at every budget.
+    """Similar to all of the class, dissimilar to each other: f(S) = λ·Σ_{i∈V, j∈S} s_ij − Σ_{i,j∈S} s_ij, greedily,
+    with s = (1 + cosine) / 2, cosine 0 for a feature vector of zeros.
+
+    λ is 2, the least that keeps f monotone at every budget whatever the data: the last example's gain is
+    (λ − 2)·Σ_i s_ij + s_jj.
 
     A pick's gain needs similarities to sums of features only: O(n·D) a pick, and no n × n matrix.
 
-    Source: Iyer et al., "Submodular Combinatorial Information Measures with Applications in Machine Learning", ALT 2021,
-    section 2.
+    Source: Iyer et al., "Submodular Combinatorial Information Measures with Applications in Machine Learning",
+    ALT 2021, section 2.
     """
 
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
         unit_nD = torch.nn.functional.normalize(features_nD, dim=1)
-        to_all_n = (len(unit_nD) + unit_nD @ unit_nD.sum(dim=0)) / 2
-        # Twice the similarity to all, less that to itself; a picked example takes away twice its similarity.
-        gains_n = 2 * to_all_n - (1 + unit_nD.square().sum(dim=1)) / 2
-        picked_K = _no_picks(features_nD, picks)
-        for position in range(picks):
-            best_1 = gains_n.argmax().view(1)
-            picked_K[position : position + 1] = best_1
-            gains_n = gains_n - 1 - unit_nD @ unit_nD.index_select(0, best_1)[0]
-            gains_n.index_fill_(0, best_1, -torch.inf)
-        return picked_K
+        # The gain of j is 2·Σ_{i∈V} s_ij − s_jj − 2·Σ_{i∈S} s_ij. With s_ij = (1 + u_i·u_j) / 2 that is
+        # u_j · (Σ_V u − Σ_S u) − |u_j|²/2 and a number that is the same for all j.
+        return _follow(unit_nD, unit_nD.sum(dim=0, dtype=torch.float64), picks)
 
 
 class KCentre(_OfFeatures):
-    """Always the example farthest from those picked, from the one nearest the class's mean on: within twice the smallest
-    possible radius (Gonzalez, 1985). O(n·D) a pick.
+    """Always the example farthest from those picked, from the one nearest the class's mean on: within twice the
+    smallest possible radius (Gonzalez, 1985). Euclidean distances; O(n·D) a pick.
 
     Source: Sener & Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018,
     algorithm 1.
@@ -67,6 +76,7 @@ class KCentre(_OfFeatures):
         centred_nD = features_nD - features_nD.mean(dim=0)  # small numbers lose less in the expansion below
         squares_n = centred_nD.square().sum(dim=1)
         picked_K = _no_picks(features_nD, picks)
+        # −∞ once picked: a pick's own distance is 0 only up to rounding, and so are its duplicates'.
         free_n = torch.zeros_like(squares_n)
         nearest_n = -squares_n
         for position in range(picks):
@@ -80,24 +90,37 @@ class KCentre(_OfFeatures):
 
 
 class Herding(_OfFeatures):
-    """Follows the class's mean: each pick is the example most along what the picks so far lack of it. O(n·D) a pick.
+    """Follows the class's mean: the t-th pick brings the sum of the picks closest to t times the mean. O(n·D) a pick.
+
+    Where all feature vectors have one length, as the sources assume, this is their rule: the example most along
+    t·mean − the sum of the picks so far. Where they have not, that rule prefers the longest, and its mean lies
+    farther off.
 
     Sources: Welling, "Herding Dynamical Weights to Learn", ICML 2009; Chen et al., "Super-Samples from Kernel Herding",
     UAI 2010, section 2; here without repeats.
     """
 
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
-        mean_D = features_nD.mean(dim=0)
-        # ⟨w_t, h⟩ with w_t = (t + 1)·mean − the sum of the picks
-        toward_mean_n = features_nD @ mean_D
-        scores_n = toward_mean_n.clone()
-        picked_K = _no_picks(features_nD, picks)
-        for position in range(picks):
-            best_1 = scores_n.argmax().view(1)
-            picked_K[position : position + 1] = best_1
-            scores_n = scores_n + toward_mean_n - features_nD @ features_nD.index_select(0, best_1)[0]
-            scores_n.index_fill_(0, best_1, -torch.inf)
-        return picked_K
+        # ‖t·mean − Σ_S x − x_j‖ does not change when all move by −mean, and smaller numbers lose less.
+        centred_nD = features_nD - features_nD.mean(dim=0)
+        return _follow(centred_nD, centred_nD.new_zeros(centred_nD.shape[1], dtype=torch.float64), picks)
+
+
+def _follow(rows_nD: Tensor, wanted_D: Tensor, picks: int) -> Tensor:
+    """Greedily, without repeats, the row that leaves least of what is wanted: argmin ‖wanted − row‖;
+    then wanted ← wanted − row.
+
+    ``wanted`` is in float64: after thousands of differences it would have drifted in float32. The products, which take
+    the time, are in the rows' own type.
+    """
+    halves_n = rows_nD.square().sum(dim=1) / 2
+    picked_K = _no_picks(rows_nD, picks)
+    for position in range(picks):
+        best_1 = (rows_nD @ wanted_D.to(rows_nD.dtype) - halves_n).argmax().view(1)
+        picked_K[position : position + 1] = best_1
+        halves_n.index_fill_(0, best_1, torch.inf)
+        wanted_D = wanted_D - rows_nD.index_select(0, best_1)[0]
+    return picked_K
 
 
 def _no_picks(features_nD: Tensor, picks: int) -> Tensor:

@@ -1,4 +1,7 @@
-"""Subsets by a score of each example."""
+"""Subsets by a score of each example.
+
+Dimensions in names: N examples, n examples of a class, D features.
+"""
 
 import torch
 from torch import Tensor
@@ -8,22 +11,31 @@ from subset_trainer.selection.types import Pool, Refresh, Subset
 
 BINS = 50
 """Bins of hardness for :class:`CoverageCentric`, as in its paper."""
+ROWS_TOGETHER = 1 << 16
+"""Examples whose residuals are made at a time."""
 
 
 class _Memory:
-    """A number for each of the run's examples, zero until it is set; grows as examples appear."""
+    """A number for each of the run's examples, zero until it is set; grows as examples appear.
+
+    In float64, so that neither the order of wide scores nor sums over many rounds suffer.
+    """
 
     def __init__(self) -> None:
-        self._values = torch.zeros(0)
+        self._values = torch.zeros(0, dtype=torch.float64)
 
     def at(self, ids: Tensor) -> Tensor:
-        missing = int(ids.max()) + 1 - len(self._values)
-        if missing > 0:
-            self._values = torch.cat([self._values.to(ids.device), torch.zeros(missing, device=ids.device)])
+        """[N] the numbers under these ids, on their device."""
+        self._grow(ids)
         return self._values[ids]
 
     def set(self, ids: Tensor, values: Tensor) -> None:
-        self._values[ids] = values.to(self._values.dtype)
+        self._grow(ids)
+        self._values[ids] = values
+
+    def _grow(self, ids: Tensor) -> None:
+        missing = max(0, int(ids.max()) + 1 - len(self._values))
+        self._values = torch.cat([self._values.to(ids.device), ids.new_zeros(missing, dtype=torch.float64)])
 
 
 class _Averaged:
@@ -34,16 +46,17 @@ class _Averaged:
         self._rounds = _Memory()
 
     def update(self, train: Pool) -> Tensor:
-        """[N] the averages, with this round."""
+        """[N] float64: the averages, with this round."""
         everything = torch.arange(len(train), device=train.device)
+        # In parts: a pool may be too large for all of its residuals.
         errors_N = torch.cat(
-            [train.residuals_at(part).norm(dim=1) for part in everything.split(1 << 16)]
-        ).float()
+            [train.residuals_at(part).norm(dim=1) for part in everything.split(ROWS_TOGETHER)]
+        ).double()
         ids = train.ids
-        sums, rounds = self._sums.at(ids) + errors_N, self._rounds.at(ids) + 1
-        self._sums.set(ids, sums)
-        self._rounds.set(ids, rounds)
-        return sums / rounds
+        sums_N, rounds_N = self._sums.at(ids) + errors_N, self._rounds.at(ids) + 1
+        self._sums.set(ids, sums_N)
+        self._rounds.set(ids, rounds_N)
+        return sums_N / rounds_N
 
 
 class EL2N:
@@ -85,14 +98,13 @@ class Forgetting:
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_trainer.selection.types.Strategy`."""
         if train.logits is None:
-            raise ValueError("forgetting needs the last layer")
+            raise ValueError("this pool has no logits: forgetting needs the last layer")
         ids = train.ids
-        right_N = (train.logits.argmax(dim=1) == train.labels).float()
+        right_N = (train.logits.argmax(dim=1) == train.labels).double()
         forgotten_N = self._forgotten.at(ids) + self._was_right.at(ids) * (1 - right_N)
         ever_right_N = torch.maximum(self._ever_right.at(ids), right_N)
         self._forgotten.set(ids, forgotten_N)
         self._ever_right.set(ids, ever_right_N)
-        self._was_right.at(ids)
         self._was_right.set(ids, right_N)
         by_loss = _descending(train.losses())
         counts_N = forgotten_N.masked_fill(ever_right_N == 0, torch.inf)
@@ -119,21 +131,24 @@ class Moderate:
         def choose(label: int, indices: Tensor, quota: int) -> Subset:
             _, features_nD = train.rows(indices)
             distances_n = (features_nD - features_nD.mean(dim=0)).norm(dim=1)
-            from_median_n = (distances_n - distances_n.quantile(0.5)).abs()
+            sorted_n = distances_n.sort().values  # quantile() would refuse more than 2^24 examples
+            median = (sorted_n[(len(sorted_n) - 1) // 2] + sorted_n[len(sorted_n) // 2]) / 2
+            from_median_n = (distances_n - median).abs()
             return Subset.of(indices[_descending(-from_median_n)[:quota]])
 
         return by_class(train, budget, self._balance, choose)
 
 
 class CoverageCentric:
-    """Equally many of every hardness, but none of the hardest: those are dropped first, the others fall into bins of equal
-    width, and the budget is divided over the bins from the smallest on; random within each.
+    """Equally many of every hardness, but none of the hardest: those are dropped first, the others fall into bins of
+    equal width, and the budget is divided over the bins from the smallest on; random within each.
 
     Source: Zheng et al., "Coverage-centric Coreset Selection for High Pruning Rates", ICLR 2023, algorithm 1, with EL2N
     for hardness.
 
     Args:
-        hardest_dropped: β, at most what leaves the budget.
+        hardest_dropped: β from 0 to 1, the share of the examples that is dropped; fewer are where the budget needs
+            them.
     """
 
     needs_last_layer = True
@@ -147,17 +162,18 @@ class CoverageCentric:
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_trainer.selection.types.Strategy`."""
         scores_N = self._scores.update(train).cpu()
-        dropped = min(int(self._hardest_dropped * len(train)), len(train) - budget)
+        dropped = min(round(self._hardest_dropped * len(train)), len(train) - budget)
         kept = _descending(scores_N)[dropped:].sort().values
         scores = scores_N[kept]
         span = float(scores.max() - scores.min()) or 1.0
         bins = ((scores - scores.min()) / span * BINS).long().clamp(max=BINS - 1)
         shuffled = torch.randperm(len(kept), generator=generator)
-        by_bin = sorted((shuffled[bins[shuffled] == bin] for bin in bins.unique()), key=len)
+        by_bin = sorted((shuffled[bins[shuffled] == place] for place in bins.unique()), key=len)
         picked: list[Tensor] = []
         left = budget
-        for place, members in enumerate(by_bin):
-            share = left // (len(by_bin) - place)
+        for done, members in enumerate(by_bin):
+            # What small bins cannot give passes to the larger ones, which come later; the last one takes what is left.
+            share = left // (len(by_bin) - done)
             picked.append(members[:share])
             left -= len(picked[-1])
         return Subset.of(kept[torch.cat(picked)])

@@ -105,7 +105,7 @@ class CordsSelector:
             raise UserError(
                 "hyperparameter backend='cords' expects data that fits in memory; use backend='native'"
             )
-        _check_choices(hp)
+        _check_choices(hp, machine.device)
         examples, budget = len(train), round(fraction * len(train))
         self.refresh: Refresh = "once" if hp.strategy == "random" else "periodically"
         self._strategy = hp.strategy
@@ -264,14 +264,14 @@ def _scope(hp: Hyperparameters) -> str:
     return hp.scope or SCOPES.get(hp.strategy, ("supervised",))[0]
 
 
-def _check_choices(hp: Hyperparameters) -> None:
+def _check_choices(hp: Hyperparameters, device: torch.device) -> None:
     if hp.strategy.startswith("craig") and hp.greedy not in OPTIMIZERS:
         raise UserError(
             f"hyperparameter greedy={hp.greedy!r}: CORDS's CRAIG would draw hardly one candidate a pick, and the "
             "same in every round; expected one of auto, naive, or backend='native'"
         )
     ignored = [name for name in ("lam", "eps") if name in hp.model_fields_set]
-    if hp.strategy.startswith("gradmatch") and ignored:
+    if hp.strategy.startswith("gradmatch") and device.type == "cpu" and ignored:
         logger.warning(
             "on a CPU, CORDS's GRAD-MATCH takes lam=0 and eps=0.0001 whatever is asked for (here: %s)",
             ", ".join(f"{name}={getattr(hp, name):g}" for name in ignored),
