@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806 (tensor names carry their dimensions)
 """How long a selection takes and how much memory, beside CORDS on the same tensors.
 
 ``python benchmarks/selection.py`` without a case measures the project's targets. What each number holds:

@@ -113,9 +113,9 @@ class Hyperparameters(BaseModel):
     )
     greedy: Literal["auto", "stochastic", "naive", "rgreedy"] = Field(
         "auto",
-        description="`stochastic` looks at a random sample for each pick, `naive` at all, `rgreedy` (`glister` only) picks "
-        "in `greedy_rounds` rounds; `auto`: stochastic for `glister`, exact elsewhere as far as a class's similarities "
-        "fit in memory",
+        description="`stochastic` looks at a random sample for each pick, `naive` at all, `rgreedy` (`glister` only) "
+        "picks in `greedy_rounds` rounds; `auto`: stochastic for `glister`, exact elsewhere as far as a class's "
+        "similarities fit in memory",
     )
     greedy_rounds: Count = Field(15, description="rounds of `greedy=rgreedy` (CORDS calls it r)")
     eta: Positive | None = Field(
@@ -176,8 +176,8 @@ class Hyperparameters(BaseModel):
     # The model and its training
     model: str = Field(
         "auto",
-        description="`resnet18` (the 3×3 stem for small images), `mlp` (tables), or any torchvision classifier by "
-        "name; `auto`: resnet18 for images, mlp for tables",
+        description="`resnet18` (the 3×3 stem for small images), `cnn` (four convolutions, for small images on a CPU), "
+        "`mlp` (tables), or any torchvision classifier by name; `auto`: resnet18 for images, mlp for tables",
     )
     epochs: Count = Field(30, description="passes over the subset")
     batch_size: Annotated[int, Field(ge=2)] = Field(

@@ -17,8 +17,8 @@ def points(count: int, depth: int = 5, seed: int = 0) -> Tensor:
 
 
 def brute_force(distances: Tensor, picks: int) -> list[int]:
-    """Greedy by the gain of every point, equal gains to the lower position. Equal means up to rounding: two points that are
-    each other's nearest have the same gain, as a sum of different numbers."""
+    """Greedy by the gain of every point, equal gains to the lower position. Equal means up to rounding: two
+    points that are each other's nearest have the same gain, as a sum of different numbers."""
     nearest = distances.max().repeat(len(distances))
     chosen: list[int] = []
     for _ in range(picks):

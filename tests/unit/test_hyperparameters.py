@@ -1,11 +1,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters, markdown_table, parse
+from subset_trainer.hyperparameters import Hyperparameters, StrategyName, markdown_table, parse
 
 
 @pytest.mark.parametrize("quoted", ["glister", '"glister"', '"\\"glister\\""', " glister "])
@@ -53,7 +54,7 @@ def test_a_number_may_name_a_column() -> None:
         (
             "strategy",
             "glistr",
-            "hyperparameter strategy='glistr': expected one of full, random, adaptive-random, rs2, glister; "
+            f"hyperparameter strategy='glistr': expected one of {', '.join(get_args(StrategyName))}; "
             "did you mean 'glister'?",
         ),
         ("epochs", "0", "hyperparameter epochs='0': expected a whole number at least 1"),
@@ -78,9 +79,24 @@ def test_all_faults_are_reported_at_once() -> None:
     ] * 3
 
 
-def test_cords_serves_glister_only() -> None:
-    with pytest.raises(UserError, match="backend='cords' serves strategy='glister' only; got strategy='rs2'"):
-        parse({"backend": "cords", "strategy": "rs2"})
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        ({"backend": "cords", "strategy": "rs2"}, "backend='cords' serves glister, gradmatch, .* got strategy='rs2'"),
+        ({"backend": "cords", "mislabelled": "drop"}, "of backend='native' only"),
+        ({"scope": "per-batch", "strategy": "craig"}, "scope='per-batch' serves glister; got strategy='craig'"),
+        ({"scope": "supervised", "strategy": "rs2"}, "scope='supervised' serves glister, craig; got strategy='rs2'"),
+        ({"greedy": "rgreedy", "strategy": "craig"}, "greedy='rgreedy' serves glister; got strategy='craig'"),
+        ({"balance": "class", "strategy": "infobatch"}, "balance='class' does not go with strategy='infobatch'"),
+        ({"balance": "class", "scope": "per-batch"}, "balance='class' does not go with scope='per-batch'"),
+        ({"mislabelled": "drop", "strategy": "full"}, "mislabelled='drop' does not go with strategy='full'"),
+        ({"strategy": "gradmach"}, "did you mean 'gradmatch'"),
+        ({"candidates_per_pick": "1"}, "candidates_per_pick='1': expected a number greater than 1"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(raw: dict[str, str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        parse({"strategy": "glister", **raw})
 
 
 def test_the_readme_has_the_generated_table() -> None:

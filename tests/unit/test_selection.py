@@ -127,8 +127,8 @@ def test_the_order_of_the_data_does_not_matter(variant: tuple[str, Settings]) ->
     order = torch.randperm(90, generator=generator(2))
     moved = train.at(order)
     moved = Pool(moved.labels, moved.logits, moved.features)
-    # Facility location ties where two points that nothing else has come near are each other's nearest: a matter of large
-    # budgets, and settled by position.
+    # Facility location ties where two points that nothing else has come near are each other's nearest: a matter of
+    # large budgets, and settled by position.
     budget = 12 if name in ("craig", "facility-location") else 27
     here = create(name, own).select(train, validation, budget, generator())
     there = create(name, own).select(moved, validation, budget, generator())

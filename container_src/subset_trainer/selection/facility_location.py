@@ -38,7 +38,8 @@ def maximise(
         distances: among ``count`` points.
         count: n.
         picks: K ≤ n.
-        search: ``stochastic``, or ``auto``: exact while the matrix of distances fits in memory (``DENSE_LIMIT`` points),
+        search: ``stochastic``, or ``auto``: exact while the matrix of distances fits in memory (``DENSE_LIMIT``
+        points),
             stochastic beyond; ``naive``: exact whatever it takes.
         generator: for the stochastic search.
         device: of the distances.
@@ -123,8 +124,8 @@ def greedy(distances_NN: Tensor, picks: int) -> Tensor:
 
 
 def _threshold(best_gain: Tensor) -> Tensor:
-    """What counts as equal to the best gain. Two points that are each other's nearest tie exactly, in real numbers: without
-    a tolerance, rounding would choose between them, differently on each device."""
+    """What counts as equal to the best gain. Two points that are each other's nearest tie exactly, in real
+    numbers: without a tolerance, rounding would choose between them, differently on each device."""
     return best_gain * (1 - 64 * torch.finfo(best_gain.dtype).eps)
 
 

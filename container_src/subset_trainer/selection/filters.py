@@ -8,8 +8,9 @@ from subset_trainer.selection.settings import Settings
 class LossFilter:
     """The candidates of highest loss.
 
-    Sources: Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers", 2019; Kawaguchi & Lu, "Ordered
-    SGD", AISTATS 2020 (the q largest of a batch). Mislabelled examples have high losses: not for noisy labels.
+    Sources: Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers", 2019; Kawaguchi & Lu,
+    "Ordered SGD", AISTATS 2020 (the q largest of a batch). Mislabelled examples have high losses: not for noisy
+    labels.
 
     Args:
         settings: ``candidates_per_pick``.

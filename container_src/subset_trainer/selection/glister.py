@@ -30,13 +30,14 @@ class Glister:
 
     A pick's gain is g_i · ḡ, with g_i = r_i ⊗ [1, h_i] the example's last-layer gradient and ḡ the mean
     validation gradient. After picking e the validation logits take the step Z ← Z − η·(1 + H·h_e)·r_eᵀ and ḡ is
-    computed anew. Both factorise over residuals r and features h, so that memory is O((N + M)·(C + D)) where CORDS, which
-    selects the same examples from the same candidates, stores N × (C + C·D). Time is O(K·M·C·min(D, S)) for the
-    stochastic search with its S candidates a pick, O(K·N·D·C) for the naive one, O(rounds·N·D·C) for RGreedy.
+    computed anew. Both factorise over residuals r and features h, so that memory is O((N + M)·(C + D)) where
+    CORDS, which selects the same examples from the same candidates, stores N × (C + C·D). Time is
+    O(K·M·C·min(D, S)) for the stochastic search with its S candidates a pick, O(K·N·D·C) for the naive one,
+    O(rounds·N·D·C) for RGreedy.
 
-    Scopes: ``supervised`` searches the whole pool; ``per-class`` each class against the validation examples of that class
-    (all of them, where the class has none); ``per-batch`` picks whole mini-batches of a random partition by their mean
-    gradients, and cuts the last to the budget.
+    Scopes: ``supervised`` searches the whole pool; ``per-class`` each class against the validation examples of
+    that class (all of them, where the class has none); ``per-batch`` picks whole mini-batches of a random
+    partition by their mean gradients, and cuts the last to the budget.
 
     Args:
         settings: ``eta`` (η; it multiplies a sum over the picks, as in CORDS), ``scope``, ``greedy``,

@@ -29,8 +29,8 @@ class GradMatch:
     """GRAD-MATCH class by class.
 
     Scopes: ``per-class-per-gradient`` matches the gradient of a class's own logit alone (D + 1 numbers), ``per-class``
-    that of the whole last layer. Inner products come from residuals and features, ⟨g_i, g_j⟩ = (r_i·r_j)(1 + h_i·h_j). Time
-    O(K·N/C·(C + D + K/C)), memory O(K·N/C).
+    that of the whole last layer. Inner products come from residuals and features, ⟨g_i, g_j⟩ = (r_i·r_j)(1 +
+    h_i·h_j). Time O(K·N/C·(C + D + K/C)), memory O(K·N/C).
 
     Where a class's gradient is matched before its quota is used up, the rest of the class is matched again, and the
     choices share the weight: never random examples, unless no gradient is left at all, which the note then says.
@@ -133,8 +133,8 @@ class GradMatch:
 
 
 class GradMatchPerBatch:
-    """GRAD-MATCH over mini-batches: picks batches of a random partition by their mean gradients; the examples of a batch
-    share its weight, and the last batch is cut to the budget.
+    """GRAD-MATCH over mini-batches: picks batches of a random partition by their mean gradients; the examples
+    of a batch share its weight, and the last batch is cut to the budget.
 
     Time O(N·C·D + (N/B)²·C·D), memory O((N/B)² + N·D).
 
@@ -177,8 +177,9 @@ def match_again(
     budgets_P: Tensor,
     settings: Settings,
 ) -> tuple[Tensor, Tensor]:
-    """Orthogonal matching pursuit until the budgets are used up: what one round leaves of a budget goes to another on the
-    atoms not chosen yet; each round's weights count by its share of the choices. → weights and marks, [P, N]."""
+    """Orthogonal matching pursuit until the budgets are used up: what one round leaves of a budget goes to
+    another on the atoms not chosen yet; each round's weights count by its share of the choices. → weights and
+    marks, [P, N]."""
     weights_PN = torch.zeros_like(correlations_PN)
     chosen_PN = torch.zeros_like(available_PN)
     left_P = budgets_P.clone()

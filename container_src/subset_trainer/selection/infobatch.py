@@ -11,9 +11,9 @@ from subset_trainer.selection.types import Subset
 
 
 class InfoBatch:
-    """Soft pruning: an example whose last loss is below the mean sits out with probability r, and counts 1/(1 − r) where
-    it does not, so that the expected gradient is that of all data. The last epochs visit everything. It sets its own
-    size: about 1 − r·(share of examples below the mean) of the data.
+    """Soft pruning: an example whose last loss is below the mean sits out with probability r, and counts 1/(1 −
+    r) where it does not, so that the expected gradient is that of all data. The last epochs visit everything.
+    It sets its own size: about 1 − r·(share of examples below the mean) of the data.
 
     Args:
         settings: ``prune_probability`` (r), ``final_share``.

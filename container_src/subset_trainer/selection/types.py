@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+ROWS_CHECKED = 2**14
+"""Rows that are checked at a time."""
 RESIDUALS_KEPT = 2**26
 """Elements up to which a pool keeps its residuals (256 MiB in float32); larger pools make them row by row."""
 
@@ -38,16 +40,15 @@ class Pool:
     features: Tensor | None = None
     """[N, D] floating; float16 or bfloat16 halve the memory, and rows are widened as they are read."""
     part_of: Tensor | None = None
-    """[N] int64: where a pool is a part of the run's examples, which of them these are. Strategies keep what they remember
-    under these numbers."""
+    """[N] int64: where a pool is a part of the run's examples, which of them these are. Strategies keep what
+    they remember under these numbers."""
     _checked: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self._checked:
             return
         for name, values in (("logits", self.logits), ("features", self.features)):
-            # A sum is finite only if every element is, and needs no N × D mask; float64 cannot overflow here.
-            if values is not None and not bool(values.sum(dtype=torch.float64).isfinite()):
+            if values is not None and not _all_finite(values):
                 rows = (~values.isfinite()).any(dim=1)
                 raise NotFiniteError(
                     f"the {name} of {int(rows.sum())} of {len(values)} examples are not finite "
@@ -115,6 +116,12 @@ class Pool:
                 "this pool has no features: the strategy must declare that it needs the last layer"
             )
         return self.features
+
+
+def _all_finite(values: Tensor) -> bool:
+    """A sum is finite only if every element is: no N × D mask. In parts, as a sum in float64, which cannot
+    overflow here, makes a copy."""
+    return all(bool(part.sum(dtype=torch.float64).isfinite()) for part in values.split(ROWS_CHECKED))
 
 
 def _wide(values: Tensor) -> Tensor:
