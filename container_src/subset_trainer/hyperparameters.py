@@ -218,7 +218,9 @@ class Hyperparameters(BaseModel):
                 f"scope={self.scope!r} serves {', '.join(serving)}; got strategy={self.strategy!r}"
             )
         if self.balance == "class" and (self.strategy in UNBALANCED or self.scope == "per-batch"):
-            what = f"scope={self.scope!r}" if self.strategy not in UNBALANCED else f"strategy={self.strategy!r}"
+            what = (
+                f"scope={self.scope!r}" if self.strategy not in UNBALANCED else f"strategy={self.strategy!r}"
+            )
             raise ValueError(f"balance='class' does not go with {what}")
         if self.mislabelled == "drop" and self.strategy in UNFILTERED:
             raise ValueError(f"mislabelled='drop' does not go with strategy={self.strategy!r}")

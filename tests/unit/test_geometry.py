@@ -137,7 +137,8 @@ def test_herding_keeps_each_prefix_as_near_the_mean_as_one_more_pick_can(
 
 def test_herding_is_the_sources_rule_where_all_have_one_length() -> None:
     features = torch.nn.functional.normalize(torch.randn(40, 6, generator=generator()).double(), dim=1)
-    mean, sums, picked = features.mean(dim=0), torch.zeros(6, dtype=torch.float64), []
+    mean, sums = features.mean(dim=0), torch.zeros(6, dtype=torch.float64)
+    picked: list[int] = []
     for size in range(1, 16):
         along = features @ (size * mean - sums)
         along[picked] = -torch.inf

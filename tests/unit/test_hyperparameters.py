@@ -82,12 +82,24 @@ def test_all_faults_are_reported_at_once() -> None:
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [
-        ({"backend": "cords", "strategy": "rs2"}, "backend='cords' serves glister, gradmatch, .* got strategy='rs2'"),
+        (
+            {"backend": "cords", "strategy": "rs2"},
+            "backend='cords' serves glister, gradmatch, .* got strategy='rs2'",
+        ),
         ({"backend": "cords", "mislabelled": "drop"}, "of backend='native' only"),
-        ({"scope": "per-batch", "strategy": "craig"}, "scope='per-batch' serves glister; got strategy='craig'"),
-        ({"scope": "supervised", "strategy": "rs2"}, "scope='supervised' serves glister, craig; got strategy='rs2'"),
+        (
+            {"scope": "per-batch", "strategy": "craig"},
+            "scope='per-batch' serves glister; got strategy='craig'",
+        ),
+        (
+            {"scope": "supervised", "strategy": "rs2"},
+            "scope='supervised' serves glister, craig; got strategy='rs2'",
+        ),
         ({"greedy": "rgreedy", "strategy": "craig"}, "greedy='rgreedy' serves glister; got strategy='craig'"),
-        ({"balance": "class", "strategy": "infobatch"}, "balance='class' does not go with strategy='infobatch'"),
+        (
+            {"balance": "class", "strategy": "infobatch"},
+            "balance='class' does not go with strategy='infobatch'",
+        ),
         ({"balance": "class", "scope": "per-batch"}, "balance='class' does not go with scope='per-batch'"),
         ({"mislabelled": "drop", "strategy": "full"}, "mislabelled='drop' does not go with strategy='full'"),
         ({"strategy": "gradmach"}, "did you mean 'gradmatch'"),

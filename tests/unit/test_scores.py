@@ -180,11 +180,12 @@ def test_ccs_drops_the_hardest_and_fills_the_bins_evenly(
 
 
 def test_ccs_divides_as_written_out() -> None:
-    # The hardest tenth are rows 18 and 19. The other 18, from 0.1 to 1.1, fall into bins of 0.02: 1 + 1 + 4 +
-    12. Of a budget of 10: 1, 1, then 8 // 2 = 4 of 4, then 4 of 12. hardness = torch.tensor([0.1, *[0.505] * 4,
-    1.1, *[0.805] * 12, 1.2, 1.3], dtype=torch.float64) found = chosen(CoverageCentric(0.1),
-    with_errors(hardness), 10) assert {0, 5, 1, 2, 3, 4} <= set(found) assert len(set(found) & set(range(6,
-    18))) == 4
+    # The hardest tenth are rows 18 and 19. The other 18, from 0.1 to 1.1, fall into bins of 0.02: 1 + 1 + 4 + 12.
+    # Of a budget of 10: 1, 1, then 8 // 2 = 4 of 4, then 4 of 12.
+    hardness = torch.tensor([0.1, *[0.505] * 4, 1.1, *[0.805] * 12, 1.2, 1.3], dtype=torch.float64)
+    found = chosen(CoverageCentric(0.1), with_errors(hardness), 10)
+    assert {0, 5, 1, 2, 3, 4} <= set(found)
+    assert len(set(found) & set(range(6, 18))) == 4
 
 
 def test_ccs_takes_each_of_a_bin_equally_often() -> None:

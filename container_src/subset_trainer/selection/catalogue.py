@@ -188,8 +188,9 @@ COMMON_KNOBS = ("fraction", "warm_fraction")
 def markdown_table() -> str:
     """One row a strategy."""
     rows = [
-        "| strategy | idea | source | looks at | time and memory of a selection | its hyperparameters | when to
-        use it |", "| --- | --- | --- | --- | --- | --- | --- |",
+        "| strategy | idea | source | looks at | time and memory of a selection | its hyperparameters | when to use it "
+        "|",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, entry in CATALOGUE.items():
         knobs = ", ".join(f"`{knob}`" for knob in entry.knobs)
