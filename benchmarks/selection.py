@@ -153,22 +153,23 @@ class Target:
 
 
 TARGETS = (
-    Target(Case(), ratio=15),
-    Target(Case(classes=100), ratio=100),
-    Target(Case(greedy="rgreedy", n=10_000), ratio=50),
-    Target(Case(greedy="naive"), ratio=40),
+    Target(Case(scope="supervised"), ratio=15),
+    Target(Case(scope="supervised", classes=100), ratio=100),
+    Target(Case(scope="supervised", greedy="rgreedy", n=10_000), ratio=50),
+    Target(Case(scope="supervised", greedy="naive"), ratio=40),
     Target(Case("gradmatch", scope="per-class"), ratio=15),
     Target(Case("gradmatch", scope="per-class-per-gradient"), ratio=5),
     Target(Case("gradmatch-pb"), ratio=5),
     Target(Case("craig", n=2_000), ratio=100),
 )
 GPU_TARGETS = (
-    Target(Case(n=50_000), seconds=0.5),
+    Target(Case(scope="supervised", n=50_000), seconds=0.5),
     Target(Case("gradmatch", n=50_000), seconds=1),
     Target(Case("craig", n=50_000), seconds=1),
 )
 CURVE = tuple(
-    Target(Case(n=n, classes=1_000, validation=1_000), mib=16 * 1024) for n in (10_000, 100_000, 1_000_000)
+    Target(Case(scope="supervised", n=n, classes=1_000, validation=1_000), mib=16 * 1024)
+    for n in (10_000, 100_000, 1_000_000)
 )
 LARGE = tuple(
     Target(Case(strategy, n=100_000, one_class=True), mib=8 * 1024)

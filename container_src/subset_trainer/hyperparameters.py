@@ -45,7 +45,7 @@ StrategyName = Literal[
     "rho-loss",
 ]
 SCOPES: dict[str, tuple[str, ...]] = {
-    "glister": ("supervised", "per-class", "per-batch"),
+    "glister": ("per-class", "supervised", "per-batch"),
     "gradmatch": ("per-class-per-gradient", "per-class"),
     "craig": ("per-class", "supervised"),
 }

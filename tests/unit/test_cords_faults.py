@@ -144,7 +144,7 @@ def glister_loader(model: Network, **others: Any) -> Any:
 
 def test_the_same_glister_where_cords_is_right() -> None:
     """What the other tests rest upon: in eval mode, over a loader in order, both pick the same."""
-    ours = native("glister", Settings(greedy="naive", eta=0.05), 24)
+    ours = native("glister", Settings(scope="supervised", greedy="naive", eta=0.05), 24)
     assert chosen(glister(), 24) == ours.indices.tolist()
 
 
@@ -342,7 +342,7 @@ def test_rgreedy_exceeds_the_budget_and_training_crashes() -> None:
     assert (len(loader.subset_indices), len(loader.subset_weights)) == (51, 50)
     with pytest.raises(IndexError):
         list(loader.subset_loader)
-    ours = native("glister", Settings(greedy="rgreedy", greedy_rounds=15, eta=0.05), 50)
+    ours = native("glister", Settings(scope="supervised", greedy="rgreedy", greedy_rounds=15, eta=0.05), 50)
     assert ours.indices.tolist() == loader.subset_indices[:50] and len(ours.weights) == 50
 
 
@@ -380,7 +380,10 @@ def test_rgreedy_does_not_return_from_fewer_picks_than_rounds(monkeypatch: pytes
     monkeypatch.setattr(strategy, "eval_taylor_modular", counted)
     with pytest.raises(StillGoingError):
         chosen(strategy, 10)
-    assert len(native("glister", Settings(greedy="rgreedy", greedy_rounds=15), 10).indices) == 10
+    assert (
+        len(native("glister", Settings(scope="supervised", greedy="rgreedy", greedy_rounds=15), 10).indices)
+        == 10
+    )
 
 
 @pytest.mark.parametrize("budget", [4, 240])
@@ -388,7 +391,12 @@ def test_stochastic_fails_on_the_whole_and_on_a_few(budget: int) -> None:
     """It samples N/K·ln(100) of those that remain, and at either end that many do not."""
     with pytest.raises(ValueError, match="Sample larger than population"):
         chosen(glister(greedy="Stochastic"), budget)
-    assert len(set(native("glister", Settings(greedy="stochastic"), budget).indices.tolist())) == budget
+    assert (
+        len(
+            set(native("glister", Settings(scope="supervised", greedy="stochastic"), budget).indices.tolist())
+        )
+        == budget
+    )
 
 
 def test_a_fraction_of_nothing_crashes() -> None:

@@ -52,7 +52,7 @@ def test_glister_equals_brute_force_index_for_index(
 ) -> None:
     train = pool(60, classes, features, dtype=torch.float64)
     validation = pool(15, classes, features, seed=1, dtype=torch.float64)
-    settings = Settings(eta=eta, greedy=kind, greedy_rounds=4)  # type: ignore[arg-type]
+    settings = Settings(eta=eta, scope="supervised", greedy=kind, greedy_rounds=4)  # type: ignore[arg-type]
     subset = Glister(settings).select(train, validation, 20, generator(3))
     assert subset.indices.tolist() == brute_force(train, validation, 20, eta, kind, generator(3))
 
@@ -162,7 +162,7 @@ def test_a_class_that_validation_lacks_is_chosen_by_all_of_validation() -> None:
     settings = Settings(scope="per-class", greedy="naive", eta=0.1)
     indices = Glister(settings).select(train, without, 40, generator()).indices
     of_class = (train.labels == 2).nonzero().flatten()
-    expected = Glister(Settings(greedy="naive", eta=0.1)).select(
+    expected = Glister(Settings(scope="supervised", greedy="naive", eta=0.1)).select(
         train.at(of_class), without, int((train.labels[indices] == 2).sum()), generator()
     )
     assert set(indices[train.labels[indices] == 2].tolist()) == set(of_class[expected.indices].tolist())
@@ -178,7 +178,7 @@ def test_a_large_validation_set_is_sampled(monkeypatch: pytest.MonkeyPatch) -> N
         original(self, validation, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ValidationState, "__init__", noted)
-    Glister(Settings()).select(pool(50), pool(30, seed=1), 5, generator())
+    Glister(Settings(scope="supervised")).select(pool(50), pool(30, seed=1), 5, generator())
     assert seen == [10]
 
 

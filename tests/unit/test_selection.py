@@ -22,8 +22,8 @@ LOOKING = [name for name in STRATEGIES if STRATEGIES[name](Settings()).needs_las
 VARIANTS = [
     *[(name, Settings(batch_size=4)) for name in STRATEGIES],
     *[("glister", Settings(greedy=kind)) for kind in ("naive", "rgreedy")],
-    *[("glister", Settings(scope=scope, batch_size=4)) for scope in ("per-class", "per-batch")],
-    ("glister", Settings(scope="per-class", greedy="rgreedy", greedy_rounds=3)),
+    *[("glister", Settings(scope=scope, batch_size=4)) for scope in ("supervised", "per-batch")],
+    ("glister", Settings(scope="supervised", greedy="rgreedy", greedy_rounds=3)),
     ("gradmatch", Settings(scope="per-class", lam=0.0)),
     ("gradmatch", Settings(match="validation")),
     ("craig", Settings(scope="supervised")),
@@ -36,7 +36,7 @@ VARIANTS = [
 ]
 DETERMINISTIC = [
     *[("glister", Settings(greedy=kind, eta=0.1)) for kind in ("naive", "rgreedy")],
-    ("glister", Settings(greedy="naive", scope="per-class", eta=0.1)),
+    ("glister", Settings(greedy="naive", scope="supervised", eta=0.1)),
     ("gradmatch", Settings()),
     ("gradmatch", Settings(scope="per-class")),
     ("craig", Settings()),

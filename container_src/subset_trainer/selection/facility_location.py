@@ -12,7 +12,7 @@ from torch import Tensor
 
 from subset_trainer.selection.settings import Greedy
 
-SAMPLING_ERROR = 0.01
+SAMPLING_ERROR = 0.05
 """ε of the stochastic search; see :mod:`~subset_trainer.selection.glister`."""
 DENSE_LIMIT = 20_000
 """Points up to which the n × n matrix of distances is kept (1.6 GB in float32)."""

@@ -49,7 +49,7 @@ class Glister:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._scope = settings.scope or "supervised"
+        self._scope = settings.scope or "per-class"
         self._search: Search = {
             "auto": _stochastic,
             "stochastic": _stochastic,
@@ -68,9 +68,8 @@ class Glister:
             return self._search(train, units, state, picks, generator)
 
         def within_class(label: int, indices: Tensor, quota: int) -> Subset:
-            guide = validation
-            if self._scope == "per-class" and bool((of_class := validation.labels == label).any()):
-                guide = validation.at(of_class.nonzero().flatten())
+            of_class = (validation.labels == label).nonzero().flatten()
+            guide = validation.at(of_class) if len(of_class) else validation
             return Subset.of(indices[search(Units.singles(indices), guide, quota)])
 
         if self._scope == "per-batch":
