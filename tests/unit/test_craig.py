@@ -67,7 +67,7 @@ def test_the_stochastic_search_comes_close_to_the_exact_one(
         [cost(torch.randperm(300, generator=generator(seed))[:picks]) for seed in range(20)]
     )
     exact = cost(lazy_greedy(distances, picks))
-    assert cost(chosen) <= exact + 0.2 * (random_cost - exact) + 1e-9
+    assert cost(chosen) <= exact + 0.35 * (random_cost - exact) + 1e-9
 
 
 def test_cluster_sizes_count_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
