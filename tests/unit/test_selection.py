@@ -287,3 +287,12 @@ def test_filters_keep_the_largest_and_the_reducible_losses() -> None:
     assert LossFilter(Settings()).keep(losses, indices, 2).tolist() == [1, 3]
     irreducible = torch.tensor([4.0, 0.5, 9.0, 0.0, 0.0, 0.9])
     assert ReducibleLossFilter(Settings(), irreducible).keep(losses, indices, 2).tolist() == [3, 2]
+
+
+def test_a_long_choice_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("subset_trainer.selection.progress.SECONDS", 0)
+    caplog.set_level("INFO")
+    create("glister", Settings(scope="supervised")).select(pool(30), pool(9, seed=1), 3, generator())
+    assert [record.message for record in caplog.records] == [f"selection: {done} of 3" for done in range(3)]

@@ -5,11 +5,12 @@ distance: F is monotone and submodular, so that greedy reaches 1 − 1/e of the 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from subset_trainer.selection.progress import with_progress
 from subset_trainer.selection.settings import Greedy
 
 SAMPLING_ERROR = 0.05
@@ -86,7 +87,7 @@ def lazy_greedy(distances_NN: Tensor, picks: int) -> Tensor:
     bounds_N = count * nearest_N[0] - distances_NN.sum(dim=1)
     fresh_N = torch.ones(count, dtype=torch.bool, device=distances_NN.device)
     picked_K = torch.empty(picks, dtype=torch.int64, device=distances_NN.device)
-    for position in range(picks):
+    for position in with_progress(range(picks), picks):
         while True:
             threshold = _threshold(bounds_N.masked_fill(~fresh_N, -torch.inf).amax())
             pending_N = ~fresh_N & (bounds_N > threshold) & (bounds_N > 0)
@@ -114,7 +115,7 @@ def greedy(distances_NN: Tensor, picks: int) -> Tensor:
     nearest_N = distances_NN.amax().expand(len(distances_NN)).clone()
     free_N = torch.zeros(len(distances_NN), dtype=distances_NN.dtype, device=distances_NN.device)
     picked_K = torch.empty(picks, dtype=torch.int64, device=distances_NN.device)
-    for position in range(picks):
+    for position in with_progress(range(picks), picks):
         gains_N = (nearest_N - distances_NN).clamp_(min=0).sum(dim=1).add_(free_N)
         best = (gains_N >= _threshold(gains_N.amax())).to(torch.uint8).argmax().view(1)
         picked_K[position : position + 1] = best
@@ -140,24 +141,28 @@ def stochastic_greedy(
     nearest_N: Tensor | None = None
     picked: list[Tensor] = []
     order = torch.randperm(count, generator=generator)
-    while len(picked) < picks:
-        # Drawn among all points, the taken ones too: so many more that enough are free.
-        free_share = max(0.25, 1 - len(picked) / count)
-        sample = min(count, math.ceil(count / picks * math.log(1 / SAMPLING_ERROR) / free_share))
-        together = min(picks - len(picked), max(1, BLOCK_ELEMENTS // (sample * count)))
-        draws_PS = torch.randint(count, (together, sample), generator=generator)
-        block_PSN = distances(draws_PS.flatten().to(device)).view(*draws_PS.shape, count)
-        for draws_S, block_SN in zip(draws_PS, block_PSN, strict=True):
-            free_S = ~taken_N[draws_S]
-            if not bool(free_S.any()):
-                draws_S = order[~taken_N[order]][:1]
-                block_SN = distances(draws_S.to(device))
-                free_S = torch.ones(1, dtype=torch.bool)
-            # The first pick has the least sum of distances, whatever d₀ is.
-            lowered_SN = -block_SN if nearest_N is None else (nearest_N - block_SN).clamp_(min=0)
-            gains_S = lowered_SN.sum(dim=1)
-            best = int(gains_S.masked_fill_(~free_S.to(device), -torch.inf).argmax())
-            nearest_N = block_SN[best].clone() if nearest_N is None else nearest_N.minimum(block_SN[best])
-            taken_N[draws_S[best]] = True
-            picked.append(draws_S[best : best + 1])
+
+    def samples() -> Iterator[tuple[Tensor, Tensor]]:
+        while len(picked) < picks:
+            # Drawn among all points, the taken ones too: so many more that enough are free.
+            free_share = max(0.25, 1 - len(picked) / count)
+            sample = min(count, math.ceil(count / picks * math.log(1 / SAMPLING_ERROR) / free_share))
+            together = min(picks - len(picked), max(1, BLOCK_ELEMENTS // (sample * count)))
+            draws_PS = torch.randint(count, (together, sample), generator=generator)
+            block_PSN = distances(draws_PS.flatten().to(device)).view(*draws_PS.shape, count)
+            yield from zip(draws_PS, block_PSN, strict=True)
+
+    for draws_S, block_SN in with_progress(samples(), picks):
+        free_S = ~taken_N[draws_S]
+        if not bool(free_S.any()):
+            draws_S = order[~taken_N[order]][:1]
+            block_SN = distances(draws_S.to(device))
+            free_S = torch.ones(1, dtype=torch.bool)
+        # The first pick has the least sum of distances, whatever d₀ is.
+        lowered_SN = -block_SN if nearest_N is None else (nearest_N - block_SN).clamp_(min=0)
+        gains_S = lowered_SN.sum(dim=1)
+        best = int(gains_S.masked_fill_(~free_S.to(device), -torch.inf).argmax())
+        nearest_N = block_SN[best].clone() if nearest_N is None else nearest_N.minimum(block_SN[best])
+        taken_N[draws_S[best]] = True
+        picked.append(draws_S[best : best + 1])
     return torch.cat(picked).to(device)

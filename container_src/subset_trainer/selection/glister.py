@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from subset_trainer.selection.classes import by_class
+from subset_trainer.selection.progress import with_progress
 from subset_trainer.selection.settings import Settings
 from subset_trainer.selection.types import Pool, Refresh, Subset
 from subset_trainer.selection.units import Units
@@ -161,7 +162,7 @@ def _stochastic(
     remaining_U = torch.arange(len(units), device=train.device)
     picked_K = torch.empty(picks, dtype=torch.int64, device=train.device)
     positions_KS = candidate_positions(len(units), picks, generator).to(train.device)
-    for count, positions_S in enumerate(positions_KS):
+    for count, positions_S in enumerate(with_progress(positions_KS, picks)):
         candidates_S = remaining_U.index_select(0, positions_S)
         residuals, features = units.rows(train, candidates_S)
         best_1 = units.mean(state.gains(residuals, features)).argmax().view(1)
@@ -200,7 +201,7 @@ def _rounds(train: Pool, units: Units, state: ValidationState, sizes: list[int])
     kept = units.rows(train, blocks[0]) if len(blocks) == 1 else None
     taken_U = torch.zeros(len(units), dtype=torch.bool, device=train.device)
     picked: list[Tensor] = []
-    for count, size in enumerate(sizes):
+    for count, size in enumerate(with_progress(sizes, len(sizes))):
         rows = (units.rows(train, block) for block in blocks) if kept is None else [kept]
         gains_U = torch.cat([units.mean(state.gains(*block)) for block in rows])
         gains_U.masked_fill_(taken_U, -torch.inf)

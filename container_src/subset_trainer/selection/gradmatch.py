@@ -11,6 +11,7 @@ from torch import Tensor
 
 from subset_trainer.selection.classes import members, quotas
 from subset_trainer.selection.omp import nonnegative_omp
+from subset_trainer.selection.progress import with_progress
 from subset_trainer.selection.settings import Settings
 from subset_trainer.selection.types import Pool, Refresh, Subset
 from subset_trainer.selection.units import Units, gram_of_means
@@ -60,7 +61,8 @@ class GradMatch:
         chosen: list[Tensor] = []
         weights: list[Tensor] = []
         notes: dict[str, None] = {}
-        for group in _alike(problems, train):
+        groups = _alike(problems, train)
+        for group in with_progress(groups, len(groups)):
             for (indices, quota, _), weight, mask in zip(
                 group, *self._match(group, train, validation), strict=True
             ):
