@@ -69,9 +69,7 @@ class Hyperparameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     # What to train on
-    strategy: StrategyName = Field(
-        "glister", description="how the subset is chosen; see the table of strategies"
-    )
+    strategy: StrategyName = Field("rs2", description="how the subset is chosen; see the table of strategies")
     fraction: float = Field(
         0.3,
         gt=0,

@@ -158,7 +158,7 @@ def test_the_same_seed_gives_the_same_run(make_job: Callable[[str], Job]) -> Non
 
 
 def test_a_warm_start_visits_everything_first(table: Job) -> None:
-    table.run({**QUICK, "fraction": 0.2, "epochs": 10, "warm_fraction": 0.5})
+    table.run({**QUICK, "strategy": "glister", "fraction": 0.2, "epochs": 10, "warm_fraction": 0.5})
     assert table.exit_code == 0, table.log
     examples = table.summary["examples"]["training"]
     budget = round(0.2 * examples)
