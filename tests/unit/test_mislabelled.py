@@ -3,7 +3,7 @@
 import torch
 
 from subset_trainer.selection import Pool, Settings, create
-from subset_trainer.selection.mislabelled import FALSE_DISCOVERIES, DropMislabelled, outliers
+from subset_trainer.selection.mislabelled import DropMislabelled, count_mislabelled
 from subset_trainer.selection.uniform import RepeatedSampling
 from tests.unit.reference import generator
 
@@ -18,19 +18,20 @@ def noisy(examples: int, wrong: int, seed: int) -> tuple[Pool, torch.Tensor]:
     return Pool(labels, logits, torch.randn(examples, 4, generator=draw)), torch.arange(examples) < wrong
 
 
-def test_few_correct_examples_are_among_the_outliers() -> None:
+def test_about_as_many_as_there_are_and_the_right_ones() -> None:
     train, wrong = noisy(2000, 600, 0)
     validation, _ = noisy(500, 0, 1)
-    count = outliers(train.losses(), validation.losses())
+    count = count_mislabelled(train.losses(), validation.losses())
+    assert 600 <= count <= 800
     dropped = train.losses().sort().indices[len(train) - count :]
-    assert wrong[dropped].float().mean() > 1 - 1.5 * FALSE_DISCOVERIES
-    assert wrong[dropped].sum() > 0.9 * 600
+    assert wrong[dropped].sum() >= 595
 
 
 def test_clean_data_loses_next_to_nothing() -> None:
     train, _ = noisy(2000, 0, 0)
-    validation, _ = noisy(500, 0, 1)
-    assert outliers(train.losses(), validation.losses()) < 20
+    for seed in range(1, 9):
+        validation, _ = noisy(500, 0, seed)
+        assert count_mislabelled(train.losses(), validation.losses()) == 0
 
 
 def test_the_strategy_chooses_among_the_rest_and_the_note_says_so() -> None:
@@ -40,7 +41,9 @@ def test_the_strategy_chooses_among_the_rest_and_the_note_says_so() -> None:
         strategy = create(name, Settings(), drop_mislabelled=True)
         subset = strategy.select(train, validation, 100, generator())
         assert len(subset.indices.unique()) == 100
-        assert wrong[subset.indices].float().mean() < 0.05, name
+        assert wrong[subset.indices].float().mean() < 0.12, (
+            name
+        )  # of 0.3; two standard errors stay undetected
         assert "look mislabelled" in subset.note
 
 
@@ -61,20 +64,17 @@ def test_rs2_goes_on_in_its_order_between_looks() -> None:
     labels_only = (Pool(train.labels), Pool(validation.labels))
     seen += [strategy.select(*labels_only, 200, draw).indices for _ in range(2)]
     together = torch.cat(seen)
-    assert len(together.unique()) == 600 and not wrong[together].float().mean() > 0.05
+    assert len(together.unique()) == 600 and wrong[together].float().mean() < 0.05
 
 
 def test_losses_are_averaged_over_the_looks() -> None:
-    """An example that looks wrong once and right often is kept."""
+    """An example that looks wrong once and right before is judged by both."""
     train, _ = noisy(500, 0, 0)
     validation, _ = noisy(200, 0, 1)
-    once, _ = noisy(500, 5, 0)
+    assert train.logits is not None
+    odd = Pool(train.labels, train.logits.roll(1, 1), train.features)
     strategy = DropMislabelled(RepeatedSampling())
-    for _ in range(9):
-        strategy.select(train, validation, 100, generator())
-    strategy.select(Pool(train.labels, once.logits.roll(1, 1), train.features), validation, 100, generator())  # type: ignore[union-attr]
-    assert strategy._rounds == 10
-    torch.testing.assert_close(
-        strategy._train_losses_N[:5] / 10,
-        (9 * train.losses()[:5] + Pool(train.labels, once.logits.roll(1, 1)).losses()[:5]) / 10,  # type: ignore[union-attr]
-    )
+    for look in (train, train, odd):
+        strategy.select(look, validation, 100, generator())
+    assert strategy._train_losses_N is not None
+    torch.testing.assert_close(strategy._train_losses_N, (train.losses() + odd.losses()) / 2)

@@ -1,22 +1,24 @@
 """Leaving out the examples that look mislabelled, whatever strategy then chooses among the rest."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from subset_trainer.selection.types import Pool, Refresh, Strategy, Subset
 
-FALSE_DISCOVERIES = 0.1
-"""Share of the dropped examples that may be correctly labelled, in expectation."""
+MEMORY = 0.5
+"""Weight of the earlier rounds in the running loss."""
 
 
 class DropMislabelled:
-    """Drops examples whose running loss is an outlier among those of a trusted validation set.
+    """Drops the examples of the largest running losses, as many as a trusted validation set says are mislabelled.
 
-    The loss of every example is averaged over the rounds so far: mislabelled examples are learned late, so that their
-    average stays high even where they end up memorised. An example's conformal p-value is its average's rank among the
-    validation examples' averages (Bates et al., "Testing for Outliers with Conformal p-values", Annals of Statistics
-    2023); those that Benjamini and Hochberg's procedure rejects at ``FALSE_DISCOVERIES``, with Storey's estimate of the
-    share of correct labels, are left out. Where fewer than the budget would remain, the least suspect stay.
+    A model learns wrong labels late, if at all, so that their losses stay large ("small-loss" selection: Han et al.,
+    "Co-teaching", NeurIPS 2018; here the running mean over the rounds). How many there are: correctly labelled examples
+    have losses like those of the validation set or, as they are trained on, smaller. The share that is so is read off
+    at the validation set's median (Storey, "A direct approach to false discovery rates", JRSS B 2002, with conformal
+    p-values and λ = 1/2). Where fewer than the budget would remain, the least suspect stay.
 
     Args:
         strategy: chooses among the rest.
@@ -27,9 +29,8 @@ class DropMislabelled:
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
         self.refresh: Refresh = strategy.refresh
-        self._rounds = 0
-        self._train_losses_N = torch.zeros(0)
-        self._validation_losses_M = torch.zeros(0)
+        self._train_losses_N: Tensor | None = None
+        self._validation_losses_M: Tensor | None = None
         self._ranked_N = torch.zeros(0, dtype=torch.int64)
         self._suspects = 0
 
@@ -46,23 +47,23 @@ class DropMislabelled:
         )
 
     def _judge(self, train_losses_N: Tensor, validation_losses_M: Tensor) -> None:
-        if self._rounds == 0:
-            self._train_losses_N = torch.zeros_like(train_losses_N)
-            self._validation_losses_M = torch.zeros_like(validation_losses_M)
-        self._rounds += 1
-        self._train_losses_N = self._train_losses_N + train_losses_N
-        self._validation_losses_M = self._validation_losses_M + validation_losses_M
+        self._train_losses_N = _running(self._train_losses_N, train_losses_N)
+        self._validation_losses_M = _running(self._validation_losses_M, validation_losses_M)
         self._ranked_N = self._train_losses_N.sort(stable=True).indices
-        self._suspects = outliers(self._train_losses_N, self._validation_losses_M)
+        self._suspects = count_mislabelled(self._train_losses_N, self._validation_losses_M)
 
 
-def outliers(losses_N: Tensor, trusted_losses_M: Tensor) -> int:
-    """How many of the largest losses are outliers among trusted ones."""
-    trusted_M = trusted_losses_M.sort().values
-    as_large_N = len(trusted_M) - torch.searchsorted(trusted_M, losses_N)
-    p_values_N = ((1 + as_large_N).double() / (len(trusted_M) + 1)).sort().values
-    count = len(p_values_N)
-    correct_share = min(1.0, 2 * float((p_values_N > 0.5).double().mean()) + 1 / count)
-    steps_N = torch.arange(1, count + 1, device=p_values_N.device, dtype=torch.float64)
-    rejected = (p_values_N <= FALSE_DISCOVERIES * steps_N / (count * correct_share)).nonzero().flatten()
-    return int(rejected[-1]) + 1 if len(rejected) else 0
+def count_mislabelled(losses_N: Tensor, trusted_losses_M: Tensor) -> int:
+    """How many examples to leave out, from the share whose loss is below the trusted ones' median.
+
+    None where the estimate is within two standard errors of none; else one standard error more than it says: correct
+    examples are many, and a strategy that looks for large gradients would find every wrong one that stays.
+    """
+    error = 1 / math.sqrt(len(trusted_losses_M))
+    below = float((losses_N <= trusted_losses_M.median()).double().mean())
+    share = 1 - 2 * below
+    return int((share + error) * len(losses_N)) if share > 2 * error else 0
+
+
+def _running(earlier: Tensor | None, now: Tensor) -> Tensor:
+    return now if earlier is None else MEMORY * earlier + (1 - MEMORY) * now
