@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +10,13 @@ from torch import Tensor, nn
 
 from subset_trainer.selection import Pool, Settings
 from subset_trainer.selection import glister as module
-from subset_trainer.selection.glister import Glister, ValidationState, candidate_positions
+from subset_trainer.selection.glister import (
+    Form,
+    Glister,
+    ValidationState,
+    candidate_positions,
+    cheapest_form,
+)
 from subset_trainer.selection.units import Units
 from tests.unit.reference import Problem, generator, gradients, pool
 
@@ -45,24 +52,38 @@ def brute_force(
 
 @pytest.mark.parametrize("eta", [0.01, 0.5])
 @pytest.mark.parametrize("kind", ["stochastic", "naive", "rgreedy"])
-# With 40 classes and 60 features the kernel is cheaper than the gradient: the other of the two forms.
-@pytest.mark.parametrize(("classes", "features"), [(4, 6), (40, 60)])
+@pytest.mark.parametrize("form", get_args(Form))
 def test_glister_equals_brute_force_index_for_index(
-    kind: str, eta: float, classes: int, features: int
+    kind: str, eta: float, form: Form, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = pool(60, classes, features, dtype=torch.float64)
-    validation = pool(15, classes, features, seed=1, dtype=torch.float64)
+    monkeypatch.setattr(module, "cheapest_form", lambda *sizes: form)
+    train, validation = pool(60, dtype=torch.float64), pool(15, seed=1, dtype=torch.float64)
     settings = Settings(eta=eta, scope="supervised", greedy=kind, greedy_rounds=4)  # type: ignore[arg-type]
     subset = Glister(settings).select(train, validation, 20, generator(3))
     assert subset.indices.tolist() == brute_force(train, validation, 20, eta, kind, generator(3))
 
 
-def test_both_forms_of_the_gain_agree() -> None:
+def test_all_forms_of_the_gain_agree() -> None:
     train, validation = pool(50, 12, 9, dtype=torch.float64), pool(20, 12, 9, seed=1, dtype=torch.float64)
-    by_gradient, by_kernel = (ValidationState(validation, 0.1, rows) for rows in (10_000, 1))
-    assert by_kernel._by_kernel and not by_gradient._by_kernel
-    rows = train.rows(torch.arange(50))
-    torch.testing.assert_close(by_gradient.gains(*rows), by_kernel.gains(*rows))
+    states = {form: ValidationState(validation, 0.1, form) for form in get_args(Form)}
+    residuals, features = train.all_rows()
+    gains = {}
+    for form, state in states.items():
+        seen = state.kernel(features) if form == "known kernel" else features
+        state.step(residuals[7:9], seen[7:9])
+        gains[form] = state.gains(residuals, seen)
+    torch.testing.assert_close(gains["kernel"], gains["gradient"])
+    torch.testing.assert_close(gains["known kernel"], gains["gradient"])
+
+
+def test_the_form_follows_the_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = pool(1000, 4, 64), pool(1000, 400, 64)
+    guide = pool(50, 4, 64)
+    units = Units.of_all(few)
+    assert cheapest_form(few, guide, units, 100, 46) == "known kernel"
+    monkeypatch.setattr(module, "KERNEL_KEPT", 0)
+    assert cheapest_form(few, guide, units, 100, 46) == "gradient"
+    assert cheapest_form(many, guide, units, 100, 46) == "kernel"
 
 
 class OurCandidates:

@@ -8,6 +8,8 @@ subset.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +23,8 @@ from subset_trainer.selection.units import Units
 SAMPLING_ERROR = 0.01
 """ε of stochastic greedy: each pick looks at N/K·ln(1/ε) candidates (Mirzasoleiman et al., "Lazier Than Lazy Greedy",
 AAAI 2015), the value that CORDS uses."""
+KERNEL_KEPT = 2**26
+"""Elements up to which the kernel between all examples and the validation set is kept (256 MiB in float32)."""
 VALIDATION_LIMIT = 5_000
 """Validation examples that steer a selection. Each pick costs time in proportion to them; of more, a sample is drawn,
 so that the whole costs time in proportion to N."""
@@ -64,9 +68,17 @@ class Glister:
         validation = _sample(validation, generator)
 
         def search(units: Units, guide: Pool, picks: int) -> Tensor:
-            per_pick = candidates_per_pick(len(units), picks) * units.width
-            state = ValidationState(guide, self._settings.eta, per_pick)
-            return self._search(train, units, state, picks, generator)
+            steps, looks = self._effort(len(units), picks)
+            form = cheapest_form(train, guide, units, steps, looks)
+            state = ValidationState(guide, self._settings.eta, form)
+            seen, seen_units = train, units
+            if form == "known kernel":
+                # The search then reads the kernel's rows where it would read features.
+                everything = torch.arange(len(units), device=train.device)
+                seen = train.at(units.members(everything))
+                seen = replace(seen, features=state.kernel(seen.all_rows()[1]))
+                seen_units = Units.of_all(seen)
+            return self._search(seen, seen_units, state, picks, generator)
 
         def within_class(label: int, indices: Tensor, quota: int) -> Subset:
             of_class = (validation.labels == label).nonzero().flatten()
@@ -78,9 +90,15 @@ class Glister:
             return Subset.of(units.members(search(units, validation, units.needed(budget)))[:budget])
         if self._scope == "per-class" or self._settings.balance == "class":
             return by_class(train, budget, self._settings.balance, within_class)
-        return Subset.of(
-            search(Units.singles(torch.arange(len(train), device=train.device)), validation, budget)
-        )
+        return Subset.of(search(Units.of_all(train), validation, budget))
+
+    def _effort(self, units: int, picks: int) -> tuple[int, int]:
+        """How many steps a search takes, and how many units it looks at in each."""
+        if self._settings.greedy == "naive":
+            return picks, units
+        if self._settings.greedy == "rgreedy":
+            return min(picks, self._settings.greedy_rounds + 1), units
+        return picks, candidates_per_pick(units, picks)
 
 
 def _sample(validation: Pool, generator: torch.Generator) -> Pool:
@@ -90,50 +108,72 @@ def _sample(validation: Pool, generator: torch.Generator) -> Pool:
     return validation.at(drawn.to(validation.device))
 
 
+Form = Literal["gradient", "kernel", "known kernel"]
+"""What a gain is computed from: the mean gradient [C, D], made anew at each step; the kernel 1 + h_i·h_v between the
+examples looked at and the validation examples; or that kernel of all examples, made once."""
+
+
+def cheapest_form(train: Pool, validation: Pool, units: Units, steps: int, looks: int) -> Form:
+    """By the number of multiplications. A single large matrix product makes four while many small ones make one."""
+    examples, guides = len(units) * units.width, len(validation)
+    rows, classes, features = looks * units.width, train.classes, train.depth
+    costs: dict[Form, float] = {
+        "gradient": steps * classes * features * (guides + rows),
+        "kernel": steps * rows * guides * (classes + features),
+    }
+    if units.width == 1 and examples * guides <= KERNEL_KEPT:
+        costs["known kernel"] = examples * guides * features / 4 + steps * rows * guides * classes
+    return min(costs, key=lambda form: costs[form])
+
+
 class ValidationState:
     """The validation set's logits as the picks so far have moved them, and the mean gradient there.
 
     Args:
         validation: with logits [M, C] and features [M, D].
         eta: step size.
-        rows: how many examples a call of ``gains`` usually looks at (S): decides whether the gradient itself, M·C·D
-            operations, or the kernel between candidates and validation examples, S·M·(C + D), is cheaper.
+        form: what ``gains`` and ``step`` are given beside residuals: features [S, D], or with ``known kernel`` rows of
+            the kernel [S, M].
     """
 
-    def __init__(self, validation: Pool, eta: float, rows: int = 1 << 60) -> None:
-        everything = torch.arange(len(validation), device=validation.device)
-        residuals_MC, self._features_MD = validation.rows(everything)
+    def __init__(self, validation: Pool, eta: float, form: Form = "gradient") -> None:
+        residuals_MC, self._features_MD = validation.all_rows()
         self._logits_MC = validation.logits.to(residuals_MC.dtype, copy=True)  # type: ignore[union-attr]
-        self._label_positions_M = everything * residuals_MC.shape[1] + validation.labels
+        rows_M = torch.arange(len(validation), device=validation.device)
+        self._label_positions_M = rows_M * residuals_MC.shape[1] + validation.labels
         self._minus_ones_M = residuals_MC.new_full((len(validation),), -1.0)
+        self._form = form
         self.eta = eta
-        classes, features = residuals_MC.shape[1], self._features_MD.shape[1]
-        self._by_kernel = rows * (classes + features) < classes * features
         self._refresh()
 
-    def gains(self, residuals_SC: Tensor, features_SD: Tensor) -> Tensor:
+    def kernel(self, features_SD: Tensor) -> Tensor:
+        """1 + h_i·h_v, [S, M]."""
+        return (features_SD @ self._features_MD.T).add_(1)
+
+    def gains(self, residuals_SC: Tensor, seen: Tensor) -> Tensor:
         """g_i · ḡ of examples, [S]: the first-order drop in validation loss per unit of step."""
-        if self._by_kernel:
-            kernel_SM = (features_SD @ self._features_MD.T).add_(1)
-            projected_SC = (kernel_SM @ self._residuals_MC).div_(len(self._residuals_MC))
-        else:
+        if self._form == "gradient":
             # g_i · ḡ = r_i · ḡ_bias + r_i · (Ḡ_weights h_i)
-            projected_SC = torch.addmm(self._bias_gradient_C, features_SD, self._weight_gradient_CD.T)
+            projected_SC = torch.addmm(self._bias_gradient_C, seen, self._weight_gradient_CD.T)
+        else:
+            kernel_SM = seen if self._form == "known kernel" else self.kernel(seen)
+            projected_SC = kernel_SM @ self._mean_residuals_CM.T
         return (residuals_SC * projected_SC).sum(dim=1)
 
-    def step(self, residuals_SC: Tensor, features_SD: Tensor) -> None:
+    def step(self, residuals_SC: Tensor, seen: Tensor) -> None:
         """Move the validation logits by the gradient step on the sum of some examples."""
-        kernel_MS = (self._features_MD @ features_SD.T).add_(1)
-        self._logits_MC.addmm_(kernel_MS, residuals_SC, alpha=-self.eta)
+        kernel_SM = seen if self._form == "known kernel" else self.kernel(seen)
+        self._logits_MC.addmm_(kernel_SM.T, residuals_SC, alpha=-self.eta)
         self._refresh()
 
     def _refresh(self) -> None:
         residuals_MC = self._logits_MC.softmax(dim=1)
         residuals_MC.view(-1).index_add_(0, self._label_positions_M, self._minus_ones_M)
-        self._residuals_MC = residuals_MC
-        if not self._by_kernel:
-            self._bias_gradient_C = residuals_MC.mean(dim=0)
-            self._weight_gradient_CD = (residuals_MC.T @ self._features_MD).div_(len(residuals_MC))
+        # Products of a tall matrix with few columns take half the time with these in rows.
+        self._mean_residuals_CM = residuals_MC.div_(len(residuals_MC)).T.contiguous()
+        if self._form == "gradient":
+            self._bias_gradient_C = self._mean_residuals_CM.sum(dim=1)
+            self._weight_gradient_CD = self._mean_residuals_CM @ self._features_MD
 
 
 Search = Callable[[Pool, Units, ValidationState, int, torch.Generator], Tensor]
@@ -198,7 +238,7 @@ def _in_rounds(rounds: int) -> Search:
 def _rounds(train: Pool, units: Units, state: ValidationState, sizes: list[int]) -> Tensor:
     blocks = torch.arange(len(units), device=train.device).split(units.block)
     # One gather serves all rounds where the rows of everything fit into one block.
-    kept = units.rows(train, blocks[0]) if len(blocks) == 1 else None
+    kept = units.all_rows(train) if len(blocks) == 1 else None
     taken_U = torch.zeros(len(units), dtype=torch.bool, device=train.device)
     picked: list[Tensor] = []
     for count, size in enumerate(with_progress(sizes, len(sizes))):

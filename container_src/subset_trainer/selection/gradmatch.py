@@ -19,6 +19,8 @@ from subset_trainer.selection.units import Units, gram_of_means
 PART = 10_000
 """Examples that are matched together: a larger class is divided at random, and each part matches its own gradient, as
 each class does. Keeps the matrices within memory and the time in proportion to N."""
+GRAM_KEPT = 1 << 26
+"""Elements (256 MiB in float32) up to which all inner products of a group of problems are made at once."""
 GROUP_ELEMENTS = 1 << 27
 """Elements (512 MiB in float32) that the problems solved side by side may take."""
 
@@ -92,8 +94,15 @@ class GradMatch:
         ).sum(2)
         squares_P = bias_PC.double().square().sum(1) + matrix_PCD.double().square().sum((1, 2))
         rows_P = torch.arange(len(group), device=train.device)
+        gram_PNN: Tensor | None = None
+        if len(group) * widest**2 <= GRAM_KEPT:
+            # One large product costs less than a tenth of its columns one by one.
+            gram_PNN = torch.bmm(features_PND, features_PND.mT).add_(1)
+            gram_PNN *= torch.bmm(residuals_PNC, residuals_PNC.mT)
 
         def columns(atoms_P: Tensor) -> Tensor:
+            if gram_PNN is not None:
+                return gram_PNN[rows_P, atoms_P]
             residual_PC1 = residuals_PNC[rows_P, atoms_P, :, None]
             feature_PD1 = features_PND[rows_P, atoms_P, :, None]
             kernel = torch.bmm(features_PND, feature_PD1).add_(1)

@@ -48,8 +48,12 @@ class Pool:
         if self._checked:
             return
         for name, values in (("logits", self.logits), ("features", self.features)):
-            if values is not None and not _all_finite(values):
-                rows = (~values.isfinite()).any(dim=1)
+            # A sum is finite only if every element is. It can also overflow, in half precision above all: then look
+            # closely.
+            if values is None or bool(values.sum().isfinite()):
+                continue
+            rows = torch.cat([(~part.isfinite()).any(dim=1) for part in values.split(ROWS_CHECKED)])
+            if bool(rows.any()):
                 raise NotFiniteError(
                     f"the {name} of {int(rows.sum())} of {len(values)} examples are not finite "
                     f"(the first is example {int(rows.nonzero()[0])})"
@@ -72,6 +76,11 @@ class Pool:
         """C: the logits' width, or without them the largest label plus one."""
         return int(self.labels.max()) + 1 if self.logits is None else self.logits.shape[1]
 
+    @property
+    def depth(self) -> int:
+        """D."""
+        return self._features().shape[1]
+
     @cached_property
     def residuals(self) -> Tensor:
         """[N, C] softmax(logits) − onehot(label): the gradient of each example's loss with respect to its logits."""
@@ -85,6 +94,10 @@ class Pool:
         if self._logits().numel() <= RESIDUALS_KEPT:
             return self.residuals.index_select(0, indices_S), features_SD
         return self.residuals_at(indices_S), features_SD
+
+    def all_rows(self) -> tuple[Tensor, Tensor]:
+        """Residuals [N, C] and features [N, D] of all examples, float32 or wider."""
+        return self.residuals, _wide(self._features())
 
     def residuals_at(self, indices_S: Tensor) -> Tensor:
         return _residuals(self._logits().index_select(0, indices_S), self.labels.index_select(0, indices_S))
@@ -116,12 +129,6 @@ class Pool:
                 "this pool has no features: the strategy must declare that it needs the last layer"
             )
         return self.features
-
-
-def _all_finite(values: Tensor) -> bool:
-    """A sum is finite only if every element is: no N × D mask. In parts, as a sum in float64, which cannot
-    overflow here, makes a copy."""
-    return all(bool(part.sum(dtype=torch.float64).isfinite()) for part in values.split(ROWS_CHECKED))
 
 
 def _wide(values: Tensor) -> Tensor:

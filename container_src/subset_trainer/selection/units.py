@@ -8,6 +8,7 @@ from torch import Tensor
 from subset_trainer.selection.types import Pool
 
 ROWS_AT_ONCE = 1 << 16
+ROWS_IN_CACHE = 1 << 10
 
 
 class Units:
@@ -21,10 +22,18 @@ class Units:
     def __init__(self, members_UB: Tensor, shares_UB: Tensor | None) -> None:
         self._members_UB = members_UB
         self._shares_UB = shares_UB
+        self._are_the_pool = False
 
     @classmethod
     def singles(cls, indices: Tensor) -> "Units":
         return cls(indices[:, None], None)
+
+    @classmethod
+    def of_all(cls, pool: Pool) -> "Units":
+        """Every example of the pool, in order."""
+        units = cls.singles(torch.arange(len(pool), device=pool.device))
+        units._are_the_pool = True
+        return units
 
     @classmethod
     def batches(cls, order: Tensor, size: int) -> "Units":
@@ -77,6 +86,12 @@ class Units:
             residuals = residuals * shares.to(residuals.dtype)
         return residuals, features
 
+    def all_rows(self, pool: Pool) -> tuple[Tensor, Tensor]:
+        """The rows of all units; without a copy where they are the pool."""
+        if self._are_the_pool:
+            return pool.all_rows()
+        return self.rows(pool, torch.arange(len(self), device=pool.device))
+
     def mean(self, values: Tensor) -> Tensor:
         """Of values [S·B] of rows, each unit's: [S]. The rows carry their shares already."""
         return values if self._shares_UB is None else values.view(-1, self.width).sum(dim=1)
@@ -108,29 +123,31 @@ def gram_of_means(pool: Pool, units: Units, guide: Pool | None = None) -> tuple[
         the Gram matrix [U, U], the inner products with the target [U], and the target's squared norm [].
     """
     count = len(units)
-    residuals, features = units.rows(pool, torch.arange(count, device=pool.device))
-    features_UBD = _with_one(features).view(count, units.width, -1)
-    residuals_UBC = residuals.view(count, units.width, -1)
-    classes, depth = residuals_UBC.shape[2], features_UBD.shape[2]
-    if guide is not None:
-        guide_residuals, guide_features = guide.rows(torch.arange(len(guide), device=guide.device))
-        guide_features = _with_one(guide_features)
-    gram_UU = residuals.new_zeros(count, count)
-    products_U = residuals.new_zeros(count)
-    squares = residuals.new_zeros(())
-    step = max(1, (1 << 26) // (count * depth))
+    # A few units at a time: their rows stay in the processor's cache, and no copy of all features is made.
+    blocks = torch.arange(count, device=pool.device).split(max(1, ROWS_IN_CACHE // units.width))
+    guide_rows = None if guide is None else guide.all_rows()
+    sizes_U = units.sizes
+    classes, depth = pool.classes, pool.depth
+    step = max(1, (1 << 26) // (count * (depth + 1)))
+    like = _means(units, pool, blocks[0][:1], slice(0, 1))
+    gram_UU, products_U, squares = (like.new_zeros(shape) for shape in ((count, count), (count,), ()))
     for start in range(0, classes, step):
         part = slice(start, start + step)
-        means = torch.bmm(residuals_UBC[:, :, part].mT, features_UBD).flatten(1)
-        gram_UU.addmm_(means, means.T)
-        if guide is None:
-            target = units.sizes.to(means.dtype) @ means
+        means_U = torch.cat([_means(units, pool, block, part) for block in blocks])
+        if guide_rows is None:
+            target = sizes_U.to(means_U.dtype) @ means_U
         else:
-            target = (guide_residuals[:, part].T @ guide_features).flatten()
-        products_U += means @ target
+            residuals, features = guide_rows[0][:, part], guide_rows[1]
+            target = torch.cat([(residuals.T @ features).flatten(), residuals.sum(dim=0)])
+        gram_UU.addmm_(means_U, means_U.T)
+        products_U += means_U @ target
         squares += target.square().sum()
     return gram_UU, products_U, squares
 
 
-def _with_one(features: Tensor) -> Tensor:
-    return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+def _means(units: Units, pool: Pool, block: Tensor, part: slice) -> Tensor:
+    """Mean gradients of some units with respect to some classes' weights and, behind them, biases."""
+    residuals, features = units.rows(pool, block)
+    residuals = residuals.view(len(block), units.width, -1)[:, :, part]
+    features = features.view(len(block), units.width, -1)
+    return torch.cat([torch.bmm(residuals.mT, features).flatten(1), residuals.sum(dim=1)], dim=1)
