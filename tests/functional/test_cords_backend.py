@@ -226,7 +226,7 @@ def test_the_whole_is_everything(classifier: Classifier, strategy: str) -> None:
     ("options", "budget", "sentence"),
     [
         (
-            {"strategy": "glister"},
+            {"strategy": "glister", "scope": "supervised"},
             4,
             "cannot pick 4 of 150 examples: for the last it samples 172 of the 147 that are left; use greedy='naive'",
         ),
@@ -236,7 +236,7 @@ def test_the_whole_is_everything(classifier: Classifier, strategy: str) -> None:
             "cannot pick 3 of 10 batches",
         ),
         (
-            {"strategy": "glister", "greedy": "rgreedy"},
+            {"strategy": "glister", "scope": "supervised", "greedy": "rgreedy"},
             14,
             "greedy_rounds=15: CORDS does not return from picking 14 of 150 examples in as many rounds; expected at "
             "most 14",
