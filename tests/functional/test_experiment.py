@@ -55,7 +55,13 @@ def test_an_interrupt_stops_the_training_in_order(
     command = [sys.executable, "-m", "deploy", "compare", "--training", str(digits / "training")]
     command += ["--fractions", "1", "--output", str(tmp_path), "--set", "epochs=100000", "model=mlp"]
     process = subprocess.Popen(
-        command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that were themselves started in the background inherit that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = tmp_path / "full/train.log"
     deadline = time.monotonic() + 120
