@@ -179,7 +179,7 @@ CATALOGUE: dict[str, Entry] = {
         "the candidates' losses, validation",
         "a training on validation, then as `loss-filter`",
         ("candidates_per_pick",),
-        "wrong labels, and a trusted validation set: far ahead of all others here, at twice the time",
+        "wrong labels, and a trusted validation set: far ahead of all others here, at 2.5 times the time",
     ),
 }
 COMMON_KNOBS = ("fraction", "warm_fraction")
