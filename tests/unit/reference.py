@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.selection import Head
 from subset_trainer.selection import Pool
 
 logger = logging.getLogger("cords")
@@ -42,28 +43,13 @@ def gradients(examples: Pool, logits: Tensor | None = None) -> Tensor:
     return torch.stack(rows)
 
 
-class CordsModel(nn.Module):
-    """Features in, logits out, behind CORDS's protocol."""
-
-    def __init__(self, features: int, classes: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(features, classes)
-
-    def get_embedding_dim(self) -> int:
-        return self.linear.in_features
-
-    def forward(self, inputs: Tensor, last: bool = False, freeze: bool = False) -> Any:
-        logits = self.linear(inputs)
-        return (logits, inputs) if last else logits
-
-
 class Problem:
     """A linear model and data for CORDS's strategies, and the same as pools."""
 
     def __init__(self, examples: int, validation: int, classes: int, features: int = 7, batch: int = 16):
         torch.manual_seed(0)
         self.classes = classes
-        self.model = CordsModel(features, classes).eval()
+        self.model = Head(features, classes).eval()
         self.batch = batch
         self._train, self._validation = (
             torch.utils.data.TensorDataset(

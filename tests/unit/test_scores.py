@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from subset_trainer.selection import Pool, Strategy, scores
-from subset_trainer.selection.scores import BINS, EL2N, CoverageCentric, Forgetting, Moderate
+from subset_trainer.selection.geometry import Moderate
+from subset_trainer.selection.scores import BINS, EL2N, CoverageCentric, Forgetting
 from tests.unit.reference import generator, pool
 
 EVERY: list[Callable[[], Strategy]] = [EL2N, Forgetting, Moderate, lambda: CoverageCentric(0.1)]

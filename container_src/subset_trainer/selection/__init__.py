@@ -5,12 +5,12 @@ from collections.abc import Callable
 from subset_trainer.selection.balanced import Balanced
 from subset_trainer.selection.craig import CraigPerBatch, craig, feature_medoids
 from subset_trainer.selection.filters import LossFilter, ReducibleLossFilter
-from subset_trainer.selection.geometry import GraphCut, Herding, KCentre
+from subset_trainer.selection.geometry import GraphCut, Herding, KCentre, Moderate
 from subset_trainer.selection.glister import Glister
 from subset_trainer.selection.gradmatch import GradMatch, GradMatchPerBatch
 from subset_trainer.selection.infobatch import InfoBatch
 from subset_trainer.selection.mislabelled import DropMislabelled
-from subset_trainer.selection.scores import EL2N, CoverageCentric, Forgetting, Moderate
+from subset_trainer.selection.scores import EL2N, CoverageCentric, Forgetting
 from subset_trainer.selection.settings import Settings
 from subset_trainer.selection.types import (
     BatchFilter,

@@ -182,7 +182,6 @@ CATALOGUE: dict[str, Entry] = {
         "wrong labels, and a trusted validation set: far ahead of all others here, at 2.5 times the time",
     ),
 }
-COMMON_KNOBS = ("fraction", "warm_fraction")
 
 
 def markdown_table() -> str:

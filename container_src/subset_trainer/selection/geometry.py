@@ -106,6 +106,20 @@ class Herding(_OfFeatures):
         return _follow(centred_nD, centred_nD.new_zeros(centred_nD.shape[1], dtype=torch.float64), picks)
 
 
+class Moderate(_OfFeatures):
+    """Those at the median distance from their class's mean feature: neither the typical nor the odd.
+
+    Source: Xia et al., "Moderate Coreset: A Universal Method of Data Selection for Real-World Data-Efficient Deep
+    Learning", ICLR 2023, section 3.
+    """
+
+    def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
+        distances_n = (features_nD - features_nD.mean(dim=0)).norm(dim=1)
+        sorted_n = distances_n.sort().values  # quantile() would refuse more than 2^24 examples
+        median = (sorted_n[(len(sorted_n) - 1) // 2] + sorted_n[len(sorted_n) // 2]) / 2
+        return (distances_n - median).abs().sort(stable=True).indices[:picks]
+
+
 def _follow(rows_nD: Tensor, wanted_D: Tensor, picks: int) -> Tensor:
     """Greedily, without repeats, the row that leaves least of what is wanted: argmin ‖wanted − row‖;
     then wanted ← wanted − row.

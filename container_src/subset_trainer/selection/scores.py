@@ -1,12 +1,11 @@
 """Subsets by a score of each example.
 
-Dimensions in names: N examples, n examples of a class, D features.
+Dimensions in names: N examples.
 """
 
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.classes import Balance, by_class
 from subset_trainer.selection.types import Pool, Refresh, Subset
 
 BINS = 50
@@ -109,34 +108,6 @@ class Forgetting:
         by_loss = _descending(train.losses())
         counts_N = forgotten_N.masked_fill(ever_right_N == 0, torch.inf)
         return Subset.of(by_loss[_descending(counts_N[by_loss])][:budget])
-
-
-class Moderate:
-    """Those at the median distance from their class's mean feature: neither the typical nor the odd.
-
-    Source: Xia et al., "Moderate Coreset: A Universal Method of Data Selection for Real-World Data-Efficient Deep
-    Learning", ICLR 2023, section 3.
-    """
-
-    needs_last_layer = True
-    refresh: Refresh = "periodically"
-
-    def __init__(self, balance: Balance = "none") -> None:
-        self._balance = balance
-
-    @torch.no_grad()
-    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
-
-        def choose(label: int, indices: Tensor, quota: int) -> Subset:
-            _, features_nD = train.rows(indices)
-            distances_n = (features_nD - features_nD.mean(dim=0)).norm(dim=1)
-            sorted_n = distances_n.sort().values  # quantile() would refuse more than 2^24 examples
-            median = (sorted_n[(len(sorted_n) - 1) // 2] + sorted_n[len(sorted_n) // 2]) / 2
-            from_median_n = (distances_n - median).abs()
-            return Subset.of(indices[_descending(-from_median_n)[:quota]])
-
-        return by_class(train, budget, self._balance, choose)
 
 
 class CoverageCentric:

@@ -205,9 +205,7 @@ def _selector(
     if hp.strategy in selection.SOFT_PRUNING:
         return SoftPruningSelector(selection.SOFT_PRUNING[hp.strategy](settings), splits.train.labels)
     if hp.strategy == "loss-filter":
-        return FilterSelector(
-            lambda: selection.LossFilter(settings), settings.candidates_per_pick, len(splits.train)
-        )
+        return FilterSelector(lambda: selection.LossFilter(settings), len(splits.train))
     if hp.strategy == "rho-loss":
         # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
         fresh = copy.deepcopy(classifier)
@@ -219,7 +217,7 @@ def _selector(
             )
             return selection.ReducibleLossFilter(settings, losses)
 
-        return FilterSelector(make_filter, settings.candidates_per_pick, len(splits.train))
+        return FilterSelector(make_filter, len(splits.train))
     strategy = selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
     return NativeSelector(strategy, classifier, splits.train, splits.validation, machine)
 

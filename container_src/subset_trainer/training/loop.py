@@ -142,15 +142,17 @@ def train(
                 scaler.update()
                 loss_sum += loss.detach() * len(labels)
                 correct += (logits.detach().argmax(1) == labels).sum()
-                observed.append(losses.detach())
+                if isinstance(selector, SoftPruningSelector):
+                    observed.append(losses.detach())
         if isinstance(selector, SoftPruningSelector):
             selector.observe(torch.cat(order), torch.cat(observed).cpu())
         if kept:
             chosen = Subset.of(torch.cat(kept))
         visited += visits
         train_score = Score(float(loss_sum) / visits, int(correct) / visits)
-        selection_seconds += filtering.seconds()
-        training_seconds = time.perf_counter() - training_start - filtering.seconds()
+        filtering_seconds = filtering.seconds()
+        selection_seconds += filtering_seconds
+        training_seconds = time.perf_counter() - training_start - filtering_seconds
         if not math.isfinite(train_score.loss):
             raise UserError(
                 f"training diverged in epoch {epoch.number}: the loss is {train_score.loss}; "

@@ -94,21 +94,17 @@ class SoftPruningSelector:
 
 
 class FilterSelector:
-    """Candidates for a filter within batches: random ones, so many for each that is kept.
+    """Candidates for a filter within batches: random ones, as many for each that is kept as the filter says.
 
     Args:
         make_filter: called before the first epoch; its time counts as selection.
-        candidates_per_pick: as the filter says.
         examples: N.
     """
 
     refresh: Refresh = "every epoch"
 
-    def __init__(
-        self, make_filter: Callable[[], BatchFilter], candidates_per_pick: float, examples: int
-    ) -> None:
+    def __init__(self, make_filter: Callable[[], BatchFilter], examples: int) -> None:
         self._make_filter = make_filter
-        self._candidates_per_pick = candidates_per_pick
         self._sampling = RepeatedSampling()
         self._examples = examples
         self.filter: BatchFilter | None = None
@@ -117,7 +113,7 @@ class FilterSelector:
         """The epoch's candidates."""
         if self.filter is None:
             self.filter = self._make_filter()
-        count = min(self._examples, round(budget * self._candidates_per_pick))
+        count = min(self._examples, round(budget * self.filter.candidates_per_pick))
         pool = Pool(torch.zeros(self._examples, dtype=torch.int64))
         return self._sampling.select(pool, pool, count, generator)
 
