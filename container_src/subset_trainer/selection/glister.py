@@ -25,6 +25,9 @@ SAMPLING_ERROR = 0.01
 AAAI 2015), the value that CORDS uses."""
 KERNEL_KEPT = 2**26
 """Elements up to which the kernel between all examples and the validation set is kept (256 MiB in float32)."""
+FEW_CLASSES = 32
+"""Below, a matrix product with the validation residuals takes half the time when they lie class by class in memory; from
+here on, the copy costs more than it saves."""
 VALIDATION_LIMIT = 5_000
 """Validation examples that steer a selection. Each pick costs time in proportion to them; of more, a sample is drawn,
 so that the whole costs time in proportion to N."""
@@ -157,7 +160,7 @@ class ValidationState:
             projected_SC = torch.addmm(self._bias_gradient_C, seen, self._weight_gradient_CD.T)
         else:
             kernel_SM = seen if self._form == "known kernel" else self.kernel(seen)
-            projected_SC = kernel_SM @ self._mean_residuals_CM.T
+            projected_SC = kernel_SM @ self._mean_residuals_MC
         return (residuals_SC * projected_SC).sum(dim=1)
 
     def step(self, residuals_SC: Tensor, seen: Tensor) -> None:
@@ -169,11 +172,13 @@ class ValidationState:
     def _refresh(self) -> None:
         residuals_MC = self._logits_MC.softmax(dim=1)
         residuals_MC.view(-1).index_add_(0, self._label_positions_M, self._minus_ones_M)
-        # Products of a tall matrix with few columns take half the time with these in rows.
-        self._mean_residuals_CM = residuals_MC.div_(len(residuals_MC)).T.contiguous()
+        residuals_MC.div_(len(residuals_MC))
+        if residuals_MC.shape[1] < FEW_CLASSES:
+            residuals_MC = residuals_MC.T.contiguous().T
+        self._mean_residuals_MC = residuals_MC
         if self._form == "gradient":
-            self._bias_gradient_C = self._mean_residuals_CM.sum(dim=1)
-            self._weight_gradient_CD = self._mean_residuals_CM @ self._features_MD
+            self._bias_gradient_C = residuals_MC.sum(dim=0)
+            self._weight_gradient_CD = residuals_MC.T @ self._features_MD
 
 
 Search = Callable[[Pool, Units, ValidationState, int, torch.Generator], Tensor]
