@@ -110,12 +110,14 @@ def gradient_distances(train: Pool, indices: Tensor) -> Distances:
     """‖g_i − g_j‖ among these examples, from residuals and features."""
     residuals_NC, features_ND = train.rows(indices)
     squares_N = residuals_NC.square().sum(1) * features_ND.square().sum(1).add_(1)
+    one = features_ND.new_ones(1)
 
     def distances(positions_S: Tensor) -> Tensor:
-        products_SN = (features_ND[positions_S] @ features_ND.T).add_(1)
-        products_SN *= residuals_NC[positions_S] @ residuals_NC.T
-        squares_SN = products_SN.mul_(-2).add_(squares_N).add_(squares_N[positions_S, None])
-        return _roots(squares_SN, positions_S)
+        # A pass over the block costs as much as a fifth of its product: hence no more of them than needed.
+        kernel_SN = torch.addmm(one, features_ND[positions_S], features_ND.T)
+        products_SN = residuals_NC[positions_S] @ residuals_NC.T
+        squares_SN = torch.addcmul(squares_N, kernel_SN, products_SN, value=-2, out=products_SN)
+        return _roots(squares_SN.add_(squares_N[positions_S, None]), positions_S)
 
     return distances
 
@@ -126,9 +128,8 @@ def feature_distances(train: Pool, indices: Tensor) -> Distances:
     squares_N = features_ND.square().sum(1)
 
     def distances(positions_S: Tensor) -> Tensor:
-        products_SN = features_ND[positions_S] @ features_ND.T
-        squares_SN = products_SN.mul_(-2).add_(squares_N).add_(squares_N[positions_S, None])
-        return _roots(squares_SN, positions_S)
+        squares_SN = torch.addmm(squares_N, features_ND[positions_S], features_ND.T, alpha=-2)
+        return _roots(squares_SN.add_(squares_N[positions_S, None]), positions_S)
 
     return distances
 

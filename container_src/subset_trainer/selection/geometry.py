@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from subset_trainer.selection.classes import Balance, by_class
+from subset_trainer.selection.progress import with_progress
 from subset_trainer.selection.types import Pool, Refresh, Subset
 
 
@@ -79,7 +80,7 @@ class KCentre(_OfFeatures):
         # −∞ once picked: a pick's own distance is 0 only up to rounding, and so are its duplicates'.
         free_n = torch.zeros_like(squares_n)
         nearest_n = -squares_n
-        for position in range(picks):
+        for position in with_progress(range(picks), picks):
             best_1 = (nearest_n + free_n).argmax().view(1)
             picked_K[position : position + 1] = best_1
             free_n.index_fill_(0, best_1, -torch.inf)
@@ -129,7 +130,7 @@ def _follow(rows_nD: Tensor, wanted_D: Tensor, picks: int) -> Tensor:
     """
     halves_n = rows_nD.square().sum(dim=1) / 2
     picked_K = _no_picks(rows_nD, picks)
-    for position in range(picks):
+    for position in with_progress(range(picks), picks):
         best_1 = (rows_nD @ wanted_D.to(rows_nD.dtype) - halves_n).argmax().view(1)
         picked_K[position : position + 1] = best_1
         halves_n.index_fill_(0, best_1, torch.inf)
