@@ -113,7 +113,7 @@ def gradient_distances(train: Pool, indices: Tensor) -> Distances:
     one = features_ND.new_ones(1)
 
     def distances(positions_S: Tensor) -> Tensor:
-        # A pass over the block costs as much as a fifth of its product: hence no more of them than needed.
+        # Passes over the block are bound by memory: no more of them than needed.
         kernel_SN = torch.addmm(one, features_ND[positions_S], features_ND.T)
         products_SN = residuals_NC[positions_S] @ residuals_NC.T
         squares_SN = torch.addcmul(squares_N, kernel_SN, products_SN, value=-2, out=products_SN)
