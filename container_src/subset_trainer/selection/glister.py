@@ -147,10 +147,8 @@ class ValidationState:
         rows_M = torch.arange(len(validation), device=validation.device)
         self._label_positions_M = rows_M * residuals_MC.shape[1] + validation.labels
         self._minus_ones_M = residuals_MC.new_full((len(validation),), -1.0)
-        classes, missing = residuals_MC.shape[1], -residuals_MC.shape[1] % COLUMNS
-        self._padded_MP: Tensor | None = None
-        if missing and classes < FEW_CLASSES:
-            self._padded_MP = residuals_MC.new_zeros(len(validation), classes + missing)
+        classes = residuals_MC.shape[1]
+        self._padding = -classes % COLUMNS if classes < FEW_CLASSES else 0
         self._form = form
         self.eta = eta
         self._refresh()
@@ -178,12 +176,9 @@ class ValidationState:
     def _refresh(self) -> None:
         residuals_MC = self._logits_MC.softmax(dim=1)
         residuals_MC.view(-1).index_add_(0, self._label_positions_M, self._minus_ones_M)
-        residuals_MC.div_(len(residuals_MC))
-        if self._padded_MP is None:
-            self._mean_residuals_MP = residuals_MC
-        else:
-            self._padded_MP[:, : residuals_MC.shape[1]] = residuals_MC
-            self._mean_residuals_MP = self._padded_MP
+        self._mean_residuals_MP = residuals_MC.div_(len(residuals_MC))
+        if self._padding:  # pad() copies even where there is nothing to add
+            self._mean_residuals_MP = torch.nn.functional.pad(residuals_MC, (0, self._padding))
         if self._form == "gradient":
             self._bias_gradient_P = self._mean_residuals_MP.sum(dim=0)
             self._weight_gradient_PD = self._mean_residuals_MP.T @ self._features_MD
