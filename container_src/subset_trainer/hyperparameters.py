@@ -56,6 +56,19 @@ UNBALANCED = ("full", "infobatch", "loss-filter", "rho-loss", "gradmatch-pb", "c
 """Strategies that cannot take equal numbers from every class: they take everything, or mixed batches."""
 UNFILTERED = ("full", "random", "infobatch", "loss-filter", "rho-loss")
 """Strategies that ``mislabelled=drop`` cannot stand before: they never look at the data again, or only at batches."""
+POOLED = (
+    "glister",
+    "gradmatch",
+    "gradmatch-pb",
+    "craig",
+    "craig-pb",
+    "facility-location",
+    "graph-cut",
+    "k-centre",
+    "herding",
+    "moderate",
+)
+"""Strategies that ``pool_fraction`` serves: they look at the data, and remember nothing of it between rounds."""
 PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
 
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -79,6 +92,14 @@ class Hyperparameters(BaseModel):
     )
     select_every: Count = Field(
         5, description="epochs between two selections, for strategies that choose again as the model learns"
+    )
+    pool_fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="share of the training examples that a selection looks at and chooses from, drawn anew each "
+        "time (for " + ", ".join(f"`{name}`" for name in POOLED) + "); what a selection costs falls with it",
     )
     warm_fraction: Share = Field(
         0.0,
@@ -166,6 +187,9 @@ class Hyperparameters(BaseModel):
         "flip-crop",
         description="random changes to training images; use `crop` where mirroring changes the meaning",
     )
+    cutout: Share = Field(
+        0.0, description="side of a square that is blanked in every training image, as a share of the image's"
+    )
     num_workers: Annotated[int, Field(ge=0)] | None = Field(
         None,
         description="processes that decode images which do not fit in memory; default: by the processors",
@@ -181,6 +205,11 @@ class Hyperparameters(BaseModel):
     batch_size: Annotated[int, Field(ge=2)] = Field(
         128, description="examples in a step; a larger one than the subset is cut to it"
     )
+    microbatch_size: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="most examples that go through the network at once: a step's gradient accumulates over parts of "
+        "this size; default: the whole batch, or the largest half, quarter, … that fits in the GPU's memory",
+    )
     learning_rate: Positive = Field(
         0.05, description="peak of the schedule: a linear rise, then a cosine to zero"
     )
@@ -190,6 +219,14 @@ class Hyperparameters(BaseModel):
         5e-4, description="L2 penalty; biases and normalisation layers are exempt"
     )
     label_smoothing: Share = Field(0.1, description="share of the target spread evenly over all classes")
+    ema_decay: Share = Field(
+        0.0,
+        description="the model that is evaluated and saved is a moving average of the weights with this decay an "
+        "update; 0: the last weights",
+    )
+    test_time_flip: bool = Field(
+        False, description="classify images in evaluation by the mean over them and their mirror images"
+    )
 
     # The machine
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -197,8 +234,8 @@ class Hyperparameters(BaseModel):
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="arithmetic of forward and backward passes; `auto`: bfloat16 on GPUs that have it, float16 on "
-        "older ones, float32 on CPUs",
+        description="arithmetic of forward and backward passes; `auto`: float32 for tables; for images bfloat16 on "
+        "GPUs and CPUs that have it in hardware, float16 on older GPUs, float32 on other CPUs",
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         0, description="of the split, initial weights, order, augmentation and selection"
@@ -222,6 +259,14 @@ class Hyperparameters(BaseModel):
             raise ValueError(f"balance='class' does not go with {what}")
         if self.mislabelled == "drop" and self.strategy in UNFILTERED:
             raise ValueError(f"mislabelled='drop' does not go with strategy={self.strategy!r}")
+        if self.pool_fraction < 1 and self.strategy not in POOLED:
+            raise ValueError(
+                f"pool_fraction={self.pool_fraction:g} serves {', '.join(POOLED)}; got strategy={self.strategy!r}"
+            )
+        if self.pool_fraction < 1 and (self.backend == "cords" or self.mislabelled == "drop"):
+            raise ValueError(
+                "pool_fraction below 1 goes neither with backend='cords' nor with mislabelled='drop'"
+            )
         if self.backend == "cords" and (self.balance, self.mislabelled) != ("none", "keep"):
             raise ValueError("balance and mislabelled are of backend='native' only")
         if self.greedy == "rgreedy" and self.strategy != "glister":
@@ -288,6 +333,8 @@ def expectation(field: FieldInfo) -> str:
     if choices := _choices(field):
         return "one of " + ", ".join(choices)
     kinds = {kind for kind, _ in _parts(field.annotation, field.metadata)}
+    if bool in kinds:
+        return "true or false"
     bounds = [bound for _, metadata in _parts(field.annotation, field.metadata) for bound in metadata]
     noun = "text" if str in kinds else "a whole number" if int in kinds else "a number"
     words = []
@@ -319,14 +366,15 @@ def _parts(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[Any
 
 
 def _choices(field: FieldInfo) -> tuple[str, ...]:
-    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    kinds = [kind for kind, _ in _parts(field.annotation, field.metadata)]
+    return get_args(kinds[0]) if len(kinds) == 1 and get_origin(kinds[0]) is Literal else ()
 
 
 def markdown_table() -> str:
     """The README's table of hyperparameters."""
     rows = ["| hyperparameter | default | accepts | meaning |", "| --- | --- | --- | --- |"]
     for name, field in Hyperparameters.model_fields.items():
-        default = "–" if field.default is None else f"`{field.default}`"
+        default = "–" if field.default is None else f"`{str(field.default).lower()}`"
         rows.append(f"| `{name}` | {default} | {expectation(field)} | {field.description} |")
     return "\n".join(rows)
 

@@ -15,11 +15,10 @@ from subset_trainer.artifacts import load_model
 from subset_trainer.data import load_channel
 from subset_trainer.hyperparameters import StrategyName
 from subset_trainer.tracking.metrics import metric_definitions
-from subset_trainer.training.devices import Machine
+from subset_trainer.training import devices
 from subset_trainer.training.evaluation import evaluate
 from tests.functional.conftest import Job, write_table
 
-CPU = Machine(torch.device("cpu"), torch.float32)
 QUICK = {"model": "mlp", "epochs": 4, "batch_size": 32, "augmentation": "none", "device": "cpu"}
 
 
@@ -69,7 +68,9 @@ def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
     # The model loads back with one call, and is as accurate on the test channel as was logged.
     model = load_model(job.base / "model")
     test = load_channel(job.base / "input/data/test", model.preprocessing, name="test")
-    assert evaluate(model.classifier, test, CPU).accuracy == summary["test"]["accuracy"]
+    machine = devices.prepare("cpu", "auto", images=True)
+    model.classifier.place(machine.device, torch.channels_last)
+    assert evaluate(model.classifier, test, machine).accuracy == summary["test"]["accuracy"]
     assert f"test:accuracy={summary['test']['accuracy']:.4f}" in job.log
     assert json.loads((job.base / "model/model.json").read_text())["hyperparameters"]["fraction"] == 0.3
     assert not list(job.base.rglob("*.tmp"))
@@ -195,6 +196,35 @@ def test_reduced_precision_trains(table: Job, precision: str) -> None:
     assert table.exit_code == 0, table.log
     assert table.summary["validation"]["accuracy"] > 0.6
     assert np.isfinite(table.history[-1]["train:loss"])
+
+
+def test_what_training_can_be_told_reaches_it(job: Job, digits: Path) -> None:
+    job.link_channel("training", digits / "training")
+    job.link_channel("test", digits / "test")
+    knobs = {"ema_decay": 0.9, "test_time_flip": "true", "cutout": 0.25, "microbatch_size": 16}
+    job.run(
+        {
+            "model": "cnn",
+            "strategy": "glister",
+            "pool_fraction": 0.6,
+            "fraction": 0.3,
+            "epochs": 4,
+            "batch_size": 32,
+            "select_every": 2,
+            **knobs,
+        }
+    )
+    assert job.exit_code == 0, job.log
+    budget = job.summary["budget"]
+    assert [len(subset["indices"]) for subset in job.subsets().values()] == [budget, budget]
+    # What was saved is what was evaluated: the average, by both mirror images.
+    model = load_model(job.base / "model")
+    test = load_channel(job.base / "input/data/test", model.preprocessing, name="test")
+    machine = devices.prepare("cpu", "auto", images=True)
+    model.classifier.place(machine.device, torch.channels_last)
+    score = evaluate(model.classifier, test, machine, flip=True)
+    assert score.loss == pytest.approx(job.summary["test"]["loss"], rel=1e-3)
+    assert score.loss != pytest.approx(evaluate(model.classifier, test, machine).loss, rel=1e-3)
 
 
 def test_sigterm_ends_the_run_with_the_model_saved(job: Job, digits: Path) -> None:

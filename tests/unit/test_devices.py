@@ -44,7 +44,7 @@ def test_this_torchs_own_list_is_understood() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_asking_for_a_gpu_where_there_is_none() -> None:
     with pytest.raises(UserError, match="device='cuda', but this machine shows no GPU"):
-        devices.prepare("cuda", "auto")
+        devices.prepare("cuda", "auto", images=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a usable GPU")
@@ -60,13 +60,24 @@ def test_a_gpu_whose_driver_is_too_old_is_not_passed_over(
         UserError,
         match=r"does not start with its driver \(driver 470\.256\.02\): use an image built with CUDA=12",
     ):
-        devices.prepare("auto", "auto")
+        devices.prepare("auto", "auto", images=True)
 
 
-def test_precisions_on_a_cpu() -> None:
-    assert devices.prepare("cpu", "auto").dtype == torch.float32
-    assert devices.prepare("cpu", "bfloat16").dtype == torch.bfloat16
-    assert devices.prepare("cpu", "float16").needs_loss_scaling
+@pytest.mark.parametrize(
+    ("images", "units", "dtype"),
+    [(True, True, torch.bfloat16), (True, False, torch.float32), (False, True, torch.float32)],
+)
+def test_automatic_precision_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, images: bool, units: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(devices, "has_bfloat16_units", lambda: units)
+    assert devices.prepare("cpu", "auto", images).dtype == dtype
+
+
+def test_precisions_that_are_asked_for_on_a_cpu() -> None:
+    assert devices.prepare("cpu", "bfloat16", images=False).dtype == torch.bfloat16
+    assert devices.prepare("cpu", "float32", images=True).dtype == torch.float32
+    assert devices.prepare("cpu", "float16", images=True).needs_loss_scaling
 
 
 def test_processors_are_at_least_one_and_at_most_those_of_the_machine() -> None:

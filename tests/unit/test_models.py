@@ -84,8 +84,9 @@ def test_cnn_gives_the_same_whatever_the_memory_format() -> None:
     batch = images(3, 16)
     with torch.inference_mode():
         expected = classifier(batch)
-        classifier.memory_format = torch.contiguous_format
-        torch.testing.assert_close(classifier.to(memory_format=torch.contiguous_format)(batch), expected)
+        classifier.place(torch.device("cpu"), torch.channels_last)
+        assert classifier.prepare(batch).is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(classifier(batch), expected)
 
 
 def test_images_are_normalised_within_the_model() -> None:

@@ -1,11 +1,12 @@
 """Labelled inputs in batches: kept in memory (on the device where there is room), or streamed from image files."""
 
+import itertools
 import logging
 import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,18 +70,18 @@ class MemoryDataset:
         sizes = [len(indices) for indices in order]
         if not sizes:
             return
-        placed = self._store.place(device)
-        inputs = self._store.on(device) if placed else self._store.inputs
         rows = torch.cat(list(order))
         if self._indices is not None:
             rows = self._indices[rows]
-        # One transfer of all indices rather than one a batch.
-        for part in rows.to(inputs.device).split(sizes):
-            batch = inputs.index_select(0, part)
-            if not placed:
-                batch = batch.pin_memory() if device.type == "cuda" else batch
-                batch = batch.to(device, non_blocking=True)
-            yield batch
+        if self._store.place(device):
+            inputs = self._store.on(device)
+            # One transfer of all indices rather than one a batch.
+            for part in rows.to(device).split(sizes):
+                yield inputs.index_select(0, part)
+        else:
+            inputs = self._store.inputs
+            pinned = (inputs.index_select(0, part).pin_memory() for part in rows.split(sizes))
+            yield from _to_device(pinned, device)
 
     def subset(self, indices: torch.Tensor) -> "MemoryDataset":
         part = MemoryDataset.__new__(MemoryDataset)
@@ -224,12 +225,7 @@ class _Stream:
         )
 
     def _deliver(self, loader: DataLoader[Any], device: torch.device) -> Iterator[torch.Tensor]:
-        for batch in loader:
-            if isinstance(batch, str):
-                raise UserError(batch)
-            if isinstance(batch, np.ndarray):
-                batch = torch.from_numpy(batch)
-            yield batch.to(device, non_blocking=True)
+        return _to_device(map(_tensor_or_complaint, loader), device)
 
 
 class _Order:
@@ -268,6 +264,34 @@ class _Decoder(TorchDataset[Any]):
         except UserError as error:
             return str(error)
         return batch if through_pipe else torch.from_numpy(batch)
+
+
+def _tensor_or_complaint(batch: Any) -> torch.Tensor:
+    if isinstance(batch, str):
+        raise UserError(batch)
+    return torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
+
+
+def _to_device(batches: Iterable[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
+    """The batches on the device. A GPU gets each while it works on the one before: copies run on a stream of their own,
+    one ahead, so that they do not queue behind the work."""
+    if device.type != "cuda":
+        yield from (batch.to(device) for batch in batches)
+        return
+    copying = torch.cuda.Stream(device)
+    ahead: tuple[torch.Tensor, torch.cuda.Event] | None = None
+    for batch in itertools.chain(batches, [None]):
+        before = ahead
+        if batch is not None:
+            with torch.cuda.stream(copying):
+                ahead = batch.to(device, non_blocking=True), copying.record_event()
+        if before is not None:
+            copied, done = before
+            working = torch.cuda.current_stream(device)
+            working.wait_event(done)
+            # Its memory must not be given to a later copy before the work on it is through.
+            copied.record_stream(working)
+            yield copied
 
 
 def _as_is(batch: Any) -> Any:

@@ -1,4 +1,5 @@
-"""What this process may use of the machine: processors, memory and shared memory, container limits included."""
+"""What this process may use of the machine: processors and what they can, memory and shared memory, container limits
+included."""
 
 import os
 from pathlib import Path
@@ -15,6 +16,16 @@ def cpu_count(cgroup: Path = _CGROUP) -> int:
     if quota and period and quota.isdigit() and period.isdigit():
         count = min(count, max(1, round(int(quota) / int(period))))
     return max(1, count)
+
+
+def has_bfloat16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies bfloat16 in hardware (x86: AVX-512 BF16 or AMX; Arm: BF16), rather than through
+    float32, which is slower than float32 itself."""
+    for line in (_read(cpuinfo) or "").splitlines():
+        name, _, flags = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags.split())
+    return False
 
 
 def memory_available(cgroup: Path = _CGROUP, proc: Path = Path("/proc")) -> int:

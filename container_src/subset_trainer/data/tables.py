@@ -14,7 +14,6 @@ from itertools import islice
 from typing import NoReturn, TextIO
 
 import numpy as np
-import pandas as pd
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.preprocessing import Column, Preprocessing
@@ -308,6 +307,9 @@ class _Reader:
         pandas parses fast but cannot say where a fault is, and mends some silently; on the least doubt the careful
         reading decides.
         """
+        # Takes a second to import, which those who bring images need not wait for.
+        import pandas as pd
+
         # A column with a text near the top is read as texts, so that True, 007 and the like keep their spelling.
         texts = {p for p in positions if any(_numbers((row[p],)) is None for row in self.sample)} | as_text
         frames = []

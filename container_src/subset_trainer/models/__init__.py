@@ -29,22 +29,36 @@ class Classifier(nn.Module):
 
     mean: Tensor | None
     std: Tensor | None
+    scale: Tensor | None
+    shift: Tensor | None
 
     def __init__(
         self, network: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
     ) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", None if mean is None else torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", None if std is None else torch.tensor(std).view(1, -1, 1, 1))
+        buffers: dict[str, Tensor | None] = dict.fromkeys(("mean", "std", "scale", "shift"))
+        if mean is not None and std is not None:
+            centre, spread = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+            # (x/255 − mean) / std = x · scale + shift
+            buffers = {"mean": centre, "std": spread, "scale": 1 / (255 * spread), "shift": -centre / spread}
+        for name, values in buffers.items():
+            self.register_buffer(name, values, persistent=name in ("mean", "std"))
         self.memory_format = torch.contiguous_format
+
+    def place(self, device: torch.device, memory_format: torch.memory_format) -> None:
+        """Move it, and lay out images and kernels in this order; tables have none."""
+        if self.mean is not None:
+            self.memory_format = memory_format
+            self.to(memory_format=memory_format)
+        self.to(device)
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """Raw batch → what the network takes."""
-        if self.mean is None or self.std is None:
+        if self.scale is None or self.shift is None:
             return inputs
-        images = (inputs / 255 - self.mean) / self.std
-        return images.contiguous(memory_format=self.memory_format)
+        # Reordered while a pixel is a byte; the rest is one kernel.
+        return torch.addcmul(self.shift, inputs.contiguous(memory_format=self.memory_format), self.scale)
 
     def forward(self, inputs: Tensor) -> Tensor:
         logits: Tensor = self.network(self.prepare(inputs))
@@ -136,10 +150,6 @@ def build(
     else:
         network = _torchvision(name, classes)
     classifier = Classifier(network, mean, std)
-    if name == "cnn":
-        # On a CPU, too, its narrow layers are a third faster with the channels innermost.
-        classifier.memory_format = torch.channels_last
-        classifier.to(memory_format=torch.channels_last)
     _try_out(classifier, name, input_shape, classes)
     return classifier
 

@@ -21,6 +21,7 @@ class Balanced:
         self._of_class: dict[int, Strategy] = {}
         example = create()
         self.needs_last_layer = example.needs_last_layer
+        self.needs_validation = example.needs_validation
         self.refresh: Refresh = example.refresh
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:

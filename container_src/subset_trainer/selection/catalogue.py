@@ -58,7 +58,17 @@ CATALOGUE: dict[str, Entry] = {
         "Killamsetty et al., AAAI 2021",
         LAST_LAYER + ", validation",
         "stochastic O(K·M·C·min(D, 5N/K)), naive O(K·N·C·D), rgreedy O(rounds·N·C·D); memory O((N+M)(C+D))",
-        ("scope", "greedy", "greedy_rounds", "eta", "batch_size", "select_every", "balance", "mislabelled"),
+        (
+            "scope",
+            "greedy",
+            "greedy_rounds",
+            "eta",
+            "batch_size",
+            "select_every",
+            "pool_fraction",
+            "balance",
+            "mislabelled",
+        ),
         "to follow the paper; below `rs2` in every run here",
     ),
     "gradmatch": Entry(
@@ -66,7 +76,7 @@ CATALOGUE: dict[str, Entry] = {
         "Killamsetty et al., ICML 2021",
         LAST_LAYER,
         "O(K·n·(C+D+K/C)); memory O(K·n)",
-        ("scope", "lam", "eps", "match", "select_every", "balance", "mislabelled"),
+        ("scope", "lam", "eps", "match", "select_every", "pool_fraction", "balance", "mislabelled"),
         "with `match=validation` where labels are wrong and validation is trusted",
     ),
     "gradmatch-pb": Entry(
@@ -74,7 +84,7 @@ CATALOGUE: dict[str, Entry] = {
         "Killamsetty et al., ICML 2021",
         LAST_LAYER,
         "O(N·C·D + (N/B)²·C·D); memory O((N/B)² + N·D)",
-        ("batch_size", "lam", "eps", "match", "select_every", "mislabelled"),
+        ("batch_size", "lam", "eps", "match", "select_every", "pool_fraction", "mislabelled"),
         "to follow the paper; the cheapest of the gradient methods",
     ),
     "craig": Entry(
@@ -82,7 +92,7 @@ CATALOGUE: dict[str, Entry] = {
         "Mirzasoleiman et al., ICML 2020",
         LAST_LAYER,
         "O(C·n²·(C+D)); memory 4n² bytes up to n = 20,000, bounded beyond",
-        ("scope", "greedy", "select_every", "balance", "mislabelled"),
+        ("scope", "greedy", "select_every", "pool_fraction", "balance", "mislabelled"),
         "to follow the paper",
     ),
     "craig-pb": Entry(
@@ -90,7 +100,7 @@ CATALOGUE: dict[str, Entry] = {
         "Mirzasoleiman et al., ICML 2020; Killamsetty et al., ICML 2021",
         LAST_LAYER,
         "O(N·C·D + (N/B)²·C·D); memory O((N/B)² + N·D)",
-        ("batch_size", "select_every", "mislabelled"),
+        ("batch_size", "select_every", "pool_fraction", "mislabelled"),
         "to follow the paper",
     ),
     "facility-location": Entry(
@@ -98,7 +108,7 @@ CATALOGUE: dict[str, Entry] = {
         "Wei et al., ICML 2015",
         LAST_LAYER,
         "O(C·n²·D); memory as `craig`",
-        ("greedy", "select_every", "balance", "mislabelled"),
+        ("greedy", "select_every", "pool_fraction", "balance", "mislabelled"),
         "a representative subset, for training, labelling or storage: level with `rs2` on clean data here",
     ),
     "graph-cut": Entry(
@@ -106,7 +116,7 @@ CATALOGUE: dict[str, Entry] = {
         "Iyer et al., ALT 2021",
         LAST_LAYER,
         "O(K·n·D); memory O(N·D)",
-        ("select_every", "balance", "mislabelled"),
+        ("select_every", "pool_fraction", "balance", "mislabelled"),
         "to follow the paper; 16 points below `rs2` here",
     ),
     "k-centre": Entry(
@@ -114,7 +124,7 @@ CATALOGUE: dict[str, Entry] = {
         "Sener & Savarese, ICLR 2018",
         LAST_LAYER,
         "O(K·n·D); memory O(N·D)",
-        ("select_every", "balance", "mislabelled"),
+        ("select_every", "pool_fraction", "balance", "mislabelled"),
         "coverage of rare forms, and of outliers; 8 points below `rs2` here",
     ),
     "herding": Entry(
@@ -122,7 +132,7 @@ CATALOGUE: dict[str, Entry] = {
         "Welling, ICML 2009",
         LAST_LAYER,
         "O(K·n·D); memory O(N·D)",
-        ("select_every", "balance", "mislabelled"),
+        ("select_every", "pool_fraction", "balance", "mislabelled"),
         "prototypes; 3 points below `rs2` here",
     ),
     "el2n": Entry(
@@ -146,7 +156,7 @@ CATALOGUE: dict[str, Entry] = {
         "Xia et al., ICLR 2023",
         LAST_LAYER,
         "O(N·D)",
-        ("select_every", "balance", "mislabelled"),
+        ("select_every", "pool_fraction", "balance", "mislabelled"),
         "where outliers and duplicates both abound, says its paper; 3 points below `rs2` on clean data here",
     ),
     "ccs": Entry(

@@ -31,6 +31,7 @@ class Medoids:
     """
 
     needs_last_layer = True
+    needs_validation = False
     refresh: Refresh = "periodically"
 
     def __init__(
@@ -81,6 +82,7 @@ class CraigPerBatch:
     """
 
     needs_last_layer = True
+    needs_validation = False
     refresh: Refresh = "periodically"
 
     def __init__(self, settings: Settings) -> None:

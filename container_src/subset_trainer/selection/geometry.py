@@ -21,6 +21,7 @@ class _OfFeatures(ABC):
     """
 
     needs_last_layer = True
+    needs_validation = False
     refresh: Refresh = "periodically"
 
     def __init__(self, balance: Balance = "none") -> None:

@@ -53,6 +53,7 @@ class Glister:
     """
 
     needs_last_layer = True
+    needs_validation = True
     refresh: Refresh = "periodically"
 
     def __init__(self, settings: Settings) -> None:

@@ -47,6 +47,7 @@ class GradMatch:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.needs_validation = settings.match == "validation"
         self._own_logit_only = settings.scope != "per-class"
 
     @torch.no_grad()
@@ -158,6 +159,7 @@ class GradMatchPerBatch:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.needs_validation = settings.match == "validation"
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:

@@ -25,6 +25,7 @@ class DropMislabelled:
     """
 
     needs_last_layer = True
+    needs_validation = True
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy

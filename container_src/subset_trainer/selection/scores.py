@@ -66,6 +66,7 @@ class EL2N:
     """
 
     needs_last_layer = True
+    needs_validation = False
     refresh: Refresh = "periodically"
 
     def __init__(self) -> None:
@@ -86,6 +87,7 @@ class Forgetting:
     """
 
     needs_last_layer = True
+    needs_validation = False
     refresh: Refresh = "periodically"
 
     def __init__(self) -> None:
@@ -123,6 +125,7 @@ class CoverageCentric:
     """
 
     needs_last_layer = True
+    needs_validation = False
     refresh: Refresh = "periodically"
 
     def __init__(self, hardest_dropped: float) -> None:

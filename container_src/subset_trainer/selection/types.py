@@ -172,6 +172,8 @@ class Strategy(Protocol):
     needs_last_layer: bool
     """Whether the pools come with logits and features (a pass over all of the data). A strategy that is asked every
     epoch gets them every ``select_every`` epochs only, and pools of labels alone in between."""
+    needs_validation: bool
+    """Whether the validation pool comes with them, too."""
     refresh: Refresh
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:

@@ -10,6 +10,7 @@ class Full:
     """All of the data: the yardstick. It sets its own size; the loop passes a budget of N."""
 
     needs_last_layer = False
+    needs_validation = False
     refresh: Refresh = "once"
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
@@ -21,6 +22,7 @@ class Random:
     epoch (``rs2-with-replacement``: what earlier epochs had may come again)."""
 
     needs_last_layer = False
+    needs_validation = False
 
     def __init__(self, refresh: Refresh) -> None:
         self.refresh = refresh
@@ -39,6 +41,7 @@ class RepeatedSampling:
     """
 
     needs_last_layer = False
+    needs_validation = False
     refresh: Refresh = "every epoch"
 
     def __init__(self) -> None:

@@ -1,37 +1,69 @@
-"""Random crops and mirroring of whole batches, on whichever device the batch is."""
+"""Random crops, mirroring and cutout of whole batches, on whichever device the batch is."""
+
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
-def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to an eighth of its size (black at the border), and mirror half of them.
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to training images [B, 3, H, W], uint8.
 
-    For 32 × 32 images that is the usual 4-pixel padding and random crop.
-
-    Args:
-        images: [B, 3, H, W], uint8.
-        kind: flip-crop, crop or none.
-        generator: on the CPU, so that every device draws the same.
-
-    Returns:
-        A tensor of the same shape, dtype and device.
+    Each is shifted by up to an eighth of its size (for 32 × 32 images the usual four pixels), with a reflection of what
+    is there coming in at the border; half of them are mirrored; and a square is blanked where ``cutout`` asks for one
+    (DeVries & Taylor, "Improved regularization of convolutional neural networks with cutout", 2017).
     """
-    if kind == "none":
+
+    kind: str
+    """flip-crop, crop or none."""
+    cutout: float = 0.0
+    """Side of the blanked square, as a share of the image's; its centre lies anywhere in the image."""
+    fill: Tensor | None = None
+    """[3, 1, 1] uint8: what a blanked pixel becomes. None: black."""
+
+    def draw(self, visits: int, generator: torch.Generator) -> Tensor:
+        """The chances of so many visits, [visits, 5] float32 in [0, 1).
+
+        On the CPU, so that every device sees the same, and all at once, so that they reach the device in one transfer.
+        """
+        if self.kind == "none" and not self.cutout:
+            return torch.empty(visits, 0)
+        return torch.rand(visits, 5, generator=generator)
+
+    def apply(self, images: Tensor, chances: Tensor) -> Tensor:
+        """The images as these chances, [B, 5] on the same device, change them; same shape, dtype and device."""
+        height, width = images.shape[2:]
+        down, right, mirror, hole_row, hole_column = chances.unbind(1) if chances.shape[1] else [chances] * 5
+        if self.kind != "none":
+            rows_BH = _shifted(down, height)
+            columns_BW = _shifted(right, width)
+            if self.kind == "flip-crop":
+                columns_BW = torch.where(mirror[:, None] < 0.5, columns_BW.flip(1), columns_BW)
+            # Gathering by flat position keeps it at one indexing kernel, whatever the mixture of shifts and mirrorings.
+            positions_BHW = rows_BH[:, :, None] * width + columns_BW[:, None, :]
+            flat = images.flatten(2)
+            index = positions_BHW.flatten(1)[:, None, :].expand(-1, flat.shape[1], -1)
+            images = flat.gather(2, index).view(images.shape)
+        if self.cutout:
+            in_rows_BH = _covered(hole_row, height, round(self.cutout * height))
+            in_columns_BW = _covered(hole_column, width, round(self.cutout * width))
+            hole_B1HW = (in_rows_BH[:, :, None] & in_columns_BW[:, None, :])[:, None]
+            fill = images.new_zeros(1) if self.fill is None else self.fill
+            images = torch.where(hole_B1HW, fill, images)
         return images
-    batch, _, height, width = images.shape
-    pad_height, pad_width = height // 8, width // 8
-    rows_BH = torch.randint(2 * pad_height + 1, (batch, 1), generator=generator) + torch.arange(height)
-    columns_BW = torch.randint(2 * pad_width + 1, (batch, 1), generator=generator) + torch.arange(width)
-    if kind == "flip-crop":
-        mirrored_B1 = torch.rand(batch, 1, generator=generator) < 0.5
-        columns_BW = torch.where(mirrored_B1, columns_BW.flip(1), columns_BW)
-    padded = F.pad(images, (pad_width, pad_width, pad_height, pad_height))
-    rows_BH = rows_BH.to(images.device, non_blocking=True)
-    columns_BW = columns_BW.to(images.device, non_blocking=True)
-    # Gathering by flat position keeps it at one indexing kernel, whatever the mixture of shifts and mirrorings.
-    positions_BHW = rows_BH[:, :, None] * padded.shape[3] + columns_BW[:, None, :]
-    flat = padded.flatten(2)
-    index = positions_BHW.flatten(1)[:, None, :].expand(-1, flat.shape[1], -1)
-    return flat.gather(2, index).view(images.shape)
+
+
+def _shifted(chance_B: Tensor, size: int) -> Tensor:
+    """[B, size] where each image's pixels come from: a shift of −size/8 … size/8, reflected at the borders."""
+    reach = size // 8
+    shift_B1 = (chance_B * (2 * reach + 1)).long()[:, None] - reach
+    positions = (torch.arange(size, device=chance_B.device) + shift_B1).abs()
+    return (size - 1) - ((size - 1) - positions).abs()
+
+
+def _covered(chance_B: Tensor, size: int, side: int) -> Tensor:
+    """[B, size] which positions lie within a stretch of ``side`` around a random one."""
+    start_B1 = (chance_B * size).long()[:, None] - side // 2
+    positions = torch.arange(size, device=chance_B.device)
+    return (positions >= start_B1) & (positions < start_B1 + side)

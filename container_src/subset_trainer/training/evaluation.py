@@ -27,8 +27,12 @@ def _in_order(dataset: Dataset) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def evaluate(classifier: Classifier, dataset: Dataset, machine: Machine) -> Score:
-    """Loss and accuracy in eval mode, without augmentation or label smoothing."""
+def evaluate(classifier: Classifier, dataset: Dataset, machine: Machine, flip: bool = False) -> Score:
+    """Loss and accuracy in eval mode, without augmentation or label smoothing.
+
+    Args:
+        flip: whether an image's logits are the mean over it and its mirror image.
+    """
     classifier.eval()
     loss = torch.zeros((), device=machine.device, dtype=torch.float64)
     correct = torch.zeros((), device=machine.device, dtype=torch.int64)
@@ -37,6 +41,8 @@ def evaluate(classifier: Classifier, dataset: Dataset, machine: Machine) -> Scor
         labels = dataset.labels[indices].to(machine.device, non_blocking=True)
         with machine.autocast():
             logits = classifier(inputs)
+            if flip:
+                logits = (logits + classifier(inputs.flip(3))) / 2
         loss += F.cross_entropy(logits.float(), labels, reduction="sum")
         correct += (logits.argmax(1) == labels).sum()
     return Score(float(loss) / len(dataset), int(correct) / len(dataset))

@@ -19,6 +19,7 @@ from subset_trainer.models import Classifier
 from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.training import devices, loop, plan
+from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import Score, evaluate
 from subset_trainer.training.holdout import irreducible_losses
@@ -42,8 +43,7 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
     start = time.perf_counter()
     _check_hosts_and_channels(contract)
     models.check_name(hp.model)
-    machine = devices.prepare(hp.device, hp.precision)
-    logger.info("training on %s", machine.describe())
+    devices.find(hp.device)  # a GPU that cannot be used is refused before the data is read
     torch.manual_seed(hp.seed)
 
     splits = load_splits(
@@ -68,7 +68,13 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
         preprocessing.mean or None,
         preprocessing.std or None,
     )
-    _place(classifier, machine, images=preprocessing.kind == "image")
+    images = preprocessing.kind == "image"
+    machine = devices.prepare(hp.device, hp.precision, images)
+    logger.info("training on %s", machine.describe())
+    # With a pixel's channels side by side, convolutions are faster: on GPUs, and on CPUs by a tenth to a third.
+    classifier.place(machine.device, torch.channels_last)
+    average = MovingAverage(classifier, hp.ema_decay) if hp.ema_decay else None
+    trained = average.module if average else classifier
     selector = _selector(classifier, splits, machine, hp, budget, interruption)
     _announce(hp, splits, budget, model_name)
     loading_seconds = time.perf_counter() - start
@@ -96,18 +102,19 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
             budget,
             hp,
             machine,
-            preprocessing.kind == "image",
+            images,
             interruption,
             report,
+            average,
         )
     except Terminated:
         status = "stopped"
         logger.info("SIGTERM received after %d whole epochs: saving what there is", len(reports))
     with interruption.deferred():
-        artifacts.save_model(contract.model, classifier, model_name, preprocessing, hp.model_dump())
+        artifacts.save_model(contract.model, trained, model_name, preprocessing, hp.model_dump())
     if splits.test is not None and status == "completed":
         test_start = time.perf_counter()
-        test = evaluate(classifier, splits.test, machine)
+        test = evaluate(trained, splits.test, machine, hp.test_time_flip and images)
         test_seconds = time.perf_counter() - test_start
         print(
             metrics.line(reports[-1].epoch.number, {"test:loss": test.loss, "test:accuracy": test.accuracy}),
@@ -173,13 +180,6 @@ def _check_hosts_and_channels(contract: Contract) -> None:
             logger.warning("channel %r is not used; the channels are %s", name, ", ".join(CHANNELS))
 
 
-def _place(classifier: Classifier, machine: Machine, images: bool) -> None:
-    if images and machine.device.type == "cuda":
-        classifier.memory_format = torch.channels_last
-        classifier.to(memory_format=torch.channels_last)
-    classifier.to(machine.device)
-
-
 def _selector(
     classifier: Classifier,
     splits: Splits,
@@ -219,7 +219,7 @@ def _selector(
 
         return FilterSelector(make_filter, len(splits.train))
     strategy = selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
-    return NativeSelector(strategy, classifier, splits.train, splits.validation, machine)
+    return NativeSelector(strategy, classifier, splits.train, splits.validation, machine, hp.pool_fraction)
 
 
 def _settings(hp: Hyperparameters) -> selection.Settings:

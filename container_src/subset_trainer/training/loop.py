@@ -3,12 +3,11 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from subset_trainer.data import Dataset
@@ -17,9 +16,11 @@ from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.selection import Subset
 from subset_trainer.training import plan
-from subset_trainer.training.augmentation import augment
+from subset_trainer.training.augmentation import Augmentation
+from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.devices import Machine, Stopwatch
 from subset_trainer.training.evaluation import Score, evaluate, losses_in_eval_mode
+from subset_trainer.training.gradients import Gradients
 from subset_trainer.training.interruption import Interruption
 from subset_trainer.training.rounds import FilterSelector, Selector, SoftPruningSelector, everything
 
@@ -58,8 +59,9 @@ def train(
     images: bool,
     interruption: Interruption,
     report: Callable[[EpochReport], None],
+    average: MovingAverage | None = None,
 ) -> None:
-    """Train the classifier in place.
+    """Train the classifier in place, and its average with it, which is then what is evaluated.
 
     Raises:
         UserError: the loss is no longer finite.
@@ -73,6 +75,8 @@ def train(
     shorten_batch_norm_memory(classifier, steps)
     optimizer = make_optimizer(classifier, hp, machine)
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.needs_loss_scaling)
+    gradients = Gradients(classifier, machine, scaler, hp.label_smoothing, hp.microbatch_size)
+    augmentation = Augmentation(hp.augmentation, hp.cutout, mean_colour(classifier)) if images else None
     # One generator for each purpose: a strategy that draws more numbers does not change the order of examples.
     for_selection, for_order, for_augmentation = (
         torch.Generator().manual_seed(hp.seed * 3 + purpose) for purpose in range(3)
@@ -102,50 +106,52 @@ def train(
         visits = budget if batch_filter else len(current.indices)
         epoch_steps = plan.batch_count(visits, hp.batch_size)
         shuffled = torch.randperm(len(current.indices), generator=for_order)
-        order = list(current.indices[shuffled].tensor_split(epoch_steps))
-        weights = list(current.weights[shuffled].tensor_split(epoch_steps))
+        indices = current.indices[shuffled]
+        # To the device once an epoch: a transfer in every step would wait for the step before.
+        on_device = [
+            part.to(machine.device).tensor_split(epoch_steps)
+            for part in (indices, training.labels[indices], current.weights[shuffled])
+        ]
+        chances: Sequence[Tensor | None] = [None] * epoch_steps
+        if augmentation:
+            drawn = augmentation.draw(len(indices), for_augmentation)
+            chances = drawn.to(machine.device).tensor_split(epoch_steps)
         kept_counts = [len(part) for part in torch.arange(visits).tensor_split(epoch_steps)]
-        inputs = training.batches(order, machine.device)
+        inputs = training.batches(indices.tensor_split(epoch_steps), machine.device)
         filtering = Stopwatch(machine.device)
         kept: list[Tensor] = []
         observed: list[Tensor] = []
         # Sums stay on the device: reading one would wait for the step that makes it.
         loss_sum = torch.zeros((), device=machine.device)
         correct = torch.zeros((), device=machine.device, dtype=torch.int64)
-        for step, (indices, weight, batch) in enumerate(
-            _with_progress(order, weights, inputs, epoch.number, len(epochs))
+        for step, (batch, chance, ids, labels, weight) in enumerate(
+            _with_progress(
+                zip(inputs, chances, *on_device, strict=True), epoch_steps, f"{epoch.number} of {len(epochs)}"
+            )
         ):
             with interruption.deferred():
-                labels = training.labels[indices].to(machine.device, non_blocking=True)
-                weight = weight.to(machine.device, non_blocking=True)
-                if images:
-                    batch = augment(batch, hp.augmentation, for_augmentation)
+                if augmentation:
+                    batch = augmentation.apply(batch, chance)
                 if batch_filter:
                     with filtering.running():
-                        indices = indices.to(machine.device, non_blocking=True)
                         losses = losses_in_eval_mode(classifier, batch, labels, machine)
-                        positions = batch_filter.keep(losses, indices, kept_counts[step])
+                        positions = batch_filter.keep(losses, ids, kept_counts[step])
                         batch, labels, weight = batch[positions], labels[positions], weight[positions]
-                        kept.append(indices[positions])
-                with machine.autocast():
-                    logits = classifier(batch)
-                losses = F.cross_entropy(
-                    logits.float(), labels, reduction="none", label_smoothing=hp.label_smoothing
-                )
-                loss = torch.dot(losses, weight / weight.sum())
-                optimizer.zero_grad(set_to_none=True)
-                scaler.scale(loss).backward()
+                        kept.append(ids[positions])
+                losses, hits = gradients.of(batch, labels, weight)
                 # An epoch that makes fewer updates than planned passes over its part of the schedule all the same.
                 at = steps_before + step * planned_steps / epoch_steps
                 set_learning_rate(optimizer, hp, plan.learning_rate_factor(at, steps, hp.warmup_ratio))
                 scaler.step(optimizer)
                 scaler.update()
-                loss_sum += loss.detach() * len(labels)
-                correct += (logits.detach().argmax(1) == labels).sum()
+                if average:
+                    average.update_parameters(classifier)
+                loss_sum += torch.dot(losses, weight) / weight.sum() * len(labels)
+                correct += hits.sum()
                 if isinstance(selector, SoftPruningSelector):
-                    observed.append(losses.detach())
+                    observed.append(losses)
         if isinstance(selector, SoftPruningSelector):
-            selector.observe(torch.cat(order), torch.cat(observed).cpu())
+            selector.observe(indices, torch.cat(observed).cpu())
         if kept:
             chosen = Subset.of(torch.cat(kept))
         visited += visits
@@ -160,7 +166,8 @@ def train(
             )
 
         evaluation_start = time.perf_counter()
-        validation_score = evaluate(classifier, validation, machine)
+        evaluated = average.module if average else classifier
+        validation_score = evaluate(evaluated, validation, machine, hp.test_time_flip and images)
         evaluation_seconds = time.perf_counter() - evaluation_start
         with interruption.deferred():
             report(
@@ -205,6 +212,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, hp: Hyperparameters, fac
         group["lr"] = hp.learning_rate * factor
 
 
+def mean_colour(classifier: Classifier) -> Tensor | None:
+    """[3, 1, 1] uint8: what normalisation takes to zero; None for tables."""
+    return None if classifier.mean is None else (255 * classifier.mean[0]).round().to(torch.uint8)
+
+
 def shorten_batch_norm_memory(classifier: nn.Module, steps: int) -> None:
     """Let batch normalisation's running statistics follow faster in a run of few updates.
 
@@ -221,15 +233,13 @@ def _visits(epoch: plan.Epoch, budget: int, examples: int) -> int:
     return examples if epoch.everything else budget
 
 
-def _with_progress(
-    order: list[Tensor], weights: list[Tensor], inputs: Iterator[Tensor], epoch: int, epochs: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _with_progress(batches: Iterable[Any], steps: int, epoch: str) -> Iterator[Any]:
     """The epoch's batches; says how far it is, every half minute."""
     last_said = time.monotonic()
-    for step, item in enumerate(zip(order, weights, inputs, strict=True)):
+    for step, item in enumerate(batches):
         if time.monotonic() - last_said >= PROGRESS_SECONDS:
             last_said = time.monotonic()
-            logger.info("epoch %d of %d: step %d of %d", epoch, epochs, step, len(order))
+            logger.info("epoch %s: step %d of %d", epoch, step, steps)
         yield item
 
 

@@ -1,6 +1,7 @@
 """One round of selection: look at the data if the strategy needs it, ask, and hold the answer to the rules."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -40,7 +41,13 @@ class Selector(Protocol):
 
 
 class NativeSelector:
-    """Runs a strategy of :mod:`subset_trainer.selection` on what the model makes of the data now."""
+    """Runs a strategy of :mod:`subset_trainer.selection` on what the model makes of the data now.
+
+    Args:
+        strategy: of one run.
+        classifier, train, validation, machine: what it looks at, and where.
+        pool_fraction: share of the training examples that it chooses from, drawn anew each time, at least the budget.
+    """
 
     def __init__(
         self,
@@ -49,8 +56,10 @@ class NativeSelector:
         train: Dataset,
         validation: Dataset,
         machine: Machine,
+        pool_fraction: float = 1.0,
     ) -> None:
         self.refresh = strategy.refresh
+        self._pool_fraction = pool_fraction
         self._strategy = strategy
         self._classifier = classifier
         self._train = train
@@ -62,18 +71,28 @@ class NativeSelector:
     def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
         """Raises UserError where the model's outputs are not finite, AlgorithmError where the strategy's answer breaks
         the rules."""
+        drawn = None
+        candidates = self._train
+        if self._pool_fraction < 1:
+            size = max(budget, round(self._pool_fraction * len(self._train)))
+            # In the data's order, so that equal candidates are ranked as they are without a draw.
+            drawn = torch.randperm(len(self._train), generator=generator)[:size].sort().values
+            candidates = self._train.subset(drawn)
         try:
-            if self._strategy.needs_last_layer and look:
-                train, validation = self._pool(self._train), self._pool(self._validation)
-            else:
-                train, validation = Pool(self._train.labels), Pool(self._validation.labels)
-            subset = self._strategy.select(train, validation, budget, generator)
+            subset = self._strategy.select(
+                self._pool(candidates, look and self._strategy.needs_last_layer),
+                self._pool(self._validation, look and self._strategy.needs_validation),
+                budget,
+                generator,
+            )
         except NotFiniteError as error:
             raise UserError(f"training diverged: {error}; learning_rate is likely too high") from error
+        if drawn is not None:
+            subset = replace(subset, indices=drawn[subset.indices])
         return checked(subset, len(self._train), budget)
 
-    def _pool(self, dataset: Dataset) -> Pool:
-        return look_at(self._classifier, dataset, self._machine)
+    def _pool(self, dataset: Dataset, look: bool) -> Pool:
+        return look_at(self._classifier, dataset, self._machine) if look else Pool(dataset.labels)
 
 
 class SoftPruningSelector:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from subset_trainer.data.machine import cpu_count, memory_available, shared_memory_free
+from subset_trainer.data.machine import cpu_count, has_bfloat16_units, memory_available, shared_memory_free
 
 GB = 1 << 30
 
@@ -90,3 +90,19 @@ def test_quota_of_processors(tmp_path: Path, files: dict[str, object], expected:
 def test_shared_memory(tmp_path: Path) -> None:
     assert shared_memory_free(str(tmp_path)) > 0
     assert shared_memory_free(str(tmp_path / "no")) == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 rdpid", True),
+        ("flags\t\t: fpu avx512f amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd i8mm bf16 sve", True),
+        ("flags\t\t: fpu avx512f avx2", False),
+        ("model name\t: a processor with avx512_bf16", False),
+    ],
+)
+def test_bfloat16_is_read_from_the_processors_flags(tmp_path: Path, line: str, expected: bool) -> None:
+    write(tmp_path, {"cpuinfo": f"processor\t: 0\n{line}\nbugs\t\t:"})
+    assert has_bfloat16_units(tmp_path / "cpuinfo") == expected
+    assert not has_bfloat16_units(tmp_path / "absent")

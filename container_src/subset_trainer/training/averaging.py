@@ -1,0 +1,38 @@
+"""The exponential moving average of a classifier's weights."""
+
+from typing import Any
+
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from subset_trainer.models import Classifier
+
+
+class MovingAverage(AveragedModel):
+    """A copy of a classifier, ``module``, that follows its weights and its batch normalisation's statistics.
+
+    Averages of the last weights generalise better than the last weights (Izmailov et al., "Averaging weights leads to
+    wider optima and better generalization", UAI 2018; Tarvainen & Valpola, "Mean teachers", NeurIPS 2017).
+
+    Args:
+        classifier: on its device.
+        decay: weight of the earlier average at every update. It rises to this, as (1 + n)/(10 + n) at the n-th update,
+            so that a short run's average forgets its beginning.
+    """
+
+    module: Classifier
+
+    def __init__(self, classifier: Classifier, decay: float) -> None:
+        self._decay = decay
+        self._updates = 0
+        super().__init__(classifier, multi_avg_fn=self._mix, use_buffers=True)
+
+    def update_parameters(self, model: Any) -> None:
+        """Follow the classifier's weights, one update later."""
+        self._updates += 1
+        super().update_parameters(model)
+
+    def _mix(self, averages: Any, weights: Any, updates: Any) -> None:
+        # Counted here: torch's own count would have to be read from the device.
+        get_ema_multi_avg_fn(min(self._decay, (1 + self._updates) / (10 + self._updates)))(
+            averages, weights, updates
+        )

@@ -1,0 +1,69 @@
+import torch
+
+from subset_trainer import models
+from subset_trainer.data import MemoryDataset
+from subset_trainer.selection import Pool, Refresh, Subset
+from subset_trainer.training.devices import Machine
+from subset_trainer.training.rounds import NativeSelector
+
+CPU = Machine(torch.device("cpu"), torch.float32)
+EXAMPLES = 40
+
+
+class First:
+    """Takes the first examples, and notes what it was shown."""
+
+    refresh: Refresh = "periodically"
+
+    def __init__(self, needs_last_layer: bool = True, needs_validation: bool = False) -> None:
+        self.needs_last_layer = needs_last_layer
+        self.needs_validation = needs_validation
+        self.seen: list[tuple[Pool, Pool]] = []
+
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        self.seen.append((train, validation))
+        return Subset.of(torch.arange(budget))
+
+
+def dataset(examples: int) -> MemoryDataset:
+    """Each example's first number is its position."""
+    inputs = torch.stack([torch.arange(examples).float(), torch.ones(examples)], dim=1)
+    return MemoryDataset(inputs, torch.arange(examples) % 4)
+
+
+def selector(strategy: First, pool_fraction: float = 1.0) -> NativeSelector:
+    classifier = models.build("mlp", (2,), 4)
+    return NativeSelector(strategy, classifier, dataset(EXAMPLES), dataset(8), CPU, pool_fraction)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_a_pool_is_drawn_anew_and_picks_count_in_the_whole() -> None:
+    strategy = First()
+    chooses, draws = selector(strategy, 0.25), generator()
+    first, second = (chooses.select(6, draws).indices.tolist() for _ in range(2))
+    assert first != second and len(first) == 6
+    pool = strategy.seen[0][0]
+    assert len(pool) == 10 and pool.logits is not None
+    # The labels of those that were picked are the pool's first, and all are in the data's order.
+    assert [index % 4 for index in first] == pool.labels[:6].tolist()
+    assert first == sorted(first)
+
+
+def test_a_pool_holds_at_least_the_budget() -> None:
+    strategy = First()
+    assert len(selector(strategy, 0.1).select(30, generator()).indices) == 30
+    assert len(strategy.seen[0][0]) == 30
+
+
+def test_validation_is_looked_at_only_where_it_is_needed() -> None:
+    for needed in (False, True):
+        strategy = First(needs_validation=needed)
+        selector(strategy).select(5, generator())
+        train, validation = strategy.seen[0]
+        assert train.logits is not None and (validation.logits is not None) == needed
+    blind = First(needs_last_layer=False)
+    selector(blind).select(5, generator())
+    assert blind.seen[0][0].logits is None
