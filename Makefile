@@ -5,7 +5,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-cuda12 benchmark image lint lock venv clean
+.PHONY: help train test test-cuda12 benchmark benchmark-training evidence image lint lock venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -22,6 +22,12 @@ test-cuda12: ## unit and functional tests under the lock for CUDA 12
 
 benchmark: venv ## selection beside CORDS: time, memory, targets; OPTIONS="--curve" and others as --help lists them
 	$(PYTHON_IN_VENV) benchmarks/selection.py $(OPTIONS)
+
+benchmark-training: venv ## training beside the article's loop and a bare one; OPTIONS as --help lists them
+	$(PYTHON_IN_VENV) benchmarks/training.py $(OPTIONS)
+
+evidence: venv ## the article's experiment with fair baselines: OPTIONS="--training DIR --test DIR [--preset small]"
+	$(PYTHON_IN_VENV) benchmarks/evidence.py $(OPTIONS)
 
 image: ## build the image; TAG, BASE_IMAGE and CUDA=12 change what docker/build.sh says
 	docker/build.sh

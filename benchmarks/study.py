@@ -120,7 +120,7 @@ def plan(
 
     Args:
         rows: as `parse_strategies` gives them; `full` and `rs2` are put before them where they are missing.
-        fractions: above 0 and below 1.
+        fractions: above 0; at 1 stands `full` alone.
         seeds: of the runs.
         settings: hyperparameters that all share, `epochs` among them; a row's own go before.
 
@@ -131,12 +131,12 @@ def plan(
     for name, own in [("--set", {k: v for k, v in settings.items() if k != "epochs"}), *everything.items()]:
         if taken := [key for key in PLANNED if key in own and (key != "strategy" or name == "--set")]:
             raise UserError(f"{name}: the study itself sets {', '.join(taken)}")
-    if wrong := [fraction for fraction in fractions if not 0 < fraction < 1]:
-        raise UserError(f"--fractions: {wrong[0]:g}: expected numbers above 0 and below 1")
+    if wrong := [fraction for fraction in fractions if not 0 < fraction <= 1]:
+        raise UserError(f"--fractions: {wrong[0]:g}: expected numbers above 0 and at most 1")
     cells = []
     for fraction in fractions:
         for seed in seeds:
-            for name, own in everything.items():
+            for name, own in everything.items() if fraction < 1 else [("full", everything["full"])]:
                 values = {**settings, **own, "seed": str(seed)}
                 epochs = hyperparameters.parse(values).epochs * fraction
                 if own["strategy"] in ("full", "infobatch"):

@@ -56,19 +56,22 @@ UNBALANCED = ("full", "infobatch", "loss-filter", "rho-loss", "gradmatch-pb", "c
 """Strategies that cannot take equal numbers from every class: they take everything, or mixed batches."""
 UNFILTERED = ("full", "random", "infobatch", "loss-filter", "rho-loss")
 """Strategies that ``mislabelled=drop`` cannot stand before: they never look at the data again, or only at batches."""
-POOLED = (
-    "glister",
-    "gradmatch",
-    "gradmatch-pb",
-    "craig",
-    "craig-pb",
-    "facility-location",
-    "graph-cut",
-    "k-centre",
-    "herding",
-    "moderate",
-)
-"""Strategies that ``pool_fraction`` serves: they look at the data, and remember nothing of it between rounds."""
+POOLED: dict[str, float | None] = {
+    "glister": 1.5,
+    "gradmatch": None,
+    "gradmatch-pb": None,
+    "craig": None,
+    "craig-pb": None,
+    "facility-location": None,
+    "graph-cut": None,
+    "k-centre": None,
+    "herding": None,
+    "moderate": None,
+}
+"""Strategies that can choose among a fresh draw of the examples, because they remember nothing of them between rounds,
+and how many for each pick by default; None: all."""
+FILTER_CANDIDATES = 2.0
+"""The same of filters within batches."""
 PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
 
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -92,14 +95,6 @@ class Hyperparameters(BaseModel):
     )
     select_every: Count = Field(
         5, description="epochs between two selections, for strategies that choose again as the model learns"
-    )
-    pool_fraction: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        allow_inf_nan=False,
-        description="share of the training examples that a selection looks at and chooses from, drawn anew each "
-        "time (for " + ", ".join(f"`{name}`" for name in POOLED) + "); what a selection costs falls with it",
     )
     warm_fraction: Share = Field(
         0.0,
@@ -159,9 +154,12 @@ class Hyperparameters(BaseModel):
     final_share: Share = Field(
         0.125, description="`infobatch`: share of the epochs, the last, that visit everything (1 − δ)"
     )
-    candidates_per_pick: Annotated[float, Field(gt=1, le=100, allow_inf_nan=False)] = Field(
-        2.0,
-        description="`loss-filter`, `rho-loss`: candidates that a batch offers for each example trained on",
+    candidates_per_pick: Annotated[float, Field(gt=1, le=100, allow_inf_nan=False)] | None = Field(
+        None,
+        description="examples looked at for each that is taken: of a batch by `loss-filter` and `rho-loss` "
+        f"(default {FILTER_CANDIDATES:g}); of the training examples, drawn anew before each selection, by "
+        + ", ".join(f"`{name}`" for name in POOLED)
+        + f" (default: {POOLED['glister']:g} for `glister`, all for the others)",
     )
 
     # The data
@@ -259,13 +257,9 @@ class Hyperparameters(BaseModel):
             raise ValueError(f"balance='class' does not go with {what}")
         if self.mislabelled == "drop" and self.strategy in UNFILTERED:
             raise ValueError(f"mislabelled='drop' does not go with strategy={self.strategy!r}")
-        if self.pool_fraction < 1 and self.strategy not in POOLED:
+        if self.candidates_per_pick is not None and (self.backend == "cords" or self.mislabelled == "drop"):
             raise ValueError(
-                f"pool_fraction={self.pool_fraction:g} serves {', '.join(POOLED)}; got strategy={self.strategy!r}"
-            )
-        if self.pool_fraction < 1 and (self.backend == "cords" or self.mislabelled == "drop"):
-            raise ValueError(
-                "pool_fraction below 1 goes neither with backend='cords' nor with mislabelled='drop'"
+                "candidates_per_pick goes neither with backend='cords' nor with mislabelled='drop'"
             )
         if self.backend == "cords" and (self.balance, self.mislabelled) != ("none", "keep"):
             raise ValueError("balance and mislabelled are of backend='native' only")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import study
+from benchmarks import evidence, study
+from benchmarks.evidence import Preset
 from tests.functional.conftest import write_table
 
 ROOT = Path(__file__).parents[2]
@@ -112,3 +113,44 @@ def _wait_for(ready: Callable[[], bool], process: "subprocess.Popen[str]") -> No
         assert time.monotonic() < deadline, "the trainings did not start"
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
+
+
+def test_the_evidence_is_one_command_that_goes_on_where_it_was(
+    tables: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = Preset(
+        settings={"model": "mlp", "batch_size": "32"},
+        epochs=4,
+        fractions=(0.5, 0.25),
+        strategies=("glister",),
+        at_the_smallest=("glister:backend=cords,select_every=2",),
+        levels=(0.4, 1.0),
+    )
+    monkeypatch.setitem(evidence.PRESETS, "tiny", preset)
+    page = tmp_path / "docs/evidence.md"
+    command = [
+        *tables,
+        "--preset",
+        "tiny",
+        "--seeds",
+        "0",
+        "--out",
+        str(tmp_path / "out"),
+        "--docs",
+        str(page),
+    ]
+    assert evidence.main(command) == 0
+    assert capsys.readouterr().out.count("0 of them finished before") == 3
+    text = page.read_text(encoding="utf-8")
+    for line in (
+        "| glister:backend=cords,select_every=2 | 0.25 |",
+        "| **full** | 1 | 4 |",
+        "| 40% |",
+        "| 100% | none",
+    ):
+        assert line in text, text
+    assert page.with_suffix(".png").stat().st_size > 10_000
+    assert evidence.main(command) == 0
+    again = capsys.readouterr().out
+    assert "4 runs, 4 of them finished before" in again and "0 of them" not in again
+    assert page.read_text(encoding="utf-8") == text

@@ -206,7 +206,7 @@ def test_what_training_can_be_told_reaches_it(job: Job, digits: Path) -> None:
         {
             "model": "cnn",
             "strategy": "glister",
-            "pool_fraction": 0.6,
+            "candidates_per_pick": 2,
             "fraction": 0.3,
             "epochs": 4,
             "batch_size": 32,

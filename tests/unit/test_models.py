@@ -49,6 +49,25 @@ def test_resnet18_has_cords_shape() -> None:
     assert sorted(p.shape for p in ours.network.parameters()) == sorted(p.shape for p in theirs.parameters())
 
 
+def test_resnet18_is_torchvisions_with_another_stem() -> None:
+    import torchvision
+
+    theirs = torchvision.models.resnet18(num_classes=5)
+    theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    theirs.maxpool = nn.Identity()
+    ours = models.build("resnet18", (3, 32, 32), 5, MEAN, STD).network
+    assert {name: weight.shape for name, weight in ours.state_dict().items()} == {
+        name: weight.shape for name, weight in theirs.state_dict().items()
+    }
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        if mine.numel() > 5_000:  # as initialised: the deviation of so many says which distribution it is
+            torch.testing.assert_close(mine.std(), other.std(), rtol=0.05, atol=0)
+            assert mine.mean().abs() < 0.1 * mine.std()
+    theirs.load_state_dict(ours.state_dict())
+    inputs = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(ours(inputs), theirs(inputs))
+
+
 @pytest.mark.parametrize("shape", [(2, 2), (3, 5), (8, 8), (64, 40)])
 def test_cnn_takes_images_of_any_size(shape: tuple[int, int]) -> None:
     classifier = models.build("cnn", (3, *shape), 7, MEAN, STD)

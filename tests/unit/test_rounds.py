@@ -1,8 +1,10 @@
+import pytest
 import torch
 
 from subset_trainer import models
 from subset_trainer.data import MemoryDataset
 from subset_trainer.selection import Pool, Refresh, Subset
+from subset_trainer.training import rounds
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.rounds import NativeSelector
 
@@ -31,31 +33,39 @@ def dataset(examples: int) -> MemoryDataset:
     return MemoryDataset(inputs, torch.arange(examples) % 4)
 
 
-def selector(strategy: First, pool_fraction: float = 1.0) -> NativeSelector:
+def selector(strategy: First, candidates_per_pick: float | None = None) -> NativeSelector:
     classifier = models.build("mlp", (2,), 4)
-    return NativeSelector(strategy, classifier, dataset(EXAMPLES), dataset(8), CPU, pool_fraction)
+    return NativeSelector(strategy, classifier, dataset(EXAMPLES), dataset(8), CPU, candidates_per_pick)
 
 
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_a_pool_is_drawn_anew_and_picks_count_in_the_whole() -> None:
+def test_candidates_are_drawn_anew_and_picks_count_in_the_whole() -> None:
     strategy = First()
-    chooses, draws = selector(strategy, 0.25), generator()
-    first, second = (chooses.select(6, draws).indices.tolist() for _ in range(2))
-    assert first != second and len(first) == 6
+    chooses, draws = selector(strategy, 2.5), generator()
+    first, second = (chooses.select(4, draws).indices.tolist() for _ in range(2))
+    assert first != second and len(first) == 4
     pool = strategy.seen[0][0]
     assert len(pool) == 10 and pool.logits is not None
     # The labels of those that were picked are the pool's first, and all are in the data's order.
-    assert [index % 4 for index in first] == pool.labels[:6].tolist()
+    assert [index % 4 for index in first] == pool.labels[:4].tolist()
     assert first == sorted(first)
 
 
-def test_a_pool_holds_at_least_the_budget() -> None:
+def test_there_are_no_more_candidates_than_examples() -> None:
     strategy = First()
-    assert len(selector(strategy, 0.1).select(30, generator()).indices) == 30
-    assert len(strategy.seen[0][0]) == 30
+    assert len(selector(strategy, 3).select(30, generator()).indices) == 30
+    assert len(strategy.seen[0][0]) == EXAMPLES
+
+
+def test_few_candidates_are_steered_by_as_few_validation_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "LEAST_VALIDATION", 3)
+    for candidates, expected in ((2.5, 3), (5.0, 4), (10.0, 8), (None, 8)):
+        strategy = First(needs_validation=True)
+        selector(strategy, candidates).select(4, generator())
+        assert len(strategy.seen[0][1]) == expected
 
 
 def test_validation_is_looked_at_only_where_it_is_needed() -> None:

@@ -192,6 +192,16 @@ def test_a_baseline_that_is_asked_for_is_there_once() -> None:
     assert [cell.row for cell in cells] == ["full", "rs2", "random"]
 
 
+def test_at_the_whole_stands_full_alone() -> None:
+    cells = study.plan(study.parse_strategies("random"), (1.0, 0.5), (0, 1), {"epochs": "10"})
+    whole = [cell for cell in cells if cell.fraction == 1]
+    assert [(cell.row, cell.seed, cell.values["epochs"]) for cell in whole] == [
+        ("full", 0, "10"),
+        ("full", 1, "10"),
+    ]
+    assert len(cells) == 2 + 2 * 3
+
+
 def test_infobatch_gets_the_epochs_that_come_nearest() -> None:
     (cell,) = [
         cell
@@ -209,7 +219,7 @@ def test_infobatch_gets_the_epochs_that_come_nearest() -> None:
         ("random", 0.1, {"epochs": "15"}, "visits would differ by 33%"),
         ("random", 0.1, {"epochs": "10", "seed": "1"}, "--set: the study itself sets seed"),
         ("random:fraction=0.2", 0.1, {"epochs": "10"}, "random:fraction=0.2: the study itself sets fraction"),
-        ("random", 1.0, {"epochs": "10"}, "above 0 and below 1"),
+        ("random", 1.5, {"epochs": "10"}, "above 0 and at most 1"),
         ("glistr", 0.1, {"epochs": "10"}, "glister"),
         ("random:eta=none", 0.1, {"epochs": "10"}, "eta"),
     ],

@@ -1,6 +1,6 @@
 """Name → classifier. The last linear layer's input is found by a hook, so that any network serves.
 
-Torchvision is imported only when one of its networks is asked for: tables need none of it.
+Torchvision is imported only when one of its networks is asked for.
 """
 
 import difflib
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from subset_trainer.errors import UserError
+from subset_trainer.models.resnet import SmallImageResNet18
 
 OWN_MODELS = ("resnet18", "cnn", "mlp")
 AUTO = {"image": "resnet18", "table": "mlp"}
@@ -144,7 +145,7 @@ def build(
     if name == "mlp":
         network: nn.Module = _mlp(int(torch.Size(input_shape).numel()), classes)
     elif name == "resnet18":
-        network = _small_image_resnet18(classes)
+        network = SmallImageResNet18(classes)
     elif name == "cnn":
         network = _cnn(classes)
     else:
@@ -159,17 +160,6 @@ def _mlp(inputs: int, classes: int) -> nn.Module:
     for width_in in (inputs, MLP_WIDTH):
         layers += [nn.Linear(width_in, MLP_WIDTH, bias=False), nn.BatchNorm1d(MLP_WIDTH), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(MLP_WIDTH, classes))
-
-
-def _small_image_resnet18(classes: int) -> nn.Module:
-    """ResNet-18 with a 3×3 stem of stride 1 and no pooling after it: CORDS's form, and the usual one for CIFAR-10."""
-    from torchvision.models import resnet18
-
-    network = resnet18(num_classes=classes)
-    network.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
-    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-    network.maxpool = nn.Identity()
-    return network
 
 
 def _cnn(classes: int) -> nn.Module:

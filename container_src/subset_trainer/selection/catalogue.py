@@ -65,7 +65,7 @@ CATALOGUE: dict[str, Entry] = {
             "eta",
             "batch_size",
             "select_every",
-            "pool_fraction",
+            "candidates_per_pick",
             "balance",
             "mislabelled",
         ),
@@ -76,7 +76,7 @@ CATALOGUE: dict[str, Entry] = {
         "Killamsetty et al., ICML 2021",
         LAST_LAYER,
         "O(K·n·(C+D+K/C)); memory O(K·n)",
-        ("scope", "lam", "eps", "match", "select_every", "pool_fraction", "balance", "mislabelled"),
+        ("scope", "lam", "eps", "match", "select_every", "candidates_per_pick", "balance", "mislabelled"),
         "with `match=validation` where labels are wrong and validation is trusted",
     ),
     "gradmatch-pb": Entry(
@@ -84,7 +84,7 @@ CATALOGUE: dict[str, Entry] = {
         "Killamsetty et al., ICML 2021",
         LAST_LAYER,
         "O(N·C·D + (N/B)²·C·D); memory O((N/B)² + N·D)",
-        ("batch_size", "lam", "eps", "match", "select_every", "pool_fraction", "mislabelled"),
+        ("batch_size", "lam", "eps", "match", "select_every", "candidates_per_pick", "mislabelled"),
         "to follow the paper; the cheapest of the gradient methods",
     ),
     "craig": Entry(
@@ -92,7 +92,7 @@ CATALOGUE: dict[str, Entry] = {
         "Mirzasoleiman et al., ICML 2020",
         LAST_LAYER,
         "O(C·n²·(C+D)); memory 4n² bytes up to n = 20,000, bounded beyond",
-        ("scope", "greedy", "select_every", "pool_fraction", "balance", "mislabelled"),
+        ("scope", "greedy", "select_every", "candidates_per_pick", "balance", "mislabelled"),
         "to follow the paper",
     ),
     "craig-pb": Entry(
@@ -100,7 +100,7 @@ CATALOGUE: dict[str, Entry] = {
         "Mirzasoleiman et al., ICML 2020; Killamsetty et al., ICML 2021",
         LAST_LAYER,
         "O(N·C·D + (N/B)²·C·D); memory O((N/B)² + N·D)",
-        ("batch_size", "select_every", "pool_fraction", "mislabelled"),
+        ("batch_size", "select_every", "candidates_per_pick", "mislabelled"),
         "to follow the paper",
     ),
     "facility-location": Entry(
@@ -108,7 +108,7 @@ CATALOGUE: dict[str, Entry] = {
         "Wei et al., ICML 2015",
         LAST_LAYER,
         "O(C·n²·D); memory as `craig`",
-        ("greedy", "select_every", "pool_fraction", "balance", "mislabelled"),
+        ("greedy", "select_every", "candidates_per_pick", "balance", "mislabelled"),
         "a representative subset, for training, labelling or storage: level with `rs2` on clean data here",
     ),
     "graph-cut": Entry(
@@ -116,7 +116,7 @@ CATALOGUE: dict[str, Entry] = {
         "Iyer et al., ALT 2021",
         LAST_LAYER,
         "O(K·n·D); memory O(N·D)",
-        ("select_every", "pool_fraction", "balance", "mislabelled"),
+        ("select_every", "candidates_per_pick", "balance", "mislabelled"),
         "to follow the paper; 16 points below `rs2` here",
     ),
     "k-centre": Entry(
@@ -124,7 +124,7 @@ CATALOGUE: dict[str, Entry] = {
         "Sener & Savarese, ICLR 2018",
         LAST_LAYER,
         "O(K·n·D); memory O(N·D)",
-        ("select_every", "pool_fraction", "balance", "mislabelled"),
+        ("select_every", "candidates_per_pick", "balance", "mislabelled"),
         "coverage of rare forms, and of outliers; 8 points below `rs2` here",
     ),
     "herding": Entry(
@@ -132,7 +132,7 @@ CATALOGUE: dict[str, Entry] = {
         "Welling, ICML 2009",
         LAST_LAYER,
         "O(K·n·D); memory O(N·D)",
-        ("select_every", "pool_fraction", "balance", "mislabelled"),
+        ("select_every", "candidates_per_pick", "balance", "mislabelled"),
         "prototypes; 3 points below `rs2` here",
     ),
     "el2n": Entry(
@@ -156,7 +156,7 @@ CATALOGUE: dict[str, Entry] = {
         "Xia et al., ICLR 2023",
         LAST_LAYER,
         "O(N·D)",
-        ("select_every", "pool_fraction", "balance", "mislabelled"),
+        ("select_every", "candidates_per_pick", "balance", "mislabelled"),
         "where outliers and duplicates both abound, says its paper; 3 points below `rs2` on clean data here",
     ),
     "ccs": Entry(

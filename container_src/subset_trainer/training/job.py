@@ -14,7 +14,7 @@ from subset_trainer import artifacts, models, selection
 from subset_trainer.contract import Contract
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
@@ -219,13 +219,23 @@ def _selector(
 
         return FilterSelector(make_filter, len(splits.train))
     strategy = selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
-    return NativeSelector(strategy, classifier, splits.train, splits.validation, machine, hp.pool_fraction)
+    return NativeSelector(strategy, classifier, splits.train, splits.validation, machine, _candidates(hp))
+
+
+def _candidates(hp: Hyperparameters) -> float | None:
+    if hp.strategy not in POOLED or hp.mislabelled == "drop":
+        return None
+    return hp.candidates_per_pick or POOLED[hp.strategy]
 
 
 def _settings(hp: Hyperparameters) -> selection.Settings:
     """The strategies' knobs have the hyperparameters' names."""
     own = {field.name: getattr(hp, field.name) for field in dataclasses.fields(selection.Settings)}
-    return selection.Settings(**{**own, "eta": hp.eta or hp.learning_rate})
+    own |= {
+        "eta": hp.eta or hp.learning_rate,
+        "candidates_per_pick": hp.candidates_per_pick or FILTER_CANDIDATES,
+    }
+    return selection.Settings(**own)
 
 
 def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> None:

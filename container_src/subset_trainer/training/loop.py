@@ -22,6 +22,7 @@ from subset_trainer.training.devices import Machine, Stopwatch
 from subset_trainer.training.evaluation import Score, evaluate, losses_in_eval_mode
 from subset_trainer.training.gradients import Gradients
 from subset_trainer.training.interruption import Interruption
+from subset_trainer.training.optimizer import SGD
 from subset_trainer.training.rounds import FilterSelector, Selector, SoftPruningSelector, everything
 
 logger = logging.getLogger(__name__)
@@ -198,7 +199,7 @@ def make_optimizer(classifier: nn.Module, hp: Hyperparameters, machine: Machine)
     """SGD with Nesterov momentum; weight decay on matrices and kernels alone."""
     decayed = [parameter for parameter in classifier.parameters() if parameter.ndim > 1]
     exempt = [parameter for parameter in classifier.parameters() if parameter.ndim <= 1]
-    return torch.optim.SGD(
+    return SGD(
         [{"params": decayed, "weight_decay": hp.weight_decay}, {"params": exempt, "weight_decay": 0.0}],
         lr=hp.learning_rate,
         momentum=hp.momentum,

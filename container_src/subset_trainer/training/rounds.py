@@ -23,6 +23,9 @@ from subset_trainer.selection.uniform import RepeatedSampling
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import look_at
 
+LEAST_VALIDATION = 1_000
+"""Validation examples that steer a choice among few candidates, where there are so many."""
+
 
 class Selector(Protocol):
     """What the loop asks for subsets."""
@@ -46,7 +49,8 @@ class NativeSelector:
     Args:
         strategy: of one run.
         classifier, train, validation, machine: what it looks at, and where.
-        pool_fraction: share of the training examples that it chooses from, drawn anew each time, at least the budget.
+        candidates_per_pick: how many examples it looks at for each that it takes, drawn anew each time, with as large a
+            share of the validation examples (but at least ``LEAST_VALIDATION``); None: all.
     """
 
     def __init__(
@@ -56,10 +60,10 @@ class NativeSelector:
         train: Dataset,
         validation: Dataset,
         machine: Machine,
-        pool_fraction: float = 1.0,
+        candidates_per_pick: float | None = None,
     ) -> None:
         self.refresh = strategy.refresh
-        self._pool_fraction = pool_fraction
+        self._candidates_per_pick = candidates_per_pick
         self._strategy = strategy
         self._classifier = classifier
         self._train = train
@@ -71,17 +75,21 @@ class NativeSelector:
     def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
         """Raises UserError where the model's outputs are not finite, AlgorithmError where the strategy's answer breaks
         the rules."""
+        candidates, validation = self._train, self._validation
         drawn = None
-        candidates = self._train
-        if self._pool_fraction < 1:
-            size = max(budget, round(self._pool_fraction * len(self._train)))
-            # In the data's order, so that equal candidates are ranked as they are without a draw.
-            drawn = torch.randperm(len(self._train), generator=generator)[:size].sort().values
-            candidates = self._train.subset(drawn)
+        if self._candidates_per_pick is not None and look:
+            size = min(len(candidates), round(self._candidates_per_pick * budget))
+            drawn = _draw(len(candidates), size, generator)
+            share = size / len(candidates)
+            least = min(len(validation), LEAST_VALIDATION)
+            validation = validation.subset(
+                _draw(len(validation), max(least, round(share * len(validation))), generator)
+            )
+            candidates = candidates.subset(drawn)
         try:
             subset = self._strategy.select(
                 self._pool(candidates, look and self._strategy.needs_last_layer),
-                self._pool(self._validation, look and self._strategy.needs_validation),
+                self._pool(validation, look and self._strategy.needs_validation),
                 budget,
                 generator,
             )
@@ -135,6 +143,11 @@ class FilterSelector:
         count = min(self._examples, round(budget * self.filter.candidates_per_pick))
         pool = Pool(torch.zeros(self._examples, dtype=torch.int64))
         return self._sampling.select(pool, pool, count, generator)
+
+
+def _draw(examples: int, count: int, generator: torch.Generator) -> Tensor:
+    """Positions of so many examples, in order, so that equal candidates are ranked as they are without a draw."""
+    return torch.randperm(examples, generator=generator)[:count].sort().values
 
 
 def everything(examples: int) -> Subset:

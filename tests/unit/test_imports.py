@@ -1,0 +1,32 @@
+"""Importing is most of the time to a job's first step: what a job does not use, it does not import."""
+
+import subprocess
+import sys
+
+import pytest
+
+STEP = """
+import sys
+import torch
+from subset_trainer import models
+from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.training import devices, job, loop
+machine = devices.prepare("cpu", "float32", images=True)
+classifier = models.build(sys.argv[1], (3, 8, 8), 3, (0.5,) * 3, (0.25,) * 3)
+optimizer = loop.make_optimizer(classifier, Hyperparameters(), machine)
+classifier(torch.zeros(4, 3, 8, 8, dtype=torch.uint8)).sum().backward()
+optimizer.step()
+print(sorted(set(sys.argv[2:]) & set(sys.modules)))
+"""
+HEAVY = (
+    *("pandas", "sklearn", "scipy", "matplotlib", "sympy", "numba", "cords", "boto3", "sagemaker_training"),
+    *("torchvision", "torch._dynamo", "torch._inductor", "triton"),
+)
+
+
+@pytest.mark.parametrize("model", ["cnn", "resnet18"])
+def test_a_first_step_takes_nothing_heavy_but_torch(model: str) -> None:
+    output = subprocess.run(
+        [sys.executable, "-c", STEP, model, *HEAVY], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert output.stdout.strip() == "[]"
