@@ -8,7 +8,7 @@ export CUDA
 .PHONY: help train test test-cuda12 benchmark benchmark-training evidence image lint lock venv clean
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
 
 train: venv ## train on all, 50%, 30% and 10% of the digits, and print the comparison
 	$(PYTHON_IN_VENV) -m deploy demo

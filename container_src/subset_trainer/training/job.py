@@ -18,6 +18,7 @@ from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparam
 from subset_trainer.models import Classifier
 from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
+from subset_trainer.tracking.experiments import Experiments
 from subset_trainer.training import devices, loop, plan
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.devices import Machine
@@ -40,6 +41,16 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
         TrainingError: with the sentence that the user shall read.
         Terminated: SIGTERM arrived before there was anything to save.
     """
+    experiments = Experiments.of_this_job()
+    try:
+        _run(contract, hp, interruption, experiments)
+    finally:
+        experiments.close()
+
+
+def _run(
+    contract: Contract, hp: Hyperparameters, interruption: Interruption, experiments: Experiments
+) -> None:
     start = time.perf_counter()
     _check_hosts_and_channels(contract)
     models.check_name(hp.model)
@@ -77,6 +88,7 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
     trained = average.module if average else classifier
     selector = _selector(classifier, splits, machine, hp, budget, interruption)
     _announce(hp, splits, budget, model_name)
+    experiments.parameters({**hp.model_dump(), "model": model_name, "budget": budget})
     loading_seconds = time.perf_counter() - start
 
     reports: list[EpochReport] = []
@@ -89,6 +101,8 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
             artifacts.save_subset(contract.output_data / "subsets", epoch.epoch.number, epoch.subset)
         artifacts.save_history(contract.output_data / "history.jsonl", history)
         print(metrics.line(epoch.epoch.number, history[-1]), flush=True)
+        known = {name: history[-1][name] for name in metrics.FORMATS if name in history[-1]}
+        experiments.metrics(epoch.epoch.number, known)
 
     test: Score | None = None
     test_seconds = 0.0
@@ -116,10 +130,9 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
         test_start = time.perf_counter()
         test = evaluate(trained, splits.test, machine, hp.test_time_flip and images)
         test_seconds = time.perf_counter() - test_start
-        print(
-            metrics.line(reports[-1].epoch.number, {"test:loss": test.loss, "test:accuracy": test.accuracy}),
-            flush=True,
-        )
+        scores = {"test:loss": test.loss, "test:accuracy": test.accuracy}
+        print(metrics.line(reports[-1].epoch.number, scores), flush=True)
+        experiments.metrics(reports[-1].epoch.number, scores)
     seconds = {
         "loading": loading_seconds,
         "training": sum(epoch.training_seconds for epoch in reports),
