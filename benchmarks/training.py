@@ -24,6 +24,8 @@ separate pass of a few steps through the same building blocks, scaled to an epoc
 ``seconds_per_epoch``. ``evaluation_seconds`` is the loop's own, of the validation examples. ``peak_share`` is
 ``images_per_second · flops_per_image`` (forward and backward, counted by torch) as a share of ``peak_flops``, the best
 of a few products of large square matrices in the same arithmetic.
+
+The rows are written as they come; ``--resume`` keeps those that the file has of the same settings.
 """
 
 import argparse
@@ -510,6 +512,7 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--seed", type=int, default=Settings.seed)
     line.add_argument("--skip-article", action="store_true", help="leave the article's loop out")
     line.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    line.add_argument("--resume", action="store_true", help="keep what --json's file has of these settings")
     return line
 
 
@@ -553,7 +556,17 @@ def plan_settings(options: argparse.Namespace, on_gpu: bool) -> Settings:
     )
 
 
-def run(settings: Settings, machine: Machine, precision: str, path: Path | None) -> list[Row]:
+def known_rows(path: Path, common: Row) -> dict[float, Row]:
+    """Fraction → the file's row of these settings."""
+    if not path.exists():
+        return {}
+    rows: list[Row] = json.loads(path.read_text())
+    return {row["fraction"]: row for row in rows if common.items() <= row.items()}
+
+
+def run(
+    settings: Settings, machine: Machine, precision: str, path: Path | None, resume: bool = False
+) -> list[Row]:
     """Measure every fraction; prints a line when one is done, and writes what is measured so far."""
     random.seed(settings.seed)  # CORDS draws from the global generators
     np.random.seed(settings.seed % 2**32)
@@ -571,12 +584,20 @@ def run(settings: Settings, machine: Machine, precision: str, path: Path | None)
         "threads": torch.get_num_threads(),
         "article_workers": settings.workers,
         "torch": torch.__version__,
+        "article": not settings.skip_article,
+    }
+    known = known_rows(path, common) if path and resume else {}
+    measured: Row = {
         "peak_flops": peak_flops(machine),
         "flops_per_image": flops_per_image(settings, machine),
     }
     rows: list[Row] = []
     for fraction in settings.fractions:
-        rows.append(derived(common | {"fraction": fraction} | measure(fraction, data, settings, machine)))
+        if fraction in known:
+            rows.append(known[fraction])
+        else:
+            times = measure(fraction, data, settings, machine)
+            rows.append(derived(common | measured | {"fraction": fraction} | times))
         print(f"fraction {fraction:g}: {rows[-1]['seconds_per_epoch']:.3f} s an epoch", flush=True)
         if path:
             unfinished = path.with_name(path.name + ".tmp")
@@ -594,7 +615,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(header(settings, machine), flush=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # CORDS's, about pinned memory and its own copies
-            rows = run(settings, machine, str(machine.dtype).removeprefix("torch."), options.json)
+            rows = run(
+                settings, machine, str(machine.dtype).removeprefix("torch."), options.json, options.resume
+            )
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -41,6 +41,7 @@ KEYS = {
     "epochs",
     "repeats",
     "article_workers",
+    "article",
     "precision",
     "seed",
 }
@@ -88,6 +89,16 @@ def test_what_is_not_measured_is_null(tmp_path: Path, capsys: pytest.CaptureFixt
     assert {key for key in KEYS if whole[key] is None} == article | {"selection_seconds"}
     assert {key for key in KEYS if half[key] is None} == article
     assert "| – |" in capsys.readouterr().out
+
+
+def test_a_run_that_resumes_keeps_the_rows_of_the_same_settings(tmp_path: Path) -> None:
+    (half,) = rows_of(tmp_path, "--fractions", "0.5", "--skip-article")
+    again = rows_of(tmp_path, "--fractions", "0.5,1", "--skip-article", "--resume")
+    assert again[0] == half and [row["fraction"] for row in again] == [0.5, 1]
+    (other,) = rows_of(tmp_path, "--fractions", "0.5", "--skip-article", "--resume", "--seed", "1")
+    assert other != half
+    (anew,) = rows_of(tmp_path, "--fractions", "0.5", "--skip-article")
+    assert anew != half
 
 
 def test_ratios_are_the_right_way_round() -> None:
