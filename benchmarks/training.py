@@ -158,7 +158,7 @@ def _classifier(settings: Settings, machine: Machine) -> Classifier:
     """A fresh network as the job builds and places it."""
     torch.manual_seed(settings.seed)
     classifier = models.build(settings.model, (3, SIZE, SIZE), CLASSES, MEAN, STD)
-    classifier.place(machine.device, torch.channels_last)
+    classifier.place(machine.device, machine.memory_format((SIZE, SIZE)))
     return classifier
 
 

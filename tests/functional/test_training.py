@@ -69,7 +69,7 @@ def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
     model = load_model(job.base / "model")
     test = load_channel(job.base / "input/data/test", model.preprocessing, name="test")
     machine = devices.prepare("cpu", "auto", images=True)
-    model.classifier.place(machine.device, torch.channels_last)
+    model.classifier.place(machine.device, machine.memory_format(model.preprocessing.input_shape))
     assert evaluate(model.classifier, test, machine).accuracy == summary["test"]["accuracy"]
     assert f"test:accuracy={summary['test']['accuracy']:.4f}" in job.log
     assert json.loads((job.base / "model/model.json").read_text())["hyperparameters"]["fraction"] == 0.3
@@ -221,7 +221,7 @@ def test_what_training_can_be_told_reaches_it(job: Job, digits: Path) -> None:
     model = load_model(job.base / "model")
     test = load_channel(job.base / "input/data/test", model.preprocessing, name="test")
     machine = devices.prepare("cpu", "auto", images=True)
-    model.classifier.place(machine.device, torch.channels_last)
+    model.classifier.place(machine.device, machine.memory_format(model.preprocessing.input_shape))
     score = evaluate(model.classifier, test, machine, flip=True)
     assert score.loss == pytest.approx(job.summary["test"]["loss"], rel=1e-3)
     assert score.loss != pytest.approx(evaluate(model.classifier, test, machine).loss, rel=1e-3)

@@ -5,6 +5,7 @@ import torch
 
 from subset_trainer.errors import UserError
 from subset_trainer.training import devices
+from subset_trainer.training.devices import Machine
 
 CUDA13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 CUDA12 = ["sm_70", *CUDA13]
@@ -78,6 +79,12 @@ def test_precisions_that_are_asked_for_on_a_cpu() -> None:
     assert devices.prepare("cpu", "bfloat16", images=False).dtype == torch.bfloat16
     assert devices.prepare("cpu", "float32", images=True).dtype == torch.float32
     assert devices.prepare("cpu", "float16", images=True).needs_loss_scaling
+
+
+def test_the_layout_of_images_follows_the_device_and_their_size() -> None:
+    cpu, gpu = (Machine(torch.device(name), torch.bfloat16) for name in ("cpu", "cuda"))
+    assert cpu.memory_format((3, 32, 40)) == gpu.memory_format((3, 8, 8)) == torch.channels_last
+    assert cpu.memory_format((3, 64, 31)) == torch.contiguous_format
 
 
 def test_processors_are_at_least_one_and_at_most_those_of_the_machine() -> None:

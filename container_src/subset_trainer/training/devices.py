@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from subset_trainer.data.machine import cpu_count, has_bfloat16_units
 from subset_trainer.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LEAST_CHANNELS_LAST = 32
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -32,6 +33,15 @@ class Machine:
     @property
     def needs_loss_scaling(self) -> bool:
         return self.dtype == torch.float16
+
+    def memory_format(self, input_shape: Sequence[int]) -> torch.memory_format:
+        """How to lay out inputs of this shape.
+
+        With a pixel's channels side by side convolutions are faster on GPUs, and on CPUs by a tenth, but not on images
+        of fewer than 32 pixels there.
+        """
+        innermost = self.device.type == "cuda" or min(input_shape[-2:]) >= LEAST_CHANNELS_LAST
+        return torch.channels_last if innermost else torch.contiguous_format
 
     def describe(self) -> str:
         name = (

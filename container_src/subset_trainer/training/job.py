@@ -82,8 +82,7 @@ def _run(
     images = preprocessing.kind == "image"
     machine = devices.prepare(hp.device, hp.precision, images)
     logger.info("training on %s", machine.describe())
-    # With a pixel's channels side by side, convolutions are faster: on GPUs, and on CPUs by a tenth to a third.
-    classifier.place(machine.device, torch.channels_last)
+    classifier.place(machine.device, machine.memory_format(preprocessing.input_shape))
     average = MovingAverage(classifier, hp.ema_decay) if hp.ema_decay else None
     trained = average.module if average else classifier
     selector = _selector(classifier, splits, machine, hp, budget, interruption)
