@@ -4,6 +4,7 @@ Exit code 1 for what the user can mend, 2 for the rest.
 """
 
 import argparse
+import json
 import signal
 import sys
 import tarfile
@@ -99,6 +100,26 @@ def _push(options: argparse.Namespace) -> None:
     print(f"{tagged}\n{by_digest}")
 
 
+def _policy(options: argparse.Namespace) -> None:
+    from deploy import aws, policy
+
+    names = policy.Names(
+        account=options.account,
+        region=aws.boto_session(options.region).region_name,
+        bucket=options.bucket,
+        role=options.role,
+        repository=options.repository,
+        project=options.project,
+        data=tuple(options.data),
+        partition=options.partition,
+    )
+    statements = policy.POLICIES[options.whose](names)
+    if options.explain:
+        print(policy.explanation(statements))
+    else:
+        print(json.dumps(policy.document(statements), indent=2))
+
+
 def _launch(options: argparse.Namespace) -> None:
     from sagemaker.exceptions import UnexpectedStatusException
 
@@ -191,6 +212,12 @@ def _fractions(text: str) -> tuple[float, ...]:
     if len(set(values)) < len(values):
         raise argparse.ArgumentTypeError(f"{text!r} names a fraction twice")
     return tuple(values)
+
+
+def _account(text: str) -> str:
+    if not (len(text) == 12 and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected twelve digits")
+    return text
 
 
 class _Settings(argparse.Action):
@@ -300,6 +327,24 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--repository", default="subset-trainer", help="the ECR repository; created if need be")
     push.add_argument("--tag", help="by default the commit that the image was built from")
     push.add_argument("--region", help="the AWS region, if not your configuration's")
+
+    rights = command(
+        "policy",
+        _policy,
+        "Print a least-privilege IAM policy: the launcher's, the job role's or CodeBuild's.",
+    )
+    rights.add_argument("whose", choices=("launcher", "job", "codebuild"), help="whom it is for")
+    rights.add_argument("--account", type=_account, required=True, help="the AWS account's twelve digits")
+    rights.add_argument(
+        "--bucket", required=True, help="of the results; the SDK's is sagemaker-REGION-ACCOUNT"
+    )
+    rights.add_argument("--role", default="subset-trainer", help="the training job's role, by name")
+    rights.add_argument("--data", nargs="+", default=[], metavar="BUCKET", help="further buckets of channels")
+    rights.add_argument("--repository", default="subset-trainer", help="the ECR repository")
+    rights.add_argument("--project", default="subset-trainer", help="the CodeBuild project")
+    rights.add_argument("--region", help="the AWS region, if not your configuration's")
+    rights.add_argument("--partition", default="aws", help="aws, aws-cn or aws-us-gov")
+    rights.add_argument("--explain", action="store_true", help="each statement with its reason, not JSON")
 
     start = command("launch", _launch, "Train on SageMaker, or with --local in a container on this machine.")
     start.add_argument("--image-uri", required=True, help="as `push` prints it; by digest is the safest")

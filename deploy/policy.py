@@ -1,0 +1,284 @@
+"""Least-privilege IAM policies: for whoever pushes and launches, for the training job's role, and for CodeBuild.
+
+Each statement says why it is there. What a resource can be named for is named; four actions know no resources at all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+WITHOUT_RESOURCES = (
+    "cloudwatch:PutMetricData",
+    "ecr:GetAuthorizationToken",
+    "s3:ListAllMyBuckets",
+    "sts:GetCallerIdentity",
+)
+"""Actions that IAM grants for `*` alone."""
+PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+PUSH = (
+    *PULL,
+    "ecr:CompleteLayerUpload",
+    "ecr:InitiateLayerUpload",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+)
+NAMESPACE = "/aws/sagemaker/TrainingJobs"
+"""Of the jobs' logs and metrics."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Whose things the policies are about."""
+
+    account: str
+    """Twelve digits."""
+    region: str
+    bucket: str
+    """Where jobs leave their results, and scripts and local data are uploaded to."""
+    role: str
+    """The training job's role, by name."""
+    repository: str = "subset-trainer"
+    project: str = "subset-trainer"
+    """CodeBuild's."""
+    data: tuple[str, ...] = ()
+    """Further buckets that jobs read their channels from."""
+    partition: str = "aws"
+
+    def arn(self, service: str, resource: str, *, regional: bool = True) -> str:
+        """The ARN of something in this account."""
+        region = self.region if regional else ""
+        return f"arn:{self.partition}:{service}:{region}:{self.account}:{resource}"
+
+    def buckets(self, *names: str, objects: bool) -> tuple[str, ...]:
+        """The ARNs of buckets, or of everything in them."""
+        return tuple(f"arn:{self.partition}:s3:::{name}{'/*' if objects else ''}" for name in names)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is allowed, on what, and why."""
+
+    name: str
+    reason: str
+    actions: Sequence[str]
+    resources: Sequence[str]
+    condition: Mapping[str, Any] = field(default_factory=dict)
+
+
+def launcher(names: Names) -> list[Statement]:
+    """For whoever runs `python -m deploy push` and `launch`."""
+    repository = names.arn("ecr", f"repository/{names.repository}")
+    jobs = names.arn("sagemaker", "training-job/*")
+    return [
+        Statement(
+            "Repository",
+            "push makes the repository, and brings it to its settings",
+            (
+                "ecr:CreateRepository",
+                "ecr:DescribeRepositories",
+                "ecr:PutImageScanningConfiguration",
+                "ecr:PutImageTagMutability",
+                "ecr:PutLifecyclePolicy",
+            ),
+            (repository,),
+        ),
+        Statement(
+            "Push",
+            "push uploads the layers that are missing, and reads the digest",
+            (*PUSH, "ecr:DescribeImages"),
+            (repository,),
+        ),
+        _login("docker's login for the push"),
+        Statement(
+            "Jobs",
+            "launch starts a job with its tags, follows it, and stops it when it is interrupted",
+            (
+                "sagemaker:AddTags",
+                "sagemaker:CreateTrainingJob",
+                "sagemaker:DescribeTrainingJob",
+                "sagemaker:StopTrainingJob",
+            ),
+            (jobs,),
+        ),
+        Statement(
+            "PassRole",
+            "SageMaker takes on the job's role, and no other service does",
+            ("iam:PassRole",),
+            (names.arn("iam", f"role/{names.role}", regional=False),),
+            {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        ),
+        Statement(
+            "RoleByName",
+            "the SDK looks up the ARN of a role that is given by name",
+            ("iam:GetRole",),
+            (names.arn("iam", f"role/{names.role}", regional=False),),
+        ),
+        Statement(
+            "Logs",
+            "launch --wait shows the job's log",
+            ("logs:DescribeLogStreams", "logs:GetLogEvents"),
+            (
+                names.arn("logs", f"log-group:{NAMESPACE}"),
+                names.arn("logs", f"log-group:{NAMESPACE}:log-stream:*"),
+            ),
+        ),
+        Statement(
+            "Bucket",
+            "the SDK makes the bucket of results if there is none",
+            ("s3:CreateBucket", "s3:ListBucket"),
+            names.buckets(names.bucket, objects=False),
+        ),
+        Statement(
+            "Results",
+            "scripts are uploaded to it, and results fetched from it",
+            ("s3:GetObject", "s3:PutObject"),
+            names.buckets(names.bucket, objects=True),
+        ),
+        Statement(
+            "Buckets",
+            "the SDK looks in the list of buckets whether that one is there",
+            ("s3:ListAllMyBuckets",),
+            ("*",),
+        ),
+        Statement(
+            "Account",
+            "the SDK's default bucket has the account's number in its name",
+            ("sts:GetCallerIdentity",),
+            ("*",),
+        ),
+    ]
+
+
+def job(names: Names) -> list[Statement]:
+    """For the role that a training job runs under."""
+    everything = (names.bucket, *names.data)
+    return [
+        Statement(
+            "Image",
+            "SageMaker pulls the image",
+            PULL,
+            (names.arn("ecr", f"repository/{names.repository}"),),
+        ),
+        _login("docker's login for the pull"),
+        Statement(
+            "ListChannels",
+            "SageMaker finds the channels' objects",
+            ("s3:ListBucket",),
+            names.buckets(*everything, objects=False),
+        ),
+        Statement(
+            "ReadChannels",
+            "SageMaker reads the channels",
+            ("s3:GetObject",),
+            names.buckets(*everything, objects=True),
+        ),
+        Statement(
+            "WriteResults",
+            "SageMaker writes model.tar.gz and output.tar.gz",
+            ("s3:PutObject",),
+            names.buckets(names.bucket, objects=True),
+        ),
+        Statement(
+            "Logs",
+            "SageMaker writes the job's log",
+            (
+                "logs:CreateLogGroup",
+                "logs:CreateLogStream",
+                "logs:DescribeLogStreams",
+                "logs:PutLogEvents",
+            ),
+            (
+                names.arn("logs", f"log-group:{NAMESPACE}"),
+                names.arn("logs", f"log-group:{NAMESPACE}:log-stream:*"),
+            ),
+        ),
+        Statement(
+            "Metrics",
+            "SageMaker sends the metrics that it reads from the log",
+            ("cloudwatch:PutMetricData",),
+            ("*",),
+            {"StringEquals": {"cloudwatch:namespace": NAMESPACE}},
+        ),
+        Statement(
+            "FindRun",
+            "the image asks which Run of SageMaker Experiments its job belongs to",
+            ("sagemaker:DescribeTrainingJob",),
+            (names.arn("sagemaker", "training-job/*"),),
+        ),
+        Statement(
+            "RecordRun",
+            "the image records hyperparameters, metrics and archives in that Run",
+            ("sagemaker:BatchPutMetrics", "sagemaker:UpdateTrialComponent"),
+            (names.arn("sagemaker", "experiment-trial-component/*"),),
+        ),
+    ]
+
+
+def codebuild(names: Names) -> list[Statement]:
+    """For CodeBuild's service role; the repository is made beforehand, by `push` or `deploy.create_repository`."""
+    repository = names.arn("ecr", f"repository/{names.repository}")
+    log = f"log-group:/aws/codebuild/{names.project}"
+    return [
+        Statement(
+            "Push",
+            "the image and the build's cache are pushed and pulled, and the digest is read",
+            (*PUSH, "ecr:DescribeImages", "ecr:DescribeRepositories"),
+            (repository,),
+        ),
+        _login("docker's login for the push"),
+        Statement(
+            "Logs",
+            "CodeBuild writes the build's log",
+            ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"),
+            (names.arn("logs", log), names.arn("logs", f"{log}:*")),
+        ),
+        Statement(
+            "Artefact",
+            "CodeBuild leaves imageDetail.json in the bucket",
+            ("s3:PutObject",),
+            names.buckets(names.bucket, objects=True),
+        ),
+    ]
+
+
+POLICIES = {"launcher": launcher, "job": job, "codebuild": codebuild}
+
+
+def document(statements: Sequence[Statement]) -> dict[str, Any]:
+    """The policy as IAM takes it."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": statement.name,
+                "Effect": "Allow",
+                "Action": list(statement.actions),
+                "Resource": list(statement.resources),
+                **({"Condition": dict(statement.condition)} if statement.condition else {}),
+            }
+            for statement in statements
+        ],
+    }
+
+
+def explanation(statements: Sequence[Statement]) -> str:
+    """The same for people: a paragraph a statement."""
+    return "\n\n".join(
+        "\n".join(
+            [
+                f"{statement.name}: {statement.reason}",
+                *(f"    {action}" for action in statement.actions),
+                *(f"  on {resource}" for resource in statement.resources),
+                *(
+                    f"  if {key} is {value}"
+                    for test in statement.condition.values()
+                    for key, value in test.items()
+                ),
+            ]
+        )
+        for statement in statements
+    )
+
+
+def _login(reason: str) -> Statement:
+    return Statement("Login", reason, ("ecr:GetAuthorizationToken",), ("*",))

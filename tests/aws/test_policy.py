@@ -1,0 +1,145 @@
+"""The policies beside what deploy/, the image and buildspec.yml really call."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.client
+import pytest
+
+import deploy
+from deploy import launch, policy
+from deploy.__main__ import main
+from deploy.policy import POLICIES, WITHOUT_RESOURCES, Names
+from tests.aws.conftest import ACCOUNT
+from tests.aws.stand_ins import StandIns
+from tests.aws.test_experiments import create_job
+from tests.aws.test_launch import BUCKET, CHANNELS, IMAGE, ROLE
+
+ROOT = Path(__file__).parents[2]
+NAMES = Names(ACCOUNT, "us-east-1", BUCKET, "trainer", data=("photos",))
+IAM_NAMES = {
+    # The API's operation → the action that IAM checks, where they differ.
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:ListBuckets": "s3:ListAllMyBuckets",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "sagemaker-metrics:BatchPutMetrics": "sagemaker:BatchPutMetrics",
+}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The actions of every call that boto3 makes."""
+    seen: set[str] = set()
+    original = botocore.client.BaseClient._make_api_call
+
+    def record(self: Any, operation: str, parameters: Any) -> Any:
+        service = self.meta.service_model.service_name
+        seen.add(IAM_NAMES.get(f"{service}:{operation}", f"{service}:{operation}"))
+        return original(self, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", record)
+    return seen
+
+
+def actions(whose: str) -> set[str]:
+    return {action for statement in POLICIES[whose](NAMES) for action in statement.actions}
+
+
+def test_a_launchers_calls_are_covered(
+    aws: str, calls: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_ins = StandIns(tmp_path, "a" * 40)
+    monkeypatch.setenv("PATH", f"{stand_ins.folder}{os.pathsep}{os.environ['PATH']}")
+    for _ in range(2):  # the second time the repository and the tag are there
+        assert main(["push"]) == 0
+    session = launch.sagemaker_session(bucket=BUCKET)
+    job = deploy.estimator(
+        IMAGE, {"strategy": "rs2"}, ROLE, session=session, tags=[{"Key": "a", "Value": "b"}]
+    )
+    job.fit(CHANNELS, wait=False)
+    script = {"entry_point": "train.py", "source_dir": str(ROOT / "examples/article")}
+    deploy.estimator(IMAGE, {}, ROLE, session=session, **script).fit(CHANNELS, wait=False)
+    assert {"ecr:PutImageTagMutability", "sagemaker:CreateTrainingJob", "s3:PutObject"} <= calls
+    assert calls <= actions("launcher")
+
+
+def test_a_role_by_name_is_looked_up(aws: str, calls: set[str]) -> None:
+    trust = {"Version": "2012-10-17", "Statement": []}
+    boto3.client("iam").create_role(RoleName="trainer", AssumeRolePolicyDocument=json.dumps(trust))
+    calls.clear()
+    launch.sagemaker_session(bucket=BUCKET).expand_role("trainer")
+    assert calls == {"iam:GetRole"} <= actions("launcher")
+
+
+def test_the_images_calls_are_covered(aws: str, calls: set[str]) -> None:
+    from subset_trainer.tracking.experiments import Experiments
+
+    arn = create_job()
+    calls.clear()
+    experiments = Experiments(arn)
+    experiments.parameters({"fraction": 0.3})
+    experiments.metrics(1, {"train:loss": 1.0})
+    experiments.close()
+    assert calls == {
+        "sagemaker:DescribeTrainingJob",
+        "sagemaker:UpdateTrialComponent",
+        "sagemaker:BatchPutMetrics",
+    }
+    assert calls <= actions("job")
+
+
+def test_the_buildspecs_calls_are_covered() -> None:
+    text = (ROOT / "buildspec.yml").read_text(encoding="utf-8")
+    used = set(re.findall(r"aws (ecr) ([a-z-]+)", text))
+    assert used == {
+        ("ecr", "describe-repositories"),
+        ("ecr", "get-login-password"),
+        ("ecr", "describe-images"),
+    }
+    renamed = {"get-login-password": "get-authorization-token"}
+    needed = {
+        f"{service}:{''.join(word.title() for word in renamed.get(name, name).split('-'))}"
+        for service, name in used
+    }
+    assert needed | set(policy.PUSH) <= actions("codebuild")
+
+
+@pytest.mark.parametrize("whose", POLICIES)
+def test_nothing_is_for_everything_that_can_be_named(whose: str) -> None:
+    for statement in POLICIES[whose](NAMES):
+        assert statement.reason and not any("*" in action for action in statement.actions)
+        if "*" in statement.resources:
+            assert set(statement.actions) <= set(WITHOUT_RESOURCES)
+        for resource in statement.resources:
+            # A star stands for the names of jobs, streams, objects and Runs, never for a service, account or bucket.
+            assert resource == "*" or re.match(
+                r"arn:aws:(s3:::[a-z]|[a-z]+:[a-z0-9-]*:\d{12}:[a-z])", resource
+            )
+
+
+@pytest.mark.parametrize("whose", POLICIES)
+def test_iam_takes_the_printed_policy(whose: str, aws: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["policy", whose, "--account", ACCOUNT, "--bucket", BUCKET, "--data", "photos"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    boto3.client("iam").create_policy(PolicyName=whose, PolicyDocument=printed)
+    assert main([*command, "--explain"]) == 0
+    explained = capsys.readouterr().out
+    for statement in json.loads(printed)["Statement"]:
+        assert f"{statement['Sid']}: " in explained
+        assert all(action in explained for action in statement["Action"])
+
+
+def test_channels_of_other_buckets_are_read_and_not_written() -> None:
+    by_name = {statement.name: statement for statement in policy.job(NAMES)}
+    assert "arn:aws:s3:::photos/*" in by_name["ReadChannels"].resources
+    assert by_name["WriteResults"].resources == ("arn:aws:s3:::results/*",)
+
+
+def test_an_account_that_is_none_is_refused(aws: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "job", "--account", "12", "--bucket", BUCKET]) == 1
+    assert "expected twelve digits" in capsys.readouterr().err
