@@ -176,7 +176,7 @@ def chart(rows: Sequence[Row], path: Path, title: str) -> None:
     baseline's mean. Nothing is drawn of no rows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     panels = groups(rows)
     if not panels:
@@ -203,6 +203,7 @@ def chart(rows: Sequence[Row], path: Path, title: str) -> None:
                 axes.axvline(row.accuracy, color="grey", linestyle=style, linewidth=1, zorder=0)
         axes.set_yticks(range(len(panel)), [row.strategy for row in panel], fontsize=8)
         axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         axes.set(
             xlabel="test accuracy: mean, deviation, seeds",

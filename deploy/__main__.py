@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from deploy import compare, experiment
+from deploy import compare, experiment, verdict
 from deploy.digits import write_digits
 from subset_trainer.errors import AlgorithmError, TrainingError, UserError
 
@@ -60,7 +60,8 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     if options.local:
-        _present([compare.read_run(folder) for folder in options.local], options.output, "Comparison")
+        runs = [compare.read_run(folder) for folder in options.local]
+        _present(runs, options.output, "Comparison", options.tolerance)
         return
     channels = {name: getattr(options, name) for name in CHANNELS if getattr(options, name) is not None}
     _train_and_compare(
@@ -83,9 +84,11 @@ def _train_and_compare(
     _present(runs, options.output, title)
 
 
-def _present(runs: Sequence[compare.Run], output: Path, title: str) -> None:
+def _present(runs: Sequence[compare.Run], output: Path, title: str, tolerance: float | None = None) -> None:
     chart = compare.write(runs, output, title)
     print(f"\n{title}\n\n{compare.table(compare.rows(runs))}\n\nchart: {chart}")
+    if tolerance is not None:
+        print(f"\n{verdict.sentence(runs, tolerance / 100)}")
 
 
 def _push(options: argparse.Namespace) -> None:
@@ -214,6 +217,16 @@ def _fractions(text: str) -> tuple[float, ...]:
     return tuple(values)
 
 
+def _points(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected percentage points, from 0 to 100")
+    return value
+
+
 def _account(text: str) -> str:
     if not (len(text) == 12 and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r}: expected twelve digits")
@@ -314,6 +327,13 @@ def _parser() -> argparse.ArgumentParser:
         help="shares of the training data, with commas between; 1 is full training, the measure of the rest",
     )
     comparison.add_argument("--strategy", default="glister", help="how the subsets are chosen")
+    comparison.add_argument(
+        "--tolerance",
+        type=_points,
+        default=1.0,
+        metavar="POINTS",
+        help="loss of accuracy that --local's runs are judged by, in percentage points",
+    )
     comparison.add_argument(
         "--output", type=Path, default=BUILD / "compare", help="folder for runs and results"
     )

@@ -14,6 +14,8 @@ from typing import Any
 from subset_trainer.errors import UserError
 
 CHART = "comparison.png"
+MOST_IN_THE_AXES = 10
+"""Runs that a legend has room for beside the curves."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,8 @@ def chart(runs: Sequence[Run], path: Path, title: str) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = Figure(figsize=(13, 5.2), layout="constrained")
+    crowded = len(runs) > MOST_IN_THE_AXES
+    figure = Figure(figsize=(17 if crowded else 13, max(5.2, 0.24 * len(runs))), layout="constrained")
     FigureCanvasAgg(figure)
     by_epoch, by_second = figure.subplots(1, 2, sharey=True)
     base = reference(runs)
@@ -210,6 +213,12 @@ def chart(runs: Sequence[Run], path: Path, title: str) -> None:
     for axes in (by_epoch, by_second):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    by_epoch.legend(loc="lower right", title="final validation accuracy, seconds in all", fontsize=9)
+    title_of_legend = "final validation accuracy, seconds in all"
+    if crowded:
+        figure.legend(
+            *by_epoch.get_legend_handles_labels(), loc="outside right", title=title_of_legend, fontsize=8
+        )
+    else:
+        by_epoch.legend(loc="lower right", title=title_of_legend, fontsize=9)
     figure.suptitle(title)
     figure.savefig(path, dpi=130)

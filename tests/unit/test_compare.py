@@ -97,7 +97,9 @@ def test_command_writes_chart_csv_and_json(
     output = tmp_path / "out"
     folders = [str(tmp_path / name) for name in ("full", "glister-0.5")]
     assert main(["compare", "--local", *folders, "--output", str(output)]) == 0
-    assert str(output / "comparison.png") in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert str(output / "comparison.png") in shown
+    assert "1 point of accuracy cannot be known from one seed" in shown
     with Image.open(output / "comparison.png") as chart:
         assert chart.width >= 1000
         assert chart.convert("L").getextrema() == (0, 255)
@@ -130,6 +132,7 @@ def test_what_is_no_run_is_named(content: str | None, tmp_path: Path) -> None:
         (["--training", ".", "--strategy", "glistr"], "glister"),
         (["--training", ".", "--set", "epochs=none"], "epochs"),
         (["--training", ".", "--set", "epochs"], "NAME=VALUE"),
+        (["--training", ".", "--tolerance", "-1"], "percentage points, from 0 to 100"),
     ],
 )
 def test_mistakes_are_one_sentence_before_anything_runs(
