@@ -28,6 +28,8 @@ DEMO_SETTINGS = {
     "batch_size": 32,
     "learning_rate": 0.01,
 }
+DAY = 86_400
+"""Seconds after which SageMaker ends a job that was given no other limit."""
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/local-mode-uses-none"
 
 
@@ -140,11 +142,13 @@ def _launch(options: argparse.Namespace) -> None:
         for name in CHANNELS
         if getattr(options, name) is not None
     }
-    settings: dict[str, Any] = {}
+    settings = _job_settings(options)
     if options.output is not None:
         settings["output_path"] = _output_uri(options.output, options.local)
     try:
         session = launch.sagemaker_session(options.local, options.bucket, aws.boto_session(options.region))
+        if options.dry_run:
+            launch.stop_before_the_request(session)
         job = launch.estimator(
             options.image_uri,
             options.set,
@@ -154,6 +158,9 @@ def _launch(options: argparse.Namespace) -> None:
             **settings,
         )
         job.fit(channels, wait=options.local or options.wait)
+    except launch.Request as request:
+        print(json.dumps(request.parameters, indent=2))
+        return
     except aws.AWS_ERRORS as error:
         raise aws.as_training_error(error) from error
     except UnexpectedStatusException as error:
@@ -164,6 +171,36 @@ def _launch(options: argparse.Namespace) -> None:
         raise _local_failure(Path(options.output), error) from error
     name = job.latest_training_job.name  # type: ignore[attr-defined]
     print(f"{name}: model in {job.model_data}" if options.local or options.wait else name)
+
+
+def _job_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that describe the machine and its surroundings, as `Estimator` takes them."""
+    settings: dict[str, Any] = {
+        "max_run": options.max_run,
+        "use_spot_instances": options.spot or None,
+        "max_wait": options.max_wait or (2 * (options.max_run or DAY) if options.spot else None),
+        "volume_size": options.volume,
+        "keep_alive_period_in_seconds": options.keep_alive,
+        "subnets": options.subnets,
+        "security_group_ids": options.security_groups,
+        "enable_network_isolation": options.isolated or None,
+        "output_kms_key": options.kms_key,
+        "volume_kms_key": options.kms_key,
+        "tags": [{"Key": key, "Value": value} for key, value in options.tags.items()] or None,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    if options.local and (given or options.dry_run):
+        what = ", ".join(sorted(given)) or "dry_run"
+        raise UserError(f"{what}: of jobs on SageMaker, and not with --local")
+    if options.max_wait and not options.spot:
+        raise UserError("--max-wait goes with --spot")
+    if options.spot and given["max_wait"] < (options.max_run or DAY):
+        raise UserError(
+            f"--max-wait {options.max_wait}: expected at least --max-run's {options.max_run or DAY} seconds"
+        )
+    if bool(options.subnets) != bool(options.security_groups):
+        raise UserError("--subnets and --security-groups go together")
+    return given
 
 
 def _channel_uri(name: str, value: str, local: bool) -> str:
@@ -215,6 +252,13 @@ def _fractions(text: str) -> tuple[float, ...]:
     if len(set(values)) < len(values):
         raise argparse.ArgumentTypeError(f"{text!r} names a fraction twice")
     return tuple(values)
+
+
+def _count(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return value
 
 
 def _points(text: str) -> float:
@@ -383,6 +427,23 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--output", metavar="URI", help="where results go: s3://…, or a folder with --local")
     start.add_argument("--bucket", help="the SDK's bucket, if not sagemaker-REGION-ACCOUNT")
     start.add_argument("--region", help="the AWS region, if not your configuration's")
+    start.add_argument("--dry-run", action="store_true", help="print the request, and start nothing")
+    start.add_argument("--max-run", type=_count, metavar="SECONDS", help="end the job after so long (a day)")
+    start.add_argument(
+        "--spot", action="store_true", help="spot instances; an interrupted job starts from its beginning"
+    )
+    start.add_argument(
+        "--max-wait", type=_count, metavar="SECONDS", help="for spot instances and the job (twice --max-run)"
+    )
+    start.add_argument("--volume", type=_count, metavar="GB", help="disk for data and results (30)")
+    start.add_argument("--keep-alive", type=_count, metavar="SECONDS", help="keep the instance: a warm pool")
+    start.add_argument("--subnets", nargs="+", metavar="ID", help="of your VPC; with --security-groups")
+    start.add_argument("--security-groups", nargs="+", metavar="ID", help="of your VPC; with --subnets")
+    start.add_argument("--isolated", action="store_true", help="no network in the container")
+    start.add_argument("--kms-key", metavar="KEY", help="encrypts the disk and the results")
+    start.add_argument(
+        "--tags", nargs="+", action=_Settings, default={}, metavar="NAME=VALUE", help="of the job"
+    )
     start.add_argument("--wait", action="store_true", help="follow the job's log to its end")
     add_settings(start)
     return parser

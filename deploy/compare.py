@@ -216,7 +216,10 @@ def chart(runs: Sequence[Run], path: Path, title: str) -> None:
     title_of_legend = "final validation accuracy, seconds in all"
     if crowded:
         figure.legend(
-            *by_epoch.get_legend_handles_labels(), loc="outside right", title=title_of_legend, fontsize=8
+            *by_epoch.get_legend_handles_labels(),
+            loc="outside right upper",
+            title=title_of_legend,
+            fontsize=8,
         )
     else:
         by_epoch.legend(loc="lower right", title=title_of_legend, fontsize=9)

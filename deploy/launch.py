@@ -56,6 +56,23 @@ def estimator(
     )
 
 
+class Request(Exception):  # noqa: N818 - nothing went wrong
+    """The training job that would have been asked for."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        super().__init__(parameters)
+        self.parameters = parameters
+
+
+def stop_before_the_request(session: Session) -> None:
+    """Have the session raise `Request` where it would create a training job."""
+
+    def stop(params: Mapping[str, Any], **_: Any) -> None:
+        raise Request(params)
+
+    session.sagemaker_client.meta.events.register("provide-client-params.sagemaker.CreateTrainingJob", stop)
+
+
 def job_prefix(values: Mapping[str, Any]) -> str:
     """A job name's beginning that tells runs apart in the console: `subset-trainer-glister-0-3`."""
     parsed = knobs.Hyperparameters.model_fields

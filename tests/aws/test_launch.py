@@ -1,3 +1,4 @@
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,6 +112,59 @@ def test_command(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert described["HyperParameters"] == {"strategy": "full", "epochs": "3", "seed": "7"}
     assert described["ResourceConfig"]["InstanceType"] == "ml.p3.2xlarge"
     assert described["OutputDataConfig"]["S3OutputPath"] == "s3://results/here"
+
+
+EVERYTHING = [
+    *("--spot", "--max-run", "3600", "--max-wait", "7200", "--volume", "50", "--keep-alive", "600"),
+    *("--subnets", "subnet-1", "subnet-2", "--security-groups", "sg-1", "--isolated"),
+    *("--kms-key", "key-1", "--tags", "team=vision", "cost=low"),
+]
+
+
+def test_a_dry_run_prints_the_request_and_starts_nothing(
+    bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/training"]
+    assert main([*arguments, "--bucket", bucket, *EVERYTHING, "--dry-run", "--set", "fraction=0.1"]) == 0
+    request = json.loads(capsys.readouterr().out)
+    assert request["HyperParameters"]["fraction"] == "0.1"
+    assert request["EnableManagedSpotTraining"] is request["EnableNetworkIsolation"] is True
+    assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
+    machine = request["ResourceConfig"]
+    assert (machine["VolumeSizeInGB"], machine["KeepAlivePeriodInSeconds"]) == (50, 600)
+    assert machine["VolumeKmsKeyId"] == request["OutputDataConfig"]["KmsKeyId"] == "key-1"
+    assert request["VpcConfig"] == {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
+    assert {tag["Key"]: tag["Value"] for tag in request["Tags"]} == {"team": "vision", "cost": "low"}
+    assert not boto3.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
+
+
+def test_the_same_without_a_dry_run_is_accepted(bucket: str) -> None:
+    arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/training"]
+    assert main([*arguments, "--bucket", bucket, *EVERYTHING]) == 0
+    described = launched()
+    assert described["EnableManagedSpotTraining"] is True
+    assert described["VpcConfig"]["SecurityGroupIds"] == ["sg-1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--max-wait", "10"], "--max-wait goes with --spot"),
+        (["--spot", "--max-wait", "10"], "expected at least --max-run's 86400 seconds"),
+        (["--subnets", "subnet-1"], "--subnets and --security-groups go together"),
+        (["--volume", "0"], "expected a whole number of at least 1"),
+        (["--tags", "team"], "NAME=VALUE"),
+        (["--local", "--spot"], "of jobs on SageMaker, and not with --local"),
+        (["--local", "--dry-run"], "of jobs on SageMaker, and not with --local"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    unreachable_aws: None, options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = "/tmp" if "--local" in options else "s3://data/training"
+    assert main(["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", data, *options]) == 1
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
