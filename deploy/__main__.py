@@ -8,13 +8,16 @@ import json
 import signal
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from deploy import compare, experiment, verdict
 from deploy.digits import write_digits
 from subset_trainer.errors import AlgorithmError, TrainingError, UserError
+
+if TYPE_CHECKING:
+    from sagemaker.estimator import Estimator
 
 CHANNELS = ("training", "validation", "test")
 BUILD = Path("build")
@@ -137,12 +140,11 @@ def _launch(options: argparse.Namespace) -> None:
         options.output = options.output or str(BUILD / "local-mode")
     elif options.role is None:
         raise UserError("--role: the IAM role that the job runs under is needed, except with --local")
-    channels = {
-        name: _channel_uri(name, getattr(options, name), options.local)
-        for name in CHANNELS
-        if getattr(options, name) is not None
-    }
+    channels = _channels(options, options.local)
     settings = _job_settings(options)
+    if options.local and (settings or options.dry_run):
+        what = ", ".join(sorted(settings)) or "dry_run"
+        raise UserError(f"{what}: of jobs on SageMaker, and not with --local")
     if options.output is not None:
         settings["output_path"] = _output_uri(options.output, options.local)
     try:
@@ -173,6 +175,50 @@ def _launch(options: argparse.Namespace) -> None:
     print(f"{name}: model in {job.model_data}" if options.local or options.wait else name)
 
 
+def _sweep(options: argparse.Namespace) -> None:
+    from deploy import aws, launch
+    from deploy.sweep import Sweep, plan
+
+    cells = plan(
+        options.fractions, options.strategies, options.seeds, options.set, baselines=not options.no_baselines
+    )
+    channels = _channels(options, local=False)
+    settings = _job_settings(options)
+    if options.output is not None:
+        settings["output_path"] = _output_uri(options.output, local=False)
+    try:
+        session = launch.sagemaker_session(
+            bucket=options.bucket, boto_session=aws.boto_session(options.region)
+        )
+
+        def make(values: Mapping[str, Any]) -> "Estimator":
+            return launch.estimator(
+                options.image_uri, values, options.role, options.instance_type, session=session, **settings
+            )
+
+        sweep = Sweep(options.name, options.image_uri, make, channels, session)
+        jobs = sweep.run(cells, options.parallel, options.poll)
+        folder = BUILD / "sweeps" / options.name
+        runs = sweep.results(jobs, folder / "runs")
+    except aws.AWS_ERRORS as error:
+        raise aws.as_training_error(error) from error
+    if runs:
+        _present(runs, folder, f"Sweep {options.name}", options.tolerance)
+    if lost := [job for job in jobs if job.status != "Completed"]:
+        raise UserError(
+            f"{len(lost)} of {len(jobs)} jobs did not end well, first {lost[0].name}: "
+            f"{lost[0].reason or lost[0].status}"
+        )
+
+
+def _channels(options: argparse.Namespace, local: bool) -> dict[str, str]:
+    return {
+        name: _channel_uri(name, getattr(options, name), local)
+        for name in CHANNELS
+        if getattr(options, name) is not None
+    }
+
+
 def _job_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The options that describe the machine and its surroundings, as `Estimator` takes them."""
     settings: dict[str, Any] = {
@@ -189,9 +235,6 @@ def _job_settings(options: argparse.Namespace) -> dict[str, Any]:
         "tags": [{"Key": key, "Value": value} for key, value in options.tags.items()] or None,
     }
     given = {name: value for name, value in settings.items() if value is not None}
-    if options.local and (given or options.dry_run):
-        what = ", ".join(sorted(given)) or "dry_run"
-        raise UserError(f"{what}: of jobs on SageMaker, and not with --local")
     if options.max_wait and not options.spot:
         raise UserError("--max-wait goes with --spot")
     if options.spot and given["max_wait"] < (options.max_run or DAY):
@@ -252,6 +295,17 @@ def _fractions(text: str) -> tuple[float, ...]:
     if len(set(values)) < len(values):
         raise argparse.ArgumentTypeError(f"{text!r} names a fraction twice")
     return tuple(values)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected different whole numbers with commas between")
+    return tuple(int(part) for part in parts)
 
 
 def _count(text: str) -> int:
@@ -410,8 +464,35 @@ def _parser() -> argparse.ArgumentParser:
     rights.add_argument("--partition", default="aws", help="aws, aws-cn or aws-us-gov")
     rights.add_argument("--explain", action="store_true", help="each statement with its reason, not JSON")
 
+    def add_job(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--image-uri", required=True, help="as `push` prints it; by digest is the safest")
+        to.add_argument("--instance-type", default="ml.g5.xlarge", help="the machine to train on")
+        to.add_argument("--bucket", help="the SDK's bucket, if not sagemaker-REGION-ACCOUNT")
+        to.add_argument("--region", help="the AWS region, if not your configuration's")
+        to.add_argument("--max-run", type=_count, metavar="SECONDS", help="end the job after so long (a day)")
+        to.add_argument(
+            "--spot",
+            action="store_true",
+            help="spot instances; an interrupted job starts from its beginning",
+        )
+        to.add_argument(
+            "--max-wait",
+            type=_count,
+            metavar="SECONDS",
+            help="for spot instances and the job (twice --max-run)",
+        )
+        to.add_argument("--volume", type=_count, metavar="GB", help="disk for data and results (30)")
+        to.add_argument("--keep-alive", type=_count, metavar="SECONDS", help="keep the instance: a warm pool")
+        to.add_argument("--subnets", nargs="+", metavar="ID", help="of your VPC; with --security-groups")
+        to.add_argument("--security-groups", nargs="+", metavar="ID", help="of your VPC; with --subnets")
+        to.add_argument("--isolated", action="store_true", help="no network in the container")
+        to.add_argument("--kms-key", metavar="KEY", help="encrypts the disk and the results")
+        to.add_argument(
+            "--tags", nargs="+", action=_Settings, default={}, metavar="NAME=VALUE", help="of the job"
+        )
+        add_settings(to)
+
     start = command("launch", _launch, "Train on SageMaker, or with --local in a container on this machine.")
-    start.add_argument("--image-uri", required=True, help="as `push` prints it; by digest is the safest")
     start.add_argument("--role", help="the IAM role that the job runs under: its name or ARN")
     for name in CHANNELS:
         start.add_argument(
@@ -420,32 +501,47 @@ def _parser() -> argparse.ArgumentParser:
             metavar="URI",
             help=f"{name} data: s3://…, or a path with --local",
         )
-    start.add_argument("--instance-type", default="ml.g5.xlarge", help="the machine to train on")
     start.add_argument(
         "--local", action="store_true", help="local mode: Docker on this machine, no AWS account"
     )
     start.add_argument("--output", metavar="URI", help="where results go: s3://…, or a folder with --local")
-    start.add_argument("--bucket", help="the SDK's bucket, if not sagemaker-REGION-ACCOUNT")
-    start.add_argument("--region", help="the AWS region, if not your configuration's")
     start.add_argument("--dry-run", action="store_true", help="print the request, and start nothing")
-    start.add_argument("--max-run", type=_count, metavar="SECONDS", help="end the job after so long (a day)")
-    start.add_argument(
-        "--spot", action="store_true", help="spot instances; an interrupted job starts from its beginning"
-    )
-    start.add_argument(
-        "--max-wait", type=_count, metavar="SECONDS", help="for spot instances and the job (twice --max-run)"
-    )
-    start.add_argument("--volume", type=_count, metavar="GB", help="disk for data and results (30)")
-    start.add_argument("--keep-alive", type=_count, metavar="SECONDS", help="keep the instance: a warm pool")
-    start.add_argument("--subnets", nargs="+", metavar="ID", help="of your VPC; with --security-groups")
-    start.add_argument("--security-groups", nargs="+", metavar="ID", help="of your VPC; with --subnets")
-    start.add_argument("--isolated", action="store_true", help="no network in the container")
-    start.add_argument("--kms-key", metavar="KEY", help="encrypts the disk and the results")
-    start.add_argument(
-        "--tags", nargs="+", action=_Settings, default={}, metavar="NAME=VALUE", help="of the job"
-    )
     start.add_argument("--wait", action="store_true", help="follow the job's log to its end")
-    add_settings(start)
+    add_job(start)
+
+    sweep = command(
+        "sweep",
+        _sweep,
+        "Train on SageMaker at several fractions, each job a Run of one Experiment, and compare. "
+        "Started again, it goes on where it was.",
+    )
+    sweep.add_argument("--name", required=True, help="of the Experiment")
+    sweep.add_argument("--role", required=True, help="the IAM role that the jobs run under: its name or ARN")
+    for name in CHANNELS:
+        sweep.add_argument(
+            f"--{name}", required=name == "training", metavar="URI", help=f"{name} data: s3://…"
+        )
+    sweep.add_argument(
+        "--fractions", type=_fractions, default="1,0.5,0.3,0.1", metavar="LIST", help="1 is all"
+    )
+    sweep.add_argument(
+        "--strategies", type=_names, default="glister", metavar="LIST", help="with commas between"
+    )
+    sweep.add_argument(
+        "--seeds", type=_seeds, default="0", metavar="LIST", help="three or more for an answer"
+    )
+    sweep.add_argument(
+        "--no-baselines", action="store_true", help="without rs2, and full data at the same visits"
+    )
+    sweep.add_argument("--parallel", type=_count, default=4, metavar="N", help="jobs at a time")
+    sweep.add_argument(
+        "--poll", type=float, default=30.0, metavar="SECONDS", help="between two looks at the jobs"
+    )
+    sweep.add_argument("--output", metavar="URI", help="where the jobs' results go: s3://…")
+    sweep.add_argument(
+        "--tolerance", type=_points, default=1.0, metavar="POINTS", help="as `compare` takes it"
+    )
+    add_job(sweep)
     return parser
 
 

@@ -1,6 +1,6 @@
 """Least-privilege IAM policies: for whoever pushes and launches, for the training job's role, and for CodeBuild.
 
-Each statement says why it is there. What a resource can be named for is named; four actions know no resources at all.
+Each statement says why it is there. What a resource can be named for is named; six actions know no resources at all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,8 @@ WITHOUT_RESOURCES = (
     "cloudwatch:PutMetricData",
     "ecr:GetAuthorizationToken",
     "s3:ListAllMyBuckets",
+    "sagemaker:ListTrainingJobs",
+    "sagemaker:Search",
     "sts:GetCallerIdentity",
 )
 """Actions that IAM grants for `*` alone."""
@@ -66,7 +68,7 @@ class Statement:
 
 
 def launcher(names: Names) -> list[Statement]:
-    """For whoever runs `python -m deploy push` and `launch`."""
+    """For whoever runs `python -m deploy push`, `launch` and `sweep`."""
     repository = names.arn("ecr", f"repository/{names.repository}")
     jobs = names.arn("sagemaker", "training-job/*")
     return [
@@ -99,6 +101,28 @@ def launcher(names: Names) -> list[Statement]:
                 "sagemaker:StopTrainingJob",
             ),
             (jobs,),
+        ),
+        Statement(
+            "FindJobs",
+            "sweep looks for the jobs that it started before, and the SDK for their Runs",
+            ("sagemaker:ListTrainingJobs", "sagemaker:Search"),
+            ("*",),
+        ),
+        Statement(
+            "Runs",
+            "sweep makes an Experiment, and a Run for every job",
+            (
+                "sagemaker:AssociateTrialComponent",
+                "sagemaker:CreateExperiment",
+                "sagemaker:CreateTrial",
+                "sagemaker:CreateTrialComponent",
+                "sagemaker:DescribeTrialComponent",
+                "sagemaker:UpdateTrialComponent",
+            ),
+            tuple(
+                names.arn("sagemaker", f"{kind}/*")
+                for kind in ("experiment", "experiment-trial", "experiment-trial-component")
+            ),
         ),
         Statement(
             "PassRole",

@@ -2,10 +2,16 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import boto3
+import botocore.client
 import pytest
 import requests
 from moto.server import ThreadedMotoServer
+
+from tests.aws.training_jobs import Platform
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's
@@ -41,3 +47,23 @@ def unreachable_aws(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call to AWS fails: nothing listens on the discard port."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+
+@pytest.fixture
+def platform(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    """Moto's training jobs run, a look at a time; the working directory is a temporary one."""
+    boto3.client("s3").create_bucket(Bucket="results")
+    platform = Platform(tmp_path, ACCOUNT, REGION)
+    original = botocore.client.BaseClient._make_api_call
+
+    def call(self: Any, operation: str, parameters: Any) -> Any:
+        if operation == "DescribeTrainingJob":
+            platform.looked_at(parameters["TrainingJobName"])
+        answer = original(self, operation, parameters)
+        if operation == "CreateTrainingJob":
+            platform.created(parameters)
+        return answer
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", call)
+    monkeypatch.chdir(tmp_path)
+    return platform

@@ -18,6 +18,8 @@ from tests.aws.conftest import ACCOUNT
 from tests.aws.stand_ins import StandIns
 from tests.aws.test_experiments import create_job
 from tests.aws.test_launch import BUCKET, CHANNELS, IMAGE, ROLE
+from tests.aws.test_sweep import command
+from tests.aws.training_jobs import Platform
 
 ROOT = Path(__file__).parents[2]
 NAMES = Names(ACCOUNT, "us-east-1", BUCKET, "trainer", data=("photos",))
@@ -64,6 +66,14 @@ def test_a_launchers_calls_are_covered(
     script = {"entry_point": "train.py", "source_dir": str(ROOT / "examples/article")}
     deploy.estimator(IMAGE, {}, ROLE, session=session, **script).fit(CHANNELS, wait=False)
     assert {"ecr:PutImageTagMutability", "sagemaker:CreateTrainingJob", "s3:PutObject"} <= calls
+    assert calls <= actions("launcher")
+
+
+def test_a_sweeps_calls_are_covered(platform: Platform, calls: set[str]) -> None:
+    assert main(command("--fractions", "1")) == 0
+    # The container's own, and the stand-in's for the platform.
+    calls.discard("s3:CreateBucket")
+    assert {"sagemaker:CreateExperiment", "sagemaker:ListTrainingJobs", "s3:GetObject"} <= calls
     assert calls <= actions("launcher")
 
 

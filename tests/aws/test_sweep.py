@@ -1,0 +1,114 @@
+"""A sweep against moto's SageMaker, whose jobs run the real `train`."""
+
+import json
+from pathlib import Path
+
+import boto3
+import pytest
+
+from deploy import sweep
+from deploy.__main__ import main
+from subset_trainer.errors import UserError
+from tests.aws.test_launch import BUCKET, IMAGE, ROLE
+from tests.aws.training_jobs import Platform
+
+SETTINGS = ["--set", "model=mlp", "epochs=4", "batch_size=32", "device=cpu"]
+
+
+def command(*options: str) -> list[str]:
+    arguments = ["sweep", "--name", "fractions", "--image-uri", IMAGE, "--role", ROLE, "--bucket", BUCKET]
+    arguments += ["--training", "s3://data/training", "--test", "s3://data/test", "--poll", "0.01"]
+    return [*arguments, *options, *SETTINGS]
+
+
+def test_the_articles_experiment_and_the_same_again(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.looks_until_done = 2
+    assert main(command("--fractions", "1,0.5", "--parallel", "2")) == 0
+    shown = capsys.readouterr().out
+    assert platform.most_at_once == 2
+    described = [
+        boto3.client("sagemaker").describe_training_job(TrainingJobName=name) for name in platform.jobs()
+    ]
+    runs = {job["ExperimentConfig"]["RunName"].removeprefix("fractions-"): job for job in described}
+    assert set(runs) == {"full", "glister-0-5", "rs2-0-5", "full-at-0-5"}
+    assert {job["ExperimentConfig"]["ExperimentName"] for job in described} == {"fractions"}
+    assert runs["full-at-0-5"]["HyperParameters"]["epochs"] == "2"
+    assert runs["glister-0-5"]["HyperParameters"]["fraction"] == "0.5"
+    visits = {
+        row["run"]: row["samples_visited"]
+        for row in json.loads(Path("build/sweeps/fractions/comparison.json").read_text())
+    }
+    # Of 179 training examples; a half is 90.
+    assert visits == {"full": 4 * 179, "glister-0-5": 4 * 90, "rs2-0-5": 4 * 90, "full-at-0-5": 2 * 179}
+    assert "[4/4]" in shown and "cannot be known from one seed" in shown
+
+    assert main(command("--fractions", "1,0.5", "--parallel", "2")) == 0
+    assert "started as" not in capsys.readouterr().out
+    assert len(platform.jobs()) == 4
+    # Another fraction: its jobs alone are new.
+    assert main(command("--fractions", "1,0.5,0.25", "--no-baselines")) == 0
+    assert len(platform.jobs()) == 5
+
+
+def test_a_job_that_failed_is_named_and_tried_again_the_next_time(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.fail = {"fractions-rs2"}
+    options = command("--fractions", "1,0.5", "--strategies", "rs2")
+    assert main(options) == 1
+    captured = capsys.readouterr()
+    assert "1 of 3 jobs did not end well, first fractions-rs2-0-5-" in captured.err
+    assert captured.err.strip().endswith("AlgorithmError: training diverged in epoch 3")
+    assert "full-at-0-5" in captured.out
+    platform.fail = set()
+    assert main(options) == 0
+    names = sorted(name for name in platform.jobs() if "rs2" in name)
+    assert [name.rpartition("-")[2] for name in names] == ["1", "2"]
+
+
+def test_results_that_are_gone_are_said(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
+    options = command("--fractions", "1")
+    assert main(options) == 0
+    (name,) = platform.jobs()
+    listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]
+    (key,) = [entry["Key"] for entry in listed if name in entry["Key"]]
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key=key)
+    capsys.readouterr()
+    assert main(options) == 0
+    assert "full: no results in s3://results/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--fractions", "0.5", "--strategies", "glistr"], "did you mean 'glister'"),
+        (["--seeds", "1,1"], "different whole numbers"),
+        (["--training", "/tmp"], "expected an s3:// URI"),
+        (["--name", "a_b"], "the sweep's name 'a_b'"),
+    ],
+)
+def test_mistakes_cost_nothing(
+    platform: Platform, options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command(), *options]) == 1
+    assert expected in capsys.readouterr().err
+    assert not platform.jobs()
+
+
+def test_the_plan_has_the_baselines_once() -> None:
+    cells = sweep.plan((1, 0.3), ("rs2", "glister"), (0, 1), {"epochs": "30"})
+    assert [cell.name for cell in cells[:4]] == [
+        "full-seed-0",
+        "rs2-0-3-seed-0",
+        "glister-0-3-seed-0",
+        "full-at-0-3-seed-0",
+    ]
+    assert len(cells) == 8
+    assert cells[3].values == {"epochs": "9", "strategy": "full", "seed": "0"}
+
+
+def test_a_wrong_hyperparameter_is_refused_with_the_plan() -> None:
+    with pytest.raises(UserError, match="epochs"):
+        sweep.plan((1,), (), (0,), {"epochs": "0"})

@@ -1,0 +1,66 @@
+"""SageMaker's side of a training job, which moto does not play: the job runs and leaves its results.
+
+Its jobs are moto's; what they do is the real `train` on their hyperparameters, and what that leaves is put into S3.
+"""
+
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+from moto.sagemaker.models import sagemaker_backends
+
+from deploy import local
+from tests.functional.conftest import write_table
+
+
+class Platform:
+    """Runs moto's training jobs."""
+
+    def __init__(self, folder: Path, account: str, region: str) -> None:
+        self.folder = folder
+        self._backend = sagemaker_backends[account][region]
+        self.channels = {"training": folder / "training", "test": folder / "test"}
+        for seed, path in enumerate(self.channels.values()):
+            path.mkdir()
+            write_table(path / "data.csv", 200, seed)
+        self.fail: set[str] = set()
+        """Job names, or beginnings of them, that end badly."""
+        self.looks_until_done = 0
+        self.most_at_once = 0
+        self._looks: dict[str, int] = {}
+
+    def jobs(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._backend.training_jobs
+        return found
+
+    def created(self, request: Mapping[str, Any]) -> None:
+        name = request["TrainingJobName"]
+        job = self.jobs()[name]
+        job.training_job_status = "InProgress"
+        self._looks[name] = 0
+        running = [job for job in self.jobs().values() if job.training_job_status == "InProgress"]
+        self.most_at_once = max(self.most_at_once, len(running))
+
+    def looked_at(self, name: str) -> None:
+        job = self.jobs().get(name)
+        if job is None or job.training_job_status != "InProgress":
+            return
+        self._looks[name] += 1
+        if self._looks[name] <= self.looks_until_done:
+            return
+        if any(name.startswith(beginning) for beginning in self.fail):
+            job.training_job_status = "Failed"
+            job.failure_reason = "AlgorithmError: training diverged in epoch 3"
+            return
+        base = self.folder / "jobs" / name
+        local.train(base, self.channels, job.hyper_parameters, lambda metrics: None)
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            archive.add(base / "output/data", arcname="data")
+        uri = job.output_data_config["S3OutputPath"].rstrip("/")
+        bucket, _, key = f"{uri}/{name}/output/output.tar.gz".removeprefix("s3://").partition("/")
+        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=packed.getvalue())
+        job.training_job_status = "Completed"
