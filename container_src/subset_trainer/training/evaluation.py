@@ -12,6 +12,8 @@ from subset_trainer.selection import Pool
 from subset_trainer.training.devices import Machine
 
 BATCH = 512
+BATCH_OF_IMAGES_ON_A_CPU = 64
+"""What fits its caches: a tenth (ResNet-18) to a fifth (cnn) faster than the larger batch."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,9 @@ class Score:
     accuracy: float
 
 
-def _in_order(dataset: Dataset) -> list[Tensor]:
-    return list(torch.arange(len(dataset)).split(BATCH))
+def _in_order(dataset: Dataset, classifier: Classifier, machine: Machine) -> list[Tensor]:
+    images_on_a_cpu = machine.device.type == "cpu" and classifier.mean is not None
+    return list(torch.arange(len(dataset)).split(BATCH_OF_IMAGES_ON_A_CPU if images_on_a_cpu else BATCH))
 
 
 @torch.inference_mode()
@@ -36,7 +39,7 @@ def evaluate(classifier: Classifier, dataset: Dataset, machine: Machine, flip: b
     classifier.eval()
     loss = torch.zeros((), device=machine.device, dtype=torch.float64)
     correct = torch.zeros((), device=machine.device, dtype=torch.int64)
-    order = _in_order(dataset)
+    order = _in_order(dataset, classifier, machine)
     for indices, inputs in zip(order, dataset.batches(order, machine.device), strict=True):
         labels = dataset.labels[indices].to(machine.device, non_blocking=True)
         with machine.autocast():
@@ -54,7 +57,7 @@ def look_at(classifier: Classifier, dataset: Dataset, machine: Machine) -> Pool:
     classifier.eval()
     logits_NC: Tensor | None = None
     features_ND: Tensor | None = None
-    order = _in_order(dataset)
+    order = _in_order(dataset, classifier, machine)
     for indices, inputs in zip(order, dataset.batches(order, machine.device), strict=True):
         with machine.autocast():
             logits, features = classifier.logits_and_features(inputs)
