@@ -54,6 +54,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+if not __package__:
+    # Run as a file: the project's root is not on the path yet.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.common import processor, synchronise, write_text
 from subset_trainer.hyperparameters import SCOPES
 from subset_trainer.selection import STRATEGIES, Pool, Settings, create
 from subset_trainer.selection.glister import candidate_positions
@@ -458,10 +463,10 @@ def timed(
     """What each run took, and the last one's result; a run of more than ``LONG`` seconds stands alone."""
     timings: list[Timing] = []
     while True:
-        _synchronise(device)
+        synchronise(device)
         start, start_processor = time.perf_counter(), time.process_time()
         result = run()
-        _synchronise(device)
+        synchronise(device)
         timing = Timing(time.perf_counter() - start, time.process_time() - start_processor)
         if timing.seconds > LONG:
             return [timing], result
@@ -479,11 +484,6 @@ def _medians(timings: Sequence[Timing], side: str) -> Row:
         f"{side}_cpu_seconds": statistics.median(timing.processor for timing in timings),
         f"{side}_runs": len(timings),
     }
-
-
-def _synchronise(device: torch.device | None) -> None:
-    if device is not None and device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def reset_peak() -> None:
@@ -734,7 +734,7 @@ def growth(rows: Sequence[Row]) -> list[str]:
 
 def machine(options: Options) -> str:
     """What the figures hold for."""
-    device = _processor()
+    device = processor()
     if torch.device(options.device).type == "cuda":
         device = f"{torch.cuda.get_device_name(options.device)}, {device}"
     return (
@@ -743,20 +743,6 @@ def machine(options: Options) -> str:
         f"seed {options.seed}, median of {options.repeats}, batches of {options.batch_size}, "
         f"features in {options.dtype}"
     )
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.machine()
-
-
-def write(rows: Sequence[Row], path: Path) -> None:
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(rows, indent=1) + "\n")
-    unfinished.replace(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
@@ -771,7 +757,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         row = target.judged(measure(target.case, options, native_only, here=len(targets) == 1))
         rows.append(row)
         if parsed.json:
-            write(rows, parsed.json)  # after each: what is measured is not lost
+            # After each: what is measured is not lost.
+            write_text(parsed.json, json.dumps(rows, indent=1) + "\n")
         if len(targets) > 1:
             print(
                 f"{number} of {len(targets)}: {row['strategy']} {row['scope'] or ''}: {row['native_seconds']:.3f} s",

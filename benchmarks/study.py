@@ -17,7 +17,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import re
 import signal
 import sys
@@ -34,6 +33,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import scenarios, study_report
+from benchmarks.common import Parser, processor
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import BASELINES, Row
 from deploy import compare, local
@@ -365,16 +365,8 @@ def header_line(
             if name in ("python", "torch", "subset-trainer")
         )
         at_a_time = "" if jobs == 1 else f", {jobs} runs at a time"
-        parts.append(f"{summary['device']}{at_a_time}, {_processor()}; {versions}")
+        parts.append(f"{summary['device']}{at_a_time}, {processor()}; {versions}")
     return ". ".join(parts) + "."
-
-
-def _processor() -> str:
-    try:
-        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -457,13 +449,8 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m benchmarks.study",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,6 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import write_text
+
 BASELINES = ("full", "rs2")
 COLUMNS = (
     "strategy",
@@ -156,8 +158,8 @@ def _line(row: Row, mark: str) -> str:
 def write(rows: Sequence[Row], directory: Path, title: str) -> Path:
     """Write study.md, study.json and study.png into the directory; return the chart's path."""
     ordered = sort(rows)
-    _replace(directory / "study.json", json.dumps([row.to_json() for row in ordered], indent=2) + "\n")
-    _replace(directory / "study.md", f"## {title}\n\n{markdown(ordered)}")
+    write_text(directory / "study.json", json.dumps([row.to_json() for row in ordered], indent=2) + "\n")
+    write_text(directory / "study.md", f"## {title}\n\n{markdown(ordered)}")
     path = directory / "study.png"
     chart([row for row in ordered if row.seeds], path, title)
     return path
@@ -216,9 +218,3 @@ def chart(rows: Sequence[Row], path: Path, title: str) -> None:
         f"{title} (equal sample visits; dashed: full, compressed schedule; dotted: rs2)", fontsize=10
     )
     figure.savefig(path, dpi=130)
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(text)
-    aside.replace(path)

@@ -34,7 +34,6 @@ import logging
 import os
 import platform
 import random
-import re
 import statistics
 import sys
 import time
@@ -43,7 +42,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,10 +54,15 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
+if not __package__:
+    # Run as a file: the project's root is not on the path yet.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.common import Parser, processor, synchronise, write_text
 from subset_trainer import models, selection
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.machine import cpu_count
-from subset_trainer.errors import TrainingError, UserError
+from subset_trainer.errors import TrainingError
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.training import devices, loop, plan
@@ -271,7 +275,7 @@ class BareLoop:
 
     def epoch(self, steps: int | None = None) -> float:
         """Seconds of one pass, or of its first steps."""
-        _synchronise(self.machine.device)
+        synchronise(self.machine.device)
         start = time.perf_counter()
         self.classifier.train()
         order = torch.randperm(len(self.labels)).to(self.machine.device)
@@ -284,7 +288,7 @@ class BareLoop:
             self.optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(logits.float(), labels).backward()
             self.optimizer.step()
-        _synchronise(self.machine.device)
+        synchronise(self.machine.device)
         return time.perf_counter() - start
 
 
@@ -327,10 +331,10 @@ class OurLoop:
             strategy, self.classifier, self.data.train, self.data.validation, self.machine
         )
         generator = torch.Generator().manual_seed(self.settings.seed)
-        _synchronise(self.machine.device)
+        synchronise(self.machine.device)
         start = time.perf_counter()
         selector.select(self.budget, generator)
-        _synchronise(self.machine.device)
+        synchronise(self.machine.device)
         return time.perf_counter() - start
 
     def phases(self) -> Row:
@@ -366,11 +370,6 @@ def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     return augmentation.apply(images, chances)
 
 
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def flops_per_image(settings: Settings, machine: Machine) -> float:
     """Operations of a forward and a backward pass."""
     classifier = _classifier(settings, machine).train()
@@ -388,10 +387,10 @@ def peak_flops(machine: Machine) -> float:
     matrix = torch.randn(size, size, device=machine.device).to(machine.dtype)
     seconds = []
     for _ in range(6):
-        _synchronise(machine.device)
+        synchronise(machine.device)
         start = time.perf_counter()
         matrix @ matrix
-        _synchronise(machine.device)
+        synchronise(machine.device)
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / min(seconds)
 
@@ -477,12 +476,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def header(settings: Settings, machine: Machine) -> str:
     """What the figures hold for."""
-    cpuinfo = Path("/proc/cpuinfo")
-    name = re.search(
-        r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE
-    )
     return (
-        f"{machine.describe()}, {name[1] if name else platform.machine()}, {torch.get_num_threads()} threads, "
+        f"{machine.describe()}, {processor()}, {torch.get_num_threads()} threads, "
         f"load average {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, torch {torch.__version__}; "
         f"{settings.images:,} training and {settings.validation:,} validation images, batches of "
         f"{settings.batch_size}, medians of {settings.repeats} × {settings.epochs} epochs, seed {settings.seed}; "
@@ -490,14 +485,9 @@ def header(settings: Settings, machine: Machine) -> str:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line; what has no default here depends on the device."""
-    line = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    line = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     line.add_argument("--model", choices=("resnet18", "cnn"), default=Settings.model)
     line.add_argument("--fractions", type=_fractions, default=Settings.fractions, help="1,0.5,0.3,0.1")
     line.add_argument("--images", type=_positive, help="training images (50000 on a GPU, else 2000)")
@@ -600,9 +590,7 @@ def run(
             rows.append(derived(common | measured | {"fraction": fraction} | times))
         print(f"fraction {fraction:g}: {rows[-1]['seconds_per_epoch']:.3f} s an epoch", flush=True)
         if path:
-            unfinished = path.with_name(path.name + ".tmp")
-            unfinished.write_text(json.dumps(rows, indent=1) + "\n")
-            unfinished.replace(path)
+            write_text(path, json.dumps(rows, indent=1) + "\n")
     return rows
 
 

@@ -123,6 +123,7 @@ class Sweep:
         self._channels = dict(channels)
         self._session = session
         self._client = session.sagemaker_client
+        self._s3 = session.boto_session.client("s3")
         self._say = say
 
     def run(self, cells: Sequence[Cell], parallel: int, poll: float = POLL_SECONDS) -> list[Job]:
@@ -167,10 +168,6 @@ class Sweep:
             except (UserError, tarfile.TarError, self._s3.exceptions.ClientError) as error:
                 self._say(f"{job.cell.name}: no results in {job.results} ({error})")
         return runs
-
-    @property
-    def _s3(self) -> Any:
-        return self._session.boto_session.client("s3")
 
     def _fetch(self, uri: str, folder: Path) -> None:
         bucket, _, key = uri.removeprefix("s3://").partition("/")

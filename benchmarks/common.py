@@ -1,0 +1,41 @@
+"""What the benchmarks share: their command line's errors, the machine's name, and files that are whole or not there."""
+
+import argparse
+import platform
+import re
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from subset_trainer.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong argument as every other mistake is reported: as a UserError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+def processor() -> str:
+    """The processor's model, or where the system does not tell, its architecture."""
+    try:
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def synchronise(device: torch.device | None) -> None:
+    """Wait until a GPU has done what it was told; elsewhere there is nothing to wait for."""
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
+    # Imported here, lest a process whose memory is measured carries what only the writing needs.
+    from subset_trainer import artifacts
+
+    artifacts.write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
