@@ -46,6 +46,11 @@ class Contract:
         """Becomes output.tar.gz."""
         return self.base / "output" / "data"
 
+    @property
+    def tensorboard(self) -> Path:
+        """Where SageMaker's TensorBoardOutputConfig looks for event files unless it is told otherwise."""
+        return self.base / "output" / "tensorboard"
+
 
 def base_directory() -> Path:
     return Path(os.environ.get(BASE_DIRECTORY_VARIABLE, "/opt/ml"))

@@ -10,14 +10,16 @@ else of the image, so that a launcher can validate before an instance is paid fo
 
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from subset_trainer.errors import UserError
 
@@ -72,6 +74,10 @@ POOLED: dict[str, float | None] = {
 and how many for each pick by default; None: all."""
 FILTER_CANDIDATES = 2.0
 """The same of filters within batches."""
+MLFLOW_SERVER = (
+    r"https?://[^/@\s]+(/\S*)?"
+    r"|arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:mlflow-(tracking-server|app)/\S+"
+)
 PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
 
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -239,6 +245,16 @@ class Hyperparameters(BaseModel):
         0, description="of the split, initial weights, order, augmentation and selection"
     )
 
+    # Where metrics go, besides the log and SageMaker Experiments
+    tensorboard: bool = Field(
+        False, description="write TensorBoard's event files to `/opt/ml/output/tensorboard`"
+    )
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        description="the MLflow server that keeps the run: its URL, without a password, or the ARN of a managed one "
+        "(`mlflow-tracking-server` or `mlflow-app`); default: the environment's `MLFLOW_TRACKING_URI`",
+    )
+
     @model_validator(mode="after")
     def _strategy_has_the_choices(self) -> "Hyperparameters":
         if self.backend == "cords" and self.strategy not in CORDS_STRATEGIES:
@@ -266,6 +282,19 @@ class Hyperparameters(BaseModel):
         if self.greedy == "rgreedy" and self.strategy != "glister":
             raise ValueError(f"greedy='rgreedy' serves glister; got strategy={self.strategy!r}")
         return self
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _names_a_server(cls, uri: str | None) -> str | None:
+        # The value ends up in logs and artefacts, so that it must hold no password; nor does the message repeat it.
+        if uri is not None and not re.fullmatch(MLFLOW_SERVER, uri):
+            raise PydanticCustomError(
+                "mlflow_server",
+                "hyperparameter mlflow_tracking_uri: expected http://… or https://… without a user or password "
+                "(MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment are for those), or the ARN "
+                "of a managed one, arn:aws:sagemaker:REGION:ACCOUNT:mlflow-tracking-server/NAME or …:mlflow-app/NAME",
+            )
+        return uri
 
 
 def parse(raw: Mapping[str, Any]) -> Hyperparameters:
@@ -305,7 +334,7 @@ def _decode(value: Any) -> Any:
 
 def _sentence(fault: Any) -> str:
     """One of pydantic's faults, in words that name the knob, the value and what was expected."""
-    if not fault["loc"]:
+    if not fault["loc"] or fault["type"] == "mlflow_server":
         return str(fault["msg"]).removeprefix("Value error, ")
     name = str(fault["loc"][0])
     field = Hyperparameters.model_fields.get(name)

@@ -20,7 +20,8 @@ print(sorted(set(sys.argv[2:]) & set(sys.modules)))
 """
 HEAVY = (
     *("pandas", "sklearn", "scipy", "matplotlib", "sympy", "numba", "cords", "boto3", "sagemaker_training"),
-    *("torchvision", "torch._dynamo", "torch._inductor", "triton"),
+    *("torchvision", "torch._dynamo", "torch._inductor", "triton", "torch.utils.tensorboard"),
+    *("tensorboard", "mlflow"),
 )
 
 

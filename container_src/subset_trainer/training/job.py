@@ -18,7 +18,8 @@ from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparam
 from subset_trainer.models import Classifier
 from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
-from subset_trainer.tracking.experiments import Experiments
+from subset_trainer.tracking.background import Outcome
+from subset_trainer.tracking.trackers import Trackers
 from subset_trainer.training import devices, loop, plan
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.devices import Machine
@@ -41,16 +42,18 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
         TrainingError: with the sentence that the user shall read.
         Terminated: SIGTERM arrived before there was anything to save.
     """
-    experiments = Experiments.of_this_job()
+    trackers = Trackers.of_this_job(contract.tensorboard if hp.tensorboard else None, hp.mlflow_tracking_uri)
+    outcome: Outcome = "failed"
     try:
-        _run(contract, hp, interruption, experiments)
+        outcome = _run(contract, hp, interruption, trackers)
+    except Terminated:
+        outcome = "stopped"
+        raise
     finally:
-        experiments.close()
+        trackers.close(outcome)
 
 
-def _run(
-    contract: Contract, hp: Hyperparameters, interruption: Interruption, experiments: Experiments
-) -> None:
+def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, trackers: Trackers) -> Outcome:
     start = time.perf_counter()
     _check_hosts_and_channels(contract)
     models.check_name(hp.model)
@@ -87,7 +90,7 @@ def _run(
     trained = average.module if average else classifier
     selector = _selector(classifier, splits, machine, hp, budget, interruption)
     _announce(hp, splits, budget, model_name)
-    experiments.parameters({**hp.model_dump(), "model": model_name, "budget": budget})
+    trackers.parameters({**hp.model_dump(), "model": model_name, "budget": budget})
     loading_seconds = time.perf_counter() - start
 
     reports: list[EpochReport] = []
@@ -101,11 +104,11 @@ def _run(
         artifacts.save_history(contract.output_data / "history.jsonl", history)
         print(metrics.line(epoch.epoch.number, history[-1]), flush=True)
         known = {name: history[-1][name] for name in metrics.FORMATS if name in history[-1]}
-        experiments.metrics(epoch.epoch.number, known)
+        trackers.metrics(epoch.epoch.number, known)
 
     test: Score | None = None
     test_seconds = 0.0
-    status = "completed"
+    status: Outcome = "completed"
     try:
         loop.train(
             classifier,
@@ -131,7 +134,7 @@ def _run(
         test_seconds = time.perf_counter() - test_start
         scores = {"test:loss": test.loss, "test:accuracy": test.accuracy}
         print(metrics.line(reports[-1].epoch.number, scores), flush=True)
-        experiments.metrics(reports[-1].epoch.number, scores)
+        trackers.metrics(reports[-1].epoch.number, scores)
     seconds = {
         "loading": loading_seconds,
         "training": sum(epoch.training_seconds for epoch in reports),
@@ -174,6 +177,7 @@ def _run(
         seconds["total"],
         summary["samples_visited"],
     )
+    return status
 
 
 def _check_hosts_and_channels(contract: Contract) -> None:
