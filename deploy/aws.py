@@ -1,6 +1,8 @@
-"""What every call to AWS shares: the session, and an AWS failure as one sentence."""
+"""What every call to AWS shares: the session, an account of what was made, and a failure as one sentence."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import boto3
 from botocore.exceptions import (
@@ -15,38 +17,87 @@ from botocore.exceptions import (
 
 from subset_trainer.errors import PlatformError, TrainingError, UserError
 
-AWS_ERRORS = (BotoCoreError, ClientError)
-
 _THROTTLED = {"Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_ELSEWHERE = {
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "301",
+}
+_NO_REGION = "no AWS region: give --region, or set AWS_REGION, or run `aws configure`"
+
+_made: list[str] = []
 
 
 def boto_session(region: str | None = None) -> "boto3.Session":
     """A boto3 session; its region is the argument, AWS_REGION, or the user's configured one.
 
-    Raises UserError without any.
+    Whatever its clients create, the SageMaker SDK's among them, is in `made`.
+
+    Raises UserError without any region.
     """
     session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
     if session.region_name is None:
-        raise UserError("no AWS region: give --region, or set AWS_REGION, or run `aws configure`")
+        raise UserError(_NO_REGION)
+    _made.clear()
+    session.events.register("after-call", _note)
     return session
 
 
-def as_training_error(error: BaseException) -> TrainingError:
-    """An exception of botocore's as one sentence, sorted by who can mend it."""
+def made() -> list[str]:
+    """The ARNs (a bucket's name) of what the last session's clients have created, in that order."""
+    return list(dict.fromkeys(_made))
+
+
+def reported() -> None:
+    """What was made until now has been told of: an error from here on is not about it."""
+    _made.clear()
+
+
+def _note(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    if model.name.startswith("Create") and http_response.status_code < 300:
+        _made.extend(list(_names(parsed))[:1])
+
+
+def _names(answer: Any) -> Iterator[str]:
+    """The ARNs in an answer, outermost first."""
+    if isinstance(answer, dict):
+        for name, value in answer.items():
+            if isinstance(value, str) and (name.lower().endswith("arn") or name == "Location"):
+                yield value.strip("/")
+        for value in answer.values():
+            yield from _names(value)
+
+
+def as_training_error(error: BaseException) -> TrainingError | None:
+    """An exception of botocore's as one sentence, sorted by who can mend it; None of another's."""
     if isinstance(error, NoRegionError):
-        return UserError("no AWS region: give --region, or set AWS_REGION, or run `aws configure`")
+        return UserError(_NO_REGION)
     if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
         return UserError(f"no usable AWS credentials ({error}): run `aws configure`, or set AWS_PROFILE")
     if isinstance(error, EndpointConnectionError):
         return PlatformError(f"AWS cannot be reached: {error}")
     if isinstance(error, ClientError):
-        code = error.response.get("Error", {}).get("Code", "")
-        message = error.response.get("Error", {}).get("Message", str(error))
-        what = f"AWS refused {error.operation_name} ({code}): {message}"
-        if code in _THROTTLED:
-            return PlatformError(f"{what}; try again in a while")
-        if code in _EXPIRED:
-            return UserError(f"{what}; renew the credentials, for example with `aws sso login`")
-        return UserError(what)
-    return PlatformError(f"AWS: {error}")
+        return _refusal(error)
+    if isinstance(error, BotoCoreError):
+        return PlatformError(f"AWS: {error}")
+    return None
+
+
+def _refusal(error: ClientError) -> TrainingError:
+    answer = error.response.get("Error", {})
+    code, message = answer.get("Code", ""), answer.get("Message", str(error)).strip().rstrip(".")
+    what = f"AWS refused {error.operation_name} ({code}): {' '.join(message.split())}"
+    if code in _THROTTLED:
+        return PlatformError(f"{what}; try again in a while")
+    if code in _EXPIRED:
+        return UserError(f"{what}; renew the credentials, for example with `aws sso login`")
+    if code in _DENIED:
+        return UserError(f"{what}; `python -m deploy policy launcher` prints the rights that are needed")
+    if code in _ELSEWHERE:
+        return UserError(f"{what}; the bucket is in another region than --region")
+    if code == "NoSuchEntity" and error.operation_name == "GetRole":
+        return UserError(f"{what}; give --role the name or ARN of a role that is there")
+    return UserError(what)

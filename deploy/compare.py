@@ -1,16 +1,18 @@
 """Sets finished runs side by side: a table, a chart, and both as CSV and JSON.
 
-A run's cost counts everything that its choice of data costs: training, selecting and evaluating.
+A run's seconds count everything that its choice of data costs: training, selecting and evaluating. Dollars are for all
+that SageMaker bills, starting up and reading the data included.
 """
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from deploy.jobs import Job
 from subset_trainer.errors import UserError
 
 CHART = "comparison.png"
@@ -25,6 +27,8 @@ class Run:
     name: str
     summary: dict[str, Any]
     history: list[dict[str, Any]]
+    job: Job | None = None
+    """The SageMaker job that it was, if it was one."""
 
     @property
     def seconds(self) -> float:
@@ -35,10 +39,27 @@ class Run:
     def is_full(self) -> bool:
         return bool(self.summary["strategy"] == "full")
 
+    def cost(self, prices: Mapping[str, float]) -> float | None:
+        """Dollars, by the instance types' prices an hour; elsewhere than on SageMaker, by the price of `local`."""
+        if self.job is not None:
+            return self.job.cost(prices)
+        return prices["local"] * self.seconds / 3600 if "local" in prices else None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A run that has no results, and why."""
+
+    name: str
+    reason: str
+
 
 @dataclass(frozen=True)
 class Row:
-    """One run in the table. `speedup`: the reference run's seconds over this run's, if there is one."""
+    """One run in the table. `speedup`: the reference run's seconds over this run's, if there is one.
+
+    `cost`: estimated dollars; `spot_saving`: the share of the on-demand price that spot instances saved.
+    """
 
     run: str
     status: str
@@ -53,6 +74,10 @@ class Row:
     seconds_total: float
     samples_visited: int
     speedup: float | None
+    instance_type: str | None = None
+    billable_seconds: float | None = None
+    cost: float | None = None
+    spot_saving: float | None = None
 
 
 def read_run(directory: Path) -> Run:
@@ -84,8 +109,8 @@ def reference(runs: Sequence[Run]) -> Run | None:
     )
 
 
-def rows(runs: Sequence[Run]) -> list[Row]:
-    """One row a run, in the order given."""
+def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list[Row]:
+    """One row a run, in the order given. `prices`: instance type → dollars an hour."""
     base = reference(runs)
     return [
         Row(
@@ -102,13 +127,17 @@ def rows(runs: Sequence[Run]) -> list[Row]:
             seconds_total=run.seconds,
             samples_visited=run.summary["samples_visited"],
             speedup=base.seconds / run.seconds if base is not None and run.seconds > 0 else None,
+            instance_type=run.job.instance_type if run.job else None,
+            billable_seconds=run.job.billable_seconds if run.job else None,
+            cost=run.cost(prices or {}),
+            spot_saving=run.job.spot_saving if run.job else None,
         )
         for run in runs
     ]
 
 
 def table(lines: Sequence[Row]) -> str:
-    """The comparison for a terminal."""
+    """The comparison for a terminal. Costs have a column where there are any."""
     header = [
         ("", "run"),
         ("", "fraction"),
@@ -138,6 +167,10 @@ def table(lines: Sequence[Row]) -> str:
         ]
         for line in lines
     ]
+    if any(line.cost is not None for line in lines):
+        header.append(("estimated", "cost"))
+        for cell, line in zip(cells, lines, strict=True):
+            cell.append(money(line.cost, line.spot_saving))
     body = [[head for head, _ in header], [name for _, name in header], *cells]
     widths = [max(len(line[column]) for line in body) for column in range(len(header))]
 
@@ -153,10 +186,20 @@ def table(lines: Sequence[Row]) -> str:
     )
 
 
-def write(runs: Sequence[Run], directory: Path, title: str) -> Path:
+def money(dollars: float | None, spot_saving: float | None = None) -> str:
+    """`$0.42`, or `$0.13 (spot −69%)`."""
+    if dollars is None:
+        return "–"
+    text = f"${dollars:.2f}" if dollars >= 0.1 or dollars == 0 else f"${dollars:.2g}"
+    return text if spot_saving is None else f"{text} (spot −{spot_saving:.0%})"
+
+
+def write(
+    runs: Sequence[Run], directory: Path, title: str, prices: Mapping[str, float] | None = None
+) -> Path:
     """Write comparison.csv, comparison.json and the chart into `directory`; return the chart's path."""
     directory.mkdir(parents=True, exist_ok=True)
-    lines = [asdict(row) for row in rows(runs)]
+    lines = [asdict(row) for row in rows(runs, prices)]
     with (directory / "comparison.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(lines[0]))
         writer.writeheader()

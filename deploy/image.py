@@ -1,9 +1,11 @@
-"""Brings a built image to Amazon ECR: the repository, the login, the push, and the URI with its digest."""
+"""Builds the image here and brings it to Amazon ECR: the repository, the login, the push, the URI with its digest."""
 
 import base64
 import json
+import os
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -11,7 +13,10 @@ import boto3
 from deploy import aws
 from subset_trainer.errors import PlatformError, UserError
 
+CHECKOUT = Path(__file__).parents[1]
 REVISION_LABEL = "org.opencontainers.image.revision"
+CUDA_LABEL = "subset-trainer.cuda"
+DEFAULT_CUDA = "13"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 CACHE_TAG = "cache"
@@ -37,6 +42,29 @@ IMMUTABLE: dict[str, Any] = {
     "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
     "imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": CACHE_TAG}],
 }
+
+
+def checkout() -> Path:
+    """The project's folder; UserError where deploy/ is not in one, but installed elsewhere."""
+    if not (CHECKOUT / "docker/build.sh").is_file():
+        raise UserError(
+            f"{CHECKOUT} is no checkout of the project (there is no docker/build.sh in it): run this from one"
+        )
+    return CHECKOUT
+
+
+def build(cuda: str | None = None, name: str | None = None, base_image: str | None = None) -> None:
+    """Build the image with docker/build.sh, which has its defaults for what is not given."""
+    given = {"CUDA": cuda, "TAG": name, "BASE_IMAGE": base_image}
+    environment = {**os.environ, **{key: value for key, value in given.items() if value is not None}}
+    # Its output is its progress display, so it goes to the terminal.
+    if subprocess.run([checkout() / "docker/build.sh"], env=environment, check=False).returncode != 0:
+        raise UserError("docker/build.sh could not build the image: its message stands above")
+
+
+def tag_of(commit: str, cuda: str = DEFAULT_CUDA) -> str:
+    """The tag of a commit's image: the commit; an image for another CUDA than the default says so behind it."""
+    return commit if cuda == DEFAULT_CUDA else f"{commit}-cuda{cuda}"
 
 
 def create_repository(name: str, session: "boto3.Session | None" = None) -> str:
@@ -67,19 +95,13 @@ def push(
     Args:
         image: the local image's name, such as `subset-trainer`.
         repository: the ECR repository's name; created if need be.
-        tag: by default the commit that the image was built from, as its label says.
+        tag: by default `tag_of` what the image was built from, as its labels say.
 
     A tag that is in the repository already is left as it is: tags name commits, and a commit does not change.
     """
     # Before anything is created or sent: a name that is mistyped must cost nothing.
-    label = _revision(image)
-    if tag is None:
-        if not COMMIT.fullmatch(label):
-            raise UserError(
-                f"the image {image!r} was not built from a commit (its label {REVISION_LABEL} is {label!r}); "
-                "commit and run `make image` again, or give --tag"
-            )
-        tag = label
+    labels = _labels(image)
+    tag = tag or _default_tag(image, *labels)
     session = session or aws.boto_session()
     ecr = session.client("ecr")
     uri = create_repository(repository, session)
@@ -97,16 +119,59 @@ def push(
     return tagged, f"{uri}@{digest}"
 
 
-def _revision(image: str) -> str:
-    """The label of a local image that says what it was built from; UserError when there is no such image."""
-    return _docker(
+def uri(
+    repository: str,
+    tag: str | None = None,
+    image: str = "subset-trainer",
+    session: "boto3.Session | None" = None,
+) -> str:
+    """The URI by digest of an image in Amazon ECR.
+
+    Args:
+        repository: the ECR repository's name.
+        tag: by default that of the local image `image`, as for `push`.
+
+    Raises UserError where the repository or the tag is not there.
+    """
+    tag = tag or _default_tag(image, *_labels(image))
+    ecr = (session or aws.boto_session()).client("ecr")
+    mend = "`python -m deploy image push` brings it there"
+    try:
+        found = ecr.describe_repositories(repositoryNames=[repository])["repositories"][0]
+    except ecr.exceptions.RepositoryNotFoundException as error:
+        raise UserError(
+            f"there is no ECR repository {repository!r} in {ecr.meta.region_name}, so no image {tag!r}: {mend}"
+        ) from error
+    digest = _digest(ecr, repository, tag)
+    if digest is None:
+        raise UserError(
+            f"the ECR repository {repository!r} in {ecr.meta.region_name} has no image {tag!r}: {mend}"
+        )
+    return f"{found['repositoryUri']}@{digest}"
+
+
+def _labels(image: str) -> tuple[str, str]:
+    """What a local image was built from, and for which CUDA; UserError when there is no such image."""
+    template = " ".join(f'{{{{index .Config.Labels "{label}"}}}}' for label in (REVISION_LABEL, CUDA_LABEL))
+    labels = _docker(
         "image",
         "inspect",
         "--format",
-        f'{{{{index .Config.Labels "{REVISION_LABEL}"}}}}',
+        template,
         image,
-        purpose=f"find the local image {image!r}; build it with `make image`",
-    ).strip()
+        purpose=f"find the local image {image!r}; build it with `python -m deploy image build`",
+    )
+    revision, _, cuda = labels.strip().partition(" ")
+    return revision, cuda or DEFAULT_CUDA
+
+
+def _default_tag(image: str, revision: str, cuda: str) -> str:
+    if not COMMIT.fullmatch(revision):
+        raise UserError(
+            f"the image {image!r} was not built from a commit (its label {REVISION_LABEL} is {revision!r}); "
+            "commit and run `python -m deploy image build` again, or give --tag"
+        )
+    return tag_of(revision, cuda)
 
 
 def _digest(ecr: Any, repository: str, tag: str) -> str | None:

@@ -1,16 +1,20 @@
 """Launches the image on SageMaker with the SDK's generic `Estimator`, or in its local mode."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import boto3
 from sagemaker.config import load_sagemaker_config
 from sagemaker.estimator import Estimator
+from sagemaker.exceptions import UnexpectedStatusException
 from sagemaker.local import LocalSession
 from sagemaker.session import Session
 
-from deploy import aws
+from deploy import aws, jobs
+from deploy.jobs import Job
 from subset_trainer import hyperparameters as knobs
+from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import metric_definitions
 
 LOCAL_TYPES = ("local", "local_gpu")
@@ -39,6 +43,10 @@ def estimator(
     values = dict(hyperparameters)
     if "entry_point" not in settings:
         knobs.parse(values)
+        if settings.get("instance_count", 1) > 1:
+            raise UserError(
+                "instance_count: the built-in trainer runs on one machine; a script of yours may use more"
+            )
     defaults: dict[str, Any] = {
         "instance_count": 1,
         "base_job_name": job_prefix(values),
@@ -54,6 +62,14 @@ def estimator(
         hyperparameters=values,
         **{**defaults, **settings},
     )
+
+
+def follow(session: Session, name: str) -> Job:
+    """Show the job's log as it comes, until the job has ended; what it came to."""
+    # The SDK's own words for a job that failed repeat its reason and add a guide's address.
+    with suppress(UnexpectedStatusException):
+        session.logs_for_job(name, wait=True)
+    return jobs.describe(session.sagemaker_client, name)
 
 
 class Request(Exception):  # noqa: N818 - nothing went wrong

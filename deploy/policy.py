@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.codebuild import ARTEFACTS, SOURCES
+
 WITHOUT_RESOURCES = (
     "cloudwatch:PutMetricData",
     "ecr:GetAuthorizationToken",
@@ -42,6 +44,8 @@ class Names:
     repository: str = "subset-trainer"
     project: str = "subset-trainer"
     """CodeBuild's."""
+    codebuild_role: str = "subset-trainer-codebuild"
+    """CodeBuild's service role, by name."""
     data: tuple[str, ...] = ()
     """Further buckets that jobs read their channels from."""
     partition: str = "aws"
@@ -54,6 +58,10 @@ class Names:
     def buckets(self, *names: str, objects: bool) -> tuple[str, ...]:
         """The ARNs of buckets, or of everything in them."""
         return tuple(f"arn:{self.partition}:s3:::{name}{'/*' if objects else ''}" for name in names)
+
+    def below(self, bucket: str, prefix: str) -> tuple[str, ...]:
+        """The ARN of what lies below a prefix of a bucket."""
+        return (f"arn:{self.partition}:s3:::{bucket}/{prefix}/*",)
 
 
 @dataclass(frozen=True)
@@ -68,13 +76,13 @@ class Statement:
 
 
 def launcher(names: Names) -> list[Statement]:
-    """For whoever runs `python -m deploy push`, `launch` and `sweep`."""
+    """For whoever runs `python -m deploy image`, `codebuild`, `launch` and `sweep`."""
     repository = names.arn("ecr", f"repository/{names.repository}")
     jobs = names.arn("sagemaker", "training-job/*")
     return [
         Statement(
             "Repository",
-            "push makes the repository, and brings it to its settings",
+            "image push and codebuild make the repository, and bring it to its settings",
             (
                 "ecr:CreateRepository",
                 "ecr:DescribeRepositories",
@@ -86,11 +94,12 @@ def launcher(names: Names) -> list[Statement]:
         ),
         Statement(
             "Push",
-            "push uploads the layers that are missing, and reads the digest",
+            "image push uploads the layers that are missing; the digest is read, by image uri as well",
             (*PUSH, "ecr:DescribeImages"),
             (repository,),
         ),
         _login("docker's login for the push"),
+        *_builds(names),
         Statement(
             "Jobs",
             "launch starts a job with its tags, follows it, and stops it when it is interrupted",
@@ -154,7 +163,7 @@ def launcher(names: Names) -> list[Statement]:
         ),
         Statement(
             "Results",
-            "scripts are uploaded to it, and results fetched from it",
+            "scripts and codebuild's source are uploaded to it, and results fetched from it",
             ("s3:GetObject", "s3:PutObject"),
             names.buckets(names.bucket, objects=True),
         ),
@@ -166,9 +175,43 @@ def launcher(names: Names) -> list[Statement]:
         ),
         Statement(
             "Account",
-            "the SDK's default bucket has the account's number in its name",
+            "the default bucket has the account's number in its name",
             ("sts:GetCallerIdentity",),
             ("*",),
+        ),
+    ]
+
+
+def _builds(names: Names) -> list[Statement]:
+    """What `codebuild` needs beside the repository, the bucket and the account's number."""
+    role = (names.arn("iam", f"role/{names.codebuild_role}", regional=False),)
+    return [
+        Statement(
+            "Builds",
+            "codebuild creates the project or updates it, starts a build and follows it",
+            (
+                "codebuild:BatchGetBuilds",
+                "codebuild:CreateProject",
+                "codebuild:StartBuild",
+                "codebuild:UpdateProject",
+            ),
+            (names.arn("codebuild", f"project/{names.project}"),),
+        ),
+        Statement(
+            "BuildLog",
+            "codebuild shows the build's log",
+            ("logs:GetLogEvents",),
+            (names.arn("logs", f"log-group:/aws/codebuild/{names.project}:log-stream:*"),),
+        ),
+        Statement(
+            "PassBuildRole",
+            "CodeBuild takes on its role, and no other service does",
+            ("iam:PassRole",),
+            role,
+            {"StringEquals": {"iam:PassedToService": "codebuild.amazonaws.com"}},
+        ),
+        Statement(
+            "BuildRoleByName", "codebuild looks up the ARN of its role by name", ("iam:GetRole",), role
         ),
     ]
 
@@ -239,7 +282,7 @@ def job(names: Names) -> list[Statement]:
 
 
 def codebuild(names: Names) -> list[Statement]:
-    """For CodeBuild's service role; the repository is made beforehand, by `push` or `deploy.create_repository`."""
+    """For CodeBuild's service role; the repository is made beforehand, by `codebuild` or `image push`."""
     repository = names.arn("ecr", f"repository/{names.repository}")
     log = f"log-group:/aws/codebuild/{names.project}"
     return [
@@ -257,10 +300,22 @@ def codebuild(names: Names) -> list[Statement]:
             (names.arn("logs", log), names.arn("logs", f"{log}:*")),
         ),
         Statement(
+            "Source",
+            "CodeBuild fetches the packed commit",
+            ("s3:GetObject", "s3:GetObjectVersion"),
+            names.below(names.bucket, SOURCES),
+        ),
+        Statement(
             "Artefact",
             "CodeBuild leaves imageDetail.json in the bucket",
             ("s3:PutObject",),
-            names.buckets(names.bucket, objects=True),
+            names.below(names.bucket, ARTEFACTS),
+        ),
+        Statement(
+            "Bucket",
+            "CodeBuild makes sure whose the bucket is, and where",
+            ("s3:GetBucketAcl", "s3:GetBucketLocation"),
+            names.buckets(names.bucket, objects=False),
         ),
     ]
 

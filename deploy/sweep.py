@@ -5,29 +5,24 @@ its result, so that the same sweep started again finds the jobs that ran or run,
 """
 
 import hashlib
-import io
 import json
 import re
-import tarfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sagemaker.estimator import Estimator
-from sagemaker.experiments.run import Run as ExperimentRun
 from sagemaker.session import Session
 
-from deploy import compare
+from deploy import compare, experiments, jobs
+from deploy.jobs import Job
 from subset_trainer import hyperparameters
-from subset_trainer.errors import UserError
+from subset_trainer.errors import TrainingError, UserError
 
 POLL_SECONDS = 30.0
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,28}")
-RESULTS = ("summary.json", "history.jsonl")
-ENDED_WELL = "Completed"
-ENDED = (ENDED_WELL, "Failed", "Stopped")
 
 
 @dataclass(frozen=True)
@@ -37,19 +32,6 @@ class Cell:
     name: str
     values: Mapping[str, Any]
     """Hyperparameters."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """The job of a cell, as SageMaker describes it."""
-
-    cell: Cell
-    name: str
-    status: str
-    reason: str = ""
-    """Why it failed."""
-    results: str = ""
-    """The URI of output.tar.gz."""
 
 
 def plan(
@@ -92,13 +74,29 @@ def plan(
     return cells
 
 
+def digest(cell: Cell, image_uri: str, channels: Mapping[str, str]) -> str:
+    """Of everything that decides a cell's result."""
+    decisive = {
+        "image": image_uri,
+        "channels": dict(channels),
+        "values": {name: str(value) for name, value in cell.values.items()},
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def check_name(name: str) -> None:
+    """Raises UserError for what cannot begin a job's name."""
+    if not NAME.fullmatch(name):
+        raise UserError(f"the name {name!r}: expected up to 29 letters and digits, with hyphens between")
+
+
 class Sweep:
     """Starts the cells' jobs, a few at a time, and follows them.
 
     Args:
         name: of the Experiment, and the beginning of every job's name.
         image_uri: of the image.
-        make: hyperparameters → an `Estimator` for them.
+        make: hyperparameters, and a name that is the same in every attempt → an `Estimator` for them.
         channels: name → S3 URI.
         session: the SDK's.
         say: takes a line about what happens.
@@ -108,22 +106,18 @@ class Sweep:
         self,
         name: str,
         image_uri: str,
-        make: Callable[[Mapping[str, Any]], Estimator],
+        make: Callable[[Mapping[str, Any], str], Estimator],
         channels: Mapping[str, str],
         session: Session,
         say: Callable[[str], None] = print,
     ) -> None:
-        if not NAME.fullmatch(name):
-            raise UserError(
-                f"the sweep's name {name!r}: expected up to 29 letters and digits, with hyphens between"
-            )
+        check_name(name)
         self.name = name
         self._image_uri = image_uri
         self._make = make
         self._channels = dict(channels)
         self._session = session
         self._client = session.sagemaker_client
-        self._s3 = session.boto_session.client("s3")
         self._say = say
 
     def run(self, cells: Sequence[Cell], parallel: int, poll: float = POLL_SECONDS) -> list[Job]:
@@ -138,83 +132,64 @@ class Sweep:
             while waiting and len(active) < parallel:
                 cell = waiting.pop(0)
                 known = self._latest(cell)
-                if known is None or known.status in ENDED[1:]:
+                if known is None or known.status in jobs.ENDED[1:]:
                     known = self._start(cell, known)
                     self._say(f"{cell.name}: started as {known.name}")
                 active[cell.name] = known
             before = len(ended)
             for name, job in list(active.items()):
-                now = self._described(job.cell, job.name)
-                if now.status in ENDED:
+                now = jobs.describe(self._client, job.name)
+                if now.status in jobs.ENDED:
                     ended[name] = now
                     del active[name]
-                    self._say(f"[{len(ended)}/{len(cells)}] {name}: {_sentence(now)}")
+                    self._say(f"[{len(ended)}/{len(cells)}] {name}: {now}")
             if active and len(ended) == before:
                 time.sleep(poll)
         return [ended[cell.name] for cell in cells]
 
-    def results(self, jobs: Sequence[Job], directory: Path) -> list[compare.Run]:
-        """Fetch what the jobs that ended well left, each into a folder of its own, and read it.
-
-        A job without readable results is said and left out.
-        """
-        runs = []
-        for job in jobs:
-            if job.status != ENDED_WELL:
-                continue
-            try:
-                self._fetch(job.results, directory / job.cell.name)
-                runs.append(compare.read_run(directory / job.cell.name))
-            except (UserError, tarfile.TarError, self._s3.exceptions.ClientError) as error:
-                self._say(f"{job.cell.name}: no results in {job.results} ({error})")
-        return runs
-
-    def _fetch(self, uri: str, folder: Path) -> None:
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        body = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
-            for name in RESULTS:
-                # By name and content alone: whatever else the archive holds stays in it.
-                member = next((m for m in archive if Path(m.name).name == name and m.isfile()), None)
-                file = archive.extractfile(member) if member else None
-                if file is not None:
-                    (folder / name).write_bytes(file.read())
-
     def _prefix(self, cell: Cell) -> str:
-        decisive = {
-            "image": self._image_uri,
-            "channels": self._channels,
-            "values": {name: str(value) for name, value in cell.values.items()},
-        }
-        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{f'{self.name}-{cell.name}'[:50].rstrip('-')}-{digest}"
+        own = digest(cell, self._image_uri, self._channels)
+        return f"{f'{self.name}-{cell.name}'[:50].rstrip('-')}-{own}"
 
     def _latest(self, cell: Cell) -> Job | None:
         found = self._client.list_training_jobs(
             NameContains=self._prefix(cell), SortBy="CreationTime", SortOrder="Descending"
         )["TrainingJobSummaries"]
-        return self._described(cell, found[0]["TrainingJobName"]) if found else None
+        return jobs.describe(self._client, found[0]["TrainingJobName"]) if found else None
 
     def _start(self, cell: Cell, failed: Job | None) -> Job:
         # Names cannot be used twice; what comes after the digest counts the attempts.
         attempt = 1 + int(failed.name.rpartition("-")[2]) if failed else 1
         name = f"{self._prefix(cell)}-{attempt}"
-        with ExperimentRun(experiment_name=self.name, run_name=cell.name, sagemaker_session=self._session):
-            self._make(cell.values).fit(self._channels, wait=False, job_name=name)
-        return Job(cell, name, "InProgress")
-
-    def _described(self, cell: Cell, name: str) -> Job:
-        job = self._client.describe_training_job(TrainingJobName=name)
-        base = job["OutputDataConfig"]["S3OutputPath"].rstrip("/")
-        return Job(
-            cell,
-            name,
-            job["TrainingJobStatus"],
-            job.get("FailureReason", ""),
-            f"{base}/{name}/output/output.tar.gz",
-        )
+        with experiments.run_of_job(self.name, cell.name, name, self._session):
+            self._make(cell.values, self._prefix(cell)).fit(self._channels, wait=False, job_name=name)
+        return Job(name, "InProgress")
 
 
-def _sentence(job: Job) -> str:
-    return f"{job.status}: {job.reason}" if job.reason else job.status
+def run_here(
+    cells: Sequence[Cell],
+    image_uri: str,
+    make: Callable[[Mapping[str, Any], Path], Estimator],
+    channels: Mapping[str, str],
+    folder: Path,
+    say: Callable[[str], None] = print,
+) -> tuple[list[compare.Run], list[compare.Lost]]:
+    """The cells in local mode, one after the other; those that left results in `folder` before are not run again.
+
+    Args:
+        make: hyperparameters, and the folder of the results → an `Estimator` of local mode.
+    """
+    runs, lost = [], []
+    for number, cell in enumerate(cells, 1):
+        results = folder / f"{cell.name}-{digest(cell, image_uri, channels)}"
+        say(f"[{number}/{len(cells)}] {cell.name}")
+        try:
+            if not (results / "summary.json").exists():
+                job = make(cell.values, results)
+                jobs.fit_here(job, channels, results)
+                jobs.unpack_results((results / "output.tar.gz").open("rb"), results, str(results))
+            runs.append(replace(compare.read_run(results), name=cell.name))
+        except TrainingError as error:
+            say(f"{cell.name}: {error}")
+            lost.append(compare.Lost(cell.name, str(error)))
+    return runs, lost

@@ -52,7 +52,8 @@ def unreachable_aws(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def platform(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
     """Moto's training jobs run, a look at a time; the working directory is a temporary one."""
-    boto3.client("s3").create_bucket(Bucket="results")
+    for bucket in ("results", "data"):
+        boto3.client("s3").create_bucket(Bucket=bucket)
     platform = Platform(tmp_path, ACCOUNT, REGION)
     original = botocore.client.BaseClient._make_api_call
 

@@ -27,7 +27,8 @@ def launched() -> Mapping[str, Any]:
 
 @pytest.fixture
 def bucket(aws: str) -> str:
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    for name in (BUCKET, "data"):
+        boto3.client("s3").create_bucket(Bucket=name)
     return BUCKET
 
 
@@ -115,7 +116,7 @@ def test_command(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 EVERYTHING = [
-    *("--spot", "--max-run", "3600", "--max-wait", "7200", "--volume", "50", "--keep-alive", "600"),
+    *("--spot", "--max-run", "3600", "--max-wait", "7200", "--volume", "50"),
     *("--subnets", "subnet-1", "subnet-2", "--security-groups", "sg-1", "--isolated"),
     *("--kms-key", "key-1", "--tags", "team=vision", "cost=low"),
 ]
@@ -131,7 +132,9 @@ def test_a_dry_run_prints_the_request_and_starts_nothing(
     assert request["EnableManagedSpotTraining"] is request["EnableNetworkIsolation"] is True
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
     machine = request["ResourceConfig"]
-    assert (machine["VolumeSizeInGB"], machine["KeepAlivePeriodInSeconds"]) == (50, 600)
+    assert machine["VolumeSizeInGB"] == 50
+    name = request["TrainingJobName"]
+    assert request["CheckpointConfig"]["S3Uri"] == f"s3://{bucket}/subset-trainer/checkpoints/{name}"
     assert machine["VolumeKmsKeyId"] == request["OutputDataConfig"]["KmsKeyId"] == "key-1"
     assert request["VpcConfig"] == {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
     assert {tag["Key"]: tag["Value"] for tag in request["Tags"]} == {"team": "vision", "cost": "low"}
@@ -156,6 +159,8 @@ def test_the_same_without_a_dry_run_is_accepted(bucket: str) -> None:
         (["--tags", "team"], "NAME=VALUE"),
         (["--local", "--spot"], "of jobs on SageMaker, and not with --local"),
         (["--local", "--dry-run"], "of jobs on SageMaker, and not with --local"),
+        (["--spot", "--keep-alive", "60"], "keeps no spot instances warm"),
+        (["--instance-count", "2"], "the built-in trainer runs on one machine"),
     ],
 )
 def test_options_that_do_not_go_together(
@@ -172,7 +177,8 @@ def test_options_that_do_not_go_together(
     [
         ({"--set": "fraction=0"}, "fraction"),
         ({"--set": "fraction"}, "NAME=VALUE"),
-        ({"--training": "/tmp"}, "--local"),
+        ({"--training": "/nowhere"}, "there is no file or folder '/nowhere'"),
+        ({"--output": "/tmp"}, "--local"),
         ({"--role": None}, "--role"),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_job_that_failed_is_named_and_tried_again_the_next_time(
     options = command("--fractions", "1,0.5", "--strategies", "rs2")
     assert main(options) == 1
     captured = capsys.readouterr()
-    assert "1 of 3 jobs did not end well, first fractions-rs2-0-5-" in captured.err
+    assert "1 of 3 runs have no results, first rs2-0-5: Failed: AlgorithmError" in captured.err
     assert captured.err.strip().endswith("AlgorithmError: training diverged in epoch 3")
     assert "full-at-0-5" in captured.out
     platform.fail = set()
@@ -76,8 +76,8 @@ def test_results_that_are_gone_are_said(platform: Platform, capsys: pytest.Captu
     (key,) = [entry["Key"] for entry in listed if name in entry["Key"]]
     boto3.client("s3").delete_object(Bucket=BUCKET, Key=key)
     capsys.readouterr()
-    assert main(options) == 0
-    assert "full: no results in s3://results/" in capsys.readouterr().out
+    assert main(options) == 1
+    assert "full: there is nothing at s3://results/" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,9 @@ def test_results_that_are_gone_are_said(platform: Platform, capsys: pytest.Captu
     [
         (["--fractions", "0.5", "--strategies", "glistr"], "did you mean 'glister'"),
         (["--seeds", "1,1"], "different whole numbers"),
-        (["--training", "/tmp"], "expected an s3:// URI"),
-        (["--name", "a_b"], "the sweep's name 'a_b'"),
+        (["--training", "/nowhere"], "there is no file or folder '/nowhere'"),
+        (["--training", "http://a/b"], "expected an s3:// URI or a path"),
+        (["--name", "a_b"], "the name 'a_b'"),
     ],
 )
 def test_mistakes_cost_nothing(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import compare, experiment, local
+from deploy import compare, local, local_sweep
 from subset_trainer.errors import UserError
 
 QUICK = {"model": "mlp", "augmentation": "none", "epochs": 4, "batch_size": 64, "learning_rate": 0.05}
@@ -19,7 +19,7 @@ def test_fractions_and_their_baselines(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     channels = {"training": digits / "training", "test": digits / "test"}
-    runs = experiment.run(tmp_path, channels, (1.0, 0.5), "glister", QUICK, baselines=True)
+    runs = local_sweep.run(tmp_path, channels, (1.0, 0.5), "glister", QUICK, baselines=True)
     assert [run.name for run in runs] == ["full", "glister-0.5", "full-at-0.5", "rs2-0.5"]
     full, glister, equal, rs2 = compare.rows(runs)
     assert full.samples_visited == 4 * runs[0].summary["examples"]["training"]
@@ -38,7 +38,7 @@ def test_fractions_and_their_baselines(
 def test_a_failing_run_is_named_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"run 'full'.*training"):
-        experiment.run(tmp_path / "out", {"training": tmp_path / "empty"}, (1.0,), "glister", QUICK)
+        local_sweep.run(tmp_path / "out", {"training": tmp_path / "empty"}, (1.0,), "glister", QUICK)
 
 
 def test_a_folder_that_is_no_run_is_left_alone(digits: Path, tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""A job's channels: what is in S3 is looked at, what is on this machine is brought there.
+
+What was uploaded lies under a digest of its content, so that the same data is uploaded once, however often and by
+whomever it is launched, and an upload that broke off goes on where it was.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sagemaker.session import Session
+from tqdm import tqdm
+
+from subset_trainer.errors import UserError
+
+PREFIX = "subset-trainer/data"
+THREADS = 16
+
+
+def is_uri(value: str) -> bool:
+    """Whether it names something in S3, and not a path."""
+    return "://" in value
+
+
+def check(channels: Mapping[str, str]) -> None:
+    """Raises UserError for what is neither in S3 nor a file or folder here. Asks nobody."""
+    for name, value in channels.items():
+        if is_uri(value):
+            if not value.startswith("s3://"):
+                raise UserError(f"--{name}: expected an s3:// URI or a path, got {value!r}")
+        elif not Path(value).exists():
+            raise UserError(f"--{name}: there is no file or folder {value!r}")
+        elif not _files(Path(value)):
+            raise UserError(f"--{name}: the folder {value!r} is empty")
+
+
+def check_region(session: Session, uris: Mapping[str, str]) -> None:
+    """Raises UserError where a bucket is missing or in another region than the job, which could not read it.
+
+    Args:
+        uris: option → S3 URI.
+    """
+    s3 = session.boto_session.client("s3")
+    region = session.boto_region_name
+    for option, uri in uris.items():
+        bucket = uri.removeprefix("s3://").partition("/")[0]
+        try:
+            answer = s3.head_bucket(Bucket=bucket)
+        except s3.exceptions.ClientError as error:
+            answer = error.response
+            if answer["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                raise UserError(f"--{option}: there is no bucket {bucket!r}") from error
+        # Also without the right to look into it, S3 says where a bucket is.
+        found = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
+        if found != region:
+            raise UserError(
+                f"--{option}: the bucket {bucket!r} is in {found}, and a job in {region} reads and writes buckets of "
+                f"its own region alone; give --region {found}, or a bucket in {region}"
+            )
+
+
+def upload(channels: Mapping[str, str], session: Session, send: bool = True) -> dict[str, str]:
+    """The channels' S3 URIs, those of this machine's files and folders uploaded to the session's bucket.
+
+    Without `send`, they are where they would be.
+    """
+    return {
+        name: value if is_uri(value) else _upload(name, Path(value), session, send)
+        for name, value in channels.items()
+    }
+
+
+def _upload(channel: str, path: Path, session: Session, send: bool) -> str:
+    files = _files(path)
+    root = path if path.is_dir() else path.parent
+    bucket = session.default_bucket()
+    prefix = f"{PREFIX}/{_digest(channel, root, files)}"
+    if send:
+        s3 = session.boto_session.client("s3")
+        there = _listed(s3, bucket, prefix)
+        missing = [
+            file for file in files if there.get(f"{prefix}/{_name(root, file)}") != file.stat().st_size
+        ]
+        if missing:
+            _send(channel, s3, bucket, {file: f"{prefix}/{_name(root, file)}" for file in missing})
+    return f"s3://{bucket}/{prefix}"
+
+
+def _send(channel: str, s3: Any, bucket: str, keys: Mapping[Path, str]) -> None:
+    size = sum(file.stat().st_size for file in keys)
+    label = f"uploading {channel} ({len(keys):,} files)"
+    with tqdm(total=size, desc=label, unit="B", unit_scale=True) as bar, ThreadPoolExecutor(THREADS) as pool:
+
+        def send(file: Path, key: str) -> None:
+            s3.upload_file(str(file), bucket, key, Callback=bar.update)
+
+        try:
+            list(pool.map(send, keys.keys(), keys.values()))
+        except BaseException:
+            # What has not begun would only keep the error waiting.
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _listed(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
+    return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def _name(root: Path, file: Path) -> str:
+    return file.relative_to(root).as_posix()
+
+
+def _digest(channel: str, root: Path, files: list[Path]) -> str:
+    total = hashlib.sha256()
+    size = sum(file.stat().st_size for file in files)
+    with tqdm(total=size, desc=f"reading {channel}", unit="B", unit_scale=True, leave=False) as bar:
+        for file in files:
+            with file.open("rb") as opened:
+                own = hashlib.file_digest(opened, "sha256").hexdigest()
+                bar.update(opened.tell())
+            total.update(f"{_name(root, file)}\0{own}\n".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()[:16]

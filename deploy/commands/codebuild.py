@@ -1,0 +1,92 @@
+"""`codebuild`: the image, built and tested on AWS."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from deploy.commands import options
+from subset_trainer.errors import TrainingError, UserError
+
+if TYPE_CHECKING:
+    import boto3
+
+COMPUTE_TYPES = tuple(f"BUILD_GENERAL1_{size}" for size in ("SMALL", "MEDIUM", "LARGE", "XLARGE", "2XLARGE"))
+
+
+def add(commands: options.Commands) -> None:
+    """Add the command."""
+    building = commands.add(
+        "codebuild",
+        run,
+        "Build, test and push a commit's image in AWS CodeBuild; show the log; print the URI, by tag and digest.",
+    )
+    building.add_argument(
+        "--role", help="CodeBuild's IAM role: its name or ARN; `policy codebuild` prints its rights"
+    )
+    building.add_argument("--project", default="subset-trainer", help="the project; created or updated")
+    building.add_argument(
+        "--repository", default="subset-trainer", help="the ECR repository; created if need be"
+    )
+    building.add_argument("--cuda", choices=("12", "13"), default="13", help="whose lock to take")
+    building.add_argument(
+        "--commit", metavar="REV", help="what to build; without it HEAD, where nothing is uncommitted"
+    )
+    building.add_argument("--bucket", help="of the source, if not sagemaker-REGION-ACCOUNT")
+    building.add_argument(
+        "--compute-type", choices=COMPUTE_TYPES, default=COMPUTE_TYPES[1], help="the machine"
+    )
+    building.add_argument("--no-wait", action="store_true", help="start the build and leave it")
+    building.add_argument("--watch", metavar="BUILD", help="start nothing: show the build of this id")
+    options.add_region(building)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Build, or watch."""
+    from deploy import aws
+
+    if not given.watch and not given.role:
+        raise UserError("--role: expected the name or ARN of the role that CodeBuild takes on")
+    session = aws.boto_session(given.region)
+    build_id = given.watch or _start(session, given)
+    if given.no_wait:
+        print(f"the build {build_id} runs; {_advice(build_id, session.region_name)}")
+        return
+    _watch(session, build_id)
+
+
+def _start(session: "boto3.Session", given: argparse.Namespace) -> str:
+    from deploy import codebuild, image
+
+    # What can be wrong comes first: a mistake must create nothing.
+    commit = codebuild.resolve(given.commit)
+    bucket = codebuild.find_bucket(session, given.bucket)
+    role = codebuild.role_arn(session, given.role)
+    project = codebuild.Project(given.project, role, bucket, commit, given.compute_type)
+    image.create_repository(given.repository, session)
+    codebuild.prepare(session, project)
+    build_id = codebuild.start(session, project, given.repository, given.cuda)
+    print(f"building {commit} for CUDA {given.cuda}: {build_id}", flush=True)
+    return build_id
+
+
+def _watch(session: "boto3.Session", build_id: str) -> None:
+    from deploy import codebuild
+
+    try:
+        build = codebuild.follow(session, build_id, lambda line: print(line, flush=True))
+    except TrainingError:
+        raise
+    except BaseException:
+        # Whatever ends the watching, an interruption above all, ends no build.
+        advice = _advice(build_id, session.region_name)
+        print(f"\nno longer watching the build {build_id}; {advice}", file=sys.stderr)
+        raise
+    tagged, by_digest = codebuild.built_image(build)
+    print(f"{tagged}\n{by_digest}")
+
+
+def _advice(build_id: str, region: str) -> str:
+    return (
+        f"`python -m deploy codebuild --region {region} --watch {build_id}` shows it, "
+        f"`aws codebuild stop-build --region {region} --id {build_id}` ends it"
+    )

@@ -1,0 +1,88 @@
+"""From options to `Estimator`s: what `launch`, `sweep` and `tune` share."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy.commands import options
+from subset_trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from sagemaker.estimator import Estimator
+    from sagemaker.session import Session
+
+LOCAL_ROLE = "arn:aws:iam::000000000000:role/local-mode-uses-none"
+LOCAL_OUTPUT = options.BUILD / "local-mode"
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """A session, the channels' URIs as its jobs take them, and how an `Estimator` for them is made."""
+
+    session: "Session"
+    uris: Mapping[str, str]
+    _given: argparse.Namespace
+    _settings: Mapping[str, Any]
+
+    def make(self, values: Mapping[str, Any], name: str) -> "Estimator":
+        """For these hyperparameters. `name` is the job's, without what tells attempts apart."""
+        from deploy import launch
+
+        settings = dict(self._settings)
+        if self._given.spot and "checkpoint_s3_uri" not in settings:
+            settings["checkpoint_s3_uri"] = f"s3://{self.session.default_bucket()}/subset-trainer/checkpoints"
+        if "checkpoint_s3_uri" in settings:
+            # Each job has its own: SageMaker mirrors deletions.
+            settings["checkpoint_s3_uri"] = f"{settings['checkpoint_s3_uri'].rstrip('/')}/{name}"
+        return launch.estimator(
+            self._given.image_uri,
+            values,
+            self._given.role,
+            self._given.instance_type,
+            session=self.session,
+            **settings,
+        )
+
+    def make_here(self, values: Mapping[str, Any], output: Path) -> "Estimator":
+        """The same for local mode, with the folder of its results."""
+        from deploy import launch
+
+        return launch.estimator(
+            self._given.image_uri,
+            values,
+            LOCAL_ROLE,
+            "local",
+            session=self.session,
+            output_path=output.resolve().as_uri(),
+        )
+
+
+def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
+    """Check the options, and bring the channels where the jobs find them (not without `send`).
+
+    Raises UserError.
+    """
+    settings = options.job_settings(given)
+    chosen = {name: getattr(given, name) for name in options.CHANNELS if getattr(given, name) is not None}
+    if not given.local and given.role is None:
+        raise UserError("--role: the IAM role that a job runs under is needed, except with --local")
+    if not given.local and given.output is not None:
+        if not given.output.startswith("s3://"):
+            raise UserError(f"--output: expected an s3:// URI, or --local, got {given.output!r}")
+        settings["output_path"] = given.output
+    # The SDK takes seconds to import: what is wrong without it is said before.
+    from deploy import aws, channels, launch
+
+    channels.check(chosen)
+    session = launch.sagemaker_session(given.local, given.bucket, aws.boto_session(given.region))
+    if given.local:
+        uris = {
+            name: value if channels.is_uri(value) else Path(value).resolve().as_uri()
+            for name, value in chosen.items()
+        }
+        return Jobs(session, uris, given, settings)
+    places = {"output": given.output, "checkpoints": given.checkpoints, **chosen}
+    channels.check_region(session, {n: uri for n, uri in places.items() if uri and channels.is_uri(uri)})
+    return Jobs(session, channels.upload(chosen, session, send), given, settings)

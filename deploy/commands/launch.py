@@ -1,0 +1,92 @@
+"""`launch`: one training job."""
+
+import argparse
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy import compare
+from deploy.commands import job, options, results
+from subset_trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from sagemaker.estimator import Estimator
+
+
+def add(commands: options.Commands) -> None:
+    """Add the command."""
+    start = commands.add("launch", run, "Train on SageMaker, or with --local in a container on this machine.")
+    start.add_argument("--dry-run", action="store_true", help="print the request, and start nothing")
+    start.add_argument("--wait", action="store_true", help="follow the job's log to its end, and sum up")
+    start.add_argument("--experiment", metavar="NAME", help="make the job a Run of this Experiment")
+    options.add_prices(start)
+    options.add_job(start)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Start it."""
+    from subset_trainer import hyperparameters
+
+    # First of all: it needs nothing, and it is what is wrong most often.
+    hyperparameters.parse(given.set)
+    if given.local and (given.dry_run or given.experiment):
+        what = "--dry-run" if given.dry_run else "--experiment"
+        raise UserError(f"{what}: of jobs on SageMaker, and not with --local")
+    ready = job.prepare(given, send=not given.dry_run)
+    if given.local:
+        _run_here(given, ready)
+        return
+    from sagemaker.utils import name_from_base
+
+    from deploy import aws, jobs, launch
+
+    name = name_from_base(launch.job_prefix(given.set))
+    estimator = ready.make(given.set, name)
+    if given.dry_run:
+        launch.stop_before_the_request(ready.session)
+        try:
+            estimator.fit(dict(ready.uris), wait=False, job_name=name)
+        except launch.Request as request:
+            print(json.dumps(request.parameters, indent=2))
+        return
+    with _experiment(given, ready, name):
+        estimator.fit(dict(ready.uris), wait=False, job_name=name)
+    print(name)
+    if not given.wait:
+        return
+    ended = launch.follow(ready.session, name)
+    aws.reported()
+    if ended.status != jobs.ENDED_WELL:
+        raise UserError(f"{name}: {ended}")
+    folder = options.BUILD / "jobs" / name
+    jobs.fetch_results(ready.session.boto_session.client("s3"), ended.results, folder)
+    _sum_up(given, estimator, folder, ended)
+
+
+def _run_here(given: argparse.Namespace, ready: job.Jobs) -> None:
+    from deploy import jobs
+
+    output = Path(given.output or job.LOCAL_OUTPUT)
+    estimator = ready.make_here(given.set, output)
+    jobs.fit_here(estimator, ready.uris, output)
+    with (output / "output.tar.gz").open("rb") as archive:
+        jobs.unpack_results(archive, output, str(output))
+    _sum_up(given, estimator, output, None)
+
+
+def _sum_up(given: argparse.Namespace, estimator: "Estimator", folder: Path, ended: Any) -> None:
+    from dataclasses import replace
+
+    finished = compare.read_run(folder)
+    finished = replace(finished, name=finished.summary["strategy"], job=ended)
+    results.present([finished], folder, folder.name, prices=given.prices)
+    print(f"model: {estimator.model_data}")
+
+
+def _experiment(given: argparse.Namespace, ready: job.Jobs, name: str) -> Any:
+    if given.experiment is None:
+        return nullcontext()
+    from deploy.experiments import run_of_job
+
+    return run_of_job(given.experiment, name, name, ready.session)

@@ -1,0 +1,262 @@
+"""What the commands' options have in common: how they are read, and what they mean for a job."""
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from subset_trainer.errors import UserError
+
+CHANNELS = ("training", "validation", "test")
+BUILD = Path("build")
+"""Where results go unless said otherwise."""
+DAY = 86_400
+"""Seconds after which SageMaker ends a job that was given no other limit."""
+
+
+def fractions(text: str) -> tuple[float, ...]:
+    """Shares of the data with commas between."""
+    values = []
+    for part in text.split(","):
+        try:
+            value = float(part)
+        except ValueError:
+            value = 0.0
+        if not 0 < value <= 1:
+            raise argparse.ArgumentTypeError(
+                f"{part!r}: expected numbers above 0 and at most 1 with commas between, such as 1,0.5,0.3,0.1"
+            )
+        values.append(value)
+    if len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"{text!r} names a fraction twice")
+    return tuple(values)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Words with commas between."""
+    return tuple(part for part in text.split(",") if part)
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Different whole numbers with commas between."""
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected different whole numbers with commas between")
+    return tuple(int(part) for part in parts)
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return value
+
+
+def points(text: str) -> float:
+    """Percentage points."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected percentage points, from 0 to 100")
+    return value
+
+
+def account(text: str) -> str:
+    """An AWS account's number."""
+    if not (len(text) == 12 and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected twelve digits")
+    return text
+
+
+class Settings(argparse.Action):
+    """Gathers NAME=VALUE pairs into a dict."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        gathered = dict(getattr(namespace, self.dest))
+        for pair in values or ():
+            name, equals, value = pair.partition("=")
+            if not equals or not name:
+                parser.error(f"{option_string}: expected NAME=VALUE, got {pair!r}")
+            gathered[name] = value
+        setattr(namespace, self.dest, gathered)
+
+
+class Prices(Settings):
+    """The same with numbers above 0."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        super().__call__(parser, namespace, values, option_string)
+        prices = {}
+        for name, text in getattr(namespace, self.dest).items():
+            try:
+                prices[name] = float(text)
+            except ValueError:
+                prices[name] = -1.0
+            if not 0 < prices[name] < math.inf:
+                parser.error(f"{option_string}: expected dollars an hour, got {name}={text}")
+        setattr(namespace, self.dest, prices)
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Names a default only where there is one worth naming."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default else action.help
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong argument as every other mistake is reported: one sentence, exit code 1."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
+class Commands:
+    """Where commands add themselves: a name, what it runs, and what it is for."""
+
+    def __init__(self, parser: argparse.ArgumentParser, metavar: str = "COMMAND") -> None:
+        self._parsers = parser.add_subparsers(required=True, metavar=metavar)
+
+    def add(
+        self, name: str, run: Callable[[argparse.Namespace], None] | None, text: str
+    ) -> argparse.ArgumentParser:
+        """A parser for the command's own options. Without `run` it is a group, to make `Commands` of."""
+        added = self._parsers.add_parser(
+            name, help=text.replace("%", "%%"), description=text, formatter_class=Help
+        )
+        added.set_defaults(command=run)
+        return added
+
+
+def add_settings(to: argparse.ArgumentParser) -> None:
+    """Hyperparameters."""
+    to.add_argument(
+        "--set",
+        nargs="+",
+        action=Settings,
+        default={},
+        metavar="NAME=VALUE",
+        help="hyperparameters, such as epochs=30 seed=1; `python -m subset_trainer.hyperparameters` lists them",
+    )
+
+
+def add_region(to: argparse.ArgumentParser) -> None:
+    """Where AWS is spoken to."""
+    to.add_argument("--region", help="the AWS region, if not your configuration's")
+
+
+def add_tolerance(to: argparse.ArgumentParser) -> None:
+    """The question's other half."""
+    to.add_argument(
+        "--tolerance",
+        type=points,
+        default=1.0,
+        metavar="POINTS",
+        help="the loss of accuracy that you would accept, in percentage points",
+    )
+
+
+def add_job(to: argparse.ArgumentParser) -> None:
+    """The image, its channels, the machine and its surroundings."""
+    to.add_argument("--image-uri", required=True, help="as `image push` prints it; by digest is the safest")
+    to.add_argument("--role", help="the IAM role that a job runs under: its name or ARN; not with --local")
+    for name in CHANNELS:
+        to.add_argument(
+            f"--{name}",
+            required=name == "training",
+            metavar="URI",
+            help=f"{name} data: s3://…, or a path of this machine, which is uploaded",
+        )
+    to.add_argument("--local", action="store_true", help="local mode: Docker on this machine, no AWS account")
+    to.add_argument("--instance-type", default="ml.g5.xlarge", help="the machine to train on")
+    to.add_argument("--instance-count", type=count, default=1, metavar="N", help="machines a job")
+    to.add_argument("--bucket", help="the SDK's bucket, if not sagemaker-REGION-ACCOUNT")
+    add_region(to)
+    to.add_argument("--output", metavar="URI", help="where results go: s3://…, or a folder with --local")
+    to.add_argument("--max-run", type=count, metavar="SECONDS", help="end a job after so long (a day)")
+    to.add_argument(
+        "--spot", action="store_true", help="spot instances; an interrupted job starts from its beginning"
+    )
+    to.add_argument(
+        "--max-wait", type=count, metavar="SECONDS", help="for spot instances and the job (twice --max-run)"
+    )
+    to.add_argument(
+        "--checkpoints",
+        metavar="URI",
+        help="s3://…: kept up to date while a job runs; --spot has one by default",
+    )
+    to.add_argument("--volume", type=count, metavar="GB", help="disk for data and results (30)")
+    to.add_argument("--keep-alive", type=count, metavar="SECONDS", help="keep the instance: a warm pool")
+    to.add_argument("--subnets", nargs="+", metavar="ID", help="of your VPC; with --security-groups")
+    to.add_argument("--security-groups", nargs="+", metavar="ID", help="of your VPC; with --subnets")
+    to.add_argument("--isolated", action="store_true", help="no network in the container")
+    to.add_argument("--kms-key", metavar="KEY", help="encrypts the disk and the results")
+    to.add_argument("--tags", nargs="+", action=Settings, default={}, metavar="NAME=VALUE", help="of the job")
+    add_settings(to)
+
+
+def job_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that describe the machine and its surroundings, as `Estimator` takes them.
+
+    Raises UserError where they do not go together.
+    """
+    settings: dict[str, Any] = {
+        "instance_count": options.instance_count,
+        "max_run": options.max_run,
+        "use_spot_instances": options.spot or None,
+        "max_wait": options.max_wait or (2 * (options.max_run or DAY) if options.spot else None),
+        "checkpoint_s3_uri": options.checkpoints,
+        "volume_size": options.volume,
+        "keep_alive_period_in_seconds": options.keep_alive,
+        "subnets": options.subnets,
+        "security_group_ids": options.security_groups,
+        "enable_network_isolation": options.isolated or None,
+        "output_kms_key": options.kms_key,
+        "volume_kms_key": options.kms_key,
+        "tags": [{"Key": key, "Value": value} for key, value in options.tags.items()] or None,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    if options.max_wait and not options.spot:
+        raise UserError("--max-wait goes with --spot")
+    if options.spot and given["max_wait"] < (options.max_run or DAY):
+        raise UserError(
+            f"--max-wait {options.max_wait}: expected at least --max-run's {options.max_run or DAY} seconds"
+        )
+    if options.instance_count > 1:
+        raise UserError("--instance-count: the built-in trainer runs on one machine")
+    if options.spot and options.keep_alive:
+        raise UserError("--keep-alive: SageMaker keeps no spot instances warm")
+    if bool(options.subnets) != bool(options.security_groups):
+        raise UserError("--subnets and --security-groups go together")
+    if options.local and len(given) > 1:
+        what = ", ".join(sorted(given.keys() - {"instance_count"}))
+        raise UserError(f"{what}: of jobs on SageMaker, and not with --local")
+    return given
+
+
+def add_prices(to: argparse.ArgumentParser) -> None:
+    """What an hour costs."""
+    to.add_argument(
+        "--prices",
+        nargs="+",
+        action=Prices,
+        default={},
+        metavar="TYPE=DOLLARS",
+        help="an instance's price an hour, such as ml.g5.xlarge=1.41 (or local=0.2): adds estimated costs",
+    )
