@@ -1,8 +1,8 @@
 """Stand-ins for the programs `docker` and `aws`, put first on PATH.
 
-No registry can be pushed to here, so `docker` records what it is told (and what arrives on its stdin), and its `push`
-enters an image into the ECR that moto plays. `aws` answers the few commands of the AWS CLI that buildspec.yml calls,
-from the same ECR.
+No registry can be pushed to here, so `docker` records what it is told (and what arrives on its stdin). It knows the
+image `subset-trainer` and those that it was told to build, and its `push` enters an image into the ECR that moto plays.
+`aws` answers the few commands of the AWS CLI that buildspec.yml calls, from the same ECR.
 """
 
 import json
@@ -12,21 +12,24 @@ from pathlib import Path
 from typing import Any
 
 DOCKER = """#!{python}
-import json, os, sys
+import hashlib, json, os, sys
 arguments = sys.argv[1:]
 entry = {{"arguments": arguments, "stdin": "" if sys.stdin.isatty() else sys.stdin.read()}}
 with open({log!r}, "a") as log:
     log.write(json.dumps(entry) + "\\n")
 if arguments[:2] == ["image", "inspect"]:
-    if arguments[-1] != "subset-trainer":
+    calls = [json.loads(line)["arguments"] for line in open({log!r})]
+    built = [call[call.index("--tag") + 1] for call in calls if "--tag" in call]
+    if arguments[-1] not in ("subset-trainer", *built):
         sys.exit("Error: No such image: " + arguments[-1])
-    print({revision!r})
+    print({revision!r}, {cuda!r})
 if arguments[0] == "push":
     import boto3
     uri, tag = arguments[-1].rsplit(":", 1)
     boto3.client("ecr").put_image(
         repositoryName=uri.split("/", 1)[1],
         imageTag=tag,
+        imageDigest="sha256:" + hashlib.sha256(tag.encode()).hexdigest(),
         imageManifestMediaType="application/vnd.docker.distribution.manifest.v2+json",
         imageManifest=json.dumps({{"schemaVersion": 2, "config": {{"digest": "sha256:" + tag}}, "layers": []}}),
     )
@@ -65,13 +68,14 @@ except ClientError as error:
 class StandIns:
     """The folder to put on PATH, and what `docker` was told."""
 
-    def __init__(self, folder: Path, revision: str) -> None:
+    def __init__(self, folder: Path, revision: str, cuda: str = "13") -> None:
         self.folder = folder
         self._log = folder / "docker.jsonl"
         self._log.touch()
         for name, text in (("docker", DOCKER), ("aws", AWS)):
             path = folder / name
-            path.write_text(text.format(python=sys.executable, log=str(self._log), revision=revision))
+            values = {"python": sys.executable, "log": str(self._log), "revision": revision, "cuda": cuda}
+            path.write_text(text.format(**values))
             path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     @property

@@ -1,8 +1,11 @@
-"""The phases of buildspec.yml that talk to AWS, run as CodeBuild runs them: in one shell, with moto as ECR."""
+"""The phases of buildspec.yml, run as CodeBuild runs them: in one shell, with moto as ECR."""
 
 import json
 import os
+import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import boto3
@@ -15,7 +18,17 @@ from tests.aws.stand_ins import StandIns
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 URI = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/subset-trainer"
-SPEC = yaml.safe_load((Path(__file__).parents[2] / "buildspec.yml").read_text())
+ROOT = Path(__file__).parents[2]
+SPEC = yaml.safe_load((ROOT / "buildspec.yml").read_text())
+IMAGE_TEST = """\
+import os
+import subprocess
+
+
+def test_of_the_image() -> None:
+    image = os.environ["SUBSET_TRAINER_IMAGE"]
+    assert subprocess.run(["docker", "run", "--rm", image, "image-size"], check=False).returncode == {code}
+"""
 
 
 @pytest.fixture
@@ -24,24 +37,154 @@ def docker(tmp_path: Path) -> StandIns:
 
 
 def run(docker: StandIns, succeeding: bool) -> "subprocess.CompletedProcess[str]":
-    """The login and the last phase; what lies between needs a registry for its cache."""
+    """The login and the last phase."""
     login = SPEC["phases"]["pre_build"]["commands"][-1]
     script = "\n".join([login, *SPEC["phases"]["post_build"]["commands"]])
+    return bash(
+        script,
+        docker,
+        docker.folder,
+        {
+            "CODEBUILD_RESOLVED_SOURCE_VERSION": COMMIT,
+            "CODEBUILD_BUILD_SUCCEEDING": "1" if succeeding else "0",
+        },
+    )
+
+
+def bash(
+    script: str, docker: StandIns, folder: Path, variables: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
     environment = {
         **os.environ,
         **{name: str(value) for name, value in SPEC["env"]["variables"].items()},
         "PATH": f"{docker.folder}{os.pathsep}{os.environ['PATH']}",
-        "CODEBUILD_RESOLVED_SOURCE_VERSION": COMMIT,
-        "CODEBUILD_BUILD_SUCCEEDING": "1" if succeeding else "0",
+        **variables,
     }
     return subprocess.run(
         ["bash", "-c", script],
-        cwd=docker.folder,
+        cwd=folder,
         env=environment,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A small project under this one's Makefile, settings and scripts, as an archive without executable bits."""
+    folder = tmp_path / "project"
+    for name in ("Makefile", "Dockerfile", "pyproject.toml", "container_src/pyproject.toml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "docker", folder / "docker")
+    for script in (folder / "docker").glob("*.sh"):
+        script.chmod(0o644)
+    for name in (
+        "deploy",
+        "container_src/subset_trainer",
+        "tests/unit",
+        "tests/image",
+        "examples",
+        "benchmarks",
+    ):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "nothing.py").write_text('"""Nothing."""\n')
+    (folder / "tests/unit/test_quick.py").write_text("def test_quick() -> None:\n    assert True\n")
+    (folder / "tests/image/test_quick.py").write_text(IMAGE_TEST.format(code=0))
+    # `make venv` finds it complete: what is locked is not what this is about.
+    (folder / ".venv").mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != ".complete":
+            (folder / ".venv" / entry.name).symlink_to(entry)
+    (folder / ".venv/.complete").touch()
+    return folder
+
+
+def build(docker: StandIns, project: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Every command of every phase."""
+    commands = [command for phase in SPEC["phases"].values() for command in phase["commands"]]
+    commands.append('echo "exported: $IMAGE_URI $IMAGE_DIGEST"')
+    return bash("\n".join(commands), docker, project, {"CODEBUILD_BUILD_SUCCEEDING": "1", **variables})
+
+
+def kinds(docker: StandIns) -> list[str]:
+    """What docker was told, in order."""
+    return [" ".join(call["arguments"][: 1 + (call["arguments"][0] == "buildx")]) for call in docker.calls]
+
+
+def test_all_phases(aws: str, docker: StandIns, project: Path) -> None:
+    image.create_repository("subset-trainer")
+    done = build(docker, project, CODEBUILD_RESOLVED_SOURCE_VERSION=COMMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert kinds(docker) == ["login", "buildx create", "buildx build", "run", "push"]
+    for ran in (
+        "ruff check",
+        "ruff format --check",
+        "bin/mypy",
+        "tests/unit/test_quick.py",
+        "tests/image/test_quick",
+    ):
+        assert ran in done.stdout
+    _, _, built, tested, pushed = (call["arguments"] for call in docker.calls)
+    assert {f"REVISION={COMMIT}", "CUDA=13", "VERSION=0.1.0"} <= set(built)
+    assert built[-3:] == ["--tag", f"{URI}:{COMMIT}", "."]
+    assert tested[2:] == [f"{URI}:{COMMIT}", "image-size"]
+    assert pushed == ["push", f"{URI}:{COMMIT}"]
+    assert os.access(project / "docker/entrypoint.sh", os.X_OK)
+    detail = json.loads((project / "imageDetail.json").read_text())
+    assert detail["ImageURI"] == image.uri("subset-trainer", COMMIT)
+    assert f"exported: {URI}:{COMMIT} {detail['ImageDigest']}" in done.stdout
+
+
+def test_all_phases_for_cuda_12_from_an_archive(aws: str, docker: StandIns, project: Path) -> None:
+    image.create_repository("another")
+    # As deploy/codebuild.py starts it; what CodeBuild has resolved is a version of an object then.
+    done = build(
+        docker,
+        project,
+        CODEBUILD_RESOLVED_SOURCE_VERSION="arn:aws:s3:::bucket/subset-trainer/source/0.zip",
+        REVISION=COMMIT,
+        CUDA="12",
+        REPOSITORY="another",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = (call["arguments"] for call in docker.calls if "--tag" in call["arguments"])
+    assert {f"REVISION={COMMIT}", "CUDA=12"} <= set(built)
+    tag = image.tag_of(COMMIT, "12")
+    assert docker.named("push")[0]["arguments"] == [
+        "push",
+        f"{URI.replace('subset-trainer', 'another')}:{tag}",
+    ]
+    assert not (project / ".venv-cuda12").exists()
+
+
+@pytest.mark.parametrize(
+    ("broken", "text", "says", "reached"),
+    [
+        ("deploy/nothing.py", "import os\n", "F401", []),
+        ("deploy/nothing.py", 'x: int = ""\n', "Incompatible types", []),
+        ("tests/unit/test_quick.py", "def test_quick() -> None:\n    assert [] == [1]\n", "1 failed", []),
+        (
+            "tests/image/test_quick.py",
+            IMAGE_TEST.format(code=1),
+            "1 failed",
+            ["login", "buildx create", "buildx build", "run"],
+        ),
+    ],
+    ids=["style", "types", "unit", "image"],
+)
+def test_what_fails_before_the_push_stops_it(
+    aws: str, docker: StandIns, project: Path, broken: str, text: str, says: str, reached: list[str]
+) -> None:
+    image.create_repository("subset-trainer")
+    (project / broken).write_text(text)
+    done = build(docker, project, CODEBUILD_RESOLVED_SOURCE_VERSION=COMMIT)
+    assert done.returncode != 0
+    assert says in done.stdout
+    assert kinds(docker) == reached, done.stdout + done.stderr
+    assert not (project / "imageDetail.json").exists()
 
 
 def test_push_and_artefact(aws: str, docker: StandIns) -> None:

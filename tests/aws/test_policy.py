@@ -1,8 +1,10 @@
 """The policies beside what deploy/, the image and buildspec.yml really call."""
 
+import dataclasses
 import json
 import os
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import botocore.client
 import pytest
 
 import deploy
-from deploy import launch, policy
+from deploy import codebuild, launch, policy
 from deploy.__main__ import main
 from deploy.policy import POLICIES, WITHOUT_RESOURCES, Names
+from tests.aws.builds import STREAM, Stubs
 from tests.aws.conftest import ACCOUNT
 from tests.aws.stand_ins import StandIns
 from tests.aws.test_experiments import create_job
@@ -57,7 +60,7 @@ def test_a_launchers_calls_are_covered(
     stand_ins = StandIns(tmp_path, "a" * 40)
     monkeypatch.setenv("PATH", f"{stand_ins.folder}{os.pathsep}{os.environ['PATH']}")
     for _ in range(2):  # the second time the repository and the tag are there
-        assert main(["push"]) == 0
+        assert main(["image", "push"]) == 0
     session = launch.sagemaker_session(bucket=BUCKET)
     job = deploy.estimator(
         IMAGE, {"strategy": "rs2"}, ROLE, session=session, tags=[{"Key": "a", "Value": "b"}]
@@ -75,6 +78,65 @@ def test_a_sweeps_calls_are_covered(platform: Platform, calls: set[str]) -> None
     calls.discard("s3:CreateBucket")
     assert {"sagemaker:CreateExperiment", "sagemaker:ListTrainingJobs", "s3:GetObject"} <= calls
     assert calls <= actions("launcher")
+
+
+def test_codebuilds_calls_are_covered(
+    aws: str, calls: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust = {"Version": "2012-10-17", "Statement": []}
+    boto3.client("iam").create_role(RoleName="builder", AssumeRolePolicyDocument=json.dumps(trust))
+    boto3.client("s3").create_bucket(Bucket=f"sagemaker-us-east-1-{ACCOUNT}")
+    calls.clear()
+    stubs = Stubs(monkeypatch)
+    stubs.project_exists()
+    stubs.starts()
+    stubs.succeeds()
+    # The commit itself is not what this is about, and there may be no repository of git's.
+    monkeypatch.setattr("deploy.codebuild.resolve", lambda revision: "a" * 40)
+    monkeypatch.setattr("deploy.codebuild.pack", lambda commit: b"")
+    assert main(["codebuild", "--role", "builder"]) == 0
+    stubs.check()
+    assert {
+        "codebuild:CreateProject",
+        "codebuild:UpdateProject",
+        "logs:GetLogEvents",
+        "s3:PutObject",
+        "sts:GetCallerIdentity",
+    } <= calls
+    assert calls <= actions("launcher")
+
+
+def test_each_service_is_passed_its_own_role_only() -> None:
+    names = dataclasses.replace(NAMES, codebuild_role="builder")
+    passed = {
+        statement.resources: statement.condition["StringEquals"]["iam:PassedToService"]
+        for statement in policy.launcher(names)
+        if "iam:PassRole" in statement.actions
+    }
+    assert passed == {
+        (f"arn:aws:iam::{ACCOUNT}:role/trainer",): "sagemaker.amazonaws.com",
+        (f"arn:aws:iam::{ACCOUNT}:role/builder",): "codebuild.amazonaws.com",
+    }
+
+
+def test_a_builds_log_is_written_and_read_in_one_place() -> None:
+    (read,) = (statement for statement in policy.launcher(NAMES) if statement.name == "BuildLog")
+    written = next(statement for statement in policy.codebuild(NAMES) if statement.name == "Logs")
+    stream = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{STREAM['logGroupName']}:log-stream:1"
+    for statement, action in ((read, "logs:GetLogEvents"), (written, "logs:PutLogEvents")):
+        assert action in statement.actions
+        assert any(fnmatch(stream, resource) for resource in statement.resources)
+
+
+def test_codebuild_reads_and_writes_where_the_project_says() -> None:
+    project = codebuild.Project("subset-trainer", "builder", BUCKET, "a" * 40)
+    settings = codebuild._settings(project)
+    by_name = {statement.name: statement for statement in policy.codebuild(NAMES)}
+    (source,), (artefact,) = by_name["Source"].resources, by_name["Artefact"].resources
+    assert fnmatch(f"arn:aws:s3:::{settings['source']['location']}", source)
+    artefacts = settings["artifacts"]
+    assert fnmatch(f"arn:aws:s3:::{artefacts['location']}/{artefacts['path']}/1/imageDetail.json", artefact)
+    assert not fnmatch(f"arn:aws:s3:::{BUCKET}/model.tar.gz", source)
 
 
 def test_a_role_by_name_is_looked_up(aws: str, calls: set[str]) -> None:

@@ -54,7 +54,7 @@ def test_a_repository_of_other_settings_is_brought_to_ours(aws: str) -> None:
 def test_push_prints_uri_and_digest_and_keeps_the_password_off_the_command_line(
     aws: str, docker: StandIns, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["push"]) == 0
+    assert main(["image", "push"]) == 0
     tagged, by_digest = capsys.readouterr().out.split()[-2:]
     assert tagged == f"{URI}:{COMMIT}"
     digest = boto3.client("ecr").describe_images(repositoryName="subset-trainer")["imageDetails"][0][
@@ -82,10 +82,10 @@ def test_a_commit_that_is_there_already_is_no_error_and_is_not_pushed_again(
 def test_a_missing_image_creates_nothing(
     aws: str, docker: StandIns, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["push", "--image", "subset-trianer"]) == 1
+    assert main(["image", "push", "--image", "subset-trianer"]) == 1
     error = capsys.readouterr().err
     assert "'subset-trianer'" in error
-    assert "make image" in error
+    assert "image build" in error
     assert boto3.client("ecr").describe_repositories()["repositories"] == []
 
 
@@ -99,10 +99,86 @@ def test_an_image_of_uncommitted_changes_needs_a_tag(
     assert image.push("subset-trainer", "subset-trainer", tag="trial-1")[0] == f"{URI}:trial-1"
 
 
+def test_the_image_for_cuda_12_has_a_tag_of_its_own(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, docker: StandIns
+) -> None:
+    for_13 = image.push("subset-trainer", "subset-trainer")
+    StandIns(tmp_path, COMMIT, cuda="12")
+    for_12 = image.push("subset-trainer", "subset-trainer")
+    assert for_12[0] == f"{URI}:{COMMIT}-cuda12"
+    assert for_12[1] != for_13[1]
+
+
+def test_uri_names_the_pushed_image_by_digest(
+    aws: str, docker: StandIns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, by_digest = image.push("subset-trainer", "subset-trainer")
+    _, trial = image.push("subset-trainer", "subset-trainer", tag="trial-1")
+    capsys.readouterr()
+    assert main(["image", "uri"]) == 0
+    assert capsys.readouterr().out == f"{by_digest}\n"
+    assert main(["image", "uri", "--tag", "trial-1"]) == 0
+    assert capsys.readouterr().out == f"{trial}\n"
+
+
+def test_uri_of_what_is_not_there_is_one_sentence(
+    aws: str, docker: StandIns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["image", "uri"]) == 1
+    error = capsys.readouterr().err
+    assert f"no ECR repository 'subset-trainer' in {REGION}" in error
+    assert boto3.client("ecr").describe_repositories()["repositories"] == []
+    image.create_repository("subset-trainer")
+    assert main(["image", "uri", "--tag", "trial-2"]) == 1
+    error = capsys.readouterr().err
+    assert "has no image 'trial-2': `python -m deploy image push` brings it there" in error
+    assert error.count("\n") == 1
+    # A tag that is given needs no local image, and a local image that is not there is named.
+    assert main(["image", "uri", "--tag", "trial-2", "--image", "subset-trianer"]) == 1
+    assert "'subset-trianer'" not in capsys.readouterr().err
+    assert main(["image", "uri", "--image", "subset-trianer"]) == 1
+    assert "'subset-trianer'" in capsys.readouterr().err
+
+
+def test_build_hands_its_options_to_the_script(
+    docker: StandIns, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("CUDA", "TAG", "BASE_IMAGE"):
+        monkeypatch.delenv(name, raising=False)
+    options = ["--cuda", "12", "--tag", "trainer:mine", "--base-image", "debian:trixie"]
+    assert main(["image", "build", *options]) == 0
+    (built,) = [call["arguments"] for call in docker.named("buildx") if "--tag" in call["arguments"]]
+    arguments = [built[at + 1] for at, word in enumerate(built) if word == "--build-arg"]
+    assert {"CUDA=12", "BASE_IMAGE=debian:trixie"} <= set(arguments)
+    assert built[built.index("--tag") + 1] == "trainer:mine"
+
+    # Without options the script's defaults hold.
+    assert main(["image", "build"]) == 0
+    *_, built = [call["arguments"] for call in docker.named("buildx") if "--tag" in call["arguments"]]
+    assert built[built.index("--tag") + 1] == "subset-trainer"
+
+
+def test_a_build_that_fails_and_a_missing_checkout_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(image, "CHECKOUT", tmp_path)
+    assert main(["image", "build"]) == 1
+    assert f"{tmp_path} is no checkout of the project" in capfd.readouterr().err
+    script = tmp_path / "docker/build.sh"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho No Docker engine answers >&2\nexit 1\n")
+    script.chmod(0o755)
+    assert main(["image", "build"]) == 1
+    assert capfd.readouterr().err == (
+        "No Docker engine answers\n"
+        "error: docker/build.sh could not build the image: its message stands above\n"
+    )
+
+
 def test_aws_out_of_reach_is_one_sentence(
     unreachable_aws: None, docker: StandIns, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["push"]) == 2
+    assert main(["image", "push"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: AWS cannot be reached")
     assert error.count("\n") == 1
@@ -121,7 +197,7 @@ def test_missing_configuration_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv(unset)
-    assert main(["push"]) == 1
+    assert main(["image", "push"]) == 1
     error = capsys.readouterr().err
     assert expected in error
     assert error.count("\n") == 1
