@@ -29,6 +29,7 @@ NAMES = Names(ACCOUNT, "us-east-1", BUCKET, "trainer", data=("photos",))
 IAM_NAMES = {
     # The API's operation → the action that IAM checks, where they differ.
     "s3:HeadBucket": "s3:ListBucket",
+    "s3:HeadObject": "s3:GetObject",
     "s3:ListBuckets": "s3:ListAllMyBuckets",
     "s3:ListObjectsV2": "s3:ListBucket",
     "sagemaker-metrics:BatchPutMetrics": "sagemaker:BatchPutMetrics",
