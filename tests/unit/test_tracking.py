@@ -108,6 +108,15 @@ def test_a_hanging_tracker_holds_up_neither_training_nor_for_long_the_end(
     hanging.set()
 
 
+def test_a_package_that_is_not_there_is_said(warnings: Callable[[], list[str]]) -> None:
+    tracker = Background("here", Recorder, imports=["no_such_package"])
+    tracker.metrics(1, {"m": 1})
+    tracker.close()
+    assert warnings() == [
+        "here: No module named 'no_such_package'; training goes on, and its metrics are in the log"
+    ]
+
+
 def test_a_password_in_an_address_is_not_repeated() -> None:
     error = ConnectionError("request to http://user:secret@host:80/path failed\nmore")
     assert background.reason(error) == "request to http://host:80/path failed"

@@ -4,12 +4,13 @@ Whatever happens there, training goes on: what fails is said once in the log, an
 time for the rest. What failed for a passing reason is sent again with what comes next.
 """
 
+import importlib
 import logging
 import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -60,14 +61,17 @@ class Background:
     Args:
         label: what the log calls it.
         connect: makes the sender, in the tracker's thread; None where there is nothing to send to.
+        imports: modules that take long to import: done here, where nothing is measured yet, and not beside training.
     """
 
-    def __init__(self, label: str, connect: Callable[[], Sender | None] | None) -> None:
+    def __init__(
+        self, label: str, connect: Callable[[], Sender | None] | None, imports: Sequence[str] = ()
+    ) -> None:
         self._label = label
         self._news: queue.SimpleQueue[Backlog] = queue.SimpleQueue()
         self._complained = False
         self._thread: threading.Thread | None = None
-        if connect is not None:
+        if connect is not None and self._imported(imports):
             # A daemon: a call that hangs does not keep the process.
             self._thread = threading.Thread(target=self._work, args=(connect,), name=label, daemon=True)
             self._thread.start()
@@ -103,6 +107,15 @@ class Background:
         if not self._complained:
             self._complained = True
             logger.warning("%s: %s; training goes on, and its metrics are in the log", self._label, reason)
+
+    def _imported(self, names: Sequence[str]) -> bool:
+        try:
+            for name in names:
+                importlib.import_module(name)
+        except Exception as error:
+            self.complain(reason(error))
+            return False
+        return True
 
     def _put(self, news: Backlog) -> None:
         if self._thread is not None:

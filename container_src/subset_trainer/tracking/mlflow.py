@@ -42,17 +42,23 @@ class MLflow(Background):
     """
 
     def __init__(self, uri: str | None, environment: Mapping[str, str] = os.environ) -> None:
-        super().__init__("MLflow", (lambda: _Sender(uri, environment, self.complain)) if uri else None)
+        if not uri:
+            super().__init__("MLflow", None)
+            return
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        super().__init__("MLflow", lambda: _Sender(uri, environment, self.complain), imports=["mlflow"])
 
 
 class _Sender:
     """Sends to one run, which begins with the first news."""
 
     def __init__(self, uri: str, environment: Mapping[str, str], complain: Callable[[str], None]) -> None:
-        for name, value in SETTINGS.items():
-            os.environ.setdefault(name, value)
         import mlflow
 
+        if not uri.startswith("arn:"):
+            # SageMaker's plugin takes part in every request, and each of them would be a warning that this is no ARN.
+            logging.getLogger("mlflow.tracking.request_header.registry").setLevel(logging.ERROR)
         # Not the client's argument: the plugin that signs looks here for the ARN.
         mlflow.set_tracking_uri(uri)
         self._client = mlflow.MlflowClient()

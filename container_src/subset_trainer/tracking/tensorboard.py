@@ -9,7 +9,8 @@ class TensorBoard(Background):
     """Writes one job's scalars. Does nothing where ``directory`` is None."""
 
     def __init__(self, directory: Path | None) -> None:
-        super().__init__("TensorBoard", None if directory is None else lambda: _Writer(directory))
+        connect = None if directory is None else lambda: _Writer(directory)
+        super().__init__("TensorBoard", connect, imports=["torch.utils.tensorboard"])
 
 
 class _Writer:
