@@ -5,7 +5,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-cuda12 benchmark benchmark-training evidence image lint lock venv clean
+.PHONY: help train test test-cuda12 benchmark benchmark-training evidence image lint lock venv venv-sdk3 clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -13,7 +13,7 @@ help: ## this list
 train: venv ## train on all, 50%, 30% and 10% of the digits, and print the comparison
 	$(PYTHON_IN_VENV) -m deploy demo
 
-test: venv ## every test that this machine can run; REQUIRE_DOCKER=1 fails where one cannot
+test: venv venv-sdk3 ## every test that this machine can run; REQUIRE_DOCKER=1 fails where one cannot
 	tests/run.sh $(PYTHON_IN_VENV) unit functional aws image local_mode
 
 test-cuda12: ## unit and functional tests under the lock for CUDA 12
@@ -47,7 +47,14 @@ $(VENV)/.complete: docker/requirements/build.txt docker/requirements/dev-cuda$(C
 	docker/venv.sh $(VENV) $(CUDA)
 	touch $@
 
+# The SDK 3 cannot be installed beside 2.x, and MLflow's server has no place in the image: the tests' second environment.
+venv-sdk3: .venv-sdk3/.complete ## the environment with SageMaker's SDK 3 and MLflow's server, from its lock
+
+.venv-sdk3/.complete: $(VENV)/.complete docker/requirements/build.txt docker/requirements/sdk3.txt docker/venv.sh
+	PYTHON=$(abspath $(PYTHON_IN_VENV)) docker/venv.sh .venv-sdk3 sdk3
+	touch $@
+
 clean: ## remove the virtual environments and what builds and tests leave
-	rm -rf .venv .venv-cuda12 build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-cuda12 .venv-sdk3 build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf container_src/build container_src/dist container_src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -r {} +

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with what the image has and what the tests and the host side need, from the locks:
-# docker/venv.sh FOLDER CUDA, with CUDA 13 or 12. PYTHON may name the interpreter. `make venv` calls it when needed.
+# Makes a virtual environment from the locks: docker/venv.sh FOLDER LOCK. `make venv` and `make venv-sdk3` call it when
+# needed. LOCK is 13 or 12, for what the image has with that CUDA and what the tests and the host side need, or sdk3, for
+# SageMaker's SDK 3 and MLflow's server. PYTHON may name the interpreter.
 # Where a compiler, Python's headers or its venv module are missing, it installs them if this is Debian or Ubuntu and
 # we are root, and otherwise says what to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-folder=$1 cuda=$2
+folder=$1 lock=$2
 
 # The first that runs: a name on PATH may be a shim that does not. The newest tested version is 3.13.
 find_python() {
@@ -53,12 +54,16 @@ if [[ -z $python || -n $(missing_packages "$python") ]]; then
     exit 1
 fi
 
-echo "Making $folder with $("$python" --version) and the lock for CUDA $cuda" >&2
+echo "Making $folder with $("$python" --version) and the lock $lock" >&2
 "$folder/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$folder"
 install() {
     PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore "$folder/bin/python" -m pip install "$@"
 }
 install --quiet --require-hashes -r docker/requirements/build.txt
-install --require-hashes --no-build-isolation -r "docker/requirements/dev-cuda$cuda.txt"
+if [[ $lock == sdk3 ]]; then
+    install --require-hashes --no-build-isolation -r docker/requirements/sdk3.txt
+    exit
+fi
+install --require-hashes --no-build-isolation -r "docker/requirements/dev-cuda$lock.txt"
 "$folder/bin/python" docker/cords/install.py
 install --quiet --no-deps --no-build-isolation --editable container_src
