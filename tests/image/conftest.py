@@ -23,9 +23,11 @@ class Image:
         pairs = (variable.split("=", 1) for variable in self.config["Env"])
         return dict(pairs)
 
-    def run(self, *command: str, options: Sequence[str] = ()) -> "subprocess.CompletedProcess[str]":
-        """`docker run` without a network; stdout and stderr are kept apart, a failure is not raised."""
-        arguments = ["docker", "run", "--rm", "--network", "none", *options, self.name, *command]
+    def run(
+        self, *command: str, options: Sequence[str] = (), network: str = "none"
+    ) -> "subprocess.CompletedProcess[str]":
+        """`docker run`, without a network unless told; stdout and stderr are kept apart, a failure is not raised."""
+        arguments = ["docker", "run", "--rm", "--network", network, *options, self.name, *command]
         return subprocess.run(
             arguments, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL
         )

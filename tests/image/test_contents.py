@@ -85,6 +85,9 @@ print(json.dumps([versions, default_environment()]))
         "sagemaker-training",
         "boto3",
         "sagemaker",
+        "mlflow-skinny",
+        "sagemaker-mlflow",
+        "tensorboard",
     } <= locked.keys()
     assert locked["cords"] == "0.0.4"
     assert locked["sagemaker"].startswith("2.")
@@ -97,6 +100,7 @@ def test_installed_packages_agree(image: Image) -> None:
 def test_what_scripts_need_can_be_imported(image: Image) -> None:
     code = """
 import boto3, dotmap, safetensors.torch, sagemaker_training.entry_point, torch, torchvision
+import mlflow, sagemaker_mlflow, torch.utils.tensorboard
 from sagemaker.experiments import load_run
 from subset_trainer import artifacts, entrypoint, hyperparameters
 print("null")
