@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from deploy.commands import codebuild, compare, image, launch, options, policy, sweep
+from deploy.commands import codebuild, compare, image, launch, options, policy, sweep, tune
 from subset_trainer.errors import TrainingError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the process's exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    _forget()
     try:
         given = _parser().parse_args(arguments)
         given.command(given)
@@ -45,6 +46,13 @@ def _known(error: Exception) -> TrainingError | None:
     return None
 
 
+def _forget() -> None:
+    if "boto3" in sys.modules:
+        from deploy import aws
+
+        aws.reported()
+
+
 def _left_behind() -> str:
     """What AWS had made before it went wrong."""
     if "boto3" not in sys.modules:
@@ -61,7 +69,7 @@ def _parser() -> options.Parser:
         description="Trains on chosen fractions of the data, here and on Amazon SageMaker, and compares.",
     )
     commands = options.Commands(parser)
-    for module in (compare, image, codebuild, launch, sweep, policy):
+    for module in (compare, image, codebuild, launch, sweep, tune, policy):
         module.add(commands)
     return parser
 

@@ -41,13 +41,12 @@ def boto_session(region: str | None = None) -> "boto3.Session":
     session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
     if session.region_name is None:
         raise UserError(_NO_REGION)
-    _made.clear()
     session.events.register("after-call", _note)
     return session
 
 
 def made() -> list[str]:
-    """The ARNs (a bucket's name) of what the last session's clients have created, in that order."""
+    """The ARNs (a bucket's name) of what our sessions' clients have created, in that order."""
     return list(dict.fromkeys(_made))
 
 

@@ -43,11 +43,13 @@ class Analytics(ExperimentAnalytics):
         if self._trial_components is None:
             client, name = self._sage_client, self._experiment_name
             try:
-                client.describe_experiment(ExperimentName=name)
-            except client.exceptions.ResourceNotFound as error:
-                raise UserError(f"there is no Experiment {name!r} in this account and region") from error
+                trials = list(_pages(client, "list_trials", "TrialSummaries", ExperimentName=name))
+            except client.exceptions.ResourceNotFound:
+                trials = []
+            if not trials:
+                raise UserError(f"there is no Experiment {name!r} with Runs in this account and region")
             found: dict[str, dict[str, Any]] = {}
-            for trial in _pages(client, "list_trials", "TrialSummaries", ExperimentName=name):
+            for trial in trials:
                 parent = {"TrialName": trial["TrialName"], "ExperimentName": name}
                 listed = _pages(
                     client, "list_trial_components", "TrialComponentSummaries", TrialName=trial["TrialName"]
@@ -104,10 +106,14 @@ def jobs_of(analytics: Analytics) -> dict[str, Job]:
     for component in analytics.components():
         name = component.get("Parameters", {}).get(JOB_PARAMETER, {}).get("StringValue")
         if name:
-            found[component.get("DisplayName") or component["TrialComponentName"]] = jobs.describe(
-                client, name
-            )
+            found[run_name(component, analytics.name)] = jobs.describe(client, name)
     return found
+
+
+def run_name(component: Mapping[str, Any], experiment: str) -> str:
+    """The Run's name: the SDK puts the Experiment's before it."""
+    shown = component.get("DisplayName") or component["TrialComponentName"]
+    return str(shown).removeprefix(f"{experiment}-")
 
 
 def results(named: Mapping[str, Job], session: Session, directory: Path) -> tuple[list[Run], list[Lost]]:

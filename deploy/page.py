@@ -3,6 +3,7 @@
 The charts are Plotly's, whose script is in the page. What they show is in tables as well, for whoever cannot see them.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -34,7 +35,7 @@ figcaption { color: #444; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 0.7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
-td.text { text-align: left; white-space: normal; min-width: 20rem; }
+th.text, td.text { text-align: left; white-space: normal; min-width: 20rem; }
 summary { cursor: pointer; }
 :focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
 """
@@ -67,7 +68,7 @@ def write(
     ]
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="answer">{escape(answer)}</p>' if answer else "",
+        _answer(answer),
         '<section class="charts">',
         *figures,
         "</section>",
@@ -75,6 +76,8 @@ def write(
         _table(lines),
         _losses(lost),
         _settings(runs),
+        # The first were drawn before there was a layout to fit into.
+        "<script>document.querySelectorAll('.plotly-graph-div').forEach(Plotly.Plots.resize)</script>",
     ]
     content = "\n".join(part for part in body if part)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +89,13 @@ def write(
         f"<body>\n<main>\n{content}\n</main>\n</body>\n</html>\n",
         encoding="utf-8",
     )
+
+
+def _answer(sentence: str | None) -> str:
+    if sentence is None:
+        return ""
+    with_code = re.sub("`(.+?)`", r"<code>\1</code>", escape(sentence))
+    return f'<p class="answer">{with_code}</p>'
 
 
 def _charts(runs: Sequence[Run], lines: Sequence[Row]) -> list[tuple[str, str, go.Figure]]:
@@ -123,7 +133,7 @@ def _charts(runs: Sequence[Run], lines: Sequence[Row]) -> list[tuple[str, str, g
                 "Cost against fraction",
                 "Estimated: the instance's price times its billable seconds. Bars: from the lowest to the highest "
                 "seed.",
-                _against_fraction(runs, costs, "dollars", "$.2~f"),
+                _against_fraction(runs, costs, "dollars", "$.3~r"),
             )
         )
     return charts
@@ -132,6 +142,7 @@ def _charts(runs: Sequence[Run], lines: Sequence[Row]) -> list[tuple[str, str, g
 def _curves(runs: Sequence[Run], seconds: bool) -> go.Figure:
     chart = go.Figure()
     styles = _styles(runs)
+    shown: set[tuple[str, float]] = set()
     for run in runs:
         steps = [float(entry["epoch"]) for entry in run.history]
         if seconds:
@@ -140,11 +151,17 @@ def _curves(runs: Sequence[Run], seconds: bool) -> go.Figure:
         chart.add_scatter(
             x=steps,
             y=[entry["validation:accuracy"] for entry in run.history],
-            name=escape(run.name),
+            name=escape(_label(run, runs)),
+            meta=escape(run.name),
+            hovertemplate="%{meta}: %{y:.2%} at %{x:.4~g}<extra></extra>",
             mode="lines+markers",
             line=styles[_group(run)],
             marker={"size": 4},
+            # One entry for all seeds; a click on it hides them all.
+            legendgroup=str(_group(run)),
+            showlegend=_group(run) not in shown,
         )
+        shown.add(_group(run))
     chart.update_xaxes(title="seconds" if seconds else "epoch", rangemode="tozero")
     chart.update_yaxes(title="validation accuracy", tickformat=".0%")
     return chart
@@ -207,6 +224,16 @@ def _group(run: Run) -> tuple[str, float]:
     return run.summary["strategy"], round(own, 2)
 
 
+def _label(run: Run, runs: Sequence[Run]) -> str:
+    """What stands for the run in a legend: its name, or, among several seeds, what they have in common."""
+    if sum(_group(other) == _group(run) for other in runs) == 1:
+        return run.name
+    share = _share(run, runs)
+    if not run.is_full:
+        return f"{run.summary['strategy']} {share:.3g}"
+    return "full" if share == 1 else f"full, {share:.3g} of the epochs"
+
+
 def _styles(runs: Sequence[Run]) -> dict[tuple[str, float], dict[str, Any]]:
     """Group → line: full data is black, baselines are dashed."""
     base = reference(runs)
@@ -240,7 +267,7 @@ def _figure(name: str, caption: str, chart: go.Figure, script: bool) -> str:
         height=420,
         font={"color": "#1a1a1a", "family": "system-ui, sans-serif", "size": 13},
         # Below: beside the curves it would leave them no room on a phone.
-        legend={"orientation": "h", "y": -0.2},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.22},
     )
     html = chart.to_html(
         full_html=False,
@@ -295,7 +322,7 @@ def _table(lines: Sequence[Row]) -> str:
 def _html_table(label: str, head: Sequence[str], body: Sequence[Sequence[str]], text: str = "") -> str:
     """A table that scrolls by itself where it is too wide, also by the keyboard. `text`: the class of its cells."""
     mark = f' class="{text}"' if text else ""
-    header = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    header = "".join(f'<th scope="col"{mark}>{escape(cell)}</th>' for cell in head)
     lines = "\n".join(
         "<tr>" + "".join(f"<td{mark}>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in body
     )
@@ -329,7 +356,9 @@ def _settings(runs: Sequence[Run]) -> str:
         parts.append(_html_table("Hyperparameters that differ", ["run", *differing], body))
     parts.append(
         _html_table(
-            "Hyperparameters of all", ["of all runs", ""], [[name, str(given[0][name])] for name in shared]
+            "Hyperparameters of all",
+            ["of all runs", "value"],
+            [[name, str(given[0][name])] for name in shared],
         )
     )
     return "\n".join([*parts, "</details>"])

@@ -142,7 +142,7 @@ def _experiment(given: argparse.Namespace) -> None:
     named = experiments.jobs_of(analytics)
     runs, lost = experiments.results(named, session, folder / "runs")
     if given.sort_by is not None:
-        order = {name: place for place, name in enumerate(frame["DisplayName"])}
+        order = {name.removeprefix(f"{given.experiment}-"): n for n, name in enumerate(frame["DisplayName"])}
         runs.sort(key=lambda run: order[run.name])
     if given.csv is not None:
         _write_frame(frame, given.csv)

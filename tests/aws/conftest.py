@@ -63,6 +63,8 @@ def platform(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platf
         answer = original(self, operation, parameters)
         if operation == "CreateTrainingJob":
             platform.created(parameters)
+        elif operation == "CreateHyperParameterTuningJob":
+            platform.tuning_created(parameters)
         return answer
 
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", call)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from moto.sagemaker.models import sagemaker_backends
 
 from deploy import local
@@ -44,6 +45,33 @@ class Platform:
         running = [job for job in self.jobs().values() if job.training_job_status == "InProgress"]
         self.most_at_once = max(self.most_at_once, len(running))
 
+    def tuning_created(self, request: Mapping[str, Any]) -> None:
+        """A tuning job's training jobs, over the whole of each range: moto starts none."""
+        name, definition = request["HyperParameterTuningJobName"], request["TrainingJobDefinition"]
+        config = request["HyperParameterTuningJobConfig"]
+        count = config["ResourceLimits"]["MaxNumberOfTrainingJobs"]
+        for number in range(count):
+            values = dict(definition["StaticHyperParameters"])
+            for tuned in config["ParameterRanges"].get("ContinuousParameterRanges", ()):
+                low, high = float(tuned["MinValue"]), float(tuned["MaxValue"])
+                values[tuned["Name"]] = str(low + (high - low) * number / max(1, count - 1))
+            for tuned in config["ParameterRanges"].get("CategoricalParameterRanges", ()):
+                values[tuned["Name"]] = tuned["Values"][number % len(tuned["Values"])]
+            algorithm = {
+                key: value
+                for key, value in definition["AlgorithmSpecification"].items()
+                if key != "MetricDefinitions"
+            }
+            own: dict[str, Any] = {
+                "TrainingJobName": f"{name}-{number + 1:03d}-0123abcd",
+                "HyperParameters": values,
+            }
+            own["ResourceConfig"] = definition["HyperParameterTuningResourceConfig"]
+            shared = ("RoleArn", "InputDataConfig", "OutputDataConfig", "StoppingCondition")
+            boto3.client("sagemaker").create_training_job(
+                AlgorithmSpecification=algorithm, **own, **{key: definition[key] for key in shared}
+            )
+
     def looked_at(self, name: str) -> None:
         job = self.jobs().get(name)
         if job is None or job.training_job_status != "InProgress":
@@ -56,7 +84,9 @@ class Platform:
             job.failure_reason = "AlgorithmError: training diverged in epoch 3"
             return
         base = self.folder / "jobs" / name
-        local.train(base, self.channels, job.hyper_parameters, lambda metrics: None)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("TRAINING_JOB_ARN", job.arn)
+            local.train(base, self.channels, job.hyper_parameters)
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as archive:
             archive.add(base / "output/data", arcname="data")
@@ -64,3 +94,5 @@ class Platform:
         bucket, _, key = f"{uri}/{name}/output/output.tar.gz".removeprefix("s3://").partition("/")
         boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=packed.getvalue())
         job.training_job_status = "Completed"
+        # On spot instances, at three tenths of the price.
+        job.training_time_in_seconds, job.billable_time_in_seconds = 100, 30

@@ -63,14 +63,17 @@ class _Sender:
         self._metrics = metrics
         self._run = run
         self._complain = complain
+        # All that were sent: whether an update keeps those that it does not name, AWS's documentation leaves open.
+        self._parameters: dict[str, Any] = {}
 
     def describe(self, job: Mapping[str, Any]) -> None:
         """Name the job, and the archives that it will leave."""
         base = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job['TrainingJobName']}/output"
         archives = {"model": f"{base}/model.tar.gz", "data": f"{base}/output.tar.gz"}
+        self._parameters[JOB_PARAMETER] = _parameter(job["TrainingJobName"])
         self._sagemaker.update_trial_component(
             TrialComponentName=self._run,
-            Parameters={JOB_PARAMETER: _parameter(job["TrainingJobName"])},
+            Parameters=self._parameters,
             OutputArtifacts={
                 name: {"MediaType": "application/gzip", "Value": uri} for name, uri in archives.items()
             },
@@ -78,10 +81,8 @@ class _Sender:
 
     def send(self, backlog: Backlog) -> None:
         if backlog.parameters:
-            self._sagemaker.update_trial_component(
-                TrialComponentName=self._run,
-                Parameters={name: _parameter(value) for name, value in backlog.parameters.items()},
-            )
+            self._parameters |= {name: _parameter(value) for name, value in backlog.parameters.items()}
+            self._sagemaker.update_trial_component(TrialComponentName=self._run, Parameters=self._parameters)
             backlog.parameters.clear()
         while metrics := backlog.metrics[:BATCH]:
             data = [

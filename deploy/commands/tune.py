@@ -1,0 +1,89 @@
+"""`tune`: automatic model tuning."""
+
+import argparse
+
+from deploy.commands import job, options, results
+from subset_trainer.errors import UserError
+
+SEARCHES = {"bayesian": "Bayesian", "random": "Random", "grid": "Grid", "hyperband": "Hyperband"}
+
+
+def add(commands: options.Commands) -> None:
+    """Add the command."""
+    tune = commands.add(
+        "tune",
+        run,
+        "Search for hyperparameters with SageMaker's automatic model tuning, and compare what was tried. By accuracy "
+        "alone the fraction ends at its upper end: bound it by what you would pay. Started again with a name that is "
+        "there, it follows that.",
+    )
+    tune.add_argument("--name", required=True, help="of the tuning job")
+    tune.add_argument(
+        "--tune",
+        nargs="+",
+        required=True,
+        action=options.Settings,
+        default={},
+        metavar="NAME=RANGE",
+        help="fraction=0.05:0.3, learning_rate=0.001:0.1:log, strategy=glister,rs2",
+    )
+    tune.add_argument("--objective", default="validation:accuracy", help="one of the image's metrics")
+    tune.add_argument("--jobs", type=options.count, default=12, metavar="N", help="in all")
+    tune.add_argument("--parallel", type=options.count, default=3, metavar="N", help="jobs at a time")
+    tune.add_argument("--search", choices=tuple(SEARCHES), default="bayesian", help="how values are chosen")
+    tune.add_argument(
+        "--early-stopping", action="store_true", help="SageMaker stops jobs that will not be the best"
+    )
+    tune.add_argument(
+        "--warm-start", nargs="+", default=[], metavar="NAME", help="earlier tuning jobs to learn from"
+    )
+    tune.add_argument(
+        "--transfer",
+        action="store_true",
+        help="the earlier ones had other data, another image or other ranges",
+    )
+    tune.add_argument("--poll", type=float, default=30.0, metavar="SECONDS", help="between two looks")
+    results.add_presentation(tune)
+    options.add_job(tune)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Start it, wait, and compare."""
+    if given.local:
+        raise UserError("--local: tuning is SageMaker's; `sweep --local` compares fractions on this machine")
+    if given.transfer and not given.warm_start:
+        raise UserError("--transfer goes with --warm-start")
+    from deploy import aws, tune
+
+    tune.check_name(given.name)
+    tuned = tune.ranges(given.tune, given.set)
+    tune.objective_type(given.objective)
+    ready = job.prepare(given)
+    tuning = tune.Tuning(given.name, ready.session)
+    tuning.start(
+        ready.make(given.set, given.name),
+        tuned,
+        ready.uris,
+        objective=given.objective,
+        count=given.jobs,
+        parallel=given.parallel,
+        search=SEARCHES[given.search],
+        early_stopping=given.early_stopping,
+        warm_start=given.warm_start,
+        transfer=given.transfer,
+    )
+    jobs = tuning.wait(given.poll)
+    folder = options.BUILD / "tuning" / given.name
+    runs, lost = tuning.results(jobs, list(tuned), folder / "runs")
+    results.present(
+        runs,
+        folder,
+        f"Tuning {given.name}, best first",
+        lost=lost,
+        prices=given.prices,
+        html=given.html or folder / "comparison.html",
+    )
+    if not runs:
+        aws.reported()
+        reason = f", first {lost[0].name}: {lost[0].reason}" if lost else ""
+        raise UserError(f"none of the {len(jobs)} jobs of {given.name} has results{reason}")
