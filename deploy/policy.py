@@ -112,20 +112,32 @@ def launcher(names: Names) -> list[Statement]:
             (jobs,),
         ),
         Statement(
+            "Tuning",
+            "tune starts a tuning job, and follows it",
+            (
+                "sagemaker:AddTags",
+                "sagemaker:CreateHyperParameterTuningJob",
+                "sagemaker:DescribeHyperParameterTuningJob",
+            ),
+            (names.arn("sagemaker", "hyper-parameter-tuning-job/*"),),
+        ),
+        Statement(
             "FindJobs",
-            "sweep looks for the jobs that it started before, and the SDK for their Runs",
+            "sweep looks for the jobs that it started before, tune for its own, and the SDK for their Runs",
             ("sagemaker:ListTrainingJobs", "sagemaker:Search"),
             ("*",),
         ),
         Statement(
             "Runs",
-            "sweep makes an Experiment, and a Run for every job",
+            "sweep and launch --experiment make an Experiment, and a Run for every job; compare reads them",
             (
                 "sagemaker:AssociateTrialComponent",
                 "sagemaker:CreateExperiment",
                 "sagemaker:CreateTrial",
                 "sagemaker:CreateTrialComponent",
                 "sagemaker:DescribeTrialComponent",
+                "sagemaker:ListTrialComponents",
+                "sagemaker:ListTrials",
                 "sagemaker:UpdateTrialComponent",
             ),
             tuple(
@@ -157,13 +169,19 @@ def launcher(names: Names) -> list[Statement]:
         ),
         Statement(
             "Bucket",
-            "the SDK makes the bucket of results if there is none",
+            "the SDK makes the bucket of results if there is none, and sees what was uploaded to it",
             ("s3:CreateBucket", "s3:ListBucket"),
             names.buckets(names.bucket, objects=False),
         ),
         Statement(
+            "Channels",
+            "launch looks whether the channels' buckets are there, and in the job's region",
+            ("s3:ListBucket",),
+            names.buckets(*names.data, objects=False) or names.buckets(names.bucket, objects=False),
+        ),
+        Statement(
             "Results",
-            "scripts and codebuild's source are uploaded to it, and results fetched from it",
+            "data of this machine, scripts and codebuild's source are uploaded to it, and results fetched from it",
             ("s3:GetObject", "s3:PutObject"),
             names.buckets(names.bucket, objects=True),
         ),
@@ -241,8 +259,8 @@ def job(names: Names) -> list[Statement]:
         ),
         Statement(
             "WriteResults",
-            "SageMaker writes model.tar.gz and output.tar.gz",
-            ("s3:PutObject",),
+            "SageMaker writes model.tar.gz and output.tar.gz, and keeps checkpoints as they are in the container",
+            ("s3:DeleteObject", "s3:PutObject"),
             names.buckets(names.bucket, objects=True),
         ),
         Statement(

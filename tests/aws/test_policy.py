@@ -73,11 +73,25 @@ def test_a_launchers_calls_are_covered(
     assert calls <= actions("launcher")
 
 
-def test_a_sweeps_calls_are_covered(platform: Platform, calls: set[str]) -> None:
-    assert main(command("--fractions", "1")) == 0
-    # The container's own, and the stand-in's for the platform.
-    calls.discard("s3:CreateBucket")
-    assert {"sagemaker:CreateExperiment", "sagemaker:ListTrainingJobs", "s3:GetObject"} <= calls
+def test_the_calls_of_sweep_compare_and_tune_are_covered(
+    platform: Platform, calls: set[str], tmp_path: Path
+) -> None:
+    data = str(tmp_path / "training")
+    assert main(command("--fractions", "1", "--training", data)) == 0
+    assert main(["compare", "fractions"]) == 0
+    tune = ["tune", "--name", "t", "--tune", "fraction=0.2:0.4", "--jobs", "1", "--poll", "0", "--role", ROLE]
+    tune += ["--image-uri", IMAGE, "--bucket", BUCKET, "--training", data, "--set", "epochs=1", "model=mlp"]
+    assert main([*tune, "strategy=rs2", "--tags", "team=vision"]) == 0
+    assert {
+        "s3:ListBucket",
+        "s3:GetObject",
+        "s3:PutObject",
+        "sagemaker:CreateExperiment",
+        "sagemaker:CreateHyperParameterTuningJob",
+        "sagemaker:ListTrainingJobs",
+        "sagemaker:ListTrials",
+        "sagemaker:ListTrialComponents",
+    } <= calls
     assert calls <= actions("launcher")
 
 
