@@ -1,0 +1,78 @@
+"""The whole story, as the README tells it: every command of its AWS part, one after the other, against moto.
+
+Repository, push, CodeBuild, launch, sweep, compare and tune; the jobs run the real `train`. The commands of local mode
+are for tests/local_mode.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import boto3
+import pandas as pd
+import pytest
+
+from deploy.__main__ import main
+from tests.aws.builds import Stubs
+from tests.aws.stand_ins import StandIns
+from tests.aws.training_jobs import Platform
+from tests.readme import lines, section
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.timeout(900)
+def test_every_command(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_ins = tmp_path / "bin"
+    stand_ins.mkdir()
+    StandIns(stand_ins, COMMIT)
+    monkeypatch.setenv("PATH", f"{stand_ins}{os.pathsep}{os.environ['PATH']}")
+    for bucket in ("my-bucket", "my-results"):
+        boto3.client("s3").create_bucket(Bucket=bucket)
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    for role in ("subset-trainer", "subset-trainer-codebuild"):
+        boto3.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=trust)
+
+    variables: dict[str, str] = {}
+    ran: list[str] = []
+    for line in lines(section("## On SageMaker")):
+        if "--local" in line.words:
+            continue
+        if line.variable and len(line.words) == 1:
+            variables[line.variable] = line.words[0]
+            continue
+        arguments = line.arguments(variables)
+        with pytest.MonkeyPatch.context() as patch:
+            if arguments[0] == "codebuild":
+                stubs = Stubs(patch)
+                stubs.project_exists()
+                stubs.starts()
+                stubs.succeeds()
+                patch.setattr("deploy.codebuild.resolve", lambda revision: COMMIT)
+                patch.setattr("deploy.codebuild.pack", lambda commit: b"")
+            code = main(arguments)
+        shown = capsys.readouterr()
+        assert code == 0, f"{line.text}\n{shown.out}\n{shown.err}"
+        if line.variable:
+            variables[line.variable] = shown.out.strip()
+        if line.file:
+            Path(line.file).write_text(shown.out)
+        ran.append(" ".join(arguments[:2]) if arguments[0] == "image" else arguments[0])
+        print(line.text, shown.out, sep="\n")
+
+    assert list(dict.fromkeys(ran)) == [
+        *("policy", "image push", "image uri", "codebuild", "launch", "sweep", "compare", "tune")
+    ]
+    assert json.loads(Path("job-policy.json").read_text())["Statement"]
+    # The digest goes through: from the push to every job.
+    (pushed,) = boto3.client("ecr").describe_images(repositoryName="subset-trainer")["imageDetails"]
+    assert variables["IMAGE"].endswith(f"/subset-trainer@{pushed['imageDigest']}")
+    jobs = platform.jobs().values()
+    assert {job.algorithm_specification["TrainingImage"] for job in jobs} == {variables["IMAGE"]}
+    # One launch; four fractions, three of them with two baselines, by three seeds; two tuning jobs.
+    assert len(jobs) == 1 + (1 + 3 * 3) * 3 + 6 + 2
+    assert pd.read_csv("cifar-10.csv").shape[0] == pd.read_parquet("cifar-10.parquet").shape[0] == 30
+    page = Path("cifar-10.html").read_text()
+    assert "over 3 seeds" in page and "$" in page
