@@ -49,6 +49,8 @@ class Names:
     data: tuple[str, ...] = ()
     """Further buckets that jobs read their channels from."""
     partition: str = "aws"
+    mlflow: str | None = None
+    """A managed MLflow tracking server, by name."""
 
     def arn(self, service: str, resource: str, *, regional: bool = True) -> str:
         """The ARN of something in this account."""
@@ -296,6 +298,30 @@ def job(names: Names) -> list[Statement]:
             ("sagemaker:BatchPutMetrics", "sagemaker:UpdateTrialComponent"),
             (names.arn("sagemaker", "experiment-trial-component/*"),),
         ),
+        *_mlflow(names),
+    ]
+
+
+def _mlflow(names: Names) -> list[Statement]:
+    """The rights that MLflow's client uses its REST API by, at a managed server."""
+    if names.mlflow is None:
+        return []
+    actions = (
+        "CreateExperiment",
+        "CreateRun",
+        "GetExperimentByName",
+        "GetRun",
+        "LogBatch",
+        "SetTag",
+        "UpdateRun",
+    )
+    return [
+        Statement(
+            "MLflow",
+            "the image records the job in a run of managed MLflow",
+            tuple(f"sagemaker-mlflow:{action}" for action in actions),
+            (names.arn("sagemaker", f"mlflow-tracking-server/{names.mlflow}"),),
+        )
     ]
 
 

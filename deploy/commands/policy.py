@@ -25,6 +25,7 @@ def add(commands: options.Commands) -> None:
     rights.add_argument("--codebuild-role", default="subset-trainer-codebuild", help="CodeBuild's, by name")
     options.add_region(rights)
     rights.add_argument("--partition", default="aws", help="aws, aws-cn or aws-us-gov")
+    rights.add_argument("--mlflow", metavar="SERVER", help="a managed MLflow tracking server, by name")
     rights.add_argument("--explain", action="store_true", help="each statement with its reason, not JSON")
 
 
@@ -42,6 +43,7 @@ def run(given: argparse.Namespace) -> None:
         codebuild_role=given.codebuild_role,
         data=tuple(given.data),
         partition=given.partition,
+        mlflow=given.mlflow,
     )
     statements = policy.POLICIES[given.whose](names)
     if given.explain:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tests.aws.test_sweep import command
 from tests.aws.training_jobs import Platform
 
 ROOT = Path(__file__).parents[2]
-NAMES = Names(ACCOUNT, "us-east-1", BUCKET, "trainer", data=("photos",))
+NAMES = Names(ACCOUNT, "us-east-1", BUCKET, "trainer", data=("photos",), mlflow="server")
 IAM_NAMES = {
     # The API's operation → the action that IAM checks, where they differ.
     "s3:HeadBucket": "s3:ListBucket",
@@ -177,6 +178,11 @@ def test_the_images_calls_are_covered(aws: str, calls: set[str]) -> None:
         "sagemaker:BatchPutMetrics",
     }
     assert calls <= actions("job")
+
+
+def test_mlflow_is_of_those_who_have_a_server() -> None:
+    assert "MLflow" in {statement.name for statement in policy.job(NAMES)}
+    assert "MLflow" not in {statement.name for statement in policy.job(replace(NAMES, mlflow=None))}
 
 
 def test_the_buildspecs_calls_are_covered() -> None:

@@ -7,6 +7,7 @@ are for tests/local_mode.
 import json
 import os
 from pathlib import Path
+from string import Template
 
 import boto3
 import pandas as pd
@@ -16,7 +17,9 @@ from deploy.__main__ import main
 from tests.aws.builds import Stubs
 from tests.aws.stand_ins import StandIns
 from tests.aws.training_jobs import Platform
+from tests.mlflow_server import SDK3
 from tests.readme import lines, section
+from tests.sdk3 import run_example
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -35,10 +38,20 @@ def test_every_command(
     for role in ("subset-trainer", "subset-trainer-codebuild"):
         boto3.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=trust)
 
+    # The SDK 3 has IAM simulate the role's rights, which moto does not.
+    monkeypatch.setenv("SAGEMAKER_VALIDATE_ROLE", "false")
     variables: dict[str, str] = {}
     ran: list[str] = []
     for line in lines(section("## On SageMaker")):
-        if "--local" in line.words:
+        if "--local" in line.words or line.words[0] == "pip":
+            continue
+        if line.words[0] == "python":
+            example = [Template(word).substitute(variables) for word in line.words]
+            assert example[1] == "examples/model_trainer.py"
+            if SDK3.exists():
+                done = run_example(*example[2:], folder=tmp_path / "sdk3")
+                assert done.returncode == 0, done.stdout
+                ran.append("example")
             continue
         if line.variable and len(line.words) == 1:
             variables[line.variable] = line.words[0]
@@ -63,7 +76,8 @@ def test_every_command(
         print(line.text, shown.out, sep="\n")
 
     assert list(dict.fromkeys(ran)) == [
-        *("policy", "image push", "image uri", "codebuild", "launch", "sweep", "compare", "tune")
+        *("policy", "image push", "image uri", "codebuild", "launch", "sweep", "compare", "tune"),
+        *(["example"] if SDK3.exists() else []),
     ]
     assert json.loads(Path("job-policy.json").read_text())["Statement"]
     # The digest goes through: from the push to every job.
@@ -71,8 +85,8 @@ def test_every_command(
     assert variables["IMAGE"].endswith(f"/subset-trainer@{pushed['imageDigest']}")
     jobs = platform.jobs().values()
     assert {job.algorithm_specification["TrainingImage"] for job in jobs} == {variables["IMAGE"]}
-    # One launch; four fractions, three of them with two baselines, by three seeds; two tuning jobs.
-    assert len(jobs) == 1 + (1 + 3 * 3) * 3 + 6 + 2
+    # One launch; four fractions, three of them with two baselines, by three seeds; two tuning jobs; the SDK 3's.
+    assert len(jobs) == 1 + (1 + 3 * 3) * 3 + 6 + 2 + SDK3.exists()
     assert pd.read_csv("cifar-10.csv").shape[0] == pd.read_parquet("cifar-10.parquet").shape[0] == 30
     page = Path("cifar-10.html").read_text()
     assert "over 3 seeds" in page and "$" in page

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from deploy import compare, page, verdict
 from deploy.jobs import Job
 from tests.unit.test_compare import write_run
 
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 360, "height": 740}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 360, "height": 740}
 PRICES = {"ml.g5.xlarge": 1.41}
 
 
@@ -74,7 +74,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Looked:
     """An opened page, and what its console said."""
 
-    def __init__(self, page: Page, path: Path) -> None:
+    def __init__(self, page: Page, path: Path, charts: int = 5) -> None:
         self.page = page
         self.said: list[str] = []
         self.asked: list[str] = []
@@ -82,7 +82,7 @@ class Looked:
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("request", lambda request: self.asked.append(request.url))
         page.goto(path.as_uri())
-        page.wait_for_function("document.querySelectorAll('.plotly-graph-div .main-svg').length >= 5")
+        page.wait_for_function(f"document.querySelectorAll('.plotly-graph-div .main-svg').length >= {charts}")
 
     def charts(self) -> dict[str, Any]:
         """A chart's name → its data, as Plotly has them."""

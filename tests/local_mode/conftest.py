@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,18 +91,25 @@ def fit(image: str, quiet_sdk: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
             **settings,
         )
         error = None
-        before = _ended_containers(image)
-        try:
-            job.fit({name: path.as_uri() for name, path in channels.items()})
-        except RuntimeError as raised:
-            error = raised
-        finally:
-            # The SDK leaves its containers behind, and each keeps an image of 6 GB from being replaced.
-            if ended := sorted(_ended_containers(image) - before):
-                subprocess.run(["docker", "rm", *ended], capture_output=True, check=False)
+        with without_ended_containers(image):
+            try:
+                job.fit({name: path.as_uri() for name, path in channels.items()})
+            except RuntimeError as raised:
+                error = raised
         return Result(_unpacked(output / "model.tar.gz"), _unpacked(output / "output.tar.gz"), error)
 
     return run
+
+
+@contextmanager
+def without_ended_containers(image: str) -> Iterator[None]:
+    """Remove those that end within it: the SDK leaves them, and each keeps an image of 6 GB from being replaced."""
+    before = _ended_containers(image)
+    try:
+        yield
+    finally:
+        if ended := sorted(_ended_containers(image) - before):
+            subprocess.run(["docker", "rm", *ended], capture_output=True, check=False)
 
 
 def _ended_containers(image: str) -> set[str]:

@@ -21,7 +21,7 @@ def arguments(image: str, quiet_sdk: None, tmp_path: Path, monkeypatch: pytest.M
 def test_a_job(arguments: list[str], digits: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     settings = ["epochs=1", "strategy=random", "fraction=0.1", "model=mlp", "augmentation=none"]
     assert main([*arguments, "--training", str(digits / "test"), "--set", *settings]) == 0
-    assert "model in file://" in capfd.readouterr().out
+    assert "model: file://" in capfd.readouterr().out
     with tarfile.open(tmp_path / "results/output.tar.gz") as archive:
         summary = json.load(archive.extractfile("data/summary.json"))  # type: ignore[arg-type]
     assert summary["strategy"] == "random"
