@@ -50,7 +50,7 @@ def unreachable_aws(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def platform(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
+def platform(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
     """Moto's training jobs run, a look at a time; the working directory is a temporary one."""
     for bucket in ("results", "data"):
         boto3.client("s3").create_bucket(Bucket=bucket)
@@ -69,4 +69,5 @@ def platform(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platf
 
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", call)
     monkeypatch.chdir(tmp_path)
-    return platform
+    yield platform
+    platform.close()

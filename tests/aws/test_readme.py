@@ -6,6 +6,7 @@ are for tests/local_mode.
 
 import json
 import os
+import time
 from pathlib import Path
 from string import Template
 
@@ -40,6 +41,9 @@ def test_every_command(
 
     # The SDK 3 has IAM simulate the role's rights, which moto does not.
     monkeypatch.setenv("SAGEMAKER_VALIDATE_ROLE", "false")
+    # Between two looks at the jobs.
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.2)))
     variables: dict[str, str] = {}
     ran: list[str] = []
     for line in lines(section("## On SageMaker")):
