@@ -99,6 +99,11 @@ class Analytics(ExperimentAnalytics):
         return frame.sort_values(by_name[wanted], ascending=ascending, kind="stable")
 
 
+def experiment_frame(experiment: str, session: Session, sort_by: str | None = None) -> pd.DataFrame:
+    """What the Runs of an Experiment recorded, one row each; `sort_by` as `Analytics.frame` takes it."""
+    return Analytics(experiment, session).frame(sort_by)
+
+
 def jobs_of(analytics: Analytics) -> dict[str, Job]:
     """The Runs that were jobs of this image: name → job, oldest first."""
     client = analytics._sage_client

@@ -7,7 +7,6 @@ from typing import Any
 
 from deploy import compare, local_sweep
 from deploy.commands import options, results
-from deploy.digits import write_digits
 from subset_trainer.errors import UserError
 
 # Fifteen epochs of resnet18 show the whole curve in under a minute; a mirrored digit is another sign. A tenth of the
@@ -88,6 +87,9 @@ def _add_baselines(to: argparse.ArgumentParser) -> None:
 
 def demo(given: argparse.Namespace) -> None:
     """The article's experiment on the digits."""
+    # scikit-learn takes seconds to import.
+    from deploy.digits import write_digits
+
     data = given.output / "digits"
     write_digits(data)
     channels = {"training": data / "training", "test": data / "test"}

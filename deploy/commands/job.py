@@ -56,6 +56,7 @@ class Jobs:
             "local",
             session=self.session,
             output_path=output.resolve().as_uri(),
+            **self._settings,
         )
 
 

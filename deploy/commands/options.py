@@ -208,6 +208,14 @@ def add_job(to: argparse.ArgumentParser) -> None:
     to.add_argument("--isolated", action="store_true", help="no network in the container")
     to.add_argument("--kms-key", metavar="KEY", help="encrypts the disk and the results")
     to.add_argument("--tags", nargs="+", action=Settings, default={}, metavar="NAME=VALUE", help="of the job")
+    to.add_argument(
+        "--env",
+        nargs="+",
+        action=Settings,
+        default={},
+        metavar="NAME=VALUE",
+        help="variables of the container's environment, such as MLFLOW_EXPERIMENT_NAME=cifar-10",
+    )
     add_settings(to)
 
 
@@ -222,6 +230,7 @@ def job_settings(options: argparse.Namespace) -> dict[str, Any]:
         "use_spot_instances": options.spot or None,
         "max_wait": options.max_wait or (2 * (options.max_run or DAY) if options.spot else None),
         "checkpoint_s3_uri": options.checkpoints,
+        "environment": options.env or None,
         "volume_size": options.volume,
         "keep_alive_period_in_seconds": options.keep_alive,
         "subnets": options.subnets,
@@ -244,8 +253,8 @@ def job_settings(options: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--keep-alive: SageMaker keeps no spot instances warm")
     if bool(options.subnets) != bool(options.security_groups):
         raise UserError("--subnets and --security-groups go together")
-    if options.local and len(given) > 1:
-        what = ", ".join(sorted(given.keys() - {"instance_count"}))
+    if options.local and (elsewhere := given.keys() - {"instance_count", "environment"}):
+        what = ", ".join(sorted(elsewhere))
         raise UserError(f"{what}: of jobs on SageMaker, and not with --local")
     return given
 

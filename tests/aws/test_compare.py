@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sagemaker.experiments.run import Run
 
+import deploy
 from deploy import launch
 from deploy.__main__ import main
 from tests.aws.test_launch import BUCKET
@@ -125,8 +126,6 @@ def test_mistakes(
 
 
 def test_hundreds_of_runs_are_all_there(platform: Platform) -> None:
-    from deploy.experiments import Analytics
-
     client: Any = boto3.client("sagemaker")
     client.create_experiment(ExperimentName="many")
     client.create_trial(TrialName="one", ExperimentName="many")
@@ -134,4 +133,4 @@ def test_hundreds_of_runs_are_all_there(platform: Platform) -> None:
         name = f"many-{number}"
         client.create_trial_component(TrialComponentName=name)
         client.associate_trial_component(TrialComponentName=name, TrialName="one")
-    assert len(Analytics("many", launch.sagemaker_session(bucket=BUCKET)).frame()) == 120
+    assert len(deploy.experiment_frame("many", launch.sagemaker_session(bucket=BUCKET))) == 120

@@ -118,7 +118,7 @@ def test_command(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
 EVERYTHING = [
     *("--spot", "--max-run", "3600", "--max-wait", "7200", "--volume", "50"),
     *("--subnets", "subnet-1", "subnet-2", "--security-groups", "sg-1", "--isolated"),
-    *("--kms-key", "key-1", "--tags", "team=vision", "cost=low"),
+    *("--kms-key", "key-1", "--tags", "team=vision", "cost=low", "--env", "MLFLOW_EXPERIMENT_NAME=cifar"),
 ]
 
 
@@ -133,6 +133,7 @@ def test_a_dry_run_prints_the_request_and_starts_nothing(
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
     machine = request["ResourceConfig"]
     assert machine["VolumeSizeInGB"] == 50
+    assert request["Environment"] == {"MLFLOW_EXPERIMENT_NAME": "cifar"}
     name = request["TrainingJobName"]
     assert request["CheckpointConfig"]["S3Uri"] == f"s3://{bucket}/subset-trainer/checkpoints/{name}"
     assert machine["VolumeKmsKeyId"] == request["OutputDataConfig"]["KmsKeyId"] == "key-1"
