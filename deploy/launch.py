@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 from sagemaker.config import load_sagemaker_config
+from sagemaker.debugger import TensorBoardOutputConfig
 from sagemaker.estimator import Estimator
 from sagemaker.exceptions import UnexpectedStatusException
 from sagemaker.local import LocalSession
@@ -18,6 +19,8 @@ from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import metric_definitions
 
 LOCAL_TYPES = ("local", "local_gpu")
+TENSORBOARD = "subset-trainer/tensorboard"
+"""Where in the session's bucket event files go, if the hyperparameter asks for them."""
 LOCAL_SHARED_MEMORY = "1G"
 """Docker's 64 MB are too few for worker processes that pass images on."""
 
@@ -41,12 +44,13 @@ def estimator(
     Raises UserError naming every hyperparameter that is wrong.
     """
     values = dict(hyperparameters)
-    if "entry_point" not in settings:
-        knobs.parse(values)
-        if settings.get("instance_count", 1) > 1:
-            raise UserError(
-                "instance_count: the built-in trainer runs on one machine; a script of yours may use more"
-            )
+    parsed = None if "entry_point" in settings else knobs.parse(values)
+    if parsed is not None and settings.get("instance_count", 1) > 1:
+        raise UserError(
+            "instance_count: the built-in trainer runs on one machine; a script of yours may use more"
+        )
+    local = instance_type in LOCAL_TYPES
+    session = session or sagemaker_session(local=local)
     defaults: dict[str, Any] = {
         "instance_count": 1,
         "base_job_name": job_prefix(values),
@@ -54,11 +58,15 @@ def estimator(
         "debugger_hook_config": False,
         "disable_profiler": True,
     }
+    if parsed is not None and parsed.tensorboard and not local:
+        # Without it SageMaker leaves the event files in the container.
+        place = f"s3://{session.default_bucket()}/{TENSORBOARD}"
+        defaults["tensorboard_output_config"] = TensorBoardOutputConfig(s3_output_path=place)
     return Estimator(
         image_uri=image_uri,
         role=role,
         instance_type=instance_type,
-        sagemaker_session=session or sagemaker_session(local=instance_type in LOCAL_TYPES),
+        sagemaker_session=session,
         hyperparameters=values,
         **{**defaults, **settings},
     )

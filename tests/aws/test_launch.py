@@ -142,6 +142,17 @@ def test_a_dry_run_prints_the_request_and_starts_nothing(
     assert not boto3.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
 
 
+@pytest.mark.parametrize("asked", ["true", "false"])
+def test_tensorboards_files_leave_the_container_where_they_are_asked_for(
+    bucket: str, asked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/training"]
+    assert main([*arguments, "--bucket", bucket, "--dry-run", "--set", f"tensorboard={asked}"]) == 0
+    request = json.loads(capsys.readouterr().out)
+    found = request.get("TensorBoardOutputConfig", {}).get("S3OutputPath")
+    assert found == ("s3://results/subset-trainer/tensorboard" if asked == "true" else None)
+
+
 def test_the_same_without_a_dry_run_is_accepted(bucket: str) -> None:
     arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/training"]
     assert main([*arguments, "--bucket", bucket, *EVERYTHING]) == 0
