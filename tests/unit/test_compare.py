@@ -144,3 +144,20 @@ def test_mistakes_are_one_sentence_before_anything_runs(
     assert captured.err.count("\n") == 1
     assert re.search(expected, captured.err)
     assert not (tmp_path / "out").exists()
+
+
+def test_command_writes_a_page_a_frame_and_costs(
+    runs: list[compare.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(tmp_path / run.name) for run in runs]
+    options = ["--output", str(tmp_path / "out"), "--html", str(tmp_path / "a/page.html")]
+    options += ["--csv", str(tmp_path / "b/frame.parquet"), "--prices", "local=3.6"]
+    assert main(["compare", "--local", *folders, *options]) == 0
+    import pandas as pd
+
+    frame = pd.read_parquet(tmp_path / "b/frame.parquet")
+    assert list(frame["run"]) == [run.name for run in runs]
+    # A tenth of a cent a second.
+    assert frame["cost"].tolist() == pytest.approx([run.seconds / 1000 for run in runs])
+    assert "estimated" in capsys.readouterr().out
+    assert "glister-0.5" in (tmp_path / "a/page.html").read_text(encoding="utf-8")
