@@ -82,7 +82,12 @@ class Looked:
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("request", lambda request: self.asked.append(request.url))
         page.goto(path.as_uri())
-        page.wait_for_function(f"document.querySelectorAll('.plotly-graph-div .main-svg').length >= {charts}")
+        page.wait_for_function(
+            """charts => document.readyState === 'complete' &&
+                [...document.querySelectorAll('.plotly-graph-div')].filter(
+                    chart => chart.querySelector('.main-svg') && chart.querySelector('.legend')).length === charts""",
+            arg=charts,
+        )
 
     def charts(self) -> dict[str, Any]:
         """A chart's name → its data, as Plotly has them."""
