@@ -91,6 +91,17 @@ def save_subset(directory: Path, epoch: int, subset: Subset) -> None:
     write(directory / f"epoch-{epoch:04d}.npz", save)
 
 
+def copy_subsets(source: Path, target: Path, epochs: int) -> None:
+    """Bring the files of the first so many epochs from one folder to another, and remove those of later ones here."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted({path.name for folder in (source, target) for path in folder.glob("epoch-*.npz")}):
+        if int(file.removeprefix("epoch-").removesuffix(".npz")) > epochs:
+            (target / file).unlink(missing_ok=True)
+        elif (source / file).exists():
+            content = (source / file).read_bytes()
+            write(target / file, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
+
+
 def save_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write history.jsonl: an object an epoch."""
     text = "".join(json.dumps(row) + "\n" for row in rows)

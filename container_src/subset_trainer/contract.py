@@ -47,6 +47,11 @@ class Contract:
         return self.base / "output" / "data"
 
     @property
+    def checkpoints(self) -> Path:
+        """Kept in step with S3 where the job was given a place for checkpoints; not there otherwise."""
+        return self.base / "checkpoints"
+
+    @property
     def tensorboard(self) -> Path:
         """Where SageMaker's TensorBoardOutputConfig looks for event files unless it is told otherwise."""
         return self.base / "output" / "tensorboard"

@@ -245,6 +245,19 @@ class Hyperparameters(BaseModel):
         0, description="of the split, initial weights, order, augmentation and selection"
     )
 
+    # Going on after an interruption
+    resume: Literal["auto", "never"] = Field(
+        "auto",
+        description="`auto`: go on from the newest checkpoint in `/opt/ml/checkpoints`; `never`: begin anew",
+    )
+    checkpoint_minutes: float = Field(
+        5.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="between two checkpoints within an epoch; each epoch ends with one",
+    )
+    checkpoints_kept: int = Field(2, ge=1, description="how many of the last checkpoints stay")
+
     # Where metrics go, besides the log and SageMaker Experiments
     tensorboard: bool = Field(
         False, description="write TensorBoard's event files to `/opt/ml/output/tensorboard`"

@@ -191,7 +191,7 @@ def add_job(to: argparse.ArgumentParser) -> None:
     to.add_argument("--output", metavar="URI", help="where results go: s3://…, or a folder with --local")
     to.add_argument("--max-run", type=count, metavar="SECONDS", help="end a job after so long (a day)")
     to.add_argument(
-        "--spot", action="store_true", help="spot instances; an interrupted job starts from its beginning"
+        "--spot", action="store_true", help="spot instances; an interrupted job goes on from its checkpoint"
     )
     to.add_argument(
         "--max-wait", type=count, metavar="SECONDS", help="for spot instances and the job (twice --max-run)"

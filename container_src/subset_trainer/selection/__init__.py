@@ -9,6 +9,7 @@ from subset_trainer.selection.geometry import GraphCut, Herding, KCentre, Modera
 from subset_trainer.selection.glister import Glister
 from subset_trainer.selection.gradmatch import GradMatch, GradMatchPerBatch
 from subset_trainer.selection.infobatch import InfoBatch
+from subset_trainer.selection.memory import give_back, memory_of
 from subset_trainer.selection.mislabelled import DropMislabelled
 from subset_trainer.selection.scores import EL2N, CoverageCentric, Forgetting
 from subset_trainer.selection.settings import Settings
@@ -37,6 +38,8 @@ __all__ = [
     "Strategy",
     "Subset",
     "create",
+    "give_back",
+    "memory_of",
 ]
 
 STRATEGIES: dict[str, Callable[[Settings], Strategy]] = {

@@ -1,15 +1,17 @@
 """Any strategy, class by class."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from subset_trainer.selection.classes import by_class
+from subset_trainer.selection.memory import Remembering, give_back, memory_of
 from subset_trainer.selection.types import Pool, Refresh, Strategy, Subset
 
 
-class Balanced:
+class Balanced(Remembering):
     """Gives every class the same number of picks, as far as it has so many, each class with a strategy of its own.
 
     Args:
@@ -23,6 +25,16 @@ class Balanced:
         self.needs_last_layer = example.needs_last_layer
         self.needs_validation = example.needs_validation
         self.refresh: Refresh = example.refresh
+
+    def memory(self) -> dict[str, Any]:
+        """See :class:`~subset_trainer.selection.memory.Remembering`."""
+        return {str(label): memory_of(strategy) for label, strategy in self._of_class.items()}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """See :class:`~subset_trainer.selection.memory.Remembering`."""
+        self._of_class = {int(label): self._create() for label in memory}
+        for label, strategy in self._of_class.items():
+            give_back(strategy, memory[str(label)])
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_trainer.selection.types.Strategy`."""

@@ -6,11 +6,12 @@ Source: Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic D
 import torch
 from torch import Tensor
 
+from subset_trainer.selection.memory import Remembering
 from subset_trainer.selection.settings import Settings
 from subset_trainer.selection.types import Subset
 
 
-class InfoBatch:
+class InfoBatch(Remembering):
     """Soft pruning: an example whose last loss is below the mean sits out with probability r, and counts 1/(1 −
     r) where it does not, so that the expected gradient is that of all data. The last epochs visit everything.
     It sets its own size: about 1 − r·(share of examples below the mean) of the data.
@@ -18,6 +19,8 @@ class InfoBatch:
     Args:
         settings: ``prune_probability`` (r), ``final_share``.
     """
+
+    REMEMBERED = ("_losses_N",)
 
     def __init__(self, settings: Settings) -> None:
         self._probability = settings.prune_probability

@@ -1,17 +1,19 @@
 """Leaving out the examples that look mislabelled, whatever strategy then chooses among the rest."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from subset_trainer.selection.memory import Remembering, give_back, memory_of
 from subset_trainer.selection.types import Pool, Refresh, Strategy, Subset
 
 MEMORY = 0.5
 """Weight of the earlier rounds in the running loss."""
 
 
-class DropMislabelled:
+class DropMislabelled(Remembering):
     """Drops the examples of the largest running losses, as many as a trusted validation set says are mislabelled.
 
     A model learns wrong labels late, if at all, so that their losses stay large ("small-loss" selection: Han et al.,
@@ -26,6 +28,7 @@ class DropMislabelled:
 
     needs_last_layer = True
     needs_validation = True
+    REMEMBERED = ("_train_losses_N", "_validation_losses_M", "_ranked_N", "_suspects")
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
@@ -47,6 +50,15 @@ class DropMislabelled:
             trusted.cpu()[subset.indices], subset.weights, "; ".join(filter(None, [note, subset.note]))
         )
 
+    def memory(self) -> dict[str, Any]:
+        """See :class:`~subset_trainer.selection.memory.Remembering`."""
+        return {**super().memory(), "strategy": memory_of(self._strategy)}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """See :class:`~subset_trainer.selection.memory.Remembering`."""
+        super().recall(memory)
+        give_back(self._strategy, memory["strategy"])
+
     def _judge(self, train_losses_N: Tensor, validation_losses_M: Tensor) -> None:
         self._train_losses_N = _running(self._train_losses_N, train_losses_N)
         self._validation_losses_M = _running(self._validation_losses_M, validation_losses_M)
@@ -67,4 +79,4 @@ def count_mislabelled(losses_N: Tensor, trusted_losses_M: Tensor) -> int:
 
 
 def _running(earlier: Tensor | None, now: Tensor) -> Tensor:
-    return now if earlier is None else MEMORY * earlier + (1 - MEMORY) * now
+    return now if earlier is None else MEMORY * earlier.to(now.device) + (1 - MEMORY) * now

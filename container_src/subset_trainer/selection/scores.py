@@ -6,6 +6,7 @@ Dimensions in names: N examples.
 import torch
 from torch import Tensor
 
+from subset_trainer.selection.memory import Remembering
 from subset_trainer.selection.types import Pool, Refresh, Subset
 
 BINS = 50
@@ -14,11 +15,13 @@ ROWS_TOGETHER = 1 << 16
 """Examples whose residuals are made at a time."""
 
 
-class _Memory:
+class _Memory(Remembering):
     """A number for each of the run's examples, zero until it is set; grows as examples appear.
 
     In float64, so that neither the order of wide scores nor sums over many rounds suffer.
     """
+
+    REMEMBERED = ("_values",)
 
     def __init__(self) -> None:
         self._values = torch.zeros(0, dtype=torch.float64)
@@ -37,8 +40,10 @@ class _Memory:
         self._values = torch.cat([self._values.to(ids.device), ids.new_zeros(missing, dtype=torch.float64)])
 
 
-class _Averaged:
+class _Averaged(Remembering):
     """EL2N, averaged over the rounds that an example was seen in."""
+
+    REMEMBERED = ("_sums", "_rounds")
 
     def __init__(self) -> None:
         self._sums = _Memory()
@@ -58,7 +63,7 @@ class _Averaged:
         return sums_N / rounds_N
 
 
-class EL2N:
+class EL2N(Remembering):
     """The largest errors ‖softmax − onehot‖₂, averaged over the rounds so far.
 
     Source: Paul et al., "Deep Learning on a Data Diet", NeurIPS 2021, definition 2.2. The paper averages over models of
@@ -69,6 +74,8 @@ class EL2N:
     needs_validation = False
     refresh: Refresh = "periodically"
 
+    REMEMBERED = ("_scores",)
+
     def __init__(self) -> None:
         self._scores = _Averaged()
 
@@ -78,7 +85,7 @@ class EL2N:
         return Subset.of(_descending(self._scores.update(train))[:budget])
 
 
-class Forgetting:
+class Forgetting(Remembering):
     """The examples that were most often unlearned: right in one round, wrong in the next. Those never right come first;
     ties go to the larger loss.
 
@@ -89,6 +96,8 @@ class Forgetting:
     needs_last_layer = True
     needs_validation = False
     refresh: Refresh = "periodically"
+
+    REMEMBERED = ("_was_right", "_ever_right", "_forgotten")
 
     def __init__(self) -> None:
         self._was_right = _Memory()
@@ -112,7 +121,7 @@ class Forgetting:
         return Subset.of(by_loss[_descending(counts_N[by_loss])][:budget])
 
 
-class CoverageCentric:
+class CoverageCentric(Remembering):
     """Equally many of every hardness, but none of the hardest: those are dropped first, the others fall into bins of
     equal width, and the budget is divided over the bins from the smallest on; random within each.
 
@@ -127,6 +136,8 @@ class CoverageCentric:
     needs_last_layer = True
     needs_validation = False
     refresh: Refresh = "periodically"
+
+    REMEMBERED = ("_scores",)
 
     def __init__(self, hardest_dropped: float) -> None:
         self._hardest_dropped = hardest_dropped

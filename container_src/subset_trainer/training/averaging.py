@@ -31,6 +31,12 @@ class MovingAverage(AveragedModel):
         self._updates += 1
         super().update_parameters(model)
 
+    def load_state_dict(self, state_dict: Any, *arguments: Any, **options: Any) -> Any:
+        """Also how many updates there were."""
+        loaded = super().load_state_dict(state_dict, *arguments, **options)
+        self._updates = int(self.n_averaged)
+        return loaded
+
     def _mix(self, averages: Any, weights: Any, updates: Any) -> None:
         # Counted here: torch's own count would have to be read from the device.
         get_ema_multi_avg_fn(min(self._decay, (1 + self._updates) / (10 + self._updates)))(

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import hashlib
+import json
 import logging
 import platform
 import time
@@ -22,6 +24,7 @@ from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
 from subset_trainer.training import devices, loop, plan
 from subset_trainer.training.averaging import MovingAverage
+from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import Score, evaluate
 from subset_trainer.training.holdout import irreducible_losses
@@ -30,6 +33,11 @@ from subset_trainer.training.loop import EpochReport
 from subset_trainer.training.rounds import FilterSelector, NativeSelector, Selector, SoftPruningSelector
 
 logger = logging.getLogger(__name__)
+NOT_DECISIVE = (
+    *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
+    *("tensorboard", "mlflow_tracking_uri"),
+)
+"""Hyperparameters that a run may go on with others of."""
 CHANNELS = ("training", "validation", "test")
 
 
@@ -101,11 +109,22 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
         history.append(_history_row(epoch))
         if epoch.subset is not None:
             artifacts.save_subset(contract.output_data / "subsets", epoch.epoch.number, epoch.subset)
+            if checkpoints:
+                artifacts.save_subset(checkpoints.subsets, epoch.epoch.number, epoch.subset)
         artifacts.save_history(contract.output_data / "history.jsonl", history)
         print(metrics.line(epoch.epoch.number, history[-1]), flush=True)
         known = {name: history[-1][name] for name in metrics.FORMATS if name in history[-1]}
         trackers.metrics(epoch.epoch.number, known)
 
+    def restore(done: list[EpochReport]) -> None:
+        """What an earlier machine had reported: its folders of results are not here."""
+        reports.extend(done)
+        history.extend(_history_row(epoch) for epoch in done)
+        if checkpoints:
+            artifacts.copy_subsets(checkpoints.subsets, contract.output_data / "subsets", len(done))
+        artifacts.save_history(contract.output_data / "history.jsonl", history)
+
+    checkpoints = _checkpoints(contract, hp, splits, model_name)
     test: Score | None = None
     test_seconds = 0.0
     status: Outcome = "completed"
@@ -122,6 +141,8 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
             interruption,
             report,
             average,
+            checkpoints,
+            restore,
         )
     except Terminated:
         status = "stopped"
@@ -178,6 +199,25 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
         summary["samples_visited"],
     )
     return status
+
+
+def _checkpoints(
+    contract: Contract, hp: Hyperparameters, splits: Splits, model_name: str
+) -> Checkpoints | None:
+    if not contract.checkpoints.is_dir():
+        return None
+    if hp.backend == "cords":
+        logger.warning("backend='cords' keeps no checkpoints: its loaders cannot be asked what they remember")
+        return None
+    # The labels, and what preprocessing has learned of the inputs: other data has other means.
+    data = hashlib.sha256(json.dumps(splits.preprocessing.to_json(), sort_keys=True).encode())
+    for part in (splits.train, splits.validation):
+        data.update(part.labels.numpy().tobytes())
+    identity = {name: value for name, value in hp.model_dump().items() if name not in NOT_DECISIVE}
+    identity |= {"model": model_name, "data": f"…{data.hexdigest()[:8]}"}
+    return Checkpoints(
+        contract.checkpoints, identity, hp.checkpoint_minutes, hp.checkpoints_kept, hp.resume == "auto"
+    )
 
 
 def _check_hosts_and_channels(contract: Contract) -> None:

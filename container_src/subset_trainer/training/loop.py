@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -18,12 +18,14 @@ from subset_trainer.selection import Subset
 from subset_trainer.training import plan
 from subset_trainer.training.augmentation import Augmentation
 from subset_trainer.training.averaging import MovingAverage
+from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine, Stopwatch
 from subset_trainer.training.evaluation import Score, evaluate, losses_in_eval_mode
 from subset_trainer.training.gradients import Gradients
-from subset_trainer.training.interruption import Interruption
+from subset_trainer.training.interruption import Interruption, Terminated
 from subset_trainer.training.optimizer import SGD
 from subset_trainer.training.rounds import FilterSelector, Selector, SoftPruningSelector, everything
+from subset_trainer.training.state import RunState, Stateful, Within
 
 logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 30
@@ -61,11 +63,16 @@ def train(
     interruption: Interruption,
     report: Callable[[EpochReport], None],
     average: MovingAverage | None = None,
+    checkpoints: Checkpoints | None = None,
+    restore: Callable[[list[EpochReport]], None] = lambda reports: None,
 ) -> None:
     """Train the classifier in place, and its average with it, which is then what is evaluated.
 
+    With checkpoints, a run that was killed goes on where it was; ``restore`` is called with the reports of the epochs
+    that are done, which lack their subsets.
+
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: the loss is no longer finite, or the checkpoint is another run's.
         Terminated: SIGTERM arrived; the weights are those after the last whole step.
     """
     fraction = 1.0 if budget == len(training) else hp.fraction
@@ -82,110 +89,167 @@ def train(
     for_selection, for_order, for_augmentation = (
         torch.Generator().manual_seed(hp.seed * 3 + purpose) for purpose in range(3)
     )
-    subset = everything(len(training))
-    visited = 0
+    modules: dict[str, Stateful] = {"classifier": classifier, "optimizer": optimizer, "scaler": scaler}
+    if average:
+        modules["average"] = average
+    generators = {"selection": for_selection, "order": for_order, "augmentation": for_augmentation}
+    state = RunState(modules, generators, selector, everything(len(training)))
+    within = Within()
+    done: list[EpochReport] = []
+    if checkpoints and (gathered := checkpoints.load()):
+        within = state.give_back(gathered)
+        done = [_report_of(packed, epochs) for packed in gathered["reports"]]
+        restore(done)
+        at = f"epoch {len(done) + 1}, step {within.step}" if len(done) < len(epochs) else "its end"
+        logger.info("going on from a checkpoint: %d of %d epochs are done (%s)", len(done), len(epochs), at)
 
-    for epoch, planned_steps in zip(epochs, planned, strict=True):
-        steps_before = sum(planned[: epoch.number - 1])
-        selection_start = time.perf_counter()
-        chosen = None
-        if not epoch.everything and is_due(selector, epoch):
-            if selector.refresh != "every epoch":
-                logger.info("epoch %d of %d: choosing %d examples", epoch.number, len(epochs), budget)
-            look = epoch.first_on_subset or epoch.selection_due
-            subset = chosen = selector.select(budget, for_selection, look)
-            if chosen.note and look:
-                logger.info("epoch %d of %d: %s", epoch.number, len(epochs), chosen.note)
-        batch_filter = None
-        if isinstance(selector, FilterSelector) and not epoch.everything:
-            batch_filter = selector.filter
-        selection_seconds = time.perf_counter() - selection_start
-
-        training_start = time.perf_counter()
-        classifier.train()
-        current = everything(len(training)) if epoch.everything else subset
-        visits = budget if batch_filter else len(current.indices)
-        epoch_steps = plan.batch_count(visits, hp.batch_size)
-        shuffled = torch.randperm(len(current.indices), generator=for_order)
-        indices = current.indices[shuffled]
-        # To the device once an epoch: a transfer in every step would wait for the step before.
-        on_device = [
-            part.to(machine.device).tensor_split(epoch_steps)
-            for part in (indices, training.labels[indices], current.weights[shuffled])
-        ]
-        chances: Sequence[Tensor | None] = [None] * epoch_steps
-        if augmentation:
-            drawn = augmentation.draw(len(indices), for_augmentation)
-            chances = drawn.to(machine.device).tensor_split(epoch_steps)
-        kept_counts = [len(part) for part in torch.arange(visits).tensor_split(epoch_steps)]
-        inputs = training.batches(indices.tensor_split(epoch_steps), machine.device)
-        filtering = Stopwatch(machine.device)
-        kept: list[Tensor] = []
-        observed: list[Tensor] = []
-        # Sums stay on the device: reading one would wait for the step that makes it.
-        loss_sum = torch.zeros((), device=machine.device)
-        correct = torch.zeros((), device=machine.device, dtype=torch.int64)
-        for step, (batch, chance, ids, labels, weight) in enumerate(
-            _with_progress(
-                zip(inputs, chances, *on_device, strict=True), epoch_steps, f"{epoch.number} of {len(epochs)}"
-            )
-        ):
+    def save() -> None:
+        if checkpoints:
+            packed = [_packed_report(earlier) for earlier in done]
             with interruption.deferred():
-                if augmentation:
-                    batch = augmentation.apply(batch, chance)
-                if batch_filter:
-                    with filtering.running():
-                        losses = losses_in_eval_mode(classifier, batch, labels, machine)
-                        positions = batch_filter.keep(losses, ids, kept_counts[step])
-                        batch, labels, weight = batch[positions], labels[positions], weight[positions]
-                        kept.append(ids[positions])
-                losses, hits = gradients.of(batch, labels, weight)
-                # An epoch that makes fewer updates than planned passes over its part of the schedule all the same.
-                at = steps_before + step * planned_steps / epoch_steps
-                set_learning_rate(optimizer, hp, plan.learning_rate_factor(at, steps, hp.warmup_ratio))
-                scaler.step(optimizer)
-                scaler.update()
-                if average:
-                    average.update_parameters(classifier)
-                loss_sum += torch.dot(losses, weight) / weight.sum() * len(labels)
-                correct += hits.sum()
-                if isinstance(selector, SoftPruningSelector):
-                    observed.append(losses)
-        if isinstance(selector, SoftPruningSelector):
-            selector.observe(indices, torch.cat(observed).cpu())
-        if kept:
-            chosen = Subset.of(torch.cat(kept))
-        visited += visits
-        train_score = Score(float(loss_sum) / visits, int(correct) / visits)
-        filtering_seconds = filtering.seconds()
-        selection_seconds += filtering_seconds
-        training_seconds = time.perf_counter() - training_start - filtering_seconds
-        if not math.isfinite(train_score.loss):
-            raise UserError(
-                f"training diverged in epoch {epoch.number}: the loss is {train_score.loss}; "
-                f"learning_rate={hp.learning_rate:g} with batch_size={hp.batch_size} is likely too high for this model"
-            )
+                checkpoints.save(len(done) + 1, within.step, {**state.gather(within), "reports": packed})
 
-        evaluation_start = time.perf_counter()
-        evaluated = average.module if average else classifier
-        validation_score = evaluate(evaluated, validation, machine, hp.test_time_flip and images)
-        evaluation_seconds = time.perf_counter() - evaluation_start
-        with interruption.deferred():
-            report(
-                EpochReport(
-                    epoch=epoch,
-                    subset=chosen,
-                    subset_size=visits,
-                    train=train_score,
-                    validation=validation_score,
-                    learning_rate=hp.learning_rate
-                    * plan.learning_rate_factor(steps_before + planned_steps, steps, hp.warmup_ratio),
-                    training_seconds=training_seconds,
-                    selection_seconds=selection_seconds,
-                    evaluation_seconds=evaluation_seconds,
-                    samples_visited=visited,
+    try:
+        for epoch, planned_steps in list(zip(epochs, planned, strict=True))[len(done) :]:
+            steps_before = sum(planned[: epoch.number - 1])
+            if not within.selected:
+                state.mark()
+                selection_start = time.perf_counter()
+                chosen = None
+                if not epoch.everything and is_due(selector, epoch):
+                    if selector.refresh != "every epoch":
+                        logger.info("epoch %d of %d: choosing %d examples", epoch.number, len(epochs), budget)
+                    look = epoch.first_on_subset or epoch.selection_due
+                    chosen = selector.select(budget, for_selection, look)
+                    if chosen.note and look:
+                        logger.info("epoch %d of %d: %s", epoch.number, len(epochs), chosen.note)
+                with interruption.deferred():
+                    state.subset = chosen or state.subset
+                    state.mark()
+                    within.chosen, within.selected = chosen, True
+                    within.selection_seconds = time.perf_counter() - selection_start
+            batch_filter = None
+            if isinstance(selector, FilterSelector) and not epoch.everything:
+                batch_filter = selector.filter
+
+            training_start = time.perf_counter()
+            classifier.train()
+            current = everything(len(training)) if epoch.everything else state.subset
+            visits = budget if batch_filter else len(current.indices)
+            epoch_steps = plan.batch_count(visits, hp.batch_size)
+            shuffled = torch.randperm(len(current.indices), generator=for_order)
+            indices = current.indices[shuffled]
+            # To the device once an epoch: a transfer in every step would wait for the step before.
+            on_device = [
+                part.to(machine.device).tensor_split(epoch_steps)[within.step :]
+                for part in (indices, training.labels[indices], current.weights[shuffled])
+            ]
+            chances: Sequence[Tensor | None] = [None] * epoch_steps
+            if augmentation:
+                drawn = augmentation.draw(len(indices), for_augmentation)
+                chances = drawn.to(machine.device).tensor_split(epoch_steps)
+            kept_counts = [len(part) for part in torch.arange(visits).tensor_split(epoch_steps)]
+            inputs = training.batches(indices.tensor_split(epoch_steps)[within.step :], machine.device)
+            filtering = Stopwatch(machine.device)
+            # Sums stay on the device: reading one would wait for the step that makes it.
+            within.loss_sum = _on(machine, within.loss_sum, torch.float32)
+            within.correct = _on(machine, within.correct, torch.int64)
+            for batch, chance, ids, labels, weight in _with_progress(
+                zip(inputs, chances[within.step :], *on_device, strict=True),
+                within.step,
+                epoch_steps,
+                f"{epoch.number} of {len(epochs)}",
+            ):
+                with interruption.deferred():
+                    if augmentation:
+                        batch = augmentation.apply(batch, chance)
+                    if batch_filter:
+                        with filtering.running():
+                            losses = losses_in_eval_mode(classifier, batch, labels, machine)
+                            positions = batch_filter.keep(losses, ids, kept_counts[within.step])
+                            batch, labels, weight = batch[positions], labels[positions], weight[positions]
+                            within.kept.append(ids[positions])
+                    losses, hits = gradients.of(batch, labels, weight)
+                    # An epoch that makes fewer updates than planned passes over its part of the schedule all the same.
+                    at_step = steps_before + within.step * planned_steps / epoch_steps
+                    factor = plan.learning_rate_factor(at_step, steps, hp.warmup_ratio)
+                    set_learning_rate(optimizer, hp, factor)
+                    scaler.step(optimizer)
+                    scaler.update()
+                    if average:
+                        average.update_parameters(classifier)
+                    within.loss_sum += torch.dot(losses, weight) / weight.sum() * len(labels)
+                    within.correct += hits.sum()
+                    if isinstance(selector, SoftPruningSelector):
+                        within.observed.append(losses)
+                    within.step += 1
+                if checkpoints and checkpoints.due():
+                    now = time.perf_counter()
+                    within.training_seconds += now - training_start
+                    training_start = now
+                    save()
+            if isinstance(selector, SoftPruningSelector):
+                selector.observe(indices, torch.cat(within.observed).cpu())
+            chosen = Subset.of(torch.cat(within.kept)) if within.kept else within.chosen
+            train_score = Score(float(within.loss_sum) / visits, int(within.correct) / visits)
+            filtering_seconds = filtering.seconds()
+            spent = time.perf_counter() - training_start - filtering_seconds
+            if not math.isfinite(train_score.loss):
+                raise UserError(
+                    f"training diverged in epoch {epoch.number}: the loss is {train_score.loss}; "
+                    f"learning_rate={hp.learning_rate:g} with batch_size={hp.batch_size} is likely too high for this "
+                    "model"
                 )
-            )
+
+            evaluation_start = time.perf_counter()
+            evaluated = average.module if average else classifier
+            validation_score = evaluate(evaluated, validation, machine, hp.test_time_flip and images)
+            evaluation_seconds = time.perf_counter() - evaluation_start
+            with interruption.deferred():
+                state.visited += visits
+                done.append(
+                    EpochReport(
+                        epoch=epoch,
+                        subset=chosen,
+                        subset_size=visits,
+                        train=train_score,
+                        validation=validation_score,
+                        learning_rate=hp.learning_rate
+                        * plan.learning_rate_factor(steps_before + planned_steps, steps, hp.warmup_ratio),
+                        training_seconds=within.training_seconds + spent,
+                        selection_seconds=within.selection_seconds + filtering_seconds,
+                        evaluation_seconds=evaluation_seconds,
+                        samples_visited=state.visited,
+                    )
+                )
+                report(done[-1])
+                state.mark()
+                within = Within()
+                save()
+    except Terminated:
+        save()
+        raise
+
+
+def _on(machine: Machine, value: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The sum so far, zero at an epoch's beginning, on the device."""
+    return torch.zeros((), device=machine.device, dtype=dtype) if value is None else value.to(machine.device)
+
+
+def _packed_report(report: EpochReport) -> dict[str, Any]:
+    """Without its subset, which is a file of its own."""
+    return {
+        **vars(report),
+        "epoch": report.epoch.number,
+        "subset": None,
+        "train": list(astuple(report.train)),
+        "validation": list(astuple(report.validation)),
+    }
+
+
+def _report_of(packed: dict[str, Any], epochs: Sequence[plan.Epoch]) -> EpochReport:
+    scores = {name: Score(*packed[name]) for name in ("train", "validation")}
+    return EpochReport(**{**packed, **scores, "epoch": epochs[packed["epoch"] - 1]})
 
 
 def is_due(selector: Selector, epoch: plan.Epoch) -> bool:
@@ -234,10 +298,10 @@ def _visits(epoch: plan.Epoch, budget: int, examples: int) -> int:
     return examples if epoch.everything else budget
 
 
-def _with_progress(batches: Iterable[Any], steps: int, epoch: str) -> Iterator[Any]:
-    """The epoch's batches; says how far it is, every half minute."""
+def _with_progress(batches: Iterable[Any], first: int, steps: int, epoch: str) -> Iterator[Any]:
+    """The epoch's batches from the first on; says how far it is, every half minute."""
     last_said = time.monotonic()
-    for step, item in enumerate(batches):
+    for step, item in enumerate(batches, first):
         if time.monotonic() - last_said >= PROGRESS_SECONDS:
             last_said = time.monotonic()
             logger.info("epoch %s: step %d of %d", epoch, step, steps)

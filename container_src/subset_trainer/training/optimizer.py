@@ -14,4 +14,6 @@ class SGD(torch.optim.SGD):
 
     add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
     step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from subset_trainer.selection import (
     SoftPruning,
     Strategy,
     Subset,
+    give_back,
+    memory_of,
 )
 from subset_trainer.selection.uniform import RepeatedSampling
 from subset_trainer.training.devices import Machine
@@ -40,6 +42,14 @@ class Selector(Protocol):
             generator: for random choices.
             look: whether the time has come to look at the data, for a strategy that is asked every epoch.
         """
+        ...
+
+    def memory(self) -> dict[str, Any]:
+        """What it remembers of earlier rounds: a copy, of dicts, tensors on the CPU, numbers and None."""
+        ...
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Go on from what ``memory`` gave."""
         ...
 
 
@@ -99,6 +109,14 @@ class NativeSelector:
             subset = replace(subset, indices=drawn[subset.indices])
         return checked(subset, len(self._train), budget)
 
+    def memory(self) -> dict[str, Any]:
+        """See :class:`Selector`."""
+        return memory_of(self._strategy)
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """See :class:`Selector`."""
+        give_back(self._strategy, memory)
+
     def _pool(self, dataset: Dataset, look: bool) -> Pool:
         return look_at(self._classifier, dataset, self._machine) if look else Pool(dataset.labels)
 
@@ -118,6 +136,14 @@ class SoftPruningSelector:
         """The budget is not used."""
         subset = self._strategy.select(self._labels, generator)
         return checked(subset, len(self._labels), len(subset.indices))
+
+    def memory(self) -> dict[str, Any]:
+        """See :class:`Selector`."""
+        return memory_of(self._strategy)
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """See :class:`Selector`."""
+        give_back(self._strategy, memory)
 
 
 class FilterSelector:
@@ -143,6 +169,16 @@ class FilterSelector:
         count = min(self._examples, round(budget * self.filter.candidates_per_pick))
         pool = Pool(torch.zeros(self._examples, dtype=torch.int64))
         return self._sampling.select(pool, pool, count, generator)
+
+    def memory(self) -> dict[str, Any]:
+        """See :class:`Selector`."""
+        return {"begun": self.filter is not None, "sampling": memory_of(self._sampling)}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """See :class:`Selector`. The filter is made anew, which ends as it did the first time."""
+        give_back(self._sampling, memory["sampling"])
+        if memory["begun"]:
+            self.filter = self._make_filter()
 
 
 def _draw(examples: int, count: int, generator: torch.Generator) -> Tensor:

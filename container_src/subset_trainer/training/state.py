@@ -1,0 +1,105 @@
+"""Everything that decides how a run goes on, gathered for a checkpoint and given back from one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from subset_trainer.selection import Subset
+from subset_trainer.training.rounds import Selector
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+@dataclass
+class Within:
+    """What of an epoch is done."""
+
+    selected: bool = False
+    """Whether its examples are chosen."""
+    chosen: Subset | None = None
+    """The subset, where this epoch chose it."""
+    step: int = 0
+    """Updates that are done."""
+    selection_seconds: float = 0.0
+    training_seconds: float = 0.0
+    loss_sum: Tensor | None = None
+    correct: Tensor | None = None
+    kept: list[Tensor] = field(default_factory=list)
+    """What a filter within batches has kept."""
+    observed: list[Tensor] = field(default_factory=list)
+    """Losses, for a strategy that goes by them."""
+
+
+class RunState:
+    """A run between two updates.
+
+    Args:
+        modules: what has a ``state_dict``.
+        generators: of random numbers.
+        selector: whose memory counts.
+        subset: that is trained on.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, Stateful],
+        generators: Mapping[str, torch.Generator],
+        selector: Selector,
+        subset: Subset,
+    ) -> None:
+        self._modules = modules
+        self._generators = generators
+        self._selector = selector
+        self.subset = subset
+        self.visited = 0
+        """Samples, in whole epochs."""
+        self._marked: dict[str, Any] = {}
+
+    def mark(self) -> None:
+        """A point that the epoch can be made again from: before its selection, or before its order is drawn."""
+        self._marked = {
+            "generators": {name: generator.get_state() for name, generator in self._generators.items()},
+            "memory": self._selector.memory(),
+        }
+
+    def gather(self, within: Within) -> dict[str, Any]:
+        """For a checkpoint. What the epoch was marked at last must fit ``within``."""
+        return {
+            "modules": {name: module.state_dict() for name, module in self._modules.items()},
+            "subset": _packed(self.subset),
+            "visited": self.visited,
+            "marked": self._marked,
+            "random": torch.get_rng_state(),
+            "within": {**vars(within), "chosen": _packed(within.chosen)} if within.selected else None,
+        }
+
+    def give_back(self, gathered: Mapping[str, Any]) -> Within:
+        """Go on from what ``gather`` gave; what of the epoch is done."""
+        for name, module in self._modules.items():
+            module.load_state_dict(gathered["modules"][name])
+        self.subset = _unpacked(gathered["subset"]) or self.subset
+        self.visited = gathered["visited"]
+        # Before the generators: a filter within batches is made here, which may draw numbers.
+        self._selector.recall(gathered["marked"]["memory"])
+        for name, generator in self._generators.items():
+            generator.set_state(gathered["marked"]["generators"][name])
+        torch.set_rng_state(gathered["random"])
+        self._marked = gathered["marked"]
+        if gathered["within"] is None:
+            return Within()
+        return Within(**{**gathered["within"], "chosen": _unpacked(gathered["within"]["chosen"])})
+
+
+def _packed(subset: Subset | None) -> dict[str, Any] | None:
+    return None if subset is None else dict(vars(subset))
+
+
+def _unpacked(packed: dict[str, Any] | None) -> Subset | None:
+    return None if packed is None else Subset(**packed)

@@ -1,0 +1,191 @@
+"""Killed and started again, a run ends as the run that was not killed: history, subsets and weights, bit for bit."""
+
+import random
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from tests.functional.conftest import Job, write_table
+
+SETTINGS = {
+    "epochs": 6,
+    "batch_size": 16,
+    "precision": "float32",
+    "device": "cpu",
+    "checkpoint_minutes": 1e-6,
+}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "rs2": {"fraction": 0.3, "balance": "class", "ema_decay": 0.9},
+    "glister": {"fraction": 0.3, "select_every": 2},
+    "forgetting": {"fraction": 0.4, "select_every": 2, "mislabelled": "drop"},
+    "infobatch": {"final_share": 0.2},
+    "loss-filter": {"fraction": 0.3},
+    "gradmatch-pb": {"fraction": 0.4, "select_every": 2, "warm_fraction": 0.5},
+}
+Jobs = Callable[[str], Job]
+
+
+def prepare(job: Job) -> Job:
+    write_table(job.channel("training") / "train.csv", 600)
+    write_table(job.channel("test") / "test.csv", 100, seed=1)
+    (job.base / "checkpoints").mkdir(parents=True)
+    return job
+
+
+def outcome(job: Job) -> dict[str, Any]:
+    """All that must be the same; seconds are not."""
+    rows = [{name: value for name, value in row.items() if "seconds" not in name} for row in job.history]
+    summary = {
+        name: value for name, value in job.summary.items() if name not in ("seconds", "hyperparameters")
+    }
+    subsets = {
+        epoch: (file["indices"].tolist(), file["weights"].tolist()) for epoch, file in job.subsets().items()
+    }
+    weights = {
+        name: value.tobytes() for name, value in load_file(job.base / "model/model.safetensors").items()
+    }
+    return {"history": rows, "summary": summary, "subsets": subsets, "weights": weights}
+
+
+def settings(strategy: str) -> dict[str, Any]:
+    return {**SETTINGS, "strategy": strategy, **STRATEGIES[strategy]}
+
+
+def kill_at(job: Job, values: Mapping[str, Any], line: int, how: int) -> bool:
+    """Start, and send the signal once so many lines of its log were read; whether it was killed before its end."""
+    job.configure(values)
+    process = job.start()
+    assert process.stdout is not None
+    try:
+        for number, _ in enumerate(process.stdout):
+            if number >= line:
+                break
+        process.send_signal(how)
+        process.communicate(timeout=120)
+    finally:
+        process.kill()
+    done = (job.base / "output/data/summary.json").exists() and job.summary["status"] == "completed"
+    return not done
+
+
+def lose_the_machine(job: Job) -> None:
+    """Another one has the data and the checkpoints, and nothing else."""
+    for name in ("model", "output"):
+        shutil.rmtree(job.base / name, ignore_errors=True)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_killed_again_and_again(strategy: str, make_job: Jobs) -> None:
+    values = settings(strategy)
+    whole = prepare(make_job("whole")).run(values)
+    assert whole.exit_code == 0, whole.log
+    job = prepare(make_job("killed"))
+    draw = random.Random(strategy)
+    first = next(n for n, text in enumerate(whole.log.splitlines()) if "epoch=1 " in text)
+    kills = 0
+    for attempt in range(3):
+        how = signal.SIGTERM if attempt == 1 else signal.SIGKILL
+        kills += kill_at(job, values, draw.randint(max(0, first - 2), first + 1), how)
+        lose_the_machine(job)
+    job.run(values)
+    assert job.exit_code == 0, job.log
+    assert kills >= 2
+    assert "going on from a checkpoint" in job.log
+    assert outcome(job) == outcome(whole)
+
+
+def test_every_place_within_an_epoch_is_one_to_go_on_from(make_job: Jobs) -> None:
+    """Each checkpoint of a run that keeps them all, by itself."""
+    values = {**settings("infobatch"), "epochs": 2, "checkpoints_kept": 1000}
+    whole = prepare(make_job("whole")).run(values)
+    files = sorted((whole.base / "checkpoints").glob("checkpoint-*.pt"))
+    assert len(files) > 20
+    for file in random.Random(0).sample(files, 4):
+        job = prepare(make_job(f"from-{file.stem}"))
+        shutil.copy(file, job.base / "checkpoints" / file.name)
+        shutil.copytree(whole.base / "checkpoints/subsets", job.base / "checkpoints/subsets")
+        job.run(values)
+        assert outcome(job) == outcome(whole), file.name
+
+
+def test_a_run_that_was_done_is_done_again_at_once(make_job: Jobs) -> None:
+    job = prepare(make_job("done")).run(settings("rs2"))
+    before = outcome(job)
+    lose_the_machine(job)
+    job.run(settings("rs2"))
+    assert job.exit_code == 0 and "6 of 6 epochs are done (its end)" in job.log
+    assert outcome(job) == before
+
+
+def test_damaged_checkpoints_are_left_aside(make_job: Jobs) -> None:
+    values = settings("rs2")
+    whole = prepare(make_job("whole")).run(values)
+    job = prepare(make_job("damaged")).run({**values, "checkpoints_kept": 4})
+    newest, second, *_ = sorted((job.base / "checkpoints").glob("checkpoint-*.pt"), reverse=True)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 1
+    second.write_bytes(content)
+    lose_the_machine(job)
+    job.run(values)
+    assert job.exit_code == 0
+    assert f"{newest.name} is damaged" in job.log and f"{second.name} is damaged" in job.log
+    assert outcome(job) == outcome(whole)
+
+
+def test_a_malicious_checkpoint_runs_nothing(make_job: Jobs, tmp_path: Path) -> None:
+    import hashlib
+    import io
+    import os
+
+    import torch
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    content = io.BytesIO()
+    torch.save({"identity": {}, "state": Evil()}, content)
+    job = prepare(make_job("evil"))
+    payload = content.getvalue()
+    (job.base / "checkpoints/checkpoint-00002-0000000.pt").write_bytes(
+        hashlib.sha256(payload).digest() + payload
+    )
+    job.run(settings("rs2"))
+    assert job.exit_code == 0 and "is damaged and left aside" in job.log
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [({"learning_rate": 0.07}, "learning_rate=0.05 there and 0.07 here"), ({}, "data=…")],
+)
+def test_another_runs_checkpoint_is_refused(changed: dict[str, Any], expected: str, make_job: Jobs) -> None:
+    job = prepare(make_job("other")).run(settings("rs2"))
+    if not changed:
+        write_table(job.base / "input/data/training/train.csv", 600, seed=5)
+    job.run({**settings("rs2"), **changed})
+    assert job.exit_code == 1
+    assert job.failure is not None and expected in job.failure and "resume=never" in job.failure
+    job.run({**settings("rs2"), **changed, "resume": "never"})
+    assert job.exit_code == 0 and "going on" not in job.log
+
+
+def test_without_the_folder_nothing_is_kept(make_job: Jobs) -> None:
+    job = make_job("none")
+    write_table(job.channel("training") / "train.csv", 300)
+    job.run(settings("rs2"))
+    assert job.exit_code == 0 and not (job.base / "checkpoints").exists()
+
+
+def test_the_last_ones_stay(make_job: Jobs) -> None:
+    job = prepare(make_job("kept")).run({**settings("rs2"), "checkpoints_kept": 3})
+    files = sorted(path.name for path in (job.base / "checkpoints").glob("*.pt"))
+    assert len(files) == 3 and files[-1] == "checkpoint-00007-0000000.pt"
+    assert not list((job.base / "checkpoints").glob(".*"))

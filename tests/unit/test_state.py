@@ -1,0 +1,66 @@
+"""A run's state, gathered and given back."""
+
+import torch
+
+from subset_trainer import selection
+from subset_trainer.data import MemoryDataset
+from subset_trainer.models import build
+from subset_trainer.selection import Pool, Subset
+from subset_trainer.training.devices import Machine
+from subset_trainer.training.rounds import NativeSelector
+from subset_trainer.training.state import RunState, Within
+
+CPU = Machine(torch.device("cpu"), torch.float32)
+LABELS = torch.arange(30) % 3
+
+
+def make(seed: int) -> tuple[RunState, NativeSelector, torch.Generator]:
+    torch.manual_seed(seed)
+    classifier = build("mlp", (4,), 3)
+    data = MemoryDataset(torch.randn(30, 4), LABELS)
+    selector = NativeSelector(selection.create("rs2"), classifier, data, data, CPU)
+    generator = torch.Generator().manual_seed(seed)
+    subset = Subset.of(torch.arange(30))
+    return (
+        RunState({"classifier": classifier}, {"selection": generator}, selector, subset),
+        selector,
+        generator,
+    )
+
+
+def test_what_is_given_back_can_be_gathered_again_at_once() -> None:
+    """A signal may arrive before the first update of a run that goes on."""
+    state, selector, generator = make(0)
+    state.subset = selector.select(7, generator, True)
+    state.mark()
+    within = Within(selected=True, chosen=state.subset, step=3, loss_sum=torch.tensor(1.5))
+    gathered = state.gather(within)
+
+    other, other_selector, other_generator = make(1)
+    again = other.gather(other.give_back(gathered))
+    assert again["within"]["step"] == 3 and again["visited"] == gathered["visited"]
+    assert torch.equal(again["subset"]["indices"], gathered["subset"]["indices"])
+    assert again["marked"]["memory"].keys() == gathered["marked"]["memory"].keys() != set()
+    # Both go on alike, round after round.
+    for _ in range(5):
+        mine, theirs = (
+            chooser.select(7, draw, True).indices
+            for chooser, draw in ((selector, generator), (other_selector, other_generator))
+        )
+        assert torch.equal(mine, theirs)
+
+
+def test_every_strategy_that_remembers_gives_its_memory_away_as_plain_values() -> None:
+    logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    pool = Pool(LABELS, logits, logits)
+    for name in selection.STRATEGIES:
+        for drop in (False, True):
+            settings = selection.Settings(balance="class") if name == "rs2" else None
+            first, second = (selection.create(name, settings, drop_mislabelled=drop) for _ in range(2))
+            draw = torch.Generator().manual_seed(0)
+            first.select(pool, pool, 9, draw)
+            selection.give_back(second, selection.memory_of(first))
+            state = draw.get_state()
+            expected = first.select(pool, pool, 9, draw).indices
+            found = second.select(pool, pool, 9, torch.Generator().set_state(state)).indices
+            assert torch.equal(expected, found), name
