@@ -114,7 +114,7 @@ class Platform:
 
     def _start(self, name: str, job: Any) -> "subprocess.Popen[bytes]":
         base = self._base(name)
-        local.prepare(base, self.channels, job.hyper_parameters)
+        local.prepare(base, self.channels, job.hyper_parameters or {})
         own = {"SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_ARN": job.arn, "OMP_NUM_THREADS": "1"}
         with (base / "train.log").open("wb") as log:
             return subprocess.Popen(
