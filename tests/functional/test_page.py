@@ -112,8 +112,11 @@ def test_it_renders_without_a_word_or_a_network(looked: Looked, written: Path) -
     for chart in looked.page.query_selector_all(".plotly-graph-div"):
         box = chart.bounding_box()
         assert box is not None and box["width"] > 250 and box["height"] > 300
-        parent = chart.evaluate("chart => chart.closest('figure').getBoundingClientRect().width")
-        assert chart.evaluate("chart => chart.querySelector('.main-svg').clientWidth") <= parent
+    # Plotly fits charts to their places by and by; one that it does not is waited for in vain.
+    looked.page.wait_for_function(
+        """[...document.querySelectorAll('.plotly-graph-div')].every(
+            chart => chart.querySelector('.main-svg').clientWidth <= chart.closest('figure').clientWidth)"""
+    )
     # Drawn, and not an empty pair of axes.
     assert looked.page.locator(".scatterlayer path.js-line").count() >= 15
     assert looked.page.locator(".barlayer .point").count() == 3 * 15
