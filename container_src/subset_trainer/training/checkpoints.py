@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -89,8 +90,9 @@ class Checkpoints:
         for file in files:
             try:
                 content = _read(file)
-            except (OSError, ValueError, RuntimeError, EOFError) as error:
-                logger.warning("checkpoint %s is damaged and left aside: %s", file.name, error)
+            except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                logger.warning("checkpoint %s is damaged and left aside: %s", file.name, reason)
                 continue
             self._check(file, content["identity"])
             state: dict[str, Any] = content["state"]
@@ -118,10 +120,12 @@ class Checkpoints:
         return sorted(self._directory.glob(PATTERN), reverse=True)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> Any:
     content = file.read_bytes()
     digest, payload = content[:32], content[32:]
     if hashlib.sha256(payload).digest() != digest:
         raise ValueError("its digest does not fit its content")
-    loaded: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    loaded: Any = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    if not (isinstance(loaded, dict) and {"identity", "state"} <= loaded.keys()):
+        raise ValueError("it holds no state of a run")
     return loaded
