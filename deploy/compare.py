@@ -151,22 +151,7 @@ def table(lines: Sequence[Row]) -> str:
         ("samples", "visited"),
         ("speed-up", "over full"),
     ]
-    cells = [
-        [
-            line.run if line.status == "completed" else f"{line.run} ({line.status})",
-            f"{line.fraction:.3g}",
-            str(line.epochs),
-            f"{line.validation_accuracy:.2%}",
-            "–" if line.test_accuracy is None else f"{line.test_accuracy:.2%}",
-            f"{line.seconds_training:.1f}",
-            f"{line.seconds_selecting:.1f}",
-            f"{line.seconds_evaluating:.1f}",
-            f"{line.seconds_total:.1f}",
-            f"{line.samples_visited:,}",
-            "–" if line.speedup is None else f"{line.speedup:.2f}×",
-        ]
-        for line in lines
-    ]
+    cells = [cells_of(line) for line in lines]
     if any(line.cost is not None for line in lines):
         header.append(("estimated", "cost"))
         for cell, line in zip(cells, lines, strict=True):
@@ -184,6 +169,23 @@ def table(lines: Sequence[Row]) -> str:
     return "\n".join(
         [*(spread(line).rstrip() for line in body[:2]), rule, *(spread(line) for line in body[2:])]
     )
+
+
+def cells_of(line: Row) -> list[str]:
+    """A row as people read it, from its name to its speed-up."""
+    return [
+        line.run if line.status == "completed" else f"{line.run} ({line.status})",
+        f"{line.fraction:.3g}",
+        str(line.epochs),
+        f"{line.validation_accuracy:.2%}",
+        "–" if line.test_accuracy is None else f"{line.test_accuracy:.2%}",
+        f"{line.seconds_training:.1f}",
+        f"{line.seconds_selecting:.1f}",
+        f"{line.seconds_evaluating:.1f}",
+        f"{line.seconds_total:.1f}",
+        f"{line.samples_visited:,}",
+        "–" if line.speedup is None else f"{line.speedup:.2f}×",
+    ]
 
 
 def money(dollars: float | None, spot_saving: float | None = None) -> str:

@@ -111,14 +111,14 @@ def jobs_of(analytics: Analytics) -> dict[str, Job]:
     for component in analytics.components():
         name = component.get("Parameters", {}).get(JOB_PARAMETER, {}).get("StringValue")
         if name:
-            found[run_name(component, analytics.name)] = jobs.describe(client, name)
+            shown = component.get("DisplayName") or component["TrialComponentName"]
+            found[run_name(shown, analytics.name)] = jobs.describe(client, name)
     return found
 
 
-def run_name(component: Mapping[str, Any], experiment: str) -> str:
-    """The Run's name: the SDK puts the Experiment's before it."""
-    shown = component.get("DisplayName") or component["TrialComponentName"]
-    return str(shown).removeprefix(f"{experiment}-")
+def run_name(shown: str, experiment: str) -> str:
+    """The Run's name, of its component's: the SDK puts the Experiment's before it."""
+    return shown.removeprefix(f"{experiment}-")
 
 
 def results(named: Mapping[str, Job], session: Session, directory: Path) -> tuple[list[Run], list[Lost]]:

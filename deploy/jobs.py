@@ -102,7 +102,7 @@ def unpack_results(archive: BinaryIO, folder: Path, name: str) -> None:
 
 
 def fit_here(job: "Estimator", channels: Mapping[str, str], output: Path) -> None:
-    """Run an `Estimator` of local mode, whose results go to the folder `output`.
+    """Run an `Estimator` of local mode, whose archives go to the folder `output`, and unpack its results there.
 
     Raises UserError or AlgorithmError with the training's own reason when it fails.
     """
@@ -111,6 +111,8 @@ def fit_here(job: "Estimator", channels: Mapping[str, str], output: Path) -> Non
         job.fit(dict(channels))
     except RuntimeError as error:
         raise _local_failure(output, error) from error
+    with (output / "output.tar.gz").open("rb") as archive:
+        unpack_results(archive, output, str(output))
 
 
 def _local_failure(output: Path, error: RuntimeError) -> TrainingError:

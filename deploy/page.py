@@ -14,7 +14,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from deploy.compare import Lost, Row, Run, money, reference, rows
+from deploy.compare import Lost, Row, Run, cells_of, money, reference, rows
 from deploy.verdict import accuracy
 
 # Okabe and Ito's, which colour-blind people can tell apart, darkened where they were too faint on white.
@@ -298,19 +298,7 @@ def _table(lines: Sequence[Row]) -> str:
     head += ["estimated cost"] if priced else []
     body = []
     for line in lines:
-        cells = [
-            line.run if line.status == "completed" else f"{line.run} ({line.status})",
-            f"{line.fraction:.3g}",
-            str(line.epochs),
-            f"{line.validation_accuracy:.2%}",
-            "–" if line.test_accuracy is None else f"{line.test_accuracy:.2%}",
-            f"{line.seconds_training:.1f}",
-            f"{line.seconds_selecting:.1f}",
-            f"{line.seconds_evaluating:.1f}",
-            f"{line.seconds_total:.1f}",
-            f"{line.samples_visited:,}",
-            "–" if line.speedup is None else f"{line.speedup:.2f}×",
-        ]
+        cells = cells_of(line)
         if billed:
             cells.append("–" if line.billable_seconds is None else f"{line.billable_seconds:,.0f}")
         if priced:

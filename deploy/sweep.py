@@ -187,7 +187,6 @@ def run_here(
             if not (results / "summary.json").exists():
                 job = make(cell.values, results)
                 jobs.fit_here(job, channels, results)
-                jobs.unpack_results((results / "output.tar.gz").open("rb"), results, str(results))
             runs.append(replace(compare.read_run(results), name=cell.name))
         except TrainingError as error:
             say(f"{cell.name}: {error}")

@@ -144,20 +144,14 @@ def _experiment(given: argparse.Namespace) -> None:
     named = experiments.jobs_of(analytics)
     runs, lost = experiments.results(named, session, folder / "runs")
     if given.sort_by is not None:
-        order = {name.removeprefix(f"{given.experiment}-"): n for n, name in enumerate(frame["DisplayName"])}
+        order = {
+            experiments.run_name(shown, given.experiment): n for n, shown in enumerate(frame["DisplayName"])
+        }
         runs.sort(key=lambda run: order[run.name])
     if given.csv is not None:
         _write_frame(frame, given.csv)
         print(f"data frame: {given.csv} ({len(frame)} rows, {len(frame.columns)} columns)")
-    results.present(
-        runs,
-        folder,
-        f"Experiment {given.experiment}",
-        lost=lost,
-        prices=given.prices,
-        tolerance=given.tolerance,
-        html=given.html or folder / "comparison.html",
-    )
+    results.present_jobs(given, runs, lost, folder, f"Experiment {given.experiment}", given.tolerance)
     if not runs:
         # Of other trainings, perhaps, which have their metrics all the same.
         metrics = [column for column in frame.columns if column.endswith(" - Last")]

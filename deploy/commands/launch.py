@@ -3,6 +3,7 @@
 import argparse
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,14 +71,10 @@ def _run_here(given: argparse.Namespace, ready: job.Jobs) -> None:
     output = Path(given.output or job.LOCAL_OUTPUT)
     estimator = ready.make_here(given.set, output)
     jobs.fit_here(estimator, ready.uris, output)
-    with (output / "output.tar.gz").open("rb") as archive:
-        jobs.unpack_results(archive, output, str(output))
     _sum_up(given, estimator, output, None)
 
 
 def _sum_up(given: argparse.Namespace, estimator: "Estimator", folder: Path, ended: Any) -> None:
-    from dataclasses import replace
-
     finished = compare.read_run(folder)
     finished = replace(finished, name=finished.summary["strategy"], job=ended)
     results.present([finished], folder, folder.name, prices=given.prices)

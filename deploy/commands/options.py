@@ -146,13 +146,24 @@ class Commands:
 
 def add_settings(to: argparse.ArgumentParser) -> None:
     """Hyperparameters."""
-    to.add_argument(
+    add_pairs(
+        to,
         "--set",
-        nargs="+",
-        action=Settings,
-        default={},
-        metavar="NAME=VALUE",
-        help="hyperparameters, such as epochs=30 seed=1; `python -m subset_trainer.hyperparameters` lists them",
+        "hyperparameters, such as epochs=30 seed=1; `python -m subset_trainer.hyperparameters` lists them",
+    )
+
+
+def add_pairs(
+    to: argparse.ArgumentParser,
+    option: str,
+    text: str,
+    metavar: str = "NAME=VALUE",
+    action: type[Settings] = Settings,
+    required: bool = False,
+) -> None:
+    """An option that gathers pairs, none unless it is given."""
+    to.add_argument(
+        option, nargs="+", action=action, default={}, metavar=metavar, required=required, help=text
     )
 
 
@@ -207,14 +218,9 @@ def add_job(to: argparse.ArgumentParser) -> None:
     to.add_argument("--security-groups", nargs="+", metavar="ID", help="of your VPC; with --subnets")
     to.add_argument("--isolated", action="store_true", help="no network in the container")
     to.add_argument("--kms-key", metavar="KEY", help="encrypts the disk and the results")
-    to.add_argument("--tags", nargs="+", action=Settings, default={}, metavar="NAME=VALUE", help="of the job")
-    to.add_argument(
-        "--env",
-        nargs="+",
-        action=Settings,
-        default={},
-        metavar="NAME=VALUE",
-        help="variables of the container's environment, such as MLFLOW_EXPERIMENT_NAME=cifar-10",
+    add_pairs(to, "--tags", "of the job")
+    add_pairs(
+        to, "--env", "variables of the container's environment, such as MLFLOW_EXPERIMENT_NAME=cifar-10"
     )
     add_settings(to)
 
@@ -261,11 +267,10 @@ def job_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def add_prices(to: argparse.ArgumentParser) -> None:
     """What an hour costs."""
-    to.add_argument(
+    add_pairs(
+        to,
         "--prices",
-        nargs="+",
-        action=Prices,
-        default={},
-        metavar="TYPE=DOLLARS",
-        help="an instance's price an hour, such as ml.g5.xlarge=1.41 (or local=0.2): adds estimated costs",
+        "an instance's price an hour, such as ml.g5.xlarge=1.41 (or local=0.2): adds estimated costs",
+        "TYPE=DOLLARS",
+        Prices,
     )

@@ -44,3 +44,23 @@ def present(
             print(f"  {run.name}: {run.reason}")
     if answer is not None and runs:
         print(f"\n{answer}")
+
+
+def present_jobs(
+    given: argparse.Namespace,
+    runs: Sequence[Run],
+    lost: Sequence[Lost],
+    folder: Path,
+    title: str,
+    tolerance: float | None = None,
+) -> None:
+    """The same for a command's jobs, whose page is always written."""
+    present(
+        runs,
+        folder,
+        title,
+        lost=lost,
+        prices=given.prices,
+        tolerance=tolerance,
+        html=given.html or folder / "comparison.html",
+    )

@@ -53,15 +53,7 @@ def run(given: argparse.Namespace) -> None:
         jobs = sweep.run(cells, given.parallel, given.poll)
         named = {cell.name: job for cell, job in zip(cells, jobs, strict=True)}
         runs, lost = experiments.results(named, ready.session, folder / "runs")
-    results.present(
-        runs,
-        folder,
-        f"Sweep {given.name}",
-        lost=lost,
-        prices=given.prices,
-        tolerance=given.tolerance,
-        html=given.html or folder / "comparison.html",
-    )
+    results.present_jobs(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
     if lost:
         aws.reported()
         raise UserError(

@@ -18,14 +18,12 @@ def add(commands: options.Commands) -> None:
         "there, it follows that.",
     )
     tune.add_argument("--name", required=True, help="of the tuning job")
-    tune.add_argument(
+    options.add_pairs(
+        tune,
         "--tune",
-        nargs="+",
+        "fraction=0.05:0.3, learning_rate=0.001:0.1:log, strategy=glister,rs2",
+        "NAME=RANGE",
         required=True,
-        action=options.Settings,
-        default={},
-        metavar="NAME=RANGE",
-        help="fraction=0.05:0.3, learning_rate=0.001:0.1:log, strategy=glister,rs2",
     )
     tune.add_argument("--objective", default="validation:accuracy", help="one of the image's metrics")
     tune.add_argument("--jobs", type=options.count, default=12, metavar="N", help="in all")
@@ -75,14 +73,7 @@ def run(given: argparse.Namespace) -> None:
     jobs = tuning.wait(given.poll)
     folder = options.BUILD / "tuning" / given.name
     runs, lost = tuning.results(jobs, list(tuned), folder / "runs")
-    results.present(
-        runs,
-        folder,
-        f"Tuning {given.name}, best first",
-        lost=lost,
-        prices=given.prices,
-        html=given.html or folder / "comparison.html",
-    )
+    results.present_jobs(given, runs, lost, folder, f"Tuning {given.name}, best first")
     if not runs:
         aws.reported()
         reason = f", first {lost[0].name}: {lost[0].reason}" if lost else ""

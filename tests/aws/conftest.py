@@ -50,10 +50,16 @@ def unreachable_aws(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def platform(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+def bucket(aws: str) -> str:
+    """The name of the one for results; that of the channels is there, too."""
+    for name in ("results", "data"):
+        boto3.client("s3").create_bucket(Bucket=name)
+    return "results"
+
+
+@pytest.fixture
+def platform(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
     """Moto's training jobs run, a look at a time; the working directory is a temporary one."""
-    for bucket in ("results", "data"):
-        boto3.client("s3").create_bucket(Bucket=bucket)
     platform = Platform(tmp_path, ACCOUNT, REGION)
     original = botocore.client.BaseClient._make_api_call
 

@@ -8,9 +8,7 @@ import pytest
 from deploy import channels, launch
 from deploy.__main__ import main
 from subset_trainer.errors import UserError
-from tests.aws.test_launch import BUCKET, IMAGE, ROLE, bucket, launched
-
-__all__ = ["bucket"]  # the fixture
+from tests.aws.test_launch import BUCKET, IMAGE, ROLE, launched
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from deploy.__main__ import main
-from tests.aws.test_launch import BUCKET, IMAGE, ROLE, bucket
+from tests.aws.test_launch import BUCKET, IMAGE, ROLE
 from tests.aws.test_sweep import command
 from tests.aws.training_jobs import Platform
 
-__all__ = ["bucket"]  # the fixture
 LAUNCH = [
     "launch",
     "--image-uri",

@@ -25,13 +25,6 @@ def launched() -> Mapping[str, Any]:
     return described
 
 
-@pytest.fixture
-def bucket(aws: str) -> str:
-    for name in (BUCKET, "data"):
-        boto3.client("s3").create_bucket(Bucket=name)
-    return BUCKET
-
-
 def test_the_job_is_what_was_asked_for(bucket: str) -> None:
     session = launch.sagemaker_session(bucket=bucket)
     job = deploy.estimator(

@@ -113,7 +113,6 @@ def train(
         for epoch, planned_steps in list(zip(epochs, planned, strict=True))[len(done) :]:
             steps_before = sum(planned[: epoch.number - 1])
             if not within.selected:
-                state.mark()
                 selection_start = time.perf_counter()
                 chosen = None
                 if not epoch.everything and is_due(selector, epoch):

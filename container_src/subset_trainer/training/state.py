@@ -60,7 +60,7 @@ class RunState:
         self.subset = subset
         self.visited = 0
         """Samples, in whole epochs."""
-        self._marked: dict[str, Any] = {}
+        self.mark()
 
     def mark(self) -> None:
         """A point that the epoch can be made again from: before its selection, or before its order is drawn."""
