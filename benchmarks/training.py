@@ -69,8 +69,8 @@ from subset_trainer.training import devices, loop, plan
 from subset_trainer.training.augmentation import Augmentation
 from subset_trainer.training.cords_backend import CordsProtocolModel
 from subset_trainer.training.devices import Machine, Stopwatch
-from subset_trainer.training.interruption import Interruption
 from subset_trainer.training.loop import EpochReport
+from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.rounds import NativeSelector
 
 CLASSES, SIZE = 10, 32
@@ -309,8 +309,10 @@ class OurLoop:
             seed=self.settings.seed,
         )
         strategy = selection.create(hp.strategy)
-        selector = NativeSelector(strategy, self.classifier, train, self.data.validation, self.machine)
-        common = (selector, budget, hp, self.machine, True, Interruption())
+        selector = NativeSelector(
+            strategy, self.classifier, train, self.data.validation, self.machine, Ranks()
+        )
+        common = (selector, budget, hp, self.machine, True, Ranks())
         reports: list[EpochReport] = []
         loop.train(self.classifier, train, self.data.validation, *common, reports.append)
         return reports
@@ -328,7 +330,7 @@ class OurLoop:
         """Seconds of one round of GLISTER."""
         strategy = selection.create("glister", selection.Settings(scope="supervised", eta=LEARNING_RATE))
         selector = NativeSelector(
-            strategy, self.classifier, self.data.train, self.data.validation, self.machine
+            strategy, self.classifier, self.data.train, self.data.validation, self.machine, Ranks()
         )
         generator = torch.Generator().manual_seed(self.settings.seed)
         synchronise(self.machine.device)

@@ -34,6 +34,8 @@ class Contract:
     channels: Mapping[str, Path]
     hosts: tuple[str, ...]
     current_host: str
+    network_interface: str | None
+    """Over which the hosts reach each other."""
     job_name: str | None
 
     @property
@@ -79,10 +81,19 @@ def read() -> Contract:
         base=base,
         hyperparameters=_read_object(base / "input" / "config" / "hyperparameters.json"),
         channels=_channels(base),
-        hosts=tuple(resources.get("hosts") or (current_host,)),
+        hosts=_hosts(resources, current_host),
         current_host=current_host,
+        network_interface=resources.get("network_interface_name"),
         job_name=os.environ.get("TRAINING_JOB_NAME"),
     )
+
+
+def _hosts(resources: Mapping[str, Any], current_host: str) -> tuple[str, ...]:
+    """In one order on all hosts; those of a heterogeneous cluster's groups (``instance_groups``) are all there."""
+    named = list(resources.get("hosts") or [])
+    for group in resources.get("instance_groups") or []:
+        named += group.get("hosts") or []
+    return tuple(dict.fromkeys(str(host) for host in named)) or (current_host,)
 
 
 def _channels(base: Path) -> dict[str, Path]:

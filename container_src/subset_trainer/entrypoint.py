@@ -28,7 +28,7 @@ def main() -> None:
         logger.info("SIGTERM received before there was anything to save: stopped")
         code = 0
     except BaseException as error:
-        code = _report(_explain(error), error)
+        code = _report(explain(error), error)
     logging.shutdown()
     sys.stdout.flush()
     sys.exit(code)
@@ -47,13 +47,19 @@ def _run(interruption: Interruption) -> int:
 
     hyperparameters = parse(job.hyperparameters)
     # After validation: importing torch takes seconds, a misspelt knob should not.
-    from subset_trainer.training.job import run
+    from subset_trainer.training import launcher
 
-    run(job, hyperparameters, interruption)
+    if len(job.hosts) > 1 or launcher.processes_here(hyperparameters) > 1:
+        launcher.run(job, hyperparameters)
+        return 0
+    from subset_trainer.training.job import run
+    from subset_trainer.training.ranks import Ranks
+
+    run(job, hyperparameters, Ranks(interruption))
     return 0
 
 
-def _explain(error: BaseException) -> TrainingError:
+def explain(error: BaseException) -> TrainingError:
     """The failure as one of our three kinds, with a sentence fit for the user."""
     if isinstance(error, TrainingError):
         return error

@@ -207,7 +207,9 @@ class Hyperparameters(BaseModel):
     )
     epochs: Count = Field(30, description="passes over the subset")
     batch_size: Annotated[int, Field(ge=2)] = Field(
-        128, description="examples in a step; a larger one than the subset is cut to it"
+        128,
+        description="examples in a step of each process (the effective batch is as many times as large as there are "
+        "processes); a larger one than the subset is cut to it",
     )
     microbatch_size: Annotated[int, Field(ge=2)] | None = Field(
         None,
@@ -244,6 +246,22 @@ class Hyperparameters(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         0, description="of the split, initial weights, order, augmentation and selection"
     )
+
+    # Many GPUs and hosts
+    processes_per_host: Count | None = Field(
+        None, description="processes that train together on each host; default: one a GPU, on a CPU one"
+    )
+    learning_rate_scaling: Literal["linear", "sqrt", "none"] = Field(
+        "linear",
+        description="how the learning rate grows with the number n of processes, whose batches make one: `linear`: n "
+        "times, `sqrt`: √n times, `none`: not at all",
+    )
+    sync_batch_norm: bool = Field(
+        False,
+        description="take batch normalisation's statistics over the batches of all processes, at the cost of exchanges "
+        "in every layer that has them",
+    )
+    host_wait_minutes: Positive = Field(15.0, description="how long the hosts of a job wait for each other")
 
     # Going on after an interruption
     resume: Literal["auto", "never"] = Field(
@@ -292,6 +310,10 @@ class Hyperparameters(BaseModel):
             )
         if self.backend == "cords" and (self.balance, self.mislabelled) != ("none", "keep"):
             raise ValueError("balance and mislabelled are of backend='native' only")
+        if self.sync_batch_norm and self.microbatch_size is not None:
+            raise ValueError(
+                "sync_batch_norm does not go with microbatch_size: statistics of all, or of a part"
+            )
         if self.greedy == "rgreedy" and self.strategy != "glister":
             raise ValueError(f"greedy='rgreedy' serves glister; got strategy={self.strategy!r}")
         return self

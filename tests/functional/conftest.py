@@ -38,13 +38,22 @@ class Job:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(target, target_is_directory=True)
 
-    def configure(self, hyperparameters: Mapping[str, Any], hosts: tuple[str, ...] = ("localhost",)) -> None:
-        """Write the configuration files as the platform does: every hyperparameter a string."""
+    def configure(
+        self,
+        hyperparameters: Mapping[str, Any],
+        hosts: tuple[str, ...] = ("localhost",),
+        current: str | None = None,
+    ) -> None:
+        """Write the configuration files as the platform does: every hyperparameter a string.
+
+        Args:
+            current: which of the hosts this is; default: the first.
+        """
         channels = sorted(path.name for path in (self.base / "input" / "data").glob("*"))
         contents: dict[str, Any] = {
             "hyperparameters": {name: str(value) for name, value in hyperparameters.items()},
             "inputdataconfig": {name: {"TrainingInputMode": "File"} for name in channels},
-            "resourceconfig": {"current_host": hosts[0], "hosts": list(hosts)},
+            "resourceconfig": {"current_host": current or hosts[0], "hosts": list(hosts)},
         }
         for name, content in contents.items():
             path = self.base / "input" / "config" / f"{name}.json"

@@ -20,6 +20,7 @@ from subset_trainer.training import cords_backend
 from subset_trainer.training.cords_backend import CordsSelector
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import look_at
+from subset_trainer.training.ranks import Ranks
 from tests.functional.conftest import Job
 
 CPU = Machine(torch.device("cpu"), torch.float32)
@@ -145,7 +146,10 @@ def test_glister_equals_the_native_one(classifier: Classifier, scope: Any, greed
     subset = select(selector(classifier.train(), options, train=train, validation=validation))
     settings = Settings(scope=scope, greedy=greedy, greedy_rounds=rounds, eta=0.1)
     ours = create("glister", settings).select(
-        look_at(classifier, train, CPU), look_at(classifier, validation, CPU), BUDGET, torch.Generator()
+        look_at(classifier, train, CPU, Ranks())[0],
+        look_at(classifier, validation, CPU, Ranks())[0],
+        BUDGET,
+        torch.Generator(),
     )
     assert subset.indices.tolist() == ours.indices.tolist()
     assert subset.weights.tolist() == [1.0] * BUDGET

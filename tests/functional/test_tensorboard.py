@@ -70,5 +70,5 @@ def test_a_stopped_job_has_what_there_was(table: Job) -> None:
 
 
 def test_the_folder_is_sagemaker_s(tmp_path: Any) -> None:
-    contract = Contract(tmp_path, {}, {}, ("localhost",), "localhost", None)
+    contract = Contract(tmp_path, {}, {}, ("localhost",), "localhost", None, None)
     assert contract.tensorboard == tmp_path / "output" / "tensorboard"

@@ -9,6 +9,7 @@ import torch.multiprocessing
 
 from subset_trainer.selection import NotFiniteError, Pool, Settings, create
 from subset_trainer.selection.distributed import select
+from subset_trainer.training.ranks import Ranks
 from tests.unit.reference import generator, pool
 
 STRATEGIES = ["glister", "gradmatch", "craig", "rs2"]
@@ -25,6 +26,7 @@ def shards(whole: Pool, rank: int, ranks: int) -> tuple[Pool, torch.Tensor]:
 def work(rank: int, ranks: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
+    group = Ranks(rank=rank, size=ranks)
     train, validation = pool(101, 3, 5), pool(20, 3, 5, seed=1)
     subsets = {}
     for name in STRATEGIES:
@@ -34,13 +36,18 @@ def work(rank: int, ranks: int, folder: str) -> None:
             2
         ):  # the second depends on the generator's state and on what the strategy remembers
             subset = select(
-                strategy, *shards(train, rank, ranks), *shards(validation, rank, ranks), BUDGET, draw
+                strategy,
+                *shards(train, rank, ranks),
+                *shards(validation, rank, ranks),
+                BUDGET,
+                draw,
+                group.from_first,
             )
             subsets[f"{name}-{turn}"] = (subset.indices, subset.weights)
     broken = Pool(train.labels[:3], torch.full((3, 3), torch.nan), train.features[:3], _checked=True)  # type: ignore[index]
     part = torch.arange(3) * ranks + rank
     try:
-        select(create("glister", Settings()), broken, part, broken, part, 2, generator())
+        select(create("glister", Settings()), broken, part, broken, part, 2, generator(), group.from_first)
     except NotFiniteError as error:
         subsets["error"] = str(error)  # type: ignore[assignment]
     torch.save(subsets, f"{folder}/{rank}.pt")

@@ -14,8 +14,8 @@ from subset_trainer.selection import Pool
 from subset_trainer.training import loop
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.devices import Machine
-from subset_trainer.training.interruption import Interruption
 from subset_trainer.training.loop import EpochReport
+from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.rounds import NativeSelector
 
 CPU = Machine(torch.device("cpu"), torch.float32)
@@ -55,10 +55,9 @@ def run(
     averaged = MovingAverage(classifier, average) if average else None
     training, validation = data(images, EXAMPLES, 0), data(images, VALIDATION, 1)
     strategy = selection.create(hp.strategy)
-    selector = NativeSelector(strategy, classifier, training, validation, CPU)
+    selector = NativeSelector(strategy, classifier, training, validation, CPU, Ranks())
     budget = round(hp.fraction * EXAMPLES)
     reports: list[EpochReport] = []
-    interruption = Interruption()
     loop.train(
         classifier,
         training,
@@ -68,7 +67,7 @@ def run(
         hp,
         CPU,
         images,
-        interruption,
+        Ranks(),
         reports.append,
         averaged,
     )

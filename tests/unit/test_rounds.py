@@ -6,6 +6,7 @@ from subset_trainer.data import MemoryDataset
 from subset_trainer.selection import Pool, Refresh, Subset
 from subset_trainer.training import rounds
 from subset_trainer.training.devices import Machine
+from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.rounds import NativeSelector
 
 CPU = Machine(torch.device("cpu"), torch.float32)
@@ -35,7 +36,9 @@ def dataset(examples: int) -> MemoryDataset:
 
 def selector(strategy: First, candidates_per_pick: float | None = None) -> NativeSelector:
     classifier = models.build("mlp", (2,), 4)
-    return NativeSelector(strategy, classifier, dataset(EXAMPLES), dataset(8), CPU, candidates_per_pick)
+    return NativeSelector(
+        strategy, classifier, dataset(EXAMPLES), dataset(8), CPU, Ranks(), candidates_per_pick
+    )
 
 
 def generator() -> torch.Generator:

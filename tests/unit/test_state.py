@@ -7,6 +7,7 @@ from subset_trainer.data import MemoryDataset
 from subset_trainer.models import build
 from subset_trainer.selection import Pool, Subset
 from subset_trainer.training.devices import Machine
+from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.rounds import NativeSelector
 from subset_trainer.training.state import RunState, Within
 
@@ -18,7 +19,7 @@ def make(seed: int) -> tuple[RunState, NativeSelector, torch.Generator]:
     torch.manual_seed(seed)
     classifier = build("mlp", (4,), 3)
     data = MemoryDataset(torch.randn(30, 4), LABELS)
-    selector = NativeSelector(selection.create("rs2"), classifier, data, data, CPU)
+    selector = NativeSelector(selection.create("rs2"), classifier, data, data, CPU, Ranks())
     generator = torch.Generator().manual_seed(seed)
     subset = Subset.of(torch.arange(30))
     return (

@@ -1,5 +1,6 @@
 """Selection over the ranks of a process group, each of which has looked at a shard of the data."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ def select(
     validation_indices: Tensor,
     budget: int,
     generator: torch.Generator,
+    from_first: Callable[[Callable[[], Any]], Any],
     group: dist.ProcessGroup | None = None,
 ) -> Subset:
     """The subset that one process with all of the data would choose; the same on every rank.
@@ -32,6 +34,7 @@ def select(
             are 0…N − 1 without repeats.
         budget: K of the whole.
         generator: in the same state on every rank, before and after.
+        from_first: gives every rank what the function returns, or raises, on the first.
         group: default: all ranks.
 
     Raises:
@@ -39,18 +42,14 @@ def select(
     """
     whole = gather(train, train_indices, group)
     whole_validation = gather(validation, validation_indices, group)
-    answer: list[Any] = [None]
-    if whole is not None and whole_validation is not None:
-        try:
-            subset = strategy.select(Pool(*whole), Pool(*whole_validation), budget, generator)
-            answer = [(subset, generator.get_state())]
-        except Exception as error:
-            # The other ranks wait in the broadcast: they must hear of it, or they would wait for ever.
-            answer = [error]
-    dist.broadcast_object_list(answer, group=group, group_src=0)
-    if isinstance(answer[0], Exception):
-        raise answer[0]
-    subset, state = answer[0]
+
+    def choose() -> tuple[Subset, Tensor]:
+        assert whole is not None
+        assert whole_validation is not None
+        subset = strategy.select(Pool(*whole), Pool(*whole_validation), budget, generator)
+        return subset, generator.get_state()
+
+    subset, state = from_first(choose)
     generator.set_state(state)
     return Subset(subset.indices, subset.weights, subset.note)
 

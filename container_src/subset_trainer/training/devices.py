@@ -80,17 +80,19 @@ class Stopwatch:
         return self._seconds + sum(start.elapsed_time(end) for start, end in self._events) / 1000
 
 
-def find(device: str) -> torch.device:
+def find(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:
     """The device to train on, and torch set up for it.
 
     Args:
         device: auto, cpu or cuda.
+        local_rank: of this process among those on its host: which GPU it takes.
+        local_size: how many those are: they share the processors.
 
     Raises:
         UserError: there is a GPU that cannot be used, or none where one was asked for.
     """
     if device == "cpu":
-        return _cpu()
+        return _cpu(local_size)
     if not torch.cuda.is_available():
         if NVIDIA_DRIVER.exists():
             raise UserError(
@@ -101,17 +103,19 @@ def find(device: str) -> torch.device:
             raise UserError(
                 "hyperparameter device='cuda', but this machine shows no GPU; start it with one or use auto"
             )
-        return _cpu()
+        return _cpu(local_size)
     check_capability(
-        torch.cuda.get_device_name(), torch.cuda.get_device_capability(), torch.cuda.get_arch_list()
+        torch.cuda.get_device_name(local_rank),
+        torch.cuda.get_device_capability(local_rank),
+        torch.cuda.get_arch_list(),
     )
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    return torch.device("cuda", 0)
+    return torch.device("cuda", local_rank)
 
 
-def prepare(device: str, precision: str, images: bool) -> Machine:
+def prepare(device: str, precision: str, images: bool, local_rank: int = 0, local_size: int = 1) -> Machine:
     """The device, and the arithmetic on it.
 
     ``auto`` is float32 for tables, whose small products gain nothing from less. For images it is bfloat16 on GPUs and
@@ -122,11 +126,12 @@ def prepare(device: str, precision: str, images: bool) -> Machine:
         device: as :func:`find` takes it.
         precision: auto, float32, bfloat16 or float16.
         images: whether the inputs are images.
+        local_rank, local_size: as :func:`find` takes them.
 
     Raises:
         UserError: as :func:`find`.
     """
-    found = find(device)
+    found = find(device, local_rank, local_size)
     if precision == "auto":
         if not images:
             precision = "float32"
@@ -165,8 +170,8 @@ def check_capability(name: str, capability: tuple[int, int], architectures: Iter
     )
 
 
-def _cpu() -> torch.device:
-    torch.set_num_threads(cpu_count())
+def _cpu(processes: int) -> torch.device:
+    torch.set_num_threads(max(1, cpu_count() // processes))
     return torch.device("cpu")
 
 

@@ -10,6 +10,7 @@ from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
 from subset_trainer.selection import Pool
 from subset_trainer.training.devices import Machine
+from subset_trainer.training.ranks import Ranks
 
 BATCH = 512
 BATCH_OF_IMAGES_ON_A_CPU = 64
@@ -24,23 +25,31 @@ class Score:
     accuracy: float
 
 
-def _in_order(dataset: Dataset, classifier: Classifier, machine: Machine) -> list[Tensor]:
+def _in_order(dataset: Dataset, classifier: Classifier, machine: Machine, ranks: Ranks) -> list[Tensor]:
+    """This process's batches of a pass. Whole ones, the same as if it were alone: so is what comes of each."""
     images_on_a_cpu = machine.device.type == "cpu" and classifier.mean is not None
-    return list(torch.arange(len(dataset)).split(BATCH_OF_IMAGES_ON_A_CPU if images_on_a_cpu else BATCH))
+    batches = torch.arange(len(dataset)).split(BATCH_OF_IMAGES_ON_A_CPU if images_on_a_cpu else BATCH)
+    return list(ranks.parts(batches))
 
 
 @torch.inference_mode()
-def evaluate(classifier: Classifier, dataset: Dataset, machine: Machine, flip: bool = False) -> Score:
-    """Loss and accuracy in eval mode, without augmentation or label smoothing.
+def evaluate(
+    classifier: Classifier, dataset: Dataset, machine: Machine, ranks: Ranks, flip: bool = False
+) -> Score:
+    """Loss and accuracy in eval mode, without augmentation or label smoothing; over all processes.
 
     Args:
         flip: whether an image's logits are the mean over it and its mirror image.
+
+    Raises:
+        Terminated: SIGTERM has reached one of several processes.
     """
+    ranks.same_buffers(classifier)
     classifier.eval()
     loss = torch.zeros((), device=machine.device, dtype=torch.float64)
     correct = torch.zeros((), device=machine.device, dtype=torch.int64)
-    order = _in_order(dataset, classifier, machine)
-    for indices, inputs in zip(order, dataset.batches(order, machine.device), strict=True):
+    order = _in_order(dataset, classifier, machine, ranks)
+    for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
         labels = dataset.labels[indices].to(machine.device, non_blocking=True)
         with machine.autocast():
             logits = classifier(inputs)
@@ -48,26 +57,44 @@ def evaluate(classifier: Classifier, dataset: Dataset, machine: Machine, flip: b
                 logits = (logits + classifier(inputs.flip(3))) / 2
         loss += F.cross_entropy(logits.float(), labels, reduction="sum")
         correct += (logits.argmax(1) == labels).sum()
-    return Score(float(loss) / len(dataset), int(correct) / len(dataset))
+    ranks.check()
+    return Score(float(ranks.total(loss)) / len(dataset), int(ranks.total(correct)) / len(dataset))
 
 
 @torch.inference_mode()
-def look_at(classifier: Classifier, dataset: Dataset, machine: Machine) -> Pool:
-    """Logits and last-layer features of every example, in data order, on the device; memory 4·N·(C + D) bytes."""
+def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: Ranks) -> tuple[Pool, slice]:
+    """Logits and last-layer features of this process's examples, in data order, on the device; which these are.
+
+    Memory 4·N·(C + D) bytes, N the examples of this process: all, where it is alone.
+
+    Raises:
+        Terminated: SIGTERM has reached one of several processes.
+    """
+    ranks.same_buffers(classifier)
     classifier.eval()
     logits_NC: Tensor | None = None
     features_ND: Tensor | None = None
-    order = _in_order(dataset, classifier, machine)
-    for indices, inputs in zip(order, dataset.batches(order, machine.device), strict=True):
+    order = _in_order(dataset, classifier, machine, ranks)
+    first, count = (int(order[0][0]), sum(map(len, order))) if order else (0, 0)
+    own = slice(first, first + count)
+    for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
         with machine.autocast():
             logits, features = classifier.logits_and_features(inputs)
         if logits_NC is None or features_ND is None:
-            logits_NC = torch.empty(len(dataset), logits.shape[1], device=machine.device)
-            features_ND = torch.empty(len(dataset), features.shape[1], device=machine.device)
+            logits_NC = torch.empty(count, logits.shape[1], device=machine.device)
+            features_ND = torch.empty(count, features.shape[1], device=machine.device)
         # Copying casts: selection computes in float32 whatever the model ran in.
-        logits_NC[indices[0] : indices[-1] + 1] = logits
-        features_ND[indices[0] : indices[-1] + 1] = features
-    return Pool(dataset.labels.to(machine.device), logits_NC, features_ND)
+        place = slice(int(indices[0]) - first, int(indices[-1]) + 1 - first)
+        logits_NC[place] = logits
+        features_ND[place] = features
+    ranks.check()
+    if logits_NC is None or features_ND is None:
+        # More processes than batches: this one has nothing to add, in the others' shape.
+        head = classifier.head
+        logits_NC, features_ND = (
+            torch.empty(0, width, device=machine.device) for width in (head.out_features, head.in_features)
+        )
+    return Pool(dataset.labels[own].to(machine.device), logits_NC, features_ND), own
 
 
 @torch.no_grad()

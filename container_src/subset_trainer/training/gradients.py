@@ -2,13 +2,14 @@
 
 import logging
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from subset_trainer.models import Classifier
 from subset_trainer.training.devices import Machine
+from subset_trainer.training.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +21,12 @@ class Gradients:
     does not fit in the GPU's memory, this and all later ones are halved. But for batch normalisation, whose statistics
     are those of a part, the gradient is that of the whole batch.
 
+    Where several processes share a batch, each brings its part, and the gradient is that of the whole.
+
     Args:
-        classifier: in training mode when called.
+        classifier: in training mode when called; as ``ranks`` wraps it.
         machine: where and in what precision.
+        ranks: who shares the batches.
         scaler: of the loss.
         label_smoothing: share of the target spread over all classes.
         microbatch_size: examples in a part, at least 2; None: the whole batch.
@@ -30,41 +34,49 @@ class Gradients:
 
     def __init__(
         self,
-        classifier: Classifier,
+        classifier: nn.Module,
         machine: Machine,
+        ranks: Ranks,
         scaler: torch.amp.GradScaler,
         label_smoothing: float = 0.0,
         microbatch_size: int | None = None,
     ) -> None:
         self._classifier = classifier
         self._machine = machine
+        self._ranks = ranks
         self._scaler = scaler
         self._label_smoothing = label_smoothing
         self._most = microbatch_size
 
-    def of(self, batch: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def of(
+        self, batch: Tensor, labels: Tensor, weight: Tensor, total: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Replace the parameters' gradients by those of the weighted mean loss.
 
         Args:
             batch: raw inputs [B, …], on the device.
             labels: [B] int64.
             weight: [B] float32, not all zero.
+            total: the whole batch's weight, where others have parts of it; default: this part's.
 
         Returns:
             Each example's loss [B] and whether it was classified as labelled [B], both on the device: nothing waits.
 
         Raises:
-            torch.OutOfMemoryError: not even three examples fit.
+            torch.OutOfMemoryError: not even three examples fit; or, of several processes, this one's part does not:
+                the others would wait for the exchange that it could not make.
         """
+        # The exchange takes the mean over the processes, the batch wants the sum.
+        share = weight * self._ranks.size / (weight.sum() if total is None else total)
         while True:
             size = min(len(batch), self._most or len(batch))
             try:
                 # Never a part of one example, which batch normalisation could not take.
                 return self._in_parts(
-                    batch, labels, weight, min(math.ceil(len(batch) / size), len(batch) // 2)
+                    batch, labels, share, min(math.ceil(len(batch) / size), len(batch) // 2)
                 )
             except torch.OutOfMemoryError:
-                if size < 4:
+                if size < 4 or self._ranks.size > 1:
                     raise
             # Out of the handler, so that what the traceback holds is freed first.
             self._most = math.ceil(size / 2)
@@ -75,19 +87,19 @@ class Gradients:
                 self._most,
             )
 
-    def _in_parts(self, batch: Tensor, labels: Tensor, weight: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+    def _in_parts(self, batch: Tensor, labels: Tensor, share: Tensor, parts: int) -> tuple[Tensor, Tensor]:
         self._classifier.zero_grad(set_to_none=True)
-        share = weight / weight.sum()
         losses, hits = [], []
-        for inputs, targets, shares in zip(
-            batch.tensor_split(parts), labels.tensor_split(parts), share.tensor_split(parts), strict=True
-        ):
-            with self._machine.autocast():
-                logits = self._classifier(inputs)
-            loss = F.cross_entropy(
-                logits.float(), targets, reduction="none", label_smoothing=self._label_smoothing
-            )
-            self._scaler.scale(torch.dot(loss, shares)).backward()
+        split = [values.tensor_split(parts) for values in (batch, labels, share)]
+        for number, (inputs, targets, shares) in enumerate(zip(*split, strict=True), 1):
+            # One exchange a batch, with its last part.
+            with nullcontext() if number == parts else self._ranks.without_exchange(self._classifier):
+                with self._machine.autocast():
+                    logits = self._classifier(inputs)
+                loss = F.cross_entropy(
+                    logits.float(), targets, reduction="none", label_smoothing=self._label_smoothing
+                )
+                self._scaler.scale(torch.dot(loss, shares)).backward()
             losses.append(loss.detach())
             hits.append(logits.detach().argmax(1) == targets)
         return torch.cat(losses), torch.cat(hits)

@@ -12,7 +12,7 @@ from subset_trainer.selection.uniform import Full
 from subset_trainer.training import loop
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import look_at
-from subset_trainer.training.interruption import Interruption
+from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.rounds import NativeSelector
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def irreducible_losses(
     hp: Hyperparameters,
     machine: Machine,
     images: bool,
-    interruption: Interruption,
+    ranks: Ranks,
 ) -> Tensor:
     """Train on the validation set, as the run itself trains, and return the loss on each training example, [N].
 
@@ -35,20 +35,21 @@ def irreducible_losses(
         hp: the run's hyperparameters; as many epochs, all of the validation set in each.
         machine: where.
         images: whether the inputs are augmented.
-        interruption: SIGTERM ends this training, too.
+        ranks: who trains it together; SIGTERM ends this training, too.
     """
     logger.info("training a model on the %d validation examples, for rho-loss", len(validation))
     loop.train(
         fresh,
         validation,
         validation,
-        NativeSelector(Full(), fresh, validation, validation, machine),
+        NativeSelector(Full(), fresh, validation, validation, machine, ranks),
         len(validation),
         hp.model_copy(update={"strategy": "full", "fraction": 1.0, "warm_fraction": 0.0}),
         machine,
         images,
-        interruption,
+        ranks,
         lambda report: None,
     )
     with torch.no_grad():
-        return look_at(fresh, training, machine).losses()
+        part, own = look_at(fresh, training, machine, ranks)
+        return ranks.whole(part.losses(), own, len(training))

@@ -18,7 +18,8 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self._requested = False
+        self.requested = False
+        """Whether SIGTERM has arrived."""
         self._delivered = False
         self._depth = 0
 
@@ -26,14 +27,19 @@ class Interruption:
         signal.signal(signal.SIGTERM, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._requested = True
+        self.requested = True
         self._deliver()
 
     def _deliver(self) -> None:
         # Once only: what runs after it is the saving of results, which a second SIGTERM must not disturb.
-        if self._requested and not self._delivered and self._depth == 0:
+        if self.requested and not self._delivered and self._depth == 0:
             self._delivered = True
             raise Terminated
+
+    def hold(self) -> None:
+        """From now on only ``requested`` tells, and what is ``abandonable()``: for processes that must stop together,
+        at a place that they agree on."""
+        self._depth += 1
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -44,3 +50,13 @@ class Interruption:
         finally:
             self._depth -= 1
         self._deliver()
+
+    @contextmanager
+    def abandonable(self) -> Iterator[None]:
+        """A stretch that can be left anywhere, also while the interruption is on hold."""
+        depth, self._depth = self._depth, 0
+        try:
+            self._deliver()
+            yield
+        finally:
+            self._depth = depth

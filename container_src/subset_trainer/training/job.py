@@ -15,6 +15,8 @@ import torch
 from subset_trainer import artifacts, models, selection
 from subset_trainer.contract import Contract
 from subset_trainer.data import Splits, load_splits
+from subset_trainer.data.datasets import MOST_WORKERS
+from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparameters
 from subset_trainer.models import Classifier
@@ -22,27 +24,30 @@ from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import devices, loop, plan
+from subset_trainer.training import devices, loop, plan, synced_batch_norm
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import Score, evaluate
 from subset_trainer.training.holdout import irreducible_losses
-from subset_trainer.training.interruption import Interruption, Terminated
+from subset_trainer.training.interruption import Terminated
 from subset_trainer.training.loop import EpochReport
+from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.rounds import FilterSelector, NativeSelector, Selector, SoftPruningSelector
 
 logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
     *("tensorboard", "mlflow_tracking_uri"),
+    *("processes_per_host", "host_wait_minutes"),
 )
 """Hyperparameters that a run may go on with others of."""
 CHANNELS = ("training", "validation", "test")
 
 
-def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> None:
-    """Train, and write everything below the contract's model and output directories.
+def run(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:
+    """Train, and write everything below the contract's model and output directories; of several processes the first
+    one does.
 
     Returns normally also where SIGTERM ended the training, with what there was by then saved.
 
@@ -50,10 +55,14 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
         TrainingError: with the sentence that the user shall read.
         Terminated: SIGTERM arrived before there was anything to save.
     """
-    trackers = Trackers.of_this_job(contract.tensorboard if hp.tensorboard else None, hp.mlflow_tracking_uri)
+    trackers = Trackers([])
+    if ranks.first:
+        trackers = Trackers.of_this_job(
+            contract.tensorboard if hp.tensorboard else None, hp.mlflow_tracking_uri
+        )
     outcome: Outcome = "failed"
     try:
-        outcome = _run(contract, hp, interruption, trackers)
+        outcome = _run(contract, hp, ranks, trackers)
     except Terminated:
         outcome = "stopped"
         raise
@@ -61,11 +70,14 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
         trackers.close(outcome)
 
 
-def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, trackers: Trackers) -> Outcome:
+def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Trackers) -> Outcome:
     start = time.perf_counter()
-    _check_hosts_and_channels(contract)
+    _check_channels(contract)
     models.check_name(hp.model)
-    devices.find(hp.device)  # a GPU that cannot be used is refused before the data is read
+    if ranks.size > 1 and hp.backend == "cords":
+        raise UserError(f"backend='cords' runs in one process; expected one, and there are {ranks.size}")
+    on_host = (ranks.local_rank, ranks.local_size)
+    devices.find(hp.device, *on_host)  # a GPU that cannot be used is refused before the data is read
     torch.manual_seed(hp.seed)
 
     splits = load_splits(
@@ -75,8 +87,11 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
         label_column=hp.label_column,
         csv_header=hp.csv_header,
         image_size=hp.image_size,
-        num_workers=hp.num_workers,
+        num_workers=hp.num_workers if hp.num_workers is not None else _workers(ranks),
+        # Each process has a copy of its own.
+        memory_limit=memory_available() // (2 * ranks.local_size),
     )
+    _check_same_data(contract, splits, ranks)
     for note in splits.notes:
         logger.info("%s", note)
     sets_own_size = hp.strategy == "full" or hp.strategy in selection.SOFT_PRUNING
@@ -91,14 +106,40 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
         preprocessing.std or None,
     )
     images = preprocessing.kind == "image"
-    machine = devices.prepare(hp.device, hp.precision, images)
+    machine = devices.prepare(hp.device, hp.precision, images, *on_host)
     logger.info("training on %s", machine.describe())
+    if ranks.size > 1 and hp.sync_batch_norm:
+        synced_batch_norm.convert(classifier, machine.device.type == "cuda")
     classifier.place(machine.device, machine.memory_format(preprocessing.input_shape))
     average = MovingAverage(classifier, hp.ema_decay) if hp.ema_decay else None
     trained = average.module if average else classifier
-    selector = _selector(classifier, splits, machine, hp, budget, interruption)
+    effective = plan.scaled_learning_rate(hp.learning_rate, ranks.size, hp.learning_rate_scaling)
+    scaled = hp.model_copy(update={"learning_rate": effective})
+    selector = _selector(classifier, splits, machine, scaled, budget, ranks)
     _announce(hp, splits, budget, model_name)
-    trackers.parameters({**hp.model_dump(), "model": model_name, "budget": budget})
+    if ranks.size > 1:
+        logger.info(
+            "%d processes on %d host%s: effective batch %d × %d = %d examples, learning rate %g (%s scaling of %g)",
+            ranks.size,
+            len(contract.hosts),
+            "s" * (len(contract.hosts) > 1),
+            ranks.size,
+            hp.batch_size,
+            ranks.size * hp.batch_size,
+            effective,
+            hp.learning_rate_scaling,
+            hp.learning_rate,
+        )
+    trackers.parameters(
+        {
+            **hp.model_dump(),
+            "model": model_name,
+            "budget": budget,
+            "processes": ranks.size,
+            "effective_batch_size": ranks.size * hp.batch_size,
+            "effective_learning_rate": effective,
+        }
+    )
     loading_seconds = time.perf_counter() - start
 
     reports: list[EpochReport] = []
@@ -107,6 +148,8 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
     def report(epoch: EpochReport) -> None:
         reports.append(epoch)
         history.append(_history_row(epoch))
+        if not ranks.first:
+            return
         if epoch.subset is not None:
             artifacts.save_subset(contract.output_data / "subsets", epoch.epoch.number, epoch.subset)
             if checkpoints:
@@ -120,11 +163,13 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
         """What an earlier machine had reported: its folders of results are not here."""
         reports.extend(done)
         history.extend(_history_row(epoch) for epoch in done)
+        if not ranks.first:
+            return
         if checkpoints:
             artifacts.copy_subsets(checkpoints.subsets, contract.output_data / "subsets", len(done))
         artifacts.save_history(contract.output_data / "history.jsonl", history)
 
-    checkpoints = _checkpoints(contract, hp, splits, model_name)
+    checkpoints = _checkpoints(contract, hp, splits, model_name, ranks.size) if ranks.first else None
     test: Score | None = None
     test_seconds = 0.0
     status: Outcome = "completed"
@@ -135,10 +180,10 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
             splits.validation,
             selector,
             budget,
-            hp,
+            scaled,
             machine,
             images,
-            interruption,
+            ranks,
             report,
             average,
             checkpoints,
@@ -147,12 +192,17 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
     except Terminated:
         status = "stopped"
         logger.info("SIGTERM received after %d whole epochs: saving what there is", len(reports))
-    with interruption.deferred():
-        artifacts.save_model(contract.model, trained, model_name, preprocessing, hp.model_dump())
+    ranks.same_buffers(trained)
+    if ranks.first:
+        with ranks.interruption.deferred():
+            artifacts.save_model(contract.model, trained, model_name, preprocessing, hp.model_dump())
     if splits.test is not None and status == "completed":
         test_start = time.perf_counter()
-        test = evaluate(trained, splits.test, machine, hp.test_time_flip and images)
+        test = evaluate(trained, splits.test, machine, ranks, hp.test_time_flip and images)
         test_seconds = time.perf_counter() - test_start
+    if not ranks.first:
+        return status
+    if test is not None:
         scores = {"test:loss": test.loss, "test:accuracy": test.accuracy}
         print(metrics.line(reports[-1].epoch.number, scores), flush=True)
         trackers.metrics(reports[-1].epoch.number, scores)
@@ -175,6 +225,10 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
         "epochs": len(reports),
         "seed": hp.seed,
         "budget": budget,
+        "processes": ranks.size,
+        "hosts": len(contract.hosts),
+        "effective_batch_size": ranks.size * hp.batch_size,
+        "effective_learning_rate": effective,
         "examples": {
             "training": len(splits.train),
             "validation": len(splits.validation),
@@ -202,30 +256,44 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
 
 
 def _checkpoints(
-    contract: Contract, hp: Hyperparameters, splits: Splits, model_name: str
+    contract: Contract, hp: Hyperparameters, splits: Splits, model_name: str, processes: int
 ) -> Checkpoints | None:
     if not contract.checkpoints.is_dir():
         return None
     if hp.backend == "cords":
         logger.warning("backend='cords' keeps no checkpoints: its loaders cannot be asked what they remember")
         return None
-    # The labels, and what preprocessing has learned of the inputs: other data has other means.
-    data = hashlib.sha256(json.dumps(splits.preprocessing.to_json(), sort_keys=True).encode())
-    for part in (splits.train, splits.validation):
-        data.update(part.labels.numpy().tobytes())
     identity = {name: value for name, value in hp.model_dump().items() if name not in NOT_DECISIVE}
-    identity |= {"model": model_name, "data": f"…{data.hexdigest()[:8]}"}
+    identity |= {"model": model_name, "data": f"…{_digest(splits)[:8]}", "processes": processes}
     return Checkpoints(
         contract.checkpoints, identity, hp.checkpoint_minutes, hp.checkpoints_kept, hp.resume == "auto"
     )
 
 
-def _check_hosts_and_channels(contract: Contract) -> None:
-    if len(contract.hosts) > 1:
-        raise UserError(
-            f"the job runs on {len(contract.hosts)} hosts ({', '.join(contract.hosts)}), but the built-in "
-            "trainer runs on one; expected instance_count=1"
-        )
+def _workers(ranks: Ranks) -> int | None:
+    return None if ranks.local_size == 1 else max(1, min(cpu_count() // ranks.local_size, MOST_WORKERS))
+
+
+def _digest(splits: Splits) -> str:
+    """Of the labels, and of what preprocessing has learned of the inputs: other data has other means."""
+    data = hashlib.sha256(json.dumps(splits.preprocessing.to_json(), sort_keys=True).encode())
+    for part in (splits.train, splits.validation):
+        data.update(part.labels.numpy().tobytes())
+    return data.hexdigest()
+
+
+def _check_same_data(contract: Contract, splits: Splits, ranks: Ranks) -> None:
+    """Every process must number the examples alike."""
+    seen = ranks.everyones((_digest(splits), contract.current_host, len(splits.train)))
+    for digest, host, examples in seen:
+        if digest != seen[0][0]:
+            raise UserError(
+                f"host {host} has other data than {seen[0][1]} ({examples} training examples against {seen[0][2]}); "
+                "expected the same on each host: S3DistributionType=FullyReplicated"
+            )
+
+
+def _check_channels(contract: Contract) -> None:
     if "training" not in contract.channels:
         given = ", ".join(contract.channels) or "none"
         raise UserError(
@@ -242,7 +310,7 @@ def _selector(
     machine: Machine,
     hp: Hyperparameters,
     budget: int,
-    interruption: Interruption,
+    ranks: Ranks,
 ) -> Selector:
     if hp.backend == "cords":
         # CORDS brings numba and matplotlib along: imported only by who asks for it.
@@ -268,14 +336,14 @@ def _selector(
 
         def make_filter() -> selection.BatchFilter:
             images = splits.preprocessing.kind == "image"
-            losses = irreducible_losses(
-                fresh, splits.train, splits.validation, hp, machine, images, interruption
-            )
+            losses = irreducible_losses(fresh, splits.train, splits.validation, hp, machine, images, ranks)
             return selection.ReducibleLossFilter(settings, losses)
 
         return FilterSelector(make_filter, len(splits.train))
     strategy = selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
-    return NativeSelector(strategy, classifier, splits.train, splits.validation, machine, _candidates(hp))
+    return NativeSelector(
+        strategy, classifier, splits.train, splits.validation, machine, ranks, _candidates(hp)
+    )
 
 
 def _candidates(hp: Hyperparameters) -> float | None:

@@ -1,5 +1,6 @@
 """The training loop: select, train, evaluate, report."""
 
+import itertools
 import logging
 import math
 import time
@@ -22,8 +23,9 @@ from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine, Stopwatch
 from subset_trainer.training.evaluation import Score, evaluate, losses_in_eval_mode
 from subset_trainer.training.gradients import Gradients
-from subset_trainer.training.interruption import Interruption, Terminated
+from subset_trainer.training.interruption import Terminated
 from subset_trainer.training.optimizer import SGD
+from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.rounds import FilterSelector, Selector, SoftPruningSelector, everything
 from subset_trainer.training.state import RunState, Stateful, Within
 
@@ -60,13 +62,16 @@ def train(
     hp: Hyperparameters,
     machine: Machine,
     images: bool,
-    interruption: Interruption,
+    ranks: Ranks,
     report: Callable[[EpochReport], None],
     average: MovingAverage | None = None,
     checkpoints: Checkpoints | None = None,
     restore: Callable[[list[EpochReport]], None] = lambda reports: None,
 ) -> None:
     """Train the classifier in place, and its average with it, which is then what is evaluated.
+
+    Where several processes train together, each calls this with the same arguments, its own ``ranks`` and, but for the
+    first, a ``report`` and ``checkpoints`` that do nothing.
 
     With checkpoints, a run that was killed goes on where it was; ``restore`` is called with the reports of the epochs
     that are done, which lack their subsets.
@@ -78,12 +83,16 @@ def train(
     fraction = 1.0 if budget == len(training) else hp.fraction
     final_share = selector.final_share if isinstance(selector, SoftPruningSelector) else 0.0
     epochs = plan.epochs(hp.epochs, fraction, hp.select_every, hp.warm_fraction, final_share)
-    planned = [plan.batch_count(_visits(epoch, budget, len(training)), hp.batch_size) for epoch in epochs]
+    interruption = ranks.interruption
+    planned = [
+        plan.batch_count(_visits(epoch, budget, len(training)), hp.batch_size, ranks.size) for epoch in epochs
+    ]
     steps = sum(planned)
     shorten_batch_norm_memory(classifier, steps)
     optimizer = make_optimizer(classifier, hp, machine)
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.needs_loss_scaling)
-    gradients = Gradients(classifier, machine, scaler, hp.label_smoothing, hp.microbatch_size)
+    network = ranks.wrap(classifier)
+    gradients = Gradients(network, machine, ranks, scaler, hp.label_smoothing, hp.microbatch_size)
     augmentation = Augmentation(hp.augmentation, hp.cutout, mean_colour(classifier)) if images else None
     # One generator for each purpose: a strategy that draws more numbers does not change the order of examples.
     for_selection, for_order, for_augmentation = (
@@ -96,18 +105,25 @@ def train(
     state = RunState(modules, generators, selector, everything(len(training)))
     within = Within()
     done: list[EpochReport] = []
-    if checkpoints and (gathered := checkpoints.load()):
+    if gathered := ranks.from_first(lambda: checkpoints.load() if checkpoints else None):
         within = state.give_back(gathered)
+        if not ranks.first:
+            within.forget_sums()  # which the checkpoint holds of all processes together
         done = [_report_of(packed, epochs) for packed in gathered["reports"]]
         restore(done)
         at = f"epoch {len(done) + 1}, step {within.step}" if len(done) < len(epochs) else "its end"
         logger.info("going on from a checkpoint: %d of %d epochs are done (%s)", len(done), len(epochs), at)
 
+    keeps_checkpoints = ranks.from_first(lambda: checkpoints is not None)
+
     def save() -> None:
-        if checkpoints:
-            packed = [_packed_report(earlier) for earlier in done]
-            with interruption.deferred():
-                checkpoints.save(len(done) + 1, within.step, {**state.gather(within), "reports": packed})
+        if not keeps_checkpoints:
+            return
+        with interruption.deferred():
+            summed = within.summed(ranks.total)
+            if checkpoints:
+                packed = [_packed_report(earlier) for earlier in done]
+                checkpoints.save(len(done) + 1, within.step, {**state.gather(summed), "reports": packed})
 
     try:
         for epoch, planned_steps in list(zip(epochs, planned, strict=True))[len(done) :]:
@@ -135,7 +151,7 @@ def train(
             classifier.train()
             current = everything(len(training)) if epoch.everything else state.subset
             visits = budget if batch_filter else len(current.indices)
-            epoch_steps = plan.batch_count(visits, hp.batch_size)
+            epoch_steps = plan.batch_count(visits, hp.batch_size, ranks.size)
             shuffled = torch.randperm(len(current.indices), generator=for_order)
             indices = current.indices[shuffled]
             # To the device once an epoch: a transfer in every step would wait for the step before.
@@ -148,11 +164,15 @@ def train(
                 drawn = augmentation.draw(len(indices), for_augmentation)
                 chances = drawn.to(machine.device).tensor_split(epoch_steps)
             kept_counts = [len(part) for part in torch.arange(visits).tensor_split(epoch_steps)]
-            inputs = training.batches(indices.tensor_split(epoch_steps)[within.step :], machine.device)
+            starts = [0, *itertools.accumulate(kept_counts)]
+            own_indices = [part[ranks.share(len(part))] for part in indices.tensor_split(epoch_steps)]
+            inputs = training.batches(own_indices[within.step :], machine.device)
             filtering = Stopwatch(machine.device)
             # Sums stay on the device: reading one would wait for the step that makes it.
             within.loss_sum = _on(machine, within.loss_sum, torch.float32)
             within.correct = _on(machine, within.correct, torch.int64)
+            if isinstance(selector, SoftPruningSelector):
+                within.observed = _on(machine, within.observed, torch.float32, visits)
             for batch, chance, ids, labels, weight in _with_progress(
                 zip(inputs, chances[within.step :], *on_device, strict=True),
                 within.step,
@@ -160,15 +180,20 @@ def train(
                 f"{epoch.number} of {len(epochs)}",
             ):
                 with interruption.deferred():
+                    own = ranks.share(len(ids))
                     if augmentation:
-                        batch = augmentation.apply(batch, chance)
+                        batch = augmentation.apply(batch, chance[own])
                     if batch_filter:
                         with filtering.running():
-                            losses = losses_in_eval_mode(classifier, batch, labels, machine)
+                            own_losses = losses_in_eval_mode(classifier, batch, labels[own], machine)
+                            losses = ranks.whole(own_losses, own, len(ids))
                             positions = batch_filter.keep(losses, ids, kept_counts[within.step])
-                            batch, labels, weight = batch[positions], labels[positions], weight[positions]
+                            batch = ranks.shared_anew(batch, own, positions)
+                            labels, weight = labels[positions], weight[positions]
+                            own = ranks.share(len(positions))
                             within.kept.append(ids[positions])
-                    losses, hits = gradients.of(batch, labels, weight)
+                    total = weight.sum()
+                    losses, hits = gradients.of(batch, labels[own], weight[own], total)
                     # An epoch that makes fewer updates than planned passes over its part of the schedule all the same.
                     at_step = steps_before + within.step * planned_steps / epoch_steps
                     factor = plan.learning_rate_factor(at_step, steps, hp.warmup_ratio)
@@ -177,20 +202,29 @@ def train(
                     scaler.update()
                     if average:
                         average.update_parameters(classifier)
-                    within.loss_sum += torch.dot(losses, weight) / weight.sum() * len(labels)
+                    within.loss_sum += torch.dot(losses, weight[own]) / total * len(labels)
                     within.correct += hits.sum()
-                    if isinstance(selector, SoftPruningSelector):
-                        within.observed.append(losses)
+                    if within.observed is not None:
+                        within.observed[starts[within.step] + own.start : starts[within.step] + own.stop] = (
+                            losses
+                        )
                     within.step += 1
-                if checkpoints and checkpoints.due():
+                stop, due = ranks.pulse(checkpoints is not None and checkpoints.due())
+                if stop:
+                    raise Terminated
+                if due:
                     now = time.perf_counter()
                     within.training_seconds += now - training_start
                     training_start = now
                     save()
+            summed = within.summed(ranks.total)
             if isinstance(selector, SoftPruningSelector):
-                selector.observe(indices, torch.cat(within.observed).cpu())
+                assert summed.observed is not None
+                selector.observe(indices, summed.observed.cpu())
             chosen = Subset.of(torch.cat(within.kept)) if within.kept else within.chosen
-            train_score = Score(float(within.loss_sum) / visits, int(within.correct) / visits)
+            assert summed.loss_sum is not None
+            assert summed.correct is not None
+            train_score = Score(float(summed.loss_sum) / visits, int(summed.correct) / visits)
             filtering_seconds = filtering.seconds()
             spent = time.perf_counter() - training_start - filtering_seconds
             if not math.isfinite(train_score.loss):
@@ -202,7 +236,7 @@ def train(
 
             evaluation_start = time.perf_counter()
             evaluated = average.module if average else classifier
-            validation_score = evaluate(evaluated, validation, machine, hp.test_time_flip and images)
+            validation_score = evaluate(evaluated, validation, machine, ranks, hp.test_time_flip and images)
             evaluation_seconds = time.perf_counter() - evaluation_start
             with interruption.deferred():
                 state.visited += visits
@@ -230,9 +264,11 @@ def train(
         raise
 
 
-def _on(machine: Machine, value: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The sum so far, zero at an epoch's beginning, on the device."""
-    return torch.zeros((), device=machine.device, dtype=dtype) if value is None else value.to(machine.device)
+def _on(machine: Machine, value: Tensor | None, dtype: torch.dtype, *shape: int) -> Tensor:
+    """What is summed up so far, zero at an epoch's beginning, on the device."""
+    return (
+        torch.zeros(shape, device=machine.device, dtype=dtype) if value is None else value.to(machine.device)
+    )
 
 
 def _packed_report(report: EpochReport) -> dict[str, Any]:

@@ -61,10 +61,37 @@ def epochs(
     return plan
 
 
-def batch_count(visits: int, batch_size: int) -> int:
-    """Steps of an epoch. Batches are of equal size but for one example, and never of a single one, which batch
-    normalisation could not take."""
-    return max(1, min(math.ceil(visits / batch_size), visits // 2))
+def batch_count(visits: int, batch_size: int, processes: int = 1) -> int:
+    """Steps of an epoch. Batches are of equal size but for one example, and never of a single one in a process, which
+    batch normalisation could not take.
+
+    Args:
+        visits: examples of the epoch, over all processes.
+        batch_size: of each process.
+        processes: that share a batch.
+
+    Raises:
+        UserError: fewer than two for each process.
+    """
+    if processes > 1 and visits < 2 * processes:
+        raise UserError(
+            f"an epoch of {visits} examples does not give each of {processes} processes 2 of them: use a larger "
+            "fraction, or fewer instances or processes_per_host"
+        )
+    return max(1, min(math.ceil(visits / (batch_size * processes)), visits // (2 * processes)))
+
+
+def scaled_learning_rate(learning_rate: float, processes: int, rule: str) -> float:
+    """The learning rate for a batch of so many processes' batches.
+
+    Args:
+        learning_rate: for one process's batch.
+        processes: that share a batch.
+        rule: ``linear``: n times as high (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.1); ``sqrt``:
+            √n times (Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, section 5);
+            ``none``.
+    """
+    return learning_rate * {"linear": processes, "sqrt": math.sqrt(processes), "none": 1}[rule]
 
 
 def learning_rate_factor(step: float, steps: int, warmup_ratio: float) -> float:

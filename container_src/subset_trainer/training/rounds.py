@@ -18,12 +18,14 @@ from subset_trainer.selection import (
     SoftPruning,
     Strategy,
     Subset,
+    distributed,
     give_back,
     memory_of,
 )
 from subset_trainer.selection.uniform import RepeatedSampling
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import look_at
+from subset_trainer.training.ranks import Ranks
 
 LEAST_VALIDATION = 1_000
 """Validation examples that steer a choice among few candidates, where there are so many."""
@@ -59,6 +61,7 @@ class NativeSelector:
     Args:
         strategy: of one run.
         classifier, train, validation, machine: what it looks at, and where.
+        ranks: the processes that look together; the first one chooses for all, and remembers.
         candidates_per_pick: how many examples it looks at for each that it takes, drawn anew each time, with as large a
             share of the validation examples (but at least ``LEAST_VALIDATION``); None: all.
     """
@@ -70,6 +73,7 @@ class NativeSelector:
         train: Dataset,
         validation: Dataset,
         machine: Machine,
+        ranks: Ranks,
         candidates_per_pick: float | None = None,
     ) -> None:
         self.refresh = strategy.refresh
@@ -79,12 +83,13 @@ class NativeSelector:
         self._train = train
         self._validation = validation
         self._machine = machine
+        self._ranks = ranks
         if strategy.needs_last_layer:
             classifier.head  # noqa: B018 - a network without a last linear layer is refused before training
 
     def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
         """Raises UserError where the model's outputs are not finite, AlgorithmError where the strategy's answer breaks
-        the rules."""
+        the rules, Terminated on every process where SIGTERM has reached one of several."""
         candidates, validation = self._train, self._validation
         drawn = None
         if self._candidates_per_pick is not None and look:
@@ -96,13 +101,22 @@ class NativeSelector:
                 _draw(len(validation), max(least, round(share * len(validation))), generator)
             )
             candidates = candidates.subset(drawn)
+        train_pool, own = self._pool(candidates, look and self._strategy.needs_last_layer)
+        validation_pool, own_validation = self._pool(validation, look and self._strategy.needs_validation)
         try:
-            subset = self._strategy.select(
-                self._pool(candidates, look and self._strategy.needs_last_layer),
-                self._pool(validation, look and self._strategy.needs_validation),
-                budget,
-                generator,
-            )
+            if self._ranks.size == 1:
+                subset = self._strategy.select(train_pool, validation_pool, budget, generator)
+            else:
+                subset = distributed.select(
+                    self._strategy,
+                    train_pool,
+                    torch.arange(own.start, own.stop),
+                    validation_pool,
+                    torch.arange(own_validation.start, own_validation.stop),
+                    budget,
+                    generator,
+                    self._ranks.from_first,
+                )
         except NotFiniteError as error:
             raise UserError(f"training diverged: {error}; learning_rate is likely too high") from error
         if drawn is not None:
@@ -117,8 +131,12 @@ class NativeSelector:
         """See :class:`Selector`."""
         give_back(self._strategy, memory)
 
-    def _pool(self, dataset: Dataset, look: bool) -> Pool:
-        return look_at(self._classifier, dataset, self._machine) if look else Pool(dataset.labels)
+    def _pool(self, dataset: Dataset, look: bool) -> tuple[Pool, slice]:
+        """This process's part of it, and which that is."""
+        if look:
+            return look_at(self._classifier, dataset, self._machine, self._ranks)
+        own = self._ranks.share(len(dataset))
+        return Pool(dataset.labels[own]), own
 
 
 class SoftPruningSelector:

@@ -1,7 +1,7 @@
 """Everything that decides how a run goes on, gathered for a checkpoint and given back from one."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor
 
 from subset_trainer.selection import Subset
 from subset_trainer.training.rounds import Selector
+
+SUMS = ("loss_sum", "correct", "observed")
+"""What of an epoch each process knows of its own examples only."""
 
 
 class Stateful(Protocol):
@@ -33,8 +36,19 @@ class Within:
     correct: Tensor | None = None
     kept: list[Tensor] = field(default_factory=list)
     """What a filter within batches has kept."""
-    observed: list[Tensor] = field(default_factory=list)
-    """Losses, for a strategy that goes by them."""
+    observed: Tensor | None = None
+    """[visits] losses in the epoch's order, for a strategy that goes by them."""
+
+    def summed(self, total: Callable[[Tensor], Tensor]) -> "Within":
+        """The same, with the sums and losses of all processes."""
+        sums: dict[str, Any] = {
+            name: None if part is None else total(part) for name, part in vars(self).items() if name in SUMS
+        }
+        return replace(self, **sums)
+
+    def forget_sums(self) -> None:
+        for name in SUMS:
+            setattr(self, name, None)
 
 
 class RunState:

@@ -1,0 +1,209 @@
+"""Starts a process for each GPU on this host, with torch's own launcher, and finds out why one of them failed."""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from subset_trainer.contract import Contract
+from subset_trainer.errors import PlatformError, UserError
+from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.training.hosts import PORT, SILENT_SECONDS, Hosts, Reason
+
+logger = logging.getLogger(__name__)
+REPORTS_VARIABLE = "SUBSET_TRAINER_REPORTS"
+"""A folder where each process leaves why it failed, under its rank."""
+WORKER = "subset_trainer.worker"
+NETWORK = Path("/sys/class/net")
+EFA = Path("/sys/class/infiniband")
+
+
+def gpus(hp: Hyperparameters) -> int:
+    """Those of this host that the job would use."""
+    return 0 if hp.device == "cpu" else torch.cuda.device_count()
+
+
+def processes_here(hp: Hyperparameters) -> int:
+    """How many train on this host.
+
+    Raises:
+        UserError: there are fewer GPUs than the processes that were asked for.
+    """
+    have = gpus(hp)
+    wanted = hp.processes_per_host or max(1, have)
+    if 0 < have < wanted:
+        raise UserError(
+            f"hyperparameter processes_per_host={wanted}, but the host has {have} GPUs, one for each"
+        )
+    return wanted
+
+
+def run(contract: Contract, hp: Hyperparameters) -> None:
+    """Train in several processes, here and on the job's other hosts; returns where SIGTERM ended it, too.
+
+    Raises:
+        TrainingError: what the process that failed first has to say, on every host.
+    """
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # said in one sentence, here
+    hosts = Hosts(contract.hosts, contract.current_host, hp.host_wait_minutes)
+    facts = {"processes": processes_here(hp), "gpus": gpus(hp)}
+    try:
+        met = hosts.meet(facts) if len(contract.hosts) > 1 else {contract.current_host: facts}
+        taking_part = _taking_part(met)
+        _prepare_network(contract.network_interface)
+        if contract.current_host in taking_part:
+            _train(contract, hosts, taking_part, facts["processes"])
+        else:
+            logger.info("this host has no GPU: %s train, and it waits for their end", ", ".join(taking_part))
+            _wait(hosts)
+    finally:
+        hosts.leave()
+
+
+def _taking_part(met: dict[str, dict[str, Any]]) -> list[str]:
+    """Of a heterogeneous cluster, the hosts with GPUs, where there are any."""
+    with_gpus = [name for name, facts in met.items() if facts["gpus"]]
+    return with_gpus or list(met)
+
+
+def _prepare_network(interface: str | None) -> None:
+    """What NCCL and gloo go over."""
+    if interface and (NETWORK / interface).exists():
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    if EFA.is_dir() and any(EFA.iterdir()):
+        os.environ.setdefault("FI_PROVIDER", "efa")
+
+
+def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: int) -> None:
+    several = len(taking_part) > 1
+    where: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+    if several:
+        node = taking_part.index(contract.current_host)
+        where = {"rdzv_backend": "static", "rdzv_endpoint": f"{taking_part[0]}:{PORT + 1}"}
+        where["rdzv_configs"] = {"rank": node, "timeout": 300}
+    config = LaunchConfig(
+        min_nodes=len(taking_part),
+        max_nodes=len(taking_part),
+        nproc_per_node=processes,
+        run_id=contract.job_name or ("training" if several else uuid.uuid4().hex),
+        max_restarts=0,
+        monitor_interval=0.2,
+        **where,
+    )
+    with tempfile.TemporaryDirectory(prefix="reports-") as reports:
+        os.environ[REPORTS_VARIABLE] = reports
+        # Otherwise torch's launcher sets it to 1 and says so.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
+        watch = _Watch(hosts)
+        failed: dict[int, int] = {}
+        stopped = False
+        try:
+            with watch:
+                elastic_launch(config, sys.executable)("-m", WORKER)
+        except ChildFailedError as error:
+            failed = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        except SignalException:
+            stopped = watch.reason is None
+        except RuntimeError as error:
+            failed = {-1: 0}
+            logger.info("the launcher has ended: %s", error)
+        reason = _reason(Path(reports), failed, contract.current_host)
+        if watch.reason is not None and (reason is None or reason.bystander):
+            reason = watch.reason
+        if reason is None:
+            if stopped:
+                logger.info("SIGTERM received: all processes of this host have ended")
+            return
+        raise _settled(hosts, reason).error()
+
+
+def _settled(hosts: Hosts, reason: Reason) -> Reason:
+    """The job's reason: this host's own, or, where it only saw another one go, that one's."""
+    hosts.tell(reason)
+    if not reason.bystander or len(hosts.names) == 1:
+        return reason
+    until = time.monotonic() + SILENT_SECONDS + 5
+    while time.monotonic() < until:
+        heard = hosts.heard()
+        if heard is not None and not heard.bystander:
+            hosts.tell(heard)
+            return heard
+        if heard is not None:
+            return heard  # the host that would know is gone
+        time.sleep(0.5)
+    return reason
+
+
+def _reason(reports: Path, failed: dict[int, int], host: str) -> Reason | None:
+    """Why a process of this host failed: what one has left, or that one was killed."""
+    left = sorted(reports.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    reasons = {path.stem: Reason.from_json(path.read_text(encoding="utf-8")) for path in left}
+    own = [reason for reason in reasons.values() if not reason.bystander]
+    if own:
+        return own[0]
+    for rank, code in sorted(failed.items()):
+        # The launcher ends the others with SIGTERM.
+        if code < 0 and -code != signal.SIGTERM and str(rank) not in reasons:
+            name = signal.Signals(-code).name
+            why = ": the host's memory may have run out" if -code == signal.SIGKILL else ""
+            return Reason.of(
+                PlatformError(f"process {rank} of the training, on {host}, was ended by {name}{why}")
+            )
+    if reasons:
+        return next(iter(reasons.values()))
+    if failed:
+        ends = ", ".join(f"{rank} with {code}" for rank, code in sorted(failed.items()))
+        return Reason.of(
+            PlatformError(f"processes of the training, on {host}, ended without a reason: {ends}")
+        )
+    return None
+
+
+def _wait(hosts: Hosts) -> None:
+    """Until the hosts that train have left, or one has failed."""
+    while (reason := hosts.heard()) is None:
+        if hosts.alone():
+            return
+        time.sleep(1)
+    raise reason.error()
+
+
+class _Watch:
+    """Listens to the other hosts while this one trains, and ends its processes where one has failed."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self.reason: Reason | None = None
+        self._hosts = hosts
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> "_Watch":
+        if len(self._hosts.names) > 1:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _listen(self) -> None:
+        while not self._over.wait(1):
+            reason = self._hosts.heard()
+            if reason is not None and not self._over.is_set():
+                self.reason = reason
+                # The launcher in the main thread takes it for the platform's, and ends its processes.
+                os.kill(os.getpid(), signal.SIGTERM)
+                return

@@ -1,0 +1,81 @@
+"""One of several processes of a training: ``python -m subset_trainer.worker``, as torch's launcher starts it."""
+
+import logging
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import torch.distributed as dist
+
+from subset_trainer import contract
+from subset_trainer.entrypoint import explain
+from subset_trainer.errors import TrainingError
+from subset_trainer.hyperparameters import parse
+from subset_trainer.training import job, launcher
+from subset_trainer.training.hosts import Reason
+from subset_trainer.training.interruption import Interruption, Terminated
+from subset_trainer.training.ranks import Ranks
+
+BYSTANDER_SECONDS = 10
+"""How long a process that lost another one waits to be ended, so that the other is the first to have failed."""
+LOST = ("connection", "gloo", "nccl", "timed out", "peer", "socket", "store")
+
+
+def main() -> None:
+    """Train, and leave the reason of a failure for the launcher."""
+    rank = int(os.environ["RANK"])
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=logging.INFO if rank == 0 else logging.WARNING,
+        format="%(asctime)s %(levelname)s " + ("" if rank == 0 else f"process {rank}: ") + "%(message)s",
+    )
+    interruption = Interruption()
+    interruption.install()
+    try:
+        described = contract.read()
+        hp = parse(described.hyperparameters)
+        ranks = Ranks.join(interruption, cuda=launcher.gpus(hp) > 0)
+        job.run(described, hp, ranks)
+        ranks.leave()
+    except Terminated:
+        pass
+    except BaseException as error:
+        _leave_reason(rank, error)
+    logging.shutdown()
+    sys.stdout.flush()
+    # Not through the interpreter's end, which would wait for exchanges with processes that are gone.
+    os._exit(0)
+
+
+def _leave_reason(rank: int, error: BaseException) -> None:
+    bystander = _is_lost_peer(error)
+    reason = explain(error)
+    if not bystander and not isinstance(error, TrainingError):
+        traceback.print_exception(error, file=sys.stdout)
+    path = Path(os.environ[launcher.REPORTS_VARIABLE]) / f"{rank}.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(Reason.of(reason, bystander).to_json(), encoding="utf-8")
+    temporary.replace(path)
+    if bystander:
+        time.sleep(BYSTANDER_SECONDS)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(reason.exit_code)
+
+
+def _is_lost_peer(error: BaseException) -> bool:
+    """Whether it says that another process is gone, rather than what this one did wrong."""
+    if isinstance(error, dist.DistError):
+        return True
+    text = str(error).lower()
+    return (
+        isinstance(error, RuntimeError)
+        and not isinstance(error, TrainingError)
+        and any(word in text for word in LOST)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Several processes, on one host and on two, train as one would; what befalls one of them ends all, with its reason."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.functional.conftest import Job, write_table
+from tests.functional.test_resume import outcome
+
+GLOBAL_BATCH = 32
+SETTINGS: dict[str, Any] = {
+    "epochs": 4,
+    "device": "cpu",
+    "precision": "float32",
+    "learning_rate_scaling": "none",
+    "sync_batch_norm": True,
+}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "full": {"microbatch_size": 8, "sync_batch_norm": False},
+    "glister": {"fraction": 0.3, "select_every": 2, "ema_decay": 0.9},
+    "gradmatch-pb": {"fraction": 0.4, "select_every": 2, "warm_fraction": 0.5},
+    "craig": {"fraction": 0.3, "select_every": 2},
+    "forgetting": {"fraction": 0.4, "select_every": 2, "mislabelled": "drop"},
+    "infobatch": {"final_share": 0.25},
+    "loss-filter": {"fraction": 0.3},
+    "rho-loss": {"fraction": 0.3, "validation_fraction": 0.3},
+}
+SECONDS = 90
+"""In which a job with a fault must have ended on every host."""
+Jobs = Callable[[str], Job]
+
+
+def prepare(job: Job) -> Job:
+    write_table(job.channel("training") / "train.csv", 600)
+    write_table(job.channel("test") / "test.csv", 100, seed=1)
+    return job
+
+
+def settings(strategy: str, processes: int = 1) -> dict[str, Any]:
+    values = {**SETTINGS, "strategy": strategy, **STRATEGIES[strategy]}
+    return {**values, "batch_size": GLOBAL_BATCH // processes, "processes_per_host": processes}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "processes"),
+    [
+        *[(name, 2) for name in STRATEGIES if name != "full"],
+        *[(name, 4) for name in ("glister", "infobatch", "loss-filter")],
+    ],
+)
+def test_as_many_processes_as_you_like_train_as_one(strategy: str, processes: int, make_job: Jobs) -> None:
+    alone = prepare(make_job("alone")).run(settings(strategy))
+    assert alone.exit_code == 0, alone.log
+    together = prepare(make_job("together")).run(settings(strategy, processes))
+    assert together.exit_code == 0, together.log
+    assert (
+        f"{processes} processes on 1 host: effective batch {processes} × {GLOBAL_BATCH // processes} = 32"
+        in (together.log)
+    )
+    assert {epoch: file["indices"].tolist() for epoch, file in together.subsets().items()} == {
+        epoch: file["indices"].tolist() for epoch, file in alone.subsets().items()
+    }
+    for ours, theirs in zip(together.history, alone.history, strict=True):
+        for name in ("train:loss", "train:accuracy", "validation:loss", "validation:accuracy"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
+        for name in ("samples:visited", "subset_size", "learning_rate"):
+            assert ours[name] == theirs[name]
+    assert together.summary["test"]["accuracy"] == alone.summary["test"]["accuracy"]
+    assert together.summary["processes"] == processes
+    assert together.log.count("epoch=1 ") == 1  # one speaks
+
+
+def test_images_and_uneven_shares(make_job: Jobs, digits: Path) -> None:
+    """Batches that three processes cannot share evenly; augmentation is the same whoever applies it."""
+    values = {
+        **{**SETTINGS, "strategy": "rs2", "fraction": 0.2, "model": "cnn", "epochs": 2},
+        **{"augmentation": "flip-crop", "cutout": 0.3, "test_time_flip": True},
+    }
+    losses = {}
+    for processes in (1, 3):
+        job = make_job(str(processes))
+        job.link_channel("training", digits / "training")
+        job.run({**values, "batch_size": 96 // processes, "processes_per_host": processes})
+        assert job.exit_code == 0, job.log
+        losses[processes] = [(row["train:loss"], row["validation:loss"]) for row in job.history]
+    for ours, alone in zip(losses[3], losses[1], strict=True):
+        assert ours == pytest.approx(alone, rel=1e-3)
+
+
+def test_the_learning_rate_follows_the_number_of_processes(make_job: Jobs) -> None:
+    for rule, expected in (("linear", 0.1), ("sqrt", 0.05 * 2**0.5)):
+        job = prepare(make_job(rule)).run(
+            {"epochs": 1, "model": "mlp", "processes_per_host": 2, "learning_rate_scaling": rule}
+        )
+        assert job.exit_code == 0, job.log
+        assert job.summary["effective_learning_rate"] == pytest.approx(expected)
+        assert job.summary["effective_batch_size"] == 256
+        assert f"learning rate {expected:g} ({rule} scaling of 0.05)" in job.log
+
+
+def test_parts_of_a_batch_are_exchanged_once(make_job: Jobs) -> None:
+    job = prepare(make_job("parts")).run(settings("full", 2))
+    assert job.exit_code == 0, job.log
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_and_resumed(how: int, make_job: Jobs) -> None:
+    """Bit for bit; SIGTERM, which reaches one process only, leaves a checkpoint in the middle of an epoch."""
+    values = {**settings("infobatch", 2), "epochs": 60, "checkpoint_minutes": 1e-6, "batch_size": 8}
+    whole = prepare(make_job("whole"))
+    (whole.base / "checkpoints").mkdir(parents=True)
+    whole.run(values)
+    assert whole.exit_code == 0, whole.log
+    job = prepare(make_job("killed"))
+    (job.base / "checkpoints").mkdir(parents=True)
+    process = start(job, values)
+    wait_for(job, process, "epoch=3 ")
+    processes = [process_of(process), *workers(process)]
+    began = time.monotonic()
+    if how == signal.SIGTERM:
+        process.send_signal(how)
+        assert process.wait(30) == 0
+        assert time.monotonic() - began < 30
+        assert job.summary["status"] == "stopped"
+    else:
+        for one in processes:
+            one.kill()
+        process.wait(10)
+    assert not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    job.run(values)
+    assert job.exit_code == 0, job.log
+    assert "going on from a checkpoint" in job.log
+    assert outcome(job) == outcome(whole)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_ends_the_job_with_its_name(rank: int, make_job: Jobs) -> None:
+    job = prepare(make_job("victim"))
+    process = start(job, {**settings("full", 2), "epochs": 100_000})
+    wait_for(job, process, "epoch=2 ")
+    by_rank = {one.environ()["RANK"]: one for one in workers(process)}
+    began = time.monotonic()
+    by_rank[str(rank)].kill()
+    assert process.wait(SECONDS) == 2
+    assert time.monotonic() - began < SECONDS
+    assert job.failure == (
+        f"process {rank} of the training, on localhost, was ended by SIGKILL: the host's memory may have run out"
+    )
+
+
+def test_an_error_of_one_process_is_the_job_s(make_job: Jobs) -> None:
+    """Of two processes the second one's share of an epoch has no two examples."""
+    job = make_job("small")
+    write_table(job.channel("training") / "train.csv", 60)
+    job.run({"fraction": 0.06, "processes_per_host": 2, "model": "mlp"})
+    assert job.exit_code == 1
+    assert job.failure is not None and "each of 2 processes 2 of them" in job.failure
+    assert job.failure in job.last_line
+
+
+def test_cords_runs_in_one_process(make_job: Jobs) -> None:
+    job = prepare(make_job("cords")).run({"backend": "cords", "strategy": "glister", "processes_per_host": 2})
+    assert job.exit_code == 1 and "backend='cords' runs in one process" in str(job.failure)
+
+
+# Two hosts: two programs, each with a base directory of its own. The first one's name is resolved, the others' need not.
+
+HOSTS = ("localhost", "algo-2")
+
+
+def pair(make_job: Jobs, values: Mapping[str, Any]) -> list[Job]:
+    jobs = [prepare(make_job(name)) for name in HOSTS]
+    for job, name in zip(jobs, HOSTS, strict=True):
+        job.configure(values, HOSTS, name)
+    return jobs
+
+
+def test_two_hosts_train_as_one(make_job: Jobs) -> None:
+    alone = prepare(make_job("alone")).run(settings("glister"))
+    jobs = pair(make_job, settings("glister", 2))
+    # Four processes; the batch is half as large for each of them, and so it is the same.
+    for job, name in zip(jobs, HOSTS, strict=True):
+        job.configure({**settings("glister", 2), "batch_size": GLOBAL_BATCH // 4}, HOSTS, name)
+    processes = [start(job) for job in jobs]
+    assert [process.wait(SECONDS) for process in processes] == [0, 0], [job.log for job in read(jobs)]
+    first, second = read(jobs)
+    assert "4 processes on 2 hosts: effective batch 4 × 8 = 32" in first.log
+    assert [row["train:loss"] for row in first.history] == pytest.approx(
+        [row["train:loss"] for row in alone.history], rel=1e-4
+    )
+    assert first.summary["hosts"] == 2
+    assert "epoch=1 " not in second.log and not (second.base / "output/data").exists()
+
+
+def test_the_reason_of_one_host_is_every_host_s(make_job: Jobs) -> None:
+    jobs = pair(make_job, settings("full", 1))
+    (jobs[1].base / "input/data/training/train.csv").write_text("label,a\n", encoding="utf-8")
+    processes = [start(job) for job in jobs]
+    assert [process.wait(SECONDS) for process in processes] == [1, 1]
+    first, second = read(jobs)
+    assert second.failure is not None and "train.csv" in second.failure
+    assert first.failure == second.failure
+
+
+def test_other_data_on_one_host_is_refused(make_job: Jobs) -> None:
+    jobs = pair(make_job, settings("full", 1))
+    write_table(jobs[1].base / "input/data/training/train.csv", 400)
+    processes = [start(job) for job in jobs]
+    assert [process.wait(SECONDS) for process in processes] == [1, 1]
+    for job in read(jobs):
+        assert "host algo-2 has other data than localhost" in str(job.failure)
+        assert "FullyReplicated" in str(job.failure)
+
+
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_host_that_never_comes(present: int, make_job: Jobs) -> None:
+    job = prepare(make_job("waiting"))
+    job.configure({**settings("full"), "host_wait_minutes": 0.05}, HOSTS, HOSTS[present])
+    process = start(job)
+    assert process.wait(60) == 2
+    missing = HOSTS[1 - present]
+    assert missing in str(job.failure) and "did not come within 0.05 minutes" in str(job.failure)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_host_that_is_lost(lost: int, make_job: Jobs) -> None:
+    """Killed with all of its processes, it cannot say anything any more."""
+    jobs = pair(make_job, {**settings("full", 1), "epochs": 100_000})
+    processes = [start(job) for job in jobs]
+    wait_for(jobs[0], processes[0], "epoch=2 ")
+    for one in [*workers(processes[lost]), process_of(processes[lost])]:
+        one.kill()
+    assert processes[1 - lost].wait(SECONDS) == 2
+    assert str(jobs[1 - lost].failure).startswith(f"host {HOSTS[lost]} no longer answers")
+    processes[lost].wait(10)
+
+
+def start(job: Job, values: Mapping[str, Any] | None = None) -> "subprocess.Popen[bytes]":
+    """Its log goes to a file, so that nobody has to read it while it runs."""
+    if values is not None:
+        job.configure(values)
+    environment = {**os.environ, "SAGEMAKER_BASE_DIR": str(job.base), "PYTHONUNBUFFERED": "1"}
+    from tests.functional.conftest import TRAIN
+
+    with (job.base / "log").open("wb") as log:
+        return subprocess.Popen([str(TRAIN)], env=environment, stdout=log, stderr=log, cwd=job.base)
+
+
+def read(jobs: list[Job]) -> list[Job]:
+    for job in jobs:
+        job.log = (job.base / "log").read_text(encoding="utf-8")
+    return jobs
+
+
+def wait_for(job: Job, process: "subprocess.Popen[bytes]", text: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while text not in (job.base / "log").read_text(encoding="utf-8"):
+        assert process.poll() is None and time.monotonic() < deadline, read([job])[0].log
+        time.sleep(0.05)
+
+
+def process_of(process: "subprocess.Popen[bytes]") -> psutil.Process:
+    return psutil.Process(process.pid)
+
+
+def workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    return [one for one in process_of(process).children() if "subset_trainer.worker" in one.cmdline()]
