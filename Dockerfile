@@ -5,6 +5,8 @@
 #             cuda-compat; the CUDA libraries come with torch's wheels.
 # CUDA        13 (torch 2.14) or 12 (torch 2.9, CUDA 12.8: Volta GPUs, drivers from 525). For drivers older than that
 #             take a CUDA 12 base as well, for its cuda-compat: BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04.
+# EFA         for several hosts that reach each other by EFA: the version of AWS's installer (such as 1.43.2), which
+#             brings libfabric and NCCL's plugin, and in EFA_SHA256 the digest of its archive. NCCL finds them by itself.
 # Secrets     pip.conf, apt.conf and ca-bundle, all optional: see docker/with-build-settings.sh.
 ARG BASE_IMAGE=nvidia/cuda:13.0.3-base-ubuntu24.04
 
@@ -47,6 +49,13 @@ RUN --mount=type=bind,from=builder,source=/usr/local/bin/with-build-settings,tar
     --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
     with-build-settings apt-get update \
     && with-build-settings apt-get install -y --no-install-recommends ca-certificates python3
+ARG EFA=
+ARG EFA_SHA256=
+RUN --mount=type=bind,source=docker/efa.sh,target=/mnt/efa.sh \
+    --mount=type=bind,from=builder,source=/usr/local/bin/with-build-settings,target=/usr/local/bin/with-build-settings \
+    --mount=type=secret,id=apt.conf --mount=type=secret,id=ca-bundle,mode=0444 \
+    --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
+    [ -z "${EFA}" ] || with-build-settings bash /mnt/efa.sh "${EFA}" "${EFA_SHA256}"
 # The large layer: it depends on the locks, not on this project's code.
 COPY --from=libraries /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH

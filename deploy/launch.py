@@ -45,10 +45,8 @@ def estimator(
     """
     values = dict(hyperparameters)
     parsed = None if "entry_point" in settings else knobs.parse(values)
-    if parsed is not None and settings.get("instance_count", 1) > 1:
-        raise UserError(
-            "instance_count: the built-in trainer runs on one machine; a script of yours may use more"
-        )
+    if parsed is not None and parsed.backend == "cords" and settings.get("instance_count", 1) > 1:
+        raise UserError("instance_count: backend='cords' runs in one process, on one instance")
     local = instance_type in LOCAL_TYPES
     session = session or sagemaker_session(local=local)
     defaults: dict[str, Any] = {

@@ -43,6 +43,7 @@ def main() -> None:
         pass
     except BaseException as error:
         _leave_reason(rank, error)
+    (Path(os.environ[launcher.REPORTS_VARIABLE]) / f"{os.environ['LOCAL_RANK']}{launcher.ENDED}").touch()
     logging.shutdown()
     sys.stdout.flush()
     # Not through the interpreter's end, which would wait for exchanges with processes that are gone.

@@ -217,6 +217,9 @@ def add_job(to: argparse.ArgumentParser) -> None:
     to.add_argument("--subnets", nargs="+", metavar="ID", help="of your VPC; with --security-groups")
     to.add_argument("--security-groups", nargs="+", metavar="ID", help="of your VPC; with --subnets")
     to.add_argument("--isolated", action="store_true", help="no network in the container")
+    to.add_argument(
+        "--encrypt-traffic", action="store_true", help="between the machines of a job with more than one"
+    )
     to.add_argument("--kms-key", metavar="KEY", help="encrypts the disk and the results")
     add_pairs(to, "--tags", "of the job")
     add_pairs(
@@ -242,6 +245,7 @@ def job_settings(options: argparse.Namespace) -> dict[str, Any]:
         "subnets": options.subnets,
         "security_group_ids": options.security_groups,
         "enable_network_isolation": options.isolated or None,
+        "encrypt_inter_container_traffic": options.encrypt_traffic or None,
         "output_kms_key": options.kms_key,
         "volume_kms_key": options.kms_key,
         "tags": [{"Key": key, "Value": value} for key, value in options.tags.items()] or None,
@@ -253,8 +257,6 @@ def job_settings(options: argparse.Namespace) -> dict[str, Any]:
         raise UserError(
             f"--max-wait {options.max_wait}: expected at least --max-run's {options.max_run or DAY} seconds"
         )
-    if options.instance_count > 1:
-        raise UserError("--instance-count: the built-in trainer runs on one machine")
     if options.spot and options.keep_alive:
         raise UserError("--keep-alive: SageMaker keeps no spot instances warm")
     if bool(options.subnets) != bool(options.security_groups):

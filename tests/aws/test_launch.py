@@ -111,6 +111,7 @@ def test_command(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
 EVERYTHING = [
     *("--spot", "--max-run", "3600", "--max-wait", "7200", "--volume", "50"),
     *("--subnets", "subnet-1", "subnet-2", "--security-groups", "sg-1", "--isolated"),
+    *("--instance-count", "2", "--encrypt-traffic"),
     *("--kms-key", "key-1", "--tags", "team=vision", "cost=low", "--env", "MLFLOW_EXPERIMENT_NAME=cifar"),
 ]
 
@@ -124,7 +125,9 @@ def test_a_dry_run_prints_the_request_and_starts_nothing(
     assert request["HyperParameters"]["fraction"] == "0.1"
     assert request["EnableManagedSpotTraining"] is request["EnableNetworkIsolation"] is True
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
+    assert request["EnableInterContainerTrafficEncryption"] is True
     machine = request["ResourceConfig"]
+    assert machine["InstanceCount"] == 2
     assert machine["VolumeSizeInGB"] == 50
     assert request["Environment"] == {"MLFLOW_EXPERIMENT_NAME": "cifar"}
     name = request["TrainingJobName"]
@@ -165,7 +168,6 @@ def test_the_same_without_a_dry_run_is_accepted(bucket: str) -> None:
         (["--local", "--spot"], "of jobs on SageMaker, and not with --local"),
         (["--local", "--dry-run"], "of jobs on SageMaker, and not with --local"),
         (["--spot", "--keep-alive", "60"], "keeps no spot instances warm"),
-        (["--instance-count", "2"], "the built-in trainer runs on one machine"),
     ],
 )
 def test_options_that_do_not_go_together(
@@ -211,3 +213,8 @@ def test_aws_out_of_reach_is_one_sentence(unreachable_aws: None, capsys: pytest.
     arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/training"]
     assert main([*arguments, "--output", "s3://results/here"]) == 2
     assert capsys.readouterr().err.startswith("error: AWS cannot be reached")
+
+
+def test_cords_is_refused_on_several_instances(unreachable_aws: None) -> None:
+    with pytest.raises(UserError, match="one process, on one instance"):
+        launch.estimator(IMAGE, {"backend": "cords", "strategy": "glister"}, ROLE, instance_count=2)

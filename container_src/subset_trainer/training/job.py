@@ -325,7 +325,7 @@ def _selector(
             fraction=budget / len(splits.train),
             classes=len(splits.preprocessing.classes),
         )
-    settings = _settings(hp)
+    settings = _settings(hp, ranks.size)
     if hp.strategy in selection.SOFT_PRUNING:
         return SoftPruningSelector(selection.SOFT_PRUNING[hp.strategy](settings), splits.train.labels)
     if hp.strategy == "loss-filter":
@@ -352,11 +352,12 @@ def _candidates(hp: Hyperparameters) -> float | None:
     return hp.candidates_per_pick or POOLED[hp.strategy]
 
 
-def _settings(hp: Hyperparameters) -> selection.Settings:
-    """The strategies' knobs have the hyperparameters' names."""
+def _settings(hp: Hyperparameters, processes: int) -> selection.Settings:
+    """The strategies' knobs have the hyperparameters' names; a batch is one of all processes."""
     own = {field.name: getattr(hp, field.name) for field in dataclasses.fields(selection.Settings)}
     own |= {
         "eta": hp.eta or hp.learning_rate,
+        "batch_size": hp.batch_size * processes,
         "candidates_per_pick": hp.candidates_per_pick or FILTER_CANDIDATES,
     }
     return selection.Settings(**own)

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 REPORTS_VARIABLE = "SUBSET_TRAINER_REPORTS"
 """A folder where each process leaves why it failed, under its rank."""
 WORKER = "subset_trainer.worker"
+ENDED = ".ended"
+"""The suffix of what a process leaves there, under its number on its host, that has come to its end."""
 NETWORK = Path("/sys/class/net")
 EFA = Path("/sys/class/infiniband")
 
@@ -107,6 +109,7 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
         # Otherwise torch's launcher sets it to 1 and says so.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
         watch = _Watch(hosts)
+        logger.info("starting %d processes on this host", processes)
         failed: dict[int, int] = {}
         stopped = False
         try:
@@ -119,12 +122,15 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
         except RuntimeError as error:
             failed = {-1: 0}
             logger.info("the launcher has ended: %s", error)
+        finally:
+            # What is left to do ends soon by itself, and torch's handler would raise in the middle of it.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         reason = _reason(Path(reports), failed, contract.current_host)
         if watch.reason is not None and (reason is None or reason.bystander):
             reason = watch.reason
         if reason is None:
-            if stopped:
-                logger.info("SIGTERM received: all processes of this host have ended")
+            if stopped and not all((Path(reports) / f"{rank}{ENDED}").exists() for rank in range(processes)):
+                logger.warning("SIGTERM received: not all processes ended in time; the last checkpoint stays")
             return
         raise _settled(hosts, reason).error()
 
