@@ -30,7 +30,7 @@ EPOCHS = 3
 
 
 def make_images(folder: Path, count: int) -> None:
-    """Random pixels in CIFAR-10's binary form, in five batches; what a pixel shows does not change how long it takes."""
+    """Random pixels in CIFAR-10's binary form, in five batches: what they show does not change how long it takes."""
     draw = np.random.default_rng(0)
     for batch in range(1, 6):
         rows = draw.integers(256, size=(count // 5, 1 + 3 * 32 * 32), dtype=np.uint8)

@@ -89,8 +89,8 @@ def test_every_command(
     assert variables["IMAGE"].endswith(f"/subset-trainer@{pushed['imageDigest']}")
     jobs = platform.jobs().values()
     assert {job.algorithm_specification["TrainingImage"] for job in jobs} == {variables["IMAGE"]}
-    # One launch; four fractions, three of them with two baselines, by three seeds; two tuning jobs; the SDK 3's.
-    assert len(jobs) == 1 + (1 + 3 * 3) * 3 + 6 + 2 + SDK3.exists()
+    # Two launches; four fractions, three of them with two baselines, by three seeds; two tuning jobs; the SDK 3's.
+    assert len(jobs) == 2 + (1 + 3 * 3) * 3 + 6 + 2 + SDK3.exists()
     assert pd.read_csv("cifar-10.csv").shape[0] == pd.read_parquet("cifar-10.parquet").shape[0] == 30
     page = Path("cifar-10.html").read_text()
     assert "over 3 seeds" in page and "$" in page

@@ -32,6 +32,20 @@ def test_what_the_platform_delivers(base: Path) -> None:
     assert (job.model, job.output_data) == (base / "model", base / "output" / "data")
 
 
+def test_the_hosts_of_a_heterogeneous_cluster(base: Path) -> None:
+    """Those of all groups, in an order that is the same on each of them."""
+    groups = [
+        {"instance_group_name": "gpu", "instance_type": "ml.g5.12xlarge", "hosts": ["algo-2", "algo-3"]},
+        {"instance_group_name": "cpu", "instance_type": "ml.c5.xlarge", "hosts": ["algo-1"]},
+    ]
+    resources = {"current_host": "algo-3", "hosts": ["algo-1", "algo-2", "algo-3"], "instance_groups": groups}
+    write(base, "resourceconfig", {**resources, "network_interface_name": "eth0"})
+    job = contract.read()
+    assert (job.hosts, job.network_interface) == (("algo-1", "algo-2", "algo-3"), "eth0")
+    write(base, "resourceconfig", {"current_host": "algo-3", "instance_groups": groups})
+    assert contract.read().hosts == ("algo-2", "algo-3", "algo-1")
+
+
 def test_a_folder_filled_by_hand_needs_no_configuration(base: Path) -> None:
     (base / "input" / "data" / "training").mkdir(parents=True)
     job = contract.read()

@@ -84,7 +84,7 @@ def _prepare_network(interface: str | None) -> None:
     if interface and (NETWORK / interface).exists():
         os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-    if EFA.is_dir() and any(EFA.iterdir()):
+    if EFA.is_dir() and any(device.name.startswith(("rdmap", "efa")) for device in EFA.iterdir()):
         os.environ.setdefault("FI_PROVIDER", "efa")
 
 
