@@ -1,7 +1,6 @@
 """The training loop: select, train, evaluate, report."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -11,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from subset_trainer.data import Dataset
-from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.selection import Subset
-from subset_trainer.training import plan
+from subset_trainer.training import divergence, plan
 from subset_trainer.training.augmentation import Augmentation
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
@@ -104,7 +102,8 @@ def train(
         logger.info("going on from a checkpoint: %d of %d epochs are done (%s)", len(done), len(epochs), at)
 
     def save() -> None:
-        if checkpoints:
+        # Nothing goes on from weights that are not finite: the checkpoint before stays the last one.
+        if checkpoints and divergence.finite(classifier):
             packed = [_packed_report(earlier) for earlier in done]
             with interruption.deferred():
                 checkpoints.save(len(done) + 1, within.step, {**state.gather(within), "reports": packed})
@@ -153,6 +152,7 @@ def train(
             # Sums stay on the device: reading one would wait for the step that makes it.
             within.loss_sum = _on(machine, within.loss_sum, torch.float32)
             within.correct = _on(machine, within.correct, torch.int64)
+            watch = divergence.Watch(epoch.number, within.step, epoch_steps, hp, machine)
             for batch, chance, ids, labels, weight in _with_progress(
                 zip(inputs, chances[within.step :], *on_device, strict=True),
                 within.step,
@@ -182,23 +182,19 @@ def train(
                     if isinstance(selector, SoftPruningSelector):
                         within.observed.append(losses)
                     within.step += 1
+                watch.look(within.step, within.loss_sum)
                 if checkpoints and checkpoints.due():
                     now = time.perf_counter()
                     within.training_seconds += now - training_start
                     training_start = now
                     save()
+            watch.end(classifier)
             if isinstance(selector, SoftPruningSelector):
                 selector.observe(indices, torch.cat(within.observed).cpu())
             chosen = Subset.of(torch.cat(within.kept)) if within.kept else within.chosen
             train_score = Score(float(within.loss_sum) / visits, int(within.correct) / visits)
             filtering_seconds = filtering.seconds()
             spent = time.perf_counter() - training_start - filtering_seconds
-            if not math.isfinite(train_score.loss):
-                raise UserError(
-                    f"training diverged in epoch {epoch.number}: the loss is {train_score.loss}; "
-                    f"learning_rate={hp.learning_rate:g} with batch_size={hp.batch_size} is likely too high for this "
-                    "model"
-                )
 
             evaluation_start = time.perf_counter()
             evaluated = average.module if average else classifier
