@@ -22,7 +22,7 @@ from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import devices, loop, plan
+from subset_trainer.training import devices, loop, memory, plan
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine
@@ -64,6 +64,7 @@ def run(contract: Contract, hp: Hyperparameters, interruption: Interruption) -> 
 def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, trackers: Trackers) -> Outcome:
     start = time.perf_counter()
     _check_hosts_and_channels(contract)
+    artifacts.check_writable(contract.model, contract.output_data)
     models.check_name(hp.model)
     devices.find(hp.device)  # a GPU that cannot be used is refused before the data is read
     torch.manual_seed(hp.seed)
@@ -110,7 +111,7 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
         if epoch.subset is not None:
             artifacts.save_subset(contract.output_data / "subsets", epoch.epoch.number, epoch.subset)
             if checkpoints:
-                artifacts.save_subset(checkpoints.subsets, epoch.epoch.number, epoch.subset)
+                checkpoints.keep_subset(epoch.epoch.number, epoch.subset)
         artifacts.save_history(contract.output_data / "history.jsonl", history)
         print(metrics.line(epoch.epoch.number, history[-1]), flush=True)
         known = {name: history[-1][name] for name in metrics.FORMATS if name in history[-1]}
@@ -147,6 +148,8 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
     except Terminated:
         status = "stopped"
         logger.info("SIGTERM received after %d whole epochs: saving what there is", len(reports))
+    except (RuntimeError, MemoryError) as error:
+        memory.explain(error, hp.batch_size)
     with interruption.deferred():
         artifacts.save_model(contract.model, trained, model_name, preprocessing, hp.model_dump())
     if splits.test is not None and status == "completed":
