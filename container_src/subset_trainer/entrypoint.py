@@ -43,7 +43,7 @@ def main() -> None:
         logger.info("SIGTERM received before there was anything to save: stopped")
         code = 0
     except BaseException as error:
-        code = _report(_explain(error), error)
+        code = _report(explain(error), error)
     logging.shutdown()
     sys.stdout.flush()
     sys.exit(code)
@@ -76,7 +76,7 @@ def _run(interruption: Interruption) -> int:
     return 0
 
 
-def _explain(error: BaseException) -> TrainingError:
+def explain(error: BaseException) -> TrainingError:
     """The failure as one of our three kinds, with a sentence fit for the user."""
     if isinstance(error, TrainingError):
         return error

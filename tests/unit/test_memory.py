@@ -41,7 +41,7 @@ def test_whose_memory_ran_out(error: Exception, where: str) -> None:
         f"out of memory on the {where} with batch_size=64: try batch_size=32, a smaller image_size or model, or an "
         f"instance with more memory ({str(error).splitlines()[0]})"
     )
-    outside = entrypoint._explain(error)
+    outside = entrypoint.explain(error)
     assert isinstance(outside, UserError)
     assert str(outside).startswith(f"out of memory on the {where}: use a smaller batch_size")
 
@@ -86,7 +86,7 @@ def test_other_errors_go_on() -> None:
     ],
 )
 def test_what_the_machine_does(error: Exception, expected: str) -> None:
-    failure = entrypoint._explain(error)
+    failure = entrypoint.explain(error)
     assert isinstance(failure, PlatformError)
     assert str(failure).startswith(expected)
 
