@@ -287,10 +287,12 @@ def test_divergence(table: Job) -> None:
 def test_a_streamed_file(job: Job, tmp_path: Path, change: Callable[[Path], Any], expected: str) -> None:
     images(job.channel("training"))
     within(job, no_memory_for_pixels(tmp_path))
-    names = [job.channel("training") / "cat" / f"{number}.png" for number in range(30)]
-    when(
-        job, {**IMAGES, "epochs": 1000}, "epoch=2 ", lambda process: [change(name) for name in names] and None
-    )
+
+    def change_all(process: "subprocess.Popen[str]") -> None:
+        for number in range(30):
+            change(job.channel("training") / "cat" / f"{number}.png")
+
+    when(job, {**IMAGES, "epochs": 1000}, "epoch=2 ", change_all)
     failed(job, 1, "training channel: image 'cat/", expected, "expected an intact image file")
 
 

@@ -71,7 +71,7 @@ def test_weights_of_a_last_step() -> None:
     looking.look(7, torch.tensor(1.0))
     looking.end(model)
     with torch.no_grad():
-        model[0].weight[0, 0] = float("inf")
+        next(model.parameters())[0, 0] = float("inf")
     with pytest.raises(UserError) as error:
         looking.end(model)
     assert (
@@ -83,5 +83,5 @@ def test_weights_of_a_last_step() -> None:
 def test_statistics_count() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     assert finite(model)
-    model[1].running_var[1] = float("nan")
+    next(model.buffers())[1] = float("nan")
     assert not finite(model)
