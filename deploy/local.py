@@ -99,7 +99,15 @@ def prepare(base: Path, channels: Mapping[str, Path], hyperparameters: Mapping[s
             place.symlink_to(path.resolve(), target_is_directory=True)
         else:
             place.mkdir()
-            (place / path.name).symlink_to(path.resolve())
+            _bring(path.resolve(), place / path.name)
+
+
+def _bring(file: Path, place: Path) -> None:
+    """Not as a symbolic link: those that lead out of a channel are refused."""
+    try:
+        place.hardlink_to(file)
+    except OSError:  # on another disk
+        shutil.copy2(file, place)
 
 
 def check_channels(channels: Mapping[str, Path]) -> None:

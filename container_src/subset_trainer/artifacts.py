@@ -3,17 +3,21 @@
 Every file is written under a temporary name and renamed when it is whole.
 """
 
+import errno
 import json
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from subset_trainer.data import Preprocessing
-from subset_trainer.errors import UserError
+from subset_trainer.errors import PlatformError, UserError
 from subset_trainer.models import Classifier, build
 from subset_trainer.selection import Subset
 
@@ -114,11 +118,43 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:
-    """Have ``save`` write a file, so that it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Have ``save`` write a file, so that it appears whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; names the file.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        save(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        # A full disk is noticed by a write, which knows no name.
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+    except SafetensorError as error:
+        if not (number := re.search(r"\(os error (\d+)\)", str(error))):
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def check_writable(*directories: Path) -> None:
+    """Before hours of training, not after them; makes nothing.
+
+    Raises:
+        PlatformError: a directory is not one, or nothing can be written in it, or where it would be made.
+    """
+    for directory in directories:
+        place = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
+        if not place.is_dir():
+            raise PlatformError(f"{place} is a file; expected a folder that can be written, for {directory}")
+        if not os.access(place, os.W_OK | os.X_OK):
+            read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+            reason = os.strerror(errno.EROFS if read_only else errno.EACCES).lower()
+            raise PlatformError(
+                f"{place} cannot be written ({reason}); expected a folder that can, for {directory}"
+            )

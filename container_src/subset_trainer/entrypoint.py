@@ -5,21 +5,30 @@ else. In script mode the script's own exit code is passed on.
 """
 
 import errno
+import io
 import logging
 import sys
 import traceback
 
 from subset_trainer import __version__, contract
-from subset_trainer.errors import AlgorithmError, PlatformError, TrainingError, UserError
+from subset_trainer.errors import AlgorithmError, PlatformError, TrainingError, UserError, short_of_memory
 from subset_trainer.training.interruption import Interruption, Terminated
 
 logger = logging.getLogger("subset_trainer")
+UNWRITABLE = {
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "a file stands where a folder should",
+    errno.EEXIST: "a file stands where a folder should",
+    errno.EISDIR: "a folder stands where a file should",
+    errno.EIO: "the disk fails (input/output error)",
+}
 
 
 def main() -> None:
     """Run the job that the contract describes, and exit."""
-    # Lines reach CloudWatch as they are written, in one stream with the metrics, so that their order holds.
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stdout()
     interruption = Interruption()
     interruption.install()
     try:
@@ -32,6 +41,25 @@ def main() -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.exit(code)
+
+
+def log_to_stdout(who: str = "", level: int = logging.INFO) -> None:
+    """One line a message, each from the level on, with the name of who says it where several do."""
+    # Lines reach CloudWatch as they are written, in one stream with the metrics, so that their order holds.
+    # Names of files may hold bytes that are no text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_OneLine(f"%(asctime)s %(levelname)s {who}%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _OneLine(logging.Formatter):
+    """A message stays on its line: a file's name may hold line breaks, and what follows would read as metrics."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = "\\n".join(record.message.splitlines())
+        return super().formatMessage(record)
 
 
 def _run(interruption: Interruption) -> int:
@@ -65,11 +93,19 @@ def explain(error: BaseException) -> TrainingError:
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PlatformError(f"no space left on the disk{_for_file(error)}: a larger volume is needed")
-    if isinstance(error, PermissionError):
-        return PlatformError(f"permission denied{_for_file(error)}")
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return PlatformError(
+            f"{UNWRITABLE[error.errno]}{_for_file(error)}; expected a place that can be written"
+        )
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        return PlatformError(
+            "a process that decodes images ended unexpectedly, as when the machine is short of memory "
+            f"({_first_line(error)}): use a smaller num_workers, or an instance with more memory"
+        )
+    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if where := "host" if no_memory else short_of_memory(error):
         return UserError(
-            "out of memory: use a smaller batch_size or image_size, or an instance with more memory "
+            f"out of memory on the {where}: use a smaller batch_size or image_size, or an instance with more memory "
             f"({_first_line(error)})"
         )
     if isinstance(error, KeyboardInterrupt):
@@ -95,7 +131,7 @@ def _report(failure: TrainingError, error: BaseException) -> int:
     path = contract.failure_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(sentence, encoding="utf-8")
+        path.write_text(sentence, encoding="utf-8", errors="backslashreplace")
     except OSError as problem:
         logger.error("the failure file could not be written: %s", problem)
     logger.error("%s", sentence)

@@ -4,6 +4,8 @@ The message of each is what SageMaker shows as the failure reason: one readable 
 channel or file, the value, and what was expected.
 """
 
+from typing import Literal
+
 
 class TrainingError(Exception):
     """A failure with a message fit for the user and an exit code."""
@@ -23,3 +25,18 @@ class AlgorithmError(TrainingError):
 
 class PlatformError(TrainingError):
     """The machine or the service is at fault: a disk that is full, a configuration file that is missing."""
+
+
+def short_of_memory(error: BaseException) -> Literal["GPU", "host"] | None:
+    """Whose memory ran out; None where it is another error. By names and words, since this does not import torch."""
+    if isinstance(error, MemoryError):
+        return "host"
+    if type(error).__name__ == "OutOfMemoryError":
+        return "GPU"
+    if not isinstance(error, RuntimeError):
+        return None
+    # What torch's classes do not tell apart: its allocator on the CPU, and CUDA's libraries.
+    text = str(error)
+    if "DefaultCPUAllocator" in text:
+        return "host"
+    return "GPU" if "CUDA error: out of memory" in text or "_STATUS_ALLOC_FAILED" in text else None

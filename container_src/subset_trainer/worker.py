@@ -10,7 +10,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from subset_trainer import contract
-from subset_trainer.entrypoint import explain
+from subset_trainer.entrypoint import explain, log_to_stdout
 from subset_trainer.errors import TrainingError
 from subset_trainer.hyperparameters import parse
 from subset_trainer.training import job, launcher
@@ -26,11 +26,10 @@ LOST = ("connection", "gloo", "nccl", "timed out", "peer", "socket", "store")
 def main() -> None:
     """Train, and leave the reason of a failure for the launcher."""
     rank = int(os.environ["RANK"])
-    logging.basicConfig(
-        stream=sys.stdout,
-        level=logging.INFO if rank == 0 else logging.WARNING,
-        format="%(asctime)s %(levelname)s " + ("" if rank == 0 else f"process {rank}: ") + "%(message)s",
-    )
+    if rank == 0:
+        log_to_stdout()
+    else:
+        log_to_stdout(f"process {rank}: ", logging.WARNING)
     interruption = Interruption()
     interruption.install()
     try:

@@ -27,6 +27,8 @@ class Job:
     exit_code: int | None = None
     log: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    wrapper: tuple[str, ...] = ()
+    """The command that runs the program, where it is not started by itself."""
 
     def channel(self, name: str) -> Path:
         path = self.base / "input" / "data" / name
@@ -64,7 +66,7 @@ class Job:
         environment = {**os.environ, **self.environment, "SAGEMAKER_BASE_DIR": str(self.base)}
         environment["PYTHONUNBUFFERED"] = "1"
         return subprocess.Popen(
-            [str(TRAIN)],
+            [*self.wrapper, str(TRAIN)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

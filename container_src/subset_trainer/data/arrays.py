@@ -22,13 +22,15 @@ class ImageArray:
         return len(self.labels)
 
 
-def read_npz(channel: Channel, files: tuple[str, ...]) -> ImageArray | Table:
+def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> ImageArray | Table:
     """Read files with `x` and `y`, concatenated in name order; nothing is unpickled.
 
     x: [N, D] numbers → a table; [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3 → images, whose values are
     0..255, or 0..1 where they are floating-point numbers that do not exceed 1. y: [N] (or [N, 1]) integers or texts.
-    UserError on anything else.
+    UserError on anything else, and on files that hold more than `memory` bytes, unpacked.
     """
+    if memory is not None:
+        _check_size(channel, files, memory)
     inputs, labels = zip(*(_read(channel, file) for file in files), strict=True)
     for file, x, y in zip(files, inputs, labels, strict=True):
         if x.shape[1:] != inputs[0].shape[1:]:
@@ -56,6 +58,22 @@ def read_npz(channel: Channel, files: tuple[str, ...]) -> ImageArray | Table:
     return ImageArray(np.concatenate(_pixels(channel, files, inputs)), codes, classes)
 
 
+def _check_size(channel: Channel, files: tuple[str, ...], memory: int) -> None:
+    """By what the archives say of themselves: a small one may hold any number of zeros."""
+    unpacked = 0
+    for file in files:
+        try:
+            with zipfile.ZipFile(channel.root / file) as archive:
+                unpacked += sum(member.file_size for member in archive.infolist())
+        except (OSError, zipfile.BadZipFile):
+            continue  # said properly when it is read
+        if unpacked > memory:
+            raise channel.error(
+                f"file '{file}': the arrays take {unpacked / 1e9:,.1f} GB or more, of which {max(0, memory) / 1e9:.1f} "
+                "GB fit in memory; expected less data, or an instance with more memory."
+            )
+
+
 def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(channel.root / file, allow_pickle=False) as archive:
@@ -64,7 +82,7 @@ def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:
                 held = ", ".join(repr(name) for name in archive.files) or "nothing"
                 raise channel.error(f"file '{file}' holds {held}; expected arrays 'x' and 'y'.")
             x, y = archive["x"], archive["y"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         if "Object arrays" in str(error):
             reason = "it holds Python objects, which are not read"
         else:

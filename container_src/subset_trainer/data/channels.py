@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -60,26 +60,70 @@ def open_channel(name: str, root: Path) -> Channel:
         raise UserError(f"{name} channel: {root} is a file; expected a directory with {EXPECTED}.")
     files: list[str] = []
     ignored: list[str] = []
-    # Links are followed, because data folders are often assembled from links.
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(entry for entry in folders if not entry.startswith(".") and entry != "__MACOSX")
-        for entry in names:
-            # Pieces of text rather than paths: a channel may hold a million files.
-            path = f"{folder}/{entry}"
-            relative = path[len(str(root)) + 1 :]
-            if entry.startswith(".") or _CLUTTER.fullmatch(entry) or _is_marker(path):
+    try:
+        for relative, entry in _entries(name, root):
+            if entry.name.startswith(".") or _CLUTTER.fullmatch(entry.name) or _is_marker(entry):
                 ignored.append(relative)
             else:
                 files.append(relative)
+    except OSError as error:
+        raise UserError(
+            f"{name} channel: '{error.filename}' cannot be looked at ({error.strerror}); expected folders and files "
+            "that can be read."
+        ) from error
     if not files:
         only = f" but {_some(sorted(ignored))}, which hold no data" if ignored else ""
         raise UserError(f"{name} channel: no files in {root}{only}; expected {EXPECTED}.")
     return Channel(name, root, tuple(sorted(files)))
 
 
-def _is_marker(path: str) -> bool:
+def _entries(name: str, root: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """(relative path, entry) of every file below the root.
+
+    Raises:
+        UserError: something is no plain file (reading a pipe or a device may never end), or a link leads out of the
+            channel or to a folder.
+    """
+    real_root = os.path.realpath(root)
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        # Entries and pieces of text rather than paths: a channel may hold a million files, and none is asked twice.
+        with os.scandir(f"{root}/{folder}") as entries:
+            for entry in entries:
+                relative = folder + entry.name
+                hidden = entry.name.startswith(".") or entry.name == "__MACOSX"
+                if entry.is_dir(follow_symlinks=False):
+                    if not hidden:
+                        waiting.append(relative + "/")
+                    continue
+                if not hidden and entry.is_symlink():
+                    _check_link(name, relative, os.path.realpath(entry.path), real_root)
+                elif not hidden and not entry.is_file(follow_symlinks=False):
+                    raise UserError(
+                        f"{name} channel: '{relative}' is a pipe, a socket or a device; expected plain files."
+                    )
+                yield relative, entry
+
+
+def _check_link(name: str, relative: str, target: str, real_root: str) -> None:
+    """A link within the channel is read; nothing outside it is, whatever the channel's files say."""
+    if os.path.commonpath([target, real_root]) != real_root:
+        problem = f"leads out of the channel, to '{target}'"
+    elif not os.path.exists(target):  # noqa: PTH110  pathlib's is slower
+        problem = "leads to nothing"
+    elif not os.path.isfile(target):  # noqa: PTH113
+        problem = "leads to a folder"
+    else:
+        return
+    raise UserError(
+        f"{name} channel: the symbolic link '{relative}' {problem}; expected files, or links to files of the channel."
+    )
+
+
+def _is_marker(entry: "os.DirEntry[str]") -> bool:
     # An empty file with an image's name is not a marker: it is a damaged image, and said to be one later.
-    return not path.lower().endswith(IMAGE_SUFFIXES) and Path(path).stat().st_size == 0
+    return not entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.stat().st_size == 0
 
 
 def detect(channel: Channel) -> Layout:

@@ -6,6 +6,7 @@ knows arrays of numbers, containers, texts and numbers and nothing else, so that
 
 import io
 import pickle
+import pickletools
 import re
 import tarfile
 import zlib
@@ -18,8 +19,13 @@ import numpy as np
 from subset_trainer.data.channels import ARCHIVE_SUFFIXES, Channel, is_cifar_batch
 
 PIXELS = 3 * 32 * 32
+DEEPEST = 1
+"""A python batch is a dictionary of lists."""
+LONGEST_NAME = 1 << 16
+"""Bytes of an archive's extended header, which tarfile reads into memory whole."""
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
+_COMPRESSED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\x00": "r:xz"}
 _NAMES = re.compile(r"(batches\.meta|fine_label_names)\.txt|batches\.meta|meta")
 
 
@@ -40,13 +46,14 @@ class Cifar:
     test: Batches | None
 
 
-def read_cifar(channel: Channel, files: tuple[str, ...]) -> Cifar:
-    """Read what lies in `files` (batches, or archives of them). UserError on anything damaged or foreign."""
+def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> Cifar:
+    """Read what lies in `files` (batches, or archives of them). UserError on anything damaged or foreign, and on
+    archives that hold more than `memory` bytes."""
     train: list[tuple[np.ndarray, np.ndarray, int]] = []
     test: list[tuple[np.ndarray, np.ndarray, int]] = []
     names: tuple[str, ...] = ()
     seen: dict[str, str] = {}
-    for name, base, read in _members(channel, files):
+    for name, base, read in _members(channel, files, memory):
         if _NAMES.fullmatch(base):
             names = _class_names(channel, name, base, read()) or names
         elif is_cifar_batch(base):
@@ -78,20 +85,34 @@ def _join(parts: list[tuple[np.ndarray, np.ndarray, int]], names: tuple[str, ...
     return Batches(pixels, np.concatenate([labels for _, labels, _ in parts]), names)
 
 
-def _members(channel: Channel, files: tuple[str, ...]) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
+def _members(
+    channel: Channel, files: tuple[str, ...], memory: int | None
+) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """(name for messages, base name, reader) of each file, in name order; archives are read in place."""
     meta = [f for f in channel.files if _NAMES.fullmatch(f.rsplit("/", 1)[-1])]
     for file in sorted({*files, *meta}):
         path = channel.root / file
         if not file.lower().endswith(ARCHIVE_SUFFIXES):
-            yield file, file.rsplit("/", 1)[-1], path.read_bytes
+            yield file, file.rsplit("/", 1)[-1], lambda file=file: _read(channel, file)  # type: ignore[misc]
             continue
         try:
-            with tarfile.open(path, "r:*") as archive:
+            with path.open("rb") as opened:
+                start = opened.read(6)
+            # Said, not tried: where one fails, tarfile tells of all that it has tried.
+            mode = next((mode for magic, mode in _COMPRESSED.items() if start.startswith(magic)), "r:")
+            with tarfile.open(path, mode, tarinfo=_Member) as archive:  # type: ignore[call-overload]
                 # In the archive's own order, since going back in a compressed file reads it from the start again.
                 found = []
+                unpacked = 0
                 for member in archive:
                     base = member.name.rsplit("/", 1)[-1]
+                    # By what the headers say, before anything is unpacked: a small archive may hold terabytes.
+                    unpacked += member.size
+                    if memory is not None and unpacked > memory:
+                        raise channel.error(
+                            f"archive '{file}' holds {unpacked / 1e9:,.1f} GB or more, of which "
+                            f"{max(0, memory) / 1e9:.1f} GB fit in memory; expected CIFAR batches."
+                        )
                     if member.isfile() and (_NAMES.fullmatch(base) or is_cifar_batch(base)):
                         content = archive.extractfile(member)
                         assert content is not None
@@ -102,6 +123,33 @@ def _members(channel: Channel, files: tuple[str, ...]) -> Iterator[tuple[str, st
             ) from error
         for name, base, data in sorted(found):
             yield name, base, lambda data=data: data  # type: ignore[misc]
+
+
+def _read(channel: Channel, file: str) -> bytes:
+    try:
+        return (channel.root / file).read_bytes()
+    except OSError as error:
+        raise channel.error(
+            f"batch '{file}' cannot be read ({error.strerror}); expected an intact file."
+        ) from error
+
+
+class _Member(tarfile.TarInfo):
+    """A tar header that does not ask for more memory than a name needs."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        names = (
+            tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK,
+            tarfile.XHDTYPE,
+            tarfile.XGLTYPE,
+            tarfile.SOLARIS_XHDTYPE,
+        )
+        if member.type in names and member.size > LONGEST_NAME:
+            raise tarfile.ReadError(f"an extended header of {member.size:,} bytes")
+        return member
 
 
 def _binary(channel: Channel, name: str, base: str, data: bytes) -> tuple[np.ndarray, np.ndarray, int]:
@@ -122,7 +170,12 @@ def _python(channel: Channel, name: str, base: str, data: bytes) -> tuple[np.nda
     classes = 100 if "fine_labels" in content else 10
     pixels, labels = content.get("data"), content.get("fine_labels", content.get("labels"))
     if isinstance(labels, list) and all(isinstance(label, int) for label in labels):
-        labels = np.array(labels, np.int64)
+        try:
+            labels = np.array(labels, np.int64)
+        except OverflowError:
+            raise channel.error(
+                f"CIFAR batch '{name}' has a label beyond any number of classes; expected 0 to {classes - 1}."
+            ) from None
     if (
         not isinstance(pixels, np.ndarray)
         or pixels.dtype != np.uint8
@@ -161,6 +214,7 @@ def _class_names(channel: Channel, name: str, base: str, data: bytes) -> tuple[s
 def _unpickle(channel: Channel, name: str, data: bytes) -> dict[str, Any]:
     """A pickled dictionary of arrays, lists, texts and numbers; keys come out as str."""
     try:
+        _check_memo(data)
         # latin1 is how the arrays' bytes survive in a pickle that Python 2 wrote.
         content = _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
     except Exception as error:  # damaged pickles raise nearly anything
@@ -241,16 +295,26 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None
 
 
-def _plain(value: Any) -> Any:
+def _check_memo(data: bytes) -> None:
+    """A pickle numbers what it refers to again, and the unpickler makes a table as large as the largest number."""
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(data):
+            raise pickle.UnpicklingError(f"it numbers an object {argument:,}")
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
     """Replace the stand-ins by the arrays that they hold."""
     if isinstance(value, _Array):
         return value.value
+    if isinstance(value, (dict, list, tuple)) and depth > DEEPEST:
+        # Lists of lists that are all the same one are small in a pickle, and grow without bound when copied.
+        raise pickle.UnpicklingError("containers within a list")
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         # Label lists are long and hold numbers only: look before copying.
         if any(isinstance(item, (_Array, dict, list, tuple)) for item in value):
-            return [_plain(item) for item in value]
+            return [_plain(item, depth + 1) for item in value]
         return list(value)
     if value is None or isinstance(value, (str, bytes, bytearray, int, float, complex)):
         return value

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -22,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_SIZE = 224
 LARGEST_NATURAL_SIZE = 256
+LARGEST_FILE = 1 << 30
+"""Bytes: more than the largest picture that Pillow decodes (178,956,970 pixels) takes uncompressed."""
+LARGEST_SCALED = 1 << 27
+"""Pixels of a picture on its way to the size wanted."""
 
 _PROGRESS_SECONDS = 5.0
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -48,11 +51,21 @@ class ImageFiles:
     def path(self, index: int) -> bytes:
         return os.path.join(self.root, self.paths[index])  # noqa: PTH118  pathlib costs more than reading the file
 
+    def size(self, index: int) -> int:
+        """Bytes. UserError where the file is gone."""
+        try:
+            return os.stat(self.path(index)).st_size  # noqa: PTH116
+        except OSError as error:
+            raise self.unreadable(index, error) from error
+
     def decode(self, index: int, size: tuple[int, int] | None) -> np.ndarray:
         """Pixels [H, W, 3] uint8, of `size` (H, W) if given. UserError naming the file when it cannot be read."""
         try:
             with open(self.path(index), "rb") as file:  # noqa: PTH123
-                return decode(file.read(), size)
+                data = file.read(LARGEST_FILE + 1)
+            if len(data) > LARGEST_FILE:
+                raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
+            return decode(data, size)
         except Exception as error:  # PIL's plugins raise nearly anything on damaged data
             raise self.unreadable(index, error) from error
 
@@ -105,6 +118,12 @@ def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     height, width = size
     scale = max(height / image.height, width / image.width)
     scaled = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    if scaled[0] * scaled[1] > LARGEST_SCALED:
+        # A line of pixels scaled until it covers the size would fill the memory: cut first.
+        wide, high = width / scale, height / scale
+        left, top = (image.width - wide) / 2, (image.height - high) / 2
+        box = (max(0.0, left), max(0.0, top), min(image.width, left + wide), min(image.height, top + high))
+        return image.resize((width, height), Image.Resampling.BILINEAR, box)
     if scaled != image.size:
         image = image.resize(scaled, Image.Resampling.BILINEAR)
     left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
@@ -149,7 +168,7 @@ def decode_all(files: ImageFiles, indices: np.ndarray, size: tuple[int, int], wo
     """
     count = len(indices)
     shape = (count, 3, *size)
-    sampled = [Path(os.fsdecode(files.path(i))).stat().st_size for i in indices[:: max(1, count // 64)]]
+    sampled = [files.size(int(i)) for i in indices[:: max(1, count // 64)]]
     mean_bytes = max(1, sum(sampled) // max(1, len(sampled)))
     chunk = max(1, min(256, (4 << 20) // mean_bytes))
     starts = range(0, count, chunk)

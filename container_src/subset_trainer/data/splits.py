@@ -57,6 +57,8 @@ class _Loading:
     workers: int | None
     memory: int
     notes: list[str] = field(default_factory=list)
+    available: int = field(default_factory=memory_available)
+    """Bytes that the machine has left for what a file unpacks to."""
 
     @property
     def decoders(self) -> int:
@@ -166,7 +168,7 @@ def _read_training(
     if layout.format == "folders":
         return _folders(channel, layout.files, layout.folder, loading), None
     if layout.format == "csv":
-        table = read_csv(channel, layout.files, label_column, csv_header)
+        table = read_csv(channel, layout.files, label_column, csv_header, memory=loading.available)
         loading.notes.extend(table.notes)
         loading.notes.append(
             f"training channel: {len(table):,} rows of {len(table.columns)} features and the label "
@@ -174,8 +176,8 @@ def _read_training(
         )
         return table, None
     if layout.format == "npz":
-        return _noted_arrays(channel, read_npz(channel, layout.files), loading), None
-    cifar = read_cifar(channel, layout.files)
+        return _noted_arrays(channel, read_npz(channel, layout.files, loading.available), loading), None
+    cifar = read_cifar(channel, layout.files, loading.available)
     train, test = cifar.train, cifar.test
     if train is None:
         train, test = test, None
@@ -194,14 +196,14 @@ def _load(channel: Channel, preprocessing: Preprocessing, loading: _Loading, tra
             raise channel.error(
                 f"holds CSV files ('{layout.files[0]}'); expected {expected}, as in training."
             )
-        found = read_csv(channel, layout.files, like=preprocessing)
+        found = read_csv(channel, layout.files, like=preprocessing, memory=loading.available)
         loading.notes.extend(found.notes)
     elif layout.format == "folders":
         found = _folders(channel, layout.files, layout.folder, loading)
     elif layout.format == "npz":
-        found = _noted_arrays(channel, read_npz(channel, layout.files), loading)
+        found = _noted_arrays(channel, read_npz(channel, layout.files, loading.available), loading)
     else:
-        cifar = read_cifar(channel, layout.files)
+        cifar = read_cifar(channel, layout.files, loading.available)
         # A whole CIFAR set given for evaluation means its test batch, since the rest is trained on.
         batches = cifar.test or cifar.train
         assert batches is not None

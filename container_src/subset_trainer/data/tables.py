@@ -8,6 +8,7 @@ import gzip
 import math
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,8 +21,12 @@ from subset_trainer.data.preprocessing import Column, Preprocessing
 from subset_trainer.errors import UserError
 
 MOST_CATEGORIES = 1_000
+MOST_COLUMNS = 100_000
+LONGEST_LINE = 1 << 24
+"""Characters: what is longer is no table, and would be held in memory whole before anybody could say so."""
 
 _ROWS_AT_ONCE = 1 << 16
+_SAMPLE_ROWS, _SAMPLE_FIELDS = 1_000, 1 << 21
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "-"}  # in a column of numbers; elsewhere only ""
 
 
@@ -52,15 +57,16 @@ def read_csv(
     label_column: str | None = None,
     csv_header: str = "auto",
     like: Preprocessing | None = None,
+    memory: int | None = None,
 ) -> Table:
     """Read a channel's CSV files, in name order, as one table.
 
     The label is the first column, or `label_column` (a name in the header or a 0-based position). `like` is what
     training files taught: then columns are matched by name where there is a header, else by position, and numbers
     and texts are expected where they were in training. UserError on ragged rows, missing values, a text among
-    numbers, and labels that are measurements rather than classes.
+    numbers, labels that are measurements rather than classes, and on more than `memory` bytes of text, unpacked.
     """
-    reader = _Reader(channel, files, label_column, csv_header, like)
+    reader = _Reader(channel, files, label_column, csv_header, like, memory)
     columns = reader.columns()
     labels, classes = _classes(reader, columns[reader.label])
     return Table(
@@ -180,8 +186,10 @@ class _Reader:
         label_column: str | None,
         csv_header: str,
         like: Preprocessing | None,
+        memory: int | None,
     ):
         self.channel, self.like, self.told_header = channel, like, csv_header == "true"
+        self.memory = memory
         self.notes: list[str] = []
         self.header: list[str] | None = None
         self.width: int | None = None
@@ -197,8 +205,13 @@ class _Reader:
                 f"file '{first}' has one column, beginning with {fields[0][:40]!r}; expected a label and at least one "
                 "feature, separated by commas (tabs in a .tsv file)."
             )
+        if self.width > MOST_COLUMNS:
+            raise channel.error(
+                f"file '{first}' has {self.width:,} columns; expected at most {MOST_COLUMNS:,}."
+            )
+        rows = max(2, min(_SAMPLE_ROWS, _SAMPLE_FIELDS // self.width))
         self.sample = [
-            [field.strip() for field in fields] for _, fields in islice(self._records(first), 1_000)
+            [field.strip() for field in fields] for _, fields in islice(self._records(first), rows)
         ]
         if csv_header == "auto":
             has_header = (
@@ -208,7 +221,8 @@ class _Reader:
             has_header = self.told_header
         if has_header:
             self.header = self.sample[0]
-            twice = next((name for name in self.header if self.header.count(name) > 1), None)
+            counts = Counter(self.header)
+            twice = next((name for name in self.header if counts[name] > 1), None)
             if twice is not None:
                 raise channel.error(
                     f"file '{first}': the header names {twice!r} twice; expected different names."
@@ -253,12 +267,13 @@ class _Reader:
         """Label and features as training had them: by name where both have a header, else by position."""
         label, names = like.label_column or "0", [column.name for column in like.columns]
         if self.header is not None and like.header:
+            position = {name: at for at, name in enumerate(self.header)}
             for name in (label, *names):
-                if name not in self.header:
+                if name not in position:
                     raise self.channel.error(
                         f"file '{self.files[0]}' lacks the column {name!r}, which training has."
                     )
-            return self.header.index(label), [self.header.index(name) for name in names]
+            return position[label], [position[name] for name in names]
         if len(self.positions) != len(names) + 1:
             raise self.channel.error(
                 f"file '{self.files[0]}' has {len(self.positions)} columns; expected {len(names) + 1}, as in training."
@@ -319,23 +334,23 @@ class _Reader:
                 titled = self.header is not None and [field.strip() for field in fields] == self.header
                 if self.told_header and not titled:
                     return None
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), self._open(file) as text:
                     warnings.simplefilter("error")
-                    frame = pd.read_csv(
-                        self.channel.root / file,
+                    frame = pd.read_csv(  # type: ignore[call-overload]  # read() is all that it asks for
+                        text,
                         sep=self.delimiters[file],
                         header=0 if titled else None,
                         names=range(len(self.names)),
                         dtype=dict.fromkeys(texts, str),
                         na_filter=False,
                         low_memory=False,  # else a column may be numbers in one block and texts in another
-                        encoding="utf-8-sig",
-                        compression="gzip" if file.lower().endswith(".gz") else None,
                     )
                 if not isinstance(frame.index, pd.RangeIndex):  # rows with a field too many
                     return None
                 frames.append(frame)
             table = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+        except UserError:
+            raise
         except Exception:
             return None
         columns = {}
@@ -449,18 +464,26 @@ class _Reader:
         except (OSError, EOFError, zlib.error) as error:
             raise self.channel.error(f"file '{file}' cannot be read ({error}).") from error
 
-    def _open(self, file: str) -> TextIO:
+    def _open(self, file: str) -> "_Text":
         path = self.channel.root / file
         if file.lower().endswith(".gz"):
-            return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-        return path.open(encoding="utf-8-sig", newline="")
+            return _Text(gzip.open(path, "rt", encoding="utf-8-sig", newline=""), self._too_large(file))
+        return _Text(path.open(encoding="utf-8-sig", newline=""), self._too_large(file))
+
+    def _too_large(self, file: str) -> "_Limit":
+        if self.memory is None:
+            return None
+        return self.memory, self.channel.error(
+            f"file '{file}' holds more than {self.memory / 1e9:.1f} GB of text, which is what fits in memory; expected "
+            "less data, or an instance with more memory."
+        )
 
     def _delimiter(self, file: str) -> str:
         if file.lower().removesuffix(".gz").endswith(".tsv"):
             return "\t"
         try:
             with self._open(file) as text:
-                line = text.readline(1 << 20)
+                line = text.file.readline(1 << 20)
         except (UnicodeDecodeError, OSError, EOFError, zlib.error):
             return ","  # said properly when the records are read
         for other in (";", "\t"):
@@ -468,6 +491,51 @@ class _Reader:
                 self.notes.append(f"{self.channel.name} channel: file '{file}' is separated by {other!r}.")
                 return other
         return ","
+
+
+_Limit = tuple[int, UserError] | None
+
+
+class _Text:
+    """A text file that is read as far as it can be a table: to the csv module its lines, to pandas pieces of it.
+
+    Raises:
+        csv.Error: a line is too long, or there is a NUL character (as in what is UTF-16).
+        UserError: the one given, after so many characters.
+    """
+
+    def __init__(self, file: TextIO, limit: _Limit) -> None:
+        self.file = file
+        self._limit = limit
+        self._read = 0
+        self._line = 0
+
+    def __enter__(self) -> "_Text":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.file.close()
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self.file.readline(LONGEST_LINE + 1):
+            self._check(line, len(line))
+            yield line
+
+    def read(self, size: int = -1) -> str:
+        text = self.file.read(size)
+        end = max(text.rfind("\n"), text.rfind("\r"))
+        self._line = len(text) - end - 1 + (self._line if end < 0 else 0)
+        self._check(text, self._line)
+        return text
+
+    def _check(self, text: str, line: int) -> None:
+        if line > LONGEST_LINE:
+            raise csv.Error(f"a line of more than {LONGEST_LINE:,} characters")
+        if "\0" in text:
+            raise csv.Error("a NUL character, which no UTF-8 text has")
+        self._read += len(text)
+        if self._limit is not None and self._read > self._limit[0]:
+            raise self._limit[1]
 
 
 def _column(name: str, header: bool) -> str:

@@ -4,6 +4,7 @@ A file is a SHA-256 digest and what torch makes of dicts, lists, tensors, number
 but these. It is written under another name, flushed to the disk and renamed, so that it is whole or not there.
 """
 
+import errno
 import hashlib
 import io
 import logging
@@ -18,9 +19,11 @@ import torch
 
 from subset_trainer import artifacts
 from subset_trainer.errors import UserError
+from subset_trainer.selection import Subset
 
 logger = logging.getLogger(__name__)
 PATTERN = "checkpoint-*.pt"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Checkpoints:
@@ -43,6 +46,8 @@ class Checkpoints:
         self._keep = keep
         self._resume = resume
         self._last = time.monotonic()
+        self._subsets: list[tuple[int, Subset]] = []
+        self._complained = False
 
     @property
     def subsets(self) -> Path:
@@ -53,14 +58,46 @@ class Checkpoints:
         """Whether the last one is so old that there should be another within the epoch."""
         return time.monotonic() - self._last >= self._seconds
 
+    def keep_subset(self, epoch: int, subset: Subset) -> None:
+        """One that the next checkpoint brings along."""
+        self._subsets.append((epoch, subset))
+
     def save(self, epoch: int, step: int, state: Mapping[str, Any]) -> None:
         """Write one, and remove the oldest beyond those that are kept.
+
+        Where it cannot be written, the last one stays and training goes on: it has more to lose by stopping.
 
         Args:
             epoch: that is being made, from 1.
             step: updates of it that are done.
             state: of dicts with text for keys, lists, tensors, numbers, text and None.
         """
+        try:
+            try:
+                self._write(epoch, step, state)
+            except OSError as error:
+                older = self._files()[1:]
+                if error.errno not in FULL or not older:
+                    raise
+                for file in older:
+                    file.unlink(missing_ok=True)
+                self._write(epoch, step, state)
+        except OSError as error:
+            if not self._complained:
+                logger.warning(
+                    "checkpoint %05d-%07d could not be written (%s: %s): training goes on, and a run that is started "
+                    "again goes on from the last checkpoint that could",
+                    *(epoch, step, error.strerror, error.filename),
+                )
+            self._complained = True
+        else:
+            self._complained = False
+        self._last = time.monotonic()
+
+    def _write(self, epoch: int, step: int, state: Mapping[str, Any]) -> None:
+        while self._subsets:
+            artifacts.save_subset(self.subsets, *self._subsets[0])
+            del self._subsets[0]
         content = io.BytesIO()
         torch.save({"identity": self._identity, "state": dict(state)}, content)
 
@@ -74,7 +111,6 @@ class Checkpoints:
         artifacts.write(self._directory / f"checkpoint-{epoch:05d}-{step:07d}.pt", write)
         for old in self._files()[self._keep :]:
             old.unlink(missing_ok=True)
-        self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
         """The state of the newest that is whole; None where there is none, or none is wanted.

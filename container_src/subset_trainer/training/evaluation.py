@@ -10,6 +10,7 @@ from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
 from subset_trainer.selection import Pool
 from subset_trainer.training.devices import Machine
+from subset_trainer.training.memory import Parts
 from subset_trainer.training.ranks import Ranks
 
 BATCH = 512
@@ -49,12 +50,13 @@ def evaluate(
     loss = torch.zeros((), device=machine.device, dtype=torch.float64)
     correct = torch.zeros((), device=machine.device, dtype=torch.int64)
     order = _in_order(dataset, classifier, machine, ranks)
+    parts = Parts()
     for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
         labels = dataset.labels[indices].to(machine.device, non_blocking=True)
         with machine.autocast():
-            logits = classifier(inputs)
+            logits = parts.of(classifier, inputs)
             if flip:
-                logits = (logits + classifier(inputs.flip(3))) / 2
+                logits = (logits + parts.of(classifier, inputs.flip(3))) / 2
         loss += F.cross_entropy(logits.float(), labels, reduction="sum")
         correct += (logits.argmax(1) == labels).sum()
     ranks.check()
@@ -77,9 +79,10 @@ def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: R
     order = _in_order(dataset, classifier, machine, ranks)
     first, count = (int(order[0][0]), sum(map(len, order))) if order else (0, 0)
     own = slice(first, first + count)
+    parts = Parts()
     for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
         with machine.autocast():
-            logits, features = classifier.logits_and_features(inputs)
+            logits, features = parts.of(classifier.logits_and_features, inputs)
         if logits_NC is None or features_ND is None:
             logits_NC = torch.empty(count, logits.shape[1], device=machine.device)
             features_ND = torch.empty(count, features.shape[1], device=machine.device)
@@ -103,6 +106,6 @@ def losses_in_eval_mode(classifier: Classifier, inputs: Tensor, labels: Tensor, 
     classifier in training mode."""
     classifier.eval()
     with machine.autocast():
-        logits = classifier(inputs)
+        logits = Parts().of(classifier, inputs)
     classifier.train()
     return F.cross_entropy(logits.float(), labels, reduction="none")

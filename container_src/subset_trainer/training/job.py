@@ -24,7 +24,7 @@ from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import devices, loop, plan, synced_batch_norm
+from subset_trainer.training import devices, loop, memory, plan, synced_batch_norm
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine
@@ -73,6 +73,8 @@ def run(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:
 def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Trackers) -> Outcome:
     start = time.perf_counter()
     _check_channels(contract)
+    if ranks.first:
+        artifacts.check_writable(contract.model, contract.output_data)
     models.check_name(hp.model)
     if ranks.size > 1 and hp.backend == "cords":
         raise UserError(f"backend='cords' runs in one process; expected one, and there are {ranks.size}")
@@ -153,7 +155,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         if epoch.subset is not None:
             artifacts.save_subset(contract.output_data / "subsets", epoch.epoch.number, epoch.subset)
             if checkpoints:
-                artifacts.save_subset(checkpoints.subsets, epoch.epoch.number, epoch.subset)
+                checkpoints.keep_subset(epoch.epoch.number, epoch.subset)
         artifacts.save_history(contract.output_data / "history.jsonl", history)
         print(metrics.line(epoch.epoch.number, history[-1]), flush=True)
         known = {name: history[-1][name] for name in metrics.FORMATS if name in history[-1]}
@@ -192,6 +194,8 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     except Terminated:
         status = "stopped"
         logger.info("SIGTERM received after %d whole epochs: saving what there is", len(reports))
+    except (RuntimeError, MemoryError) as error:
+        memory.explain(error, hp.batch_size)
     ranks.same_buffers(trained)
     if ranks.first:
         with ranks.interruption.deferred():

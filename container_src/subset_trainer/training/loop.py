@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -12,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from subset_trainer.data import Dataset
-from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.selection import Subset
-from subset_trainer.training import plan
+from subset_trainer.training import divergence, plan
 from subset_trainer.training.augmentation import Augmentation
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
@@ -121,7 +119,8 @@ def train(
             return
         with interruption.deferred():
             summed = within.summed(ranks.total)
-            if checkpoints:
+            # Nothing goes on from weights that are not finite: the checkpoint before stays the last one.
+            if checkpoints and divergence.finite(classifier):
                 packed = [_packed_report(earlier) for earlier in done]
                 checkpoints.save(len(done) + 1, within.step, {**state.gather(summed), "reports": packed})
 
@@ -173,6 +172,7 @@ def train(
             within.correct = _on(machine, within.correct, torch.int64)
             if isinstance(selector, SoftPruningSelector):
                 within.observed = _on(machine, within.observed, torch.float32, visits)
+            watch = divergence.Watch(epoch.number, within.step, epoch_steps, hp, machine)
             for batch, chance, ids, labels, weight in _with_progress(
                 zip(inputs, chances[within.step :], *on_device, strict=True),
                 within.step,
@@ -209,6 +209,7 @@ def train(
                             losses
                         )
                     within.step += 1
+                watch.look(within.step, within.loss_sum)
                 stop, due = ranks.pulse(checkpoints is not None and checkpoints.due())
                 if stop:
                     raise Terminated
@@ -217,6 +218,7 @@ def train(
                     within.training_seconds += now - training_start
                     training_start = now
                     save()
+            watch.end(classifier)
             summed = within.summed(ranks.total)
             if isinstance(selector, SoftPruningSelector):
                 assert summed.observed is not None
@@ -227,12 +229,6 @@ def train(
             train_score = Score(float(summed.loss_sum) / visits, int(summed.correct) / visits)
             filtering_seconds = filtering.seconds()
             spent = time.perf_counter() - training_start - filtering_seconds
-            if not math.isfinite(train_score.loss):
-                raise UserError(
-                    f"training diverged in epoch {epoch.number}: the loss is {train_score.loss}; "
-                    f"learning_rate={hp.learning_rate:g} with batch_size={hp.batch_size} is likely too high for this "
-                    "model"
-                )
 
             evaluation_start = time.perf_counter()
             evaluated = average.module if average else classifier

@@ -1,5 +1,6 @@
 """Which files count, and which format they are taken for."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -126,9 +127,49 @@ def test_other_files_are_noted(tmp_path: Path) -> None:
     assert "training channel: not used: 'README.md' and 1 more." in load_splits({"training": tmp_path}).notes
 
 
-def test_linked_folders_are_followed(tmp_path: Path) -> None:
-    put(tmp_path / "store", "cat/1.png")
-    channel = tmp_path / "channel"
-    put(channel, "dog/1.png")
-    (channel / "cat").symlink_to(tmp_path / "store" / "cat")
+def test_links_within_the_channel_are_followed(tmp_path: Path) -> None:
+    channel = put(tmp_path / "channel", "dog/1.png", "cat/1.png", "store/3")
+    (channel / "cat" / "2.png").symlink_to("1.png")
+    (channel / "dog" / "3.png").symlink_to(channel / "store" / "3")
+    (tmp_path / "linked").symlink_to(channel)
+    expected = ("cat/1.png", "cat/2.png", "dog/1.png", "dog/3.png")
+    assert layout_of(channel)[1] == layout_of(tmp_path / "linked")[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "expected"),
+    [
+        ("cat/2.png", "../../private.png", "leads out of the channel, to '{root}/private.png'"),
+        ("cat/2.png", "/etc/passwd", "leads out of the channel, to '/etc/passwd'"),
+        ("bird", "../store", "leads out of the channel, to '{root}/store'"),
+        ("bird", "/", "leads out of the channel, to '/'"),
+        ("cat/again", "..", "leads to a folder"),
+        ("bird", "cat", "leads to a folder"),
+        ("cat/2.png", "3.png", "leads to nothing"),
+        ("cat/2.png", "2.png", "leads to nothing"),
+    ],
+)
+def test_other_links_are_refused(tmp_path: Path, link: str, target: str, expected: str) -> None:
+    put(tmp_path, "private.png", "store/1.png")
+    channel = put(tmp_path / "channel", "dog/1.png", "cat/1.png")
+    (channel / link).symlink_to(target)
+    assert complaint(channel) == (
+        f"training channel: the symbolic link '{link}' {expected.format(root=tmp_path)}; expected files, or links to "
+        "files of the channel."
+    )
+
+
+def test_links_of_others_are_nobodys_concern(tmp_path: Path) -> None:
+    """As an editor's lock file, which is a link to nothing."""
+    channel = put(tmp_path / "channel", "dog/1.png", "cat/1.png")
+    (channel / "cat" / ".#1.png").symlink_to("me@here.123")
     assert layout_of(channel)[1] == ("cat/1.png", "dog/1.png")
+
+
+def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
+    """Reading them may never end."""
+    channel = put(tmp_path / "channel", "dog/1.png", "cat/1.png")
+    os.mkfifo(channel / "cat" / "2.png")
+    assert complaint(channel) == (
+        "training channel: 'cat/2.png' is a pipe, a socket or a device; expected plain files."
+    )

@@ -1,6 +1,8 @@
 """Image files of every kind become the right RGB pixels."""
 
 import io
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from subset_trainer.data.images import ImageFiles, cover, decode, decode_all, natural_size
-from subset_trainer.errors import UserError
+from subset_trainer.errors import PlatformError, UserError
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -164,3 +166,22 @@ def test_names_that_are_not_unicode_survive(tmp_path: Path, rgb: np.ndarray) -> 
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     Image.fromarray(rgb).save(tmp_path / name, "PNG")
     np.testing.assert_array_equal(ImageFiles([name], tmp_path).decode(0, None), rgb)
+
+
+def test_a_process_that_is_killed_while_it_decodes(
+    tmp_path: Path, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel does where memory is short."""
+    monkeypatch.setattr("subset_trainer.data.images._FEW_FILES", 1)
+    whole = ImageFiles.decode
+
+    def decode_or_die(self: ImageFiles, index: int, size: tuple[int, int] | None) -> np.ndarray:
+        if index == 300:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(self, index, size)
+
+    monkeypatch.setattr(ImageFiles, "decode", decode_or_die)
+    Image.fromarray(rgb).save(tmp_path / "x.png")
+    files = ImageFiles(["x.png"] * 600, tmp_path, "training")
+    with pytest.raises(PlatformError, match="decoding the images of the training channel ended unexpectedly"):
+        decode_all(files, np.arange(600), (4, 4), 2)

@@ -1,0 +1,67 @@
+"""Too little memory: forward passes in parts that fit, and a sentence that names what to try."""
+
+import logging
+import math
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+import torch
+from torch import Tensor
+
+from subset_trainer.errors import UserError, short_of_memory
+
+logger = logging.getLogger(__name__)
+LEAST = 2
+"""Of batch_size."""
+Output = TypeVar("Output", Tensor, tuple[Tensor, Tensor])
+
+
+class Parts:
+    """Passes batches through in evaluation mode, where examples do not see each other, in as many parts as the GPU's
+    memory asks for."""
+
+    def __init__(self) -> None:
+        self._most: int | None = None
+
+    def of(self, forward: Callable[[Tensor], Output], batch: Tensor) -> Output:
+        """What ``forward`` makes of the batch [B, …], as a whole.
+
+        Raises:
+            torch.OutOfMemoryError: not even one example fits.
+        """
+        while True:
+            size = min(len(batch), self._most or len(batch))
+            try:
+                if size == len(batch):
+                    return forward(batch)
+                outputs = [forward(part) for part in batch.split(size)]
+                if isinstance(outputs[0], Tensor):
+                    return torch.cat(outputs)
+                first, second = zip(*outputs, strict=True)
+                return torch.cat(first), torch.cat(second)
+            except torch.OutOfMemoryError:
+                if size < 2:
+                    raise
+            # Out of the handler, so that what the traceback holds is freed first.
+            self._most = math.ceil(size / 2)
+            torch.cuda.empty_cache()
+            logger.info(
+                "%d examples do not fit in the GPU's memory: evaluating %d at a time", size, self._most
+            )
+
+
+def explain(error: Exception, batch_size: int) -> NoReturn:
+    """Raise what came out of training again, or, where memory ran out, a sentence that names the batch size to try.
+
+    Raises:
+        UserError: memory ran out.
+    """
+    where = short_of_memory(error)
+    if where is None:
+        raise error
+    sizes = f"batch_size={max(LEAST, batch_size // 2)}, " if batch_size > LEAST else ""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise UserError(
+        f"out of memory on the {where} with batch_size={batch_size}: try {sizes}a smaller image_size or model, or an "
+        f"instance with more memory ({reason})"
+    ) from error
