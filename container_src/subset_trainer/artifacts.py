@@ -4,6 +4,7 @@ Every file is written under a temporary name and renamed when it is whole.
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,14 +82,18 @@ def load_model(directory: Path | str) -> TrainedModel:
     return TrainedModel(classifier.eval(), preprocessing, description["hyperparameters"])
 
 
-def save_subset(directory: Path, epoch: int, subset: Subset) -> None:
-    """Write epoch-NNNN.npz: ``indices`` int64 [K] into the training examples, ``weights`` float32 [K]."""
+def save_subset(directory: Path, epoch: int, subset: Subset, durable: bool = False) -> None:
+    """Write epoch-NNNN.npz: ``indices`` int64 [K] into the training examples, ``weights`` float32 [K].
+
+    Args:
+        durable: see :func:`write`.
+    """
 
     def save(path: Path) -> None:
         with path.open("wb") as file:
             np.savez_compressed(file, indices=subset.indices.numpy(), weights=subset.weights.numpy())
 
-    write(directory / f"epoch-{epoch:04d}.npz", save)
+    write(directory / f"epoch-{epoch:04d}.npz", save, durable)
 
 
 def copy_subsets(source: Path, target: Path, epochs: int) -> None:
@@ -113,12 +118,29 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write(path: Path, save: Callable[[Path], Any]) -> None:
-    """Have ``save`` write a file, so that it appears whole or not at all."""
+def write(path: Path, save: Callable[[Path], Any], durable: bool = False) -> None:
+    """Have ``save`` write a file, so that it appears whole or not at all.
+
+    Args:
+        durable: whether it also outlives the machine's sudden end from the return on, which takes a wait for the disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         save(temporary)
+        if durable:
+            _flush(temporary)
         temporary.replace(path)
+        if durable:
+            _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """A file's content, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

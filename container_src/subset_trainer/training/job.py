@@ -7,6 +7,7 @@ import json
 import logging
 import platform
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -110,7 +111,7 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
         if epoch.subset is not None:
             artifacts.save_subset(contract.output_data / "subsets", epoch.epoch.number, epoch.subset)
             if checkpoints:
-                artifacts.save_subset(checkpoints.subsets, epoch.epoch.number, epoch.subset)
+                checkpoints.keep_subset(epoch.epoch.number, epoch.subset)
         artifacts.save_history(contract.output_data / "history.jsonl", history)
         print(metrics.line(epoch.epoch.number, history[-1]), flush=True)
         known = {name: history[-1][name] for name in metrics.FORMATS if name in history[-1]}
@@ -261,17 +262,19 @@ def _selector(
     if hp.strategy in selection.SOFT_PRUNING:
         return SoftPruningSelector(selection.SOFT_PRUNING[hp.strategy](settings), splits.train.labels)
     if hp.strategy == "loss-filter":
-        return FilterSelector(lambda: selection.LossFilter(settings), len(splits.train))
+        return FilterSelector(lambda memory: selection.LossFilter(settings), len(splits.train))
     if hp.strategy == "rho-loss":
         # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
         fresh = copy.deepcopy(classifier)
 
-        def make_filter() -> selection.BatchFilter:
+        def make_filter(memory: Mapping[str, Any]) -> selection.BatchFilter:
             images = splits.preprocessing.kind == "image"
-            losses = irreducible_losses(
-                fresh, splits.train, splits.validation, hp, machine, images, interruption
-            )
-            return selection.ReducibleLossFilter(settings, losses)
+            losses = memory.get("irreducible_losses_N")
+            if losses is None:
+                losses = irreducible_losses(
+                    fresh, splits.train, splits.validation, hp, machine, images, interruption
+                )
+            return selection.ReducibleLossFilter(settings, losses.to(machine.device))
 
         return FilterSelector(make_filter, len(splits.train))
     strategy = selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")

@@ -103,11 +103,12 @@ def train(
         at = f"epoch {len(done) + 1}, step {within.step}" if len(done) < len(epochs) else "its end"
         logger.info("going on from a checkpoint: %d of %d epochs are done (%s)", len(done), len(epochs), at)
 
-    def save() -> None:
+    def save(last: bool = False) -> None:
         if checkpoints:
             packed = [_packed_report(earlier) for earlier in done]
             with interruption.deferred():
-                checkpoints.save(len(done) + 1, within.step, {**state.gather(within), "reports": packed})
+                gathered = {**state.gather(within), "reports": packed}
+                checkpoints.save(len(done) + 1, within.step, gathered, last)
 
     try:
         for epoch, planned_steps in list(zip(epochs, planned, strict=True))[len(done) :]:
@@ -224,9 +225,9 @@ def train(
                 report(done[-1])
                 state.mark()
                 within = Within()
-                save()
+                save(last=len(done) == len(epochs))
     except Terminated:
-        save()
+        save(last=True)
         raise
 
 
