@@ -24,10 +24,13 @@ def main() -> None:
     interruption.install()
     try:
         code = _run(interruption)
+        interruption.ignore()
     except Terminated:
-        logger.info("SIGTERM received before there was anything to save: stopped")
+        interruption.ignore()
+        logger.info("SIGTERM received, and there was nothing more to save: stopped")
         code = 0
     except BaseException as error:
+        interruption.ignore()
         code = _report(_explain(error), error)
     logging.shutdown()
     sys.stdout.flush()
@@ -65,6 +68,11 @@ def _explain(error: BaseException) -> TrainingError:
         return UserError(
             "out of memory: use a smaller batch_size or image_size, or an instance with more memory "
             f"({_first_line(error)})"
+        )
+    if "does not have a deterministic implementation" in str(error):
+        return UserError(
+            "hyperparameter deterministic=true, but the model needs an operation without such a kernel on this device: "
+            f"expected another model, or deterministic=false ({_first_line(error)})"
         )
     if isinstance(error, KeyboardInterrupt):
         return UserError("interrupted from the keyboard")

@@ -25,6 +25,10 @@ class Interruption:
     def install(self) -> None:
         signal.signal(signal.SIGTERM, self._handle)
 
+    def ignore(self) -> None:
+        """All is done: what is left is the end of the process, which takes its time."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._requested = True
         self._deliver()

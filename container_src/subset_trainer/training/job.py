@@ -93,6 +93,8 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
     )
     images = preprocessing.kind == "image"
     machine = devices.prepare(hp.device, hp.precision, images)
+    if hp.deterministic:
+        devices.be_deterministic()
     logger.info("training on %s", machine.describe())
     classifier.place(machine.device, machine.memory_format(preprocessing.input_shape))
     average = MovingAverage(classifier, hp.ema_decay) if hp.ema_decay else None
@@ -152,8 +154,13 @@ def _run(contract: Contract, hp: Hyperparameters, interruption: Interruption, tr
         artifacts.save_model(contract.model, trained, model_name, preprocessing, hp.model_dump())
     if splits.test is not None and status == "completed":
         test_start = time.perf_counter()
-        test = evaluate(trained, splits.test, machine, hp.test_time_flip and images)
+        try:
+            test = evaluate(trained, splits.test, machine, hp.test_time_flip and images)
+        except Terminated:
+            status = "stopped"
+            logger.info("SIGTERM received while testing: the model is saved, and a run that goes on tests it")
         test_seconds = time.perf_counter() - test_start
+    if test is not None:
         scores = {"test:loss": test.loss, "test:accuracy": test.accuracy}
         print(metrics.line(reports[-1].epoch.number, scores), flush=True)
         trackers.metrics(reports[-1].epoch.number, scores)

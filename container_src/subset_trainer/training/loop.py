@@ -89,7 +89,12 @@ def train(
     for_selection, for_order, for_augmentation = (
         torch.Generator().manual_seed(hp.seed * 3 + purpose) for purpose in range(3)
     )
-    modules: dict[str, Stateful] = {"classifier": classifier, "optimizer": optimizer, "scaler": scaler}
+    modules: dict[str, Stateful] = {
+        "classifier": classifier,
+        "optimizer": optimizer,
+        "scaler": scaler,
+        "gradients": gradients,
+    }
     if average:
         modules["average"] = average
     generators = {"selection": for_selection, "order": for_order, "augmentation": for_augmentation}
