@@ -145,7 +145,7 @@ def be_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
     # It is for finding faults: nothing here reads memory that was not written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def check_capability(name: str, capability: tuple[int, int], architectures: Iterable[str]) -> None:
