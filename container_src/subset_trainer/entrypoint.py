@@ -21,8 +21,8 @@ def main() -> None:
     # Lines reach CloudWatch as they are written, in one stream with the metrics, so that their order holds.
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     interruption = Interruption()
-    interruption.install()
     try:
+        interruption.install()
         code = _run(interruption)
         interruption.ignore()
     except Terminated:

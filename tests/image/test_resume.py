@@ -47,14 +47,16 @@ def volume() -> Iterator[str]:
 
 
 class Machine:
-    """One that has the data and the volume of checkpoints, and a folder of its own for results."""
+    """One that has the data and the volume of checkpoints, if any, and a folder of its own for results."""
 
-    def __init__(self, image: Image, digits: Path, folder: Path, volume: str) -> None:
+    def __init__(self, image: Image, digits: Path, folder: Path, volume: str | None) -> None:
         folder.mkdir()
         (folder / "hyperparameters.json").write_text(json.dumps(SETTINGS))
         self.folder = folder
         # One processor, and so one thread of training: where others are at work, two wait for each other for long.
-        options = ["--cpus", "1", "-v", f"{volume}:/opt/ml/checkpoints"]
+        options = ["--cpus", "1"]
+        if volume:
+            options += ["-v", f"{volume}:/opt/ml/checkpoints"]
         options += ["-v", f"{folder / 'hyperparameters.json'}:{CONFIGURATION}:ro"]
         for channel in ("training", "test"):
             options += ["-v", f"{digits / channel}:/opt/ml/input/data/{channel}:ro"]
@@ -127,3 +129,17 @@ def test_killed_and_stopped_containers_are_gone_on_from(
         assert machine.exit_code() == 0, machine.log
         assert "going on from a checkpoint" in machine.log and "epoch=2 " not in machine.log
         assert machine.outcome() == expected
+
+
+def test_a_container_that_is_stopped_at_once_does_not_run_on(
+    image: Image, digits: Path, tmp_path: Path
+) -> None:
+    """While the program starts it has no handler yet, and the kernel would have the first process ignore SIGTERM."""
+    for number, delay in enumerate((0.0, 0.05, 0.1, 0.2, 0.5)):
+        with Machine(image, digits, tmp_path / str(number), None) as machine:
+            time.sleep(delay)
+            began = time.monotonic()
+            docker("kill", "--signal", "TERM", machine.container)
+            assert machine.exit_code() == 0, machine.log
+            assert time.monotonic() - began < 10, machine.log
+            assert "epoch=1 " not in machine.log

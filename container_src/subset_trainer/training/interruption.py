@@ -24,6 +24,8 @@ class Interruption:
 
     def install(self) -> None:
         signal.signal(signal.SIGTERM, self._handle)
+        # The image starts the program with SIGTERM blocked, so that it waits for this.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def ignore(self) -> None:
         """All is done: what is left is the end of the process, which takes its time."""
