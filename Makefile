@@ -5,7 +5,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-cuda12 benchmark benchmark-training evidence image lint lock venv venv-sdk3 clean
+.PHONY: help train test test-cuda12 soak benchmark benchmark-training benchmark-checkpoints evidence image lint lock venv venv-sdk3 clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -14,17 +14,23 @@ train: venv ## train on all, 50%, 30% and 10% of the digits, and print the compa
 	$(PYTHON_IN_VENV) -m deploy demo
 
 test: venv venv-sdk3 ## every test that this machine can run; REQUIRE_DOCKER=1 fails where one cannot
-	tests/run.sh $(PYTHON_IN_VENV) unit functional aws image local_mode
+	tests/run.sh $(PYTHON_IN_VENV) unit functional soak aws image local_mode
 
 test-cuda12: ## unit and functional tests under the lock for CUDA 12
 	$(MAKE) CUDA=12 venv
 	tests/run.sh .venv-cuda12/bin/python unit functional
+
+soak: venv ## kill real runs for an hour, or SOAK_MINUTES, and compare; SOAK_SEED chooses the moments
+	SOAK_MINUTES=$${SOAK_MINUTES:-60} tests/run.sh $(PYTHON_IN_VENV) soak
 
 benchmark: venv ## selection beside CORDS: time, memory, targets; OPTIONS="--curve" and others as --help lists them
 	$(PYTHON_IN_VENV) benchmarks/selection.py $(OPTIONS)
 
 benchmark-training: venv ## training beside the article's loop and a bare one; OPTIONS as --help lists them
 	$(PYTHON_IN_VENV) benchmarks/training.py $(OPTIONS)
+
+benchmark-checkpoints: venv ## what checkpoints cost an epoch; OPTIONS as --help lists them
+	$(PYTHON_IN_VENV) benchmarks/checkpoints.py $(OPTIONS)
 
 evidence: venv ## the article's experiment with fair baselines: OPTIONS="--training DIR --test DIR [--preset small]"
 	$(PYTHON_IN_VENV) benchmarks/evidence.py $(OPTIONS)

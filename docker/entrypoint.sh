@@ -2,6 +2,13 @@
 # Runs a command, with NVIDIA's forward-compatibility libraries (cuda-compat, from the base image) in front where the
 # host's driver is older than this image's CUDA needs. With a newer driver they would take the place of a libcuda that
 # is newer than they are, and fail.
+
+# A job that is stopped before it has begun. The kernel lets the first process of a container ignore SIGTERM unless it
+# has a handler.
+if [ "${1:-}" = train ]; then
+    trap 'exit 0' TERM
+fi
+
 case "$SUBSET_TRAINER_CUDA" in
     12) needed=525 ;;
     *) needed=580 ;;
@@ -19,5 +26,9 @@ fi
 if [ -n "$driver" ] && [ "$driver" -lt "$needed" ] && [ -e "$compat/libcuda.so.1" ]; then
     echo "The NVIDIA driver ($driver) is older than CUDA $SUBSET_TRAINER_CUDA needs ($needed): using $compat" >&2
     export LD_LIBRARY_PATH="$compat${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+fi
+# Blocked, the signal waits for the program's own handler, which Python takes a moment to come to.
+if [ "${1:-}" = train ] && env --block-signal=TERM true 2>/dev/null; then
+    exec env --block-signal=TERM "$@"
 fi
 exec "$@"

@@ -4,6 +4,8 @@
 # The tiers image and local_mode need Docker. It is started where it can be (docker/engine.sh), and the image is built
 # (docker/build.sh), which is quick where nothing changed. Without Docker these tiers are skipped, or, with
 # REQUIRE_DOCKER=1, a tier that is skipped counts as failed. SUBSET_TRAINER_IMAGE names the image to the tests.
+#
+# The tier soak goes on for SOAK_MINUTES (a whole number; by default it does what it must), and is ended 25 minutes later.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=$1
@@ -64,8 +66,12 @@ for tier in "$@"; do
         # Its tests of pages skip where there is no browser, and say so.
         tests/chromium.sh || true
     fi
+    bound=()
+    if [[ $tier == soak ]]; then
+        bound=(timeout --kill-after=60 "$((25 + ${SOAK_MINUTES:-0}))m")
+    fi
     began=$SECONDS
-    "$python" -m pytest "tests/$tier" -rs --junitxml="$results/$tier.xml" </dev/null
+    "${bound[@]}" "$python" -m pytest "tests/$tier" -rs --junitxml="$results/$tier.xml" </dev/null
     status=$?
     took="$((SECONDS - began)) s"
     if [[ ! -s $results/$tier.xml ]]; then

@@ -85,14 +85,18 @@ def load_model(directory: Path | str) -> TrainedModel:
     return TrainedModel(classifier.eval(), preprocessing, description["hyperparameters"])
 
 
-def save_subset(directory: Path, epoch: int, subset: Subset) -> None:
-    """Write epoch-NNNN.npz: ``indices`` int64 [K] into the training examples, ``weights`` float32 [K]."""
+def save_subset(directory: Path, epoch: int, subset: Subset, durable: bool = False) -> None:
+    """Write epoch-NNNN.npz: ``indices`` int64 [K] into the training examples, ``weights`` float32 [K].
+
+    Args:
+        durable: see :func:`write`.
+    """
 
     def save(path: Path) -> None:
         with path.open("wb") as file:
             np.savez_compressed(file, indices=subset.indices.numpy(), weights=subset.weights.numpy())
 
-    write(directory / f"epoch-{epoch:04d}.npz", save)
+    write(directory / f"epoch-{epoch:04d}.npz", save, durable)
 
 
 def copy_subsets(source: Path, target: Path, epochs: int) -> None:
@@ -117,8 +121,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write(path: Path, save: Callable[[Path], Any]) -> None:
+def write(path: Path, save: Callable[[Path], Any], durable: bool = False) -> None:
     """Have ``save`` write a file, so that it appears whole or not at all.
+
+    Args:
+        durable: whether it also outlives the machine's sudden end from the return on, which takes a wait for the disk.
 
     Raises:
         OSError: it cannot be written; names the file.
@@ -128,7 +135,11 @@ def write(path: Path, save: Callable[[Path], Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             save(temporary)
+            if durable:
+                _flush(temporary)
             temporary.replace(path)
+            if durable:
+                _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -140,6 +151,15 @@ def write(path: Path, save: Callable[[Path], Any]) -> None:
         if not (number := re.search(r"\(os error (\d+)\)", str(error))):
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def _flush(path: Path) -> None:
+    """A file's content, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_writable(*directories: Path) -> None:

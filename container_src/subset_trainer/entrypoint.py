@@ -30,13 +30,16 @@ def main() -> None:
     """Run the job that the contract describes, and exit."""
     log_to_stdout()
     interruption = Interruption()
-    interruption.install()
     try:
+        interruption.install()
         code = _run(interruption)
+        interruption.ignore()
     except Terminated:
-        logger.info("SIGTERM received before there was anything to save: stopped")
+        interruption.ignore()
+        logger.info("SIGTERM received, and there was nothing more to save: stopped")
         code = 0
     except BaseException as error:
+        interruption.ignore()
         code = _report(explain(error), error)
     logging.shutdown()
     sys.stdout.flush()
@@ -107,6 +110,11 @@ def explain(error: BaseException) -> TrainingError:
         return UserError(
             f"out of memory on the {where}: use a smaller batch_size or image_size, or an instance with more memory "
             f"({_first_line(error)})"
+        )
+    if "does not have a deterministic implementation" in str(error):
+        return UserError(
+            "hyperparameter deterministic=true, but the model needs an operation without such a kernel on this device: "
+            f"expected another model, or deterministic=false ({_first_line(error)})"
         )
     if isinstance(error, KeyboardInterrupt):
         return UserError("interrupted from the keyboard")

@@ -246,6 +246,11 @@ class Hyperparameters(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         0, description="of the split, initial weights, order, augmentation and selection"
     )
+    deterministic: bool = Field(
+        False,
+        description="on a GPU: only kernels that give the same bits every time, so that a run that was killed ends bit "
+        "for bit as one that was not; slower, and refused where a model needs others; a CPU does so anyway",
+    )
 
     # Many GPUs and hosts
     processes_per_host: Count | None = Field(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.numpy import load_file
 
 from tests.functional.conftest import Job, write_table
+from tests.kills import lose_the_machine, outcome
 
 SETTINGS = {
     "epochs": 6,
@@ -38,23 +38,8 @@ def prepare(job: Job) -> Job:
     return job
 
 
-def outcome(job: Job) -> dict[str, Any]:
-    """All that must be the same; seconds are not."""
-    rows = [{name: value for name, value in row.items() if "seconds" not in name} for row in job.history]
-    summary = {
-        name: value for name, value in job.summary.items() if name not in ("seconds", "hyperparameters")
-    }
-    subsets = {
-        epoch: (file["indices"].tolist(), file["weights"].tolist()) for epoch, file in job.subsets().items()
-    }
-    weights = {
-        name: value.tobytes() for name, value in load_file(job.base / "model/model.safetensors").items()
-    }
-    return {"history": rows, "summary": summary, "subsets": subsets, "weights": weights}
-
-
 def settings(strategy: str) -> dict[str, Any]:
-    return {**SETTINGS, "strategy": strategy, **STRATEGIES[strategy]}
+    return {**SETTINGS, "strategy": strategy, **STRATEGIES.get(strategy, {})}
 
 
 def kill_at(job: Job, values: Mapping[str, Any], line: int, how: int) -> bool:
@@ -72,12 +57,6 @@ def kill_at(job: Job, values: Mapping[str, Any], line: int, how: int) -> bool:
         process.kill()
     done = (job.base / "output/data/summary.json").exists() and job.summary["status"] == "completed"
     return not done
-
-
-def lose_the_machine(job: Job) -> None:
-    """Another one has the data and the checkpoints, and nothing else."""
-    for name in ("model", "output"):
-        shutil.rmtree(job.base / name, ignore_errors=True)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -105,13 +84,30 @@ def test_every_place_within_an_epoch_is_one_to_go_on_from(make_job: Jobs) -> Non
     values = {**settings("infobatch"), "epochs": 2, "checkpoints_kept": 1000}
     whole = prepare(make_job("whole")).run(values)
     files = sorted((whole.base / "checkpoints").glob("checkpoint-*.pt"))
-    assert len(files) > 20
+    assert len(files) > 5
     for file in random.Random(0).sample(files, 4):
         job = prepare(make_job(f"from-{file.stem}"))
         shutil.copy(file, job.base / "checkpoints" / file.name)
         shutil.copytree(whole.base / "checkpoints/subsets", job.base / "checkpoints/subsets")
         job.run(values)
         assert outcome(job) == outcome(whole), file.name
+
+
+def test_rho_loss_does_not_train_its_held_out_model_again(make_job: Jobs) -> None:
+    values = {**settings("rho-loss"), "fraction": 0.3, "epochs": 3}
+    whole = prepare(make_job("whole")).run(values)
+    job = prepare(make_job("killed"))
+    assert kill_at(
+        job,
+        values,
+        next(n for n, line in enumerate(whole.log.splitlines()) if "epoch=1 " in line),
+        signal.SIGKILL,
+    )
+    lose_the_machine(job)
+    job.run(values)
+    assert "training a model on" in whole.log and "training a model on" not in job.log
+    assert "going on from a checkpoint" in job.log
+    assert outcome(job) == outcome(whole)
 
 
 def test_a_run_that_was_done_is_done_again_at_once(make_job: Jobs) -> None:

@@ -255,3 +255,20 @@ def test_sigterm_before_there_is_anything(job: Job, digits: Path) -> None:
     assert job.exit_code == 0, job.log
     assert seconds < 15
     assert "stopped" in job.last_line
+
+
+def test_deterministic_kernels_change_nothing_on_a_cpu(table: Job) -> None:
+    weights = []
+    for deterministic in ("false", "true"):
+        table.run(
+            {
+                **QUICK,
+                "strategy": "glister",
+                "fraction": 0.3,
+                "select_every": 2,
+                "deterministic": deterministic,
+            }
+        )
+        assert table.exit_code == 0, table.log
+        weights.append(load_file(table.base / "model/model.safetensors"))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

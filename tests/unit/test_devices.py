@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,17 @@ def test_processors_are_at_least_one_and_at_most_those_of_the_machine() -> None:
     import os
 
     assert 1 <= devices.cpu_count() <= (os.cpu_count() or 1)
+
+
+def test_deterministic_kernels_are_asked_for_from_all_libraries() -> None:
+    """In a process of its own: the settings are the process's."""
+    code = (
+        "import os, torch; from subset_trainer.training import devices; devices.prepare('cpu', 'auto', True); "
+        "torch.backends.cudnn.benchmark = True; devices.be_deterministic(); "
+        "print(torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark, "
+        "os.environ['CUBLAS_WORKSPACE_CONFIG'], bool(torch.empty(2**20).isnan().any()))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert output.stdout.strip() == "True False :4096:8 False"

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from subset_trainer.selection.memory import Remembering
 from subset_trainer.selection.settings import Settings
 
 
@@ -24,7 +25,7 @@ class LossFilter:
         return losses_B.sort(descending=True, stable=True).indices[:count]
 
 
-class ReducibleLossFilter:
+class ReducibleLossFilter(Remembering):
     """The candidates whose loss exceeds most what a model trained on held-out data alone has there: learnable, not yet
     learned, and not noise, which no model learns.
 
@@ -36,11 +37,13 @@ class ReducibleLossFilter:
         irreducible_losses_N: the held-out model's loss on each training example.
     """
 
+    REMEMBERED = ("irreducible_losses_N",)
+
     def __init__(self, settings: Settings, irreducible_losses_N: Tensor) -> None:
         self.candidates_per_pick = settings.candidates_per_pick
-        self._irreducible_losses_N = irreducible_losses_N
+        self.irreducible_losses_N = irreducible_losses_N
 
     def keep(self, losses_B: Tensor, indices_B: Tensor, count: int) -> Tensor:
         """See :class:`~subset_trainer.selection.types.BatchFilter`."""
-        reducible_B = losses_B - self._irreducible_losses_N.to(losses_B.device)[indices_B]
+        reducible_B = losses_B - self.irreducible_losses_N.to(losses_B.device)[indices_B]
         return reducible_B.sort(descending=True, stable=True).indices[:count]

@@ -2,20 +2,24 @@
 
 A file is a SHA-256 digest and what torch makes of dicts, lists, tensors, numbers and text; nothing in it is unpickled
 but these. It is written under another name, flushed to the disk and renamed, so that it is whole or not there.
+
+Training waits only for a copy of the state. One thread serialises and writes it.
 """
 
 import errno
 import hashlib
 import io
 import logging
-import os
 import time
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from subset_trainer import artifacts
 from subset_trainer.errors import UserError
@@ -24,6 +28,8 @@ from subset_trainer.selection import Subset
 logger = logging.getLogger(__name__)
 PATTERN = "checkpoint-*.pt"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+UNFINISHED = ".checkpoint-*.tmp"
+DIGEST_BYTES = 32
 
 
 class Checkpoints:
@@ -46,69 +52,90 @@ class Checkpoints:
         self._keep = keep
         self._resume = resume
         self._last = time.monotonic()
-        self._subsets: list[tuple[int, Subset]] = []
-        self._complained = False
+        self._owed = False
+        self._failing = False
+        self._subsets: deque[tuple[int, Subset]] = deque()
+        self._copier = _Copier()
+        # The process waits for its thread at the end: after a failure, too, what is being written is finished.
+        self._writer = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
 
     @property
     def subsets(self) -> Path:
         """Where the subsets of the epochs before are kept: the folder of results may be another machine's."""
         return self._directory / "subsets"
 
-    def due(self) -> bool:
-        """Whether the last one is so old that there should be another within the epoch."""
-        return time.monotonic() - self._last >= self._seconds
-
     def keep_subset(self, epoch: int, subset: Subset) -> None:
-        """One that the next checkpoint brings along."""
+        """With the next checkpoint, and before it."""
         self._subsets.append((epoch, subset))
 
-    def save(self, epoch: int, step: int, state: Mapping[str, Any]) -> None:
-        """Write one, and remove the oldest beyond those that are kept.
+    def due(self) -> bool:
+        """Whether there should be another within the epoch: the last is old, or one could not be made in its time."""
+        return not self._busy() and (self._owed or time.monotonic() - self._last >= self._seconds)
 
-        Where it cannot be written, the last one stays and training goes on: it has more to lose by stopping.
+    def save(self, epoch: int, step: int, state: Mapping[str, Any], last: bool = False) -> None:
+        """Have one written, and the oldest beyond those that are kept removed; waits for neither.
+
+        While another is being written, none is made, but one is due as soon as that is done. Where it cannot be written,
+        the log says so once, the earlier ones stay and training goes on: it has more to lose by stopping.
 
         Args:
             epoch: that is being made, from 1.
             step: updates of it that are done.
-            state: of dicts with text for keys, lists, tensors, numbers, text and None.
+            state: of dicts with text for keys, lists, tensors, numbers, text and None; it may change afterwards.
+            last: whether there is no other to come: waits until it is written.
         """
-        try:
-            try:
-                self._write(epoch, step, state)
-            except OSError as error:
-                older = self._files()[1:]
-                if error.errno not in FULL or not older:
-                    raise
-                for file in older:
-                    file.unlink(missing_ok=True)
-                self._write(epoch, step, state)
-        except OSError as error:
-            if not self._complained:
-                logger.warning(
-                    "checkpoint %05d-%07d could not be written (%s: %s): training goes on, and a run that is started "
-                    "again goes on from the last checkpoint that could",
-                    *(epoch, step, error.strerror, error.filename),
-                )
-            self._complained = True
-        else:
-            self._complained = False
+        if self._busy() and not last:
+            self._owed = True
+            return
+        if self._writing:
+            self._writing.result()
+        self._owed = False
         self._last = time.monotonic()
+        content, ready = self._copier.copy({"identity": self._identity, "state": dict(state)})
+        file = self._directory / f"checkpoint-{epoch:05d}-{step:07d}.pt"
+        self._writing = self._writer.submit(self._write, file, content, ready)
+        if last:
+            self._writing.result()
 
-    def _write(self, epoch: int, step: int, state: Mapping[str, Any]) -> None:
-        while self._subsets:
-            artifacts.save_subset(self.subsets, *self._subsets[0])
-            del self._subsets[0]
-        content = io.BytesIO()
-        torch.save({"identity": self._identity, "state": dict(state)}, content)
+    def _busy(self) -> bool:
+        return self._writing is not None and not self._writing.done()
 
-        def write(path: Path) -> None:
-            with path.open("wb") as file:
-                file.write(hashlib.sha256(content.getbuffer()).digest())
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
+    def _write(self, file: Path, content: Mapping[str, Any], ready: "torch.cuda.Event | None") -> None:
+        """Runs in the writer's thread."""
+        if ready is not None:
+            ready.synchronize()
+        try:
+            while self._subsets:
+                artifacts.save_subset(self.subsets, *self._subsets[0], durable=True)
+                self._subsets.popleft()
+            self._write_file(file, content)
+        except OSError as error:
+            # Said once until it works again: a job is worth more than its checkpoints.
+            if not self._failing:
+                logger.warning(
+                    "the checkpoint %s could not be written (%s): training goes on, tries again with the next, and the "
+                    "earlier checkpoints stay",
+                    file.name,
+                    error.strerror or error,
+                )
+            self._failing = True
+        else:
+            if self._failing:
+                logger.info("checkpoints are written again: %s", file.name)
+            self._failing = False
 
-        artifacts.write(self._directory / f"checkpoint-{epoch:05d}-{step:07d}.pt", write)
+    def _write_file(self, file: Path, content: Mapping[str, Any]) -> None:
+        try:
+            artifacts.write(file, lambda path: _save(path, content), durable=True)
+        except OSError as error:
+            older = self._files()[1:]
+            if error.errno not in FULL or not older:
+                raise
+            # Rather the newest of those that are kept and this one than all of them and not this one.
+            for old in older:
+                old.unlink(missing_ok=True)
+            artifacts.write(file, lambda path: _save(path, content), durable=True)
         for old in self._files()[self._keep :]:
             old.unlink(missing_ok=True)
 
@@ -119,6 +146,8 @@ class Checkpoints:
             UserError: it is another run's.
         """
         files = self._files()
+        for unfinished in self._directory.glob(UNFINISHED):
+            unfinished.unlink(missing_ok=True)
         if not self._resume:
             for file in files:
                 file.unlink(missing_ok=True)
@@ -156,9 +185,87 @@ class Checkpoints:
         return sorted(self._directory.glob(PATTERN), reverse=True)
 
 
+class _Copier:
+    """Copies a state's tensors to the CPU's memory, the same memory every time: to get 90 MB from the system takes ten
+    times as long as to fill them."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[Any, ...], Tensor] = {}
+
+    def copy(self, state: dict[str, Any]) -> "tuple[dict[str, Any], torch.cuda.Event | None]":
+        """The copy, which is good until the next is made, and what to wait for until it is: a GPU copies by itself."""
+        earlier, self._buffers = self._buffers, {}
+        on_gpu = False
+
+        def copied(value: Any, place: tuple[Any, ...]) -> Any:
+            nonlocal on_gpu
+            if isinstance(value, Tensor):
+                buffer = earlier.get(place)
+                if (
+                    buffer is None
+                    or (buffer.shape, buffer.dtype) != (value.shape, value.dtype)
+                    or buffer.stride() != value.stride()
+                ):
+                    buffer = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+                on_gpu = on_gpu or value.is_cuda
+                self._buffers[place] = buffer.copy_(value.detach(), non_blocking=True)
+                return buffer
+            if isinstance(value, Mapping):
+                return {key: copied(item, (*place, key)) for key, item in value.items()}
+            if isinstance(value, list | tuple):
+                return [copied(item, (*place, number)) for number, item in enumerate(value)]
+            return value
+
+        result = copied(state, ())
+        if not on_gpu:
+            return result, None
+        ready = torch.cuda.Event()
+        ready.record()
+        return result, ready
+
+
+class _Hashed:
+    """A file that is only written to, and the digest of what was written.
+
+    A write that fails does not raise before ``digest``: torch would put an error of its own in its place.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._error: OSError | None = None
+
+    def write(self, part: Any) -> int:
+        if self._error is None:
+            self._digest.update(part)
+            try:
+                self._file.write(part)
+            except OSError as error:
+                self._error = error
+        return len(part)
+
+    def flush(self) -> None:
+        """Closing the file does."""
+
+    def digest(self) -> bytes:
+        """Raises OSError where something could not be written."""
+        if self._error is not None:
+            raise self._error
+        return self._digest.digest()
+
+
+def _save(path: Path, content: Mapping[str, Any]) -> None:
+    with path.open("wb") as file:
+        file.write(bytes(DIGEST_BYTES))
+        hashed = _Hashed(file)
+        torch.save(dict(content), hashed)  # type: ignore[arg-type]  # of a file it needs no more
+        file.seek(0)
+        file.write(hashed.digest())
+
+
 def _read(file: Path) -> Any:
     content = file.read_bytes()
-    digest, payload = content[:32], content[32:]
+    digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
     if hashlib.sha256(payload).digest() != digest:
         raise ValueError("its digest does not fit its content")
     loaded: Any = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

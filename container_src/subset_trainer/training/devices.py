@@ -1,5 +1,6 @@
 """Where and in what arithmetic to train, and whether the machine can."""
 
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -140,6 +141,16 @@ def prepare(device: str, precision: str, images: bool, local_rank: int = 0, loca
         else:
             precision = "bfloat16" if has_bfloat16_units() else "float32"
     return Machine(found, DTYPES[precision])
+
+
+def be_deterministic() -> None:
+    """Kernels that give the same bits every time, or an error where there is none for an operation. After
+    :func:`prepare`, before the first product on a GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+    # It is for finding faults: nothing here reads memory that was not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def check_capability(name: str, capability: tuple[int, int], architectures: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 import logging
 import math
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,6 +87,13 @@ class Gradients:
                 size,
                 self._most,
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has found out: batch normalisation's statistics depend on the size of parts."""
+        return {"most": self._most}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._most = state_dict["most"]
 
     def _in_parts(self, batch: Tensor, labels: Tensor, share: Tensor, parts: int) -> tuple[Tensor, Tensor]:
         self._classifier.zero_grad(set_to_none=True)

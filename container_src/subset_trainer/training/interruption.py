@@ -25,6 +25,12 @@ class Interruption:
 
     def install(self) -> None:
         signal.signal(signal.SIGTERM, self._handle)
+        # The image starts the program with SIGTERM blocked, so that it waits for this.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    def ignore(self) -> None:
+        """All is done: what is left is the end of the process, which takes its time."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True

@@ -7,6 +7,7 @@ import json
 import logging
 import platform
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -109,6 +110,8 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     )
     images = preprocessing.kind == "image"
     machine = devices.prepare(hp.device, hp.precision, images, *on_host)
+    if hp.deterministic:
+        devices.be_deterministic()
     logger.info("training on %s", machine.describe())
     if ranks.size > 1 and hp.sync_batch_norm:
         synced_batch_norm.convert(classifier, machine.device.type == "cuda")
@@ -202,7 +205,11 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             artifacts.save_model(contract.model, trained, model_name, preprocessing, hp.model_dump())
     if splits.test is not None and status == "completed":
         test_start = time.perf_counter()
-        test = evaluate(trained, splits.test, machine, ranks, hp.test_time_flip and images)
+        try:
+            test = evaluate(trained, splits.test, machine, ranks, hp.test_time_flip and images)
+        except Terminated:
+            status = "stopped"
+            logger.info("SIGTERM received while testing: the model is saved, and a run that goes on tests it")
         test_seconds = time.perf_counter() - test_start
     if not ranks.first:
         return status
@@ -333,15 +340,19 @@ def _selector(
     if hp.strategy in selection.SOFT_PRUNING:
         return SoftPruningSelector(selection.SOFT_PRUNING[hp.strategy](settings), splits.train.labels)
     if hp.strategy == "loss-filter":
-        return FilterSelector(lambda: selection.LossFilter(settings), len(splits.train))
+        return FilterSelector(lambda memory: selection.LossFilter(settings), len(splits.train))
     if hp.strategy == "rho-loss":
         # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
         fresh = copy.deepcopy(classifier)
 
-        def make_filter() -> selection.BatchFilter:
+        def make_filter(memory: Mapping[str, Any]) -> selection.BatchFilter:
             images = splits.preprocessing.kind == "image"
-            losses = irreducible_losses(fresh, splits.train, splits.validation, hp, machine, images, ranks)
-            return selection.ReducibleLossFilter(settings, losses)
+            losses = memory.get("irreducible_losses_N")
+            if losses is None:
+                losses = irreducible_losses(
+                    fresh, splits.train, splits.validation, hp, machine, images, ranks
+                )
+            return selection.ReducibleLossFilter(settings, losses.to(machine.device))
 
         return FilterSelector(make_filter, len(splits.train))
     strategy = selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")

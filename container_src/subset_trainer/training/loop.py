@@ -96,7 +96,12 @@ def train(
     for_selection, for_order, for_augmentation = (
         torch.Generator().manual_seed(hp.seed * 3 + purpose) for purpose in range(3)
     )
-    modules: dict[str, Stateful] = {"classifier": classifier, "optimizer": optimizer, "scaler": scaler}
+    modules: dict[str, Stateful] = {
+        "classifier": classifier,
+        "optimizer": optimizer,
+        "scaler": scaler,
+        "gradients": gradients,
+    }
     if average:
         modules["average"] = average
     generators = {"selection": for_selection, "order": for_order, "augmentation": for_augmentation}
@@ -114,7 +119,7 @@ def train(
 
     keeps_checkpoints = ranks.from_first(lambda: checkpoints is not None)
 
-    def save() -> None:
+    def save(last: bool = False) -> None:
         if not keeps_checkpoints:
             return
         with interruption.deferred():
@@ -122,7 +127,8 @@ def train(
             # Nothing goes on from weights that are not finite: the checkpoint before stays the last one.
             if checkpoints and divergence.finite(classifier):
                 packed = [_packed_report(earlier) for earlier in done]
-                checkpoints.save(len(done) + 1, within.step, {**state.gather(summed), "reports": packed})
+                gathered = {**state.gather(summed), "reports": packed}
+                checkpoints.save(len(done) + 1, within.step, gathered, last)
 
     try:
         for epoch, planned_steps in list(zip(epochs, planned, strict=True))[len(done) :]:
@@ -254,9 +260,9 @@ def train(
                 report(done[-1])
                 state.mark()
                 within = Within()
-                save()
+                save(last=len(done) == len(epochs))
     except Terminated:
-        save()
+        save(last=True)
         raise
 
 

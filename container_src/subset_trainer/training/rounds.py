@@ -1,6 +1,6 @@
 """One round of selection: look at the data if the strategy needs it, ask, and hold the answer to the rules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -168,13 +168,14 @@ class FilterSelector:
     """Candidates for a filter within batches: random ones, as many for each that is kept as the filter says.
 
     Args:
-        make_filter: called before the first epoch; its time counts as selection.
+        make_filter: called before the first epoch; its time counts as selection. It gets what an earlier one of this
+            run remembered, so that what took long is not done again, or nothing.
         examples: N.
     """
 
     refresh: Refresh = "every epoch"
 
-    def __init__(self, make_filter: Callable[[], BatchFilter], examples: int) -> None:
+    def __init__(self, make_filter: Callable[[Mapping[str, Any]], BatchFilter], examples: int) -> None:
         self._make_filter = make_filter
         self._sampling = RepeatedSampling()
         self._examples = examples
@@ -183,20 +184,21 @@ class FilterSelector:
     def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
         """The epoch's candidates."""
         if self.filter is None:
-            self.filter = self._make_filter()
+            self.filter = self._make_filter({})
         count = min(self._examples, round(budget * self.filter.candidates_per_pick))
         pool = Pool(torch.zeros(self._examples, dtype=torch.int64))
         return self._sampling.select(pool, pool, count, generator)
 
     def memory(self) -> dict[str, Any]:
         """See :class:`Selector`."""
-        return {"begun": self.filter is not None, "sampling": memory_of(self._sampling)}
+        of_filter = None if self.filter is None else memory_of(self.filter)
+        return {"filter": of_filter, "sampling": memory_of(self._sampling)}
 
     def recall(self, memory: dict[str, Any]) -> None:
-        """See :class:`Selector`. The filter is made anew, which ends as it did the first time."""
+        """See :class:`Selector`."""
         give_back(self._sampling, memory["sampling"])
-        if memory["begun"]:
-            self.filter = self._make_filter()
+        if memory["filter"] is not None:
+            self.filter = self._make_filter(memory["filter"])
 
 
 def _draw(examples: int, count: int, generator: torch.Generator) -> Tensor:

@@ -81,6 +81,7 @@ class RunState:
         self._marked = {
             "generators": {name: generator.get_state() for name, generator in self._generators.items()},
             "memory": self._selector.memory(),
+            "random": _random_state(),
         }
 
     def gather(self, within: Within) -> dict[str, Any]:
@@ -90,7 +91,8 @@ class RunState:
             "subset": _packed(self.subset),
             "visited": self.visited,
             "marked": self._marked,
-            "random": torch.get_rng_state(),
+            # A selection that is made again draws again: rho-loss trains a model in it.
+            "random": _random_state() if within.selected else self._marked["random"],
             "within": {**vars(within), "chosen": _packed(within.chosen)} if within.selected else None,
         }
 
@@ -100,15 +102,29 @@ class RunState:
             module.load_state_dict(gathered["modules"][name])
         self.subset = _unpacked(gathered["subset"]) or self.subset
         self.visited = gathered["visited"]
-        # Before the generators: a filter within batches is made here, which may draw numbers.
+        # Before the generators: what is made anew here may draw numbers.
         self._selector.recall(gathered["marked"]["memory"])
         for name, generator in self._generators.items():
             generator.set_state(gathered["marked"]["generators"][name])
-        torch.set_rng_state(gathered["random"])
+        _set_random_state(gathered["random"])
         self._marked = gathered["marked"]
         if gathered["within"] is None:
             return Within()
         return Within(**{**gathered["within"], "chosen": _unpacked(gathered["within"]["chosen"])})
+
+
+def _random_state() -> dict[str, Tensor]:
+    """Of torch's own generators, which dropout draws from: the CPU's and, where one is used, the GPU's."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_random_state(states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def _packed(subset: Subset | None) -> dict[str, Any] | None:

@@ -1,0 +1,167 @@
+"""Checkpoints are written beside training: what it waits for, what is due, and what a full disk does."""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from subset_trainer import artifacts
+from subset_trainer.selection import Subset
+from subset_trainer.training.checkpoints import Checkpoints
+
+LONG = 1e9
+
+
+class Disk:
+    """Writes as ``artifacts.write`` does, once it may."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.free.set()
+        self.written: list[str] = []
+        self._write = artifacts.write
+
+    def write(self, path: Path, *arguments: Any, **options: Any) -> None:
+        assert self.free.wait(20)
+        self._write(path, *arguments, **options)
+        self.written.append(path.name)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    disk = Disk()
+    monkeypatch.setattr(artifacts, "write", disk.write)
+    yield disk
+    disk.free.set()
+
+
+def state_of(value: float) -> dict[str, Any]:
+    return {"weights": [torch.full((4, 3), value)], "step": value, "nothing": None}
+
+
+def loaded(folder: Path) -> Any:
+    return Checkpoints(folder, {"seed": 0}, LONG).load()
+
+
+def test_training_goes_on_while_one_is_written(tmp_path: Path, disk: Disk) -> None:
+    checkpoints = Checkpoints(tmp_path, {"seed": 0}, LONG)
+    state = state_of(1)
+    disk.free.clear()
+    checkpoints.save(1, 5, state)
+    state["weights"][0].fill_(2)  # the next step
+    assert not disk.written
+    disk.free.set()
+    checkpoints.save(2, 0, state, last=True)
+    assert disk.written == ["checkpoint-00001-0000005.pt", "checkpoint-00002-0000000.pt"]
+    # The first one holds what was there when it was asked for.
+    (tmp_path / "checkpoint-00002-0000000.pt").unlink()
+    assert torch.equal(loaded(tmp_path)["weights"][0], torch.full((4, 3), 1.0))
+
+
+def test_one_that_could_not_be_made_in_its_time_is_due_as_soon_as_it_can_be(
+    tmp_path: Path, disk: Disk
+) -> None:
+    checkpoints = Checkpoints(tmp_path, {"seed": 0}, LONG)
+    disk.free.clear()
+    checkpoints.save(1, 0, state_of(1))
+    assert not checkpoints.due()
+    checkpoints.save(2, 0, state_of(2))
+    assert not checkpoints.due()  # it could not be made either
+    disk.free.set()
+    assert checkpoints._writing is not None
+    checkpoints._writing.result(20)
+    assert checkpoints.due()
+    checkpoints.save(2, 7, state_of(3), last=True)
+    assert not checkpoints.due()
+    assert disk.written == ["checkpoint-00001-0000000.pt", "checkpoint-00002-0000007.pt"]
+
+
+def test_the_last_one_is_written_when_save_returns(tmp_path: Path, disk: Disk) -> None:
+    checkpoints = Checkpoints(tmp_path, {"seed": 0}, LONG)
+    disk.free.clear()
+    checkpoints.save(1, 0, state_of(1))
+    threading.Timer(0.2, disk.free.set).start()
+    checkpoints.save(1, 3, state_of(4), last=True)
+    assert disk.written == ["checkpoint-00001-0000000.pt", "checkpoint-00001-0000003.pt"]
+    assert loaded(tmp_path)["step"] == 4
+
+
+def test_subsets_are_on_the_disk_before_the_checkpoint_that_counts_on_them(
+    tmp_path: Path, disk: Disk
+) -> None:
+    checkpoints = Checkpoints(tmp_path, {"seed": 0}, LONG)
+    checkpoints.keep_subset(1, Subset.of(torch.arange(3)))
+    checkpoints.keep_subset(2, Subset.of(torch.arange(4)))
+    checkpoints.save(3, 0, state_of(1), last=True)
+    assert disk.written == ["epoch-0001.npz", "epoch-0002.npz", "checkpoint-00003-0000000.pt"]
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_a_full_disk_is_said_once_and_training_goes_on(
+    size: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the middle of a tensor as well as at the end of the file."""
+    caplog.set_level(logging.INFO)
+    checkpoints = Checkpoints(tmp_path, {"seed": 0}, LONG, keep=1)
+    checkpoints.save(1, 0, state_of(1), last=True)
+    for epoch in (2, 3):
+        # What is written there finds no space left.
+        (tmp_path / f".checkpoint-{epoch:05d}-0000000.pt.tmp").symlink_to("/dev/full")
+        checkpoints.save(epoch, 0, {**state_of(epoch), "more": torch.ones(size)}, last=True)
+        assert not checkpoints.due()  # not at every step, either
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert (
+        "checkpoint-00002-0000000.pt could not be written" in warnings[0] and "No space left" in warnings[0]
+    )
+    assert loaded(tmp_path)["step"] == 1
+    checkpoints.save(4, 0, state_of(4), last=True)
+    assert "checkpoints are written again" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00004-0000000.pt"]
+
+
+def test_subsets_that_found_no_space_are_written_with_the_next(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, {"seed": 0}, LONG)
+    checkpoints.keep_subset(1, Subset.of(torch.arange(3)))
+    checkpoints.subsets.mkdir()
+    (checkpoints.subsets / ".epoch-0001.npz.tmp").symlink_to("/dev/full")
+    checkpoints.save(2, 0, state_of(1), last=True)
+    # Without the subset the checkpoint would lack a part of the run.
+    assert not list(tmp_path.glob("*.pt"))
+    checkpoints.save(3, 0, state_of(1), last=True)
+    assert [path.name for path in checkpoints.subsets.iterdir()] == ["epoch-0001.npz"]
+    assert loaded(tmp_path) is not None
+
+
+def test_what_is_not_the_disks_fault_is_not_passed_over(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, {"seed": 0}, LONG)
+    with pytest.raises(Exception, match="pickle"):
+        checkpoints.save(1, 0, {"not plain": threading.Lock()}, last=True)
+
+
+def test_what_a_kill_left_unfinished_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / ".checkpoint-00001-0000003.pt.tmp"
+    left.write_bytes(b"half")
+    assert loaded(tmp_path) is None and not left.exists()
+
+
+def test_the_digest_is_of_what_follows_it(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, {"seed": 0}, LONG).save(1, 0, state_of(1), last=True)
+    content = (tmp_path / "checkpoint-00001-0000000.pt").read_bytes()
+    assert content[:32] == hashlib.sha256(content[32:]).digest()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpus_state_is_as_it_was_when_it_was_asked_for(tmp_path: Path) -> None:
+    weights = torch.zeros(2**24, device="cuda")
+    checkpoints = Checkpoints(tmp_path, {"seed": 0}, LONG)
+    for value in range(3):
+        weights.fill_(value)
+        checkpoints.save(1, value, {"weights": weights}, last=value == 2)
+        weights.fill_(-1)
+    assert loaded(tmp_path)["weights"].unique().tolist() == [2]
