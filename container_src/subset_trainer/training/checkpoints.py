@@ -76,7 +76,7 @@ class Checkpoints:
     def save(self, epoch: int, step: int, state: Mapping[str, Any], last: bool = False) -> None:
         """Have one written, and the oldest beyond those that are kept removed; waits for neither.
 
-        While another is being written, none is made, but one is due as soon as that is done. Where it cannot be written,
+        While another is being written, none is made, but one is due as soon as that is done. Where it cannot be made,
         the log says so once, the earlier ones stay and training goes on: it has more to lose by stopping.
 
         Args:
