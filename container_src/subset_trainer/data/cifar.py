@@ -6,10 +6,8 @@ knows arrays of numbers, containers, texts and numbers and nothing else, so that
 
 import io
 import pickle
-import pickletools
 import re
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from subset_trainer.data.channels import ARCHIVE_SUFFIXES, Channel, is_cifar_batch
+from subset_trainer.errors import UserError
 
 PIXELS = 3 * 32 * 32
 DEEPEST = 1
@@ -117,7 +116,9 @@ def _members(
                         content = archive.extractfile(member)
                         assert content is not None
                         found.append((f"{file}:{member.name}", base, content.read()))
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        except UserError:
+            raise
+        except Exception as error:  # damaged archives and compressed files raise nearly anything
             raise channel.error(
                 f"archive '{file}' cannot be read ({error}); expected an intact tar file."
             ) from error
@@ -208,13 +209,18 @@ def _class_names(channel: Channel, name: str, base: str, data: bytes) -> tuple[s
         return tuple(line.strip() for line in data.decode("utf-8", "replace").splitlines() if line.strip())
     content = _unpickle(channel, name, data)
     names = content.get("fine_label_names", content.get("label_names", ()))
-    return tuple(n if isinstance(n, str) else n.decode() for n in names if isinstance(n, (str, bytes)))
+    if not isinstance(names, list):
+        return ()
+    return tuple(
+        n if isinstance(n, str) else n.decode("utf-8", "replace")
+        for n in names
+        if isinstance(n, (str, bytes))
+    )
 
 
 def _unpickle(channel: Channel, name: str, data: bytes) -> dict[str, Any]:
     """A pickled dictionary of arrays, lists, texts and numbers; keys come out as str."""
     try:
-        _check_memo(data)
         # latin1 is how the arrays' bytes survive in a pickle that Python 2 wrote.
         content = _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
     except Exception as error:  # damaged pickles raise nearly anything
@@ -233,12 +239,12 @@ class _Dtype:
     """Stands in for numpy.dtype: numbers only."""
 
     def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
-        self.dtype = np.dtype(code.decode("latin1") if isinstance(code, bytes) else str(code))
+        self.dtype = np.dtype(_text(code))
         if self.dtype.kind not in "biuf":
             raise pickle.UnpicklingError(f"an array of type {self.dtype}")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        order = state[1].decode("latin1") if isinstance(state[1], bytes) else str(state[1])
+        order = _text(state[1])
         if order in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
 
@@ -255,7 +261,8 @@ class _Array:
         )
 
     def fill(self, raw: bytes, dtype: Any, shape: tuple[int, ...], order: str) -> None:
-        if not isinstance(dtype, _Dtype) or not isinstance(raw, (bytes, bytearray)):
+        sides = isinstance(shape, tuple) and all(isinstance(side, int) for side in shape)
+        if not isinstance(dtype, _Dtype) or not isinstance(raw, (bytes, bytearray)) or not sides:
             raise pickle.UnpicklingError("an array of something else than numbers")
         self.value = np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)  # type: ignore[call-overload]
 
@@ -266,7 +273,7 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
 
 def _from_buffer(raw: Any, dtype: Any, shape: tuple[int, ...], order: str) -> _Array:
     array = _Array()
-    array.fill(bytes(raw), dtype, shape, order)
+    array.fill(raw, dtype, shape, order)
     return array
 
 
@@ -277,7 +284,18 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-class _Unpickler(pickle.Unpickler):
+def _text(value: Any) -> str:
+    if not isinstance(value, (str, bytes)):
+        raise pickle.UnpicklingError(f"a {type(value).__name__} for a text")
+    return value.decode("latin1") if isinstance(value, bytes) else value
+
+
+class _Unpickler(pickle._Unpickler):
+    """Python's unpickler in its form in Python, which for these files is hardly slower than the one in C.
+
+    That one sets aside 16 bytes for every object that a file claims to remember, so that a dozen bytes take 32 GB.
+    """
+
     _KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _Dtype,
@@ -294,12 +312,58 @@ class _Unpickler(pickle.Unpickler):
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None
 
+    # Of the class above, and not in its stub.
+    stack: list[Any]
+    read: Callable[[int], bytes]
+    load_build: Callable[[], None]
+    load_dict: Callable[[], None]
+    load_setitem: Callable[[], None]
+    load_setitems: Callable[[], None]
 
-def _check_memo(data: bytes) -> None:
-    """A pickle numbers what it refers to again, and the unpickler makes a table as large as the largest number."""
-    for operation, argument, _ in pickletools.genops(data):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(data):
-            raise pickle.UnpicklingError(f"it numbers an object {argument:,}")
+    def _build(self) -> None:
+        # Of anything else it would set the attributes, those of the functions above among them.
+        if not isinstance(self.stack[-2], (_Array, _Dtype)):
+            raise pickle.UnpicklingError("it changes something that is no array")
+        self.load_build()
+
+    def _setitem(self) -> None:
+        self._check_keys(self.stack[-2:-1])
+        self.load_setitem()
+
+    def _setitems(self) -> None:
+        self._check_keys(self.stack[::2])
+        self.load_setitems()
+
+    def _dict(self) -> None:
+        self._check_keys(self.stack[::2])
+        self.load_dict()
+
+    def _check_keys(self, keys: list[Any]) -> None:
+        # A tuple of tuples that repeat takes time without end to hash.
+        if not all(isinstance(key, (str, bytes, int)) for key in keys):
+            raise pickle.UnpicklingError("a dictionary with keys that are neither texts nor numbers")
+
+    def _bytearray(self) -> None:
+        # As many bytes as there are, not as many as it claims.
+        size = int.from_bytes(self.read(8), "little")
+        content = self.read(size)
+        if len(content) < size:
+            raise pickle.UnpicklingError("pickle data was truncated")
+        self.stack.append(bytearray(content))
+
+    def _set(self) -> None:
+        raise pickle.UnpicklingError("a set")
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: _build,
+        pickle.SETITEM[0]: _setitem,
+        pickle.SETITEMS[0]: _setitems,
+        pickle.DICT[0]: _dict,
+        pickle.BYTEARRAY8[0]: _bytearray,
+        pickle.EMPTY_SET[0]: _set,
+        pickle.FROZENSET[0]: _set,
+    }
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
