@@ -10,18 +10,21 @@ are there, and the job runs on one host. So a folder filled by hand serves with 
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subset_trainer.errors import UserError
+from subset_trainer.errors import PlatformError, UserError, shown
 
 BASE_DIRECTORY_VARIABLE = "SAGEMAKER_BASE_DIR"
 FAILURE_CHARACTERS = 1024
 """SageMaker keeps this many characters of the failure file."""
 
 INPUT_MODES = ("File", "FastFile")
+CHANNEL_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
+"""What SageMaker calls channels; nothing that leads out of their folder."""
 
 
 @dataclass(frozen=True)
@@ -71,28 +74,47 @@ def read() -> Contract:
     Raises:
         UserError: a configuration file is not JSON of the expected form, or a channel is delivered in a mode that
             cannot be read.
+        PlatformError: a configuration file is there and cannot be read.
     """
     base = base_directory()
-    resources = _read_object(base / "input" / "config" / "resourceconfig.json")
-    current_host = str(resources.get("current_host", "localhost"))
+    hosts, current_host = _hosts(base / "input" / "config" / "resourceconfig.json")
     return Contract(
         base=base,
         hyperparameters=_read_object(base / "input" / "config" / "hyperparameters.json"),
         channels=_channels(base),
-        hosts=tuple(resources.get("hosts") or (current_host,)),
+        hosts=hosts,
         current_host=current_host,
         job_name=os.environ.get("TRAINING_JOB_NAME"),
     )
+
+
+def _hosts(path: Path) -> tuple[tuple[str, ...], str]:
+    """The names of all hosts, and of this one, which is among them."""
+    resources = _read_object(path)
+    current = resources.get("current_host", "localhost")
+    hosts = resources.get("hosts") or [current]
+    if not isinstance(hosts, list) or not all(isinstance(host, str) and host for host in hosts):
+        raise UserError(f"{path}: hosts is {shown(hosts)}; expected a list of names")
+    if current not in hosts:
+        raise UserError(
+            f"{path}: current_host is {shown(current)}; expected one of {shown(hosts)}, the hosts"
+        )
+    return tuple(hosts), current
 
 
 def _channels(base: Path) -> dict[str, Path]:
     data = base / "input" / "data"
     configured = _read_object(base / "input" / "config" / "inputdataconfig.json")
     for name, settings in configured.items():
+        if not CHANNEL_NAME.fullmatch(name):
+            raise UserError(
+                f"channel {shown(name)}: expected a name of at most 64 letters, digits, hyphens, underscores and "
+                "full stops"
+            )
         mode = settings.get("TrainingInputMode", "File") if isinstance(settings, dict) else "File"
         if mode not in INPUT_MODES:
             raise UserError(
-                f"channel {name!r} is delivered in input mode {mode!r}; expected one of {', '.join(INPUT_MODES)}"
+                f"channel {name!r} is delivered in input mode {shown(mode)}; expected one of {', '.join(INPUT_MODES)}"
             )
     if configured:
         return {name: data / name for name in sorted(configured)}
@@ -106,6 +128,10 @@ def _read_object(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8") or "{}")
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise PlatformError(f"{path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply; expected an object of texts") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):

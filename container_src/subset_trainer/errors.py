@@ -23,3 +23,12 @@ class AlgorithmError(TrainingError):
 
 class PlatformError(TrainingError):
     """The machine or the service is at fault: a disk that is full, a configuration file that is missing."""
+
+
+def shown(value: object, most: int = 200) -> str:
+    """A value in a message: its repr, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more than 4,300 digits, which Python does not write out
+        text = f"a very long {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -1,13 +1,13 @@
 """`.npz` files with `x` and `y` → images or a table."""
 
-import zipfile
-import zlib
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.tables import Table, label_names, looks_continuous, natural_order
+from subset_trainer.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,11 @@ def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:
                 held = ", ".join(repr(name) for name in archive.files) or "nothing"
                 raise channel.error(f"file '{file}' holds {held}; expected arrays 'x' and 'y'.")
             x, y = archive["x"], archive["y"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):
+                raise ValueError("a member is no array")
+    except UserError:
+        raise
+    except Exception as error:  # damaged archives and headers raise nearly anything
         if "Object arrays" in str(error):
             reason = "it holds Python objects, which are not read"
         else:
@@ -98,11 +102,15 @@ def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:
 def _labels(channel: Channel, file: str, y: np.ndarray) -> np.ndarray:
     if y.dtype.kind in "US":
         try:
-            return y.astype(np.str_)
+            texts = np.ascontiguousarray(y.astype(np.str_))
         except UnicodeDecodeError:
             raise channel.error(
                 f"file '{file}': y holds bytes that are not ASCII; expected integers or texts."
             ) from None
+        # Numpy keeps four bytes a character, and does not look whether there is such a one.
+        if texts.dtype.itemsize and texts.view(np.uint32).max(initial=0) > sys.maxunicode:
+            raise channel.error(f"file '{file}': y holds texts with no characters; expected integers or texts.")
+        return texts
     if y.dtype.kind not in "biuf":
         raise channel.error(f"file '{file}': y is of type {y.dtype}; expected integers or texts.")
     y = y.astype(np.float64)
