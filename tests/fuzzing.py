@@ -1,4 +1,4 @@
-"""Properties of everything that reads what others wrote, each for any input: it is read, or refused with one of our errors.
+"""Properties of everything that reads what others wrote: any input is read, or refused with one of our errors.
 
 tests/unit/test_fuzz.py tries a few hundred inputs of each, tests/soak/test_fuzz.py as many as its minutes allow.
 """
@@ -59,11 +59,15 @@ class Property:
 
 
 # Values that people and machines write, plain and odd.
-TEXTS = st.text(max_size=20) | st.sampled_from(["", "0", "1", "-1", "1e999", "nan", "9" * 5000, "\x00", "None"])
+TEXTS = st.text(max_size=20) | st.sampled_from(
+    ["", "0", "1", "-1", "1e999", "nan", "9" * 5000, "\x00", "None"]
+)
 SURROGATES = st.text(st.characters(codec=None), max_size=10)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | SURROGATES
 JSONS = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SURROGATES, inner, max_size=3), max_leaves=6
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SURROGATES, inner, max_size=3),
+    max_leaves=6,
 )
 BYTES = st.binary(max_size=200)
 
@@ -84,9 +88,9 @@ def edits(draw: st.DrawFn, most: int = 4) -> list[tuple[str, int, bytes]]:
     kinds = st.sampled_from(["set", "flip", "insert", "delete", "cut", "repeat"])
     # Formats keep what matters at the ends of a file, and lengths in the few bytes before what they are of.
     places = st.integers(0, 400) | st.integers(-400, -1) | st.integers(0, 1 << 20)
-    pieces = st.sampled_from([b"\x00", b"\xff", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"(", b"."]) | st.binary(
-        min_size=1, max_size=8
-    )
+    pieces = st.sampled_from(
+        [b"\x00", b"\xff", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"(", b"."]
+    ) | st.binary(min_size=1, max_size=8)
     return draw(st.lists(st.tuples(kinds, places, pieces), max_size=most))
 
 
@@ -125,8 +129,12 @@ def fit_for_the_user(error: TrainingError) -> None:
 
 # hyperparameters.parse
 
-KNOBS = st.sampled_from([*Hyperparameters.model_fields, "sagemaker_program", "_tuning_objective_metric", "fracton"])
-GOOD = st.sampled_from(["0.3", "1", "10", "True", "glister", "cords", "per-class", "drop", "class", "rgreedy", "full"])
+KNOBS = st.sampled_from(
+    [*Hyperparameters.model_fields, "sagemaker_program", "_tuning_objective_metric", "fracton"]
+)
+GOOD = st.sampled_from(
+    ["0.3", "1", "10", "True", "glister", "cords", "per-class", "drop", "class", "rgreedy", "full"]
+)
 VALUES = (
     JSONS
     | GOOD
@@ -144,7 +152,10 @@ def parsed(raw: dict[str, Any]) -> None:
         return
     # What was read is what is written down beside the model, and reads back.
     assert parse(found.model_dump()) == found
-    assert parse({name: json.dumps(value) for name, value in found.model_dump().items() if value is not None}) == found
+    assert (
+        parse({name: json.dumps(value) for name, value in found.model_dump().items() if value is not None})
+        == found
+    )
 
 
 # contract.read
@@ -152,7 +163,8 @@ def parsed(raw: dict[str, Any]) -> None:
 FILES = ("hyperparameters", "inputdataconfig", "resourceconfig")
 CHANNELS = st.dictionaries(
     st.sampled_from(["training", "test", "..", "../..", "/etc", "a/b", "a\x00b", ""]) | SURROGATES,
-    st.fixed_dictionaries({"TrainingInputMode": st.sampled_from(["File", "FastFile", "Pipe"]) | JSONS}) | JSONS,
+    st.fixed_dictionaries({"TrainingInputMode": st.sampled_from(["File", "FastFile", "Pipe"]) | JSONS})
+    | JSONS,
     max_size=3,
 )
 RESOURCES = st.fixed_dictionaries(
@@ -218,10 +230,15 @@ def split(files: dict[str, bytes], **options: Any) -> None:
         for part in (found.train, found.validation, found.test):
             if part is not None:
                 assert len(part)
-                assert 0 <= int(part.labels.min()) and int(part.labels.max()) < len(found.preprocessing.classes)
+                assert int(part.labels.min()) >= 0 and int(part.labels.max()) < len(
+                    found.preprocessing.classes
+                )
                 (batch,) = part.batches([torch.arange(len(part))], torch.device("cpu"))
                 assert bool(torch.isfinite(batch.float()).all())
-        assert Preprocessing.from_json(json.loads(json.dumps(found.preprocessing.to_json()))) == found.preprocessing
+        assert (
+            Preprocessing.from_json(json.loads(json.dumps(found.preprocessing.to_json())))
+            == found.preprocessing
+        )
 
 
 @functools.cache
@@ -252,7 +269,9 @@ def packed(form: str, classes: int, compression: str, kind: int) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode=f"w:{compression}", format=kind) as archive:  # type: ignore[call-overload]
         for name, data in cifar_files(form, classes).items():
-            member = tarfile.TarInfo(f"cifar/{name}" + "x" * 120)  # so long that pax and GNU need records of their own
+            member = tarfile.TarInfo(
+                f"cifar/{name}" + "x" * 120
+            )  # so long that pax and GNU need records of their own
             member = tarfile.TarInfo(f"{'cifar/' * 30}{name}")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
@@ -286,14 +305,21 @@ PICKLED = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner),
     max_leaves=5,
 )
-NAMES_IN_PICKLES = st.sampled_from(["data", "labels", "fine_labels", "label_names", "fine_label_names", "batch_label"])
+NAMES_IN_PICKLES = st.sampled_from(
+    ["data", "labels", "fine_labels", "label_names", "fine_label_names", "batch_label"]
+)
 BATCHES = st.dictionaries(
-    NAMES_IN_PICKLES | NAMES_IN_PICKLES.map(str.encode) | st.integers() | st.tuples(st.integers()), PICKLED, max_size=5
+    NAMES_IN_PICKLES | NAMES_IN_PICKLES.map(str.encode) | st.integers() | st.tuples(st.integers()),
+    PICKLED,
+    max_size=5,
 )
 OPCODES = st.lists(
     st.sampled_from(
         [
-            *(bytes([code]) for code in b"(.012FIKJMNRSTUVX])}abcdeghijloqrstup\x80\x85\x86\x87\x88\x89\x8a\x8b"),
+            *(
+                bytes([code])
+                for code in b"(.012FIKJMNRSTUVX])}abcdeghijloqrstup\x80\x85\x86\x87\x88\x89\x8a\x8b"
+            ),
             *(bytes([code]) for code in b"\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98BCQP"),
             b"cnumpy\n_reconstruct\n",
             b"cnumpy\nndarray\n",
@@ -324,8 +350,12 @@ CIFAR = cifar_channels() | st.fixed_dictionaries(
 )
 
 CELLS = (
-    st.sampled_from(["0", "1", "2", "1.5", "a", "b", "", " ", "NA", "nan", "inf", "-inf", "1e308", "-1e308", "1e-320"])
-    | st.sampled_from(["1_0", "٣", "\ufeff", '"', '""', '"a,b"', '"a\nb"', "\x00", "\r", ";", "\t", "0x10", "1e400"])
+    st.sampled_from(
+        ["0", "1", "2", "1.5", "a", "b", "", " ", "NA", "nan", "inf", "-inf", "1e308", "-1e308", "1e-320"]
+    )
+    | st.sampled_from(
+        ["1_0", "٣", "\ufeff", '"', '""', '"a,b"', '"a\nb"', "\x00", "\r", ";", "\t", "0x10", "1e400"]
+    )
     | st.text(max_size=5)
     | st.integers().map(str)
     | st.floats().map(repr)
@@ -336,7 +366,10 @@ CELLS = (
 def tables(draw: st.DrawFn) -> bytes:
     """Good rows with odd ones among them."""
     width, separator = draw(st.integers(1, 4)), draw(st.sampled_from([",", ",", ";", "\t"]))
-    lines = [[str(row % 2), *(f"{row}.{column}" for column in range(1, width))] for row in range(draw(st.integers(0, 12)))]
+    lines = [
+        [str(row % 2), *(f"{row}.{column}" for column in range(1, width))]
+        for row in range(draw(st.integers(0, 12)))
+    ]
     if draw(st.booleans()):
         lines.insert(0, ["label", *(f"c{column}" for column in range(1, width))])
     for cells in draw(st.lists(st.lists(CELLS, max_size=5), max_size=3)):
@@ -350,7 +383,9 @@ def tables(draw: st.DrawFn) -> bytes:
 
 
 CSV = st.tuples(
-    st.dictionaries(st.sampled_from(["a.csv", "b.csv", "c.tsv", "d.csv.gz"]), tables() | BYTES, min_size=1, max_size=2),
+    st.dictionaries(
+        st.sampled_from(["a.csv", "b.csv", "c.tsv", "d.csv.gz"]), tables() | BYTES, min_size=1, max_size=2
+    ),
     st.fixed_dictionaries(
         {},
         optional={
@@ -376,7 +411,12 @@ IMAGES = st.builds(
     edits(),
 )
 FOLDERS = st.dictionaries(
-    st.builds(lambda kind, number, suffix: f"{kind}/{number}{suffix}", st.sampled_from("ab"), st.integers(0, 3), SUFFIXES),
+    st.builds(
+        lambda kind, number, suffix: f"{kind}/{number}{suffix}",
+        st.sampled_from("ab"),
+        st.integers(0, 3),
+        SUFFIXES,
+    ),
     IMAGES,
     min_size=1,
     max_size=6,
@@ -388,7 +428,9 @@ def npz_files(draw: st.DrawFn) -> bytes:
     content = io.BytesIO()
     labels = [0, 1] * 5
     x, y = draw(
-        st.sampled_from([(np.ones((10, 3)), np.array(labels)), (np.ones((10, 8, 8), np.uint8), np.array(list("ab") * 5))])
+        st.sampled_from(
+            [(np.ones((10, 3)), np.array(labels)), (np.ones((10, 8, 8), np.uint8), np.array(list("ab") * 5))]
+        )
         | st.tuples(ARRAYS, ARRAYS)
     )
     np.savez_compressed(content, x=x, y=y)
@@ -410,7 +452,10 @@ def npz_files(draw: st.DrawFn) -> bytes:
 @functools.cache
 def checkpoint() -> bytes:
     content = io.BytesIO()
-    torch.save({"identity": {"epochs": 1}, "state": {"weights": torch.ones(3), "order": [1, 2], "name": "a"}}, content)
+    torch.save(
+        {"identity": {"epochs": 1}, "state": {"weights": torch.ones(3), "order": [1, 2], "name": "a"}},
+        content,
+    )
     return content.getvalue()
 
 
@@ -442,7 +487,9 @@ def model() -> tuple[bytes, dict[str, Any]]:
     """The weights' file and the description's content of a small network."""
     preprocessing = Preprocessing("image", ("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3)
     with folder() as directory:
-        artifacts.save_model(directory, build("cnn", (3, 8, 8), 2, (0.5,) * 3, (0.2,) * 3), "cnn", preprocessing, {})
+        artifacts.save_model(
+            directory, build("cnn", (3, 8, 8), 2, (0.5,) * 3, (0.2,) * 3), "cnn", preprocessing, {}
+        )
         description = json.loads((directory / artifacts.DESCRIPTION).read_text())
         return (directory / artifacts.WEIGHTS).read_bytes(), description
 
@@ -457,7 +504,9 @@ def models(draw: st.DrawFn) -> tuple[bytes, bytes]:
         return weights, edited(json.dumps(description).encode(), draw(edits()))
     description = json.loads(json.dumps(description))
     at = draw(st.sampled_from([description, description["preprocessing"]]))
-    odd = JSONS | st.sampled_from([[10**6, 10**6], [-1, -1], [8.5, 8], ["a", "b", "c"], "resnet18", "mlp", "table", [0] * 3])
+    odd = JSONS | st.sampled_from(
+        [[10**6, 10**6], [-1, -1], [8.5, 8], ["a", "b", "c"], "resnet18", "mlp", "table", [0] * 3]
+    )
     at[draw(st.sampled_from(sorted(at)))] = draw(odd)
     return weights, json.dumps(description).encode()
 
@@ -482,7 +531,9 @@ def split_table(case: tuple[dict[str, bytes], dict[str, Any]]) -> None:
 
 PROPERTIES = {
     "hyperparameters": Property(st.dictionaries(KNOBS | SURROGATES, VALUES, max_size=4), parsed, 400),
-    "contract": Property(st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, CONTENTS)), read_contract, 300),
+    "contract": Property(
+        st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, CONTENTS)), read_contract, 300
+    ),
     "cifar": Property(CIFAR, split, 300),
     "csv": Property(CSV, split_table, 200),
     "folders": Property(FOLDERS, split, 100),

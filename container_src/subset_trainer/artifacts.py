@@ -104,16 +104,26 @@ def _preprocessing(description: Any) -> Preprocessing:
     found = Preprocessing.from_json(description["preprocessing"])
     if not found.classes or not all(isinstance(name, str) for name in found.classes):
         raise ValueError(f"classes: {shown(found.classes)}")
-    numbers = (*found.mean, *found.std, *(number for column in found.columns for number in (column.mean, column.std)))
+    numbers = (
+        *found.mean,
+        *found.std,
+        *(number for column in found.columns for number in (column.mean, column.std)),
+    )
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
         raise ValueError("a mean or standard deviation that is no number")
     if found.kind == "image":
         size = found.image_size
-        if not (size and len(size) == 2 and all(isinstance(side, int) and 0 < side <= LARGEST_SIZE for side in size)):
+        if not (
+            size
+            and len(size) == 2
+            and all(isinstance(side, int) and 0 < side <= LARGEST_SIZE for side in size)
+        ):
             raise ValueError(f"image_size: {shown(size)}")
         if len(found.mean) != 3 or len(found.std) != 3 or not all(found.std):
             raise ValueError(f"mean and std: {shown((found.mean, found.std))}")
-    elif found.kind != "table" or found.image_size is not None or found.mean or found.std or not found.columns:
+    elif (
+        found.kind != "table" or found.image_size is not None or found.mean or found.std or not found.columns
+    ):
         raise ValueError(f"kind: {shown(found.kind)}")
     return found
 

@@ -1,4 +1,7 @@
-"""A few hundred hostile inputs for each reader, the same ones every time; tests/soak/test_fuzz.py tries others, for longer."""
+"""A few hundred hostile inputs for each reader, the same ones every time.
+
+tests/soak/test_fuzz.py tries others, for longer.
+"""
 
 import pytest
 

@@ -1,6 +1,7 @@
 """`.npz` files with `x` and `y` → images or a table."""
 
 import sys
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +23,15 @@ class ImageArray:
         return len(self.labels)
 
 
-def read_npz(channel: Channel, files: tuple[str, ...]) -> ImageArray | Table:
+def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> ImageArray | Table:
     """Read files with `x` and `y`, concatenated in name order; nothing is unpickled.
 
     x: [N, D] numbers → a table; [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3 → images, whose values are
     0..255, or 0..1 where they are floating-point numbers that do not exceed 1. y: [N] (or [N, 1]) integers or texts.
-    UserError on anything else.
+    UserError on anything else, and on files that hold more than `memory` bytes, unpacked.
     """
+    if memory is not None:
+        _check_size(channel, files, memory)
     inputs, labels = zip(*(_read(channel, file) for file in files), strict=True)
     for file, x, y in zip(files, inputs, labels, strict=True):
         if x.shape[1:] != inputs[0].shape[1:]:
@@ -54,6 +57,22 @@ def read_npz(channel: Channel, files: tuple[str, ...]) -> ImageArray | Table:
         columns = tuple(x.T)
         return Table(tuple(str(position) for position in range(len(columns))), columns, codes, classes)
     return ImageArray(np.concatenate(_pixels(channel, files, inputs)), codes, classes)
+
+
+def _check_size(channel: Channel, files: tuple[str, ...], memory: int) -> None:
+    """By what the archives say of themselves: a small one may hold any number of zeros."""
+    unpacked = 0
+    for file in files:
+        try:
+            with zipfile.ZipFile(channel.root / file) as archive:
+                unpacked += sum(member.file_size for member in archive.infolist())
+        except Exception:  # noqa: S112
+            continue  # said properly when it is read
+        if unpacked > memory:
+            raise channel.error(
+                f"file '{file}': the arrays take {unpacked / 1e9:,.1f} GB or more, of which {max(0, memory) / 1e9:.1f} "
+                "GB fit in memory; expected less data, or an instance with more memory."
+            )
 
 
 def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +128,9 @@ def _labels(channel: Channel, file: str, y: np.ndarray) -> np.ndarray:
             ) from None
         # Numpy keeps four bytes a character, and does not look whether there is such a one.
         if texts.dtype.itemsize and texts.view(np.uint32).max(initial=0) > sys.maxunicode:
-            raise channel.error(f"file '{file}': y holds texts with no characters; expected integers or texts.")
+            raise channel.error(
+                f"file '{file}': y holds texts with no characters; expected integers or texts."
+            )
         return texts
     if y.dtype.kind not in "biuf":
         raise channel.error(f"file '{file}': y is of type {y.dtype}; expected integers or texts.")

@@ -15,10 +15,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from subset_trainer.data.channels import ARCHIVE_SUFFIXES, Channel, is_cifar_batch
+from subset_trainer.errors import UserError
 
 PIXELS = 3 * 32 * 32
+DEEPEST = 1
+"""A python batch is a dictionary of lists."""
+LONGEST_NAME = 1 << 16
+"""Bytes of an archive's extended header, which tarfile reads into memory whole."""
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
+_COMPRESSED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\x00": "r:xz"}
 _NAMES = re.compile(r"(batches\.meta|fine_label_names)\.txt|batches\.meta|meta")
 
 
@@ -39,13 +45,14 @@ class Cifar:
     test: Batches | None
 
 
-def read_cifar(channel: Channel, files: tuple[str, ...]) -> Cifar:
-    """Read what lies in `files` (batches, or archives of them). UserError on anything damaged or foreign."""
+def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> Cifar:
+    """Read what lies in `files` (batches, or archives of them). UserError on anything damaged or foreign, and on
+    archives that hold more than `memory` bytes."""
     train: list[tuple[np.ndarray, np.ndarray, int]] = []
     test: list[tuple[np.ndarray, np.ndarray, int]] = []
     names: tuple[str, ...] = ()
     seen: dict[str, str] = {}
-    for name, base, read in _members(channel, files):
+    for name, base, read in _members(channel, files, memory):
         if _NAMES.fullmatch(base):
             names = _class_names(channel, name, base, read()) or names
         elif is_cifar_batch(base):
@@ -77,30 +84,73 @@ def _join(parts: list[tuple[np.ndarray, np.ndarray, int]], names: tuple[str, ...
     return Batches(pixels, np.concatenate([labels for _, labels, _ in parts]), names)
 
 
-def _members(channel: Channel, files: tuple[str, ...]) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
+def _members(
+    channel: Channel, files: tuple[str, ...], memory: int | None
+) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """(name for messages, base name, reader) of each file, in name order; archives are read in place."""
     meta = [f for f in channel.files if _NAMES.fullmatch(f.rsplit("/", 1)[-1])]
     for file in sorted({*files, *meta}):
         path = channel.root / file
         if not file.lower().endswith(ARCHIVE_SUFFIXES):
-            yield file, file.rsplit("/", 1)[-1], path.read_bytes
+            yield file, file.rsplit("/", 1)[-1], lambda file=file: _read(channel, file)  # type: ignore[misc]
             continue
         try:
-            with tarfile.open(path, "r:*") as archive:
+            with path.open("rb") as opened:
+                start = opened.read(6)
+            # Said, not tried: where one fails, tarfile tells of all that it has tried.
+            mode = next((mode for magic, mode in _COMPRESSED.items() if start.startswith(magic)), "r:")
+            with tarfile.open(path, mode, tarinfo=_Member) as archive:  # type: ignore[call-overload]
                 # In the archive's own order, since going back in a compressed file reads it from the start again.
                 found = []
+                unpacked = 0
                 for member in archive:
                     base = member.name.rsplit("/", 1)[-1]
+                    # By what the headers say, before anything is unpacked: a small archive may hold terabytes.
+                    unpacked += member.size
+                    if memory is not None and unpacked > memory:
+                        raise channel.error(
+                            f"archive '{file}' holds {unpacked / 1e9:,.1f} GB or more, of which "
+                            f"{max(0, memory) / 1e9:.1f} GB fit in memory; expected CIFAR batches."
+                        )
                     if member.isfile() and (_NAMES.fullmatch(base) or is_cifar_batch(base)):
                         content = archive.extractfile(member)
                         assert content is not None
                         found.append((f"{file}:{member.name}", base, content.read()))
+        except UserError:
+            raise
         except Exception as error:  # damaged archives and compressed files raise nearly anything
             raise channel.error(
                 f"archive '{file}' cannot be read ({error}); expected an intact tar file."
             ) from error
         for name, base, data in sorted(found):
             yield name, base, lambda data=data: data  # type: ignore[misc]
+
+
+def _read(channel: Channel, file: str) -> bytes:
+    try:
+        return (channel.root / file).read_bytes()
+    except OSError as error:
+        raise channel.error(
+            f"batch '{file}' cannot be read ({error.strerror}); expected an intact file."
+        ) from error
+
+
+class _Member(tarfile.TarInfo):
+    """A tar header that does not ask for more memory than a name needs."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        names = (
+            tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK,
+            tarfile.XHDTYPE,
+            tarfile.XGLTYPE,
+            tarfile.SOLARIS_XHDTYPE,
+        )
+        if member.type in names and member.size > LONGEST_NAME:
+            raise tarfile.ReadError(f"an extended header of {member.size:,} bytes")
+        return member
 
 
 def _binary(channel: Channel, name: str, base: str, data: bytes) -> tuple[np.ndarray, np.ndarray, int]:
@@ -120,8 +170,13 @@ def _python(channel: Channel, name: str, base: str, data: bytes) -> tuple[np.nda
     content = _unpickle(channel, name, data)
     classes = 100 if "fine_labels" in content else 10
     pixels, labels = content.get("data"), content.get("fine_labels", content.get("labels"))
-    if isinstance(labels, list) and all(isinstance(label, int) and abs(label) < 1 << 63 for label in labels):
-        labels = np.array(labels, np.int64)
+    if isinstance(labels, list) and all(isinstance(label, int) for label in labels):
+        try:
+            labels = np.array(labels, np.int64)
+        except OverflowError:
+            raise channel.error(
+                f"CIFAR batch '{name}' has a label beyond any number of classes; expected 0 to {classes - 1}."
+            ) from None
     if (
         not isinstance(pixels, np.ndarray)
         or pixels.dtype != np.uint8
@@ -157,7 +212,9 @@ def _class_names(channel: Channel, name: str, base: str, data: bytes) -> tuple[s
     if not isinstance(names, list):
         return ()
     return tuple(
-        n if isinstance(n, str) else n.decode("utf-8", "replace") for n in names if isinstance(n, (str, bytes))
+        n if isinstance(n, str) else n.decode("utf-8", "replace")
+        for n in names
+        if isinstance(n, (str, bytes))
     )
 
 
@@ -165,7 +222,7 @@ def _unpickle(channel: Channel, name: str, data: bytes) -> dict[str, Any]:
     """A pickled dictionary of arrays, lists, texts and numbers; keys come out as str."""
     try:
         # latin1 is how the arrays' bytes survive in a pickle that Python 2 wrote.
-        content = _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load(), {})
+        content = _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
     except Exception as error:  # damaged pickles raise nearly anything
         raise channel.error(
             f"python batch '{name}' cannot be read ({error}); expected a pickle of arrays of numbers, lists, texts "
@@ -309,26 +366,20 @@ class _Unpickler(pickle._Unpickler):
     }
 
 
-def _plain(value: Any, done: dict[int, Any]) -> Any:
-    """Replace the stand-ins by the arrays that they hold; `done` holds the containers that are, by their ids.
-
-    A container that is in many places is gone through once, or a hundred bytes of lists of lists would never end.
-    """
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Replace the stand-ins by the arrays that they hold."""
     if isinstance(value, _Array):
         return value.value
-    if isinstance(value, (dict, list, tuple)):
-        if id(value) not in done:
-            done[id(value)] = _plain_items(value, done)
-        return done[id(value)]
+    if isinstance(value, (dict, list, tuple)) and depth > DEEPEST:
+        # Lists of lists that are all the same one are small in a pickle, and grow without bound when copied.
+        raise pickle.UnpicklingError("containers within a list")
+    if isinstance(value, dict):
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        # Label lists are long and hold numbers only: look before copying.
+        if any(isinstance(item, (_Array, dict, list, tuple)) for item in value):
+            return [_plain(item, depth + 1) for item in value]
+        return list(value)
     if value is None or isinstance(value, (str, bytes, bytearray, int, float, complex)):
         return value
     raise pickle.UnpicklingError(f"a {type(value).__name__}")
-
-
-def _plain_items(value: dict[Any, Any] | list[Any] | tuple[Any, ...], done: dict[int, Any]) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item, done) for key, item in value.items()}
-    # Label lists are long and hold numbers only: look before copying.
-    if any(isinstance(item, (_Array, dict, list, tuple)) for item in value):
-        return [_plain(item, done) for item in value]
-    return list(value)
