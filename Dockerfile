@@ -42,12 +42,13 @@ FROM builder AS package
 COPY container_src /build/container_src
 RUN /opt/venv/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /build/wheels /build/container_src
 
-# What runs.
+# What runs, with the security updates that the base image has not.
 FROM ${BASE_IMAGE}
 RUN --mount=type=bind,from=builder,source=/usr/local/bin/with-build-settings,target=/usr/local/bin/with-build-settings \
     --mount=type=secret,id=apt.conf --mount=type=secret,id=ca-bundle,mode=0444 \
     --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
     with-build-settings apt-get update \
+    && with-build-settings apt-get upgrade -y --no-install-recommends \
     && with-build-settings apt-get install -y --no-install-recommends ca-certificates python3
 ARG EFA=
 ARG EFA_SHA256=

@@ -5,7 +5,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-cuda12 soak benchmark benchmark-training benchmark-checkpoints evidence image lint lock venv venv-sdk3 clean
+.PHONY: help train test test-cuda12 soak benchmark benchmark-training benchmark-checkpoints evidence image audit lint lock venv venv-sdk3 clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -38,6 +38,13 @@ evidence: venv ## the article's experiment with fair baselines: OPTIONS="--train
 image: ## build the image; TAG, BASE_IMAGE and CUDA=12 change what docker/build.sh says
 	docker/build.sh
 
+audit: .venv-audit/.complete ## known vulnerabilities of the locks' packages, and waiting updates of the image's; needs a network
+	docker/audit.sh .venv-audit/bin/pip-audit
+
+.venv-audit/.complete: $(VENV)/.complete docker/requirements/build.txt docker/requirements/audit.txt docker/venv.sh
+	PYTHON=$(abspath $(PYTHON_IN_VENV)) docker/venv.sh .venv-audit audit
+	touch $@
+
 lint: venv ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -61,6 +68,6 @@ venv-sdk3: .venv-sdk3/.complete ## the environment with SageMaker's SDK 3 and ML
 	touch $@
 
 clean: ## remove the virtual environments and what builds and tests leave
-	rm -rf .venv .venv-cuda12 .venv-sdk3 build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-cuda12 .venv-sdk3 .venv-audit build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf container_src/build container_src/dist container_src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -r {} +

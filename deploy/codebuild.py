@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 
-from deploy import image
+from deploy import image, scan
 from subset_trainer.errors import PlatformError, TrainingError, UserError
 
 SOURCES = "subset-trainer/source"
@@ -101,7 +101,13 @@ def prepare(session: "boto3.Session", project: Project) -> None:
         codebuild.update_project(**settings)
 
 
-def start(session: "boto3.Session", project: Project, repository: str, cuda: str = image.DEFAULT_CUDA) -> str:
+def start(
+    session: "boto3.Session",
+    project: Project,
+    repository: str,
+    cuda: str = image.DEFAULT_CUDA,
+    severity: str = scan.DEFAULT,
+) -> str:
     """Start a build; return its id."""
     # The source is an object of S3, which knows of no commit: buildspec.yml is told.
     variables = {
@@ -109,6 +115,7 @@ def start(session: "boto3.Session", project: Project, repository: str, cuda: str
         "IMAGE_TAG": image.tag_of(project.commit, cuda),
         "REPOSITORY": repository,
         "CUDA": cuda,
+        "SCAN_SEVERITY": severity,
     }
     build = session.client("codebuild").start_build(
         projectName=project.name,

@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 
-from deploy import aws
+from deploy import aws, scan
 from subset_trainer.errors import PlatformError, UserError
 
 CHECKOUT = Path(__file__).parents[1]
@@ -20,13 +20,22 @@ DEFAULT_CUDA = "13"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 CACHE_TAG = "cache"
-"""The one tag that may move: the build cache's."""
+"""A tag that may move: the build cache's."""
+CANDIDATE_TAG = "candidate"
+"""The other one: of the image that was pushed last, until ECR's scan lets it have its own."""
+MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+"""All forms of what a tag stands for."""
 
 LIFECYCLE = {
     "rules": [
         {
             "rulePriority": 1,
-            "description": "Remove untagged images (earlier states of the build cache) after a week",
+            "description": "Remove untagged images (of the build cache, and candidates that failed) after a week",
             "selection": {
                 "tagStatus": "untagged",
                 "countType": "sinceImagePushed",
@@ -40,7 +49,9 @@ LIFECYCLE = {
 
 IMMUTABLE: dict[str, Any] = {
     "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
-    "imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": CACHE_TAG}],
+    "imageTagMutabilityExclusionFilters": [
+        {"filterType": "WILDCARD", "filter": tag} for tag in (CACHE_TAG, CANDIDATE_TAG)
+    ],
 }
 
 
@@ -70,7 +81,8 @@ def tag_of(commit: str, cuda: str = DEFAULT_CUDA) -> str:
 def create_repository(name: str, session: "boto3.Session | None" = None) -> str:
     """Create the ECR repository, or bring an existing one to the same settings; return its URI without a tag.
 
-    Settings: scan on push; tags that cannot be moved but for the build cache's; untagged images expire in a week.
+    Settings: scan on push; tags that cannot be moved but for the build cache's and the candidate's; untagged images
+    expire in a week.
     """
     ecr = (session or aws.boto_session()).client("ecr")
     try:
@@ -88,35 +100,92 @@ def create_repository(name: str, session: "boto3.Session | None" = None) -> str:
 
 
 def push(
-    image: str, repository: str, tag: str | None = None, session: "boto3.Session | None" = None
+    image: str,
+    repository: str,
+    tag: str | None = None,
+    session: "boto3.Session | None" = None,
+    severity: str = scan.DEFAULT,
+    create: bool = True,
 ) -> tuple[str, str]:
-    """Push a local image and return its URI by tag and its URI by digest.
+    """Push a local image, have ECR scan it, give it its tag, and return its URI by tag and its URI by digest.
 
     Args:
         image: the local image's name, such as `subset-trainer`.
-        repository: the ECR repository's name; created if need be.
+        repository: the ECR repository's name.
         tag: by default `tag_of` what the image was built from, as its labels say.
+        severity: of the findings that keep it from its tag, as `scan.check` takes it.
+        create: make the repository if need be, and bring it to its settings.
 
-    A tag that is in the repository already is left as it is: tags name commits, and a commit does not change.
+    ECR scans what was pushed, and a tag is what people launch: so the image is pushed as `CANDIDATE_TAG`, and gets its
+    tag when the scan has passed. A tag that is in the repository already is left as it is: tags name commits, and a
+    commit does not change.
     """
     # Before anything is created or sent: a name that is mistyped must cost nothing.
     labels = _labels(image)
     tag = tag or _default_tag(image, *labels)
     session = session or aws.boto_session()
     ecr = session.client("ecr")
-    uri = create_repository(repository, session)
+    if create:
+        uri = create_repository(repository, session)
+    else:
+        uri = str(ecr.describe_repositories(repositoryNames=[repository])["repositories"][0]["repositoryUri"])
     tagged = f"{uri}:{tag}"
     digest = _digest(ecr, repository, tag)
     if digest is None:
-        _login(ecr)
-        _docker("image", "tag", image, tagged, purpose=f"tag {image!r} as {tagged!r}")
-        # Its output is its progress display, so it goes to the terminal.
-        if subprocess.run(["docker", "push", tagged], check=False).returncode != 0:
-            raise PlatformError(f"docker could not push {tagged!r}: its message stands above")
-        digest = _digest(ecr, repository, tag)
-        if digest is None:
-            raise PlatformError(f"docker reported {tagged!r} as pushed, but ECR does not list it")
+        digest = _push_candidate(ecr, image, repository, f"{uri}:{CANDIDATE_TAG}")
+        scan.check(ecr, repository, digest, severity)
+        _put_tag(ecr, repository, digest, tag)
     return tagged, f"{uri}@{digest}"
+
+
+def _push_candidate(ecr: Any, image: str, repository: str, candidate: str) -> str:
+    """Upload the image; return its digest."""
+    _login(ecr)
+    _docker("image", "tag", image, candidate, purpose=f"tag {image!r} as {candidate!r}")
+    # Its output is its progress display, so it goes to the terminal.
+    if subprocess.run(["docker", "push", candidate], check=False).returncode != 0:
+        raise PlatformError(f"docker could not push {candidate!r}: its message stands above")
+    digest = _digest(ecr, repository, CANDIDATE_TAG)
+    if digest is None:
+        raise PlatformError(f"docker reported {candidate!r} as pushed, but ECR does not list it")
+    pushed = _docker(
+        "image",
+        "inspect",
+        "--format",
+        '{{join .RepoDigests " "}}',
+        candidate,
+        purpose=f"tell the digest of {candidate!r}",
+    )
+    if f"{candidate.rpartition(':')[0]}@{digest}" not in pushed.split():
+        raise PlatformError(f"another push has taken the tag {candidate!r} in the meantime: push again")
+    return digest
+
+
+def _put_tag(ecr: Any, repository: str, digest: str, tag: str) -> None:
+    """Give an image that is in the repository a further tag."""
+    found = ecr.batch_get_image(
+        repositoryName=repository, imageIds=[{"imageDigest": digest}], acceptedMediaTypes=list(MANIFESTS)
+    )["images"]
+    if not found:
+        raise PlatformError(f"ECR has lost the image {digest} of the repository {repository!r}: push again")
+    media_type = found[0].get("imageManifestMediaType")
+    try:
+        ecr.put_image(
+            repositoryName=repository,
+            imageManifest=found[0]["imageManifest"],
+            imageTag=tag,
+            imageDigest=digest,
+            **({"imageManifestMediaType": media_type} if media_type else {}),
+        )
+    except (
+        ecr.exceptions.ImageTagAlreadyExistsException,
+        ecr.exceptions.ImageAlreadyExistsException,
+    ) as error:
+        if _digest(ecr, repository, tag) == digest:
+            return
+        raise PlatformError(
+            f"another push has given the tag {tag!r} to another image in the meantime: it stays as it is"
+        ) from error
 
 
 def uri(

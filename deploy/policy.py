@@ -96,8 +96,9 @@ def launcher(names: Names) -> list[Statement]:
         ),
         Statement(
             "Push",
-            "image push uploads the layers that are missing; the digest is read, by image uri as well",
-            (*PUSH, "ecr:DescribeImages"),
+            "image push uploads the layers that are missing, and reads what ECR's scan has found; the digest is read, "
+            "by image uri as well",
+            (*PUSH, "ecr:DescribeImageScanFindings", "ecr:DescribeImages"),
             (repository,),
         ),
         _login("docker's login for the push"),
@@ -332,8 +333,8 @@ def codebuild(names: Names) -> list[Statement]:
     return [
         Statement(
             "Push",
-            "the image and the build's cache are pushed and pulled, and the digest is read",
-            (*PUSH, "ecr:DescribeImages", "ecr:DescribeRepositories"),
+            "the image and the build's cache are pushed and pulled, the digest and the scan's findings read",
+            (*PUSH, "ecr:DescribeImageScanFindings", "ecr:DescribeImages", "ecr:DescribeRepositories"),
             (repository,),
         ),
         _login("docker's login for the push"),

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs a command, with NVIDIA's forward-compatibility libraries (cuda-compat, from the base image) in front where the
 # host's driver is older than this image's CUDA needs. With a newer driver they would take the place of a libcuda that
-# is newer than they are, and fail.
+# is newer than they are, and fail. And with a place for temporary files.
 
 # A job that is stopped before it has begun. The kernel lets the first process of a container ignore SIGTERM unless it
 # has a handler.
@@ -26,6 +26,15 @@ fi
 if [ -n "$driver" ] && [ "$driver" -lt "$needed" ] && [ -e "$compat/libcuda.so.1" ]; then
     echo "The NVIDIA driver ($driver) is older than CUDA $SUBSET_TRAINER_CUDA needs ($needed): using $compat" >&2
     export LD_LIBRARY_PATH="$compat${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+fi
+
+# Where the root file system is read-only, shared memory is what every container can write to.
+if [ -z "$TMPDIR" ] && [ ! -w /tmp ]; then
+    export TMPDIR=/dev/shm
+fi
+# CORDS imports matplotlib, which complains where it finds no place for its cache.
+if [ ! -w "${HOME:-/}" ]; then
+    export MPLCONFIGDIR="${MPLCONFIGDIR:-${TMPDIR:-/tmp}/matplotlib}"
 fi
 # Blocked, the signal waits for the program's own handler, which Python takes a moment to come to.
 if [ "${1:-}" = train ] && env --block-signal=TERM true 2>/dev/null; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a virtual environment from the locks: docker/venv.sh FOLDER LOCK. `make venv` and `make venv-sdk3` call it when
-# needed. LOCK is 13 or 12, for what the image has with that CUDA and what the tests and the host side need, or sdk3, for
-# SageMaker's SDK 3 and MLflow's server. PYTHON may name the interpreter.
+# needed. LOCK is 13 or 12, for what the image has with that CUDA and what the tests and the host side need, sdk3, for
+# SageMaker's SDK 3 and MLflow's server, or audit, for pip-audit. PYTHON may name the interpreter.
 # Where a compiler, Python's headers or its venv module are missing, it installs them if this is Debian or Ubuntu and
 # we are root, and otherwise says what to install.
 set -euo pipefail
@@ -60,8 +60,8 @@ install() {
     PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore "$folder/bin/python" -m pip install "$@"
 }
 install --quiet --require-hashes -r docker/requirements/build.txt
-if [[ $lock == sdk3 ]]; then
-    install --require-hashes --no-build-isolation -r docker/requirements/sdk3.txt
+if [[ $lock == sdk3 || $lock == audit ]]; then
+    install --require-hashes --no-build-isolation -r "docker/requirements/$lock.txt"
     exit
 fi
 install --require-hashes --no-build-isolation -r "docker/requirements/dev-cuda$lock.txt"

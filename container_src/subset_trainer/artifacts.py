@@ -5,6 +5,7 @@ Every file is written under a temporary name and renamed when it is whole.
 
 import errno
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from subset_trainer.data import Preprocessing
-from subset_trainer.errors import PlatformError, UserError
-from subset_trainer.models import Classifier, build
+from subset_trainer.errors import PlatformError, UserError, shown
+from subset_trainer.models import Classifier, build, check_name
 from subset_trainer.selection import Subset
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+LARGEST_SIZE = 1024
+"""Of an image's side; the hyperparameter allows no more."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,21 @@ def load_model(directory: Path | str) -> TrainedModel:
     Nothing is unpickled.
 
     Raises:
-        UserError: the folder holds no such model.
+        UserError: the folder holds no such model, or one whose files are damaged or do not belong together.
     """
     directory = Path(directory)
+    for name in (DESCRIPTION, WEIGHTS):
+        if not (directory / name).is_file():
+            raise UserError(f"{directory} holds no {name}; expected the model folder of a job")
     try:
         description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{directory} holds no {DESCRIPTION}; expected the model folder of a job") from error
-    preprocessing = Preprocessing.from_json(description["preprocessing"])
+        hyperparameters = dict(description["hyperparameters"])
+        preprocessing = _preprocessing(description)
+        check_name(description["architecture"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{directory / DESCRIPTION} is damaged ({_reason(error)}); expected the description of a job's model"
+        ) from error
     classifier = build(
         description["architecture"],
         preprocessing.input_shape,
@@ -81,8 +91,50 @@ def load_model(directory: Path | str) -> TrainedModel:
         preprocessing.mean or None,
         preprocessing.std or None,
     )
-    classifier.load_state_dict(load_file(directory / WEIGHTS))
-    return TrainedModel(classifier.eval(), preprocessing, description["hyperparameters"])
+    try:
+        classifier.load_state_dict(load_file(directory / WEIGHTS))
+    except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
+        raise UserError(
+            f"{directory / WEIGHTS} is damaged or of another model ({_reason(error)}); expected the weights of "
+            f"{description['architecture']} for inputs of shape {preprocessing.input_shape} and "
+            f"{len(preprocessing.classes)} classes"
+        ) from error
+    return TrainedModel(classifier.eval(), preprocessing, hyperparameters)
+
+
+def _preprocessing(description: Any) -> Preprocessing:
+    """What the description says of it; ValueError, TypeError or KeyError where that cannot be."""
+    found = Preprocessing.from_json(description["preprocessing"])
+    if not found.classes or not all(isinstance(name, str) for name in found.classes):
+        raise ValueError(f"classes: {shown(found.classes)}")
+    numbers = (
+        *found.mean,
+        *found.std,
+        *(number for column in found.columns for number in (column.mean, column.std)),
+    )
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        raise ValueError("a mean or standard deviation that is no number")
+    if found.kind == "image":
+        size = found.image_size
+        if not (
+            size
+            and len(size) == 2
+            and all(isinstance(side, int) and 0 < side <= LARGEST_SIZE for side in size)
+        ):
+            raise ValueError(f"image_size: {shown(size)}")
+        if len(found.mean) != 3 or len(found.std) != 3 or not all(found.std):
+            raise ValueError(f"mean and std: {shown((found.mean, found.std))}")
+    elif (
+        found.kind != "table" or found.image_size is not None or found.mean or found.std or not found.columns
+    ):
+        raise ValueError(f"kind: {shown(found.kind)}")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, LookupError):
+        return f"it lacks {error}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def save_subset(directory: Path, epoch: int, subset: Subset, durable: bool = False) -> None:

@@ -8,20 +8,24 @@ All three configuration files may be missing: then there are no hyperparameters,
 are there, and the job runs on one host. So a folder filled by hand serves with ``docker run``.
 """
 
+import itertools
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subset_trainer.errors import UserError
+from subset_trainer.errors import PlatformError, UserError, shown
 
 BASE_DIRECTORY_VARIABLE = "SAGEMAKER_BASE_DIR"
 FAILURE_CHARACTERS = 1024
 """SageMaker keeps this many characters of the failure file."""
 
 INPUT_MODES = ("File", "FastFile")
+CHANNEL_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
+"""What SageMaker calls channels; nothing that leads out of their folder."""
 
 
 @dataclass(frozen=True)
@@ -73,37 +77,58 @@ def read() -> Contract:
     Raises:
         UserError: a configuration file is not JSON of the expected form, or a channel is delivered in a mode that
             cannot be read.
+        PlatformError: a configuration file is there and cannot be read.
     """
     base = base_directory()
-    resources = _read_object(base / "input" / "config" / "resourceconfig.json")
-    current_host = str(resources.get("current_host", "localhost"))
+    path = base / "input" / "config" / "resourceconfig.json"
+    resources = _read_object(path)
+    hosts, current_host = _hosts(resources, path)
+    interface = resources.get("network_interface_name")
     return Contract(
         base=base,
         hyperparameters=_read_object(base / "input" / "config" / "hyperparameters.json"),
         channels=_channels(base),
-        hosts=_hosts(resources, current_host),
+        hosts=hosts,
         current_host=current_host,
-        network_interface=resources.get("network_interface_name"),
+        network_interface=interface if isinstance(interface, str) else None,
         job_name=os.environ.get("TRAINING_JOB_NAME"),
     )
 
 
-def _hosts(resources: Mapping[str, Any], current_host: str) -> tuple[str, ...]:
-    """In one order on all hosts; those of a heterogeneous cluster's groups (``instance_groups``) are all there."""
-    named = list(resources.get("hosts") or [])
-    for group in resources.get("instance_groups") or []:
-        named += group.get("hosts") or []
-    return tuple(dict.fromkeys(str(host) for host in named)) or (current_host,)
+def _hosts(resources: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], str]:
+    """The names of all hosts, in one order on all of them, and of this one, which is among them.
+
+    Those of a heterogeneous cluster's groups (``instance_groups``) are all there.
+    """
+    current = resources.get("current_host", "localhost")
+    groups = resources.get("instance_groups") or []
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        raise UserError(f"{path}: instance_groups is {shown(groups)}; expected a list of objects")
+    lists = [resources.get("hosts") or [], *(group.get("hosts") or [] for group in groups)]
+    for names in lists:
+        if not isinstance(names, list) or not all(isinstance(host, str) and host for host in names):
+            raise UserError(f"{path}: hosts is {shown(names)}; expected a list of names")
+    hosts = tuple(dict.fromkeys(itertools.chain(*lists))) or (current,)
+    if current not in hosts or not isinstance(current, str):
+        raise UserError(
+            f"{path}: current_host is {shown(current)}; expected one of {shown(list(hosts))}, the hosts"
+        )
+    return hosts, current
 
 
 def _channels(base: Path) -> dict[str, Path]:
     data = base / "input" / "data"
     configured = _read_object(base / "input" / "config" / "inputdataconfig.json")
     for name, settings in configured.items():
+        if not CHANNEL_NAME.fullmatch(name):
+            raise UserError(
+                f"channel {shown(name)}: expected a name of at most 64 letters, digits, hyphens, underscores and "
+                "full stops"
+            )
         mode = settings.get("TrainingInputMode", "File") if isinstance(settings, dict) else "File"
         if mode not in INPUT_MODES:
             raise UserError(
-                f"channel {name!r} is delivered in input mode {mode!r}; expected one of {', '.join(INPUT_MODES)}"
+                f"channel {name!r} is delivered in input mode {shown(mode)}; expected one of {', '.join(INPUT_MODES)}"
             )
     if configured:
         return {name: data / name for name in sorted(configured)}
@@ -117,6 +142,10 @@ def _read_object(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8") or "{}")
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise PlatformError(f"{path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply; expected an object of texts") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):

@@ -40,3 +40,12 @@ def short_of_memory(error: BaseException) -> Literal["GPU", "host"] | None:
     if "DefaultCPUAllocator" in text:
         return "host"
     return "GPU" if "CUDA error: out of memory" in text or "_STATUS_ALLOC_FAILED" in text else None
+
+
+def shown(value: object, most: int = 200) -> str:
+    """A value in a message: its repr, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more than 4,300 digits, which Python does not write out
+        text = f"a very long {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}…"

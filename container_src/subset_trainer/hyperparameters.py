@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from subset_trainer.errors import UserError
+from subset_trainer.errors import UserError, shown
 
 StrategyName = Literal[
     "full",
@@ -79,6 +79,8 @@ MLFLOW_SERVER = (
     r"|arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:mlflow-(tracking-server|app)/\S+"
 )
 PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
+LONGEST_INTEGER = 10_000
+"""Bits; of much longer ones Python refuses to make a text, which takes quadratic time."""
 
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -369,7 +371,9 @@ def _decode(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     # Numbers stand for text where text is wanted (`label_column: 0`); pydantic reads them back where a number is.
-    return str(value) if isinstance(value, int) else value
+    if isinstance(value, int):
+        return str(value) if value.bit_length() < LONGEST_INTEGER else hex(value)
+    return value
 
 
 def _sentence(fault: Any) -> str:
@@ -383,10 +387,10 @@ def _sentence(fault: Any) -> str:
         hint = (
             f"did you mean {near[0]!r}?" if near else f"known are {', '.join(Hyperparameters.model_fields)}"
         )
-        return f"unknown hyperparameter {name!r}: {hint}"
-    message = f"hyperparameter {name}={fault['input']!r}: expected {expectation(field)}"
+        return f"unknown hyperparameter {shown(name)}: {hint}"
+    message = f"hyperparameter {name}={shown(fault['input'])}: expected {expectation(field)}"
     choices = _choices(field)
-    if near := difflib.get_close_matches(str(fault["input"]), choices, 1, 0.5):
+    if near := difflib.get_close_matches(shown(fault["input"]).strip("'"), choices, 1, 0.5):
         message += f"; did you mean {near[0]!r}?"
     return message
 

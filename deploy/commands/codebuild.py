@@ -35,6 +35,7 @@ def add(commands: options.Commands) -> None:
     building.add_argument(
         "--compute-type", choices=COMPUTE_TYPES, default=COMPUTE_TYPES[1], help="the machine"
     )
+    options.add_scan_severity(building)
     building.add_argument("--no-wait", action="store_true", help="start the build and leave it")
     building.add_argument("--watch", metavar="BUILD", help="start nothing: show the build of this id")
     options.add_region(building)
@@ -64,7 +65,7 @@ def _start(session: "boto3.Session", given: argparse.Namespace) -> str:
     project = codebuild.Project(given.project, role, bucket, commit, given.compute_type)
     image.create_repository(given.repository, session)
     codebuild.prepare(session, project)
-    build_id = codebuild.start(session, project, given.repository, given.cuda)
+    build_id = codebuild.start(session, project, given.repository, given.cuda, given.scan_severity)
     print(f"building {commit} for CUDA {given.cuda}: {build_id}", flush=True)
     return build_id
 

@@ -19,8 +19,14 @@ def add(commands: options.Commands) -> None:
         "--base-image", metavar="NAME", help="a Debian or Ubuntu image, if not NVIDIA's or one that is made"
     )
 
-    pushing = group.add("push", push, "Push the built image to Amazon ECR; print its URI, by tag and digest.")
+    pushing = group.add(
+        "push", push, "Push the built image to Amazon ECR and have it scanned; print its URIs."
+    )
     _add_place(pushing, "the ECR repository; created if need be")
+    options.add_scan_severity(pushing)
+    pushing.add_argument(
+        "--no-create", action="store_true", help="the repository is there, and its settings are left alone"
+    )
     naming = group.add("uri", uri, "Print the URI, by digest, of an image that is in Amazon ECR.")
     _add_place(naming, "the ECR repository")
 
@@ -43,7 +49,10 @@ def push(given: argparse.Namespace) -> None:
     """Push, and print the URIs."""
     from deploy import aws, image
 
-    tagged, by_digest = image.push(given.image, given.repository, given.tag, aws.boto_session(given.region))
+    session = aws.boto_session(given.region)
+    tagged, by_digest = image.push(
+        given.image, given.repository, given.tag, session, given.scan_severity, create=not given.no_create
+    )
     print(f"{tagged}\n{by_digest}")
 
 

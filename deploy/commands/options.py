@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from deploy import scan
 from subset_trainer.errors import UserError
 
 CHANNELS = ("training", "validation", "test")
@@ -164,6 +165,18 @@ def add_pairs(
     """An option that gathers pairs, none unless it is given."""
     to.add_argument(
         option, nargs="+", action=action, default={}, metavar=metavar, required=required, help=text
+    )
+
+
+def add_scan_severity(to: argparse.ArgumentParser) -> None:
+    """`--scan-severity`."""
+    to.add_argument(
+        "--scan-severity",
+        metavar="SEVERITY",
+        choices=(*scan.SEVERITIES, scan.OPEN),
+        default=scan.DEFAULT,
+        help="findings of ECR's scan that keep the image from its tag: these or worse, of "
+        f"{', '.join(scan.SEVERITIES)}; {scan.OPEN}: nothing does",
     )
 
 

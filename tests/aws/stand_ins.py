@@ -1,7 +1,8 @@
 """Stand-ins for the programs `docker` and `aws`, put first on PATH.
 
 No registry can be pushed to here, so `docker` records what it is told (and what arrives on its stdin). It knows the
-image `subset-trainer` and those that it was told to build, and its `push` enters an image into the ECR that moto plays.
+image `subset-trainer` and those that it was told to build, and its `push` enters an image into the ECR that moto plays,
+where its scan finds one vulnerability of severity HIGH.
 `aws` answers the few commands of the AWS CLI that buildspec.yml calls, from the same ECR.
 """
 
@@ -17,22 +18,33 @@ arguments = sys.argv[1:]
 entry = {{"arguments": arguments, "stdin": "" if sys.stdin.isatty() else sys.stdin.read()}}
 with open({log!r}, "a") as log:
     log.write(json.dumps(entry) + "\\n")
+digest = "sha256:" + hashlib.sha256(({revision!r} + {cuda!r}).encode()).hexdigest()
 if arguments[:2] == ["image", "inspect"]:
     calls = [json.loads(line)["arguments"] for line in open({log!r})]
     built = [call[call.index("--tag") + 1] for call in calls if "--tag" in call]
+    built += [call[3] for call in calls if call[:2] == ["image", "tag"]]
     if arguments[-1] not in ("subset-trainer", *built):
         sys.exit("Error: No such image: " + arguments[-1])
-    print({revision!r}, {cuda!r})
+    if "RepoDigests" in arguments[3]:
+        print(arguments[-1].rsplit(":", 1)[0] + "@" + digest)
+    else:
+        print({revision!r}, {cuda!r})
 if arguments[0] == "push":
     import boto3
+    ecr = boto3.client("ecr")
     uri, tag = arguments[-1].rsplit(":", 1)
-    boto3.client("ecr").put_image(
-        repositoryName=uri.split("/", 1)[1],
-        imageTag=tag,
-        imageDigest="sha256:" + hashlib.sha256(tag.encode()).hexdigest(),
-        imageManifestMediaType="application/vnd.docker.distribution.manifest.v2+json",
-        imageManifest=json.dumps({{"schemaVersion": 2, "config": {{"digest": "sha256:" + tag}}, "layers": []}}),
-    )
+    try:
+        ecr.put_image(
+            repositoryName=uri.split("/", 1)[1],
+            imageTag=tag,
+            imageDigest=digest,
+            imageManifestMediaType="application/vnd.docker.distribution.manifest.v2+json",
+            imageManifest=json.dumps({{"schemaVersion": 2, "config": {{"digest": digest}}, "layers": []}}),
+        )
+        # Moto does not scan on push by itself.
+        ecr.start_image_scan(repositoryName=uri.split("/", 1)[1], imageId={{"imageDigest": digest}})
+    except ecr.exceptions.ImageAlreadyExistsException:
+        pass
 """
 
 AWS = """#!{python}
@@ -50,13 +62,6 @@ try:
         found = ecr.describe_repositories(repositoryNames=[option("--repository-names")])["repositories"]
         assert option("--query") == "repositories[0].repositoryUri"
         print(found[0]["repositoryUri"])
-    elif arguments[:2] == ["ecr", "describe-images"]:
-        tag = option("--image-ids").removeprefix("imageTag=")
-        images = ecr.describe_images(
-            repositoryName=option("--repository-name"), imageIds=[{{"imageTag": tag}}]
-        )["imageDetails"]
-        assert option("--query") == "imageDetails[0].imageDigest"
-        print(images[0]["imageDigest"])
     else:
         sys.exit(f"unexpected: aws {{arguments}}")
 except ClientError as error:

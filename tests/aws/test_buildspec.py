@@ -36,10 +36,13 @@ def docker(tmp_path: Path) -> StandIns:
     return StandIns(tmp_path, COMMIT)
 
 
-def run(docker: StandIns, succeeding: bool) -> "subprocess.CompletedProcess[str]":
-    """The login and the last phase."""
+def run(docker: StandIns, succeeding: bool, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """The build of the image, as far as docker is told of it, the login and the last phase."""
+    (docker.folder / ".venv").unlink(missing_ok=True)
+    (docker.folder / ".venv").symlink_to(sys.prefix)
     login = SPEC["phases"]["pre_build"]["commands"][-1]
-    script = "\n".join([login, *SPEC["phases"]["post_build"]["commands"]])
+    built = 'docker buildx build --tag "$IMAGE_URI" .'
+    script = "\n".join([login, built, *SPEC["phases"]["post_build"]["commands"]])
     return bash(
         script,
         docker,
@@ -47,6 +50,7 @@ def run(docker: StandIns, succeeding: bool) -> "subprocess.CompletedProcess[str]
         {
             "CODEBUILD_RESOLVED_SOURCE_VERSION": COMMIT,
             "CODEBUILD_BUILD_SUCCEEDING": "1" if succeeding else "0",
+            **variables,
         },
     )
 
@@ -58,6 +62,8 @@ def bash(
         **os.environ,
         **{name: str(value) for name, value in SPEC["env"]["variables"].items()},
         "PATH": f"{docker.folder}{os.pathsep}{os.environ['PATH']}",
+        # In a checkout `python -m deploy` finds deploy/ beside it.
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "container_src")]),
         **variables,
     }
     return subprocess.run(
@@ -111,14 +117,18 @@ def build(docker: StandIns, project: Path, **variables: str) -> "subprocess.Comp
 
 def kinds(docker: StandIns) -> list[str]:
     """What docker was told, in order."""
-    return [" ".join(call["arguments"][: 1 + (call["arguments"][0] == "buildx")]) for call in docker.calls]
+    calls = [call["arguments"] for call in docker.calls]
+    return [" ".join(call[: 1 + (call[0] in ("buildx", "image"))]) for call in calls]
 
 
 def test_all_phases(aws: str, docker: StandIns, project: Path) -> None:
     image.create_repository("subset-trainer")
     done = build(docker, project, CODEBUILD_RESOLVED_SOURCE_VERSION=COMMIT)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert kinds(docker) == ["login", "buildx create", "buildx build", "run", "push"]
+    assert kinds(docker) == [
+        *("login", "buildx create", "buildx build", "run"),
+        *("image inspect", "login", "image tag", "push", "image inspect"),
+    ]
     for ran in (
         "ruff check",
         "ruff format --check",
@@ -127,11 +137,11 @@ def test_all_phases(aws: str, docker: StandIns, project: Path) -> None:
         "tests/image/test_quick",
     ):
         assert ran in done.stdout
-    _, _, built, tested, pushed = (call["arguments"] for call in docker.calls)
+    _, _, built, tested, _, _, _, pushed, _ = (call["arguments"] for call in docker.calls)
     assert {f"REVISION={COMMIT}", "CUDA=13", "VERSION=0.1.0"} <= set(built)
     assert built[-3:] == ["--tag", f"{URI}:{COMMIT}", "."]
     assert tested[2:] == [f"{URI}:{COMMIT}", "image-size"]
-    assert pushed == ["push", f"{URI}:{COMMIT}"]
+    assert pushed == ["push", f"{URI}:candidate"]
     assert os.access(project / "docker/entrypoint.sh", os.X_OK)
     detail = json.loads((project / "imageDetail.json").read_text())
     assert detail["ImageURI"] == image.uri("subset-trainer", COMMIT)
@@ -155,8 +165,9 @@ def test_all_phases_for_cuda_12_from_an_archive(aws: str, docker: StandIns, proj
     tag = image.tag_of(COMMIT, "12")
     assert docker.named("push")[0]["arguments"] == [
         "push",
-        f"{URI.replace('subset-trainer', 'another')}:{tag}",
+        f"{URI.replace('subset-trainer', 'another')}:candidate",
     ]
+    assert tags("another") == {"candidate", tag}
     assert not (project / ".venv-cuda12").exists()
 
 
@@ -191,19 +202,35 @@ def test_push_and_artefact(aws: str, docker: StandIns) -> None:
     image.create_repository("subset-trainer")
     done = run(docker, succeeding=True)
     assert done.returncode == 0, done.stderr
-    assert [call["arguments"] for call in docker.named("push")] == [["push", f"{URI}:{COMMIT}"]]
+    assert [call["arguments"] for call in docker.named("push")] == [["push", f"{URI}:candidate"]]
+    assert tags("subset-trainer") == {"candidate", COMMIT}
     detail = json.loads((docker.folder / "imageDetail.json").read_text())
     (pushed,) = boto3.client("ecr").describe_images(repositoryName="subset-trainer")["imageDetails"]
     assert detail == {"ImageURI": f"{URI}@{pushed['imageDigest']}", "ImageDigest": pushed["imageDigest"]}
-    (login,) = docker.named("login")
+    login, again = docker.named("login")  # for the cache, and by what pushes
+    assert again["stdin"] == login["stdin"].strip()
     assert login["arguments"] == ["login", "--username", "AWS", "--password-stdin", URI.split("/")[0]]
     assert login["stdin"].strip()
 
     # The same commit again: tags do not move, and that is no failure.
-    again = run(docker, succeeding=True)
-    assert again.returncode == 0, again.stderr
+    repeated = run(docker, succeeding=True)
+    assert repeated.returncode == 0, repeated.stderr
     assert len(docker.named("push")) == 1
     assert json.loads((docker.folder / "imageDetail.json").read_text()) == detail
+
+
+def test_findings_keep_the_image_from_its_tag(aws: str, docker: StandIns) -> None:
+    image.create_repository("subset-trainer")
+    done = run(docker, succeeding=True, SCAN_SEVERITY="HIGH")
+    assert done.returncode != 0
+    assert "1 HIGH: CVE-9999-9999 (moto_fake 9.9.9, HIGH); it gets no tag but 'candidate'" in done.stderr
+    assert tags("subset-trainer") == {"candidate"}
+    assert not (docker.folder / "imageDetail.json").exists()
+
+
+def tags(repository: str) -> set[str]:
+    images = boto3.client("ecr").describe_images(repositoryName=repository)["imageDetails"]
+    return {tag for found in images for tag in found.get("imageTags", ())}
 
 
 def test_a_failed_build_pushes_nothing(aws: str, docker: StandIns) -> None:

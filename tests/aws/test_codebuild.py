@@ -128,6 +128,7 @@ def test_it_makes_what_a_build_needs_and_starts_it(
         "IMAGE_TAG": commit,
         "REPOSITORY": "subset-trainer",
         "CUDA": "13",
+        "SCAN_SEVERITY": "CRITICAL",
     }
     (build_id,) = boto3.client("codebuild").list_builds()["ids"]
     assert f"codebuild --region {REGION} --watch {build_id}" in capsys.readouterr().out
@@ -151,7 +152,8 @@ def test_its_options_reach_the_build(
         "--project",
         "builds",
     ]
-    assert main([*COMMAND, *options, "--compute-type", "BUILD_GENERAL1_LARGE", "--no-wait"]) == 0
+    options += ["--scan-severity", "HIGH", "--compute-type", "BUILD_GENERAL1_LARGE", "--no-wait"]
+    assert main([*COMMAND, *options]) == 0
     request = started(requests)
     assert request["projectName"] == "builds"
     assert request["sourceLocationOverride"] == f"mine/subset-trainer/source/{first}.zip"
@@ -160,6 +162,7 @@ def test_its_options_reach_the_build(
         "IMAGE_TAG": f"{first}-cuda12",
         "REPOSITORY": "images",
         "CUDA": "12",
+        "SCAN_SEVERITY": "HIGH",
     }
     (project,) = boto3.client("codebuild").batch_get_projects(names=["builds"])["projects"]
     assert project["environment"]["computeType"] == "BUILD_GENERAL1_LARGE"
@@ -169,7 +172,7 @@ def test_its_options_reach_the_build(
 def test_the_buildspec_knows_the_variables_that_it_is_given() -> None:
     spec = yaml.safe_load((ROOT / "buildspec.yml").read_text())
     commands = "\n".join(command for phase in spec["phases"].values() for command in phase["commands"])
-    for name in ("REVISION", "IMAGE_TAG", "REPOSITORY", "CUDA"):
+    for name in ("REVISION", "IMAGE_TAG", "REPOSITORY", "CUDA", "SCAN_SEVERITY"):
         assert f"${name}" in commands or f"${{{name}:-" in commands
 
 

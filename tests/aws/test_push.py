@@ -35,7 +35,12 @@ def settings(name: str) -> dict[str, object]:
     }
 
 
-WANTED = {"scan": True, "tags": "IMMUTABLE_WITH_EXCLUSION", "movable": ["cache"], "expired": "untagged"}
+WANTED = {
+    "scan": True,
+    "tags": "IMMUTABLE_WITH_EXCLUSION",
+    "movable": ["cache", "candidate"],
+    "expired": "untagged",
+}
 
 
 def test_repository_is_created_once_and_with_its_settings(aws: str) -> None:
@@ -68,7 +73,7 @@ def test_push_prints_uri_and_digest_and_keeps_the_password_off_the_command_line(
     assert login["stdin"] == password
     assert login["arguments"][:4] == ["login", "--username", user, "--password-stdin"]
     assert not any(password in argument for call in docker.calls for argument in call["arguments"])
-    assert [call["arguments"] for call in docker.named("push")] == [["push", f"{URI}:{COMMIT}"]]
+    assert [call["arguments"] for call in docker.named("push")] == [["push", f"{URI}:candidate"]]
 
 
 def test_a_commit_that_is_there_already_is_no_error_and_is_not_pushed_again(

@@ -54,7 +54,7 @@ def test_the_image_is_tested_before_it_is_pushed(spec: dict[str, Any]) -> None:
         place(spec, r"make CUDA=13 lint"),
         place(spec, r"docker buildx build"),
         place(spec, r"pytest tests/image"),
-        place(spec, r"docker push"),
+        place(spec, r"-m deploy image push"),
     ]
     assert order == sorted(order)
     assert place(spec, r"pytest tests/unit") < order[1]

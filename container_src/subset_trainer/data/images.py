@@ -26,6 +26,8 @@ LARGEST_FILE = 1 << 30
 LARGEST_SCALED = 1 << 27
 """Pixels of a picture on its way to the size wanted."""
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""What files may hold, whatever they are called: Pillow knows more, and starts Ghostscript for some of it."""
 _PROGRESS_SECONDS = 5.0
 _ORIENTATION = 0x0112  # the EXIF tag
 # Below this much work one process is done before others have started.
@@ -72,7 +74,7 @@ class ImageFiles:
     def dimensions(self, index: int) -> tuple[int, int]:
         """(H, W) of an image, from its header, after the rotation that its EXIF asks for."""
         try:
-            with Image.open(os.fsdecode(self.path(index))) as image:
+            with Image.open(os.fsdecode(self.path(index)), formats=FORMATS) as image:
                 width, height = image.size
                 return (width, height) if _orientation(image) >= 5 else (height, width)
         except Exception as error:
@@ -97,7 +99,7 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     rotation that EXIF asks for applied. With `size` (H, W) the image is scaled until it covers that size and its
     centre is cut out. Raises what Pillow raises on damaged data, ValueError on floating-point pixels.
     """
-    with Image.open(io.BytesIO(data)) as opened:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
         if size is not None and opened.format == "JPEG":
             # JPEG can be decoded at 1/2, 1/4 or 1/8: enough is kept for a clean reduction to the size wanted.
             side = 2 * max(size)

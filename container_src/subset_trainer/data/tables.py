@@ -18,7 +18,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.preprocessing import Column, Preprocessing
-from subset_trainer.errors import UserError
+from subset_trainer.errors import UserError, shown
 
 MOST_CATEGORIES = 1_000
 MOST_COLUMNS = 100_000
@@ -252,15 +252,15 @@ class _Reader:
             return self.positions[0]
         if self.header is not None and label_column in self.header:
             return self.header.index(label_column)
-        if label_column.isdecimal() and int(label_column) < self.width:
+        if label_column.isdecimal() and len(label_column) < 10 and int(label_column) < self.width:
             return int(label_column)
         if self.header is None:
             expected = f"the files have no header, so expected a position from 0 to {self.width - 1}"
         else:
-            shown = ", ".join(repr(name) for name in self.header[:8]) + (", …" if self.width > 8 else "")
-            expected = f"expected one of {shown} or a position from 0 to {self.width - 1}"
+            known = ", ".join(repr(name) for name in self.header[:8]) + (", …" if self.width > 8 else "")
+            expected = f"expected one of {known} or a position from 0 to {self.width - 1}"
         raise UserError(
-            f"label_column is {label_column!r}, which the {self.channel.name} channel lacks: {expected}."
+            f"label_column is {shown(label_column)}, which the {self.channel.name} channel lacks: {expected}."
         )
 
     def _match(self, like: Preprocessing) -> tuple[int, list[int]]:

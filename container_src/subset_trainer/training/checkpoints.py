@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import IO, Any
 
 import torch
@@ -155,7 +154,7 @@ class Checkpoints:
         for file in files:
             try:
                 content = _read(file)
-            except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
+            except Exception as error:  # what torch raises on damaged pickles is nearly anything
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 logger.warning("checkpoint %s is damaged and left aside: %s", file.name, reason)
                 continue
@@ -269,6 +268,8 @@ def _read(file: Path) -> Any:
     if hashlib.sha256(payload).digest() != digest:
         raise ValueError("its digest does not fit its content")
     loaded: Any = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    if not (isinstance(loaded, dict) and {"identity", "state"} <= loaded.keys()):
+    if not (
+        isinstance(loaded, dict) and all(isinstance(loaded.get(part), dict) for part in ("identity", "state"))
+    ):
         raise ValueError("it holds no state of a run")
     return loaded

@@ -1,10 +1,13 @@
 """CIFAR's published forms, written here as their authors did, and pickles that are up to no good."""
 
 import io
+import lzma
 import os
 import pickle
+import resource
 import struct
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import torch
 
 from subset_trainer.data import load_splits
 from subset_trainer.data.channels import detect, open_channel
-from subset_trainer.data.cifar import Cifar, read_cifar
+from subset_trainer.data.cifar import Cifar, _encode, read_cifar
 from subset_trainer.errors import UserError
 
 CPU = torch.device("cpu")
@@ -203,6 +206,44 @@ def test_pickles_of_anything_else_are_refused(tmp_path: Path, evil: Any) -> None
         read(tmp_path)
 
 
+# A dozen or two bytes each.
+MEMO = b"\x80\x02]r\xff\xff\xff\x7f."  # remembers its list as number 2,147,483,647
+CLAIM = b"\x80\x05\x96" + (1 << 34).to_bytes(8, "little") + b"."  # a bytearray of 16 GiB
+ZEROS = (  # an array of the bytes of a number, which Python takes as so many zeros
+    b"\x80\x02cnumpy.core.numeric\n_frombuffer\n(\x8a\x05\x00\x00\x00\x00\x04"
+    b"cnumpy\ndtype\nU\x02u1\x85RK\x00U\x01CtR."
+)
+LISTS = b"\x80\x02}(U\x04data](K\x01e" + b"".join(b"q%c0](h%ch%ce" % (n, n, n) for n in range(60)) + b"u."
+KEYS = b"\x80\x02}K\x01" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60)) + b"K\x01s."
+ATTRIBUTE = b"\x80\x02c_codecs\nencode\nN}U\x0c__defaults__K\x01\x85s\x86b."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [MEMO, CLAIM, ZEROS, LISTS, KEYS, ATTRIBUTE],
+    ids=["memo", "claim", "zeros", "lists of lists", "tuples as a key", "attribute of a function"],
+)
+def test_a_small_pickle_takes_neither_the_memory_nor_the_time_nor_changes_a_function(
+    tmp_path: Path, content: bytes
+) -> None:
+    write(tmp_path, {**files_of("python2", 10), "data_batch_1": content}, packed=False)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    with pytest.raises(UserError, match="batch 'cifar/data_batch_1'"):
+        read(tmp_path)
+    assert time.monotonic() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # KiB
+    assert _encode.__defaults__ == ("latin1",)
+
+
+def test_a_damaged_xz_archive(tmp_path: Path) -> None:
+    content = bytearray(lzma.compress(bytes(20_480)))
+    content[40] ^= 0xFF
+    (tmp_path / "cifar.tar").write_bytes(content)
+    with pytest.raises(UserError, match=r"archive 'cifar\.tar' cannot be read"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -215,6 +256,11 @@ def test_pickles_of_anything_else_are_refused(tmp_path: Path, evil: Any) -> None
             pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}),
             "the label 10; expected 0",
         ),
+        (
+            "data_batch_1",
+            pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [1 << 64]}),
+            "beyond any number of classes",
+        ),
         ("test_batch.bin", bytes(3073), "are the same batch"),
     ],
 )
@@ -222,6 +268,18 @@ def test_damaged_python_batches(tmp_path: Path, name: str, content: bytes, expec
     write(tmp_path, {**files_of("python2", 10), name: content}, packed=False)
     with pytest.raises(UserError, match=expected):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("names", [5, [1, b"\xff"], None])
+def test_odd_class_names_are_left_aside(tmp_path: Path, names: Any) -> None:
+    write(
+        tmp_path,
+        {**files_of("python2", 10), "batches.meta": pickle.dumps({"label_names": names})},
+        packed=False,
+    )
+    train = read(tmp_path).train
+    assert train is not None
+    assert train.names[0] == "airplane"
 
 
 def test_damaged_binary_batches(tmp_path: Path) -> None:

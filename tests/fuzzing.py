@@ -1,0 +1,543 @@
+"""Properties of everything that reads what others wrote: any input is read, or refused with one of our errors.
+
+tests/unit/test_fuzz.py tries a few hundred inputs of each, tests/soak/test_fuzz.py as many as its minutes allow.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import os
+import pickle
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from subset_trainer import artifacts, contract
+from subset_trainer.data import Preprocessing, load_splits
+from subset_trainer.errors import TrainingError, UserError
+from subset_trainer.hyperparameters import Hyperparameters, parse
+from subset_trainer.models import build
+from subset_trainer.training.checkpoints import Checkpoints
+
+
+@dataclass(frozen=True)
+class Property:
+    """`holds` is true of every value that `inputs` draws; where it is not, it raises."""
+
+    inputs: st.SearchStrategy[Any]
+    holds: Callable[[Any], None]
+    examples: int
+    """How many are tried in the quick run."""
+
+    def run(self, examples: int | None = None, start: int | None = None) -> None:
+        """Try so many inputs; with `start`, others for every number."""
+
+        def check(value: Any) -> None:
+            self.holds(value)
+
+        check.__qualname__ = check.__name__ = self.holds.__name__
+        test = settings(
+            max_examples=examples or self.examples,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )(given(self.inputs)(check))
+        (test if start is None else seed(start)(test))()
+
+
+# Values that people and machines write, plain and odd.
+TEXTS = st.text(max_size=20) | st.sampled_from(
+    ["", "0", "1", "-1", "1e999", "nan", "9" * 5000, "\x00", "None"]
+)
+SURROGATES = st.text(st.characters(codec=None), max_size=10)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | SURROGATES
+JSONS = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SURROGATES, inner, max_size=3),
+    max_leaves=6,
+)
+BYTES = st.binary(max_size=200)
+
+
+def _deep(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+def _quoted(value: str, times: int) -> str:
+    for _ in range(times):
+        value = json.dumps(value)
+    return value
+
+
+@st.composite
+def edits(draw: st.DrawFn, most: int = 4) -> list[tuple[str, int, bytes]]:
+    """Changes of some bytes, for `edited`: flip, insert, delete, cut off, repeat."""
+    kinds = st.sampled_from(["set", "flip", "insert", "delete", "cut", "repeat"])
+    # Formats keep what matters at the ends of a file, and lengths in the few bytes before what they are of.
+    places = st.integers(0, 400) | st.integers(-400, -1) | st.integers(0, 1 << 20)
+    pieces = st.sampled_from(
+        [b"\x00", b"\xff", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"(", b"."]
+    ) | st.binary(min_size=1, max_size=8)
+    return draw(st.lists(st.tuples(kinds, places, pieces), max_size=most))
+
+
+def edited(content: bytes, changes: list[tuple[str, int, bytes]]) -> bytes:
+    """The content with the changes made; places count from its start or its end, and round it."""
+    for kind, place, piece in changes:
+        if not content:
+            return piece
+        at, size = place % len(content), len(piece)
+        if kind == "set":
+            content = content[:at] + piece + content[at + size :]
+        elif kind == "flip":
+            content = content[:at] + bytes([content[at] ^ (1 << piece[0] % 8)]) + content[at + 1 :]
+        elif kind == "insert":
+            content = content[:at] + piece + content[at:]
+        elif kind == "delete":
+            content = content[:at] + content[at + size * size :]
+        elif kind == "cut":
+            content = content[:at]
+        else:
+            content = content[:at] + content[at : at + 64] * 2 + content[at + 64 :]
+    return content
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+def fit_for_the_user(error: TrainingError) -> None:
+    """The message says something, and can be written to the failure file."""
+    assert str(error).strip()
+    assert len(str(error)) < 20_000
+
+
+# hyperparameters.parse
+
+KNOBS = st.sampled_from(
+    [*Hyperparameters.model_fields, "sagemaker_program", "_tuning_objective_metric", "fracton"]
+)
+GOOD = st.sampled_from(
+    ["0.3", "1", "10", "True", "glister", "cords", "per-class", "drop", "class", "rgreedy", "full"]
+)
+VALUES = (
+    JSONS
+    | GOOD
+    | st.builds(_quoted, TEXTS, st.integers(1, 4))
+    | st.integers().map(lambda number: 10**5000 + number)
+    | st.text(max_size=3).map(lambda text: text * 5000)
+)
+
+
+def parsed(raw: dict[str, Any]) -> None:
+    try:
+        found = parse(raw)
+    except UserError as error:
+        fit_for_the_user(error)
+        return
+    # What was read is what is written down beside the model, and reads back.
+    assert parse(found.model_dump()) == found
+    assert (
+        parse({name: json.dumps(value) for name, value in found.model_dump().items() if value is not None})
+        == found
+    )
+
+
+# contract.read
+
+FILES = ("hyperparameters", "inputdataconfig", "resourceconfig")
+CHANNELS = st.dictionaries(
+    st.sampled_from(["training", "test", "..", "../..", "/etc", "a/b", "a\x00b", ""]) | SURROGATES,
+    st.fixed_dictionaries({"TrainingInputMode": st.sampled_from(["File", "FastFile", "Pipe"]) | JSONS})
+    | JSONS,
+    max_size=3,
+)
+RESOURCES = st.fixed_dictionaries(
+    {},
+    optional={
+        "current_host": st.sampled_from(["algo-1", "algo-2", ""]) | JSONS,
+        "hosts": st.lists(st.sampled_from(["algo-1", "algo-2"]) | SCALARS, max_size=3) | JSONS,
+        "current_instance_type": JSONS,
+    },
+)
+CONTENTS = (
+    BYTES
+    | (JSONS | CHANNELS | RESOURCES).map(lambda value: json.dumps(value).encode())
+    | st.integers(1, 100_000).map(lambda depth: _deep(depth).encode())
+    | st.none()
+)
+
+
+def read_contract(contents: dict[str, bytes | None]) -> None:
+    with folder() as base, mock.patch.dict(os.environ, {contract.BASE_DIRECTORY_VARIABLE: str(base)}):
+        configuration = base / "input" / "config"
+        configuration.mkdir(parents=True)
+        for name, content in contents.items():
+            path = configuration / f"{name}.json"
+            if content is None:
+                path.mkdir()
+            else:
+                path.write_bytes(content)
+        try:
+            found = contract.read()
+        except TrainingError as error:
+            fit_for_the_user(error)
+            return
+        assert found.hosts and all(isinstance(host, str) and host for host in found.hosts)
+        assert found.current_host in found.hosts
+        for name, path in found.channels.items():
+            assert path.parent == base / "input" / "data" and path.name == name
+            path.exists()  # a path that the system can be asked about
+
+
+# Data channels
+
+KINDS = ("cifar", "csv", "folders", "npz")
+MOST_BYTES = 1 << 26
+
+
+def split(files: dict[str, bytes], **options: Any) -> None:
+    """Channels of these files are split into finite numbers of at least one example, or refused."""
+    with folder() as root:
+        for name, content in files.items():
+            path = root / "training" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        (root / "training").mkdir(exist_ok=True)
+        channels = {"training": root / "training"}
+        if options.pop("twice", False):  # what was learned from training, too, is then at work
+            channels["validation"] = root / "training"
+        try:
+            found = load_splits(channels, num_workers=0, **options)
+        except UserError as error:
+            fit_for_the_user(error)
+            return
+        for part in (found.train, found.validation, found.test):
+            if part is not None:
+                assert len(part)
+                assert int(part.labels.min()) >= 0 and int(part.labels.max()) < len(
+                    found.preprocessing.classes
+                )
+                (batch,) = part.batches([torch.arange(len(part))], torch.device("cpu"))
+                assert bool(torch.isfinite(batch.float()).all())
+        assert (
+            Preprocessing.from_json(json.loads(json.dumps(found.preprocessing.to_json())))
+            == found.preprocessing
+        )
+
+
+@functools.cache
+def cifar_files(form: str, classes: int) -> dict[str, bytes]:
+    """A set of twenty images a batch."""
+    draw = np.random.default_rng(0)
+    parts = ("data_batch_1", "test_batch") if classes == 10 else ("train", "test")
+    files = {}
+    for part in parts:
+        labels = np.arange(20) % classes // (1 if classes == 10 else 10)
+        pixels = draw.integers(0, 256, (20, 3072), dtype=np.uint8)
+        if form == "binary":
+            head = labels[:, None] if classes == 10 else np.stack([labels, labels], 1)
+            files[f"{part}.bin"] = np.concatenate([head.astype(np.uint8), pixels], 1).tobytes()
+        else:
+            title = "labels" if classes == 10 else "fine_labels"
+            content = {"data": pixels, title: labels.tolist(), "filenames": [f"{n}.png" for n in range(20)]}
+            encoded = {name.encode(): value for name, value in content.items()}
+            files[part] = pickle.dumps(encoded, protocol=int(form))
+    name, title = ("batches.meta", "label_names") if classes == 10 else ("meta", "fine_label_names")
+    if form != "binary":
+        files[name] = pickle.dumps({title.encode(): [b"a", "b"] * (classes // 2)}, protocol=int(form))
+    return files
+
+
+@functools.cache
+def packed(form: str, classes: int, compression: str, kind: int) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=f"w:{compression}", format=kind) as archive:  # type: ignore[call-overload]
+        for name, data in cifar_files(form, classes).items():
+            member = tarfile.TarInfo(
+                f"cifar/{name}" + "x" * 120
+            )  # so long that pax and GNU need records of their own
+            member = tarfile.TarInfo(f"{'cifar/' * 30}{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
+FORMS = st.sampled_from(["binary", "0", "2", "4", "5"])
+
+
+@st.composite
+def cifar_channels(draw: st.DrawFn) -> dict[str, bytes]:
+    form, classes = draw(FORMS), draw(st.sampled_from([10, 100]))
+    if draw(st.booleans()):
+        kind = draw(st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT]))
+        archive = packed(form, classes, draw(st.sampled_from(["", "gz", "bz2", "xz"])), kind)
+        return {"cifar.tar.gz": edited(archive, draw(edits()))}
+    files = dict(cifar_files(form, classes))
+    for name in draw(st.lists(st.sampled_from(sorted(files)), min_size=1, max_size=2)):
+        files[name] = edited(files[name], draw(edits()))
+    return files
+
+
+ARRAYS = st.builds(
+    lambda dtype, shape: np.zeros(shape, dtype),
+    st.sampled_from(["u1", "i8", "f4", "?", "u8", ">i4", "U3", "M8[s]", "c8"]),
+    st.sampled_from([(0, 3072), (3, 3072), (3,), (), (0,), (3, 32, 32, 3), (3, 1)]),
+)
+LABELS = st.lists(st.integers(0, 9) | st.sampled_from([-1, 10, 1 << 64, True, 0.5, "a", None]), max_size=3)
+PICKLED = st.recursive(
+    ARRAYS | LABELS | SCALARS | BYTES | st.sampled_from([np.uint8(3), {1, 2}, bytearray(b"a"), ..., 1j]),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner),
+    max_leaves=5,
+)
+NAMES_IN_PICKLES = st.sampled_from(
+    ["data", "labels", "fine_labels", "label_names", "fine_label_names", "batch_label"]
+)
+BATCHES = st.dictionaries(
+    NAMES_IN_PICKLES | NAMES_IN_PICKLES.map(str.encode) | st.integers() | st.tuples(st.integers()),
+    PICKLED,
+    max_size=5,
+)
+OPCODES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                bytes([code])
+                for code in b"(.012FIKJMNRSTUVX])}abcdeghijloqrstup\x80\x85\x86\x87\x88\x89\x8a\x8b"
+            ),
+            *(bytes([code]) for code in b"\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98BCQP"),
+            b"cnumpy\n_reconstruct\n",
+            b"cnumpy\nndarray\n",
+            b"cnumpy\ndtype\n",
+            b"cnumpy.core.numeric\n_frombuffer\n",
+            b"c_codecs\nencode\n",
+            b"U\x02u1",
+            b"K\x00",
+            b"q\x00",
+            b"h\x00",
+            b"I1\n",
+            b"r\xff\xff\xff\x7f",
+            b"X\x04\x00\x00\x00data",
+        ]
+    )
+    | st.binary(min_size=1, max_size=4),
+    max_size=25,
+).map(b"".join)
+ODD_PICKLES = (
+    st.one_of(BATCHES, PICKLED).flatmap(
+        lambda content: st.integers(0, 5).map(lambda protocol: pickle.dumps(content, protocol=protocol))
+    )
+    | OPCODES
+    | OPCODES.map(lambda opcodes: b"\x80\x02}" + opcodes + b".")
+)
+CIFAR = cifar_channels() | st.fixed_dictionaries(
+    {"data_batch_1": ODD_PICKLES}, optional={"batches.meta": ODD_PICKLES, "batches.meta.txt": BYTES}
+)
+
+CELLS = (
+    st.sampled_from(
+        ["0", "1", "2", "1.5", "a", "b", "", " ", "NA", "nan", "inf", "-inf", "1e308", "-1e308", "1e-320"]
+    )
+    | st.sampled_from(
+        ["1_0", "٣", "\ufeff", '"', '""', '"a,b"', '"a\nb"', "\x00", "\r", ";", "\t", "0x10", "1e400"]
+    )
+    | st.text(max_size=5)
+    | st.integers().map(str)
+    | st.floats().map(repr)
+)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> bytes:
+    """Good rows with odd ones among them."""
+    width, separator = draw(st.integers(1, 4)), draw(st.sampled_from([",", ",", ";", "\t"]))
+    lines = [
+        [str(row % 2), *(f"{row}.{column}" for column in range(1, width))]
+        for row in range(draw(st.integers(0, 12)))
+    ]
+    if draw(st.booleans()):
+        lines.insert(0, ["label", *(f"c{column}" for column in range(1, width))])
+    for cells in draw(st.lists(st.lists(CELLS, max_size=5), max_size=3)):
+        lines.insert(draw(st.integers(0, len(lines))), cells)
+    for _ in range(draw(st.integers(0, 3))):
+        if lines and (cells := lines[draw(st.integers(0, len(lines) - 1))]):
+            cells[draw(st.integers(0, len(cells) - 1))] = draw(CELLS)
+    text = draw(st.sampled_from(["\n", "\r\n", "\r"])).join(separator.join(cells) for cells in lines)
+    encoding = draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "latin-1", "cp037"]))
+    return edited(text.encode(encoding, "replace"), draw(edits(1)))
+
+
+CSV = st.tuples(
+    st.dictionaries(
+        st.sampled_from(["a.csv", "b.csv", "c.tsv", "d.csv.gz"]), tables() | BYTES, min_size=1, max_size=2
+    ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "label_column": st.sampled_from(["label", "0", "1", "99", "c1", "9" * 5000, "٣"]) | TEXTS,
+            "csv_header": st.sampled_from(["auto", "true", "false"]),
+            "twice": st.just(True),
+        },
+    ),
+)
+
+
+@functools.cache
+def image(form: str) -> bytes:
+    content = io.BytesIO()
+    Image.effect_noise((12, 10), 90).convert("P" if form == "GIF" else "RGB").save(content, form)
+    return content.getvalue()
+
+
+SUFFIXES = st.sampled_from([".png", ".jpg", ".gif", ".tif", ".webp", ".bmp", ".ppm"])
+IMAGES = st.builds(
+    lambda form, changes: edited(image(form), changes),
+    st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "EPS", "ICO", "PCX"]),
+    edits(),
+)
+FOLDERS = st.dictionaries(
+    st.builds(
+        lambda kind, number, suffix: f"{kind}/{number}{suffix}",
+        st.sampled_from("ab"),
+        st.integers(0, 3),
+        SUFFIXES,
+    ),
+    IMAGES,
+    min_size=1,
+    max_size=6,
+)
+
+
+@st.composite
+def npz_files(draw: st.DrawFn) -> bytes:
+    content = io.BytesIO()
+    labels = [0, 1] * 5
+    x, y = draw(
+        st.sampled_from(
+            [(np.ones((10, 3)), np.array(labels)), (np.ones((10, 8, 8), np.uint8), np.array(list("ab") * 5))]
+        )
+        | st.tuples(ARRAYS, ARRAYS)
+    )
+    np.savez_compressed(content, x=x, y=y)
+    if draw(st.booleans()):
+        return edited(content.getvalue(), draw(edits()))
+    # Within the archive, so that its checksums hold.
+    with zipfile.ZipFile(content) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    again = io.BytesIO()
+    with zipfile.ZipFile(again, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, edited(data, draw(edits(2))))
+    return again.getvalue()
+
+
+# Checkpoints and models
+
+
+@functools.cache
+def checkpoint() -> bytes:
+    content = io.BytesIO()
+    torch.save(
+        {"identity": {"epochs": 1}, "state": {"weights": torch.ones(3), "order": [1, 2], "name": "a"}},
+        content,
+    )
+    return content.getvalue()
+
+
+CHECKPOINTS = st.builds(lambda changes: edited(checkpoint(), changes), edits()) | ODD_PICKLES
+
+
+@st.composite
+def saved_checkpoints(draw: st.DrawFn) -> bytes:
+    content = io.BytesIO()
+    torch.save(draw(JSONS | st.fixed_dictionaries({"identity": JSONS, "state": JSONS})), content)
+    return content.getvalue()
+
+
+def load_checkpoint(case: tuple[bytes, bool]) -> None:
+    payload, whole = case
+    with folder() as directory:
+        digest = hashlib.sha256(payload).digest() if whole else b""
+        (directory / "checkpoint-00001-0000000.pt").write_bytes(digest + payload)
+        try:
+            state = Checkpoints(directory, {"epochs": 1}, 5.0).load()
+        except UserError as error:
+            fit_for_the_user(error)
+            return
+        assert state is None or isinstance(state, dict)
+
+
+@functools.cache
+def model() -> tuple[bytes, dict[str, Any]]:
+    """The weights' file and the description's content of a small network."""
+    preprocessing = Preprocessing("image", ("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3)
+    with folder() as directory:
+        artifacts.save_model(
+            directory, build("cnn", (3, 8, 8), 2, (0.5,) * 3, (0.2,) * 3), "cnn", preprocessing, {}
+        )
+        description = json.loads((directory / artifacts.DESCRIPTION).read_text())
+        return (directory / artifacts.WEIGHTS).read_bytes(), description
+
+
+@st.composite
+def models(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """Weights and description, one of them changed."""
+    weights, description = model()
+    if draw(st.booleans()):
+        return edited(weights, draw(edits())), json.dumps(description).encode()
+    if draw(st.booleans()):
+        return weights, edited(json.dumps(description).encode(), draw(edits()))
+    description = json.loads(json.dumps(description))
+    at = draw(st.sampled_from([description, description["preprocessing"]]))
+    odd = JSONS | st.sampled_from(
+        [[10**6, 10**6], [-1, -1], [8.5, 8], ["a", "b", "c"], "resnet18", "mlp", "table", [0] * 3]
+    )
+    at[draw(st.sampled_from(sorted(at)))] = draw(odd)
+    return weights, json.dumps(description).encode()
+
+
+def load_model(case: tuple[bytes, bytes]) -> None:
+    weights, description = case
+    with folder() as directory:
+        (directory / artifacts.WEIGHTS).write_bytes(weights)
+        (directory / artifacts.DESCRIPTION).write_bytes(description)
+        try:
+            found = artifacts.load_model(directory)
+        except UserError as error:
+            fit_for_the_user(error)
+            return
+        assert len(found.preprocessing.classes)
+
+
+def split_table(case: tuple[dict[str, bytes], dict[str, Any]]) -> None:
+    files, options = case
+    split(files, **options)
+
+
+PROPERTIES = {
+    "hyperparameters": Property(st.dictionaries(KNOBS | SURROGATES, VALUES, max_size=4), parsed, 400),
+    "contract": Property(
+        st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, CONTENTS)), read_contract, 300
+    ),
+    "cifar": Property(CIFAR, split, 300),
+    "csv": Property(CSV, split_table, 200),
+    "folders": Property(FOLDERS, split, 100),
+    "npz": Property(st.fixed_dictionaries({"a.npz": npz_files() | BYTES}), split, 150),
+    "checkpoint": Property(st.tuples(CHECKPOINTS | saved_checkpoints(), st.booleans()), load_checkpoint, 150),
+    "model": Property(models(), load_model, 100),
+}
