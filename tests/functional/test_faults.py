@@ -499,8 +499,7 @@ def test_text_that_is_no_table(job: Job, name: str, content: bytes, expected: st
 )
 def test_a_hyperparameter_of_2500_characters(table: Job, name: str) -> None:
     table.run({**QUICK, name: "x" * 2500})
-    sentence = failed(table, 1)
-    assert name in sentence
+    failed(table, 1, name[:100])
 
 
 def config(job: Job, name: str, content: bytes) -> None:
