@@ -164,3 +164,17 @@ def test_names_that_are_not_unicode_survive(tmp_path: Path, rgb: np.ndarray) -> 
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     Image.fromarray(rgb).save(tmp_path / name, "PNG")
     np.testing.assert_array_equal(ImageFiles([name], tmp_path).decode(0, None), rgb)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "PCX", "SGI"])
+def test_other_formats_under_an_image_s_name_are_not_tried(
+    tmp_path: Path, rgb: np.ndarray, kind: str
+) -> None:
+    """Pillow would start Ghostscript for EPS."""
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(rgb), kind))
+    with pytest.raises(
+        UserError, match=r"'a\.png' cannot be read \(its content is of no known image format\)"
+    ):
+        ImageFiles(["a.png"], tmp_path).decode(0, None)
+    with pytest.raises(UserError, match="no known image format"):
+        ImageFiles(["a.png"], tmp_path).dimensions(0)
