@@ -534,10 +534,10 @@ PROPERTIES = {
     "contract": Property(
         st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, CONTENTS)), read_contract, 300
     ),
-    "cifar": Property(CIFAR, split, 300),
+    "cifar": Property(CIFAR, split, 150),
     "csv": Property(CSV, split_table, 200),
     "folders": Property(FOLDERS, split, 100),
     "npz": Property(st.fixed_dictionaries({"a.npz": npz_files() | BYTES}), split, 150),
     "checkpoint": Property(st.tuples(CHECKPOINTS | saved_checkpoints(), st.booleans()), load_checkpoint, 150),
-    "model": Property(models(), load_model, 100),
+    "model": Property(models(), load_model, 50),
 }

@@ -133,7 +133,8 @@ def _report(failure: TrainingError, error: BaseException) -> int:
     """Log the failure, write the failure file, and return the exit code."""
     if not isinstance(error, TrainingError):
         traceback.print_exception(error, file=sys.stdout)
-    sentence = " ".join(str(failure).split())
+    # A file's name may hold bytes that are no text, which neither the log nor the failure file take.
+    sentence = " ".join(str(failure).encode("utf-8", "backslashreplace").decode().split())
     if len(sentence) > contract.FAILURE_CHARACTERS:
         sentence = sentence[: contract.FAILURE_CHARACTERS - 1] + "…"
     path = contract.failure_file()

@@ -1,5 +1,6 @@
 """Every fault gets its one sentence, as the failure reason and as the last line of the log, and exit code 1."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,14 @@ def test_a_fault_that_the_user_can_mend(
     assert [words for words in expected if words not in job.failure] == []
     assert "Traceback" not in job.log
     assert not (job.base / "model").exists()
+
+
+def test_a_file_name_that_is_no_text_is_named_all_the_same(job: Job) -> None:
+    images(job)
+    (job.channel("training") / "cat" / os.fsdecode(b"\xff.png")).write_bytes(b"no image")
+    job.run({})
+    assert job.exit_code == 1, job.log
+    assert r"cat/\udcff.png" in str(job.failure) and str(job.failure) in job.last_line
 
 
 def test_two_hosts_are_refused(table_job: Job) -> None:

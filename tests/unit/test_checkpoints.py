@@ -152,7 +152,7 @@ def test_what_a_kill_left_unfinished_is_removed(tmp_path: Path) -> None:
 def test_a_bit_that_has_turned_is_noticed_wherever_it_matters(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    state = {"weights": torch.arange(300.0), "step": 3}
+    state: dict[str, Any] = {"weights": torch.arange(300.0), "step": 3}
     Checkpoints(tmp_path, {"seed": 0}, LONG).save(1, 0, state, last=True)
     file = tmp_path / "checkpoint-00001-0000000.pt"
     whole = file.read_bytes()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from subset_trainer import contract
-from subset_trainer.errors import UserError
+from subset_trainer.errors import PlatformError, UserError
 
 
 @pytest.fixture
@@ -74,4 +74,42 @@ def test_broken_json_names_the_file(base: Path) -> None:
 def test_json_of_another_form_names_the_file(base: Path) -> None:
     write(base, "hyperparameters", ["fraction"])
     with pytest.raises(UserError, match=r"hyperparameters\.json holds a JSON list; expected an object"):
+        contract.read()
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({"current_host": "algo-1", "hosts": "algo-1"}, "hosts is 'algo-1'; expected a list of names"),
+        ({"current_host": "algo-1", "hosts": ["algo-1", 2]}, r"hosts is \['algo-1', 2\]; expected a list"),
+        (
+            {"current_host": "algo-3", "hosts": ["algo-1"]},
+            r"current_host is 'algo-3'; expected one of \['algo-1'\]",
+        ),
+        ({"current_host": 7}, r"hosts is \[7\]; expected a list of names"),
+        ({"current_host": [], "hosts": ["algo-1"]}, r"current_host is \[\]; expected one of"),
+    ],
+)
+def test_hosts_of_another_form_name_the_file(base: Path, resources: object, expected: str) -> None:
+    write(base, "resourceconfig", resources)
+    with pytest.raises(UserError, match=rf"resourceconfig\.json: {expected}"):
+        contract.read()
+
+
+@pytest.mark.parametrize("name", ["..", "../secrets", "/etc", "a/b", "a\0b", "", "x" * 65, "\ud800"])
+def test_a_channel_does_not_lead_out_of_its_folder(base: Path, name: str) -> None:
+    write(base, "inputdataconfig", {name: {"TrainingInputMode": "File"}})
+    with pytest.raises(UserError, match="expected a name of at most 64 letters"):
+        contract.read()
+
+
+def test_json_that_is_nested_without_end_names_the_file(base: Path) -> None:
+    (base / "input/config/hyperparameters.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(UserError, match=r"hyperparameters\.json is nested too deeply"):
+        contract.read()
+
+
+def test_a_file_that_cannot_be_read_is_the_platforms_fault(base: Path) -> None:
+    (base / "input/config/hyperparameters.json").mkdir()
+    with pytest.raises(PlatformError, match=r"hyperparameters\.json cannot be read: Is a directory"):
         contract.read()

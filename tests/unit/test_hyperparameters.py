@@ -129,3 +129,14 @@ def test_validating_needs_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert output.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["9" * 5_000, "x" * 1_000_000, [0] * 100_000, 10**5_000, [10**5_000]],
+    ids=["digits", "letters", "list", "integer", "list of an integer"],
+)
+def test_a_value_without_end_is_named_in_a_short_sentence(value: object) -> None:
+    with pytest.raises(UserError, match="hyperparameter fraction=") as caught:
+        parse({"fraction": value})
+    assert len(str(caught.value)) < 400

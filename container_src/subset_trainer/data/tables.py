@@ -95,10 +95,16 @@ def fit_columns(channel: Channel, table: Table, rows: np.ndarray) -> tuple[Colum
                 )
             fitted.append(Column(name, "categorical", categories=categories))
         else:
-            std = float(chosen.std())
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean, std = float(chosen.mean()), float(chosen.std())
+            if not (math.isfinite(mean) and math.isfinite(std)):
+                raise channel.error(
+                    f"{_column(name, table.header)} has numbers up to {np.abs(chosen).max():g}, whose squares no "
+                    "computer adds up; expected smaller ones, such as in other units."
+                )
             # A constant column becomes zeros, rounding errors included.
-            constant = std <= 1e-12 * max(1.0, abs(float(chosen.mean())))
-            fitted.append(Column(name, "numeric", mean=float(chosen.mean()), std=1.0 if constant else std))
+            constant = std <= 1e-12 * max(1.0, abs(mean))
+            fitted.append(Column(name, "numeric", mean=mean, std=1.0 if constant else std))
     return tuple(fitted)
 
 
@@ -119,7 +125,13 @@ def encode(channel: Channel, table: Table, preprocessing: Preprocessing) -> tupl
                 "training."
             )
         if column.kind == "numeric":
-            inputs[:, at] = (values - column.mean) / column.std
+            with np.errstate(over="ignore"):
+                inputs[:, at] = (values - column.mean) / column.std
+            if not np.isfinite(inputs[:, at]).all():
+                raise channel.error(
+                    f"{_column(column.name, preprocessing.header)} has numbers up to {np.abs(values).max():g}, too far "
+                    f"from training's (mean {column.mean:g}, standard deviation {column.std:g}) to compute with."
+                )
         else:
             position = {category: index for index, category in enumerate(column.categories)}
             codes = np.fromiter((position.get(value, -1) for value in values), np.int64, len(values))

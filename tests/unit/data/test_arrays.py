@@ -1,6 +1,7 @@
 """Files of arrays."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,22 @@ def test_python_objects_are_not_unpickled(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"nothing of the kind")
+    with pytest.raises(UserError, match=r"file 'a\.npz' cannot be read"):
+        load_splits({"training": tmp_path})
+
+
+def test_texts_of_what_is_no_character(tmp_path: Path) -> None:
+    y = np.array(["a", "b"] * 10)
+    y.view(np.uint32)[3] = 0x7FFFFFFF
+    assert "y holds texts with no characters; expected integers or texts" in complaint(
+        tmp_path, x=random(4), y=y
+    )
+
+
+def test_a_header_that_is_damaged(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in ("x.npy", "y.npy"):
+            archive.writestr(name, b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((( \n")
     with pytest.raises(UserError, match=r"file 'a\.npz' cannot be read"):
         load_splits({"training": tmp_path})
 

@@ -185,3 +185,17 @@ def test_a_process_that_is_killed_while_it_decodes(
     files = ImageFiles(["x.png"] * 600, tmp_path, "training")
     with pytest.raises(PlatformError, match="decoding the images of the training channel ended unexpectedly"):
         decode_all(files, np.arange(600), (4, 4), 2)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "PCX", "SGI"])
+def test_other_formats_under_an_image_s_name_are_not_tried(
+    tmp_path: Path, rgb: np.ndarray, kind: str
+) -> None:
+    """Pillow would start Ghostscript for EPS."""
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(rgb), kind))
+    with pytest.raises(
+        UserError, match=r"'a\.png' cannot be read \(its content is of no known image format\)"
+    ):
+        ImageFiles(["a.png"], tmp_path).decode(0, None)
+    with pytest.raises(UserError, match="no known image format"):
+        ImageFiles(["a.png"], tmp_path).dimensions(0)

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -438,3 +439,31 @@ def test_whatever_csv_can_hold_is_read_back_or_refused_in_one_sentence(
             assert column.tolist() == [value.strip() for value in written]
         else:
             assert column.tolist() == [float(value) for value in written]
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "expected"),
+    [
+        (
+            "1e308",
+            "1",
+            "training channel: column 'b' has numbers up to 1e+308, whose squares no computer adds up",
+        ),
+        ("1", "1e308", "validation channel: column 'b' has numbers up to 1e+308, too far from training's"),
+    ],
+)
+def test_numbers_too_large_to_compute_with(
+    tmp_path: Path, training: str, validation: str, expected: str
+) -> None:
+    for name, odd in (("training", training), ("validation", validation)):
+        (tmp_path / name).mkdir()
+        rows = [f"{row % 2},{odd if row < 2 else row}" for row in range(20)]
+        (tmp_path / name / "a.csv").write_text("\n".join(["label,b", *rows]))
+    with pytest.raises(UserError, match=re.escape(expected)):
+        load_splits({name: tmp_path / name for name in ("training", "validation")})
+
+
+def test_a_position_without_end_is_no_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\n".join(f"{row % 2},{row}" for row in range(20)))
+    with pytest.raises(UserError, match=r"label_column is '9999.*…, which the training channel lacks"):
+        load_splits({"training": tmp_path}, label_column="9" * 5_000)

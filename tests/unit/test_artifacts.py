@@ -1,0 +1,103 @@
+"""A saved model that is damaged, or is none, is one sentence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from subset_trainer import artifacts
+from subset_trainer.data import Preprocessing
+from subset_trainer.errors import UserError
+from subset_trainer.models import build
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    preprocessing = Preprocessing("image", ("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3)
+    classifier = build("cnn", (3, 8, 8), 2, (0.5,) * 3, (0.2,) * 3)
+    artifacts.save_model(tmp_path, classifier, "cnn", preprocessing, {"epochs": 1})
+    return tmp_path
+
+
+def change(saved: Path, **values: Any) -> None:
+    path = saved / artifacts.DESCRIPTION
+    description = json.loads(path.read_text())
+    for name, value in values.items():
+        (description if name in description else description["preprocessing"])[name] = value
+    path.write_text(json.dumps(description))
+
+
+def test_a_whole_one_loads(saved: Path) -> None:
+    loaded = artifacts.load_model(saved)
+    assert loaded.hyperparameters == {"epochs": 1}
+    assert loaded.classifier(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("name", [artifacts.DESCRIPTION, artifacts.WEIGHTS])
+def test_a_missing_file_is_named(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    with pytest.raises(UserError, match=f"holds no {name}; expected the model folder of a job"):
+        artifacts.load_model(saved)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"preprocessing": 1}']
+)
+def test_a_damaged_description_is_named(saved: Path, content: bytes) -> None:
+    (saved / artifacts.DESCRIPTION).write_bytes(content)
+    with pytest.raises(UserError, match=r"model\.json is damaged \("):
+        artifacts.load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("architecture", None),
+        ("image_size", [10**6, 10**6]),
+        ("image_size", [8]),
+        ("image_size", None),
+        ("mean", ["a", "b", "c"]),
+        ("mean", [0.5]),
+        ("std", [0, 0, 0]),
+        ("kind", "sound"),
+        ("kind", "table"),
+        ("hyperparameters", [1]),
+    ],
+)
+def test_a_description_of_what_cannot_be_is_refused(saved: Path, name: str, value: Any) -> None:
+    change(saved, **{name: value})
+    with pytest.raises(UserError, match=r"model\.json is damaged|hyperparameter model"):
+        artifacts.load_model(saved)
+
+
+def test_no_classes_are_refused(saved: Path) -> None:
+    change(
+        saved,
+        preprocessing={
+            "kind": "image",
+            "classes": [],
+            "image_size": [8, 8],
+            "mean": [0.5] * 3,
+            "std": [1] * 3,
+        },
+    )
+    with pytest.raises(UserError, match=r"damaged \(classes"):
+        artifacts.load_model(saved)
+
+
+@pytest.mark.parametrize("size", [0, 4, 100, 5_000])
+def test_damaged_weights_are_named(saved: Path, size: int) -> None:
+    path = saved / artifacts.WEIGHTS
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged or of another model"):
+        artifacts.load_model(saved)
+
+
+def test_weights_of_another_network_are_named(saved: Path) -> None:
+    change(saved, architecture="resnet18")
+    with pytest.raises(
+        UserError, match=r"expected the weights of resnet18 for inputs of shape \(3, 8, 8\) and 2"
+    ):
+        artifacts.load_model(saved)
