@@ -1,6 +1,7 @@
 """What the environment holds in secret is neither in the log nor in what a job leaves, however the job ends."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ SECRETS = {
     "SECRET_HF_TOKEN": "secret-token-abcd",
 }
 WORDS = [*list(SECRETS.values())[:6], "secret-in-uri-31", SECRETS["SECRET_HF_TOKEN"]]
+BREAKING = """
+import os
+import subset_trainer.hyperparameters
+def parse(raw):
+    environment = dict(os.environ)
+    raise RuntimeError("broken")
+subset_trainer.hyperparameters.parse = parse
+"""
 FAILING = """
 import os, sys
 assert os.environ["AWS_SECRET_ACCESS_KEY"]  # it is there for the script
@@ -50,10 +59,17 @@ def test_a_job_that_ends_well(secretive: Job) -> None:
     assert leaked(secretive) == []
 
 
-def test_a_job_with_an_internal_error(secretive: Job) -> None:
-    (secretive.base / "model").write_text("in the way", encoding="utf-8")
+def test_a_job_with_an_internal_error(secretive: Job, tmp_path: Path) -> None:
+    # Python imports this module at its start: there is no known input that breaks the program.
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start/sitecustomize.py").write_text(BREAKING, encoding="utf-8")
+    secretive.environment["PYTHONPATH"] = os.pathsep.join(
+        [str(tmp_path / "start"), os.environ.get("PYTHONPATH", "")]
+    )
     secretive.run({"epochs": 1})
     assert secretive.exit_code == 2, secretive.log
+    assert "Traceback" in secretive.log
+    assert "internal error, RuntimeError: broken" in str(secretive.failure)
     assert leaked(secretive) == []
 
 

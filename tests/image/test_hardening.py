@@ -19,9 +19,20 @@ SECRETS = {
     "HF_TOKEN": "secret-token-abcd",
 }
 STREAMED = """
-from subset_trainer.data import splits
-splits.memory_available = lambda: 0
 from subset_trainer.entrypoint import main
+from subset_trainer.training import job
+load = job.load_splits
+job.load_splits = lambda *channels, **options: load(*channels, **{**options, "memory_limit": 0})
+main()
+"""
+BROKEN = """
+import os
+from subset_trainer.entrypoint import main
+from subset_trainer.training import job
+def run(*arguments):
+    environment = dict(os.environ)
+    raise RuntimeError("broken")
+job.run = run
 main()
 """
 SCRIPT = """
@@ -114,10 +125,10 @@ def test_the_log_and_what_a_job_leaves_hold_no_secret(image: Image, digits: Path
     assert found(done.stdout + done.stderr, good) == []
 
     options = make_job(bad, digits, {**QUICK, "epochs": "1"})
-    (bad / "model").write_text("in the way")
-    done = image.run("train", options=[*options, *given(SECRETS)])
+    done = image.run("python", "-c", BROKEN, options=[*options, *given(SECRETS)])
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" in done.stdout
+    assert "internal error, RuntimeError: broken" in done.stdout
     assert found(done.stdout + done.stderr, bad) == []
 
 

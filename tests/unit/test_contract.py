@@ -86,7 +86,8 @@ def test_json_of_another_form_names_the_file(base: Path) -> None:
             {"current_host": "algo-3", "hosts": ["algo-1"]},
             r"current_host is 'algo-3'; expected one of \['algo-1'\]",
         ),
-        ({"current_host": 7}, r"hosts is \[7\]; expected a list of names"),
+        ({"current_host": 7}, r"(hosts is \[7\]; expected a list of names|current_host is 7; expected)"),
+        ({"current_host": ""}, r"(hosts is \[''\]; expected a list of names|current_host is ''; expected)"),
         ({"current_host": [], "hosts": ["algo-1"]}, r"current_host is \[\]; expected one of"),
     ],
 )
