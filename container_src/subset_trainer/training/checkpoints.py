@@ -7,6 +7,8 @@ that it is whole or not there.
 Training waits only for a copy of the state. One thread serialises and writes it.
 """
 
+import contextlib
+import errno
 import logging
 import time
 import zipfile
@@ -26,6 +28,7 @@ from subset_trainer.selection import Subset
 logger = logging.getLogger(__name__)
 PATTERN = "checkpoint-*.pt"
 UNFINISHED = ".checkpoint-*.tmp"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Checkpoints:
@@ -49,7 +52,7 @@ class Checkpoints:
         self._resume = resume
         self._last = time.monotonic()
         self._owed = False
-        self._failing = False
+        self._complained = False
         self._subsets: deque[tuple[int, Subset]] = deque()
         self._copier = _Copier()
         # The process waits for its thread at the end: after a failure, too, what is being written is finished.
@@ -72,8 +75,8 @@ class Checkpoints:
     def save(self, epoch: int, step: int, state: Mapping[str, Any], last: bool = False) -> None:
         """Have one written, and the oldest beyond those that are kept removed; waits for neither.
 
-        While another is being written, none is made, but one is due as soon as that is done. One that cannot be written
-        is said in the log, and the earlier ones stay.
+        While another is being written, none is made, but one is due as soon as that is done. Where one
+        cannot be written, the last that could stays, and training goes on.
 
         Args:
             epoch: that is being made, from 1.
@@ -102,26 +105,36 @@ class Checkpoints:
         if ready is not None:
             ready.synchronize()
         try:
-            while self._subsets:
-                artifacts.save_subset(self.subsets, *self._subsets[0], durable=True)
-                self._subsets.popleft()
-            artifacts.write(file, lambda path: _save(path, content), durable=True)
-            for old in self._files()[self._keep :]:
-                old.unlink(missing_ok=True)
+            try:
+                self._write_files(file, content)
+            except OSError as error:
+                older = self._files()[1:]
+                if error.errno not in FULL or not older:
+                    raise
+                for each in older:
+                    each.unlink(missing_ok=True)
+                self._write_files(file, content)
         except OSError as error:
-            # Said once until it works again: a job is worth more than its checkpoints.
-            if not self._failing:
+            # Said once until it works again: a job has more to lose by stopping.
+            if not self._complained:
                 logger.warning(
-                    "the checkpoint %s could not be written (%s): training goes on, tries again with the next, and the "
-                    "earlier checkpoints stay",
-                    file.name,
-                    error.strerror or error,
+                    "checkpoint %s could not be written (%s: %s): training goes on, and a run that is started again "
+                    "goes on from the last checkpoint that could",
+                    *(file.stem.removeprefix("checkpoint-"), error.strerror, error.filename or file),
                 )
-            self._failing = True
+            self._complained = True
         else:
-            if self._failing:
-                logger.info("checkpoints are written again: %s", file.name)
-            self._failing = False
+            if self._complained:
+                logger.info("checkpoints can be written again")
+            self._complained = False
+
+    def _write_files(self, file: Path, content: Mapping[str, Any]) -> None:
+        while self._subsets:
+            artifacts.save_subset(self.subsets, *self._subsets[0], durable=True)
+            self._subsets.popleft()
+        artifacts.write(file, lambda path: _save(path, content), durable=True)
+        for old in self._files()[self._keep :]:
+            old.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
         """The state of the newest that is whole; None where there is none, or none is wanted.
@@ -130,8 +143,9 @@ class Checkpoints:
             UserError: it is another run's.
         """
         files = self._files()
-        for unfinished in self._directory.glob(UNFINISHED):
-            unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a folder that is read-only they stay
+            for unfinished in self._directory.glob(UNFINISHED):
+                unfinished.unlink(missing_ok=True)
         if not self._resume:
             for file in files:
                 file.unlink(missing_ok=True)
