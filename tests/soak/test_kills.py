@@ -155,7 +155,7 @@ def test_runs_that_are_killed_end_as_those_that_are_not(
 
 
 def report(kills: list[Kill], compared: int) -> str:
-    by_kind = Counter(f"{kill.how} while {kill.place}" for kill in kills)
+    by_kind = Counter(f"{kill.how}, {kill.place}" for kill in kills)
     exits = sorted(kill.seconds for kill in kills if kill.how == "SIGTERM")
     counts = ", ".join(f"{count} {kind}" for kind, count in by_kind.most_common())
     return (
