@@ -133,7 +133,7 @@ class Killer:
 
     def place(self, job: Job) -> str:
         if "training on" not in job.log or "nothing more to save" in job.log:
-            return "before training"
+            return "starting"
         if list((job.base / "checkpoints").glob(".checkpoint-*.tmp")):
             return "writing"
         step = newest(job)[1]

@@ -126,7 +126,7 @@ class Campaign:
             assert job.exit_code == -signal.SIGKILL, job.log
             return
         assert kill.seconds < EXIT_SECONDS, job.log
-        if kill.place != "before training":
+        if kill.place != "starting":
             assert job.exit_code == 0 and job.summary["status"] == "stopped", job.log
             assert list((job.base / "checkpoints").glob("checkpoint-*.pt")), job.log
 
@@ -155,7 +155,7 @@ def test_runs_that_are_killed_end_as_those_that_are_not(
 
 
 def report(kills: list[Kill], compared: int) -> str:
-    by_kind = Counter(f"{kill.how}, {kill.place}" for kill in kills)
+    by_kind = Counter(f"{kill.how} while {kill.place}" for kill in kills)
     exits = sorted(kill.seconds for kill in kills if kill.how == "SIGTERM")
     counts = ", ".join(f"{count} {kind}" for kind, count in by_kind.most_common())
     return (
