@@ -132,8 +132,8 @@ class Killer:
         return Kill(str(self.values["strategy"]), aim, signal.Signals(how).name, self.place(job), seconds)
 
     def place(self, job: Job) -> str:
-        if "training on" not in job.log:
-            return "before training"
+        if "training on" not in job.log or "nothing more to save" in job.log:
+            return "starting"
         if list((job.base / "checkpoints").glob(".checkpoint-*.tmp")):
             return "writing"
         step = newest(job)[1]

@@ -109,7 +109,7 @@ def _hosts(resources: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], s
         if not isinstance(names, list) or not all(isinstance(host, str) and host for host in names):
             raise UserError(f"{path}: hosts is {shown(names)}; expected a list of names")
     hosts = tuple(dict.fromkeys(itertools.chain(*lists))) or (current,)
-    if current not in hosts or not isinstance(current, str):
+    if not current or not isinstance(current, str) or current not in hosts:
         raise UserError(
             f"{path}: current_host is {shown(current)}; expected one of {shown(list(hosts))}, the hosts"
         )

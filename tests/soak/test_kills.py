@@ -126,7 +126,7 @@ class Campaign:
             assert job.exit_code == -signal.SIGKILL, job.log
             return
         assert kill.seconds < EXIT_SECONDS, job.log
-        if kill.place != "before training":
+        if kill.place != "starting":
             assert job.exit_code == 0 and job.summary["status"] == "stopped", job.log
             assert list((job.base / "checkpoints").glob("checkpoint-*.pt")), job.log
 

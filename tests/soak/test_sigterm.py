@@ -42,7 +42,7 @@ def evaluated_for_long(job: Job) -> None:
     pixels(job, "validation", 8000)
 
 
-def tested_for_long(job: Job) -> None:
+def with_a_long_test(job: Job) -> None:
     pixels(job, "training", 64)
     pixels(job, "validation", 64)
     pixels(job, "test", 16000)
@@ -106,14 +106,14 @@ MOMENTS = {
     ),
     "evaluating": Moment(evaluated_for_long, {**ON_IMAGES, "strategy": "full"}, evaluates, 0.1),
     "writing": Moment(
-        tested_for_long,
+        with_a_long_test,
         {**ON_IMAGES, "model": "resnet18", "strategy": "full", "epochs": 100, "batch_size": 16},
         writes,
     ),
     "training-twice": Moment(
         table, {**COMMON, "strategy": "full", "epochs": 1000}, says("epoch=1 "), 0.1, signals=5
     ),
-    "testing": Moment(tested_for_long, {**ON_IMAGES, "strategy": "full"}, says("epoch=3 "), 0.3),
+    "testing": Moment(with_a_long_test, {**ON_IMAGES, "strategy": "full"}, says("epoch=3 "), 0.3),
     "ending": Moment(table, {**COMMON, "strategy": "full"}, says("completed:"), status="completed"),
 }
 

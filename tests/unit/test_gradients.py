@@ -89,3 +89,14 @@ def test_what_does_not_fit_is_halved_and_stays_so(caplog: pytest.LogCaptureFixtu
 def test_where_not_even_three_fit_the_error_goes_on() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         gradients(Small(most=1)).of(*batch(10))
+
+
+def test_a_run_that_goes_on_knows_what_fits() -> None:
+    network = Small(most=3)
+    first = gradients(network)
+    first.of(*batch(10))
+    network.sizes.clear()
+    again = gradients(network)
+    again.load_state_dict(first.state_dict())
+    again.of(*batch(10))
+    assert network.sizes == [3, 3, 2, 2]

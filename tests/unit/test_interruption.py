@@ -1,5 +1,7 @@
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,11 +11,12 @@ from subset_trainer.training.interruption import Interruption, Terminated
 
 @pytest.fixture
 def interruption() -> Iterator[Interruption]:
-    previous = signal.getsignal(signal.SIGTERM)
+    previous, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
     installed = Interruption()
     installed.install()
     yield installed
     signal.signal(signal.SIGTERM, previous)
+    sys.unraisablehook = hook
 
 
 def terminate() -> None:
@@ -47,3 +50,29 @@ def test_a_failure_within_a_deferred_stretch_is_not_replaced(interruption: Inter
     with pytest.raises(ValueError, match="the failure"), interruption.deferred():
         terminate()
         raise ValueError("the failure")
+
+
+class Removed:
+    def __del__(self) -> None:
+        terminate()
+
+
+def test_what_is_raised_while_an_object_is_removed_is_raised_again(interruption: Interruption) -> None:
+    """There Python ignores every exception."""
+    removed = [Removed()]
+    removed.clear()
+    with pytest.raises(Terminated):
+        time.sleep(20)
+
+
+def test_it_comes_at_the_end_of_a_deferred_stretch_at_the_latest(interruption: Interruption) -> None:
+    removed = [Removed()]
+    removed.clear()
+    with pytest.raises(Terminated), interruption.deferred():
+        pass
+    time.sleep(0.2)
+
+
+def test_at_the_end_it_is_ignored(interruption: Interruption) -> None:
+    interruption.ignore()
+    terminate()

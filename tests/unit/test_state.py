@@ -1,5 +1,6 @@
 """A run's state, gathered and given back."""
 
+import pytest
 import torch
 
 from subset_trainer import selection
@@ -65,3 +66,27 @@ def test_every_strategy_that_remembers_gives_its_memory_away_as_plain_values() -
             expected = first.select(pool, pool, 9, draw).indices
             found = second.select(pool, pool, 9, torch.Generator().set_state(state)).indices
             assert torch.equal(expected, found), name
+
+
+def test_a_selection_that_is_made_again_draws_what_it_drew() -> None:
+    """rho-loss trains a model in it, whose dropout draws from torch's own generator; an epoch goes on with its own."""
+    for selected in (False, True):
+        state, _, _ = make(0)
+        state.mark()
+        before = torch.get_rng_state()
+        torch.rand(5)  # until it is killed
+        after = torch.get_rng_state()
+        gathered = state.gather(Within(selected=selected))
+        other, _, _ = make(1)
+        other.give_back(gathered)
+        assert torch.equal(torch.get_rng_state(), after if selected else before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpus_generator_goes_on() -> None:
+    torch.rand(1, device="cuda")
+    state, _, _ = make(0)
+    gathered = state.gather(Within(selected=True))
+    expected = torch.rand(5, device="cuda")
+    state.give_back(gathered)
+    assert torch.equal(torch.rand(5, device="cuda"), expected)

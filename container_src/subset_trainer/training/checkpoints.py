@@ -7,6 +7,7 @@ that it is whole or not there.
 Training waits only for a copy of the state. One thread serialises and writes it.
 """
 
+import contextlib
 import errno
 import logging
 import time
@@ -26,8 +27,8 @@ from subset_trainer.selection import Subset
 
 logger = logging.getLogger(__name__)
 PATTERN = "checkpoint-*.pt"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 UNFINISHED = ".checkpoint-*.tmp"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Checkpoints:
@@ -51,7 +52,7 @@ class Checkpoints:
         self._resume = resume
         self._last = time.monotonic()
         self._owed = False
-        self._failing = False
+        self._complained = False
         self._subsets: deque[tuple[int, Subset]] = deque()
         self._copier = _Copier()
         # The process waits for its thread at the end: after a failure, too, what is being written is finished.
@@ -74,8 +75,8 @@ class Checkpoints:
     def save(self, epoch: int, step: int, state: Mapping[str, Any], last: bool = False) -> None:
         """Have one written, and the oldest beyond those that are kept removed; waits for neither.
 
-        While another is being written, none is made, but one is due as soon as that is done. Where it cannot be made,
-        the log says so once, the earlier ones stay and training goes on: it has more to lose by stopping.
+        While another is being written, none is made, but one is due as soon as that is done. Where one
+        cannot be written, the last that could stays, and training goes on.
 
         Args:
             epoch: that is being made, from 1.
@@ -104,36 +105,34 @@ class Checkpoints:
         if ready is not None:
             ready.synchronize()
         try:
-            while self._subsets:
-                artifacts.save_subset(self.subsets, *self._subsets[0], durable=True)
-                self._subsets.popleft()
-            self._write_file(file, content)
+            try:
+                self._write_files(file, content)
+            except OSError as error:
+                older = self._files()[1:]
+                if error.errno not in FULL or not older:
+                    raise
+                for each in older:
+                    each.unlink(missing_ok=True)
+                self._write_files(file, content)
         except OSError as error:
-            # Said once until it works again: a job is worth more than its checkpoints.
-            if not self._failing:
+            # Said once until it works again: a job has more to lose by stopping.
+            if not self._complained:
                 logger.warning(
-                    "the checkpoint %s could not be written (%s): training goes on, tries again with the next, and the "
-                    "earlier checkpoints stay",
-                    file.name,
-                    error.strerror or error,
+                    "checkpoint %s could not be written (%s: %s): training goes on, and a run that is started again "
+                    "goes on from the last checkpoint that could",
+                    *(file.stem.removeprefix("checkpoint-"), error.strerror, error.filename or file),
                 )
-            self._failing = True
+            self._complained = True
         else:
-            if self._failing:
-                logger.info("checkpoints are written again: %s", file.name)
-            self._failing = False
+            if self._complained:
+                logger.info("checkpoints can be written again")
+            self._complained = False
 
-    def _write_file(self, file: Path, content: Mapping[str, Any]) -> None:
-        try:
-            artifacts.write(file, lambda path: _save(path, content), durable=True)
-        except OSError as error:
-            older = self._files()[1:]
-            if error.errno not in FULL or not older:
-                raise
-            # Rather the newest of those that are kept and this one than all of them and not this one.
-            for old in older:
-                old.unlink(missing_ok=True)
-            artifacts.write(file, lambda path: _save(path, content), durable=True)
+    def _write_files(self, file: Path, content: Mapping[str, Any]) -> None:
+        while self._subsets:
+            artifacts.save_subset(self.subsets, *self._subsets[0], durable=True)
+            self._subsets.popleft()
+        artifacts.write(file, lambda path: _save(path, content), durable=True)
         for old in self._files()[self._keep :]:
             old.unlink(missing_ok=True)
 
@@ -144,8 +143,9 @@ class Checkpoints:
             UserError: it is another run's.
         """
         files = self._files()
-        for unfinished in self._directory.glob(UNFINISHED):
-            unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a folder that is read-only they stay
+            for unfinished in self._directory.glob(UNFINISHED):
+                unfinished.unlink(missing_ok=True)
         if not self._resume:
             for file in files:
                 file.unlink(missing_ok=True)

@@ -1,9 +1,14 @@
 """SIGTERM, turned into an exception at a moment when nothing is left half done."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+AGAIN_SECONDS = 0.05
 
 
 class Terminated(BaseException):
@@ -25,12 +30,23 @@ class Interruption:
 
     def install(self) -> None:
         signal.signal(signal.SIGTERM, self._handle)
+        sys.unraisablehook = self._swallowed
         # The image starts the program with SIGTERM blocked, so that it waits for this.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def ignore(self) -> None:
         """All is done: what is left is the end of the process, which takes its time."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def _swallowed(self, event: "sys.UnraisableHookArgs") -> None:
+        """Python ignores what is raised while it removes an object: then the exception comes again, a moment later."""
+        if event.exc_type is not Terminated:
+            sys.__unraisablehook__(event)
+            return
+        self._delivered = False
+        again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
