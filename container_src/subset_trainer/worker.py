@@ -31,8 +31,8 @@ def main() -> None:
     else:
         log_to_stdout(f"process {rank}: ", logging.WARNING)
     interruption = Interruption()
-    interruption.install()
     try:
+        interruption.install()
         described = contract.read()
         hp = parse(described.hyperparameters)
         ranks = Ranks.join(interruption, cuda=launcher.gpus(hp) > 0)
@@ -41,7 +41,7 @@ def main() -> None:
     except Terminated:
         pass
     except BaseException as error:
-        _leave_reason(rank, error)
+        _leave_reason(rank, error, interruption)
     (Path(os.environ[launcher.REPORTS_VARIABLE]) / f"{os.environ['LOCAL_RANK']}{launcher.ENDED}").touch()
     logging.shutdown()
     sys.stdout.flush()
@@ -49,7 +49,7 @@ def main() -> None:
     os._exit(0)
 
 
-def _leave_reason(rank: int, error: BaseException) -> None:
+def _leave_reason(rank: int, error: BaseException, interruption: Interruption) -> None:
     bystander = _is_lost_peer(error)
     reason = explain(error)
     if not bystander and not isinstance(error, TrainingError):
@@ -58,8 +58,9 @@ def _leave_reason(rank: int, error: BaseException) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(Reason.of(reason, bystander).to_json(), encoding="utf-8")
     temporary.replace(path)
-    if bystander:
-        time.sleep(BYSTANDER_SECONDS)
+    until = time.monotonic() + BYSTANDER_SECONDS
+    while bystander and not interruption.requested and time.monotonic() < until:
+        time.sleep(0.1)
     logging.shutdown()
     sys.stdout.flush()
     os._exit(reason.exit_code)

@@ -113,7 +113,7 @@ def test_parts_of_a_batch_are_exchanged_once(make_job: Jobs) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_and_resumed(how: int, make_job: Jobs) -> None:
     """Bit for bit; SIGTERM, which reaches one process only, leaves a checkpoint in the middle of an epoch."""
-    values = {**settings("infobatch", 2), "epochs": 12, "checkpoint_minutes": 0.002, "batch_size": 8}
+    values = {**settings("infobatch", 2), "epochs": 8, "checkpoint_minutes": 0.002}
     whole = prepare(make_job("whole"))
     (whole.base / "checkpoints").mkdir(parents=True)
     whole.run(values)

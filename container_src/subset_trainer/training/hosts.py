@@ -63,6 +63,7 @@ class Hosts:
         self._deadline = time.monotonic() + 60 * minutes
         self._store: TCPStore | None = None
         self._beats: dict[str, tuple[int, float]] = {}
+        self._lost: set[str] = set()
 
     def meet(self, facts: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Wait for all, and return what each says of itself.
@@ -143,6 +144,7 @@ class Hosts:
             last, since = self._beats.get(name, (-1, now))
             self._beats[name] = (beat, since if beat == last else now)
             if now - self._beats[name][1] > SILENT_SECONDS:
+                self._lost.add(name)
                 return Reason.of(PlatformError(f"host {name} no longer answers: it was stopped or lost"))
         return None
 
@@ -152,12 +154,16 @@ class Hosts:
         return self._store.check([f"left/{name}" for name in self.names if name != self.own])
 
     def leave(self) -> None:
-        """Say so; the first host, where all is kept, stays until the others have done the same or are silent."""
+        """Say so; the first host, where all is kept, stays until those others that have come have done the same."""
         if self._store is None:
             return
         try:
             self._store.set(f"left/{self.own}", "")
-            others = [f"left/{name}" for name in self.names if name != self.own]
+            others = [
+                f"left/{name}"
+                for name in self.names
+                if name not in (self.own, *self._lost) and self._store.check([f"here/{name}"])
+            ]
             until = time.monotonic() + SILENT_SECONDS
             while self.own == self.names[0] and not self._store.check(others) and time.monotonic() < until:
                 time.sleep(0.1)
