@@ -4,7 +4,7 @@ Runs the real `train` over generated images of CIFAR-10's size, with 1, 2, … p
 process has the same number of processors for its own, so that two processes have twice the machine of one; on GPUs
 each has one. Efficiency is the speedup over one process, divided by the number of processes.
 
-    python benchmarks/scaling.py [--processes 1,2] [--images 4000] [--model resnet18] [--repeats 3] [--json FILE]
+    make benchmark-scaling OPTIONS="[--processes 1,2] [--images 4000] [--model resnet18] [--repeats 3] [--json FILE]"
 """
 
 import argparse
@@ -19,6 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Parser, processor, write_text
 from deploy import local
