@@ -112,6 +112,7 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
         logger.info("starting %d processes on this host", processes)
         failed: dict[int, int] = {}
         stopped = False
+        unstarted: Reason | None = None
         try:
             with watch:
                 elastic_launch(config, sys.executable)("-m", WORKER)
@@ -120,12 +121,14 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
         except SignalException:
             stopped = watch.reason is None
         except RuntimeError as error:
-            failed = {-1: 0}
-            logger.info("the launcher has ended: %s", error)
+            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            unstarted = Reason.of(
+                PlatformError(f"the training's processes could not be started: {first_line}")
+            )
         finally:
             # What is left to do ends soon by itself, and torch's handler would raise in the middle of it.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        reason = _reason(Path(reports), failed, contract.current_host)
+        reason = _reason(Path(reports), failed, contract.current_host) or unstarted
         if watch.reason is not None and (reason is None or reason.bystander):
             reason = watch.reason
         if reason is None:
