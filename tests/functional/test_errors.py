@@ -123,12 +123,6 @@ def test_a_file_name_that_is_no_text_is_named_all_the_same(job: Job) -> None:
     assert r"cat/\udcff.png" in str(job.failure) and str(job.failure) in job.last_line
 
 
-def test_two_hosts_are_refused(table_job: Job) -> None:
-    table_job.run({}, hosts=("localhost", "algo-2"))
-    assert table_job.exit_code == 1
-    assert "2 hosts" in str(table_job.failure) and "instance_count=1" in str(table_job.failure)
-
-
 def test_an_earlier_failure_does_not_outlive_a_good_run(table_job: Job) -> None:
     (table_job.base / "output").mkdir(parents=True)
     (table_job.base / "output" / "failure").write_text("an old reason", encoding="utf-8")

@@ -8,11 +8,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HERE = "tests/functional/test_faults.py"
-ROWS = [
-    line
-    for line in (ROOT / "docs/reliability.md").read_text(encoding="utf-8").splitlines()
-    if line.startswith("| ") and not line.startswith(("| ---", "| fault |"))
-]
+TABLES = re.findall(
+    r"^\| fault \|.*\n\| --- .*\n((?:\|.*\n)+)",
+    (ROOT / "docs/reliability.md").read_text(encoding="utf-8"),
+    re.M,
+)
+ROWS = [line for table in TABLES for line in table.splitlines()]
 NAME = re.compile(r"`(?:(tests/[\w/]+\.py)::)?(test_\w+)`")
 
 
