@@ -19,8 +19,10 @@ def test_what_is_read_is_read_or_refused_with_our_errors(reader: str) -> None:
     """A failure prints the smallest input that it has found, and the seed that leads to it."""
     end = time.monotonic() + 60 * MINUTES / len(PROPERTIES)
     tried = 0
+    # `make test` tries the same every time, as far as it comes: it shall not fail for what nobody has changed.
+    seeds = random.SystemRandom() if "SOAK_MINUTES" in os.environ else random.Random(0)
     while tried == 0 or time.monotonic() < end:
-        start = random.SystemRandom().randrange(1 << 32)
+        start = seeds.randrange(1 << 32)
         print(f"{reader}: {tried} inputs, and {AT_ONCE} more from seed {start}")
         PROPERTIES[reader].run(AT_ONCE, start)
         tried += AT_ONCE
