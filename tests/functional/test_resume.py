@@ -147,7 +147,8 @@ def test_a_malicious_checkpoint_runs_nothing(make_job: Jobs, tmp_path: Path) -> 
     job = prepare(make_job("evil"))
     torch.save({"identity": {}, "state": Evil()}, job.base / "checkpoints/checkpoint-00002-0000000.pt")
     job.run(settings("rs2"))
-    assert job.exit_code == 0 and "is damaged and left aside" in job.log
+    assert job.exit_code == 0 and "is damaged and left aside: it holds something else" in job.log
+    assert "weights_only" not in job.log
     assert not (tmp_path / "owned").exists()
 
 

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import IO, Any
 
 import torch
@@ -155,6 +156,9 @@ class Checkpoints:
                 content = _read(file)
             except Exception as error:  # there is no end of what a damaged file makes its readers raise
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                if isinstance(error, UnpicklingError):
+                    # Torch would advise to read it without restrictions.
+                    reason = "it holds something else than tensors, numbers and text, or is cut off"
                 logger.warning("checkpoint %s is damaged and left aside: %s", file.name, reason)
                 continue
             self._check(file, content["identity"])
