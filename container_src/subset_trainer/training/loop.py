@@ -110,8 +110,7 @@ def train(
     done: list[EpochReport] = []
     if gathered := ranks.from_first(lambda: checkpoints.load() if checkpoints else None):
         within = state.give_back(gathered)
-        if not ranks.first:
-            within.forget_sums()  # which the checkpoint holds of all processes together
+        within.take_own(ranks.rank)
         done = [_report_of(packed, epochs) for packed in gathered["reports"]]
         restore(done)
         at = f"epoch {len(done) + 1}, step {within.step}" if len(done) < len(epochs) else "its end"
@@ -124,6 +123,10 @@ def train(
             return
         with interruption.deferred():
             summed = within.summed(ranks.total)
+            if within.loss_sum is not None:
+                # Each process's own, since sums in another order have other last bits.
+                own = slice(ranks.rank, ranks.rank + 1)
+                summed.loss_sum = ranks.whole(within.loss_sum.view(1), own, ranks.size)
             # Nothing goes on from weights that are not finite: the checkpoint before stays the last one.
             if checkpoints and divergence.finite(classifier):
                 packed = [_packed_report(earlier) for earlier in done]

@@ -46,9 +46,12 @@ class Within:
         }
         return replace(self, **sums)
 
-    def forget_sums(self) -> None:
-        for name in SUMS:
-            setattr(self, name, None)
+    def take_own(self, rank: int) -> None:
+        """Of what a checkpoint holds of all processes: one's own sum of losses, and the rest for the first."""
+        if self.loss_sum is not None:
+            self.loss_sum = self.loss_sum[rank]
+        if rank:
+            self.correct = self.observed = None
 
 
 class RunState:
