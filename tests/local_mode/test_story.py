@@ -1,5 +1,6 @@
 """What the README says of local mode, line by line; and a container whose metrics are read back by `compare`."""
 
+import ipaddress
 import json
 import os
 import subprocess
@@ -27,8 +28,10 @@ ROLE = "arn:aws:iam::123456789012:role/trainer"
 @pytest.fixture
 def gateway() -> Iterator[str]:
     """Moto's server where containers reach it: on the host's side of Docker's bridge."""
-    asked = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
-    address = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    asked = ["docker", "network", "inspect", "bridge", "--format", "{{json (index .IPAM.Config 0)}}"]
+    described = json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    # An engine that found its bridge already there does not name the gateway: the network's first address.
+    address = described.get("Gateway") or str(ipaddress.ip_network(described["Subnet"])[1])
     server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())
