@@ -18,14 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from subset_trainer.data import Preprocessing
-from subset_trainer.errors import PlatformError, UserError, shown
+from subset_trainer.errors import PlatformError, UserError, first_line, shown
+from subset_trainer.hyperparameters import LARGEST_IMAGE
 from subset_trainer.models import Classifier, build, check_name
 from subset_trainer.selection import Subset
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
-LARGEST_SIZE = 1024
-"""Of an image's side; the hyperparameter allows no more."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def _preprocessing(description: Any) -> Preprocessing:
         if not (
             size
             and len(size) == 2
-            and all(isinstance(side, int) and 0 < side <= LARGEST_SIZE for side in size)
+            and all(isinstance(side, int) and 0 < side <= LARGEST_IMAGE for side in size)
         ):
             raise ValueError(f"image_size: {shown(size)}")
         if len(found.mean) != 3 or len(found.std) != 3 or not all(found.std):
@@ -134,7 +133,7 @@ def _preprocessing(description: Any) -> Preprocessing:
 def _reason(error: Exception) -> str:
     if isinstance(error, LookupError):
         return f"it lacks {error}"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def save_subset(directory: Path, epoch: int, subset: Subset, durable: bool = False) -> None:

@@ -11,7 +11,14 @@ import sys
 import traceback
 
 from subset_trainer import __version__, contract
-from subset_trainer.errors import AlgorithmError, PlatformError, TrainingError, UserError, short_of_memory
+from subset_trainer.errors import (
+    AlgorithmError,
+    PlatformError,
+    TrainingError,
+    UserError,
+    first_line,
+    short_of_memory,
+)
 from subset_trainer.training.interruption import Interruption, Terminated
 
 logger = logging.getLogger("subset_trainer")
@@ -94,6 +101,7 @@ def explain(error: BaseException) -> TrainingError:
     """The failure as one of our three kinds, with a sentence fit for the user."""
     if isinstance(error, TrainingError):
         return error
+    said = first_line(error, "no message")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PlatformError(f"no space left on the disk{_for_file(error)}: a larger volume is needed")
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
@@ -103,30 +111,26 @@ def explain(error: BaseException) -> TrainingError:
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return PlatformError(
             "a process that decodes images ended unexpectedly, as when the machine is short of memory "
-            f"({_first_line(error)}): use a smaller num_workers, or an instance with more memory"
+            f"({said}): use a smaller num_workers, or an instance with more memory"
         )
     no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
     if where := "host" if no_memory else short_of_memory(error):
         return UserError(
             f"out of memory on the {where}: use a smaller batch_size or image_size, or an instance with more memory "
-            f"({_first_line(error)})"
+            f"({said})"
         )
     if "does not have a deterministic implementation" in str(error):
         return UserError(
             "hyperparameter deterministic=true, but the model needs an operation without such a kernel on this device: "
-            f"expected another model, or deterministic=false ({_first_line(error)})"
+            f"expected another model, or deterministic=false ({said})"
         )
     if isinstance(error, KeyboardInterrupt):
         return UserError("interrupted from the keyboard")
-    return AlgorithmError(f"internal error, {type(error).__name__}: {_first_line(error)}")
+    return AlgorithmError(f"internal error, {type(error).__name__}: {said}")
 
 
 def _for_file(error: OSError) -> str:
     return f" for {error.filename}" if error.filename else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def _report(failure: TrainingError, error: BaseException) -> int:
@@ -140,7 +144,7 @@ def _report(failure: TrainingError, error: BaseException) -> int:
     path = contract.failure_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(sentence, encoding="utf-8", errors="backslashreplace")
+        path.write_text(sentence, encoding="utf-8")
     except OSError as problem:
         logger.error("the failure file could not be written: %s", problem)
     logger.error("%s", sentence)

@@ -42,6 +42,11 @@ def short_of_memory(error: BaseException) -> Literal["GPU", "host"] | None:
     return "GPU" if "CUDA error: out of memory" in text or "_STATUS_ALLOC_FAILED" in text else None
 
 
+def first_line(error: BaseException, otherwise: str | None = None) -> str:
+    """What an error says, in a sentence of ours; of one that says nothing its type's name, or what is given."""
+    return (str(error).strip().splitlines() or [otherwise or type(error).__name__])[0]
+
+
 def shown(value: object, most: int = 200) -> str:
     """A value in a message: its repr, cut where it is long."""
     try:

@@ -79,6 +79,8 @@ MLFLOW_SERVER = (
     r"|arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:mlflow-(tracking-server|app)/\S+"
 )
 PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
+LARGEST_IMAGE = 1024
+"""Pixels of a side."""
 LONGEST_INTEGER = 10_000
 """Bits; of much longer ones Python refuses to make a text, which takes quadratic time."""
 
@@ -184,7 +186,7 @@ class Hyperparameters(BaseModel):
     csv_header: Literal["auto", "true", "false"] = Field(
         "auto", description="CSV: whether the first line holds column names"
     )
-    image_size: Annotated[int, Field(ge=8, le=1024)] | None = Field(
+    image_size: Annotated[int, Field(ge=8, le=LARGEST_IMAGE)] | None = Field(
         None,
         description="height and width in pixels that images are brought to; default: their own where all are "
         "alike and at most 256, else 224",

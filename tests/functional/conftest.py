@@ -84,8 +84,10 @@ class Job:
         self.exit_code = process.returncode
         return self
 
-    def terminate_when(self, hyperparameters: Mapping[str, Any], line: str) -> float:
-        """Start, send SIGTERM once ``line`` appears in the log, and return the seconds until the process ended."""
+    def when(
+        self, hyperparameters: Mapping[str, Any], line: str, do: "Callable[[subprocess.Popen[str]], None]"
+    ) -> "Job":
+        """Start, do something once ``line`` appears in the log, and wait for the end."""
         self.configure(hyperparameters)
         process = self.start()
         assert process.stdout is not None
@@ -93,15 +95,26 @@ class Job:
             for text in process.stdout:
                 self.log += text
                 if line in text:
+                    do(process)
                     break
-            start = time.monotonic()
-            process.send_signal(signal.SIGTERM)
             rest, _ = process.communicate(timeout=SECONDS)
             self.log += rest
         finally:
             process.kill()
         self.exit_code = process.returncode
-        return time.monotonic() - start
+        return self
+
+    def terminate_when(self, hyperparameters: Mapping[str, Any], line: str) -> float:
+        """Send SIGTERM once ``line`` appears in the log, and return the seconds until the process ended."""
+        sent: list[float] = []
+
+        def terminate(process: "subprocess.Popen[str]") -> None:
+            sent.append(time.monotonic())
+            process.send_signal(signal.SIGTERM)
+
+        self.when(hyperparameters, line, terminate)
+        assert sent, self.log
+        return time.monotonic() - sent[0]
 
     @property
     def last_line(self) -> str:

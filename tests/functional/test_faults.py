@@ -62,25 +62,6 @@ def checkpoints(job: Job) -> list[str]:
     return sorted(path.name for path in (job.base / "checkpoints").glob("checkpoint-*"))
 
 
-def when(job: Job, settings: dict[str, Any], line: str, do: "Callable[[subprocess.Popen[str]], None]") -> Job:
-    """Start, do something once the line appears in the log, and wait for the end."""
-    job.configure(settings)
-    process = job.start()
-    assert process.stdout is not None
-    try:
-        for text in process.stdout:
-            job.log += text
-            if line in text:
-                do(process)
-                break
-        rest, _ = process.communicate(timeout=120)
-        job.log += rest
-    finally:
-        process.kill()
-    job.exit_code = process.returncode
-    return job
-
-
 # The disk
 
 
@@ -233,7 +214,7 @@ def test_a_decoding_process_is_killed(job: Job, tmp_path: Path) -> None:
         assert len(workers) >= 2
         workers[0].send_signal(signal.SIGKILL)
 
-    when(job, {**IMAGES, "epochs": 1000}, "epoch=2 ", kill)
+    job.when({**IMAGES, "epochs": 1000}, "epoch=2 ", kill)
     failed(job, 2, "a process that decodes images ended unexpectedly", "short of memory")
     assert psutil.wait_procs(workers, timeout=10)[1] == []
 
@@ -291,7 +272,7 @@ def test_a_streamed_file(job: Job, tmp_path: Path, change: Callable[[Path], Any]
         for number in range(30):
             change(job.channel("training") / "cat" / f"{number}.png")
 
-    when(job, {**IMAGES, "epochs": 1000}, "epoch=2 ", change_all)
+    job.when({**IMAGES, "epochs": 1000}, "epoch=2 ", change_all)
     failed(job, 1, "training channel: image 'cat/", expected, "expected an intact image file")
 
 
@@ -306,14 +287,13 @@ def test_a_streamed_file_becomes_another_image(job: Job, tmp_path: Path) -> None
             write_image(other, seed=number, size=33)
             other.replace(job.channel("training") / "cat" / f"{number}.png")
 
-    when(job, {**IMAGES, "epochs": 8}, "epoch=2 ", change)
+    job.when({**IMAGES, "epochs": 8}, "epoch=2 ", change)
     assert job.exit_code == 0, job.log
 
 
 def test_files_that_were_read_may_go(job: Job) -> None:
     images(job.channel("training"))
-    when(
-        job,
+    job.when(
         {**IMAGES, "epochs": 6},
         "epoch=1 ",
         lambda process: shutil.rmtree(job.channel("training")),

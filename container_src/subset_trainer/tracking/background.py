@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+from subset_trainer.errors import first_line
+
 logger = logging.getLogger(__name__)
 DRAIN_SECONDS = 10.0
 LAST_ATTEMPTS = 3
@@ -157,5 +159,5 @@ class Background:
 
 def reason(error: Exception) -> str:
     """The error's first line, without what an address may hold of a password."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = first_line(error)
     return re.sub(r"//[^/@\s]*@", "//", line)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from subset_trainer import artifacts
-from subset_trainer.errors import UserError
+from subset_trainer.errors import UserError, first_line
 from subset_trainer.selection import Subset
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Checkpoints:
             try:
                 content = _read(file)
             except Exception as error:  # there is no end of what a damaged file makes its readers raise
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 if isinstance(error, UnpicklingError):
                     # Torch would advise to read it without restrictions.
                     reason = "it holds something else than tensors, numbers and text, or is cut off"

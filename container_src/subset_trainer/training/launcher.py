@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from subset_trainer.contract import Contract
-from subset_trainer.errors import PlatformError, UserError
+from subset_trainer.errors import PlatformError, UserError, first_line
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.training.hosts import PORT, SILENT_SECONDS, Hosts, Reason
 
@@ -121,9 +121,8 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
         except SignalException:
             stopped = watch.reason is None
         except RuntimeError as error:
-            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             unstarted = Reason.of(
-                PlatformError(f"the training's processes could not be started: {first_line}")
+                PlatformError(f"the training's processes could not be started: {first_line(error)}")
             )
         finally:
             # What is left to do ends soon by itself, and torch's handler would raise in the middle of it.

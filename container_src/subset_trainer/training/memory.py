@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 import torch
 from torch import Tensor
 
-from subset_trainer.errors import UserError, short_of_memory
+from subset_trainer.errors import UserError, first_line, short_of_memory
 
 logger = logging.getLogger(__name__)
 LEAST = 2
@@ -60,8 +60,7 @@ def explain(error: Exception, batch_size: int) -> NoReturn:
     if where is None:
         raise error
     sizes = f"batch_size={max(LEAST, batch_size // 2)}, " if batch_size > LEAST else ""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise UserError(
         f"out of memory on the {where} with batch_size={batch_size}: try {sizes}a smaller image_size or model, or an "
-        f"instance with more memory ({reason})"
+        f"instance with more memory ({first_line(error)})"
     ) from error
