@@ -1,0 +1,77 @@
+"""The frames of RecordIO files: what MXNet's image records and SageMaker's recordio-protobuf have in common.
+
+A record is a magic number, a word of 3 bits and 29 bits (both little-endian), so many bytes as the 29 bits say, and
+zeros up to a multiple of 4. The 3 bits tell a whole record (0) from the first (1), a middle (2) and the last (3) part
+of one that was taken apart wherever it held the magic number itself, which stands between the parts again once they
+are joined (dmlc-core's recordio.h). What the bytes of a record mean is for others to say.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+MAGIC = struct.pack("<I", 0xCED7230A)
+
+_HEADER = struct.Struct("<4sI")
+_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+
+
+def offsets(file: BinaryIO) -> Iterator[int]:
+    """Where each record of a file begins, in bytes. Only headers are read, so that size costs little.
+
+    Raises:
+        ValueError: what is there is no such record, or not all of one; it says so and where.
+    """
+    size = os.fstat(file.fileno()).st_size
+    at = 0
+    while at < size:
+        parts = list(_parts(file, at, size))
+        yield at
+        begin, length = parts[-1]
+        at = begin + length + -length % 4
+
+
+def read(file: BinaryIO, offset: int) -> bytes:
+    """The bytes of the record that begins at an offset. ValueError as in `offsets`."""
+    pieces = []
+    for begin, length in _parts(file, offset, os.fstat(file.fileno()).st_size):
+        file.seek(begin)
+        piece = file.read(length)
+        if len(piece) < length:
+            raise ValueError(f"the record at byte {offset:,} became shorter while it was read")
+        pieces.append(piece)
+    return MAGIC.join(pieces)
+
+
+def records(file: BinaryIO) -> Iterator[bytes]:
+    """All records of a file, one after the other. ValueError as in `offsets`."""
+    for offset in offsets(file):
+        yield read(file, offset)
+
+
+def _parts(file: BinaryIO, offset: int, size: int) -> Iterator[tuple[int, int]]:
+    """(begin, length) of the bytes of each part of a record."""
+    at, expected = offset, (_WHOLE, _FIRST)
+    while True:
+        file.seek(at)
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            raise ValueError(f"the file ends within the record at byte {offset:,}")
+        magic, word = _HEADER.unpack(header)
+        if magic != MAGIC:
+            raise ValueError(
+                f"byte {at:,}: {magic.hex()} stands where a record begins with {MAGIC.hex()}, RecordIO's magic number"
+            )
+        flag, length = word >> 29, word & (1 << 29) - 1
+        if flag not in expected:
+            raise ValueError(f"byte {at:,}: a record's part of kind {flag} stands where none can")
+        begin = at + _HEADER.size
+        if begin + length > size:
+            raise ValueError(
+                f"the record at byte {offset:,} is to have {length:,} bytes, of which the file has {size - begin:,}"
+            )
+        yield begin, length
+        if flag in (_WHOLE, _LAST):
+            return
+        at, expected = begin + length + -length % 4, (_MIDDLE, _LAST)
