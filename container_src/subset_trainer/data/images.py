@@ -29,6 +29,7 @@ LARGEST_SCALED = 1 << 27
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """What files may hold, whatever they are called: Pillow knows more, and starts Ghostscript for some of it."""
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
 _PROGRESS_SECONDS = 5.0
 _ORIENTATION = 0x0112  # the EXIF tag
 # Below this much work one process is done before others have started.
@@ -153,6 +154,17 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
         if size is not None and image.size != (size[1], size[0]):
             image = cover(image, size)
         return np.asarray(image)
+
+
+def is_encoded(data: bytes) -> bool:
+    """Whether the first bytes are those of an image in one of the formats that are read."""
+    # A text may begin like the shorter ones: of these more is looked at.
+    return (
+        data.startswith(_MAGIC)
+        or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
+        or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
+        or (data[:2] in (b"P5", b"P6") and data[2:3] in (b"\n", b"\r", b" ", b"\t"))
+    )
 
 
 def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
