@@ -15,6 +15,7 @@ import numpy as np
 
 from subset_trainer.data.archives import open_tar
 from subset_trainer.data.channels import ARCHIVE_SUFFIXES, Channel, is_cifar_batch
+from subset_trainer.data.ids import Ids
 from subset_trainer.errors import UserError
 
 PIXELS = 3 * 32 * 32
@@ -25,6 +26,10 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 _NAMES = re.compile(r"(batches\.meta|fine_label_names)\.txt|batches\.meta|meta")
 
 
+_Batch = tuple[str, np.ndarray, np.ndarray, int]
+"""Name, pixels, labels and the number of classes of one file."""
+
+
 @dataclass(frozen=True)
 class Batches:
     """pixels [N, 3, 32, 32] uint8, labels [N] int64 (positions in `names`)."""
@@ -32,6 +37,7 @@ class Batches:
     pixels: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
+    ids: Ids
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,8 @@ class Cifar:
 def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> Cifar:
     """Read what lies in `files` (batches, or archives of them). UserError on anything damaged or foreign, and on
     archives that hold more than `memory` bytes."""
-    train: list[tuple[np.ndarray, np.ndarray, int]] = []
-    test: list[tuple[np.ndarray, np.ndarray, int]] = []
+    train: list[_Batch] = []
+    test: list[_Batch] = []
     names: tuple[str, ...] = ()
     seen: dict[str, str] = {}
     for name, base, read in _members(channel, files, memory):
@@ -60,8 +66,8 @@ def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = No
                 )
             seen[batch] = name
             parse = _binary if base.endswith(".bin") else _python
-            (test if base.startswith("test") else train).append(parse(channel, name, base, read()))
-    kinds = {classes for _, _, classes in train + test}
+            (test if base.startswith("test") else train).append((name, *parse(channel, name, base, read())))
+    kinds = {classes for *_, classes in train + test}
     if not kinds:
         raise channel.error(
             f"archive '{files[0]}' holds no CIFAR batches; expected them, or the files unpacked."
@@ -74,11 +80,13 @@ def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = No
     return Cifar(_join(train, names), _join(test, names))
 
 
-def _join(parts: list[tuple[np.ndarray, np.ndarray, int]], names: tuple[str, ...]) -> Batches | None:
+def _join(parts: list[_Batch], names: tuple[str, ...]) -> Batches | None:
     if not parts:
         return None
-    pixels = np.concatenate([pixels for pixels, _, _ in parts]).reshape(-1, 3, 32, 32)
-    return Batches(pixels, np.concatenate([labels for _, labels, _ in parts]), names)
+    pixels = np.concatenate([pixels for _, pixels, _, _ in parts]).reshape(-1, 3, 32, 32)
+    labels = np.concatenate([labels for _, _, labels, _ in parts])
+    ids = Ids.numbered([name for name, *_ in parts], [len(labels) for _, _, labels, _ in parts])
+    return Batches(pixels, labels, names, ids)
 
 
 def _members(
