@@ -23,7 +23,7 @@ BASE_DIRECTORY_VARIABLE = "SAGEMAKER_BASE_DIR"
 FAILURE_CHARACTERS = 1024
 """SageMaker keeps this many characters of the failure file."""
 
-INPUT_MODES = ("File", "FastFile")
+INPUT_MODES = ("File", "FastFile", "Pipe")
 CHANNEL_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 """What SageMaker calls channels; nothing that leads out of their folder."""
 
@@ -119,6 +119,7 @@ def _hosts(resources: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], s
 def _channels(base: Path) -> dict[str, Path]:
     data = base / "input" / "data"
     configured = _read_object(base / "input" / "config" / "inputdataconfig.json")
+    channels: dict[str, Path] = {}
     for name, settings in configured.items():
         if not CHANNEL_NAME.fullmatch(name):
             raise UserError(
@@ -130,8 +131,16 @@ def _channels(base: Path) -> dict[str, Path]:
             raise UserError(
                 f"channel {name!r} is delivered in input mode {shown(mode)}; expected one of {', '.join(INPUT_MODES)}"
             )
+        if mode == "Pipe" and settings.get("RecordWrapperType") != "RecordIO":
+            raise UserError(
+                f"channel {name!r} is delivered in input mode Pipe with the record wrapper "
+                f"{shown(settings.get('RecordWrapperType'))}; expected RecordIO, for an augmented manifest, or another "
+                "input mode"
+            )
+        # A pipe for each pass over the data; the first is all that is needed.
+        channels[name] = data / (f"{name}_0" if mode == "Pipe" else name)
     if configured:
-        return {name: data / name for name in sorted(configured)}
+        return dict(sorted(channels.items()))
     if not data.is_dir():
         return {}
     return {path.name: path for path in sorted(data.iterdir()) if path.is_dir()}

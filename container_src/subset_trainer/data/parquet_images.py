@@ -1,4 +1,4 @@
-"""Parquet files with encoded images in a column: Hugging Face's form (a struct of `bytes` and `path`), or plain bytes."""
+"""Parquet files with encoded images in a column: plain bytes, or Hugging Face's struct of `bytes` and `path`."""
 
 import json
 from collections.abc import Sequence
@@ -43,8 +43,8 @@ def read_parquet_images(
 ) -> LabelledImages:
     """The images of Parquet files, in name order, copied out of their pages, which cannot be asked for a single image.
 
-    label_column: a column of whole numbers or texts; by default one called label or the like, or the only one beside the
-    image. A number's name is taken from Hugging Face's schema where it tells one. UserError on anything else.
+    label_column: a column of whole numbers or texts; by default one called label or the like, or the only one beside
+    the image. A number's name is taken from Hugging Face's schema where it tells one. UserError on anything else.
     """
     spool = Spool(channel.name)
     places: list[tuple[int, int, int]] = []
@@ -60,7 +60,9 @@ def read_parquet_images(
             )
         found = _label(channel, file, schema, image, label_column)
         if label and found != label:
-            raise channel.error(f"file '{file}' has its labels in {found!r}, '{files[0]}' in {label!r}; expected one.")
+            raise channel.error(
+                f"file '{file}' has its labels in {found!r}, '{files[0]}' in {label!r}; expected one."
+            )
         label = found
         row = 0
         try:
@@ -120,7 +122,8 @@ def _label(channel: Channel, file: str, schema: pa.Schema, image: str, label_col
     if named or len(others) == 1:
         return (named or others)[0]
     raise channel.error(
-        f"file '{file}' has the columns {', '.join(map(repr, schema.names))}; expected one called 'label', or label_column "
+        f"file '{file}' has the columns {', '.join(map(repr, schema.names))}; expected one called 'label', or "
+        "label_column "
         "to name the one with the classes."
     )
 
@@ -137,13 +140,16 @@ def _names(
     if missing is not None:
         raise channel.error(f"'{rows[missing]}' has no label in {column!r}; expected one in each row.")
     if len({type(value) for value in values}) > 1:
-        raise channel.error(f"column {column!r} holds texts in one file and numbers in another; expected one of the two.")
+        raise channel.error(
+            f"column {column!r} holds texts in one file and numbers in another; expected one of the two."
+        )
     if isinstance(values[0], str):
         return [str(value) for value in values]
     numbers = np.array(values)
     if looks_continuous(numbers):
         raise channel.error(
-            f"column {column!r} has {len(np.unique(numbers)):,} different values; expected classes, because regression is "
+            f"column {column!r} has {len(np.unique(numbers)):,} different values; expected classes, because "
+            "regression is "
             "not supported."
         )
     known = _hugging_face_names(schema, column)
