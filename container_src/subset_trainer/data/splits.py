@@ -14,10 +14,11 @@ from subset_trainer.data.arrays import ImageArray, read_npz
 from subset_trainer.data.channels import Channel, detect, open_channel
 from subset_trainer.data.cifar import Batches, read_cifar
 from subset_trainer.data.datasets import MOST_WORKERS, Dataset, MemoryDataset, StreamingDataset
+from subset_trainer.data.encoding import describe, encode, fit_columns
 from subset_trainer.data.images import ImageFiles, cover, decode_all, natural_size
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.preprocessing import Preprocessing
-from subset_trainer.data.tables import Table, encode, fit_columns, natural_order, read_csv
+from subset_trainer.data.tables import Table, natural_order, read_csv
 from subset_trainer.errors import UserError
 
 _SIZES_LOOKED_AT = 1_000
@@ -270,6 +271,7 @@ def _fit(
             label_column=source.label_column,
             label_index=source.label_index,
         )
+        loading.notes.extend(describe(channel, source, preprocessing.columns))
         return preprocessing, _encode(channel, source, preprocessing, loading, every)
     generator = np.random.default_rng(seed)
     size = (image_size, image_size) if image_size is not None else _own_size(source, generator)
