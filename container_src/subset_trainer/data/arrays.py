@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.ids import Ids
 from subset_trainer.data.tables import Table, label_names, looks_continuous, natural_order
 from subset_trainer.errors import UserError
 
@@ -18,6 +19,7 @@ class ImageArray:
     pixels: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    ids: Ids
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,11 +54,12 @@ def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None
         distinct, codes = np.unique(y, return_inverse=True)
         classes = tuple(label_names(distinct))
     codes = codes.astype(np.int64)
+    ids = Ids.numbered(files, [len(x) for x in inputs])
     if inputs[0].ndim == 2:
         x = np.concatenate(inputs).astype(np.float64)
         columns = tuple(x.T)
-        return Table(tuple(str(position) for position in range(len(columns))), columns, codes, classes)
-    return ImageArray(np.concatenate(_pixels(channel, files, inputs)), codes, classes)
+        return Table(tuple(str(position) for position in range(len(columns))), columns, codes, classes, ids)
+    return ImageArray(np.concatenate(_pixels(channel, files, inputs)), codes, classes, ids)
 
 
 def _check_size(channel: Channel, files: tuple[str, ...], memory: int) -> None:

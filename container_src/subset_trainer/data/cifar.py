@@ -7,25 +7,27 @@ knows arrays of numbers, containers, texts and numbers and nothing else, so that
 import io
 import pickle
 import re
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from subset_trainer.data.archives import open_tar
 from subset_trainer.data.channels import ARCHIVE_SUFFIXES, Channel, is_cifar_batch
+from subset_trainer.data.ids import Ids
 from subset_trainer.errors import UserError
 
 PIXELS = 3 * 32 * 32
 DEEPEST = 1
 """A python batch is a dictionary of lists."""
-LONGEST_NAME = 1 << 16
-"""Bytes of an archive's extended header, which tarfile reads into memory whole."""
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-_COMPRESSED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\x00": "r:xz"}
 _NAMES = re.compile(r"(batches\.meta|fine_label_names)\.txt|batches\.meta|meta")
+
+
+_Batch = tuple[str, np.ndarray, np.ndarray, int]
+"""Name, pixels, labels and the number of classes of one file."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Batches:
     pixels: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
+    ids: Ids
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Cifar:
 def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> Cifar:
     """Read what lies in `files` (batches, or archives of them). UserError on anything damaged or foreign, and on
     archives that hold more than `memory` bytes."""
-    train: list[tuple[np.ndarray, np.ndarray, int]] = []
-    test: list[tuple[np.ndarray, np.ndarray, int]] = []
+    train: list[_Batch] = []
+    test: list[_Batch] = []
     names: tuple[str, ...] = ()
     seen: dict[str, str] = {}
     for name, base, read in _members(channel, files, memory):
@@ -63,8 +66,8 @@ def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = No
                 )
             seen[batch] = name
             parse = _binary if base.endswith(".bin") else _python
-            (test if base.startswith("test") else train).append(parse(channel, name, base, read()))
-    kinds = {classes for _, _, classes in train + test}
+            (test if base.startswith("test") else train).append((name, *parse(channel, name, base, read())))
+    kinds = {classes for *_, classes in train + test}
     if not kinds:
         raise channel.error(
             f"archive '{files[0]}' holds no CIFAR batches; expected them, or the files unpacked."
@@ -77,11 +80,13 @@ def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = No
     return Cifar(_join(train, names), _join(test, names))
 
 
-def _join(parts: list[tuple[np.ndarray, np.ndarray, int]], names: tuple[str, ...]) -> Batches | None:
+def _join(parts: list[_Batch], names: tuple[str, ...]) -> Batches | None:
     if not parts:
         return None
-    pixels = np.concatenate([pixels for pixels, _, _ in parts]).reshape(-1, 3, 32, 32)
-    return Batches(pixels, np.concatenate([labels for _, labels, _ in parts]), names)
+    pixels = np.concatenate([pixels for _, pixels, _, _ in parts]).reshape(-1, 3, 32, 32)
+    labels = np.concatenate([labels for _, _, labels, _ in parts])
+    ids = Ids.numbered([name for name, *_ in parts], [len(labels) for _, _, labels, _ in parts])
+    return Batches(pixels, labels, names, ids)
 
 
 def _members(
@@ -95,11 +100,7 @@ def _members(
             yield file, file.rsplit("/", 1)[-1], lambda file=file: _read(channel, file)  # type: ignore[misc]
             continue
         try:
-            with path.open("rb") as opened:
-                start = opened.read(6)
-            # Said, not tried: where one fails, tarfile tells of all that it has tried.
-            mode = next((mode for magic, mode in _COMPRESSED.items() if start.startswith(magic)), "r:")
-            with tarfile.open(path, mode, tarinfo=_Member) as archive:  # type: ignore[call-overload]
+            with open_tar(path) as archive:
                 # In the archive's own order, since going back in a compressed file reads it from the start again.
                 found = []
                 unpacked = 0
@@ -133,24 +134,6 @@ def _read(channel: Channel, file: str) -> bytes:
         raise channel.error(
             f"batch '{file}' cannot be read ({error.strerror}); expected an intact file."
         ) from error
-
-
-class _Member(tarfile.TarInfo):
-    """A tar header that does not ask for more memory than a name needs."""
-
-    @classmethod
-    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "_Member":
-        member = super().frombuf(buf, encoding, errors)
-        names = (
-            tarfile.GNUTYPE_LONGNAME,
-            tarfile.GNUTYPE_LONGLINK,
-            tarfile.XHDTYPE,
-            tarfile.XGLTYPE,
-            tarfile.SOLARIS_XHDTYPE,
-        )
-        if member.type in names and member.size > LONGEST_NAME:
-            raise tarfile.ReadError(f"an extended header of {member.size:,} bytes")
-        return member
 
 
 def _binary(channel: Channel, name: str, base: str, data: bytes) -> tuple[np.ndarray, np.ndarray, int]:

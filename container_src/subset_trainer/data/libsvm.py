@@ -5,11 +5,11 @@ scikit-learn reads them fast but does not say where a fault is; on the least dou
 
 import math
 import os
-from typing import NoReturn
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.ids import Ids
 from subset_trainer.data.preprocessing import Preprocessing
 from subset_trainer.data.tables import MOST_COLUMNS, Table, classes_of
 from subset_trainer.errors import first_line, shown
@@ -68,7 +68,10 @@ def read_libsvm(
     for out, number in zip(columns, numbers, strict=True):
         begin, end = whole.indptr[number : number + 2]
         out[whole.indices[begin:end]] = whole.data[begin:end]
-    return Table(names, tuple(columns), codes, classes, notes=notes)
+    ids = Ids.of_lines(
+        files, len(y), lambda: ((file, line) for file in files for line, _ in _rows(channel, file))
+    )
+    return Table(names, tuple(columns), codes, classes, ids, notes=notes)
 
 
 def _features(

@@ -18,6 +18,7 @@ import numpy as np
 
 from subset_trainer.data import dates
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.ids import Ids
 from subset_trainer.data.preprocessing import Preprocessing
 from subset_trainer.data.tables import LABEL_COLUMN_HINT, MOST_COLUMNS, Table, classes_of
 from subset_trainer.errors import UserError, first_line, shown
@@ -60,6 +61,7 @@ def read_parquet(
         columns=tuple(columns[name] for name in features),
         labels=labels,
         classes=classes,
+        ids=Ids.numbered(files, reader.rows),
         header=True,
         label_column=label,
         label_index=reader.names.index(label),
@@ -245,7 +247,8 @@ class _Reader:
         if self.memory is not None and needed > self.memory:
             raise self.channel.error(
                 f"file '{file}': the rows take {needed / 1e9:,.1f} GB or more, of which "
-                f"{max(0, self.memory) / 1e9:.1f} GB fit in memory; expected less data, or an instance with more memory."
+                f"{max(0, self.memory) / 1e9:.1f} GB fit in memory; expected less data, or an instance with more "
+                "memory."
             )
 
     def _joined(self, name: str, pieces: list[np.ndarray]) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from subset_trainer.data import recordio
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.ids import Ids
 from subset_trainer.data.messages import KEY, message_class
 from subset_trainer.data.preprocessing import Preprocessing
 from subset_trainer.data.tables import MOST_COLUMNS, Table, classes_of
@@ -28,13 +29,16 @@ def read_protobuf(
     labels: list[float] = []
     width = None if like is None else len(like.columns)
     as_in = "as in training" if like is not None else f"as in the first record of '{files[0]}'"
+    counts: list[int] = []
     for file in files:
+        before = len(rows)
         for number, features, label in _records(channel, file):
             if width is None:
                 width = len(features)
             elif len(features) != width:
                 raise channel.error(
-                    f"file '{file}', record {number:,} (counted from 0): {len(features):,} features; expected {width:,}, {as_in}."
+                    f"file '{file}', record {number:,} (counted from 0): {len(features):,} features; expected "
+                    f"{width:,}, {as_in}."
                 )
             needed = 16 * width * (len(rows) + 1)  # once more as columns
             if memory is not None and needed > memory:
@@ -44,13 +48,14 @@ def read_protobuf(
                 )
             rows.append(features)
             labels.append(label)
+        counts.append(len(rows) - before)
     if width is None or not rows:
         raise channel.error(f"file '{files[0]}' holds no records; expected some.")
     columns = np.empty((width, len(rows)))
     for at, row in enumerate(rows):
         columns[:, at] = row
     codes, classes = classes_of(channel, "one number a record", np.array(labels), like)
-    return Table(tuple(map(str, range(width))), tuple(columns), codes, classes)
+    return Table(tuple(map(str, range(width))), tuple(columns), codes, classes, Ids.numbered(files, counts))
 
 
 def _records(channel: Channel, file: str) -> Iterator[tuple[int, np.ndarray, float]]:

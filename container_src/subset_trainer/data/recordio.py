@@ -6,7 +6,7 @@ of one that was taken apart wherever it held the magic number itself, which stan
 are joined (dmlc-core's recordio.h). What the bytes of a record mean is for others to say.
 """
 
-import os
+import io
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -23,7 +23,7 @@ def offsets(file: BinaryIO) -> Iterator[int]:
     Raises:
         ValueError: what is there is no such record, or not all of one; it says so and where.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, io.SEEK_END)
     at = 0
     while at < size:
         parts = list(_parts(file, at, size))
@@ -32,16 +32,24 @@ def offsets(file: BinaryIO) -> Iterator[int]:
         at = begin + length + -length % 4
 
 
-def read(file: BinaryIO, offset: int) -> bytes:
-    """The bytes of the record that begins at an offset. ValueError as in `offsets`."""
-    pieces = []
-    for begin, length in _parts(file, offset, os.fstat(file.fileno()).st_size):
+def read(file: BinaryIO, offset: int, most: int | None = None) -> bytes:
+    """The bytes of the record that begins at an offset, or at least its first ``most``. ValueError as in `offsets`."""
+    pieces: list[bytes] = []
+    for begin, length in _parts(file, offset, file.seek(0, io.SEEK_END)):
         file.seek(begin)
-        piece = file.read(length)
-        if len(piece) < length:
+        wanted = length if most is None else min(length, most)
+        piece = file.read(wanted)
+        if len(piece) < wanted:
             raise ValueError(f"the record at byte {offset:,} became shorter while it was read")
         pieces.append(piece)
+        if most is not None and sum(map(len, pieces)) >= most:
+            break
     return MAGIC.join(pieces)
+
+
+def whole(framed: bytes) -> bytes:
+    """The bytes of a record that is given with its frame. ValueError as in `offsets`."""
+    return read(io.BytesIO(framed), 0)
 
 
 def records(file: BinaryIO) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from subset_trainer.data.channels import Channel, detect, open_channel
 from subset_trainer.data.cifar import Batches, read_cifar
 from subset_trainer.data.datasets import MOST_WORKERS, Dataset, MemoryDataset, StreamingDataset
 from subset_trainer.data.encoding import describe, encode, fit_columns
+from subset_trainer.data.ids import Ids
 from subset_trainer.data.images import ImageFiles, cover, decode_all, natural_size
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.preprocessing import Preprocessing
@@ -27,13 +28,16 @@ _STATISTICS_FILES = 2_000
 
 @dataclass(frozen=True)
 class Splits:
-    """`notes`: sentences worth logging about what was found, decoded, left out and split."""
+    """`notes`: sentences worth logging about what was found, decoded, left out and split. `train_ids`,
+    `validation_ids`: where in the channels' files each example stands."""
 
     train: Dataset
     validation: Dataset
     test: Dataset | None
     preprocessing: Preprocessing
     notes: list[str]
+    train_ids: Ids
+    validation_ids: Ids
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ class ImageFolders:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def ids(self) -> Ids:
+        return Ids.of_paths(self.files.paths)
 
 
 Source = ImageFolders | ImageArray | Table
@@ -113,15 +121,17 @@ def load_splits(
     if validation_rows is not None:
         train = dataset.subset(torch.from_numpy(train_rows))
         validation: Dataset = dataset.subset(torch.from_numpy(validation_rows))
+        validation_ids = source.ids.subset(validation_rows)
     else:
-        validation = _load(opened["validation"], preprocessing, loading, trained)
+        validation, validation_ids = _load(opened["validation"], preprocessing, loading, trained)
     test: Dataset | None = None
     if "test" in opened:
-        test = _load(opened["test"], preprocessing, loading, trained)
+        test, _ = _load(opened["test"], preprocessing, loading, trained)
     elif extra is not None:
         loading.notes.append(f"test: the test batch of the training channel, {len(extra):,} images.")
         test = _encode(training, extra, preprocessing, loading, trained)
-    return Splits(train, validation, test, preprocessing, loading.notes)
+    train_ids = source.ids.subset(train_rows)
+    return Splits(train, validation, test, preprocessing, loading.notes, train_ids, validation_ids)
 
 
 def load_channel(
@@ -135,7 +145,10 @@ def load_channel(
     """Read one channel as a trained model expects it. `name` is what messages call the channel. UserError as in
     `load_splits`, and for labels that are none of the model's classes."""
     loading = _Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
-    return _load(open_channel(name, path), preprocessing, loading, np.arange(len(preprocessing.classes)))
+    dataset, _ = _load(
+        open_channel(name, path), preprocessing, loading, np.arange(len(preprocessing.classes))
+    )
+    return dataset
 
 
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +200,9 @@ def _read_training(
     return _cifar_array(train), None if test is None else _cifar_array(test)
 
 
-def _load(channel: Channel, preprocessing: Preprocessing, loading: _Loading, trained: np.ndarray) -> Dataset:
+def _load(
+    channel: Channel, preprocessing: Preprocessing, loading: _Loading, trained: np.ndarray
+) -> tuple[Dataset, Ids]:
     layout = detect(channel)
     _note_unused(channel, layout.unused, loading)
     expected = "images" if preprocessing.kind == "image" else "a table"
@@ -212,7 +227,7 @@ def _load(channel: Channel, preprocessing: Preprocessing, loading: _Loading, tra
         loading.notes.append(f"{channel.name} channel: CIFAR-{len(batches.names)}, {len(found):,} images.")
     if (preprocessing.kind == "table") != isinstance(found, Table):
         raise channel.error(f"'{layout.files[0]}' holds {_kind(found)}; expected {expected}, as in training.")
-    return _encode(channel, found, preprocessing, loading, trained)
+    return _encode(channel, found, preprocessing, loading, trained), found.ids
 
 
 def _folders(channel: Channel, files: tuple[str, ...], folder: str, loading: _Loading) -> ImageFolders:
@@ -236,7 +251,7 @@ def _noted_arrays(channel: Channel, source: ImageArray | Table, loading: _Loadin
 
 
 def _cifar_array(batches: Batches) -> ImageArray:
-    return ImageArray(batches.pixels, batches.labels, batches.names)
+    return ImageArray(batches.pixels, batches.labels, batches.names, batches.ids)
 
 
 def _kind(source: Source) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from subset_trainer.data import dates
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.ids import Ids
 from subset_trainer.data.preprocessing import Preprocessing
 from subset_trainer.errors import UserError, shown
 
@@ -45,6 +46,7 @@ class Table:
     columns: tuple[np.ndarray, ...]
     labels: np.ndarray
     classes: tuple[str, ...]
+    ids: Ids
     header: bool = False
     label_column: str | None = None
     label_index: int = 0
@@ -79,6 +81,7 @@ def read_csv(
         columns=tuple(columns[position] for position in reader.features),
         labels=labels,
         classes=classes,
+        ids=Ids.of_lines(reader.files, len(labels), reader.lines),
         header=reader.header is not None,
         label_column=reader.names[reader.label],
         label_index=reader.positions.index(reader.label),
@@ -429,6 +432,10 @@ class _Reader:
         """File, line and fields of a row, found by reading again: a line number a row would cost every good file."""
         records = ((file, line, fields) for file in self.files for line, fields in self._rows(file))
         return next(islice(records, row, None))
+
+    def lines(self) -> Iterator[tuple[str, int]]:
+        """File and line of each row."""
+        return ((file, line) for file in self.files for line, _ in self._rows(file))
 
     def _rows(self, file: str) -> Iterator[tuple[int, list[str]]]:
         records = self._records(file)

@@ -1,0 +1,63 @@
+"""What examples are called, so that a person finds each again in the channel's files."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+
+import numpy as np
+
+
+class Ids:
+    """The names of N examples, made when they are asked for: a million texts take more memory than small examples.
+
+    name: of the example at a position; rows [N] int64: the positions, in the order of the examples.
+    """
+
+    def __init__(self, name: Callable[[int], str], rows: np.ndarray):
+        self._name, self._rows = name, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> str:
+        return self._name(int(self._rows[index]))
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self._name, self._rows.tolist())
+
+    def subset(self, indices: np.ndarray) -> "Ids":
+        """Those of the examples at `indices` [K]."""
+        return Ids(self._name, self._rows[indices])
+
+    @classmethod
+    def of_paths(cls, paths: np.ndarray) -> "Ids":
+        """One file an example: [N] bytes, as the file system has them."""
+        # A file's name may be no text: what is written elsewhere must be.
+        return cls(lambda row: paths[row].decode("utf-8", "backslashreplace"), np.arange(len(paths)))
+
+    @classmethod
+    def numbered(cls, files: Sequence[str], counts: Sequence[int]) -> "Ids":
+        """`file[i]`, counted from 0 in each file, where `counts` says how many examples it holds."""
+        starts = np.array([0, *accumulate(counts)], np.int64)
+
+        def name(row: int) -> str:
+            file = int(np.searchsorted(starts, row, "right")) - 1
+            return f"{files[file]}[{row - int(starts[file])}]"
+
+        return cls(name, np.arange(starts[-1]))
+
+    @classmethod
+    def of_lines(
+        cls, files: Sequence[str], count: int, read: Callable[[], Iterable[tuple[str, int]]]
+    ) -> "Ids":
+        """`file:line`. read: file and line of each of `count` examples, in order; asked once, for the first name."""
+        known: list[np.ndarray] = []
+
+        def name(row: int) -> str:
+            if not known:
+                number = {file: position for position, file in enumerate(files)}
+                found = ((number[file], line) for file, line in read())
+                known.append(np.fromiter(found, np.dtype((np.int64, 2)), count))
+            file, line = known[0][row].tolist()
+            return f"{files[file]}:{line}"
+
+        return cls(name, np.arange(count))
