@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from subset_trainer.data.messages import holds_messages
 from subset_trainer.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
+LIBSVM_SUFFIXES = (".libsvm", ".svm", ".svmlight")
+PROTOBUF_SUFFIXES = (".pbr", ".pb", ".protobuf")
+RECORDIO_SUFFIXES = (".rec", ".recordio")
+"""Of images, or of tables in recordio-protobuf."""
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
-EXPECTED = "class folders of images, CIFAR batches, CSV files or .npz files"
+EXPECTED = (
+    "class folders of images, CIFAR batches, CSV, Parquet, libsvm or recordio-protobuf files, or .npz files"
+)
 
 _CIFAR_BATCH = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?|(train|test)(\.bin)?")
 _CIFAR_EXTRA = re.compile(
@@ -24,7 +32,8 @@ _CLUTTER = re.compile(
 )
 _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
-Format = Literal["folders", "cifar", "csv", "npz"]
+Format = Literal["folders", "cifar", "csv", "npz", "parquet", "libsvm", "protobuf"]
+TABLE_FORMATS = ("csv", "parquet", "libsvm", "protobuf")
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,9 @@ def detect(channel: Channel) -> Layout:
         "cifar": [f for f in channel.files if _is_cifar(f)],
         "csv": [f for f in channel.files if f.lower().endswith(TABLE_SUFFIXES)],
         "npz": [f for f in channel.files if f.lower().endswith(".npz")],
+        "parquet": [f for f in channel.files if f.lower().endswith(PARQUET_SUFFIXES)],
+        "libsvm": [f for f in channel.files if f.lower().endswith(LIBSVM_SUFFIXES)],
+        "protobuf": [f for f in channel.files if _is_protobuf(channel, f)],
     }
     fitting = [name for name, files in found.items() if files]
     if len(fitting) > 1:
@@ -155,6 +167,23 @@ def detect(channel: Channel) -> Layout:
     if kind == "cifar":
         unused = tuple(f for f in unused if not _CIFAR_EXTRA.fullmatch(_base(f)))
     return Layout(kind, files, unused)
+
+
+def has_telling_name(name: str, table: Format) -> bool:
+    """Whether a file's name tells its format, to somebody who expects a table in that one.
+
+    CIFAR's names without a suffix do not: `train` and `test` are what a table may be called, too.
+    """
+    told = (*IMAGE_SUFFIXES, *TABLE_SUFFIXES, *PARQUET_SUFFIXES, *LIBSVM_SUFFIXES, *PROTOBUF_SUFFIXES)
+    if table != "protobuf":
+        told = (*told, *RECORDIO_SUFFIXES)
+    return name.lower().endswith((*told, *ARCHIVE_SUFFIXES, ".npz", ".bin"))
+
+
+def _is_protobuf(channel: Channel, name: str) -> bool:
+    if name.lower().endswith(PROTOBUF_SUFFIXES):
+        return True
+    return name.lower().endswith(RECORDIO_SUFFIXES) and holds_messages(channel.root / name)
 
 
 def is_cifar_batch(name: str) -> bool:

@@ -45,11 +45,7 @@ def read_image_records(channel: Channel, files: tuple[str, ...]) -> LabelledImag
         raise channel.error(f"file '{files[0]}' holds no records; expected image records.")
     coded_labels, classes = coded(labels)
     images = PackedImages(
-        [Path(channel.root, file) for file in files],
-        np.array(places, np.int64),
-        names,
-        channel.name,
-        encoded_image,
+        [Path(channel.root, file) for file in files], np.array(places, np.int64), names, channel.name, encoded_image
     )
     note = f"{channel.name} channel: {len(places):,} images in RecordIO, {len(classes)} classes."
     return LabelledImages(images, coded_labels, classes, (note,))

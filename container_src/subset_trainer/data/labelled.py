@@ -60,9 +60,7 @@ def lines(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, str
     except ValueError as error:
         raise channel.error(f"file '{file}' cannot be read ({error}); expected {expected}.") from error
     except OSError as error:
-        raise channel.error(
-            f"file '{file}' cannot be read ({error.strerror}); expected {expected}."
-        ) from error
+        raise channel.error(f"file '{file}' cannot be read ({error.strerror}); expected {expected}.") from error
 
 
 class Finder:

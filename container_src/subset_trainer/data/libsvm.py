@@ -5,6 +5,7 @@ scikit-learn reads them fast but does not say where a fault is; on the least dou
 
 import math
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -103,31 +104,38 @@ def _check_size(channel: Channel, file: str, needed: int, memory: int | None) ->
 
 def _find_fault(channel: Channel, file: str) -> None:
     """UserError that names the first line which is not as it should be, if one is."""
+    for number, words in _rows(channel, file):
+        if problem := _fault(words):
+            raise channel.error(f"file '{file}', line {number}: {problem}.")
+
+
+def _rows(channel: Channel, file: str) -> Iterator[tuple[int, list[bytes]]]:
+    """(line, words) of each row."""
     with (channel.root / file).open("rb") as opened:
         for number, line in enumerate(opened, 1):
-            words = line.split(b"#", 1)[0].split()
-            if not words:
-                continue
+            if words := line.split(b"#", 1)[0].split():
+                yield number, words
 
-            def fail(problem: str, number: int = number) -> NoReturn:
-                raise channel.error(f"file '{file}', line {number}: {problem}.")
 
-            if not _finite(words[0]):
-                fail(
-                    f"the label is {_text(words[0])}; expected a number, and then feature:value for each feature"
-                )
-            before = -1
-            for word in words[1:]:
-                key, colon, value = word.partition(b":")
-                if key == b"qid" and before < 0:
-                    continue
-                if not colon or not key.isdigit():
-                    fail(f"{_text(word)} stands where feature:value is expected, such as 3:0.5")
-                if int(key[:20]) <= before:
-                    fail(f"feature {_text(key)} comes after {before}; expected each once, in ascending order")
-                before = int(key[:20])
-                if not _finite(value) and value.lower() != b"nan":
-                    fail(f"the value of feature {before} is {_text(value)}; expected a finite number")
+def _fault(words: list[bytes]) -> str | None:
+    """What is wrong with a row."""
+    if not _finite(words[0]):
+        return f"the label is {_text(words[0])}; expected a number, and then feature:value for each feature"
+    before = -1
+    for word in words[1:]:
+        key, colon, value = word.partition(b":")
+        if key == b"qid" and before < 0:
+            continue
+        if not colon or not key.isdigit():
+            return f"{_text(word)} stands where feature:value is expected, such as 3:0.5"
+        if len(key) > 9:
+            return f"a feature's number has {len(key):,} digits; expected at most 9"
+        if int(key) <= before:
+            return f"feature {int(key)} comes after {before}; expected each once, in ascending order"
+        before = int(key)
+        if not _finite(value) and value.lower() != b"nan":
+            return f"the value of feature {before} is {_text(value)}; expected a finite number"
+    return None
 
 
 def _finite(word: bytes) -> bool:

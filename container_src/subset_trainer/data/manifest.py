@@ -30,35 +30,8 @@ _REFUSED = {
     "groundtruth/object-detection": "boxes",
     "groundtruth/semantic-segmentation": "masks",
 }
-_ACCEPTED = {
-    "good",
-    "correct",
-    "right",
-    "yes",
-    "true",
-    "accept",
-    "accepted",
-    "approve",
-    "approved",
-    "ok",
-    "pass",
-    "valid",
-    "1",
-}
-_REJECTED = {
-    "bad",
-    "incorrect",
-    "wrong",
-    "no",
-    "false",
-    "reject",
-    "rejected",
-    "fail",
-    "failed",
-    "invalid",
-    "poor",
-    "0",
-}
+_ACCEPTED = {"good", "correct", "right", "yes", "true", "accept", "accepted", "approve", "approved", "ok", "pass", "valid", "1"}
+_REJECTED = {"bad", "incorrect", "wrong", "no", "false", "reject", "rejected", "fail", "failed", "invalid", "poor", "0"}
 
 
 @dataclass(frozen=True)
@@ -170,16 +143,12 @@ class Labels:
         if not isinstance(name, str) or not name:
             raise ValueError(f"class-name is {shown(name, 60)}; expected a text")
         if self._names.setdefault(number, name) != name:
-            raise ValueError(
-                f"class {number} is called {name!r}, and {self._names[number]!r} before; expected one name"
-            )
+            raise ValueError(f"class {number} is called {name!r}, and {self._names[number]!r} before; expected one name")
         return name
 
     def _rejected(self, entry: Mapping[str, Any]) -> bool:
         for key, metadata in entry.items():
-            if not (
-                key.endswith(_META) and isinstance(metadata, dict) and metadata.get("type") == _VERIFICATION
-            ):
+            if not (key.endswith(_META) and isinstance(metadata, dict) and metadata.get("type") == _VERIFICATION):
                 continue
             verdict = str(metadata.get("class-name", "")).strip().lower()
             if self.options.accepted:
@@ -228,15 +197,11 @@ def read_manifest(
                 )
             if path in paths:
                 both = f"{paths[path]} and " if paths[path] != reference else "twice "
-                raise channel.error(
-                    f"'{file}', line {number:,}: {both}{reference} are the image '{path}'; expected each once."
-                )
+                raise channel.error(f"'{file}', line {number:,}: {both}{reference} are the image '{path}'; expected each once.")
             paths[path] = reference
             kept.append(label)
     if not kept:
-        raise channel.error(
-            f"no example of '{files[0]}' is left ({labels.note(kept)}); expected labelled images."
-        )
+        raise channel.error(f"no example of '{files[0]}' is left ({labels.note(kept)}); expected labelled images.")
     source = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
     return labelled(channel.name, source, kept, labels)
 

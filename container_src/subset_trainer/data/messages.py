@@ -5,16 +5,23 @@ importing the SDK's generated module means importing the SDK, which takes two se
 """
 
 import functools
+from pathlib import Path
 from typing import Any
+
+from subset_trainer.data import recordio
 
 KEY = "values"
 """What features and labels are called that have no names of their own."""
 
 
-def is_table(record: bytes) -> bool:
-    """Whether the bytes of a record are such a message, rather than an image of MXNet's."""
+def holds_messages(path: Path) -> bool:
+    """Whether a RecordIO file is of such messages, rather than MXNet's images, as its first record tells."""
     try:
-        message = message_class().FromString(record)
+        with path.open("rb") as file:
+            # A message begins with a field of it; of an image's record, which may be large, that is seldom so.
+            if recordio.read(file, 0, 1) not in (b"\x0a", b"\x12"):
+                return False
+            message = message_class().FromString(recordio.read(file, 0))
     except Exception:  # protobuf's errors have no base but this
         return False
     return KEY in message.features

@@ -60,9 +60,7 @@ def read_parquet_images(
             )
         found = _label(channel, file, schema, image, label_column)
         if label and found != label:
-            raise channel.error(
-                f"file '{file}' has its labels in {found!r}, '{files[0]}' in {label!r}; expected one."
-            )
+            raise channel.error(f"file '{file}' has its labels in {found!r}, '{files[0]}' in {label!r}; expected one.")
         label = found
         row = 0
         try:
@@ -139,9 +137,7 @@ def _names(
     if missing is not None:
         raise channel.error(f"'{rows[missing]}' has no label in {column!r}; expected one in each row.")
     if len({type(value) for value in values}) > 1:
-        raise channel.error(
-            f"column {column!r} holds texts in one file and numbers in another; expected one of the two."
-        )
+        raise channel.error(f"column {column!r} holds texts in one file and numbers in another; expected one of the two.")
     if isinstance(values[0], str):
         return [str(value) for value in values]
     numbers = np.array(values)

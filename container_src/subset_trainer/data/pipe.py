@@ -80,9 +80,7 @@ def _entry(records: list[bytes], number: int) -> dict[str, Any]:
         try:
             text = record.decode("utf-8").strip()
         except UnicodeDecodeError:
-            raise ValueError(
-                f"a record of image {number} (counted from 0) is neither an image nor text"
-            ) from None
+            raise ValueError(f"a record of image {number} (counted from 0) is neither an image nor text") from None
         if text.startswith("{"):
             if not name:
                 raise ValueError(f"image {number} (counted from 0) has metadata without a label before them")

@@ -82,12 +82,12 @@ def _parse(record: bytes) -> tuple[np.ndarray, float]:
         message = message_class().FromString(record)
     except Exception as error:
         raise ValueError("it is no message of features and a label as recordio-protobuf has them") from error
-    for entries, what in ((message.features, "features"), (message.label, "label")):
+    for entries, what in ((message.features, "features are"), (message.label, "label is")):
         if KEY not in entries:
             held = ", ".join(sorted(map(repr, entries))[:5])
-            raise ValueError(f"the {what} {f'are called {held}' if held else 'is missing'}; expected {KEY!r}")
-    features = _tensor(message.features[KEY], "features")
-    label = _tensor(message.label[KEY], "label")
+            raise ValueError(f"the {what} {f'called {held}' if held else 'missing'}; expected {KEY!r}")
+    features = _tensor(message.features[KEY], "features are")
+    label = _tensor(message.label[KEY], "label is")
     if len(label) != 1 or not math.isfinite(label[0]):
         raise ValueError(f"the label is {label.tolist()[:5]}; expected one finite number")
     if np.isinf(features).any():
@@ -99,26 +99,27 @@ def _tensor(value: Any, what: str) -> np.ndarray:
     """A dense or sparse tensor → float64 [D]. ValueError as in `_parse`."""
     kind = value.WhichOneof("value")
     if kind is None or kind == "bytes":
-        raise ValueError(f"the {what} holds {'bytes' if kind else 'nothing'}; expected a tensor of numbers")
+        raise ValueError(f"the {what} {'bytes' if kind else 'empty'}; expected a tensor of numbers")
     tensor = getattr(value, kind)
     values = np.fromiter(tensor.values, np.float64, len(tensor.values))
     width = math.prod(tensor.shape) if len(tensor.shape) else None
     if width is None and (len(tensor.keys) or not len(values)):
-        raise ValueError(f"the {what} is sparse and has no shape; expected one")
+        raise ValueError(f"the {what} sparse and without a shape; expected one")
     size = len(values) if width is None else width
     if not 0 < size <= MOST_COLUMNS:
-        raise ValueError(
-            f"the {what} has {size:,} numbers; expected at most {MOST_COLUMNS:,}, and one at least"
-        )
+        raise ValueError(f"the {what} {size:,} numbers; expected at most {MOST_COLUMNS:,}, and one at least")
     if len(values) == size and not len(tensor.keys):
         return values
     keys = np.fromiter(tensor.keys, np.uint64, len(tensor.keys))
     if len(keys) != len(values):
         raise ValueError(
-            f"the {what} has {len(values):,} values and {len(keys):,} keys for a shape of {size:,}"
+            f"the {what} {len(values):,} values with {len(keys):,} keys, for a shape of {size:,}; expected as "
+            "many of both"
         )
     if keys.max(initial=0) >= size or len(np.unique(keys)) < len(keys):
-        raise ValueError(f"the keys of the {what} are not different numbers below {size:,}, its shape")
+        raise ValueError(
+            f"the {what} sparse with keys that are not different numbers below {size:,}, the shape"
+        )
     dense = np.zeros(size)
     dense[keys.astype(np.int64)] = values
     return dense

@@ -70,11 +70,7 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
                         raise ValueError(f"'{member.name}' is stored with holes")
                     if "." + suffix in IMAGE_SUFFIXES:
                         if packed and spool is not None:
-                            place = (
-                                len(files),
-                                spool.append(_content(archive, member, LARGEST_FILE)),
-                                member.size,
-                            )
+                            place = (len(files), spool.append(_content(archive, member, LARGEST_FILE)), member.size)
                         else:
                             place = (position, member.offset_data, member.size)
                         places.append(place)

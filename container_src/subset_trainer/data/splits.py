@@ -11,15 +11,17 @@ import torch
 from PIL import Image
 
 from subset_trainer.data.arrays import ImageArray, read_npz
-from subset_trainer.data.channels import Channel, detect, open_channel
+from subset_trainer.data.channels import TABLE_FORMATS, Channel, open_channel
 from subset_trainer.data.cifar import Batches, read_cifar
+from subset_trainer.data.content_types import understand
 from subset_trainer.data.datasets import MOST_WORKERS, Dataset, MemoryDataset, StreamingDataset
 from subset_trainer.data.encoding import describe, encode, fit_columns
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.images import ImageFiles, cover, decode_all, natural_size
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.preprocessing import Preprocessing
-from subset_trainer.data.tables import Table, natural_order, read_csv
+from subset_trainer.data.table_files import read_table
+from subset_trainer.data.tables import Table, natural_order
 from subset_trainer.errors import UserError
 
 _SIZES_LOOKED_AT = 1_000
@@ -68,6 +70,7 @@ class _Loading:
     notes: list[str] = field(default_factory=list)
     available: int = field(default_factory=memory_available)
     """Bytes that the machine has left for what a file unpacks to."""
+    content_types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def decoders(self) -> int:
@@ -84,21 +87,23 @@ def load_splits(
     image_size: int | None = None,
     num_workers: int | None = None,
     memory_limit: int | None = None,
+    content_types: Mapping[str, str] | None = None,
 ) -> Splits:
     """Read the channels `training` (required), `validation` and `test`.
 
     Without a validation channel `validation_fraction` of each class is set aside, drawn by `seed`. Everything in the
     preprocessing is learned from the remaining training examples. memory_limit: bytes that all inputs together may
     take, by default half of what is available; image files beyond it are streamed. num_workers: processes that
-    decode images (None: one a processor; 0: none). UserError, in one sentence, for everything that is wrong with the
-    data.
+    decode images (None: one a processor; 0: none). content_types: what the platform says of the channels' files.
+    UserError, in one sentence, for everything that is wrong with the data.
     """
     if "training" not in channels:
         given = ", ".join(repr(name) for name in channels) or "none"
         raise UserError(
             f"The channel 'training' is missing (channels given: {given}); expected at least 'training'."
         )
-    loading = _Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
+    memory = memory_available() // 2 if memory_limit is None else memory_limit
+    loading = _Loading(num_workers, memory, content_types=content_types or {})
     opened = {
         name: open_channel(name, channels[name])
         for name in ("training", "validation", "test")
@@ -177,16 +182,19 @@ def _read_training(
     channel: Channel, label_column: str | None, csv_header: str, loading: _Loading
 ) -> tuple[Source, ImageArray | None]:
     """The training examples, and the test examples that a CIFAR set brings with it."""
-    layout = detect(channel)
+    told = understand(channel, loading.content_types.get(channel.name))
+    layout = told.layout(channel)
     _note_unused(channel, layout.unused, loading)
     if layout.format == "folders":
         return _folders(channel, layout.files, layout.folder, loading), None
-    if layout.format == "csv":
-        table = read_csv(channel, layout.files, label_column, csv_header, memory=loading.available)
+    if layout.format in TABLE_FORMATS:
+        csv_header = told.header or csv_header
+        table = read_table(channel, layout, label_column, csv_header, memory=loading.available)
         loading.notes.extend(table.notes)
         loading.notes.append(
-            f"training channel: {len(table):,} rows of {len(table.columns)} features and the label "
-            f"{table.label_column!r}, {'with' if table.header else 'without'} a header, {len(table.classes)} classes."
+            f"training channel: {len(table):,} rows of {len(table.columns):,} features and "
+            f"{'a label' if table.label_column is None else f'the label {table.label_column!r}'}, "
+            f"{'with' if table.header else 'without'} a header, {len(table.classes)} classes."
         )
         return table, None
     if layout.format == "npz":
@@ -203,16 +211,16 @@ def _read_training(
 def _load(
     channel: Channel, preprocessing: Preprocessing, loading: _Loading, trained: np.ndarray
 ) -> tuple[Dataset, Ids]:
-    layout = detect(channel)
+    told = understand(channel, loading.content_types.get(channel.name))
+    layout = told.layout(channel)
     _note_unused(channel, layout.unused, loading)
     expected = "images" if preprocessing.kind == "image" else "a table"
     found: Source
-    if layout.format == "csv":
+    if layout.format in TABLE_FORMATS:
         if preprocessing.kind == "image":
-            raise channel.error(
-                f"holds CSV files ('{layout.files[0]}'); expected {expected}, as in training."
-            )
-        found = read_csv(channel, layout.files, like=preprocessing, memory=loading.available)
+            raise channel.error(f"holds tables ('{layout.files[0]}'); expected {expected}, as in training.")
+        header = told.header or "auto"
+        found = read_table(channel, layout, csv_header=header, like=preprocessing, memory=loading.available)
         loading.notes.extend(found.notes)
     elif layout.format == "folders":
         found = _folders(channel, layout.files, layout.folder, loading)

@@ -89,8 +89,8 @@ def test_a_file_instead_of_a_directory(tmp_path: Path) -> None:
 
 def test_empty(tmp_path: Path) -> None:
     assert complaint(tmp_path) == (
-        f"training channel: no files in {tmp_path}; expected class folders of images, CIFAR batches, CSV files or "
-        ".npz files."
+        f"training channel: no files in {tmp_path}; expected class folders of images, CIFAR batches, CSV, Parquet, "
+        "libsvm or recordio-protobuf files, or .npz files."
     )
 
 
@@ -99,8 +99,8 @@ def test_only_clutter(tmp_path: Path) -> None:
 
 
 def test_unknown_files_are_listed(tmp_path: Path) -> None:
-    text = complaint(put(tmp_path, "a.parquet", "b.json", "c.txt", "d.txt"))
-    assert "found 'a.parquet', 'b.json', 'c.txt' and 1 more; expected class folders" in text
+    text = complaint(put(tmp_path, "a.orc", "b.json", "c.txt", "d.txt"))
+    assert "found 'a.orc', 'b.json', 'c.txt' and 1 more; expected class folders" in text
 
 
 def test_two_formats(tmp_path: Path) -> None:

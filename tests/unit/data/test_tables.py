@@ -368,7 +368,7 @@ def test_a_table_where_images_are_expected(tmp_path: Path) -> None:
     root = channel(tmp_path, *ROWS, name="validation")
     (tmp_path / "training").mkdir()
     (tmp_path / "a.npz").rename(tmp_path / "training" / "a.npz")
-    with pytest.raises(UserError, match=r"validation channel: holds CSV files \('t\.csv'\); expected images"):
+    with pytest.raises(UserError, match=r"validation channel: holds tables \('t\.csv'\); expected images"):
         load_splits({"training": tmp_path / "training", "validation": root})
 
 
