@@ -130,3 +130,18 @@ def test_a_file_that_cannot_be_read_is_the_platforms_fault(base: Path) -> None:
     (base / "input/config/hyperparameters.json").mkdir()
     with pytest.raises(PlatformError, match=r"hyperparameters\.json cannot be read: Is a directory"):
         contract.read()
+
+
+def test_content_types(base: Path) -> None:
+    channels = {
+        "training": {"ContentType": "text/csv; label_size=1"},
+        "test": {"ContentType": ""},
+        "validation": {},
+    }
+    write(base, "inputdataconfig", channels)
+    assert contract.read().content_types == {"training": "text/csv; label_size=1"}
+    write(base, "inputdataconfig", {"training": {"ContentType": ["text/csv"]}})
+    with pytest.raises(
+        UserError, match=r"channel 'training' has the content type \['text/csv'\]; expected a text"
+    ):
+        contract.read()

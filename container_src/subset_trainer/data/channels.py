@@ -5,18 +5,23 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from subset_trainer.data.messages import holds_messages
 from subset_trainer.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
+LIBSVM_SUFFIXES = (".libsvm", ".svm", ".svmlight")
+PROTOBUF_SUFFIXES = (".pbr", ".pb", ".protobuf")
+RECORDIO_SUFFIXES = (".rec", ".recordio")
+"""Of images, or of tables in recordio-protobuf."""
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
-PARQUET_SUFFIXES = (".parquet", ".pq")
 MANIFEST_SUFFIXES = (".manifest", ".jsonl", ".ndjson")
 EXPECTED = (
     "class folders of images, images with a labels.csv, a .lst or a manifest, tar shards, RecordIO, CIFAR batches, "
-    "CSV, Parquet or .npz files"
+    "CSV, Parquet, libsvm, recordio-protobuf or .npz files"
 )
 
 _CIFAR_BATCH = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?|(train|test)(\.bin)?")
@@ -32,9 +37,13 @@ _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "test
 _LISTINGS = {"labels.csv", "labels.tsv", "metadata.csv"}
 """Tables that say what beside them is of which class, rather than being the examples."""
 
-Format = Literal[
-    "folders", "listing", "lst", "manifest", "pipe", "cifar", "archives", "records", "parquet", "csv", "npz"
-]
+TableFormat = Literal["csv", "parquet", "libsvm", "protobuf"]
+Format = (
+    Literal["folders", "listing", "lst", "manifest", "pipe", "cifar", "archives", "records", "npz"]
+    | TableFormat
+)
+TABLE_FORMATS = get_args(TableFormat)
+"""Parquet's files may hold images, too."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +167,6 @@ def detect(channel: Channel) -> Layout:
         unused = tuple(sorted(set(channel.files).difference(images)))
         return Layout("lst", tuple(lists), unused, images=tuple(images))
     tables = _ending(channel, TABLE_SUFFIXES)
-    records = _ending(channel, (".rec",))
     beside = {
         "listing": [f for f in tables if images and _base(f).lower() in _LISTINGS],
         "lst": _ending(channel, (".lst",)) if images else [],
@@ -171,10 +179,12 @@ def detect(channel: Channel) -> Layout:
         "manifest": beside["manifest"],
         "cifar": [f for f in channel.files if is_cifar_batch(f)],
         "archives": _ending(channel, ARCHIVE_SUFFIXES),
-        "records": records,
+        "records": [f for f in _ending(channel, RECORDIO_SUFFIXES) if not _is_protobuf(channel, f)],
         "parquet": _ending(channel, PARQUET_SUFFIXES),
         "csv": [f for f in tables if f not in beside["listing"]],
         "npz": _ending(channel, (".npz",)),
+        "libsvm": _ending(channel, LIBSVM_SUFFIXES),
+        "protobuf": [f for f in channel.files if _is_protobuf(channel, f)],
     }
     if found["cifar"]:  # unpacked beside what they came in
         found["cifar"] = sorted([*found["cifar"], *found.pop("archives")])
@@ -210,6 +220,29 @@ def detect(channel: Channel) -> Layout:
     if kind in ("cifar", "archives"):
         unused = tuple(f for f in unused if not _CIFAR_EXTRA.fullmatch(_base(f)))
     return Layout(kind, files, unused)
+
+
+def has_telling_name(name: str, table: Format) -> bool:
+    """Whether a file's name tells its format, to somebody who expects a table in that one.
+
+    CIFAR's names without a suffix do not: `train` and `test` are what a table may be called, too.
+    """
+    told: tuple[str, ...] = (
+        *IMAGE_SUFFIXES,
+        *TABLE_SUFFIXES,
+        *PARQUET_SUFFIXES,
+        *LIBSVM_SUFFIXES,
+        *PROTOBUF_SUFFIXES,
+    )
+    if table != "protobuf":
+        told = (*told, *RECORDIO_SUFFIXES)
+    return name.lower().endswith((*told, *ARCHIVE_SUFFIXES, ".npz", ".bin"))
+
+
+def _is_protobuf(channel: Channel, name: str) -> bool:
+    if name.lower().endswith(PROTOBUF_SUFFIXES):
+        return True
+    return name.lower().endswith(RECORDIO_SUFFIXES) and holds_messages(channel.root / name)
 
 
 def is_cifar_batch(name: str) -> bool:

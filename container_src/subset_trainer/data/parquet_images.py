@@ -13,9 +13,21 @@ from subset_trainer.data.channels import Channel
 from subset_trainer.data.labelled import LabelledImages, coded
 from subset_trainer.data.packed import PackedImages, Spool
 from subset_trainer.data.tables import label_names, looks_continuous
-from subset_trainer.errors import UserError, shown
+from subset_trainer.errors import UserError, first_line, shown
 
-_IMAGE_NAMES = ("image", "img", "images", "jpg", "png")
+_IMAGE_NAMES = (
+    "image",
+    "img",
+    "images",
+    "image_bytes",
+    "picture",
+    "photo",
+    "jpg",
+    "jpeg",
+    "png",
+    "bytes",
+    "content",
+)
 _LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "cls")
 _ROWS_AT_ONCE = 256
 
@@ -35,7 +47,7 @@ def image_column(channel: Channel, file: str) -> str | None:
     ]
     plain = [field.name for field in schema if _is_binary(field.type)]
     named = [name for name in (*structs, *plain) if name.lower() in _IMAGE_NAMES]
-    return next(iter(named or structs or (plain if len(plain) == 1 else [])), None)
+    return next(iter(named or structs), None)
 
 
 def read_parquet_images(
@@ -102,7 +114,9 @@ def _schema(channel: Channel, file: str) -> pa.Schema:
 
 
 def _unreadable(channel: Channel, file: str, error: Exception) -> UserError:
-    return channel.error(f"file '{file}' cannot be read ({error}); expected an intact Parquet file.")
+    return channel.error(
+        f"file '{file}' cannot be read ({first_line(error)}); expected Parquet."
+    )
 
 
 def _label(channel: Channel, file: str, schema: pa.Schema, image: str, label_column: str | None) -> str:

@@ -1,18 +1,23 @@
 """A channel → labelled examples as they lie there, in whichever of the known formats."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from subset_trainer.data import image_records, parquet_images, shards
+from subset_trainer.data import shards
 from subset_trainer.data.arrays import ImageArray, read_npz
-from subset_trainer.data.channels import Channel, Layout, detect
+from subset_trainer.data.channels import TABLE_FORMATS, Channel, Layout
 from subset_trainer.data.cifar import Batches, read_cifar
+from subset_trainer.data.content_types import understand
+from subset_trainer.data.image_records import read_image_records
 from subset_trainer.data.images import ImageFiles
 from subset_trainer.data.labelled import LabelledImages, coded
 from subset_trainer.data.listings import read_labels_csv, read_lst
 from subset_trainer.data.manifest import ManifestOptions, read_manifest
+from subset_trainer.data.parquet_images import image_column, read_parquet_images
 from subset_trainer.data.pipe import read_pipe
 from subset_trainer.data.preprocessing import Preprocessing
-from subset_trainer.data.tables import Table, read_csv
+from subset_trainer.data.table_files import read_table
+from subset_trainer.data.tables import Table
 
 Source = LabelledImages | ImageArray | Table
 
@@ -22,12 +27,13 @@ class Options:
     """What the user says of how labels are to be read.
 
     label_column: a column's name or 0-based position, or a manifest's attribute; None: found. csv_header: auto, true or
-    false.
+    false. content_types: channel's name → what the platform says of its files.
     """
 
     label_column: str | None = None
     csv_header: str = "auto"
     manifest: ManifestOptions = field(default_factory=ManifestOptions)
+    content_types: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,23 +51,27 @@ def read(channel: Channel, options: Options, memory: int, like: Preprocessing | 
     like: what the training channel taught; then what is found must be of its kind, and of a CIFAR set the test batch is
     meant. memory: bytes that a file may unpack to. UserError for everything that is wrong with the data.
     """
-    layout = detect(channel)
+    told = understand(channel, options.content_types.get(channel.name))
+    layout = told.layout(channel)
     test: ImageArray | None = None
     notes: tuple[str, ...] = ()
     source: Source
     if layout.unused:
         more = f" and {len(layout.unused) - 1:,} more" if len(layout.unused) > 1 else ""
         notes = (f"{channel.name} channel: not used: '{layout.unused[0]}'{more}.",)
-    if layout.format == "csv":
+    images_in_parquet = layout.format == "parquet" and image_column(channel, layout.files[0]) is not None
+    if layout.format in TABLE_FORMATS and not images_in_parquet:
         if like is not None and like.kind == "image":
-            raise channel.error(f"holds CSV files ('{layout.files[0]}'); expected images, as in training.")
-        source = read_csv(channel, layout.files, options.label_column, options.csv_header, like, memory)
+            raise channel.error(f"holds tables ('{layout.files[0]}'); expected images, as in training.")
+        source = read_table(
+            channel, layout, options.label_column, told.header or options.csv_header, like, memory
+        )
         notes += source.notes
         if like is None:
             notes += (
-                f"{channel.name} channel: {len(source):,} rows of {len(source.columns)} features and the label "
-                f"{source.label_column!r}, {'with' if source.header else 'without'} a header, {len(source.classes)} "
-                "classes.",
+                f"{channel.name} channel: {len(source):,} rows of {len(source.columns):,} features and "
+                f"{'a label' if source.label_column is None else f'the label {source.label_column!r}'}, "
+                f"{'with' if source.header else 'without'} a header, {len(source.classes)} classes.",
             )
     elif layout.format == "npz":
         source = read_npz(channel, layout.files, memory)
@@ -99,9 +109,9 @@ def _images(channel: Channel, layout: Layout, options: Options) -> LabelledImage
     if layout.format == "archives":
         return shards.read_shards(channel, layout.files)
     if layout.format == "records":
-        return image_records.read_image_records(channel, layout.files)
+        return read_image_records(channel, layout.files)
     if layout.format == "parquet":
-        return parquet_images.read_parquet_images(channel, layout.files, options.label_column)
+        return read_parquet_images(channel, layout.files, options.label_column)
     return _folders(channel, layout.files, layout.folder)
 
 

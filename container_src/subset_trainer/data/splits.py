@@ -14,6 +14,7 @@ from subset_trainer.data import sources
 from subset_trainer.data.arrays import ImageArray
 from subset_trainer.data.channels import Channel, open_channel
 from subset_trainer.data.datasets import MOST_WORKERS, Dataset, MemoryDataset, StreamingDataset
+from subset_trainer.data.encoding import describe, encode, fit_columns
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.images import cover, decode_all, natural_size
 from subset_trainer.data.labelled import LabelledImages
@@ -21,7 +22,7 @@ from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.data.preprocessing import Preprocessing
 from subset_trainer.data.sources import Options, Source
-from subset_trainer.data.tables import Table, encode, fit_columns
+from subset_trainer.data.tables import Table
 from subset_trainer.errors import UserError
 
 _SIZES_LOOKED_AT = 1_000
@@ -54,6 +55,7 @@ class _Loading:
     notes: list[str] = field(default_factory=list)
     available: int = field(default_factory=memory_available)
     """Bytes that the machine has left for what a file unpacks to."""
+    content_types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def decoders(self) -> int:
@@ -71,14 +73,15 @@ def load_splits(
     image_size: int | None = None,
     num_workers: int | None = None,
     memory_limit: int | None = None,
+    content_types: Mapping[str, str] | None = None,
 ) -> Splits:
     """Read the channels `training` (required), `validation` and `test`, each with its `…_lst` where there is one.
 
     Without a validation channel `validation_fraction` of each class is set aside, drawn by `seed`. Everything in the
     preprocessing is learned from the remaining training examples. memory_limit: bytes that all inputs together may
     take, by default half of what is available; images beyond it are streamed. num_workers: processes that
-    decode images (None: one a processor; 0: none). UserError, in one sentence, for everything that is wrong with the
-    data.
+    decode images (None: one a processor; 0: none). content_types: what the platform says of the channels' files.
+    UserError, in one sentence, for everything that is wrong with the data.
     """
     if "training" not in channels:
         given = ", ".join(repr(name) for name in channels) or "none"
@@ -86,7 +89,7 @@ def load_splits(
             f"The channel 'training' is missing (channels given: {given}); expected at least 'training'."
         )
     loading = _Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
-    options = Options(label_column, csv_header, manifest or ManifestOptions())
+    options = Options(label_column, csv_header, manifest or ManifestOptions(), content_types or {})
     opened = {name: _open(name, channels) for name in ("training", "validation", "test") if name in channels}
     training = opened["training"]
     found = sources.read(training, options, loading.available)
@@ -209,6 +212,7 @@ def _fit(
             label_column=source.label_column,
             label_index=source.label_index,
         )
+        loading.notes.extend(describe(channel, source, preprocessing.columns))
         return preprocessing, _encode(channel, source, preprocessing, loading, every)
     generator = np.random.default_rng(seed)
     size = (image_size, image_size) if image_size is not None else _own_size(source, generator)

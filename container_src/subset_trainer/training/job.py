@@ -102,6 +102,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         num_workers=hp.num_workers if hp.num_workers is not None else _workers(ranks),
         # Each process has a copy of its own.
         memory_limit=memory_available() // (2 * ranks.local_size),
+        content_types=contract.content_types,
     )
     _check_same_data(contract, splits, ranks)
     for note in splits.notes:

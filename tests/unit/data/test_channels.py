@@ -96,8 +96,8 @@ def test_only_clutter(tmp_path: Path) -> None:
 
 
 def test_unknown_files_are_listed(tmp_path: Path) -> None:
-    text = complaint(put(tmp_path, "a.xls", "b.json", "c.txt", "d.txt"))
-    assert "found 'a.xls', 'b.json', 'c.txt' and 1 more; expected class folders" in text
+    text = complaint(put(tmp_path, "a.orc", "b.json", "c.txt", "d.txt"))
+    assert "found 'a.orc', 'b.json', 'c.txt' and 1 more; expected class folders" in text
 
 
 def test_two_formats(tmp_path: Path) -> None:
