@@ -53,7 +53,7 @@ def handler(event: Mapping[str, Any], context: object = None) -> list[dict[str, 
     storage = Storage()
     objects = _objects(storage, event["payload"]["s3Uri"])
     answered = {name: item for name, item in objects.items() if item.answers}
-    for name in objects.keys() - answered.keys():
+    for name in (name for name in objects if name not in answered):
         print(f"{name}: no answer that can be read, and so no label")
     if not answered:
         return []

@@ -15,10 +15,11 @@ Forms: "Output data" and "Pre-annotation and post-annotation Lambda functions" i
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from subset_trainer.errors import UserError, shown
 
@@ -64,19 +65,22 @@ class Label:
 
 
 def parse_json(content: bytes | str, name: str) -> Any:
-    """JSON without NaN and Infinity, which are not of it and which others refuse to read.
+    """JSON whose numbers are finite: NaN and Infinity are not of it, and others refuse to read them.
 
     Raises UserError, with `name` for what is read.
     """
     try:
-        return json.loads(content, parse_constant=_refuse)
+        return json.loads(content, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, json.JSONDecodeError) else "too deep, long or odd a value"
         raise UserError(f"{name} is not JSON: {reason}") from error
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 def parse_manifest(content: bytes, name: str) -> list[dict[str, Any]]:

@@ -127,13 +127,12 @@ def _metrics(cloudwatch: Any, name: str, job: Mapping[str, Any]) -> dict[str, fl
     for page in pages:
         for result in page["MetricDataResults"]:
             values.setdefault(result["Id"], []).extend(result["Values"])
-    return {
-        _title(metric): float(
-            max(values[query["Id"]]) if _counts(metric["MetricName"]) else sum(values[query["Id"]])
-        )
-        for query, metric in zip(queries, found, strict=True)
-        if values.get(query["Id"])
-    }
+    totals = {}
+    for number, metric in enumerate(found):
+        own = values.get(f"m{number}")
+        if own:
+            totals[_title(metric)] = float(max(own) if _counts(metric["MetricName"]) else sum(own))
+    return totals
 
 
 def _counts(metric: str) -> bool:

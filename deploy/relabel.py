@@ -216,13 +216,8 @@ def row_reader(folder: Path, column: str) -> Callable[[str], str]:
         row = rows.get(int(match[2]))
         if row is None:
             raise UserError(f"{str(folder / match[1])!r} has no row that begins at line {match[2]}")
-        position = (
-            header.index(column)
-            if column in header
-            else int(column)
-            if re.fullmatch("[0-9]{1,6}", column)
-            else -1
-        )
+        number = int(column) if re.fullmatch("[0-9]{1,6}", column) else -1
+        position = header.index(column) if column in header else number
         if not 0 <= position < len(row):
             raise UserError(
                 f"--column: {str(folder / match[1])!r} has no column {column!r}, in its first line or by position"

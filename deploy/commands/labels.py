@@ -152,11 +152,11 @@ def consolidate(given: argparse.Namespace) -> None:
     order = "as given" if given.classes else "sorted; --classes gives another order"
     print(f"classes, from index 0 ({order}): {', '.join(classes)}")
     _say(without, "without an answer, and left out", labelling)
-    _say(ties, "ties, which got the first of their classes", labelling)
+    _say(ties, "tied, and given the first of their classes", labelling)
     if given.unresolved is not None:
         again = sorted([*without, *ties])
         storage.write(given.unresolved, ground_truth.manifest(items[number].line for number in again))
-        print(f"{given.unresolved}: {len(again):,} items to be labelled again")
+        print(f"{given.unresolved}: items to be labelled again: {len(again):,}")
 
 
 def _say(numbers: Sequence[int], what: str, labelling: "Labelling") -> None:
