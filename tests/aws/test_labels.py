@@ -260,14 +260,14 @@ def test_status(aws: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     shown = capsys.readouterr().out
     assert f"{JOB}: InProgress\n" in shown and "label attribute pet" in shown
     assert "input: s3://data/pets.manifest\noutput: s3://results/labels/find-pets\n" in shown
-    for name, value in (
+    for name, number in (
         ("TotalLabeled", "1,200"),
         ("FailedNonRetryableError", "3"),
         ("DatasetObjectsHumanAnnotated", "1,000"),
         ("TasksSubmitted (Workteam=team)", "2"),
     ):
         assert any(
-            line.split("  ")[0] == name and line.endswith(f" {value}") for line in shown.splitlines()
+            line.split("  ")[0] == name and line.endswith(f" {number}") for line in shown.splitlines()
         ), name
     assert "  second\n  third\\x1b[2J\n" in shown
     assert "first" not in shown and "another" not in shown

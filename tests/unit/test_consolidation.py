@@ -44,7 +44,7 @@ def test_majority_by_hand() -> None:
         items("aab", "bb", "", "ab", " c", "cbba"), ("c", "b", "a"), "majority"
     )
     assert labels == [
-        Label(2, "a", pytest.approx(2 / 3)),
+        Label(2, "a", 2 / 3),
         Label(1, "b", 1.0),
         None,
         # A tie: the first of the two in the order given.
