@@ -19,11 +19,15 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deploy import answers, consolidation, ground_truth, relabel
+from deploy.storage import Storage
 from subset_trainer import artifacts, contract
 from subset_trainer.data import Preprocessing, load_splits
 from subset_trainer.errors import TrainingError, UserError
@@ -531,7 +535,148 @@ def split_table(case: tuple[dict[str, bytes], dict[str, Any]]) -> None:
     split(files, **options)
 
 
+# Ground Truth's manifests and workers' responses
+
+WORKERS = st.sampled_from(["a", "b", "private.us-east-1.ef7294f850a3d9d1"]) | JSONS
+NAMES_OF_CLASSES = st.sampled_from(["cat", "dog", "True", "0", "a,b"]) | JSONS
+ELEMENTS = st.sampled_from(["crowd-image-classifier", "crowd-classifier", "category"]) | SURROGATES
+ANSWER_CONTENTS = (
+    st.dictionaries(
+        ELEMENTS,
+        st.fixed_dictionaries({}, optional={"label": NAMES_OF_CLASSES, "labels": JSONS}) | JSONS,
+        max_size=2,
+    )
+    | JSONS
+)
+RESPONSES = st.fixed_dictionaries(
+    {"answerContent": ANSWER_CONTENTS | ANSWER_CONTENTS.map(json.dumps), "workerId": WORKERS},
+    optional={"submissionTime": st.sampled_from(["2020-12-28T18:59:58.321Z", "1"]) | JSONS},
+)
+VOTES = st.lists(st.fixed_dictionaries({"workerId": WORKERS, "label": NAMES_OF_CLASSES}) | JSONS, max_size=3)
+SAMPLE_VOTES = st.fixed_dictionaries(
+    {
+        "annotationsFromAllWorkers": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "workerId": WORKERS,
+                    "annotationData": st.fixed_dictionaries(
+                        {"content": ANSWER_CONTENTS.map(json.dumps) | JSONS}
+                    )
+                    | JSONS,
+                }
+            )
+            | JSONS,
+            max_size=2,
+        )
+        | JSONS
+    }
+)
+MANIFEST_LINES = st.fixed_dictionaries(
+    {},
+    optional={
+        "source-ref": st.just("s3://b/1.png") | JSONS,
+        "source": st.just("text") | JSONS,
+        "label": VOTES | SAMPLE_VOTES | JSONS,
+        "label-metadata": JSONS,
+    },
+)
+
+
+def _good(odd: st.SearchStrategy[Any], good: Any) -> st.SearchStrategy[Any]:
+    """Mostly what is expected: a file of many odd things is refused for the first of them."""
+    return st.one_of(st.just(good), st.just(good), st.just(good), odd)
+
+
+LINES = st.lists(
+    _good(
+        MANIFEST_LINES | JSONS, {"source-ref": "s3://b/1.png", "label": [{"workerId": "a", "label": "cat"}]}
+    ).map(json.dumps)
+    | st.sampled_from([_deep(100_000), "", " ", "NaN", '{"source": "a", "b": 1e999}', "\ufeff{}"]),
+    max_size=3,
+).map(lambda lines: "\n".join(lines).encode("utf-8", "surrogatepass"))
+RESPONSE_FILES = st.dictionaries(
+    st.builds(
+        lambda iteration, item, name: f"annotations/worker-response/iteration-{iteration}/{item}/{name}.json",
+        st.sampled_from(["1", "2", "9" * 9]),
+        st.sampled_from(["0", "0", "1", "00", "9" * 12]),
+        st.sampled_from(["2020-12-28_18:59:58", "b"]),
+    ),
+    _good(
+        st.lists(RESPONSES, max_size=3) | JSONS,
+        [{"answerContent": {"x": {"label": "cat"}}, "workerId": "a"}],
+    ).map(lambda given: json.dumps({"answers": given}).encode())
+    | JSONS.map(lambda value: json.dumps(value).encode())
+    | BYTES,
+    max_size=2,
+)
+LABELLINGS = st.tuples(
+    st.builds(edited, LINES, _good(edits(1), [])),
+    RESPONSE_FILES,
+)
+
+
+def read_labelling(case: tuple[bytes, dict[str, bytes]]) -> None:
+    """What is read becomes labels whose manifest reads back, with a confidence that is one."""
+    manifest, responses = case
+    with folder() as root:
+        files = {"manifests/output/output.manifest": manifest, **responses}
+        for name, content in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        try:
+            place = root if responses else root / "manifests/output/output.manifest"
+            items = answers.read(Storage(), str(place)).items
+            classes = ground_truth.classes_of(items)
+        except UserError as error:
+            fit_for_the_user(error)
+            return
+    labels, ties = consolidation.consolidate(items, classes, "majority")
+    assert {number for number, item in enumerate(items) if item.answers} >= set(ties)
+    written = ground_truth.manifest(
+        {**item.line, **ground_truth.attributes(item, label, "label", "job", "now")}
+        for item, label in zip(items, labels, strict=True)
+        if label is not None
+    )
+    for line in ground_truth.parse_manifest(written, "written"):
+        assert classes[line["label"]] == line["label-metadata"]["class-name"]
+        assert 0 <= line["label-metadata"]["confidence"] <= 1
+
+
+# What a training says of its examples
+
+
+@functools.cache
+def examples() -> bytes:
+    content = io.BytesIO()
+    columns = {
+        "id": ["a/1.png", "x.csv:3", "x.npz[3]", "s3://b/é"],
+        "label": ["a", "b", "a", "b"],
+        "probable_label": ["b", "a", "a", "b"],
+        "mislabelled": pa.array([0.5, None, 0.1, 1.0], pa.float32()),
+        "running_loss": pa.array([0.5, 0.1, float("nan"), 1.0], pa.float32()),
+        "duplicate_group": pa.array([1, 1, -1, 2], pa.int32()),
+    }
+    pq.write_table(pa.table(columns), content)
+    return content.getvalue()
+
+
+def read_examples(changes: list[tuple[str, int, bytes]]) -> None:
+    with folder() as root:
+        (root / relabel.EXAMPLES).write_bytes(edited(examples(), changes))
+        try:
+            chosen = relabel.first(relabel.read(str(root)), 3)
+            lines = relabel.lines(chosen, "s3://bucket/prefix")
+        except UserError as error:
+            fit_for_the_user(error)
+            return
+    assert len(lines) == len(chosen) <= 3
+    json.loads(ground_truth.manifest(lines).splitlines()[0] if lines else b"{}")
+
+
 PROPERTIES = {
+    "labelling": Property(LABELLINGS, read_labelling, 150),
+    "examples": Property(edits(), read_examples, 150),
     "hyperparameters": Property(st.dictionaries(KNOBS | SURROGATES, VALUES, max_size=4), parsed, 400),
     "contract": Property(
         st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, CONTENTS)), read_contract, 300
