@@ -301,6 +301,13 @@ class Hyperparameters(BaseModel):
     )
     checkpoints_kept: int = Field(2, ge=1, description="how many of the last checkpoints stay")
 
+    # What it says about the data
+    report: bool = Field(
+        True,
+        description="write `output/data/report.html` and `examples.parquet`: what training has learned of each "
+        "example, at the cost of a pass over the training set, which `seconds.report` in `summary.json` counts",
+    )
+
     # Where metrics go, besides the log and SageMaker Experiments
     tensorboard: bool = Field(
         False, description="write TensorBoard's event files to `/opt/ml/output/tensorboard`"

@@ -1,12 +1,14 @@
 """Good jobs: what they leave behind, and that it is true."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -43,6 +45,18 @@ def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
     assert summary["examples"] == {"training": examples, "validation": 1437 - examples, "test": 360}
     assert summary["classes"] == [str(digit) for digit in range(10)]
     assert summary["budget"] == budget and summary["samples_visited"] == 6 * budget
+
+    seconds = summary["seconds"]
+    assert seconds["report"] > 0
+    assert sum(seconds.values()) <= 2 * seconds["total"]  # which is one of them
+    rows = pq.read_table(job.base / "output/data/examples.parquet").to_pylist()
+    assert len({row["id"] for row in rows}) == len(rows) == examples
+    assert all((digits / "training" / row["id"]).is_file() for row in rows)
+    assert all(row["id"].split("/")[0] == row["label"] for row in rows)
+    assert sum(row["selected"] for row in rows) == 6 * budget
+    assert all(math.isnan(row["running_loss"]) == (row["selected"] == 0) for row in rows)
+    agreeing = [row["probable_label"] == row["label"] for row in rows]
+    assert agreeing == [row["margin"] >= 0 for row in rows] and 0.3 < np.mean(agreeing) <= 1
 
     # First selection at the first epoch, then every four.
     subsets = job.subsets()

@@ -114,9 +114,7 @@ def _schema(channel: Channel, file: str) -> pa.Schema:
 
 
 def _unreadable(channel: Channel, file: str, error: Exception) -> UserError:
-    return channel.error(
-        f"file '{file}' cannot be read ({first_line(error)}); expected Parquet."
-    )
+    return channel.error(f"file '{file}' cannot be read ({first_line(error)}); expected Parquet.")
 
 
 def _label(channel: Channel, file: str, schema: pa.Schema, image: str, label_column: str | None) -> str:

@@ -22,25 +22,27 @@ from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparameters
 from subset_trainer.models import Classifier
+from subset_trainer.quality import duplicates
 from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import devices, loop, memory, plan, synced_batch_norm
+from subset_trainer.training import about, devices, loop, memory, plan, synced_batch_norm
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine
-from subset_trainer.training.evaluation import Score, evaluate
+from subset_trainer.training.evaluation import Score, evaluate, judge
 from subset_trainer.training.holdout import irreducible_losses
 from subset_trainer.training.interruption import Terminated
 from subset_trainer.training.loop import EpochReport
 from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.record import Record
 from subset_trainer.training.rounds import FilterSelector, NativeSelector, Selector, SoftPruningSelector
 
 logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
-    *("tensorboard", "mlflow_tracking_uri"),
+    *("report", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
 )
 """Hyperparameters that a run may go on with others of."""
@@ -186,7 +188,8 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
 
     checkpoints = _checkpoints(contract, hp, splits, model_name, ranks.size) if ranks.first else None
     test: Score | None = None
-    test_seconds = 0.0
+    test_seconds = report_seconds = 0.0
+    record = Record(len(splits.train))
     status: Outcome = "completed"
     try:
         loop.train(
@@ -204,6 +207,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             checkpoints,
             restore,
             splits.train_weights,
+            record,
         )
     except Terminated:
         status = "stopped"
@@ -222,6 +226,14 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             status = "stopped"
             logger.info("SIGTERM received while testing: the model is saved, and a run that goes on tests it")
         test_seconds = time.perf_counter() - test_start
+    if hp.report and status == "completed":
+        report_start = time.perf_counter()
+        try:
+            _report(contract, splits, record, trained, machine, ranks)
+        except Terminated:
+            status = "stopped"
+            logger.info("SIGTERM received: the model is saved, and a run that goes on writes the report")
+        report_seconds = time.perf_counter() - report_start
     if not ranks.first:
         return status
     if test is not None:
@@ -233,6 +245,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         "training": sum(epoch.training_seconds for epoch in reports),
         "selection": sum(epoch.selection_seconds for epoch in reports),
         "evaluation": sum(epoch.evaluation_seconds for epoch in reports) + test_seconds,
+        "report": report_seconds,
         "total": time.perf_counter() - start,
     }
     summary = {
@@ -275,6 +288,19 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         summary["samples_visited"],
     )
     return status
+
+
+def _report(
+    contract: Contract, splits: Splits, record: Record, trained: Classifier, machine: Machine, ranks: Ranks
+) -> None:
+    """Raises Terminated on every process where SIGTERM has reached one of several."""
+    judged = judge(trained, splits.train, machine, ranks, duplicates.fingerprint)
+    if not ranks.first:
+        return
+    with ranks.interruption.abandonable():
+        columns = about.columns(splits, record, judged, machine.device)
+    with ranks.interruption.deferred():
+        artifacts.save_examples(contract.output_data / "examples.parquet", columns)
 
 
 def _checkpoints(
