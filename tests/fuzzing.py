@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -29,7 +30,7 @@ from PIL import Image
 from deploy import answers, consolidation, ground_truth, relabel
 from deploy.storage import Storage
 from subset_trainer import artifacts, contract
-from subset_trainer.data import Preprocessing, load_splits
+from subset_trainer.data import Preprocessing, load_splits, recordio
 from subset_trainer.errors import TrainingError, UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.models import build
@@ -166,7 +167,10 @@ def parsed(raw: dict[str, Any]) -> None:
 FILES = ("hyperparameters", "inputdataconfig", "resourceconfig")
 CHANNELS = st.dictionaries(
     st.sampled_from(["training", "test", "..", "../..", "/etc", "a/b", "a\x00b", ""]) | SURROGATES,
-    st.fixed_dictionaries({"TrainingInputMode": st.sampled_from(["File", "FastFile", "Pipe"]) | JSONS})
+    st.fixed_dictionaries(
+        {"TrainingInputMode": st.sampled_from(["File", "FastFile", "Pipe"]) | JSONS},
+        optional={"RecordWrapperType": st.sampled_from(["None", "RecordIO"]) | JSONS},
+    )
     | JSONS,
     max_size=3,
 )
@@ -204,7 +208,7 @@ def read_contract(contents: dict[str, bytes | None]) -> None:
         assert found.hosts and all(isinstance(host, str) and host for host in found.hosts)
         assert found.current_host in found.hosts
         for name, path in found.channels.items():
-            assert path.parent == base / "input" / "data" and path.name == name
+            assert path.parent == base / "input" / "data" and path.name in (name, f"{name}_0")
             path.exists()  # a path that the system can be asked about
 
 
@@ -424,6 +428,75 @@ FOLDERS = st.dictionaries(
     min_size=1,
     max_size=6,
 )
+
+
+# Images with their labels elsewhere than in a folder's name
+
+PICTURES = {f"images/{number}.png": image("PNG") for number in range(6)}
+CELLS = st.sampled_from(
+    ["0.png", "images/1.png", "2", "../3.png", "a", "b", "1", "1.5", "-1", "", '"', "file", "label"]
+)
+
+
+@st.composite
+def listed(draw: st.DrawFn) -> dict[str, bytes]:
+    """labels.csv or .lst: good ones with bytes changed, and lines of odd cells."""
+    name, separator = draw(st.sampled_from([("labels.csv", ","), ("all.lst", "\t")]))
+    good = [
+        separator.join(
+            [f"images/{n}.png", "ab"[n % 2]] if separator == "," else [str(n), str(n % 2), f"{n}.png"]
+        )
+        for n in range(6)
+    ]
+    odd = st.lists(CELLS, max_size=4).map(separator.join)
+    lines = "\n".join([*good, *draw(st.lists(odd, max_size=3))])
+    return {**PICTURES, name: edited(lines.encode(), draw(edits()))}
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> dict[str, bytes]:
+    lines = []
+    for number in range(6):
+        metadata = {
+            "confidence": 0.5,
+            "class-name": "ab"[number % 2],
+            "type": "groundtruth/image-classification",
+        }
+        line = {"source-ref": f"s3://bucket/{number}.png", "kind": number % 2, "kind-metadata": metadata}
+        place = draw(st.sampled_from([line, metadata]))
+        place.update(
+            draw(st.dictionaries(st.sampled_from([*place, "class-map", "failure-reason"]), JSONS, max_size=1))
+        )
+        lines.append(json.dumps(line))
+    return {**PICTURES, "output.manifest": edited("\n".join(lines).encode(), draw(edits()))}
+
+
+@functools.cache
+def container(name: str) -> bytes:
+    """Two classes of images in a file of the kind that the suffix tells."""
+    content = io.BytesIO()
+    if name.endswith(".rec"):
+        for number in range(6):
+            record = struct.pack("<IfQQ", 0, number % 2, number, 0) + image("PNG")
+            content.write(
+                recordio.MAGIC + struct.pack("<I", len(record)) + record + b"\0" * (-len(record) % 4)
+            )
+    elif name.endswith(".parquet"):
+        images = pa.array([{"bytes": image("PNG"), "path": None}] * 6)
+        pq.write_table(pa.table({"image": images, "label": [0, 1] * 3}), content)
+    else:
+        with tarfile.open(fileobj=content, mode="w:gz" if name.endswith("gz") else "w") as archive:
+            for number in range(6):
+                for suffix, part in (("png", image("PNG")), ("cls", b"ab"[number % 2 :][:1])):
+                    member = tarfile.TarInfo(f"{number}.{suffix}")
+                    member.size = len(part)
+                    archive.addfile(member, io.BytesIO(part))
+    return content.getvalue()
+
+
+@st.composite
+def packed_images(draw: st.DrawFn, name: str) -> dict[str, bytes]:
+    return {name: edited(container(name), draw(edits()))}
 
 
 @st.composite
@@ -684,6 +757,11 @@ PROPERTIES = {
     "cifar": Property(CIFAR, split, 150),
     "csv": Property(CSV, split_table, 200),
     "folders": Property(FOLDERS, split, 100),
+    "listings": Property(listed(), split, 150),
+    "manifest": Property(manifests(), split, 150),
+    "image records": Property(packed_images("a.rec"), split, 100),
+    "shards": Property(packed_images("a.tar") | packed_images("a.tar.gz"), split, 100),
+    "images in Parquet": Property(packed_images("a.parquet"), split, 100),
     "npz": Property(st.fixed_dictionaries({"a.npz": npz_files() | BYTES}), split, 150),
     "checkpoint": Property(CHECKPOINTS | saved_checkpoints(), load_checkpoint, 150),
     "model": Property(models(), load_model, 50),

@@ -108,8 +108,8 @@ class Labels:
         metadata = entry.get(attribute + _META, {})
         if not isinstance(metadata, dict):
             raise ValueError(f"{attribute}{_META} is {shown(metadata, 60)}; expected an object")
-        if metadata.get("type") in _REFUSED:
-            raise ValueError(f"{attribute} holds {_REFUSED[metadata['type']]}; expected one class")
+        if (refused := _REFUSED.get(_kind(entry, attribute))) is not None:
+            raise ValueError(f"{attribute} holds {refused}; expected one class")
         if "failure-reason" in metadata:
             self.counts["failed"] += 1
             return None
@@ -276,11 +276,10 @@ def _classification_attributes(entry: Mapping[str, Any]) -> list[str]:
     """What may be the label: neither the source nor metadata nor what another kind of job told."""
     found = []
     for key in entry:
-        metadata = entry.get(key + _META)
-        kind = metadata.get("type") if isinstance(metadata, dict) else None
+        kind = _kind(entry, key)
         if key in _REFERENCES or key.endswith(_META) or key.endswith("-ref") or kind == _VERIFICATION:
             continue
-        if kind is None or kind in _CLASSIFICATIONS or kind in _REFUSED:
+        if not kind or kind in _CLASSIFICATIONS or kind in _REFUSED:
             found.append(key)
     # What is one class wins over what cannot be trained on, and that over nothing, for the message's sake.
     single = [key for key in found if _kind(entry, key) not in _REFUSED]

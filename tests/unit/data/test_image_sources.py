@@ -16,30 +16,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-import webdataset
-from PIL import Image
 
 from subset_trainer.data import MemoryDataset, Splits, load_splits, recordio
 from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.errors import UserError
-
-FILES = Path(__file__).parents[2] / "files"
-DIGITS = np.load(FILES / "digits.npz")
-PIXELS, NUMBERS = DIGITS["x"], DIGITS["y"]
-CLASSES = ("0", "1", "7")
-
-
-def png(position: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(PIXELS[position]).convert("RGB").save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def images(root: Path, folder: str = "images") -> Path:
-    (root / folder).mkdir(parents=True)
-    for position in range(len(PIXELS)):
-        (root / folder / f"{position:03}.png").write_bytes(png(position))
-    return root
+from tests.formats import (
+    CLASSES,
+    FILES,
+    NAMED,
+    NUMBERS,
+    PIXELS,
+    entry,
+    framed,
+    hugging_face,
+    images,
+    png,
+    write_manifest,
+    write_parquet,
+    write_shards,
+)
 
 
 def splits(root: Path, *, companion: Path | None = None, **options: Any) -> Splits:
@@ -263,15 +258,6 @@ def test_damaged_records(tmp_path: Path, content: bytes, message: str) -> None:
 # Tar shards
 
 
-def write_shards(root: Path, label: Callable[[int], Mapping[str, Any]], per_shard: int = 20) -> None:
-    root.mkdir(exist_ok=True)
-    with webdataset.ShardWriter(f"{root}/digits-%02d.tar", maxcount=per_shard, verbose=0) as writer:
-        for position, digit in enumerate(NUMBERS):
-            writer.write(
-                {"__key__": f"{position:03}", "png": Image.fromarray(PIXELS[position]), **label(int(digit))}
-            )
-
-
 @pytest.mark.parametrize(
     "label",
     [
@@ -347,18 +333,6 @@ def test_a_shard_that_is_cut_off(tmp_path: Path) -> None:
 # Parquet
 
 
-def write_parquet(path: Path, image: pa.Array, labels: pa.Array, **metadata: str) -> None:
-    table = pa.table({"image": image, "label": labels})
-    pq.write_table(table.replace_schema_metadata(metadata), path, row_group_size=10)
-
-
-def hugging_face(rows: Iterable[int]) -> pa.Array:
-    return pa.array(
-        [{"bytes": png(row), "path": f"{row}.png"} for row in rows],
-        pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
-    )
-
-
 def test_parquet_as_hugging_face_has_it(tmp_path: Path) -> None:
     features = {
         "image": {"_type": "Image"},
@@ -405,34 +379,6 @@ def test_parquet_that_does_not_fit(tmp_path: Path) -> None:
 
 
 # Ground Truth's manifests
-
-JOB = "labeling-job/animals"
-
-
-def entry(position: int, **metadata: Any) -> dict[str, Any]:
-    """As "Labeling Job Output Data" shows a classification job's."""
-    digit = str(NUMBERS[position])
-    return {
-        "source-ref": f"s3://bucket/some/prefix/images/{position:03}.png",
-        "digit": CLASSES.index(digit),
-        "digit-metadata": {
-            "confidence": 0.9,
-            "job-name": JOB,
-            "class-name": f"a {digit}",
-            "human-annotated": "yes",
-            "creation-date": "2018-10-18T22:18:13.527256",
-            "type": "groundtruth/image-classification",
-            **metadata,
-        },
-    }
-
-
-def write_manifest(root: Path, entries: Iterable[Mapping[str, Any]]) -> Path:
-    (root / "output.manifest").write_text("".join(json.dumps(line) + "\n" for line in entries))
-    return root
-
-
-NAMED = {"a 0": "0", "a 1": "1", "a 7": "7"}
 
 
 def test_a_manifest_of_s3_objects(tmp_path: Path) -> None:
@@ -565,10 +511,6 @@ def test_manifests_that_do_not_fit(tmp_path: Path) -> None:
 
 
 # Pipe mode
-
-
-def framed(content: bytes) -> bytes:
-    return recordio.MAGIC + struct.pack("<I", len(content)) + content + b"\0" * (-len(content) % 4)
 
 
 def through_a_pipe(root: Path, records: Iterable[bytes]) -> Path:
