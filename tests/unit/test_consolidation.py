@@ -93,6 +93,13 @@ def test_two_who_disagree_on_everything_are_ties_by_either_method() -> None:
         assert ties == [0, 1] and {label.name for label in labels if label} == {"a"}, method
 
 
+def test_a_difference_of_rounding_is_a_tie(monkeypatch: pytest.MonkeyPatch) -> None:
+    close = np.array([[0.5 - 1e-9, 0.5 + 1e-9], [0.49, 0.51]])
+    monkeypatch.setattr(consolidation, "probabilities", lambda *_: close)
+    labels, ties = consolidation.consolidate(items("ab", "ab"), ("a", "b"), "dawid-skene")
+    assert ties == [0] and [label.name for label in labels if label] == ["a", "b"]
+
+
 def test_a_class_that_nobody_answered_has_probability_0() -> None:
     found = consolidation.probabilities(items("aa", "", "bb"), ("b", "owl", "a"), "dawid-skene")
     np.testing.assert_allclose(found[[0, 2]], [[0, 0, 1], [1, 0, 0]], atol=1e-6)

@@ -7,7 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
-    *(ROOT / name for name in ("Dockerfile", "examples/consolidation/Dockerfile", "Makefile", "buildspec.yml")),
+    *(
+        ROOT / name
+        for name in ("Dockerfile", "examples/consolidation/Dockerfile", "Makefile", "buildspec.yml")
+    ),
     *sorted((ROOT / "docker").glob("*.sh")),
     ROOT / "docker/requirements/compile.sh",
     ROOT / "docker/cords/install.py",
