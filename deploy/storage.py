@@ -9,7 +9,8 @@ from typing import Any
 from subset_trainer.errors import UserError, first_line
 
 SCHEME = "s3://"
-THREADS = 16
+THREADS = 10
+"""As many as a client of boto3 keeps connections."""
 MISSING = ("404", "NoSuchKey", "NoSuchBucket")
 
 

@@ -2,6 +2,11 @@
 
 import datetime
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,7 @@ from subset_trainer.errors import UserError
 from tests.aws.conftest import ACCOUNT
 from tests.aws.labelling import CREATED, JOB, description, stub_client
 from tests.aws.test_experiments import create_job
+from tests.readme import lines, section
 from tests.unit.test_ground_truth import CAT, response, sources, write_job
 from tests.unit.test_relabel import EXAMPLES, packed, parquet
 
@@ -232,6 +238,42 @@ def test_the_function_refuses_another_method(bucket: str, monkeypatch: pytest.Mo
         consolidation_lambda.handler(event(payload(("a", CAT))))
 
 
+FUNCTION = """
+import importlib, json, sys
+import deploy, subset_trainer
+module, _, name = sys.argv[1].rpartition(".")
+answer = getattr(importlib.import_module(module), name)(json.load(sys.stdin), None)
+print(json.dumps([deploy.__file__, subset_trainer.__file__, sorted(sys.modules), answer]))
+"""
+
+
+def test_the_functions_image_has_the_files_that_it_needs(bucket: str, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "examples/consolidation/Dockerfile").read_text().replace("\\\n", " ")
+    for words in (line.split() for line in text.splitlines() if line.startswith("COPY ")):
+        *names, folder = (word.replace("${LAMBDA_TASK_ROOT}", str(tmp_path)) for word in words[1:])
+        for name in names if folder.startswith(str(tmp_path)) else ():
+            Path(folder).mkdir(exist_ok=True)
+            shutil.copy(root / name, folder)
+    (command,) = re.findall(r'^CMD \["(.+)"\]$', text, re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-c", FUNCTION, command],
+        input=json.dumps(event(payload(("a", CAT), ("b", CAT)))),
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *files, modules, answer = json.loads(done.stdout)
+    assert all(file.startswith(str(tmp_path)) for file in files)
+    # What the image does not install.
+    assert not {"torch", "sagemaker", "pydantic", "subset_trainer.hyperparameters"} & set(modules)
+    assert answer[0]["consolidatedAnnotation"]["content"]["pet-metadata"]["class-name"] == "cat"
+
+
 def test_status(aws: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     stub_client(monkeypatch, "sagemaker").add_response(
         "describe_labeling_job", description(), {"LabelingJobName": JOB}
@@ -340,3 +382,42 @@ def test_aws_that_cannot_be_reached_is_one_sentence(
     for arguments in (["status", JOB], ["audit", "s3://results/x"], ["next", JOB, "x", "--budget", "1"]):
         assert main(["labels", *arguments]) == 2
         assert capsys.readouterr().err.startswith("error: AWS cannot be reached: ")
+
+
+def test_every_command_of_the_readme(
+    labelled: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="my-results")
+    for entry in s3.list_objects_v2(Bucket="results", Prefix=f"labels/{JOB}/")["Contents"]:
+        s3.copy_object(Bucket="my-results", Key=entry["Key"], CopySource=f"results/{entry['Key']}")
+    s3.put_object(Bucket="my-results", Key="runs/pets-1/output/output.tar.gz", Body=packed(parquet(EXAMPLES)))
+    described = boto3.client("sagemaker").describe_training_job(
+        TrainingJobName=create_job().rpartition("/")[2]
+    )
+    del described["ResponseMetadata"]
+    described["OutputDataConfig"] = {"S3OutputPath": "s3://my-results/runs"}
+    stubbed = stub_client(monkeypatch, "sagemaker")
+    stubbed.add_response("describe_labeling_job", description(), {"LabelingJobName": JOB})
+    stubbed.add_response("describe_training_job", described, {"TrainingJobName": "pets-1"})
+    variables: dict[str, str] = {}
+    ran = []
+    for line in lines(section("## Labels")):
+        if line.variable:
+            variables[line.variable] = line.words[0]
+        elif line.words[0] != "docker":
+            arguments = line.arguments(variables)
+            assert main(arguments) == 0, (line.text, capsys.readouterr().err)
+            ran.append(arguments[1])
+    assert ran == ["status", "audit", "consolidate", "next"]
+    stubbed.assert_no_pending_responses()
+    assert Path("audit.json").exists()
+    written = {
+        entry["Key"].rpartition("/")[2]: entry["Size"]
+        for entry in s3.list_objects_v2(Bucket="my-results", Prefix="pets/")["Contents"]
+    }
+    assert set(written) == {"train.manifest", "again.manifest", "next.manifest"} and all(written.values())
