@@ -111,6 +111,15 @@ def _parquet_of_images(root: Path) -> None:
     write_parquet(root / "train.parquet", hugging_face(range(len(NUMBERS))), codes)
 
 
+def _texts(root: Path) -> None:
+    names = {0: "nought", 1: "one", 7: "seven"}
+    for position, digit in enumerate(NUMBERS):
+        (root / names[digit]).mkdir(exist_ok=True)
+        (root / names[digit] / f"{position}.txt").write_text(
+            f"Number {position} in the file is a {names[digit]}."
+        )
+
+
 def _protobuf(root: Path) -> None:
     with (root / "train.pbr").open("wb") as file:
         write_numpy_to_dense_tensor(file, _rows(), NUMBERS.astype(np.float32))
@@ -136,5 +145,6 @@ FORMATS: Mapping[str, Callable[[Path], object]] = {
     "Parquet": _parquet,
     "libsvm": lambda root: dump_svmlight_file(_rows(), NUMBERS, str(root / "train.libsvm")),
     "recordio-protobuf": _protobuf,
+    "texts": _texts,
 }
 """Each writes all of them into a folder that is there."""

@@ -467,8 +467,11 @@ def manifests(draw: st.DrawFn) -> dict[str, bytes]:
         place.update(
             draw(st.dictionaries(st.sampled_from([*place, "class-map", "failure-reason"]), JSONS, max_size=1))
         )
+        if draw(st.booleans()):
+            line["source"] = draw(TEXTS)
         lines.append(json.dumps(line))
-    return {**PICTURES, "output.manifest": edited("\n".join(lines).encode(), draw(edits()))}
+    pictures = draw(st.sampled_from([PICTURES, {}]))
+    return {**pictures, "output.manifest": edited("\n".join(lines).encode(), draw(edits()))}
 
 
 @functools.cache
@@ -759,6 +762,15 @@ PROPERTIES = {
     "folders": Property(FOLDERS, split, 100),
     "listings": Property(listed(), split, 150),
     "manifest": Property(manifests(), split, 150),
+    "texts": Property(
+        st.dictionaries(
+            st.sampled_from(["a/1.txt", "a/2.txt", "b/1.txt", "b/2.txt", "c.txt"]),
+            BYTES | TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass")),
+            min_size=2,
+        ),
+        split,
+        100,
+    ),
     "image records": Property(packed_images("a.rec"), split, 100),
     "shards": Property(packed_images("a.tar") | packed_images("a.tar.gz"), split, 100),
     "images in Parquet": Property(packed_images("a.parquet"), split, 100),

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from subset_trainer.data import Ids, Preprocessing
+from subset_trainer.data.preprocessing import BUCKETS, MOST_NGRAMS
 from subset_trainer.errors import PlatformError, UserError, first_line, shown
 from subset_trainer.hyperparameters import LARGEST_IMAGE
 from subset_trainer.models import Classifier, build, check_name
@@ -91,6 +92,7 @@ def load_model(directory: Path | str) -> TrainedModel:
         len(preprocessing.classes),
         preprocessing.mean or None,
         preprocessing.std or None,
+        preprocessing.hashing.buckets if preprocessing.hashing else None,
     )
     try:
         classifier.load_state_dict(load_file(directory / WEIGHTS))
@@ -125,6 +127,10 @@ def _preprocessing(description: Any) -> Preprocessing:
             raise ValueError(f"image_size: {shown(size)}")
         if len(found.mean) != 3 or len(found.std) != 3 or not all(found.std):
             raise ValueError(f"mean and std: {shown((found.mean, found.std))}")
+    elif found.kind == "text":
+        hashing = found.hashing
+        if hashing is None or hashing.buckets != BUCKETS or not 0 < hashing.length <= MOST_NGRAMS:
+            raise ValueError(f"hashing: {shown(hashing)}")
     elif (
         found.kind != "table" or found.image_size is not None or found.mean or found.std or not found.columns
     ):

@@ -185,6 +185,11 @@ class Hyperparameters(BaseModel):
         description="the label: a column's name or position from 0, or a manifest's attribute; default: a table's "
         "first column, the one called `label` or the like beside images, the only one of a manifest",
     )
+    text_column: str | None = Field(
+        None,
+        description="tables: the column of texts to classify, by name or position from 0; default: the only feature, "
+        "if it holds texts of several words, mostly different",
+    )
     csv_header: Literal["auto", "true", "false"] = Field(
         "auto", description="CSV: whether the first line holds column names"
     )

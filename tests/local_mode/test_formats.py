@@ -13,7 +13,13 @@ def test_trains(fit: Fit, tmp_path: Path, form: str) -> None:
     training = tmp_path / "training"
     training.mkdir()
     FORMATS[form](training)
-    hyperparameters = {"model": "mlp", "augmentation": "none", "fraction": 0.5, "epochs": 8, "batch_size": 4}
+    hyperparameters = {
+        "model": "ngrams" if form == "texts" else "mlp",
+        "augmentation": "none",
+        "fraction": 0.5,
+        "epochs": 8,
+        "batch_size": 4,
+    }
     result = fit(
         {"training": training}, {**hyperparameters, "validation_fraction": 0.25, "learning_rate": 0.05}
     )

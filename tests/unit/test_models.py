@@ -123,7 +123,7 @@ def test_an_unknown_name_gets_the_nearest_right_one() -> None:
 
 def test_auto_follows_the_data_and_tables_take_no_convolutions() -> None:
     assert (models.resolve("auto", "image"), models.resolve("auto", "table")) == ("resnet18", "mlp")
-    with pytest.raises(UserError, match="model='resnet18' is for images; tables expect mlp"):
+    with pytest.raises(UserError, match="model='resnet18' is not for tables; these expect mlp"):
         models.resolve("resnet18", "table")
 
 

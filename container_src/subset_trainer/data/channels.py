@@ -21,7 +21,7 @@ ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 MANIFEST_SUFFIXES = (".manifest", ".jsonl", ".ndjson")
 EXPECTED = (
     "class folders of images, images with a labels.csv, a .lst or a manifest, tar shards, RecordIO, CIFAR batches, "
-    "CSV, Parquet, libsvm, recordio-protobuf or .npz files"
+    "CSV, Parquet, libsvm, recordio-protobuf or .npz files, or class folders of .txt files"
 )
 
 _CIFAR_BATCH = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?|(train|test)(\.bin)?")
@@ -39,7 +39,7 @@ _LISTINGS = {"labels.csv", "labels.tsv", "metadata.csv"}
 
 TableFormat = Literal["csv", "parquet", "libsvm", "protobuf"]
 Format = (
-    Literal["folders", "listing", "lst", "manifest", "pipe", "cifar", "archives", "records", "npz"]
+    Literal["folders", "listing", "lst", "manifest", "pipe", "cifar", "archives", "records", "npz", "texts"]
     | TableFormat
 )
 TABLE_FORMATS = get_args(TableFormat)
@@ -188,6 +188,9 @@ def detect(channel: Channel) -> Layout:
     }
     if found["cifar"]:  # unpacked beside what they came in
         found["cifar"] = sorted([*found["cifar"], *found.pop("archives")])
+    if not any(found.values()):
+        # Anything may have a readme.txt beside it.
+        found["texts"] = [f for f in _ending(channel, (".txt",)) if "/" in f]
     fitting: list[Format] = [name for name, files in found.items() if files]
     if len(fitting) > 1:
         examples = " and ".join(f"'{found[name][0]}'" for name in fitting)
@@ -207,14 +210,14 @@ def detect(channel: Channel) -> Layout:
             raise channel.error(
                 f"'{files[0]}' and '{files[1]}' both say what the images are; expected one of them."
             )
-        if not images:
+        if not images and kind != "manifest":  # which may hold texts
             raise channel.error(
                 f"'{files[0]}' is there, and no images; expected those that it names beside it."
             )
         return Layout(kind, files, tuple(f for f in unused if f not in images), images=tuple(images))
     if kind == "records":
         unused = tuple(f for f in unused if not f.lower().endswith((".idx", ".lst")))
-    if kind == "folders":
+    if kind in ("folders", "texts"):
         files, folder = _class_folders(channel, files)
         return Layout(kind, files, unused, folder)
     if kind in ("cifar", "archives"):
@@ -264,9 +267,11 @@ def _class_folders(channel: Channel, files: tuple[str, ...]) -> tuple[tuple[str,
         if len(tops) != 1 or loose or 1 in below:
             break
         folder += tops[0] + "/"
-    outside = [f for f in channel.files if f.lower().endswith(IMAGE_SUFFIXES) and "/" not in f[len(folder) :]]
+    suffixes = IMAGE_SUFFIXES if files[0].lower().endswith(IMAGE_SUFFIXES) else (".txt",)
+    outside = [f for f in channel.files if f.lower().endswith(suffixes) and "/" not in f[len(folder) :]]
     if loose or (outside and tops):
-        raise channel.error(f"image '{(loose or outside)[0]}' lies outside the class folders {_some(tops)}.")
+        kind = "image" if suffixes is IMAGE_SUFFIXES else "text"
+        raise channel.error(f"{kind} '{(loose or outside)[0]}' lies outside the class folders {_some(tops)}.")
     if len(tops) > 1 and all(top.lower() in _SPLIT_NAMES for top in tops):
         raise channel.error(
             f"the folders {_some(tops)} look like splits, not classes; expected the class folders of one split, "

@@ -219,8 +219,7 @@ def read_manifest(
                 entry = json_object(text)
                 reference = entry.get("source-ref")
                 if not isinstance(reference, str):
-                    has_text = "; texts in manifests are not read" if "source" in entry else ""
-                    raise ValueError(f"source-ref is {shown(reference, 60)}{has_text}")
+                    raise ValueError(f"source-ref is {shown(reference, 60)}")
                 label = labels.of(entry)
             except ValueError as error:
                 raise channel.error(f"'{file}', line {number:,}: {error}; expected {expected}.") from error
@@ -251,12 +250,15 @@ def read_manifest(
 def labelled(channel: str, images: EncodedImages, kept: list[Label], labels: Labels) -> LabelledImages:
     """The images with the labels that were kept, and with weights where they are wanted."""
     codes, classes = coded([label.name for label in kept])
-    weights = None
-    if labels.options.weighted:
-        told = [1.0 if label.confidence is None else label.confidence for label in kept]
-        weights = np.array(told, np.float32)
     note = f"{channel} channel: {len(kept):,} images of {len(classes)} classes in a manifest, {labels.note(kept)}."
-    return LabelledImages(images, codes, classes, (note,), weights)
+    return LabelledImages(images, codes, classes, (note,), weights_of(kept, labels.options))
+
+
+def weights_of(kept: Sequence[Label], options: ManifestOptions) -> np.ndarray | None:
+    """[N] float32: the confidences, 1 where there is none; None where they are not wanted."""
+    if not options.weighted:
+        return None
+    return np.array([1.0 if label.confidence is None else label.confidence for label in kept], np.float32)
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:

@@ -8,6 +8,10 @@ CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
 """What comes again in dates, and after how many days."""
 
 
+BUCKETS, MOST_NGRAMS = 1 << 16, 512
+"""That texts' n-grams are hashed to, and that one text has."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One feature column of a table.
@@ -36,6 +40,15 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Hashing:
+    """How a text becomes at most `length` of `buckets` numbers: see :mod:`subset_trainer.data.texts`."""
+
+    unit: Literal["word", "character"]
+    buckets: int
+    length: int
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """Everything learned from training data that inference needs.
 
@@ -43,10 +56,11 @@ class Preprocessing:
     scaled to 0..1; batches stay uint8, so whoever feeds the model normalises. table: `columns` in the order of the
     encoded inputs; batches are encoded already. `header` tells whether the training files had a header,
     `label_column` is the label's name there (its 0-based position as text where there was none), `label_index` its
-    position.
+    position. text: `hashing`, with `text_column` and the table's fields where the texts stood in one; batches are
+    encoded.
     """
 
-    kind: Literal["image", "table"]
+    kind: Literal["image", "table", "text"]
     classes: tuple[str, ...]
     image_size: tuple[int, int] | None = None
     mean: tuple[float, ...] = ()
@@ -55,10 +69,14 @@ class Preprocessing:
     header: bool = False
     label_column: str | None = None
     label_index: int = 0
+    hashing: Hashing | None = None
+    text_column: str | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input: (3, height, width) or (encoded columns,)."""
+        """Shape of one input: (3, height, width), (encoded columns,) or (n-grams,)."""
+        if self.hashing is not None:
+            return (self.hashing.length,)
         if self.image_size is not None:
             return (3, *self.image_size)
         return (sum(column.width for column in self.columns),)
@@ -69,6 +87,8 @@ class Preprocessing:
         names: tuple[str, ...]
         if self.kind == "image":
             names = ("kind", "classes", "image_size", "mean", "std")
+        elif self.kind == "text":
+            names = ("kind", "classes", "hashing", "text_column", "header", "label_column", "label_index")
         else:
             names = ("kind", "classes", "columns", "header", "label_column", "label_index")
             fields["columns"] = [_column_to_json(column) for column in self.columns]
@@ -89,6 +109,8 @@ class Preprocessing:
             )
             for column in fields.get("columns", ())
         )
+        if fields.get("hashing") is not None:
+            fields["hashing"] = Hashing(**fields["hashing"])
         return cls(**fields)
 
 

@@ -18,8 +18,13 @@ from subset_trainer.data.pipe import read_pipe
 from subset_trainer.data.preprocessing import Preprocessing
 from subset_trainer.data.table_files import read_table
 from subset_trainer.data.tables import Table
+from subset_trainer.data.text_sources import read_text_folders, read_text_manifest, text_column, texts_of
+from subset_trainer.data.texts import Texts
 
-Source = LabelledImages | ImageArray | Table
+Source = LabelledImages | ImageArray | Table | Texts
+
+
+_KINDS = {"image": "images", "table": "a table", "text": "texts"}
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,14 @@ class Options:
 
     label_column: a column's name or 0-based position, or a manifest's attribute; None: found. csv_header: auto, true or
     false. content_types: channel's name → what the platform says of its files.
+    text_column: a table's column whose texts are classified; None: found.
     """
 
     label_column: str | None = None
     csv_header: str = "auto"
     manifest: ManifestOptions = field(default_factory=ManifestOptions)
     content_types: Mapping[str, str] = field(default_factory=dict)
+    text_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,18 @@ def read(channel: Channel, options: Options, memory: int, like: Preprocessing | 
     if layout.format in TABLE_FORMATS and not images_in_parquet:
         if like is not None and like.kind == "image":
             raise channel.error(f"holds tables ('{layout.files[0]}'); expected images, as in training.")
-        source = read_table(
-            channel, layout, options.label_column, told.header or options.csv_header, like, memory
-        )
+        header = told.header or options.csv_header
+        if like is not None and like.kind == "text":
+            # Of a table's other columns nothing was learned.
+            source = read_table(channel, layout, like.label_column, header, None, memory)
+            column = like.text_column or text_column(source)
+        else:
+            source = read_table(channel, layout, options.label_column, header, like, memory)
+            column = None if like is not None else options.text_column or text_column(source)
+        if column is not None:
+            source = texts_of(channel, source, column)
         notes += source.notes
-        if like is None:
+        if like is None and isinstance(source, Table):
             notes += (
                 f"{channel.name} channel: {len(source):,} rows of {len(source.columns):,} features and "
                 f"{'a label' if source.label_column is None else f'the label {source.label_column!r}'}, "
@@ -84,17 +98,25 @@ def read(channel: Channel, options: Options, memory: int, like: Preprocessing | 
     ):
         source, test = _cifar(channel, layout, memory, like is not None)
         notes += (f"{channel.name} channel: CIFAR-{len(source.classes)}, {len(source):,} images.",)
+    elif layout.format == "texts":
+        source = read_text_folders(channel, layout.files, layout.folder, memory)
+        notes += source.notes
+    elif layout.format == "manifest" and not layout.images:
+        source = read_text_manifest(channel, layout.files, options.label_column, options.manifest)
+        notes += source.notes
     else:
         source = _images(channel, layout, options)
         notes += source.notes
-    if like is not None and (like.kind == "table") != isinstance(source, Table):
-        expected = "images" if like.kind == "image" else "a table"
+    if like is not None and kind(source) != _KINDS[like.kind]:
+        expected = _KINDS[like.kind]
         raise channel.error(f"'{layout.files[0]}' holds {kind(source)}; expected {expected}, as in training.")
     return Found(source, test, notes)
 
 
 def kind(source: Source) -> str:
-    return "a table" if isinstance(source, Table) else "images"
+    if isinstance(source, Texts):
+        return _KINDS["text"]
+    return _KINDS["table"] if isinstance(source, Table) else _KINDS["image"]
 
 
 def _images(channel: Channel, layout: Layout, options: Options) -> LabelledImages:

@@ -23,6 +23,7 @@ from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.data.preprocessing import Preprocessing
 from subset_trainer.data.sources import Options, Source
 from subset_trainer.data.tables import Table
+from subset_trainer.data.texts import Texts, encode_texts, fit_hashing
 from subset_trainer.errors import UserError
 
 _SIZES_LOOKED_AT = 1_000
@@ -74,6 +75,7 @@ def load_splits(
     num_workers: int | None = None,
     memory_limit: int | None = None,
     content_types: Mapping[str, str] | None = None,
+    text_column: str | None = None,
 ) -> Splits:
     """Read the channels `training` (required), `validation` and `test`, each with its `…_lst` where there is one.
 
@@ -89,7 +91,9 @@ def load_splits(
             f"The channel 'training' is missing (channels given: {given}); expected at least 'training'."
         )
     loading = _Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
-    options = Options(label_column, csv_header, manifest or ManifestOptions(), content_types or {})
+    options = Options(
+        label_column, csv_header, manifest or ManifestOptions(), content_types or {}, text_column
+    )
     opened = {name: _open(name, channels) for name in ("training", "validation", "test") if name in channels}
     training = opened["training"]
     found = sources.read(training, options, loading.available)
@@ -182,7 +186,7 @@ def _load(
 
 
 def _weights(source: Source, rows: np.ndarray) -> torch.Tensor | None:
-    weights = source.weights if isinstance(source, LabelledImages) else None
+    weights = source.weights if isinstance(source, LabelledImages | Texts) else None
     if weights is None:
         return None
     # Not 0, which a whole batch may have; and a mean of 1 leaves the learning rate what it was.
@@ -213,6 +217,17 @@ def _fit(
             label_index=source.label_index,
         )
         loading.notes.extend(describe(channel, source, preprocessing.columns))
+        return preprocessing, _encode(channel, source, preprocessing, loading, every)
+    if isinstance(source, Texts):
+        preprocessing = Preprocessing(
+            kind="text",
+            classes=source.classes,
+            header=source.header,
+            label_column=source.label_column,
+            label_index=source.label_index,
+            hashing=fit_hashing(source.texts[rows]),
+            text_column=source.column,
+        )
         return preprocessing, _encode(channel, source, preprocessing, loading, every)
     generator = np.random.default_rng(seed)
     size = (image_size, image_size) if image_size is not None else _own_size(source, generator)
@@ -262,7 +277,7 @@ def _encode(
 ) -> Dataset:
     labels = torch.from_numpy(_labels(channel, source, preprocessing, trained))
     shape = preprocessing.input_shape
-    needed = len(source) * int(np.prod(shape)) * (4 if isinstance(source, Table) else 1)
+    needed = len(source) * int(np.prod(shape)) * (4 if isinstance(source, Table | Texts) else 1)
     if isinstance(source, LabelledImages):
         if needed > loading.memory:
             loading.notes.append(
@@ -285,6 +300,9 @@ def _encode(
         inputs, notes = encode(channel, source, preprocessing)
         loading.notes.extend(notes)
         return MemoryDataset(torch.from_numpy(inputs), labels)
+    if isinstance(source, Texts):
+        assert preprocessing.hashing is not None
+        return MemoryDataset(torch.from_numpy(encode_texts(source.texts, preprocessing.hashing)), labels)
     return MemoryDataset(torch.from_numpy(_resized(source.pixels, (shape[1], shape[2]))), labels)
 
 

@@ -13,9 +13,11 @@ from torch.utils.hooks import RemovableHandle
 from subset_trainer.errors import UserError
 from subset_trainer.models.resnet import SmallImageResNet18
 
-OWN_MODELS = ("resnet18", "cnn", "mlp")
-AUTO = {"image": "resnet18", "table": "mlp"}
+OWN_MODELS = ("resnet18", "cnn", "mlp", "ngrams")
+AUTO = {"image": "resnet18", "table": "mlp", "text": "ngrams"}
 MLP_WIDTH = 256
+NGRAMS_WIDTH, NGRAMS_SPREAD = 64, 0.01
+"""Of the n-grams' embeddings: batch normalisation undoes a small spread, under which SGD learns them faster."""
 CNN_WIDTHS = (32, 32, 64, 128)
 
 
@@ -25,7 +27,7 @@ class Classifier(nn.Module):
     Args:
         network: prepared batch [B, …] → logits [B, C].
         mean, std: per channel, of images scaled to 0…1; images arrive as uint8 [B, 3, H, W]. None: tables, which arrive
-            ready as float32 [B, D].
+            ready as float32 [B, D], and texts, as int32 [B, L].
     """
 
     mean: Tensor | None
@@ -102,8 +104,10 @@ def resolve(name: str, kind: str) -> str:
         UserError: there is no such model, or it does not fit the data.
     """
     resolved = AUTO[kind] if name == "auto" else name
-    if kind == "table" and resolved != "mlp":
-        raise UserError(f"hyperparameter model={name!r} is for images; tables expect mlp")
+    if kind != "image" and resolved != AUTO[kind]:
+        raise UserError(f"hyperparameter model={name!r} is not for {kind}s; these expect {AUTO[kind]}")
+    if kind == "image" and resolved == "ngrams":
+        raise UserError(f"hyperparameter model={name!r} is for texts; images expect another")
     return resolved
 
 
@@ -120,7 +124,8 @@ def check_name(name: str) -> None:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UserError(
-            f"hyperparameter model={name!r}: expected resnet18, cnn, mlp, auto or a torchvision classifier{hint}"
+            f"hyperparameter model={name!r}: expected resnet18, cnn, mlp, ngrams, auto or a torchvision "
+            f"classifier{hint}"
         )
 
 
@@ -130,13 +135,15 @@ def build(
     classes: int,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    buckets: int | None = None,
 ) -> Classifier:
     """A classifier with fresh weights, drawn from torch's default generator.
 
     Args:
         name: as ``resolve`` gives it.
-        input_shape: of one example: (3, H, W) or (D,).
+        input_shape: of one example: (3, H, W), (D,) or, of a text, (L,).
         classes: C.
+        buckets: of a text's n-grams; None: other data.
         mean, std: see :class:`Classifier`.
 
     Raises:
@@ -144,6 +151,8 @@ def build(
     """
     if name == "mlp":
         network: nn.Module = _mlp(int(torch.Size(input_shape).numel()), classes)
+    elif name == "ngrams":
+        network = _ngrams(buckets or 0, classes)
     elif name == "resnet18":
         network = SmallImageResNet18(classes)
     elif name == "cnn":
@@ -160,6 +169,15 @@ def _mlp(inputs: int, classes: int) -> nn.Module:
     for width_in in (inputs, MLP_WIDTH):
         layers += [nn.Linear(width_in, MLP_WIDTH, bias=False), nn.BatchNorm1d(MLP_WIDTH), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(MLP_WIDTH, classes))
+
+
+def _ngrams(buckets: int, classes: int) -> nn.Module:
+    """The mean of the n-grams' embeddings, as fastText has it, with a hidden layer."""
+    bag = nn.EmbeddingBag(buckets + 1, NGRAMS_WIDTH, mode="mean", padding_idx=buckets)
+    with torch.no_grad():
+        bag.weight.normal_(std=NGRAMS_SPREAD)[buckets] = 0
+    hidden = [nn.BatchNorm1d(NGRAMS_WIDTH), nn.Linear(NGRAMS_WIDTH, MLP_WIDTH), nn.ReLU()]
+    return nn.Sequential(bag, *hidden, nn.Linear(MLP_WIDTH, classes))
 
 
 def _cnn(classes: int) -> nn.Module:
@@ -199,7 +217,7 @@ def _torchvision(name: str, classes: int) -> nn.Module:
 
 def _try_out(classifier: Classifier, name: str, input_shape: Sequence[int], classes: int) -> None:
     """One forward pass on zeros: a network that cannot take this input says so now, not after the data was read."""
-    dtype = torch.float32 if classifier.mean is None else torch.uint8
+    dtype = torch.int32 if name == "ngrams" else torch.float32 if classifier.mean is None else torch.uint8
     training = classifier.training
     try:
         with torch.inference_mode():

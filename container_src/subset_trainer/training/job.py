@@ -94,6 +94,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         seed=hp.seed,
         label_column=hp.label_column,
         csv_header=hp.csv_header,
+        text_column=hp.text_column,
         manifest=ManifestOptions(
             hp.min_confidence,
             hp.confidence_weighting,
@@ -119,6 +120,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         len(preprocessing.classes),
         preprocessing.mean or None,
         preprocessing.std or None,
+        preprocessing.hashing.buckets if preprocessing.hashing else None,
     )
     images = preprocessing.kind == "image"
     machine = devices.prepare(hp.device, hp.precision, images, *on_host)

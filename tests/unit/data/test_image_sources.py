@@ -471,7 +471,7 @@ def test_labels_of_several_jobs(tmp_path: Path) -> None:
             "class 0 is called 'an 8', and 'a 0' before; expected one name",
         ),
         ({"source-ref": 5}, "source-ref is 5"),
-        ({"source-ref": None, "source": "text"}, "source-ref is None; texts in manifests are not read"),
+        ({"source-ref": None, "source": "text"}, "source-ref is None"),
         (
             {"audit": 0, "audit-metadata": {"type": "groundtruth/label-verification", "class-name": "meh"}},
             "audit-metadata has the verdict 'meh', which may mean anything; expected verified_as to name the "
