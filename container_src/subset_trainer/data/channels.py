@@ -175,9 +175,8 @@ def has_telling_name(name: str, table: Format) -> bool:
     CIFAR's names without a suffix do not: `train` and `test` are what a table may be called, too.
     """
     told = (*IMAGE_SUFFIXES, *TABLE_SUFFIXES, *PARQUET_SUFFIXES, *LIBSVM_SUFFIXES, *PROTOBUF_SUFFIXES)
-    if table != "protobuf":
-        told = (*told, *RECORDIO_SUFFIXES)
-    return name.lower().endswith((*told, *ARCHIVE_SUFFIXES, ".npz", ".bin"))
+    others = (*ARCHIVE_SUFFIXES, ".npz", ".bin", *(RECORDIO_SUFFIXES if table != "protobuf" else ()))
+    return name.lower().endswith((*told, *others))
 
 
 def _is_protobuf(channel: Channel, name: str) -> bool:
