@@ -166,7 +166,10 @@ def parsed(raw: dict[str, Any]) -> None:
 FILES = ("hyperparameters", "inputdataconfig", "resourceconfig")
 CHANNELS = st.dictionaries(
     st.sampled_from(["training", "test", "..", "../..", "/etc", "a/b", "a\x00b", ""]) | SURROGATES,
-    st.fixed_dictionaries({"TrainingInputMode": st.sampled_from(["File", "FastFile", "Pipe"]) | JSONS})
+    st.fixed_dictionaries(
+        {"TrainingInputMode": st.sampled_from(["File", "FastFile", "Pipe"]) | JSONS},
+        optional={"ContentType": st.sampled_from(["text/csv; label_size=1", "image/png", ""]) | JSONS},
+    )
     | JSONS,
     max_size=3,
 )
