@@ -230,7 +230,9 @@ class Hyperparameters(BaseModel):
     )
     label_smoothing: Share = Field(0.1, description="share of the target spread evenly over all classes")
     dropout: Share = Field(
-        0.5, description="`mlp` on tables: share of the hidden values that a training step leaves out"
+        0.5,
+        description="`mlp` on tables: share of the hidden values that a training step leaves out; each process draws "
+        "its own",
     )
     ema_decay: Share = Field(
         0.0,
