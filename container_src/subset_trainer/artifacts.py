@@ -1,4 +1,4 @@
-"""What a job leaves behind: the model, the history, the summary and the subsets.
+"""What a job leaves behind: the model, the history, the summary, the subsets, and what it has learned of each example.
 
 Every file is written under a temporary name and renamed when it is whole.
 """
@@ -17,14 +17,16 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from subset_trainer.data import Preprocessing
+from subset_trainer.data import Ids, Preprocessing
 from subset_trainer.errors import PlatformError, UserError, first_line, shown
 from subset_trainer.hyperparameters import LARGEST_IMAGE
 from subset_trainer.models import Classifier, build, check_name
 from subset_trainer.selection import Subset
 
+Column = np.ndarray | Ids
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,31 @@ def save_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write history.jsonl: an object an epoch."""
     text = "".join(json.dumps(row) + "\n" for row in rows)
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def save_examples(path: Path, columns: Mapping[str, Column]) -> None:
+    """Write a Parquet file of a row an example; texts are kept once each where few are different."""
+    # Takes a moment to import, which jobs without a report need not wait for.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def piece(values: Column, start: int) -> pa.Array:
+        if isinstance(values, Ids):
+            rows = range(start, min(start + ROWS_AT_ONCE, len(values)))
+            return pa.array([values[row] for row in rows], pa.string())
+        part = values[start : start + ROWS_AT_ONCE]
+        return pa.array(part, pa.string() if part.dtype == object else None)
+
+    def save(temporary: Path) -> None:
+        writer = None
+        for start in range(0, len(columns["id"]), ROWS_AT_ONCE):
+            table = pa.table({name: piece(values, start) for name, values in columns.items()})
+            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
+            writer.write_table(table)
+        if writer:
+            writer.close()
+
+    write(path, save)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ BASE_DIRECTORY_VARIABLE = "SAGEMAKER_BASE_DIR"
 FAILURE_CHARACTERS = 1024
 """SageMaker keeps this many characters of the failure file."""
 
-INPUT_MODES = ("File", "FastFile")
+INPUT_MODES = ("File", "FastFile", "Pipe")
 CHANNEL_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 """What SageMaker calls channels; nothing that leads out of their folder."""
 
@@ -125,6 +125,7 @@ def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str]]:
     data = base / "input" / "data"
     content_types: dict[str, str] = {}
     configured = _read_object(base / "input" / "config" / "inputdataconfig.json")
+    channels: dict[str, Path] = {}
     for name, settings in configured.items():
         if not CHANNEL_NAME.fullmatch(name):
             raise UserError(
@@ -136,13 +137,21 @@ def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str]]:
             raise UserError(
                 f"channel {name!r} is delivered in input mode {shown(mode)}; expected one of {', '.join(INPUT_MODES)}"
             )
+        if mode == "Pipe" and settings.get("RecordWrapperType") != "RecordIO":
+            raise UserError(
+                f"channel {name!r} is delivered in input mode Pipe with the record wrapper "
+                f"{shown(settings.get('RecordWrapperType'))}; expected RecordIO, for an augmented manifest, or another "
+                "input mode"
+            )
+        # A pipe for each pass over the data; the first is all that is needed.
+        channels[name] = data / (f"{name}_0" if mode == "Pipe" else name)
         content_type = settings.get("ContentType") if isinstance(settings, dict) else None
         if not isinstance(content_type, str | None):
             raise UserError(f"channel {name!r} has the content type {shown(content_type)}; expected a text")
         if content_type:
             content_types[name] = content_type
     if configured:
-        return {name: data / name for name in sorted(configured)}, content_types
+        return dict(sorted(channels.items())), content_types
     if not data.is_dir():
         return {}, {}
     return {path.name: path for path in sorted(data.iterdir()) if path.is_dir()}, {}

@@ -181,10 +181,26 @@ class Hyperparameters(BaseModel):
         description="share of the training channel set aside, stratified, where there is no validation channel",
     )
     label_column: str | None = Field(
-        None, description="CSV: the label's column, by name or position from 0; default: the first"
+        None,
+        description="the label: a column's name or position from 0, or a manifest's attribute; default: a table's "
+        "first column, the one called `label` or the like beside images, the only one of a manifest",
     )
     csv_header: Literal["auto", "true", "false"] = Field(
         "auto", description="CSV: whether the first line holds column names"
+    )
+    min_confidence: Share = Field(
+        0.0, description="manifests: leave out examples whose label's confidence is less"
+    )
+    confidence_weighting: bool = Field(
+        False, description="manifests: an example's loss counts as much as its label's confidence"
+    )
+    human_annotated_only: bool = Field(
+        False, description="manifests: leave out labels that automated labelling gave"
+    )
+    verified_as: str | None = Field(
+        None,
+        description="manifests: verdicts of a label-verification job whose examples are kept, with commas between; "
+        "default: `good`, `correct`, `accept` and the like",
     )
     image_size: Annotated[int, Field(ge=8, le=LARGEST_IMAGE)] | None = Field(
         None,
@@ -289,6 +305,13 @@ class Hyperparameters(BaseModel):
         description="between two checkpoints within an epoch; each epoch ends with one",
     )
     checkpoints_kept: int = Field(2, ge=1, description="how many of the last checkpoints stay")
+
+    # What it says about the data
+    report: bool = Field(
+        True,
+        description="write `output/data/report.html` and `examples.parquet`: what training has learned of each "
+        "example, at the cost of a pass over the training set, which `seconds.report` in `summary.json` counts",
+    )
 
     # Where metrics go, besides the log and SageMaker Experiments
     tensorboard: bool = Field(

@@ -56,11 +56,27 @@ def test_an_empty_base_directory_has_no_channels(base: Path) -> None:
     assert contract.read().channels == {}
 
 
-def test_pipe_mode_is_refused_by_name(base: Path) -> None:
-    write(base, "inputdataconfig", {"training": {"TrainingInputMode": "Pipe"}})
+def test_an_unknown_input_mode_is_refused_by_name(base: Path) -> None:
+    write(base, "inputdataconfig", {"training": {"TrainingInputMode": "Tube"}})
     with pytest.raises(
         UserError,
-        match="channel 'training' is delivered in input mode 'Pipe'; expected one of File, FastFile",
+        match="channel 'training' is delivered in input mode 'Tube'; expected one of File, FastFile, Pipe",
+    ):
+        contract.read()
+
+
+def test_pipe_mode_takes_records(base: Path) -> None:
+    pipe = {"TrainingInputMode": "Pipe", "RecordWrapperType": "RecordIO"}
+    write(base, "inputdataconfig", {"training": pipe, "test": {"TrainingInputMode": "File"}})
+    data = base / "input" / "data"
+    assert contract.read().channels == {"test": data / "test", "training": data / "training_0"}
+
+
+@pytest.mark.parametrize("wrapper", [{}, {"RecordWrapperType": "None"}, {"RecordWrapperType": 3}])
+def test_pipe_mode_without_records_is_refused(base: Path, wrapper: dict[str, object]) -> None:
+    write(base, "inputdataconfig", {"training": {"TrainingInputMode": "Pipe", **wrapper}})
+    with pytest.raises(
+        UserError, match="channel 'training' is delivered in input mode Pipe with the record wrapper"
     ):
         contract.read()
 

@@ -19,7 +19,7 @@ def compression(path: Path) -> str:
 
 def open_tar(path: Path) -> tarfile.TarFile:
     """The archive, to be closed by the caller. Damaged ones raise nearly anything, here or when they are read."""
-    return tarfile.open(path, compression(path), tarinfo=_Member)  # type: ignore[call-overload,no-any-return]
+    return tarfile.open(path, compression(path), tarinfo=_Member)  # type: ignore[call-overload]
 
 
 class _Member(tarfile.TarInfo):

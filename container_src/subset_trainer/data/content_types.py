@@ -38,7 +38,11 @@ class ContentType:
         Raises:
             UserError: the two contradict each other, or as `detect`.
         """
-        if self.table is not None and not any(has_telling_name(file, self.table) for file in channel.files):
+        if (
+            not channel.pipe
+            and self.table is not None
+            and not any(has_telling_name(file, self.table) for file in channel.files)
+        ):
             return Layout(self.table, channel.files, ())
         layout = detect(channel)
         fits = layout.format == self.table or (self.images and layout.format not in TABLE_FORMATS)

@@ -1,7 +1,7 @@
 """MXNet's image records in RecordIO, as SageMaker's image classification takes them.
 
-A record is a header (how many labels stand behind it or 0, the label, two numbers that identify the image) and the encoded
-image: mxnet.recordio.pack in MXNet 1.9.
+A record is a header (how many labels stand behind it or 0, the label, two numbers that identify the image) and the
+encoded image: mxnet.recordio.pack in MXNet 1.9.
 """
 
 import struct
@@ -31,10 +31,8 @@ def read_image_records(channel: Channel, files: tuple[str, ...]) -> LabelledImag
     for position, file in enumerate(files):
         try:
             with (channel.root / file).open("rb") as opened:
-                starts = list(recordio.offsets(opened))
-                ends = [*starts[1:], (channel.root / file).stat().st_size]
-                for record, (start, end) in enumerate(zip(starts, ends, strict=True)):
-                    places.append((position, start, end - start))
+                for record, (start, length) in enumerate(list(recordio.spans(opened))):
+                    places.append((position, start, length))
                     names.append(f"{file}[{record}]")
                     labels.append(_label(opened, start, record))
         except (OSError, ValueError) as error:
@@ -45,7 +43,11 @@ def read_image_records(channel: Channel, files: tuple[str, ...]) -> LabelledImag
         raise channel.error(f"file '{files[0]}' holds no records; expected image records.")
     coded_labels, classes = coded(labels)
     images = PackedImages(
-        [Path(channel.root, file) for file in files], np.array(places, np.int64), names, channel.name, encoded_image
+        [Path(channel.root, file) for file in files],
+        np.array(places, np.int64),
+        names,
+        channel.name,
+        encoded_image,
     )
     note = f"{channel.name} channel: {len(places):,} images in RecordIO, {len(classes)} classes."
     return LabelledImages(images, coded_labels, classes, (note,))

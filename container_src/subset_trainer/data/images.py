@@ -38,16 +38,18 @@ _FEW_FILES, _FEW_BYTES = 4_000, 32 << 20
 
 class EncodedImages(ABC):
     """N encoded images of one channel, each read when it is needed, in a form that worker processes share without
-    copying. `channel` is what messages call the channel."""
+    copying.
 
-    channel: str
+    channel: what messages call the channel. names: what they call each image, all different.
+    """
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    def __init__(self, names: Sequence[str | os.PathLike[str]], channel: str):
+        self.channel = channel
+        # A list of strings would be copied page by page into every forked worker, by its reference counts alone.
+        self.names = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
 
-    @abstractmethod
-    def name(self, index: int) -> str:
-        """What messages and reports call the image; different for each of a channel's."""
+    def __len__(self) -> int:
+        return len(self.names)
 
     @abstractmethod
     def size(self, index: int) -> int:
@@ -80,7 +82,7 @@ class EncodedImages(ABC):
         else:
             reason = str(error) or type(error).__name__
         return UserError(
-            f"{where}image '{self.name(index)}' cannot be read ({reason}); expected an intact image file."
+            f"{where}image '{os.fsdecode(self.names[index])}' cannot be read ({reason}); expected an intact image file."
         )
 
 
@@ -93,18 +95,11 @@ class ImageFiles(EncodedImages):
     def __init__(
         self, paths: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] = "", channel: str = ""
     ):
-        self.root, self.channel = os.fsencode(root), channel
-        # A list of strings would be copied page by page into every forked worker, by its reference counts alone.
-        self.paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def name(self, index: int) -> str:
-        return os.fsdecode(self.paths[index])
+        super().__init__(paths, channel)
+        self.root = os.fsencode(root)
 
     def path(self, index: int) -> bytes:
-        return os.path.join(self.root, self.paths[index])  # noqa: PTH118  pathlib costs more than reading the file
+        return os.path.join(self.root, self.names[index])  # noqa: PTH118  pathlib costs more than reading the file
 
     def size(self, index: int) -> int:
         try:

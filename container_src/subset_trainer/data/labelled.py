@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.ids import Ids
 from subset_trainer.data.images import EncodedImages
 from subset_trainer.data.tables import natural_order
 
@@ -16,16 +17,22 @@ LONGEST_LINE = 1 << 20
 @dataclass(frozen=True)
 class LabelledImages:
     """`labels` [N] int64: positions in `classes`. `weights` [N] float32: how much each image counts, None: all alike.
-    `notes`: what was found, used and left out."""
+    `notes`: what was found, used and left out. `references`: what the images are called where they come from, such as
+    [N] URIs as bytes; None: what `images` calls them."""
 
     images: EncodedImages
     labels: np.ndarray
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     weights: np.ndarray | None = None
+    references: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def ids(self) -> Ids:
+        return Ids.of_paths(self.images.names if self.references is None else self.references)
 
 
 def coded(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -60,7 +67,9 @@ def lines(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, str
     except ValueError as error:
         raise channel.error(f"file '{file}' cannot be read ({error}); expected {expected}.") from error
     except OSError as error:
-        raise channel.error(f"file '{file}' cannot be read ({error.strerror}); expected {expected}.") from error
+        raise channel.error(
+            f"file '{file}' cannot be read ({error.strerror}); expected {expected}."
+        ) from error
 
 
 class Finder:

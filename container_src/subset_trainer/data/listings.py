@@ -1,10 +1,10 @@
-"""Images whose labels stand in a file beside them: a `labels.csv`, or the `.lst` of SageMaker's image classification."""
+"""Images whose labels stand in a file beside them: a `labels.csv`, or SageMaker image classification's `.lst`."""
 
 import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from subset_trainer.data.channels import Channel
+from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
 from subset_trainer.data.images import ImageFiles
 from subset_trainer.data.labelled import Finder, LabelledImages, coded, lines
 from subset_trainer.errors import UserError, shown
@@ -15,8 +15,8 @@ _LABEL_NAMES = ("label", "class", "category", "target")
 def read_labels_csv(
     channel: Channel, file: str, images: tuple[str, ...], label_column: str | None = None
 ) -> LabelledImages:
-    """Images as a table says: a column of file names (paths in the channel, or names, with or without suffix) and one of
-    class names, with a header or without.
+    """Images as a table says: a column of file names (paths in the channel, or names, with or without suffix) and one
+    of class names, with a header or without.
 
     label_column: the header's name, or the 0-based position, of the labels; by default a column called label, class,
     category or target, or the one that is left. UserError on everything that does not fit, with the line.
@@ -27,7 +27,8 @@ def read_labels_csv(
     number, first = next(rows, (1, []))
     if len(first) < 2:
         raise channel.error(f"'{file}', line {number:,}: {len(first)} columns; expected {expected}.")
-    header = None if any(found.find(cell) for cell in first) else first
+    looks_listed = any(found.find(cell) or cell.lower().endswith(IMAGE_SUFFIXES) for cell in first)
+    header = None if looks_listed else first
     start = [] if header else [(number, first)]
     files: int | None = None
     label = 0
@@ -61,7 +62,8 @@ def read_lst(channel: Channel, listing: Channel, file: str, images: tuple[str, .
         parts = text.split("\t")
         if len(parts) > 3:
             raise listing.error(
-                f"'{file}', line {number:,} has {len(parts) - 2} labels; expected one, because an image is of one class."
+                f"'{file}', line {number:,} has {len(parts) - 2} labels; expected one, because an image is of one "
+                "class."
             )
         try:
             _, value, path = parts
@@ -101,14 +103,16 @@ def _label_position(
             return int(label_column)
         known = f"a name of its header ({', '.join(map(repr, header))})" if header else "a position"
         raise UserError(
-            f"label_column is {shown(label_column)}, which '{file}' of the {channel.name} channel lacks: expected {known} "
+            f"label_column is {shown(label_column)}, which '{file}' of the {channel.name} channel lacks: expected "
+            f"{known} "
             f"or a number from 0 to {width - 1}."
         )
     named = [names.index(name) for name in _LABEL_NAMES if name in names and names.index(name) != files]
     others = named[:1] or [position for position in range(width) if position != files]
     if len(others) > 1:
         raise channel.error(
-            f"'{file}' has {width} columns, and none is called {', '.join(_LABEL_NAMES)}; expected label_column to name "
+            f"'{file}' has {width} columns, and none is called {', '.join(_LABEL_NAMES)}; expected label_column to "
+            "name "
             "the one with the classes."
         )
     return others[0]

@@ -1,24 +1,24 @@
 """Ground Truth's augmented manifests: a line of JSON an image, with its labels and what is known about them.
 
-Format: SageMaker developer guide, "Labeling Job Output Data" and "Augmented Manifest Files for Training Jobs". A line has
-`source-ref` (a URI), and for each labelling job an attribute and its `…-metadata`: for a class the attribute is the class's
-number (or any text or number, where it is not Ground Truth's) and the metadata has `class-name`, `confidence`,
+Format: SageMaker developer guide, "Labeling Job Output Data" and "Augmented Manifest Files for Training Jobs". A line
+has `source-ref` (a URI), and for each labelling job an attribute and its `…-metadata`: for a class the attribute is the
+class's number (or any text or number, where it is not Ground Truth's) and the metadata has `class-name`, `confidence`,
 `human-annotated` and `type`; for a verification of labels the type is groundtruth/label-verification.
 """
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.images import ImageFiles
+from subset_trainer.data.images import EncodedImages, ImageFiles
 from subset_trainer.data.labelled import Finder, LabelledImages, coded, lines
-from subset_trainer.errors import UserError, shown
+from subset_trainer.errors import shown
 
 _META = "-metadata"
 _REFERENCES = ("source-ref", "source")
@@ -30,17 +30,43 @@ _REFUSED = {
     "groundtruth/object-detection": "boxes",
     "groundtruth/semantic-segmentation": "masks",
 }
-_ACCEPTED = {"good", "correct", "right", "yes", "true", "accept", "accepted", "approve", "approved", "ok", "pass", "valid", "1"}
-_REJECTED = {"bad", "incorrect", "wrong", "no", "false", "reject", "rejected", "fail", "failed", "invalid", "poor", "0"}
+_ACCEPTED = {
+    "good",
+    "correct",
+    "right",
+    "yes",
+    "true",
+    "accept",
+    "accepted",
+    "approve",
+    "approved",
+    "ok",
+    "pass",
+    "valid",
+    "1",
+}
+_REJECTED = {
+    "bad",
+    "incorrect",
+    "wrong",
+    "no",
+    "false",
+    "reject",
+    "rejected",
+    "fail",
+    "failed",
+    "invalid",
+    "poor",
+    "0",
+}
 
 
 @dataclass(frozen=True)
 class ManifestOptions:
-    """attribute: the label's name, None: found. min_confidence: labels of less are left out. weighted: whether an image
+    """What of a manifest is used. min_confidence: labels of less are left out. weighted: whether an image
     counts as much as its label's confidence. human_only: leave out what machines annotated. accepted: the classes of a
     verification (in lower case) whose images are kept; empty: by the usual words."""
 
-    attribute: str | None = None
     min_confidence: float = 0.0
     weighted: bool = False
     human_only: bool = False
@@ -58,8 +84,10 @@ class Label:
 
 @dataclass
 class Labels:
-    """Reads the labels of a manifest's lines, one after the other, and counts what is left out and why."""
+    """Reads the labels of a manifest's lines, one after the other, and counts what is left out and why. wanted: the
+    label's attribute; None: found."""
 
+    wanted: str | None
     options: ManifestOptions
     counts: Counter[str] = field(default_factory=Counter)
     _attribute: str | None = None
@@ -69,7 +97,7 @@ class Labels:
     def of(self, entry: Mapping[str, Any]) -> Label | None:
         """The label, or None where the example is left out. ValueError, as a phrase, where the line is malformed."""
         attributes = _classification_attributes(entry)
-        attribute = self.options.attribute or self._found(attributes, entry)
+        attribute = self.wanted or self._found(attributes, entry)
         if attribute not in entry:
             metadata = entry.get(attribute + _META)
             if isinstance(metadata, dict) and "failure-reason" in metadata:
@@ -80,8 +108,8 @@ class Labels:
         metadata = entry.get(attribute + _META, {})
         if not isinstance(metadata, dict):
             raise ValueError(f"{attribute}{_META} is {shown(metadata, 60)}; expected an object")
-        if metadata.get("type") in _REFUSED:
-            raise ValueError(f"{attribute} holds {_REFUSED[metadata['type']]}; expected one class")
+        if (refused := _REFUSED.get(_kind(entry, attribute))) is not None:
+            raise ValueError(f"{attribute} holds {refused}; expected one class")
         if "failure-reason" in metadata:
             self.counts["failed"] += 1
             return None
@@ -117,7 +145,7 @@ class Labels:
             "by machine": "annotated by machines",
         }
         said += [f"{self.counts[key]:,} {words} left out" for key, words in left.items() if self.counts[key]]
-        return f"labels {self.options.attribute or self._attribute!r}" + "".join(f"; {part}" for part in said)
+        return f"labels {self.wanted or self._attribute!r}" + "".join(f"; {part}" for part in said)
 
     def _found(self, attributes: list[str], entry: Mapping[str, Any]) -> str:
         if self._attribute is None and attributes:
@@ -143,12 +171,16 @@ class Labels:
         if not isinstance(name, str) or not name:
             raise ValueError(f"class-name is {shown(name, 60)}; expected a text")
         if self._names.setdefault(number, name) != name:
-            raise ValueError(f"class {number} is called {name!r}, and {self._names[number]!r} before; expected one name")
+            raise ValueError(
+                f"class {number} is called {name!r}, and {self._names[number]!r} before; expected one name"
+            )
         return name
 
     def _rejected(self, entry: Mapping[str, Any]) -> bool:
         for key, metadata in entry.items():
-            if not (key.endswith(_META) and isinstance(metadata, dict) and metadata.get("type") == _VERIFICATION):
+            if not (
+                key.endswith(_META) and isinstance(metadata, dict) and metadata.get("type") == _VERIFICATION
+            ):
                 continue
             verdict = str(metadata.get("class-name", "")).strip().lower()
             if self.options.accepted:
@@ -158,22 +190,27 @@ class Labels:
                 return True
             elif verdict not in _ACCEPTED:
                 raise ValueError(
-                    f"{key} has the verdict {shown(verdict, 60)}, which may mean anything; expected verified_as to name the "
+                    f"{key} has the verdict {shown(verdict, 60)}, which may mean anything; expected verified_as to "
+                    "name the "
                     "verdicts whose examples are kept"
                 )
         return False
 
 
 def read_manifest(
-    channel: Channel, files: tuple[str, ...], images: tuple[str, ...], options: ManifestOptions
+    channel: Channel,
+    files: tuple[str, ...],
+    images: tuple[str, ...],
+    attribute: str | None,
+    options: ManifestOptions,
 ) -> LabelledImages:
     """The images of the channel that its manifests name, with the labels that these tell.
 
-    images: the channel's image files; an S3 URI is one of them by its last parts. UserError on lines that are no JSON
-    object or tell no class, and on images that are not there, with the line.
+    images: the channel's image files; attribute: the label's name, None: found. An S3 URI is one of them by its last
+    parts. UserError on lines that are no JSON object or tell no class, and on images that are not there, with the line.
     """
     expected = "lines of JSON objects with source-ref and a label"
-    labels, finder = Labels(options), Finder(images)
+    labels, finder = Labels(attribute, options), Finder(images)
     paths: dict[str, str] = {}
     kept: list[Label] = []
     for file in files:
@@ -192,31 +229,32 @@ def read_manifest(
             path = finder.find(reference)
             if path is None:
                 raise channel.error(
-                    f"'{file}', line {number:,}: {shown(reference)} is no image of the channel (nor the name of one only); "
-                    "expected the manifest and all that it names below one S3 prefix."
+                    f"'{file}', line {number:,}: {shown(reference)} is no image of the channel (nor the name of "
+                    "just one); expected the manifest and all that it names below one S3 prefix."
                 )
             if path in paths:
                 both = f"{paths[path]} and " if paths[path] != reference else "twice "
-                raise channel.error(f"'{file}', line {number:,}: {both}{reference} are the image '{path}'; expected each once.")
+                raise channel.error(
+                    f"'{file}', line {number:,}: {both}{reference} are the image '{path}'; expected each once."
+                )
             paths[path] = reference
             kept.append(label)
     if not kept:
-        raise channel.error(f"no example of '{files[0]}' is left ({labels.note(kept)}); expected labelled images.")
+        raise channel.error(
+            f"no example of '{files[0]}' is left ({labels.note(kept)}); expected labelled images."
+        )
     source = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
-    return labelled(channel.name, source, kept, labels)
+    references = np.array([reference.encode("utf-8", "backslashreplace") for reference in paths.values()])
+    return replace(labelled(channel.name, source, kept, labels), references=references)
 
 
-def labelled(channel: str, images: Any, kept: list[Label], labels: Labels) -> LabelledImages:
+def labelled(channel: str, images: EncodedImages, kept: list[Label], labels: Labels) -> LabelledImages:
     """The images with the labels that were kept, and with weights where they are wanted."""
     codes, classes = coded([label.name for label in kept])
     weights = None
     if labels.options.weighted:
         told = [1.0 if label.confidence is None else label.confidence for label in kept]
         weights = np.array(told, np.float32)
-        if not weights.any():
-            raise UserError(
-                f"{channel} channel: all labels have a confidence of 0; expected some of more, or confidence_weighting=false."
-            )
     note = f"{channel} channel: {len(kept):,} images of {len(classes)} classes in a manifest, {labels.note(kept)}."
     return LabelledImages(images, codes, classes, (note,), weights)
 
@@ -238,11 +276,10 @@ def _classification_attributes(entry: Mapping[str, Any]) -> list[str]:
     """What may be the label: neither the source nor metadata nor what another kind of job told."""
     found = []
     for key in entry:
-        metadata = entry.get(key + _META)
-        kind = metadata.get("type") if isinstance(metadata, dict) else None
+        kind = _kind(entry, key)
         if key in _REFERENCES or key.endswith(_META) or key.endswith("-ref") or kind == _VERIFICATION:
             continue
-        if kind is None or kind in _CLASSIFICATIONS or kind in _REFUSED:
+        if not kind or kind in _CLASSIFICATIONS or kind in _REFUSED:
             found.append(key)
     # What is one class wins over what cannot be trained on, and that over nothing, for the message's sake.
     single = [key for key in found if _kind(entry, key) not in _REFUSED]

@@ -1,4 +1,4 @@
-"""Many encoded images in few files: where each begins and ends, and a file of our own for those that lie nowhere whole."""
+"""Many encoded images in few files: where each begins and ends, and a file for those that lie nowhere whole."""
 
 import os
 import shutil
@@ -26,15 +26,10 @@ class Spool:
         self._end = 0
 
     @property
-    def size(self) -> int:
-        """Bytes appended so far."""
-        return self._end
-
-    @property
     def file(self) -> BinaryIO:
         """All that was appended, to be read."""
         self._file.flush()
-        return self._file  # type: ignore[return-value]
+        return self._file
 
     def append(self, data: bytes) -> int:
         """Where the data begins. UserError where there is no room left for it."""
@@ -43,7 +38,8 @@ class Spool:
         except OSError as error:
             free = shutil.disk_usage(tempfile.gettempdir()).free
             raise UserError(
-                f"{self.channel} channel: its images are copied to {tempfile.gettempdir()} to be read one by one, which "
+                f"{self.channel} channel: its images are copied to {tempfile.gettempdir()} to be read one by one, "
+                "which "
                 f"has {free / 1e9:.1f} GB left after {self._end / 1e9:.1f} GB ({error.strerror}); expected room for "
                 "all of them: a larger volume, or TMPDIR naming another folder."
             ) from error
@@ -57,8 +53,7 @@ class PackedImages(EncodedImages):
     Args:
         sources: paths, or a spool.
         places: [N, 3] int64: which of the sources, where the piece begins, how many bytes it has.
-        names: what messages call each image, [N].
-        channel: what messages call the channel.
+        names: [N], and channel: as in :class:`EncodedImages`.
         unwrap: from a piece to the encoded image that it holds; ValueError where it holds none.
     """
 
@@ -70,18 +65,10 @@ class PackedImages(EncodedImages):
         channel: str,
         unwrap: Callable[[bytes], bytes] | None = None,
     ):
-        self.channel = channel
+        super().__init__(names, channel)
         self._sources = list(sources)
         self._places = places
-        # Not a list of texts, for which see ImageFiles.
-        self._names = np.array([name.encode("utf-8", "surrogateescape") for name in names], dtype=np.bytes_)
         self._unwrap = unwrap
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def name(self, index: int) -> str:
-        return bytes(self._names[index]).decode("utf-8", "surrogateescape")
 
     def size(self, index: int) -> int:
         return int(self._places[index, 2])

@@ -1,4 +1,4 @@
-"""Parquet files with encoded images in a column: Hugging Face's form (a struct of `bytes` and `path`), or plain bytes."""
+"""Parquet files with encoded images in a column: plain bytes, or Hugging Face's struct of `bytes` and `path`."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +13,21 @@ from subset_trainer.data.channels import Channel
 from subset_trainer.data.labelled import LabelledImages, coded
 from subset_trainer.data.packed import PackedImages, Spool
 from subset_trainer.data.tables import label_names, looks_continuous
-from subset_trainer.errors import UserError, shown
+from subset_trainer.errors import UserError, first_line, shown
 
-_IMAGE_NAMES = ("image", "img", "images", "jpg", "png")
+_IMAGE_NAMES = (
+    "image",
+    "img",
+    "images",
+    "image_bytes",
+    "picture",
+    "photo",
+    "jpg",
+    "jpeg",
+    "png",
+    "bytes",
+    "content",
+)
 _LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "cls")
 _ROWS_AT_ONCE = 256
 
@@ -35,7 +47,7 @@ def image_column(channel: Channel, file: str) -> str | None:
     ]
     plain = [field.name for field in schema if _is_binary(field.type)]
     named = [name for name in (*structs, *plain) if name.lower() in _IMAGE_NAMES]
-    return next(iter(named or structs or (plain if len(plain) == 1 else [])), None)
+    return next(iter(named or structs), None)
 
 
 def read_parquet_images(
@@ -43,8 +55,8 @@ def read_parquet_images(
 ) -> LabelledImages:
     """The images of Parquet files, in name order, copied out of their pages, which cannot be asked for a single image.
 
-    label_column: a column of whole numbers or texts; by default one called label or the like, or the only one beside the
-    image. A number's name is taken from Hugging Face's schema where it tells one. UserError on anything else.
+    label_column: a column of whole numbers or texts; by default one called label or the like, or the only one beside
+    the image. A number's name is taken from Hugging Face's schema where it tells one. UserError on anything else.
     """
     spool = Spool(channel.name)
     places: list[tuple[int, int, int]] = []
@@ -60,7 +72,9 @@ def read_parquet_images(
             )
         found = _label(channel, file, schema, image, label_column)
         if label and found != label:
-            raise channel.error(f"file '{file}' has its labels in {found!r}, '{files[0]}' in {label!r}; expected one.")
+            raise channel.error(
+                f"file '{file}' has its labels in {found!r}, '{files[0]}' in {label!r}; expected one."
+            )
         label = found
         row = 0
         try:
@@ -100,7 +114,7 @@ def _schema(channel: Channel, file: str) -> pa.Schema:
 
 
 def _unreadable(channel: Channel, file: str, error: Exception) -> UserError:
-    return channel.error(f"file '{file}' cannot be read ({error}); expected an intact Parquet file.")
+    return channel.error(f"file '{file}' cannot be read ({first_line(error)}); expected Parquet.")
 
 
 def _label(channel: Channel, file: str, schema: pa.Schema, image: str, label_column: str | None) -> str:
@@ -120,7 +134,8 @@ def _label(channel: Channel, file: str, schema: pa.Schema, image: str, label_col
     if named or len(others) == 1:
         return (named or others)[0]
     raise channel.error(
-        f"file '{file}' has the columns {', '.join(map(repr, schema.names))}; expected one called 'label', or label_column "
+        f"file '{file}' has the columns {', '.join(map(repr, schema.names))}; expected one called 'label', or "
+        "label_column "
         "to name the one with the classes."
     )
 
@@ -137,13 +152,16 @@ def _names(
     if missing is not None:
         raise channel.error(f"'{rows[missing]}' has no label in {column!r}; expected one in each row.")
     if len({type(value) for value in values}) > 1:
-        raise channel.error(f"column {column!r} holds texts in one file and numbers in another; expected one of the two.")
+        raise channel.error(
+            f"column {column!r} holds texts in one file and numbers in another; expected one of the two."
+        )
     if isinstance(values[0], str):
         return [str(value) for value in values]
     numbers = np.array(values)
     if looks_continuous(numbers):
         raise channel.error(
-            f"column {column!r} has {len(np.unique(numbers)):,} different values; expected classes, because regression is "
+            f"column {column!r} has {len(np.unique(numbers)):,} different values; expected classes, because "
+            "regression is "
             "not supported."
         )
     known = _hugging_face_names(schema, column)

@@ -1,12 +1,11 @@
 """Pipe mode: an augmented manifest's images and labels through a named pipe, as RecordIO.
 
-Format: SageMaker developer guide, "Augmented Manifest Files for Training Jobs": for each line of the manifest one record
-for each of the job's AttributeNames, in their order; of `source-ref` the object itself, of all others what the line says.
-The container is not told the names: an image is known by its first bytes, what stands between two images are labels.
+Format: SageMaker developer guide, "Augmented Manifest Files for Training Jobs": for each line of the manifest one
+record for each of the job's AttributeNames, in their order; of `source-ref` the object itself, of all others what the
+line says. The container is not told the names: an image is known by its first bytes, what stands between two images are
+labels.
 """
 
-import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +21,24 @@ from subset_trainer.data.packed import PackedImages, Spool
 _CHUNK = 1 << 20
 
 
-def is_pipe(path: Path) -> bool:
-    return path.exists() and stat.S_ISFIFO(path.stat().st_mode)
-
-
-def read_pipe(name: str, path: Path, options: ManifestOptions) -> LabelledImages:
+def read_pipe(name: str, path: Path, attribute: str | None, options: ManifestOptions) -> LabelledImages:
     """All that comes through the pipe, once, kept in a temporary file.
 
-    With AttributeNames of `source-ref`, the label and its metadata, in this order, confidence and class name are used; without
-    the metadata the label is a class's number or name. UserError on anything else.
+    With AttributeNames of `source-ref`, the label and its metadata, in this order, confidence and class name are used;
+    without the metadata the label is a class's number or name. UserError on anything else.
     """
     channel = Channel(name, path.parent, (path.name,))
     expected = "an augmented manifest's records: AttributeNames of source-ref, the label and its metadata"
-    spool, labels = Spool(name), Labels(options)
+    spool, labels = Spool(name), Labels(attribute, options)
     try:
         with path.open("rb") as incoming:
             while chunk := incoming.read(_CHUNK):
                 spool.append(chunk)
-        starts = list(recordio.offsets(spool.file))
-        ends = [*starts[1:], spool.size]
         places: list[tuple[int, int, int]] = []
         groups: list[list[bytes]] = []
-        for start, end in zip(starts, ends, strict=True):
+        for start, length in list(recordio.spans(spool.file)):
             if is_encoded(recordio.read(spool.file, start, 16)):
-                places.append((0, start, end - start))
+                places.append((0, start, length))
                 groups.append([])
             elif groups:
                 groups[-1].append(recordio.read(spool.file, start))
@@ -56,8 +49,8 @@ def read_pipe(name: str, path: Path, options: ManifestOptions) -> LabelledImages
         if len({len(group) for group in groups}) != 1 or not groups[0]:
             raise ValueError(f"{len(places):,} images came with {sum(map(len, groups)):,} other records")
         entries = [_entry(group, number) for number, group in enumerate(groups)]
-        if options.attribute not in entries[0]:
-            labels.options = replace(options, attribute=None)  # the names do not come through the pipe
+        if attribute not in entries[0]:
+            labels.wanted = None  # the names do not come through the pipe
         found = [labels.of(entry) for entry in entries]
     except (OSError, ValueError) as error:
         raise channel.error(
@@ -80,7 +73,9 @@ def _entry(records: list[bytes], number: int) -> dict[str, Any]:
         try:
             text = record.decode("utf-8").strip()
         except UnicodeDecodeError:
-            raise ValueError(f"a record of image {number} (counted from 0) is neither an image nor text") from None
+            raise ValueError(
+                f"a record of image {number} (counted from 0) is neither an image nor text"
+            ) from None
         if text.startswith("{"):
             if not name:
                 raise ValueError(f"image {number} (counted from 0) has metadata without a label before them")

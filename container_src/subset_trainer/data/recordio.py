@@ -18,7 +18,13 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
 def offsets(file: BinaryIO) -> Iterator[int]:
-    """Where each record of a file begins, in bytes. Only headers are read, so that size costs little.
+    """Where each record of a file begins, in bytes. ValueError as in `spans`."""
+    return (start for start, _ in spans(file))
+
+
+def spans(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Where each record of a file begins and how long it is, its frame included, in bytes. Only headers are read, so
+    that size costs little.
 
     Raises:
         ValueError: what is there is no such record, or not all of one; it says so and where.
@@ -27,13 +33,14 @@ def offsets(file: BinaryIO) -> Iterator[int]:
     at = 0
     while at < size:
         parts = list(_parts(file, at, size))
-        yield at
         begin, length = parts[-1]
-        at = begin + length + -length % 4
+        end = min(size, begin + length + -length % 4)
+        yield at, end - at
+        at = end
 
 
 def read(file: BinaryIO, offset: int, most: int | None = None) -> bytes:
-    """The bytes of the record that begins at an offset, or at least its first ``most``. ValueError as in `offsets`."""
+    """The bytes of the record that begins at an offset, or at least its first ``most``. ValueError as in `spans`."""
     pieces: list[bytes] = []
     for begin, length in _parts(file, offset, file.seek(0, io.SEEK_END)):
         file.seek(begin)
@@ -48,12 +55,12 @@ def read(file: BinaryIO, offset: int, most: int | None = None) -> bytes:
 
 
 def whole(framed: bytes) -> bytes:
-    """The bytes of a record that is given with its frame. ValueError as in `offsets`."""
+    """The bytes of a record that is given with its frame. ValueError as in `spans`."""
     return read(io.BytesIO(framed), 0)
 
 
 def records(file: BinaryIO) -> Iterator[bytes]:
-    """All records of a file, one after the other. ValueError as in `offsets`."""
+    """All records of a file, one after the other. ValueError as in `spans`."""
     for offset in offsets(file):
         yield read(file, offset)
 

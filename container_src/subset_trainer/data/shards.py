@@ -1,8 +1,8 @@
 """Tar archives of images: WebDataset's shards, or class folders packed together.
 
 WebDataset's form (github.com/webdataset/webdataset, "The WebDataset Format"): members whose names agree up to the first
-full stop of their last part are one example, so that `a/007.jpg` has its class in `a/007.cls` (a number or a name), or in
-`a/007.json` (an object with `label`, `cls` or `class`), or in `a/007.txt` where there is neither.
+full stop of their last part are one example, so that `a/007.jpg` has its class in `a/007.cls` (a number or a name), or
+in `a/007.json` (an object with `label`, `cls` or `class`), or in `a/007.txt` where there is neither.
 """
 
 import json
@@ -70,7 +70,11 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
                         raise ValueError(f"'{member.name}' is stored with holes")
                     if "." + suffix in IMAGE_SUFFIXES:
                         if packed and spool is not None:
-                            place = (len(files), spool.append(_content(archive, member, LARGEST_FILE)), member.size)
+                            place = (
+                                len(files),
+                                spool.append(_content(archive, member, LARGEST_FILE)),
+                                member.size,
+                            )
                         else:
                             place = (position, member.offset_data, member.size)
                         places.append(place)
@@ -145,7 +149,8 @@ def _label(name: str, suffix: str, text: str) -> str:
         value = next((content[key] for key in _JSON_LABELS if key in content), None)
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise ValueError(
-            f"'{name}' holds {shown(text, 60)}; expected an object with {', '.join(map(repr, _JSON_LABELS))}: a class's "
+            f"'{name}' holds {shown(text, 60)}; expected an object with {', '.join(map(repr, _JSON_LABELS))}: a "
+            "class's "
             "name or number"
         )
     return str(value)

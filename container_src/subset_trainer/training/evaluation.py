@@ -1,5 +1,6 @@
 """What a model makes of a data set: its accuracy, and what selection needs to know of each example."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -98,6 +99,63 @@ def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: R
             torch.empty(0, width, device=machine.device) for width in (head.out_features, head.in_features)
         )
     return Pool(dataset.labels[own].to(machine.device), logits_NC, features_ND), own
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a model makes of N examples in eval mode, by what they are labelled; on the CPU."""
+
+    own: Tensor
+    """[N] float32: probability of the label."""
+    rival: Tensor
+    """[N] float32: the largest probability of another class."""
+    rival_class: Tensor
+    """[N] int64: that class."""
+    fingerprints: Tensor
+    """[N, K]: what ``fingerprint`` made of the inputs; [N, 0] without one."""
+
+    @property
+    def margins(self) -> Tensor:
+        """From -1 to 1; at or above 0 the example is classified as labelled."""
+        return self.own - self.rival
+
+    def predicted(self, labels_N: Tensor) -> Tensor:
+        return torch.where(self.margins >= 0, labels_N, self.rival_class)
+
+
+@torch.inference_mode()
+def judge(
+    classifier: Classifier,
+    dataset: Dataset,
+    machine: Machine,
+    ranks: Ranks,
+    fingerprint: Callable[[Tensor], Tensor] | None = None,
+) -> Judgement:
+    """The same on every process, of all examples; in one pass.
+
+    Args:
+        fingerprint: raw inputs [B, …] → [B, K].
+
+    Raises:
+        Terminated: SIGTERM has reached one of several processes.
+    """
+    ranks.same_buffers(classifier)
+    classifier.eval()
+    order = _in_order(dataset, classifier, machine, ranks)
+    found: list[tuple[Tensor, ...]] = []
+    parts = Parts()
+    for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
+        with machine.autocast():
+            logits = parts.of(classifier, inputs)
+        labels = dataset.labels[indices].to(machine.device, non_blocking=True)[:, None]
+        probabilities = logits.float().softmax(1)
+        own = probabilities.gather(1, labels).flatten()
+        rival, rival_class = probabilities.scatter(1, labels, -1.0).max(1)
+        prints = inputs.new_zeros(len(inputs), 0) if fingerprint is None else fingerprint(inputs)
+        found.append(tuple(part.cpu() for part in (own, rival, rival_class, prints)))
+    ranks.check()
+    everyones = [batch for batches in ranks.everyones(found) for batch in batches]
+    return Judgement(*(torch.cat(column) for column in zip(*everyones, strict=True)))
 
 
 @torch.no_grad()

@@ -18,32 +18,37 @@ from subset_trainer.contract import Contract
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.machine import cpu_count, memory_available
+from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparameters
 from subset_trainer.models import Classifier
+from subset_trainer.quality import duplicates
 from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import devices, loop, memory, plan, synced_batch_norm
+from subset_trainer.training import about, devices, loop, memory, plan, synced_batch_norm
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine
-from subset_trainer.training.evaluation import Score, evaluate
+from subset_trainer.training.evaluation import Score, evaluate, judge
 from subset_trainer.training.holdout import irreducible_losses
 from subset_trainer.training.interruption import Terminated
 from subset_trainer.training.loop import EpochReport
 from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.record import Record
 from subset_trainer.training.rounds import FilterSelector, NativeSelector, Selector, SoftPruningSelector
 
 logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
-    *("tensorboard", "mlflow_tracking_uri"),
+    *("report", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
 )
 """Hyperparameters that a run may go on with others of."""
 CHANNELS = ("training", "validation", "test")
+LISTINGS = tuple(f"{name}_lst" for name in CHANNELS)
+"""Where SageMaker's image classification has the `.lst` files of its channels of images."""
 
 
 def run(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:
@@ -84,11 +89,17 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     torch.manual_seed(hp.seed)
 
     splits = load_splits(
-        {name: contract.channels[name] for name in CHANNELS if name in contract.channels},
+        {name: path for name, path in contract.channels.items() if name in (*CHANNELS, *LISTINGS)},
         validation_fraction=hp.validation_fraction,
         seed=hp.seed,
         label_column=hp.label_column,
         csv_header=hp.csv_header,
+        manifest=ManifestOptions(
+            hp.min_confidence,
+            hp.confidence_weighting,
+            hp.human_annotated_only,
+            tuple(word.strip().lower() for word in (hp.verified_as or "").split(",") if word.strip()),
+        ),
         image_size=hp.image_size,
         num_workers=hp.num_workers if hp.num_workers is not None else _workers(ranks),
         # Each process has a copy of its own.
@@ -179,7 +190,8 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
 
     checkpoints = _checkpoints(contract, hp, splits, model_name, ranks.size) if ranks.first else None
     test: Score | None = None
-    test_seconds = 0.0
+    test_seconds = report_seconds = 0.0
+    record = Record(len(splits.train))
     status: Outcome = "completed"
     try:
         loop.train(
@@ -196,6 +208,8 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             average,
             checkpoints,
             restore,
+            splits.train_weights,
+            record,
         )
     except Terminated:
         status = "stopped"
@@ -214,6 +228,14 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             status = "stopped"
             logger.info("SIGTERM received while testing: the model is saved, and a run that goes on tests it")
         test_seconds = time.perf_counter() - test_start
+    if hp.report and status == "completed":
+        report_start = time.perf_counter()
+        try:
+            _report(contract, splits, record, trained, machine, ranks)
+        except Terminated:
+            status = "stopped"
+            logger.info("SIGTERM received: the model is saved, and a run that goes on writes the report")
+        report_seconds = time.perf_counter() - report_start
     if not ranks.first:
         return status
     if test is not None:
@@ -225,6 +247,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         "training": sum(epoch.training_seconds for epoch in reports),
         "selection": sum(epoch.selection_seconds for epoch in reports),
         "evaluation": sum(epoch.evaluation_seconds for epoch in reports) + test_seconds,
+        "report": report_seconds,
         "total": time.perf_counter() - start,
     }
     summary = {
@@ -269,6 +292,19 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     return status
 
 
+def _report(
+    contract: Contract, splits: Splits, record: Record, trained: Classifier, machine: Machine, ranks: Ranks
+) -> None:
+    """Raises Terminated on every process where SIGTERM has reached one of several."""
+    judged = judge(trained, splits.train, machine, ranks, duplicates.fingerprint)
+    if not ranks.first:
+        return
+    with ranks.interruption.abandonable():
+        columns = about.columns(splits, record, judged, machine.device)
+    with ranks.interruption.deferred():
+        artifacts.save_examples(contract.output_data / "examples.parquet", columns)
+
+
 def _checkpoints(
     contract: Contract, hp: Hyperparameters, splits: Splits, model_name: str, processes: int
 ) -> Checkpoints | None:
@@ -291,8 +327,8 @@ def _workers(ranks: Ranks) -> int | None:
 def _digest(splits: Splits) -> str:
     """Of the labels, and of what preprocessing has learned of the inputs: other data has other means."""
     data = hashlib.sha256(json.dumps(splits.preprocessing.to_json(), sort_keys=True).encode())
-    for part in (splits.train, splits.validation):
-        data.update(part.labels.numpy().tobytes())
+    for part in (splits.train.labels, splits.validation.labels, splits.train_weights):
+        data.update(b"" if part is None else part.numpy().tobytes())
     return data.hexdigest()
 
 
@@ -314,7 +350,7 @@ def _check_channels(contract: Contract) -> None:
             f"channel 'training' is missing (channels given: {given}); expected the training data there"
         )
     for name in contract.channels:
-        if name not in CHANNELS:
+        if name not in (*CHANNELS, *LISTINGS):
             logger.warning("channel %r is not used; the channels are %s", name, ", ".join(CHANNELS))
 
 

@@ -24,6 +24,7 @@ from subset_trainer.training.gradients import Gradients
 from subset_trainer.training.interruption import Terminated
 from subset_trainer.training.optimizer import SGD
 from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.record import Record
 from subset_trainer.training.rounds import FilterSelector, Selector, SoftPruningSelector, everything
 from subset_trainer.training.state import RunState, Stateful, Within
 
@@ -65,14 +66,18 @@ def train(
     average: MovingAverage | None = None,
     checkpoints: Checkpoints | None = None,
     restore: Callable[[list[EpochReport]], None] = lambda reports: None,
+    importance: Tensor | None = None,
+    record: Record | None = None,
 ) -> None:
     """Train the classifier in place, and its average with it, which is then what is evaluated.
+
+    importance [N] float32: what each example's loss counts besides the weight that selection gives it; None: all alike.
 
     Where several processes train together, each calls this with the same arguments, its own ``ranks`` and, but for the
     first, a ``report`` and ``checkpoints`` that do nothing.
 
     With checkpoints, a run that was killed goes on where it was; ``restore`` is called with the reports of the epochs
-    that are done, which lack their subsets.
+    that are done, which lack their subsets. ``record`` keeps what training sees of each example.
 
     Raises:
         UserError: the loss is no longer finite, or the checkpoint is another run's.
@@ -96,7 +101,9 @@ def train(
     for_selection, for_order, for_augmentation = (
         torch.Generator().manual_seed(hp.seed * 3 + purpose) for purpose in range(3)
     )
+    record = record or Record(len(training))
     modules: dict[str, Stateful] = {
+        "record": record,
         "classifier": classifier,
         "optimizer": optimizer,
         "scaler": scaler,
@@ -162,10 +169,13 @@ def train(
             epoch_steps = plan.batch_count(visits, hp.batch_size, ranks.size)
             shuffled = torch.randperm(len(current.indices), generator=for_order)
             indices = current.indices[shuffled]
+            weights = current.weights[shuffled]
+            if importance is not None:
+                weights = weights * importance[indices]
             # To the device once an epoch: a transfer in every step would wait for the step before.
             on_device = [
                 part.to(machine.device).tensor_split(epoch_steps)[within.step :]
-                for part in (indices, training.labels[indices], current.weights[shuffled])
+                for part in (indices, training.labels[indices], weights)
             ]
             chances: Sequence[Tensor | None] = [None] * epoch_steps
             if augmentation:
@@ -179,8 +189,7 @@ def train(
             # Sums stay on the device: reading one would wait for the step that makes it.
             within.loss_sum = _on(machine, within.loss_sum, torch.float32)
             within.correct = _on(machine, within.correct, torch.int64)
-            if isinstance(selector, SoftPruningSelector):
-                within.observed = _on(machine, within.observed, torch.float32, visits)
+            within.observed = _on(machine, within.observed, torch.float32, visits)
             watch = divergence.Watch(epoch.number, within.step, epoch_steps, hp, machine)
             for batch, chance, ids, labels, weight in _with_progress(
                 zip(inputs, chances[within.step :], *on_device, strict=True),
@@ -213,10 +222,8 @@ def train(
                         average.update_parameters(classifier)
                     within.loss_sum += torch.dot(losses, weight[own]) / total * len(labels)
                     within.correct += hits.sum()
-                    if within.observed is not None:
-                        within.observed[starts[within.step] + own.start : starts[within.step] + own.stop] = (
-                            losses
-                        )
+                    place = starts[within.step]
+                    within.observed[place + own.start : place + own.stop] = losses
                     within.step += 1
                 watch.look(within.step, within.loss_sum)
                 stop, due = ranks.pulse(checkpoints is not None and checkpoints.due())
@@ -229,10 +236,11 @@ def train(
                     save()
             watch.end(classifier)
             summed = within.summed(ranks.total)
+            assert summed.observed is not None
             if isinstance(selector, SoftPruningSelector):
-                assert summed.observed is not None
                 selector.observe(indices, summed.observed.cpu())
-            chosen = Subset.of(torch.cat(within.kept)) if within.kept else within.chosen
+            kept = Subset.of(torch.cat(within.kept)) if within.kept else None
+            chosen = kept or within.chosen
             assert summed.loss_sum is not None
             assert summed.correct is not None
             train_score = Score(float(summed.loss_sum) / visits, int(summed.correct) / visits)
@@ -245,6 +253,7 @@ def train(
             evaluation_seconds = time.perf_counter() - evaluation_start
             with interruption.deferred():
                 state.visited += visits
+                record.observe(kept or Subset(indices, current.weights[shuffled]), summed.observed.cpu())
                 done.append(
                     EpochReport(
                         epoch=epoch,

@@ -37,7 +37,7 @@ class Within:
     kept: list[Tensor] = field(default_factory=list)
     """What a filter within batches has kept."""
     observed: Tensor | None = None
-    """[visits] losses in the epoch's order, for a strategy that goes by them."""
+    """[visits] losses in the order in which the epoch trains on its examples."""
 
     def summed(self, total: Callable[[Tensor], Tensor]) -> "Within":
         """The same, with the sums and losses of all processes."""

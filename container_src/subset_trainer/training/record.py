@@ -1,0 +1,48 @@
+"""What training has seen of each example: how often it trained on it, with what weight, and at what loss."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subset_trainer.selection import Subset
+
+MEMORY = 0.7
+"""Weight of the earlier epochs in the running loss."""
+
+
+class Record:
+    """Of N examples, over the epochs of a run: 16 bytes each, part of every checkpoint.
+
+    Args:
+        examples: N.
+    """
+
+    def __init__(self, examples: int) -> None:
+        self.visits_N = torch.zeros(examples, dtype=torch.int32)
+        """Epochs that trained on it."""
+        self.weights_N = torch.full((examples,), torch.nan)
+        """In the last of them; NaN: there was none. So are the losses."""
+        self.running_losses_N = torch.full((examples,), torch.nan)
+        """Exponential mean of its losses as it was trained on: augmented, with label smoothing."""
+        self._loss_sums_N = torch.zeros(examples)
+
+    def mean_losses(self) -> Tensor:
+        """[N] over its visits."""
+        return self._loss_sums_N / self.visits_N  # 0 / 0 is NaN
+
+    def observe(self, visited: Subset, losses_K: Tensor) -> None:
+        """An epoch's examples, each once, and their losses; on the CPU."""
+        rows = visited.indices
+        earlier = self.running_losses_N[rows]
+        running = torch.lerp(losses_K, earlier, MEMORY)
+        self.running_losses_N[rows] = torch.where(earlier.isnan(), losses_K, running)
+        self._loss_sums_N[rows] += losses_K
+        self.weights_N[rows] = visited.weights
+        self.visits_N[rows] += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update(state_dict)

@@ -1,0 +1,33 @@
+"""What training has seen of each example."""
+
+import torch
+
+from subset_trainer.selection import Subset
+from subset_trainer.training.record import MEMORY, Record
+
+
+def test_each_visit_counts() -> None:
+    record = Record(4)
+    record.observe(Subset.of(torch.tensor([2, 0])), torch.tensor([1.0, 3.0]))
+    record.observe(Subset.of(torch.tensor([2, 1]), torch.tensor([0.5, 2.0])), torch.tensor([2.0, 4.0]))
+    assert record.visits_N.tolist() == [1, 1, 2, 0]
+    assert record.weights_N.tolist()[:3] == [1.0, 2.0, 0.5] and record.weights_N[3].isnan()
+    assert record.running_losses_N[:2].tolist() == [3.0, 4.0] and record.running_losses_N[3].isnan()
+    assert (
+        record.running_losses_N[2].item() == torch.lerp(torch.tensor(2.0), torch.tensor(1.0), MEMORY).item()
+    )
+    assert record.mean_losses()[:3].tolist() == [3.0, 4.0, 1.5] and record.mean_losses()[3].isnan()
+
+
+def test_it_goes_on_from_a_checkpoint() -> None:
+    whole, part, rest = Record(3), Record(3), Record(3)
+    draw = torch.Generator().manual_seed(0)
+    for epoch in range(6):
+        visited = Subset.of(torch.randperm(3, generator=draw)[:2])
+        losses = torch.rand(2, generator=draw)
+        whole.observe(visited, losses)
+        if epoch == 3:
+            rest.load_state_dict({name: value.clone() for name, value in part.state_dict().items()})
+        (part if epoch < 3 else rest).observe(visited, losses)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(rest.state_dict()[name], value, rtol=0, atol=0, equal_nan=True)
