@@ -26,6 +26,8 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sagemaker.amazon.common import write_numpy_to_dense_tensor, write_spmatrix_to_sparse_tensor
+from scipy import sparse
 
 from deploy import answers, consolidation, ground_truth, relabel
 from deploy.storage import Storage
@@ -169,7 +171,10 @@ CHANNELS = st.dictionaries(
     st.sampled_from(["training", "test", "..", "../..", "/etc", "a/b", "a\x00b", ""]) | SURROGATES,
     st.fixed_dictionaries(
         {"TrainingInputMode": st.sampled_from(["File", "FastFile", "Pipe"]) | JSONS},
-        optional={"RecordWrapperType": st.sampled_from(["None", "RecordIO"]) | JSONS},
+        optional={
+            "ContentType": st.sampled_from(["text/csv; label_size=1", "image/png", ""]) | JSONS,
+            "RecordWrapperType": st.sampled_from(["None", "RecordIO"]) | JSONS,
+        },
     )
     | JSONS,
     max_size=3,
@@ -530,6 +535,84 @@ def edited_archives(draw: st.DrawFn, archive: bytes) -> bytes:
     return again.getvalue()
 
 
+# Tables that programs wrote
+
+
+COLUMN_VALUES = st.sampled_from(
+    [
+        pa.array([1, None, 3] * 4),
+        pa.array([0.5, float("nan"), float("inf")] * 4),
+        pa.array([1e308, -1e308, 0.0] * 4),
+        pa.array(["a", "", None] * 4),
+        pa.array(["2024-01-01", "2024-02-30", None] * 4),
+        pa.array(["a", "b", None] * 4).dictionary_encode(),
+        pa.array([[1], [2], None] * 4),
+        pa.array([b"a", b"\xff", None] * 4),
+        pa.array([1, 2, None] * 4, pa.timestamp("s", "UTC")),
+        pa.array([2**62, -(2**62), None] * 4, pa.timestamp("ms")),
+        pa.array([2**31 - 1, -(2**31), None] * 4, pa.date32()),
+        pa.array([2**62, None, 0] * 4, pa.duration("ns")),
+        pa.array([True, False, None] * 4),
+        pa.nulls(12),
+    ]
+)
+
+
+@st.composite
+def parquet_files(draw: st.DrawFn) -> bytes:
+    columns = draw(
+        st.dictionaries(st.sampled_from(["a", "b.c", "", "__index_level_0__"]), COLUMN_VALUES, max_size=3)
+    )
+    labels = draw(st.sampled_from([pa.array([0, 1] * 6), pa.array(["x", "y"] * 6)]) | COLUMN_VALUES)
+    content = io.BytesIO()
+    pq.write_table(
+        pa.table({"label": labels, **columns}),
+        content,
+        row_group_size=draw(st.integers(1, 12)),
+        compression=draw(st.sampled_from(["none", "snappy", "zstd"])),
+        use_dictionary=draw(st.booleans()),
+        data_page_version=draw(st.sampled_from(["1.0", "2.0"])),
+        write_page_checksum=draw(st.booleans()),
+    )
+    return edited(content.getvalue(), draw(edits()))
+
+
+@st.composite
+def libsvm_files(draw: st.DrawFn) -> bytes:
+    lines = [f"{row % 2} 1:{row} 3:0.5" for row in range(draw(st.integers(0, 12)))]
+    words = (
+        st.sampled_from(["1:1", "2:nan", "0:1e999", "qid:3", "# a", "1", "-1:1", "99999:1", "2:1_0"]) | TEXTS
+    )
+    for odd in draw(st.lists(st.lists(words, max_size=4), max_size=2)):
+        lines.insert(draw(st.integers(0, len(lines))), " ".join(odd))
+    return edited("\n".join(lines).encode("utf-8", "replace"), draw(edits(2)))
+
+
+@functools.cache
+def protobuf_file(form: str) -> bytes:
+    x = np.arange(24.0).reshape(12, 2)
+    content = io.BytesIO()
+    if form == "sparse":
+        write_spmatrix_to_sparse_tensor(content, sparse.csr_matrix(x), np.arange(12) % 2)
+    else:
+        write_numpy_to_dense_tensor(content, x.astype(form), np.arange(12) % 2)
+    return content.getvalue()
+
+
+PROTOBUF = st.builds(
+    lambda form, changes: edited(protobuf_file(form), changes),
+    st.sampled_from(["float32", "float64", "int64", "sparse"]),
+    edits(),
+)
+
+
+def table_files(name: str, contents: st.SearchStrategy[bytes]) -> st.SearchStrategy[Any]:
+    options = {"label_column": st.sampled_from(["label", "0", "a", ""]), "twice": st.just(True)}
+    return st.tuples(
+        st.fixed_dictionaries({name: contents | BYTES}), st.fixed_dictionaries({}, optional=options)
+    )
+
+
 # Checkpoints and models
 
 
@@ -775,6 +858,9 @@ PROPERTIES = {
     "shards": Property(packed_images("a.tar") | packed_images("a.tar.gz"), split, 100),
     "images in Parquet": Property(packed_images("a.parquet"), split, 100),
     "npz": Property(st.fixed_dictionaries({"a.npz": npz_files() | BYTES}), split, 150),
+    "parquet": Property(table_files("a.parquet", parquet_files()), split_table, 150),
+    "libsvm": Property(table_files("a.libsvm", libsvm_files()), split_table, 150),
+    "protobuf": Property(table_files("a.rec", PROTOBUF) | table_files("a.pbr", PROTOBUF), split_table, 150),
     "checkpoint": Property(CHECKPOINTS | saved_checkpoints(), load_checkpoint, 150),
     "model": Property(models(), load_model, 50),
 }

@@ -250,6 +250,11 @@ class Hyperparameters(BaseModel):
         5e-4, description="L2 penalty; biases and normalisation layers are exempt"
     )
     label_smoothing: Share = Field(0.1, description="share of the target spread evenly over all classes")
+    dropout: Share = Field(
+        0.5,
+        description="`mlp` on tables: share of the hidden values that a training step leaves out; each process draws "
+        "its own",
+    )
     ema_decay: Share = Field(
         0.0,
         description="the model that is evaluated and saved is a moving average of the weights with this decay an "

@@ -29,6 +29,7 @@ class Job:
     environment: dict[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
     """The command that runs the program, where it is not started by itself."""
+    content_types: dict[str, str] = field(default_factory=dict)
 
     def channel(self, name: str) -> Path:
         path = self.base / "input" / "data" / name
@@ -54,7 +55,10 @@ class Job:
         channels = sorted(path.name for path in (self.base / "input" / "data").glob("*"))
         contents: dict[str, Any] = {
             "hyperparameters": {name: str(value) for name, value in hyperparameters.items()},
-            "inputdataconfig": {name: {"TrainingInputMode": "File"} for name in channels},
+            "inputdataconfig": {
+                name: {"TrainingInputMode": "File", "ContentType": self.content_types.get(name, "")}
+                for name in channels
+            },
             "resourceconfig": {"current_host": current or hosts[0], "hosts": list(hosts)},
         }
         for name, content in contents.items():

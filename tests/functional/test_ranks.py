@@ -21,6 +21,8 @@ SETTINGS: dict[str, Any] = {
     "precision": "float32",
     "learning_rate_scaling": "none",
     "sync_batch_norm": True,
+    # Each process draws for itself which hidden values it drops.
+    "dropout": 0,
 }
 STRATEGIES: dict[str, dict[str, Any]] = {
     "full": {"microbatch_size": 8, "sync_batch_norm": False},

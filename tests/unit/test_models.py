@@ -140,3 +140,15 @@ def test_an_input_that_the_network_cannot_take_is_named() -> None:
         UserError, match=r"model 'vit_b_16' does not take inputs of shape \(3, 32, 32\) \(set image_size"
     ):
         models.build("vit_b_16", (3, 32, 32), 10, MEAN, STD)
+
+
+def test_dropout_leaves_out_hidden_values_in_training_only() -> None:
+    torch.manual_seed(0)
+    plain, dropping = (models.build("mlp", (4,), 3, dropout=share) for share in (0.0, 0.5))
+    # A model saved without it is read with it, and the other way round.
+    dropping.load_state_dict(plain.state_dict())
+    inputs = torch.randn(64, 4)
+    assert torch.equal(plain.eval()(inputs), dropping.eval()(inputs))
+    _, kept = plain.train().logits_and_features(inputs)
+    _, features = dropping.train().logits_and_features(inputs)
+    assert (features == 0).float().mean() > (kept == 0).float().mean() + 0.15

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from subset_trainer.data.channels import TABLE_FORMATS, Channel, Format, Layout, detect, has_telling_name
+from subset_trainer.errors import shown
 
 _TABLES: dict[str, Format] = {
     "text/csv": "csv",
@@ -47,7 +48,7 @@ class ContentType:
         fits = layout.format == self.table or (self.images and layout.format not in TABLE_FORMATS)
         if (self.table or self.images) and not fits:
             raise channel.error(
-                f"its content type is {self.text!r}, and by its name '{layout.files[0]}' is "
+                f"its content type is {shown(self.text)}, and by its name '{layout.files[0]}' is "
                 f"{_NAMES.get(layout.format, 'of another kind')}; expected the content type of its files."
             )
         return layout
@@ -65,7 +66,8 @@ def understand(channel: Channel, text: str | None) -> ContentType:
     values = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parameters)}
     if (size := values.get("label_size", "1")) != "1":
         raise channel.error(
-            f"its content type is {text!r}, with label_size={size}; expected label_size=1, a class in the first column."
+            f"its content type is {shown(text)}, with label_size={shown(size)}; expected label_size=1, "
+            "a class in the first column."
         )
     header = {"present": "true", "true": "true", "absent": "false", "false": "false"}.get(
         values.get("header", "")

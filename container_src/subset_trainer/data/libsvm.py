@@ -60,6 +60,10 @@ def read_libsvm(
             f"file '{files[0]}' and others have features up to number {highest:,}; expected at most {MOST_COLUMNS:,}, "
             "because all zeros are filled in."
         )
+    if not names:
+        raise channel.error(
+            f"file '{files[0]}' has labels and no features; expected feature:value behind them."
+        )
     _check_size(channel, files[0], len(y) * len(names) * 8 + size, memory)
     numbers = [int(name) for name in names]
     for matrix in matrices:  # as wide as each other

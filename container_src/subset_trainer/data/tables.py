@@ -277,7 +277,7 @@ class _Reader:
             values = columns[position] = np.concatenate(parts.pop(position))
             text, label = values.dtype == object, position == self.label
             if text:
-                bad = np.flatnonzero(values == "") if label else []
+                bad = np.flatnonzero((values == "") & label)
             else:
                 bad = np.flatnonzero(~np.isfinite(values) if label else np.isinf(values))
             if len(bad):

@@ -136,6 +136,7 @@ def build(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     buckets: int | None = None,
+    dropout: float = 0.0,
 ) -> Classifier:
     """A classifier with fresh weights, drawn from torch's default generator.
 
@@ -145,12 +146,13 @@ def build(
         classes: C.
         buckets: of a text's n-grams; None: other data.
         mean, std: see :class:`Classifier`.
+        dropout: of mlp's hidden values, the share that training leaves out.
 
     Raises:
         UserError: the network does not take inputs of this shape.
     """
     if name == "mlp":
-        network: nn.Module = _mlp(int(torch.Size(input_shape).numel()), classes)
+        network: nn.Module = _mlp(int(torch.Size(input_shape).numel()), classes, dropout)
     elif name == "ngrams":
         network = _ngrams(buckets or 0, classes)
     elif name == "resnet18":
@@ -164,10 +166,12 @@ def build(
     return classifier
 
 
-def _mlp(inputs: int, classes: int) -> nn.Module:
+def _mlp(inputs: int, classes: int, dropout: float) -> nn.Module:
     layers: list[nn.Module] = [nn.Flatten()]
     for width_in in (inputs, MLP_WIDTH):
-        layers += [nn.Linear(width_in, MLP_WIDTH, bias=False), nn.BatchNorm1d(MLP_WIDTH), nn.ReLU()]
+        # Beside the activation, lest the layers behind it, and with them a saved model's weights, change their names.
+        activation = nn.Sequential(nn.ReLU(), nn.Dropout(dropout)) if dropout else nn.ReLU()
+        layers += [nn.Linear(width_in, MLP_WIDTH, bias=False), nn.BatchNorm1d(MLP_WIDTH), activation]
     return nn.Sequential(*layers, nn.Linear(MLP_WIDTH, classes))
 
 

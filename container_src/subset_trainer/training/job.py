@@ -114,6 +114,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     budget = len(splits.train) if sets_own_size else plan.budget(len(splits.train), hp.fraction)
     preprocessing = splits.preprocessing
     model_name = models.resolve(hp.model, preprocessing.kind)
+    images = preprocessing.kind == "image"
     classifier = models.build(
         model_name,
         preprocessing.input_shape,
@@ -121,8 +122,9 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         preprocessing.mean or None,
         preprocessing.std or None,
         preprocessing.hashing.buckets if preprocessing.hashing else None,
+        # Of images an mlp sees other parts in each epoch anyway (augmentation).
+        0.0 if images else hp.dropout,
     )
-    images = preprocessing.kind == "image"
     machine = devices.prepare(hp.device, hp.precision, images, *on_host)
     if hp.deterministic:
         devices.be_deterministic()

@@ -93,7 +93,7 @@ def test_it_tells_whether_there_is_a_header(tmp_path: Path) -> None:
             "text/csv; label_size=0",
             "a.csv",
             as_csv,
-            "with label_size=0; expected label_size=1, a class in the first",
+            "with label_size='0'; expected label_size=1, a class in the first",
         ),
     ],
 )

@@ -104,6 +104,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("0\n1\n", "file 't.libsvm' has labels and no features; expected feature:value behind them."),
         ("# nothing\n", "file 't.libsvm' holds no rows; expected some."),
         (
             "0 200000:1\n1 1:1\n",

@@ -91,7 +91,7 @@ def tensor(message: Any, **fields: list[float]) -> None:
         (lambda m: clear(m, "label"), "the label is missing; expected 'values'"),
         (lambda m: clear(m, "features"), "the features are missing; expected 'values'"),
         (
-            lambda m: (clear(m, "features"), m.features["size"].float32_tensor.values.append(1)),
+            lambda m: m.features["size"].CopyFrom(m.features.pop("values")),
             "the features are called 'size'; expected 'values'",
         ),
         (
