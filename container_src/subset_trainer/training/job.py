@@ -22,6 +22,7 @@ from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.quality import duplicates
+from subset_trainer.report import page
 from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
@@ -218,7 +219,15 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     if hp.report and status == "completed":
         report_start = time.perf_counter()
         try:
-            _report(contract, splits, record, trained, machine, ranks)
+            facts = {
+                "strategy": hp.strategy,
+                "budget": f"{budget:,} of {len(splits.train):,} examples an epoch",
+                "model": model_name,
+                "validation accuracy": f"{reports[-1].validation.accuracy:.2%}",
+                "test accuracy": "–" if test is None else f"{test.accuracy:.2%}",
+                **{name: str(value) for name, value in hp.model_dump(exclude_defaults=True).items()},
+            }
+            _report(contract, splits, record, trained, machine, ranks, history, facts)
         except Terminated:
             status = "stopped"
             logger.info("SIGTERM received: the model is saved, and a run that goes on writes the report")
@@ -280,16 +289,26 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
 
 
 def _report(
-    contract: Contract, splits: Splits, record: Record, trained: Classifier, machine: Machine, ranks: Ranks
+    contract: Contract,
+    splits: Splits,
+    record: Record,
+    trained: Classifier,
+    machine: Machine,
+    ranks: Ranks,
+    history: list[dict[str, Any]],
+    facts: Mapping[str, str],
 ) -> None:
     """Raises Terminated on every process where SIGTERM has reached one of several."""
     judged = judge(trained, splits.train, machine, ranks, duplicates.fingerprint)
+    validated = judge(trained, splits.validation, machine, ranks, keep_probabilities=True)
     if not ranks.first:
         return
     with ranks.interruption.abandonable():
-        columns = about.columns(splits, record, judged, machine.device)
+        found = about.findings(splits, record, judged, validated, history, facts, machine.device)
+        html = page(found)
     with ranks.interruption.deferred():
-        artifacts.save_examples(contract.output_data / "examples.parquet", columns)
+        artifacts.save_examples(contract.output_data / "examples.parquet", about.columns(found, record))
+        artifacts.write_text(contract.output_data / "report.html", html)
 
 
 def _checkpoints(
