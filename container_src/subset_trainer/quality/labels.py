@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+METHOD = "confident_learning"
+"""Cleanlab's own default counts more, most of all where the model is weak."""
+
 
 def wrong_share(labels_M: Tensor, probabilities_MC: Tensor) -> float:
     """Share of examples whose label is wrong, by confident learning (Northcutt et al., JAIR 2021).
@@ -25,7 +28,9 @@ def wrong_share(labels_M: Tensor, probabilities_MC: Tensor) -> float:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on classes of few examples
-        issues = find_label_issues(labels_M.numpy(), probabilities_MC.numpy().astype(np.float64), n_jobs=1)
+        issues = find_label_issues(
+            labels_M.numpy(), probabilities_MC.numpy().astype(np.float64), filter_by=METHOD, n_jobs=1
+        )
     return float(issues.mean())
 
 
