@@ -55,3 +55,12 @@ def test_the_largest_excess_is_suspect_whether_trained_on_or_not() -> None:
     assert labels.suspects(excess, 0.4).tolist() == [False, True, True, False, False]
     assert not labels.suspects(excess, 0.0).any()
     assert labels.suspects(torch.zeros(4), 0.5).tolist() == [True, True, False, False]
+
+
+def test_folds_have_their_part_of_each_class() -> None:
+    given = torch.tensor([0] * 30 + [1] * 7 + [2])
+    parts = labels.folds(given, seed=3)
+    assert torch.cat(parts).sort().values.tolist() == list(range(38))
+    assert all(abs(len(part) - 38 / 3) < 1 for part in parts)
+    assert [int((given[part] == 0).sum()) for part in parts] == [10, 10, 10]
+    assert not all(torch.equal(*pair) for pair in zip(parts, labels.folds(given, seed=4), strict=True))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+FOLDS = 3
 METHOD = "confident_learning"
 """Cleanlab's own default counts more, most of all where the model is weak."""
 
@@ -32,6 +33,31 @@ def wrong_share(labels_M: Tensor, probabilities_MC: Tensor) -> float:
             labels_M.numpy(), probabilities_MC.numpy().astype(np.float64), filter_by=METHOD, n_jobs=1
         )
     return float(issues.mean())
+
+
+def folds(labels_N: Tensor, seed: int) -> list[Tensor]:
+    """Positions of ``FOLDS`` parts that have as many of each class, as far as it goes."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels_N), generator=generator)
+    by_class = shuffled[labels_N[shuffled].sort(stable=True).indices]
+    return [by_class[first::FOLDS].sort().values for first in range(FOLDS)]
+
+
+def cross_checked(labels_N: Tensor, probabilities_NC: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each example how suspect its label is, float32 from 0 to 1, and whether cleanlab counts it as wrong.
+
+    Args:
+        probabilities_NC: out of sample.
+    """
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    given, probabilities = labels_N.numpy(), probabilities_NC.numpy().astype(np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on classes of few examples
+        issues = find_label_issues(given, probabilities, filter_by=METHOD, n_jobs=1)
+    quality = get_label_quality_scores(given, probabilities)
+    return torch.from_numpy(1 - quality).float(), torch.from_numpy(issues)
 
 
 def _any_doubt(labels_M: Tensor, probabilities_MC: Tensor) -> bool:

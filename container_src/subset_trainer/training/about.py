@@ -14,19 +14,19 @@ from subset_trainer.artifacts import Column
 from subset_trainer.data import Dataset, Preprocessing, Splits
 from subset_trainer.quality import duplicates, labels
 from subset_trainer.report import Findings
+from subset_trainer.training.cleaning import NOISY, Examined
 from subset_trainer.training.evaluation import Judgement
 from subset_trainer.training.record import Record
 
 THUMBNAIL = 96
 """Pixels of the longer side, at most."""
-LEAST = 1e-12
-"""Probability that a label is given, so that its loss is finite."""
 MOST_FEATURES = 8
 """Of a table's row, that a card shows."""
 
 
 def findings(
     splits: Splits,
+    examined: Examined,
     record: Record,
     judged: Judgement,
     validated: Judgement,
@@ -34,15 +34,25 @@ def findings(
     facts: Mapping[str, str],
     device: torch.device,
 ) -> Findings:
-    """Put together what the page shows.
+    """Put together what the page shows of the examples that were trained on.
 
     Args:
+        splits: as trained on.
         judged, validated: of the training and the validation set, by the model at the end.
         device: to compare fingerprints on.
     """
     given = splits.train.labels
-    excess = labels.excess(record.excess_losses(), -judged.own.clamp(min=LEAST).log())
-    share = labels.wrong_share(splits.validation.labels, validated.probabilities)
+    kept = torch.from_numpy(examined.kept)
+    if examined.suspect is not None and examined.mislabelled is not None and not examined.counts()[NOISY]:
+        mislabelled, suspect = examined.mislabelled[kept], examined.suspect[kept]
+    else:
+        excess = labels.excess(record.excess_losses(), judged.losses)
+        share = labels.wrong_share(splits.validation.labels, validated.probabilities)
+        mislabelled, suspect = excess.sigmoid(), labels.suspects(excess, share)
+    if examined.groups is None:
+        groups = duplicates.groups(judged.fingerprints, given, device)
+    else:
+        groups = _of_several(examined.groups[kept])
     return Findings(
         title="What training has learned of the data",
         facts=facts,
@@ -53,21 +63,26 @@ def findings(
         probable=judged.predicted(given).numpy(),
         selected=record.visits_N.numpy(),
         margin=judged.margins.numpy(),
-        mislabelled=excess.sigmoid().numpy(),
-        suspect=labels.suspects(excess, share).numpy(),
-        groups=duplicates.groups(judged.fingerprints, given, device).numpy(),
+        mislabelled=mislabelled.numpy(),
+        suspect=suspect.numpy(),
+        groups=groups.numpy(),
         validation_labels=splits.validation.labels.numpy(),
         validation_predicted=validated.predicted(splits.validation.labels).numpy(),
         show=lambda rows: show(splits.train, rows, splits.preprocessing),
     )
 
 
-def columns(found: Findings, record: Record) -> dict[str, Column]:
-    """Name → a value for each training example, in data order."""
+def _of_several(groups_K: torch.Tensor) -> torch.Tensor:
+    """int32 [K]: -1 where no other of the group is there."""
+    sizes = groups_K.long().add(1).bincount()
+    return torch.where(sizes[groups_K.long() + 1] > 1, groups_K, -1)
+
+
+def columns(found: Findings, examined: Examined, record: Record) -> dict[str, Column]:
+    """Name → a value for each training example, in data order, those that were left out among them: what training did
+    not see of these is NaN, and text is null."""
     classes = np.array(found.classes, object)
-    return {
-        "id": found.ids,
-        "label": classes[found.labels],
+    whole = {
         "selected": found.selected,
         "weight": record.weights_N.numpy(),
         "running_loss": record.running_losses_N.numpy(),
@@ -77,6 +92,30 @@ def columns(found: Findings, record: Record) -> dict[str, Column]:
         "suspect": found.suspect,
         "duplicate_group": found.groups,
     }
+    kept, count = examined.kept, len(examined.removed)
+    if len(kept) < count:
+        whole = {name: _among(values, kept, count) for name, values in whole.items()}
+        whole["duplicate_group"][examined.removed != None] = -1  # noqa: E711  element by element
+        gone = np.setdiff1d(np.arange(count), kept)
+        for name, known in (("mislabelled", examined.mislabelled), ("suspect", examined.suspect)):
+            if known is not None:
+                whole[name][gone] = known.numpy()[gone]
+    if examined.groups is not None:
+        whole["duplicate_group"] = examined.groups.numpy()
+    return {
+        "id": examined.ids,
+        "label": classes[examined.labels.numpy()],
+        **whole,
+        "removed": examined.removed,
+    }
+
+
+def _among(values_K: np.ndarray, kept_K: np.ndarray, count: int) -> np.ndarray:
+    """[N]: the values at their places among all, and nothing at the others'."""
+    nothing: dict[str, Any] = {"f": np.nan, "i": 0, "b": False, "O": None}
+    whole = np.full(count, nothing[values_K.dtype.kind], values_K.dtype)
+    whole[kept_K] = values_K
+    return whole
 
 
 def show(dataset: Dataset, rows: Sequence[int], preprocessing: Preprocessing) -> list[str]:

@@ -14,6 +14,7 @@ from subset_trainer.training.devices import Machine
 from subset_trainer.training.memory import Parts
 from subset_trainer.training.ranks import Ranks
 
+LEAST_PROBABILITY = 1e-12
 BATCH = 512
 BATCH_OF_IMAGES_ON_A_CPU = 64
 """What fits its caches: a tenth (ResNet-18) to a fifth (cnn) faster than the larger batch."""
@@ -120,6 +121,11 @@ class Judgement:
     def margins(self) -> Tensor:
         """From -1 to 1; at or above 0 the example is classified as labelled."""
         return self.own - self.rival
+
+    @property
+    def losses(self) -> Tensor:
+        """[N] in nats, never infinite."""
+        return -self.own.clamp(min=LEAST_PROBABILITY).log()
 
     def predicted(self, labels_N: Tensor) -> Tensor:
         return torch.where(self.margins >= 0, labels_N, self.rival_class)
