@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from deploy import jobs, text
 from deploy.jobs import Job
 from subset_trainer.errors import UserError
 
@@ -85,14 +86,12 @@ def read_run(directory: Path) -> Run:
 
     Raises UserError where there is no readable summary.json.
     """
-    for data in (directory / "output/data", directory / "data", directory):
-        summary = data / "summary.json"
-        if summary.exists():
-            break
-    else:
+    summary = jobs.find(directory, "summary.json")
+    if summary is None:
         raise UserError(
             f"{str(directory)!r} holds no summary.json of a run, neither directly nor in output/data"
         )
+    data = summary.parent
     try:
         content = json.loads(summary.read_text())
         history = data / "history.jsonl"
@@ -156,19 +155,7 @@ def table(lines: Sequence[Row]) -> str:
         header.append(("estimated", "cost"))
         for cell, line in zip(cells, lines, strict=True):
             cell.append(money(line.cost, line.spot_saving))
-    body = [[head for head, _ in header], [name for _, name in header], *cells]
-    widths = [max(len(line[column]) for line in body) for column in range(len(header))]
-
-    def spread(line: Sequence[str]) -> str:
-        first = line[0].ljust(widths[0])
-        return "  ".join(
-            [first, *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        )
-
-    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join(
-        [*(spread(line).rstrip() for line in body[:2]), rule, *(spread(line) for line in body[2:])]
-    )
+    return text.table([[head for head, _ in header], [name for _, name in header]], cells)
 
 
 def cells_of(line: Row) -> list[str]:

@@ -2,7 +2,7 @@
 
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -70,8 +70,14 @@ def describe(sagemaker: Any, name: str) -> Job:
     )
 
 
-def fetch_results(s3: Any, uri: str, folder: Path) -> None:
-    """Put the job's summary and history into `folder`.
+def find(directory: Path, name: str) -> Path | None:
+    """A file of a run's results, below its base directory, its output folder, or an unpacked output.tar.gz."""
+    places = (directory / "output/data", directory / "data", directory)
+    return next((place / name for place in places if (place / name).exists()), None)
+
+
+def fetch_results(s3: Any, uri: str, folder: Path, names: Collection[str] = RESULTS) -> None:
+    """Put the job's results of these names, its summary and history, into `folder`.
 
     Raises UserError where there is no readable archive at the URI.
     """
@@ -84,10 +90,10 @@ def fetch_results(s3: Any, uri: str, folder: Path) -> None:
                 raise
             raise UserError(f"there is nothing at {uri}") from error
         archive.seek(0)
-        unpack_results(archive, folder, uri)
+        unpack_results(archive, folder, uri, names)
 
 
-def unpack_results(archive: BinaryIO, folder: Path, name: str) -> None:
+def unpack_results(archive: BinaryIO, folder: Path, name: str, names: Collection[str] = RESULTS) -> None:
     """The same of an output.tar.gz that is here; `name` is for the error."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -95,7 +101,7 @@ def unpack_results(archive: BinaryIO, folder: Path, name: str) -> None:
             # By name and content alone: whatever else the archive holds stays in it.
             for member in opened:
                 file = opened.extractfile(member) if member.isfile() else None
-                if file is not None and Path(member.name).name in RESULTS:
+                if file is not None and Path(member.name).name in names:
                     (folder / Path(member.name).name).write_bytes(file.read())
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserError(f"{name} cannot be unpacked: {error}") from error

@@ -1,6 +1,6 @@
 """Least-privilege IAM policies: for whoever pushes and launches, for the training job's role, and for CodeBuild.
 
-Each statement says why it is there. What a resource can be named for is named; six actions know no resources at all.
+Each statement says why it is there. What a resource can be named for is named; eight actions know no resources at all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.codebuild import ARTEFACTS, SOURCES
+from deploy.labeling_jobs import LOG_GROUP
 
 WITHOUT_RESOURCES = (
+    "cloudwatch:GetMetricData",
+    "cloudwatch:ListMetrics",
     "cloudwatch:PutMetricData",
     "ecr:GetAuthorizationToken",
     "s3:ListAllMyBuckets",
@@ -78,7 +81,7 @@ class Statement:
 
 
 def launcher(names: Names) -> list[Statement]:
-    """For whoever runs `python -m deploy image`, `codebuild`, `launch` and `sweep`."""
+    """For whoever runs `python -m deploy image`, `codebuild`, `launch`, `sweep`, `tune`, `compare` and `labels`."""
     repository = names.arn("ecr", f"repository/{names.repository}")
     jobs = names.arn("sagemaker", "training-job/*")
     return [
@@ -103,6 +106,7 @@ def launcher(names: Names) -> list[Statement]:
         ),
         _login("docker's login for the push"),
         *_builds(names),
+        *_labels(names),
         Statement(
             "Jobs",
             "launch starts a job with its tags, follows it, and stops it when it is interrupted",
@@ -233,6 +237,39 @@ def _builds(names: Names) -> list[Statement]:
         ),
         Statement(
             "BuildRoleByName", "codebuild looks up the ARN of its role by name", ("iam:GetRole",), role
+        ),
+    ]
+
+
+def _labels(names: Names) -> list[Statement]:
+    """What `labels` needs beside the bucket of results, and what it has in common with `compare`."""
+    return [
+        Statement(
+            "LabelingJobs",
+            "labels status asks for a labelling job's state and counts",
+            ("sagemaker:DescribeLabelingJob",),
+            (names.arn("sagemaker", "labeling-job/*"),),
+        ),
+        Statement(
+            "LabelingMetrics",
+            "labels status shows a labelling job's metrics",
+            ("cloudwatch:GetMetricData", "cloudwatch:ListMetrics"),
+            ("*",),
+        ),
+        Statement(
+            "LabelingLog",
+            "labels status shows the end of a labelling job's log",
+            ("logs:DescribeLogStreams", "logs:GetLogEvents"),
+            (
+                names.arn("logs", f"log-group:{LOG_GROUP}"),
+                names.arn("logs", f"log-group:{LOG_GROUP}:log-stream:*"),
+            ),
+        ),
+        Statement(
+            "Labels",
+            "labels consolidate and audit read manifests and workers' responses where the data lies",
+            ("s3:GetObject",),
+            names.buckets(*(names.data or (names.bucket,)), objects=True),
         ),
     ]
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -19,13 +20,17 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deploy import answers, consolidation, ground_truth, relabel
+from deploy.storage import Storage
 from subset_trainer import artifacts, contract
-from subset_trainer.data import Preprocessing, load_splits
+from subset_trainer.data import Preprocessing, load_splits, recordio
 from subset_trainer.errors import TrainingError, UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.models import build
@@ -162,7 +167,10 @@ def parsed(raw: dict[str, Any]) -> None:
 FILES = ("hyperparameters", "inputdataconfig", "resourceconfig")
 CHANNELS = st.dictionaries(
     st.sampled_from(["training", "test", "..", "../..", "/etc", "a/b", "a\x00b", ""]) | SURROGATES,
-    st.fixed_dictionaries({"TrainingInputMode": st.sampled_from(["File", "FastFile", "Pipe"]) | JSONS})
+    st.fixed_dictionaries(
+        {"TrainingInputMode": st.sampled_from(["File", "FastFile", "Pipe"]) | JSONS},
+        optional={"RecordWrapperType": st.sampled_from(["None", "RecordIO"]) | JSONS},
+    )
     | JSONS,
     max_size=3,
 )
@@ -200,7 +208,7 @@ def read_contract(contents: dict[str, bytes | None]) -> None:
         assert found.hosts and all(isinstance(host, str) and host for host in found.hosts)
         assert found.current_host in found.hosts
         for name, path in found.channels.items():
-            assert path.parent == base / "input" / "data" and path.name == name
+            assert path.parent == base / "input" / "data" and path.name in (name, f"{name}_0")
             path.exists()  # a path that the system can be asked about
 
 
@@ -422,6 +430,75 @@ FOLDERS = st.dictionaries(
 )
 
 
+# Images with their labels elsewhere than in a folder's name
+
+PICTURES = {f"images/{number}.png": image("PNG") for number in range(6)}
+CELLS = st.sampled_from(
+    ["0.png", "images/1.png", "2", "../3.png", "a", "b", "1", "1.5", "-1", "", '"', "file", "label"]
+)
+
+
+@st.composite
+def listed(draw: st.DrawFn) -> dict[str, bytes]:
+    """labels.csv or .lst: good ones with bytes changed, and lines of odd cells."""
+    name, separator = draw(st.sampled_from([("labels.csv", ","), ("all.lst", "\t")]))
+    good = [
+        separator.join(
+            [f"images/{n}.png", "ab"[n % 2]] if separator == "," else [str(n), str(n % 2), f"{n}.png"]
+        )
+        for n in range(6)
+    ]
+    odd = st.lists(CELLS, max_size=4).map(separator.join)
+    lines = "\n".join([*good, *draw(st.lists(odd, max_size=3))])
+    return {**PICTURES, name: edited(lines.encode(), draw(edits()))}
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> dict[str, bytes]:
+    lines = []
+    for number in range(6):
+        metadata = {
+            "confidence": 0.5,
+            "class-name": "ab"[number % 2],
+            "type": "groundtruth/image-classification",
+        }
+        line = {"source-ref": f"s3://bucket/{number}.png", "kind": number % 2, "kind-metadata": metadata}
+        place = draw(st.sampled_from([line, metadata]))
+        place.update(
+            draw(st.dictionaries(st.sampled_from([*place, "class-map", "failure-reason"]), JSONS, max_size=1))
+        )
+        lines.append(json.dumps(line))
+    return {**PICTURES, "output.manifest": edited("\n".join(lines).encode(), draw(edits()))}
+
+
+@functools.cache
+def container(name: str) -> bytes:
+    """Two classes of images in a file of the kind that the suffix tells."""
+    content = io.BytesIO()
+    if name.endswith(".rec"):
+        for number in range(6):
+            record = struct.pack("<IfQQ", 0, number % 2, number, 0) + image("PNG")
+            content.write(
+                recordio.MAGIC + struct.pack("<I", len(record)) + record + b"\0" * (-len(record) % 4)
+            )
+    elif name.endswith(".parquet"):
+        images = pa.array([{"bytes": image("PNG"), "path": None}] * 6)
+        pq.write_table(pa.table({"image": images, "label": [0, 1] * 3}), content)
+    else:
+        with tarfile.open(fileobj=content, mode="w:gz" if name.endswith("gz") else "w") as archive:
+            for number in range(6):
+                for suffix, part in (("png", image("PNG")), ("cls", b"ab"[number % 2 :][:1])):
+                    member = tarfile.TarInfo(f"{number}.{suffix}")
+                    member.size = len(part)
+                    archive.addfile(member, io.BytesIO(part))
+    return content.getvalue()
+
+
+@st.composite
+def packed_images(draw: st.DrawFn, name: str) -> dict[str, bytes]:
+    return {name: edited(container(name), draw(edits()))}
+
+
 @st.composite
 def npz_files(draw: st.DrawFn) -> bytes:
     content = io.BytesIO()
@@ -531,7 +608,148 @@ def split_table(case: tuple[dict[str, bytes], dict[str, Any]]) -> None:
     split(files, **options)
 
 
+# Ground Truth's manifests and workers' responses
+
+WORKERS = st.sampled_from(["a", "b", "private.us-east-1.ef7294f850a3d9d1"]) | JSONS
+NAMES_OF_CLASSES = st.sampled_from(["cat", "dog", "True", "0", "a,b"]) | JSONS
+ELEMENTS = st.sampled_from(["crowd-image-classifier", "crowd-classifier", "category"]) | SURROGATES
+ANSWER_CONTENTS = (
+    st.dictionaries(
+        ELEMENTS,
+        st.fixed_dictionaries({}, optional={"label": NAMES_OF_CLASSES, "labels": JSONS}) | JSONS,
+        max_size=2,
+    )
+    | JSONS
+)
+RESPONSES = st.fixed_dictionaries(
+    {"answerContent": ANSWER_CONTENTS | ANSWER_CONTENTS.map(json.dumps), "workerId": WORKERS},
+    optional={"submissionTime": st.sampled_from(["2020-12-28T18:59:58.321Z", "1"]) | JSONS},
+)
+VOTES = st.lists(st.fixed_dictionaries({"workerId": WORKERS, "label": NAMES_OF_CLASSES}) | JSONS, max_size=3)
+SAMPLE_VOTES = st.fixed_dictionaries(
+    {
+        "annotationsFromAllWorkers": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "workerId": WORKERS,
+                    "annotationData": st.fixed_dictionaries(
+                        {"content": ANSWER_CONTENTS.map(json.dumps) | JSONS}
+                    )
+                    | JSONS,
+                }
+            )
+            | JSONS,
+            max_size=2,
+        )
+        | JSONS
+    }
+)
+MANIFEST_LINES = st.fixed_dictionaries(
+    {},
+    optional={
+        "source-ref": st.just("s3://b/1.png") | JSONS,
+        "source": st.just("text") | JSONS,
+        "label": VOTES | SAMPLE_VOTES | JSONS,
+        "label-metadata": JSONS,
+    },
+)
+
+
+def _good(odd: st.SearchStrategy[Any], good: Any) -> st.SearchStrategy[Any]:
+    """Mostly what is expected: a file of many odd things is refused for the first of them."""
+    return st.one_of(st.just(good), st.just(good), st.just(good), odd)
+
+
+LINES = st.lists(
+    _good(
+        MANIFEST_LINES | JSONS, {"source-ref": "s3://b/1.png", "label": [{"workerId": "a", "label": "cat"}]}
+    ).map(json.dumps)
+    | st.sampled_from([_deep(100_000), "", " ", "NaN", '{"source": "a", "b": 1e999}', "\ufeff{}"]),
+    max_size=3,
+).map(lambda lines: "\n".join(lines).encode("utf-8", "surrogatepass"))
+RESPONSE_FILES = st.dictionaries(
+    st.builds(
+        lambda iteration, item, name: f"annotations/worker-response/iteration-{iteration}/{item}/{name}.json",
+        st.sampled_from(["1", "2", "9" * 9]),
+        st.sampled_from(["0", "0", "1", "00", "9" * 12]),
+        st.sampled_from(["2020-12-28_18:59:58", "b"]),
+    ),
+    _good(
+        st.lists(RESPONSES, max_size=3) | JSONS,
+        [{"answerContent": {"x": {"label": "cat"}}, "workerId": "a"}],
+    ).map(lambda given: json.dumps({"answers": given}).encode())
+    | JSONS.map(lambda value: json.dumps(value).encode())
+    | BYTES,
+    max_size=2,
+)
+LABELLINGS = st.tuples(
+    st.builds(edited, LINES, _good(edits(1), [])),
+    RESPONSE_FILES,
+)
+
+
+def read_labelling(case: tuple[bytes, dict[str, bytes]]) -> None:
+    """What is read becomes labels whose manifest reads back, with a confidence that is one."""
+    manifest, responses = case
+    with folder() as root:
+        files = {"manifests/output/output.manifest": manifest, **responses}
+        for name, content in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        try:
+            place = root if responses else root / "manifests/output/output.manifest"
+            items = answers.read(Storage(), str(place)).items
+            classes = ground_truth.classes_of(items)
+        except UserError as error:
+            fit_for_the_user(error)
+            return
+    labels, ties = consolidation.consolidate(items, classes, "majority")
+    assert {number for number, item in enumerate(items) if item.answers} >= set(ties)
+    written = ground_truth.manifest(
+        {**item.line, **ground_truth.attributes(item, label, "label", "job", "now")}
+        for item, label in zip(items, labels, strict=True)
+        if label is not None
+    )
+    for line in ground_truth.parse_manifest(written, "written"):
+        assert classes[line["label"]] == line["label-metadata"]["class-name"]
+        assert 0 <= line["label-metadata"]["confidence"] <= 1
+
+
+# What a training says of its examples
+
+
+@functools.cache
+def examples() -> bytes:
+    content = io.BytesIO()
+    columns = {
+        "id": ["a/1.png", "x.csv:3", "x.npz[3]", "s3://b/é"],
+        "label": ["a", "b", "a", "b"],
+        "probable_label": ["b", "a", "a", "b"],
+        "mislabelled": pa.array([0.5, None, 0.1, 1.0], pa.float32()),
+        "running_loss": pa.array([0.5, 0.1, float("nan"), 1.0], pa.float32()),
+        "duplicate_group": pa.array([1, 1, -1, 2], pa.int32()),
+    }
+    pq.write_table(pa.table(columns), content)
+    return content.getvalue()
+
+
+def read_examples(changes: list[tuple[str, int, bytes]]) -> None:
+    with folder() as root:
+        (root / relabel.EXAMPLES).write_bytes(edited(examples(), changes))
+        try:
+            chosen = relabel.first(relabel.read(str(root)), 3)
+            lines = relabel.lines(chosen, "s3://bucket/prefix")
+        except UserError as error:
+            fit_for_the_user(error)
+            return
+    assert len(lines) == len(chosen) <= 3
+    json.loads(ground_truth.manifest(lines).splitlines()[0] if lines else b"{}")
+
+
 PROPERTIES = {
+    "labelling": Property(LABELLINGS, read_labelling, 150),
+    "examples": Property(edits(), read_examples, 150),
     "hyperparameters": Property(st.dictionaries(KNOBS | SURROGATES, VALUES, max_size=4), parsed, 400),
     "contract": Property(
         st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, CONTENTS)), read_contract, 300
@@ -539,6 +757,11 @@ PROPERTIES = {
     "cifar": Property(CIFAR, split, 150),
     "csv": Property(CSV, split_table, 200),
     "folders": Property(FOLDERS, split, 100),
+    "listings": Property(listed(), split, 150),
+    "manifest": Property(manifests(), split, 150),
+    "image records": Property(packed_images("a.rec"), split, 100),
+    "shards": Property(packed_images("a.tar") | packed_images("a.tar.gz"), split, 100),
+    "images in Parquet": Property(packed_images("a.parquet"), split, 100),
     "npz": Property(st.fixed_dictionaries({"a.npz": npz_files() | BYTES}), split, 150),
     "checkpoint": Property(CHECKPOINTS | saved_checkpoints(), load_checkpoint, 150),
     "model": Property(models(), load_model, 50),

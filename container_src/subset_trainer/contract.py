@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ BASE_DIRECTORY_VARIABLE = "SAGEMAKER_BASE_DIR"
 FAILURE_CHARACTERS = 1024
 """SageMaker keeps this many characters of the failure file."""
 
-INPUT_MODES = ("File", "FastFile")
+INPUT_MODES = ("File", "FastFile", "Pipe")
 CHANNEL_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 """What SageMaker calls channels; nothing that leads out of their folder."""
 
@@ -41,6 +41,8 @@ class Contract:
     network_interface: str | None
     """Over which the hosts reach each other."""
     job_name: str | None
+    content_types: Mapping[str, str] = field(default_factory=dict)
+    """Of the channels that say one."""
 
     @property
     def model(self) -> Path:
@@ -83,15 +85,17 @@ def read() -> Contract:
     path = base / "input" / "config" / "resourceconfig.json"
     resources = _read_object(path)
     hosts, current_host = _hosts(resources, path)
+    channels, content_types = _channels(base)
     interface = resources.get("network_interface_name")
     return Contract(
         base=base,
         hyperparameters=_read_object(base / "input" / "config" / "hyperparameters.json"),
-        channels=_channels(base),
+        channels=channels,
         hosts=hosts,
         current_host=current_host,
         network_interface=interface if isinstance(interface, str) else None,
         job_name=os.environ.get("TRAINING_JOB_NAME"),
+        content_types=content_types,
     )
 
 
@@ -116,9 +120,12 @@ def _hosts(resources: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], s
     return hosts, current
 
 
-def _channels(base: Path) -> dict[str, Path]:
+def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """Folders and content types."""
     data = base / "input" / "data"
+    content_types: dict[str, str] = {}
     configured = _read_object(base / "input" / "config" / "inputdataconfig.json")
+    channels: dict[str, Path] = {}
     for name, settings in configured.items():
         if not CHANNEL_NAME.fullmatch(name):
             raise UserError(
@@ -130,11 +137,24 @@ def _channels(base: Path) -> dict[str, Path]:
             raise UserError(
                 f"channel {name!r} is delivered in input mode {shown(mode)}; expected one of {', '.join(INPUT_MODES)}"
             )
+        if mode == "Pipe" and settings.get("RecordWrapperType") != "RecordIO":
+            raise UserError(
+                f"channel {name!r} is delivered in input mode Pipe with the record wrapper "
+                f"{shown(settings.get('RecordWrapperType'))}; expected RecordIO, for an augmented manifest, or another "
+                "input mode"
+            )
+        # A pipe for each pass over the data; the first is all that is needed.
+        channels[name] = data / (f"{name}_0" if mode == "Pipe" else name)
+        content_type = settings.get("ContentType") if isinstance(settings, dict) else None
+        if not isinstance(content_type, str | None):
+            raise UserError(f"channel {name!r} has the content type {shown(content_type)}; expected a text")
+        if content_type:
+            content_types[name] = content_type
     if configured:
-        return {name: data / name for name in sorted(configured)}
+        return dict(sorted(channels.items())), content_types
     if not data.is_dir():
-        return {}
-    return {path.name: path for path in sorted(data.iterdir()) if path.is_dir()}
+        return {}, {}
+    return {path.name: path for path in sorted(data.iterdir()) if path.is_dir()}, {}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -181,10 +181,26 @@ class Hyperparameters(BaseModel):
         description="share of the training channel set aside, stratified, where there is no validation channel",
     )
     label_column: str | None = Field(
-        None, description="CSV: the label's column, by name or position from 0; default: the first"
+        None,
+        description="the label: a column's name or position from 0, or a manifest's attribute; default: a table's "
+        "first column, the one called `label` or the like beside images, the only one of a manifest",
     )
     csv_header: Literal["auto", "true", "false"] = Field(
         "auto", description="CSV: whether the first line holds column names"
+    )
+    min_confidence: Share = Field(
+        0.0, description="manifests: leave out examples whose label's confidence is less"
+    )
+    confidence_weighting: bool = Field(
+        False, description="manifests: an example's loss counts as much as its label's confidence"
+    )
+    human_annotated_only: bool = Field(
+        False, description="manifests: leave out labels that automated labelling gave"
+    )
+    verified_as: str | None = Field(
+        None,
+        description="manifests: verdicts of a label-verification job whose examples are kept, with commas between; "
+        "default: `good`, `correct`, `accept` and the like",
     )
     image_size: Annotated[int, Field(ge=8, le=LARGEST_IMAGE)] | None = Field(
         None,

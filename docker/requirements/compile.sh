@@ -18,3 +18,4 @@ for cuda in 13 12; do
     # Constrained by the image's lock: the tests run against what the image has.
     compile image.in "torch-cuda$cuda.in" build.in dev.in -c "cuda$cuda.txt" -c build.txt -o "dev-cuda$cuda.txt" "${@}"
 done
+compile consolidation.in -c dev-cuda13.txt -o consolidation.txt "${@}"

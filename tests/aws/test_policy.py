@@ -14,16 +14,19 @@ import botocore.client
 import pytest
 
 import deploy
-from deploy import codebuild, launch, policy
+from deploy import codebuild, labeling_jobs, launch, policy
 from deploy.__main__ import main
 from deploy.policy import POLICIES, WITHOUT_RESOURCES, Names
+from tests.aws import labelling
 from tests.aws.builds import STREAM, Stubs
 from tests.aws.conftest import ACCOUNT
+from tests.aws.labelling import stub_client
 from tests.aws.stand_ins import StandIns
 from tests.aws.test_experiments import create_job
 from tests.aws.test_launch import BUCKET, CHANNELS, IMAGE, ROLE
 from tests.aws.test_sweep import command
 from tests.aws.training_jobs import Platform
+from tests.unit.test_ground_truth import CAT, response, sources, write_job
 
 ROOT = Path(__file__).parents[2]
 NAMES = Names(ACCOUNT, "us-east-1", BUCKET, "trainer", data=("photos",), mlflow="server")
@@ -94,6 +97,47 @@ def test_the_calls_of_sweep_compare_and_tune_are_covered(
         "sagemaker:ListTrialComponents",
     } <= calls
     assert calls <= actions("launcher")
+
+
+def test_the_calls_of_labels_are_covered(
+    bucket: str, calls: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_job(tmp_path / "job", sources(1), {"iteration-1/0/1.json": [response("a", CAT)]})
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        boto3.client("s3").upload_file(str(path), bucket, f"job/{path.relative_to(folder).as_posix()}")
+    stubbed = stub_client(monkeypatch, "sagemaker")
+    stubbed.add_response("describe_labeling_job", labelling.description())
+    described = [{"Name": "LabelingJobName", "Value": labelling.JOB}]
+    boto3.client("cloudwatch").put_metric_data(
+        Namespace="AWS/SageMaker",
+        MetricData=[{"MetricName": "TasksSubmitted", "Dimensions": described, "Value": 1}],
+    )
+    for call in ("create_log_group", "create_log_stream"):
+        stream = {"logStreamName": labelling.JOB} if call == "create_log_stream" else {}
+        getattr(boto3.client("logs"), call)(logGroupName=labeling_jobs.LOG_GROUP, **stream)
+    calls.clear()
+    assert main(["labels", "consolidate", f"s3://{bucket}/job", f"s3://{bucket}/train.manifest"]) == 0
+    assert main(["labels", "status", labelling.JOB]) == 0
+    assert calls == {
+        "s3:GetObject",
+        "s3:ListBucket",
+        "s3:PutObject",
+        "sagemaker:DescribeLabelingJob",
+        "cloudwatch:GetMetricData",
+        "cloudwatch:ListMetrics",
+        "logs:DescribeLogStreams",
+        "logs:GetLogEvents",
+    }
+    assert calls <= actions("launcher")
+
+
+def test_labels_are_read_where_the_data_lies() -> None:
+    by_name = {statement.name: statement for statement in policy.launcher(NAMES)}
+    assert by_name["Labels"].resources == ("arn:aws:s3:::photos/*",)
+    stream = (
+        f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{labeling_jobs.LOG_GROUP}:log-stream:{labelling.JOB}"
+    )
+    assert any(fnmatch(stream, resource) for resource in by_name["LabelingLog"].resources)
 
 
 def test_codebuilds_calls_are_covered(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ from subset_trainer.tracking.metrics import metric_definitions
 from subset_trainer.training import devices
 from subset_trainer.training.evaluation import evaluate
 from subset_trainer.training.ranks import Ranks
-from tests.functional.conftest import Job, write_table
+from tests.formats import NAMED, NUMBERS, entry, framed, png
+from tests.functional.conftest import SECONDS, Job, write_table
 
 QUICK = {"model": "mlp", "epochs": 4, "batch_size": 32, "augmentation": "none", "device": "cpu"}
 
@@ -286,3 +288,30 @@ def test_deterministic_kernels_change_nothing_on_a_cpu(table: Job) -> None:
         assert table.exit_code == 0, table.log
         weights.append(load_file(table.base / "model/model.safetensors"))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_an_augmented_manifest_in_pipe_mode(job: Job) -> None:
+    """Through a real named pipe, as the platform has it: one for each pass, of which the first is all that is read."""
+    records = []
+    for position in range(len(NUMBERS)):
+        line = entry(position, confidence=0.3 if position % 6 == 0 else 0.9)
+        records += [png(position), *(json.dumps(line[key]).encode() for key in ("digit", "digit-metadata"))]
+    hyperparameters = {"min_confidence": 0.5, "validation_fraction": 0.3, "label_column": "digit"}
+    job.configure({**QUICK, **hyperparameters})
+    (job.base / "input/config/inputdataconfig.json").write_text(
+        json.dumps({"training": {"TrainingInputMode": "Pipe", "RecordWrapperType": "RecordIO"}})
+    )
+    pipe = job.base / "input/data/training_0"
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)
+    process = job.start()
+    with pipe.open("wb") as file:
+        file.write(b"".join(map(framed, records)))
+    log, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, log
+    assert (
+        "30 images of 3 classes in a manifest, labels 'attribute 1'; 30 by people (mean confidence 0.90)"
+        in log
+    )
+    assert job.summary["examples"]["training"] + job.summary["examples"]["validation"] == 30
+    assert job.summary["classes"] == list(NAMED)

@@ -56,11 +56,27 @@ def test_an_empty_base_directory_has_no_channels(base: Path) -> None:
     assert contract.read().channels == {}
 
 
-def test_pipe_mode_is_refused_by_name(base: Path) -> None:
-    write(base, "inputdataconfig", {"training": {"TrainingInputMode": "Pipe"}})
+def test_an_unknown_input_mode_is_refused_by_name(base: Path) -> None:
+    write(base, "inputdataconfig", {"training": {"TrainingInputMode": "Tube"}})
     with pytest.raises(
         UserError,
-        match="channel 'training' is delivered in input mode 'Pipe'; expected one of File, FastFile",
+        match="channel 'training' is delivered in input mode 'Tube'; expected one of File, FastFile, Pipe",
+    ):
+        contract.read()
+
+
+def test_pipe_mode_takes_records(base: Path) -> None:
+    pipe = {"TrainingInputMode": "Pipe", "RecordWrapperType": "RecordIO"}
+    write(base, "inputdataconfig", {"training": pipe, "test": {"TrainingInputMode": "File"}})
+    data = base / "input" / "data"
+    assert contract.read().channels == {"test": data / "test", "training": data / "training_0"}
+
+
+@pytest.mark.parametrize("wrapper", [{}, {"RecordWrapperType": "None"}, {"RecordWrapperType": 3}])
+def test_pipe_mode_without_records_is_refused(base: Path, wrapper: dict[str, object]) -> None:
+    write(base, "inputdataconfig", {"training": {"TrainingInputMode": "Pipe", **wrapper}})
+    with pytest.raises(
+        UserError, match="channel 'training' is delivered in input mode Pipe with the record wrapper"
     ):
         contract.read()
 
@@ -113,4 +129,19 @@ def test_json_that_is_nested_without_end_names_the_file(base: Path) -> None:
 def test_a_file_that_cannot_be_read_is_the_platforms_fault(base: Path) -> None:
     (base / "input/config/hyperparameters.json").mkdir()
     with pytest.raises(PlatformError, match=r"hyperparameters\.json cannot be read: Is a directory"):
+        contract.read()
+
+
+def test_content_types(base: Path) -> None:
+    channels = {
+        "training": {"ContentType": "text/csv; label_size=1"},
+        "test": {"ContentType": ""},
+        "validation": {},
+    }
+    write(base, "inputdataconfig", channels)
+    assert contract.read().content_types == {"training": "text/csv; label_size=1"}
+    write(base, "inputdataconfig", {"training": {"ContentType": ["text/csv"]}})
+    with pytest.raises(
+        UserError, match=r"channel 'training' has the content type \['text/csv'\]; expected a text"
+    ):
         contract.read()

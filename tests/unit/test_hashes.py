@@ -7,7 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [
-    *(ROOT / name for name in ("Dockerfile", "Makefile", "buildspec.yml")),
+    *(
+        ROOT / name
+        for name in ("Dockerfile", "examples/consolidation/Dockerfile", "Makefile", "buildspec.yml")
+    ),
     *sorted((ROOT / "docker").glob("*.sh")),
     ROOT / "docker/requirements/compile.sh",
     ROOT / "docker/cords/install.py",
@@ -45,7 +48,7 @@ def unlocked(text: str) -> list[str]:
     return bad
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_install_requires_hashes_or_asks_no_index(path: Path) -> None:
     prose = '"""'  # a docstring is no command
     parts = path.read_text(encoding="utf-8").split(prose)

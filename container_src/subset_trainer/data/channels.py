@@ -3,16 +3,26 @@
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from subset_trainer.data.messages import holds_messages
 from subset_trainer.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
+LIBSVM_SUFFIXES = (".libsvm", ".svm", ".svmlight")
+PROTOBUF_SUFFIXES = (".pbr", ".pb", ".protobuf")
+RECORDIO_SUFFIXES = (".rec", ".recordio")
+"""Of images, or of tables in recordio-protobuf."""
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
-EXPECTED = "class folders of images, CIFAR batches, CSV files or .npz files"
+MANIFEST_SUFFIXES = (".manifest", ".jsonl", ".ndjson")
+EXPECTED = (
+    "class folders of images, images with a labels.csv, a .lst or a manifest, tar shards, RecordIO, CIFAR batches, "
+    "CSV, Parquet, libsvm, recordio-protobuf or .npz files"
+)
 
 _CIFAR_BATCH = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?|(train|test)(\.bin)?")
 _CIFAR_EXTRA = re.compile(
@@ -24,16 +34,28 @@ _CLUTTER = re.compile(
 )
 _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
-Format = Literal["folders", "cifar", "csv", "npz"]
+_LISTINGS = {"labels.csv", "labels.tsv", "metadata.csv"}
+"""Tables that say what beside them is of which class, rather than being the examples."""
+
+TableFormat = Literal["csv", "parquet", "libsvm", "protobuf"]
+Format = (
+    Literal["folders", "listing", "lst", "manifest", "pipe", "cifar", "archives", "records", "npz"]
+    | TableFormat
+)
+TABLE_FORMATS = get_args(TableFormat)
+"""Parquet's files may hold images, too."""
 
 
 @dataclass(frozen=True)
 class Channel:
-    """`files`: paths relative to `root`, with forward slashes, sorted; clutter left out. Never empty."""
+    """`files`: paths relative to `root`, with forward slashes, sorted; clutter left out. Never empty. `listing`: a
+    channel of its own that says which image is of which class. `pipe`: whether the only file is a named pipe."""
 
     name: str
     root: Path
     files: tuple[str, ...]
+    listing: "Channel | None" = None
+    pipe: bool = False
 
     def error(self, sentence: str) -> UserError:
         """A UserError that names this channel."""
@@ -43,17 +65,23 @@ class Channel:
 @dataclass(frozen=True)
 class Layout:
     """`files` in `format`; `unused` fit no format and are left alone. `folder` ('' or 'a/b/') is where class
-    folders begin."""
+    folders begin. `images`: what a listing or a manifest may name."""
 
     format: Format
     files: tuple[str, ...]
     unused: tuple[str, ...]
     folder: str = ""
+    images: tuple[str, ...] = ()
 
 
-def open_channel(name: str, root: Path) -> Channel:
-    """List a channel's files. UserError when the directory is absent or holds no data."""
+def open_channel(name: str, root: Path, listing: Path | None = None) -> Channel:
+    """List a channel's files. listing: the directory of its companion, with one `.lst`. UserError when the directory is
+    absent or holds no data."""
     root = Path(root)
+    if root.is_fifo():
+        return Channel(name, root.parent, (root.name,), pipe=True)
+    if listing is not None:
+        return replace(open_channel(name, root), listing=open_channel(f"{name}_lst", listing))
     if not root.exists():
         raise UserError(f"{name} channel: directory {root} does not exist; expected {EXPECTED} in it.")
     if not root.is_dir():
@@ -128,14 +156,39 @@ def _is_marker(entry: "os.DirEntry[str]") -> bool:
 
 def detect(channel: Channel) -> Layout:
     """Tell a channel's format by its files' names. UserError when none or more than one fits."""
-    images = [f for f in channel.files if f.lower().endswith(IMAGE_SUFFIXES)]
-    found: dict[Format, list[str]] = {
-        "folders": [f for f in images if "/" in f],
-        "cifar": [f for f in channel.files if _is_cifar(f)],
-        "csv": [f for f in channel.files if f.lower().endswith(TABLE_SUFFIXES)],
-        "npz": [f for f in channel.files if f.lower().endswith(".npz")],
+    if channel.pipe:
+        return Layout("pipe", channel.files, ())
+    images = _ending(channel, IMAGE_SUFFIXES)
+    if channel.listing is not None:
+        lists = _ending(channel.listing, (".lst",))
+        if len(lists) != 1 or not images:
+            lacking = f"{len(lists)} .lst files" if images else f"no images in the channel {channel.name}"
+            raise channel.listing.error(f"{lacking}; expected one .lst, and the images that it names.")
+        unused = tuple(sorted(set(channel.files).difference(images)))
+        return Layout("lst", tuple(lists), unused, images=tuple(images))
+    tables = _ending(channel, TABLE_SUFFIXES)
+    beside = {
+        "listing": [f for f in tables if images and _base(f).lower() in _LISTINGS],
+        "lst": _ending(channel, (".lst",)) if images else [],
+        "manifest": _ending(channel, MANIFEST_SUFFIXES),
     }
-    fitting = [name for name, files in found.items() if files]
+    found: dict[Format, list[str]] = {
+        "folders": [] if any(beside.values()) else [f for f in images if "/" in f],
+        "listing": beside["listing"],
+        "lst": beside["lst"],
+        "manifest": beside["manifest"],
+        "cifar": [f for f in channel.files if is_cifar_batch(f)],
+        "archives": _ending(channel, ARCHIVE_SUFFIXES),
+        "records": [f for f in _ending(channel, RECORDIO_SUFFIXES) if not _is_protobuf(channel, f)],
+        "parquet": _ending(channel, PARQUET_SUFFIXES),
+        "csv": [f for f in tables if f not in beside["listing"]],
+        "npz": _ending(channel, (".npz",)),
+        "libsvm": _ending(channel, LIBSVM_SUFFIXES),
+        "protobuf": [f for f in channel.files if _is_protobuf(channel, f)],
+    }
+    if found["cifar"]:  # unpacked beside what they came in
+        found["cifar"] = sorted([*found["cifar"], *found.pop("archives")])
+    fitting: list[Format] = [name for name, files in found.items() if files]
     if len(fitting) > 1:
         examples = " and ".join(f"'{found[name][0]}'" for name in fitting)
         raise channel.error(f"files of several formats ({examples}); expected one of: {EXPECTED}.")
@@ -149,12 +202,47 @@ def detect(channel: Channel) -> Layout:
     kind = fitting[0]
     files = tuple(found[kind])
     unused = tuple(sorted(set(channel.files).difference(files)))
+    if kind in beside:
+        if kind != "manifest" and len(files) > 1:
+            raise channel.error(
+                f"'{files[0]}' and '{files[1]}' both say what the images are; expected one of them."
+            )
+        if not images:
+            raise channel.error(
+                f"'{files[0]}' is there, and no images; expected those that it names beside it."
+            )
+        return Layout(kind, files, tuple(f for f in unused if f not in images), images=tuple(images))
+    if kind == "records":
+        unused = tuple(f for f in unused if not f.lower().endswith((".idx", ".lst")))
     if kind == "folders":
         files, folder = _class_folders(channel, files)
         return Layout(kind, files, unused, folder)
-    if kind == "cifar":
+    if kind in ("cifar", "archives"):
         unused = tuple(f for f in unused if not _CIFAR_EXTRA.fullmatch(_base(f)))
     return Layout(kind, files, unused)
+
+
+def has_telling_name(name: str, table: Format) -> bool:
+    """Whether a file's name tells its format, to somebody who expects a table in that one.
+
+    CIFAR's names without a suffix do not: `train` and `test` are what a table may be called, too.
+    """
+    told: tuple[str, ...] = (
+        *IMAGE_SUFFIXES,
+        *TABLE_SUFFIXES,
+        *PARQUET_SUFFIXES,
+        *LIBSVM_SUFFIXES,
+        *PROTOBUF_SUFFIXES,
+    )
+    if table != "protobuf":
+        told = (*told, *RECORDIO_SUFFIXES)
+    return name.lower().endswith((*told, *ARCHIVE_SUFFIXES, ".npz", ".bin"))
+
+
+def _is_protobuf(channel: Channel, name: str) -> bool:
+    if name.lower().endswith(PROTOBUF_SUFFIXES):
+        return True
+    return name.lower().endswith(RECORDIO_SUFFIXES) and holds_messages(channel.root / name)
 
 
 def is_cifar_batch(name: str) -> bool:
@@ -162,8 +250,8 @@ def is_cifar_batch(name: str) -> bool:
     return _CIFAR_BATCH.fullmatch(_base(name)) is not None
 
 
-def _is_cifar(name: str) -> bool:
-    return is_cifar_batch(name) or name.lower().endswith(ARCHIVE_SUFFIXES)
+def _ending(channel: Channel, suffixes: tuple[str, ...]) -> list[str]:
+    return [file for file in channel.files if file.lower().endswith(suffixes)]
 
 
 def _class_folders(channel: Channel, files: tuple[str, ...]) -> tuple[tuple[str, ...], str]:

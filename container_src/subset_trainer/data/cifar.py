@@ -7,13 +7,13 @@ knows arrays of numbers, containers, texts and numbers and nothing else, so that
 import io
 import pickle
 import re
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from subset_trainer.data.archives import open_tar
 from subset_trainer.data.channels import ARCHIVE_SUFFIXES, Channel, is_cifar_batch
 from subset_trainer.data.ids import Ids
 from subset_trainer.errors import UserError
@@ -21,11 +21,8 @@ from subset_trainer.errors import UserError
 PIXELS = 3 * 32 * 32
 DEEPEST = 1
 """A python batch is a dictionary of lists."""
-LONGEST_NAME = 1 << 16
-"""Bytes of an archive's extended header, which tarfile reads into memory whole."""
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-_COMPRESSED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\x00": "r:xz"}
 _NAMES = re.compile(r"(batches\.meta|fine_label_names)\.txt|batches\.meta|meta")
 
 
@@ -103,11 +100,7 @@ def _members(
             yield file, file.rsplit("/", 1)[-1], lambda file=file: _read(channel, file)  # type: ignore[misc]
             continue
         try:
-            with path.open("rb") as opened:
-                start = opened.read(6)
-            # Said, not tried: where one fails, tarfile tells of all that it has tried.
-            mode = next((mode for magic, mode in _COMPRESSED.items() if start.startswith(magic)), "r:")
-            with tarfile.open(path, mode, tarinfo=_Member) as archive:  # type: ignore[call-overload]
+            with open_tar(path) as archive:
                 # In the archive's own order, since going back in a compressed file reads it from the start again.
                 found = []
                 unpacked = 0
@@ -141,24 +134,6 @@ def _read(channel: Channel, file: str) -> bytes:
         raise channel.error(
             f"batch '{file}' cannot be read ({error.strerror}); expected an intact file."
         ) from error
-
-
-class _Member(tarfile.TarInfo):
-    """A tar header that does not ask for more memory than a name needs."""
-
-    @classmethod
-    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "_Member":
-        member = super().frombuf(buf, encoding, errors)
-        names = (
-            tarfile.GNUTYPE_LONGNAME,
-            tarfile.GNUTYPE_LONGLINK,
-            tarfile.XHDTYPE,
-            tarfile.XGLTYPE,
-            tarfile.SOLARIS_XHDTYPE,
-        )
-        if member.type in names and member.size > LONGEST_NAME:
-            raise tarfile.ReadError(f"an extended header of {member.size:,} bytes")
-        return member
 
 
 def _binary(channel: Channel, name: str, base: str, data: bytes) -> tuple[np.ndarray, np.ndarray, int]:

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from subset_trainer.data.images import ImageFiles
+from subset_trainer.data.images import EncodedImages, ImageFiles
 from subset_trainer.data.machine import cpu_count, shared_memory_free
 from subset_trainer.errors import UserError
 
@@ -118,7 +118,7 @@ class _Store:
 
 
 class StreamingDataset:
-    """Image files decoded as they are needed, by worker processes that stay between calls.
+    """Images decoded as they are needed, by worker processes that stay between calls.
 
     paths: relative to `root`; `channel` is what messages call the channel; image_size (H, W). num_workers None: one a
     processor, up to 16; 0: this process decodes. Where /dev/shm is too small for the batches under way, they travel
@@ -127,14 +127,14 @@ class StreamingDataset:
 
     def __init__(
         self,
-        paths: ImageFiles | Sequence[str | os.PathLike[str]],
+        paths: EncodedImages | Sequence[str | os.PathLike[str]],
         labels: torch.Tensor,
         image_size: tuple[int, int],
         num_workers: int | None = None,
         root: str | os.PathLike[str] = "",
         channel: str = "",
     ):
-        files = paths if isinstance(paths, ImageFiles) else ImageFiles(paths, root, channel)
+        files = paths if isinstance(paths, EncodedImages) else ImageFiles(paths, root, channel)
         if len(files) != len(labels):
             raise ValueError(f"{len(files)} paths and {len(labels)} labels")
         self.labels = labels
@@ -163,7 +163,7 @@ class StreamingDataset:
 class _Stream:
     """The workers that decode one channel's files, shared by a data set and its subsets."""
 
-    def __init__(self, files: ImageFiles, size: tuple[int, int], workers: int):
+    def __init__(self, files: EncodedImages, size: tuple[int, int], workers: int):
         self.decoder = _Decoder(files, size)
         self.workers = workers
         self.order = _Order()
@@ -247,7 +247,7 @@ class _Decoder(TorchDataset[Any]):
     The sentence is returned, not raised, because a loader wraps what workers raise in a traceback.
     """
 
-    def __init__(self, files: ImageFiles, size: tuple[int, int]):
+    def __init__(self, files: EncodedImages, size: tuple[int, int]):
         self.files, self.size = files, size
         self.bytes_each = 3 * math.prod(size)
 

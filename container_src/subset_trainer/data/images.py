@@ -1,4 +1,4 @@
-"""Image files → uint8 RGB pixels: one file, or many with several processes."""
+"""Encoded images → uint8 RGB pixels: one, or many with several processes."""
 
 import io
 import logging
@@ -8,6 +8,7 @@ import os
 import signal
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -28,60 +29,51 @@ LARGEST_SCALED = 1 << 27
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """What files may hold, whatever they are called: Pillow knows more, and starts Ghostscript for some of it."""
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
 _PROGRESS_SECONDS = 5.0
 _ORIENTATION = 0x0112  # the EXIF tag
 # Below this much work one process is done before others have started.
 _FEW_FILES, _FEW_BYTES = 4_000, 32 << 20
 
 
-class ImageFiles:
-    """Image files of one channel, in a form that worker processes share without copying.
+class EncodedImages(ABC):
+    """N encoded images of one channel, each read when it is needed, in a form that worker processes share without
+    copying.
 
-    paths: relative to `root`; `channel` is what messages call the channel.
+    channel: what messages call the channel. names: what they call each image, all different.
     """
 
-    def __init__(
-        self, paths: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] = "", channel: str = ""
-    ):
-        self.root, self.channel = os.fsencode(root), channel
+    def __init__(self, names: Sequence[str | os.PathLike[str]], channel: str):
+        self.channel = channel
         # A list of strings would be copied page by page into every forked worker, by its reference counts alone.
-        self.paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
+        self.names = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
-    def path(self, index: int) -> bytes:
-        return os.path.join(self.root, self.paths[index])  # noqa: PTH118  pathlib costs more than reading the file
-
+    @abstractmethod
     def size(self, index: int) -> int:
-        """Bytes. UserError where the file is gone."""
-        try:
-            return os.stat(self.path(index)).st_size  # noqa: PTH116
-        except OSError as error:
-            raise self.unreadable(index, error) from error
+        """Bytes that it takes where it lies. UserError where it is gone."""
+
+    @abstractmethod
+    def read(self, index: int) -> bytes:
+        """The encoded image, whole. OSError or ValueError where that cannot be."""
 
     def decode(self, index: int, size: tuple[int, int] | None) -> np.ndarray:
-        """Pixels [H, W, 3] uint8, of `size` (H, W) if given. UserError naming the file when it cannot be read."""
+        """Pixels [H, W, 3] uint8, of `size` (H, W) if given. UserError naming the image when it cannot be read."""
         try:
-            with open(self.path(index), "rb") as file:  # noqa: PTH123
-                data = file.read(LARGEST_FILE + 1)
-            if len(data) > LARGEST_FILE:
-                raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
-            return decode(data, size)
+            return decode(self.read(index), size)
         except Exception as error:  # PIL's plugins raise nearly anything on damaged data
             raise self.unreadable(index, error) from error
 
     def dimensions(self, index: int) -> tuple[int, int]:
         """(H, W) of an image, from its header, after the rotation that its EXIF asks for."""
         try:
-            with Image.open(os.fsdecode(self.path(index)), formats=FORMATS) as image:
-                width, height = image.size
-                return (width, height) if _orientation(image) >= 5 else (height, width)
+            return _dimensions(io.BytesIO(self.read(index)))
         except Exception as error:
             raise self.unreadable(index, error) from error
 
     def unreadable(self, index: int, error: Exception) -> UserError:
-        name = os.fsdecode(self.paths[index])
         where = f"{self.channel} channel: " if self.channel else ""
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "its content is of no known image format"
@@ -89,7 +81,51 @@ class ImageFiles:
             reason = "the file is gone"
         else:
             reason = str(error) or type(error).__name__
-        return UserError(f"{where}image '{name}' cannot be read ({reason}); expected an intact image file.")
+        return UserError(
+            f"{where}image '{os.fsdecode(self.names[index])}' cannot be read ({reason}); expected an intact image file."
+        )
+
+
+class ImageFiles(EncodedImages):
+    """Image files, one an image.
+
+    paths: relative to `root`.
+    """
+
+    def __init__(
+        self, paths: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] = "", channel: str = ""
+    ):
+        super().__init__(paths, channel)
+        self.root = os.fsencode(root)
+
+    def path(self, index: int) -> bytes:
+        return os.path.join(self.root, self.names[index])  # noqa: PTH118  pathlib costs more than reading the file
+
+    def size(self, index: int) -> int:
+        try:
+            return os.stat(self.path(index)).st_size  # noqa: PTH116
+        except OSError as error:
+            raise self.unreadable(index, error) from error
+
+    def read(self, index: int) -> bytes:
+        with open(self.path(index), "rb") as file:  # noqa: PTH123
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
+        return data
+
+    def dimensions(self, index: int) -> tuple[int, int]:
+        try:
+            # Of a file no more is read than the header.
+            return _dimensions(os.fsdecode(self.path(index)))
+        except Exception as error:
+            raise self.unreadable(index, error) from error
+
+
+def _dimensions(source: str | io.BytesIO) -> tuple[int, int]:
+    with Image.open(source, formats=FORMATS) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -113,6 +149,17 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
         if size is not None and image.size != (size[1], size[0]):
             image = cover(image, size)
         return np.asarray(image)
+
+
+def is_encoded(data: bytes) -> bool:
+    """Whether the first bytes are those of an image in one of the formats that are read."""
+    # A text may begin like the shorter ones: of these more is looked at.
+    return (
+        data.startswith(_MAGIC)
+        or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
+        or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
+        or (data[:2] in (b"P5", b"P6") and data[2:3] in (b"\n", b"\r", b" ", b"\t"))
+    )
 
 
 def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -163,7 +210,7 @@ def natural_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return (DEFAULT_SIZE, DEFAULT_SIZE)
 
 
-def decode_all(files: ImageFiles, indices: np.ndarray, size: tuple[int, int], workers: int) -> np.ndarray:
+def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int], workers: int) -> np.ndarray:
     """Decode many files → pixels [len(indices), 3, H, W] uint8, with up to `workers` processes.
 
     UserError naming the first unreadable file. Progress is logged every few seconds.
@@ -209,7 +256,7 @@ def decode_all(files: ImageFiles, indices: np.ndarray, size: tuple[int, int], wo
 
 class _Job:
     def __init__(
-        self, files: ImageFiles, indices: np.ndarray, size: tuple[int, int], chunk: int, pixels: np.ndarray
+        self, files: EncodedImages, indices: np.ndarray, size: tuple[int, int], chunk: int, pixels: np.ndarray
     ):
         self.files, self.indices, self.size, self.chunk, self.pixels = files, indices, size, chunk, pixels
 

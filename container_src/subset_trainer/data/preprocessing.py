@@ -4,25 +4,35 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
+"""What comes again in dates, and after how many days."""
+
 
 @dataclass(frozen=True)
 class Column:
     """One feature column of a table.
 
-    numeric: the encoded value is (value - mean) / std. categorical: one column of zeros and ones a category, in
-    the order of `categories`; a category that is not listed becomes all zeros.
+    numeric: the encoded value is (value - mean) / std. date: the same of the days since 1970 began (UTC), then the
+    sine and cosine of 2π · days / period for each of `cycles`. Of both: with `missing` a last column is 1 where there
+    is no value, which then counts as the mean, and its sines and cosines as 0. categorical: one column of zeros and
+    ones a category, in the order of `categories`, of which '' is a missing text; a category that is not listed becomes
+    all zeros. empty: no column, because training had no value.
     """
 
     name: str
-    kind: Literal["numeric", "categorical"]
+    kind: Literal["numeric", "categorical", "date", "empty"]
     mean: float = 0.0
     std: float = 1.0
     categories: tuple[str, ...] = ()
+    missing: bool = False
+    cycles: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
         """Encoded columns that this column becomes."""
-        return len(self.categories) if self.kind == "categorical" else 1
+        if self.kind in ("categorical", "empty"):
+            return len(self.categories)
+        return 1 + 2 * len(self.cycles) + self.missing
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,23 @@ class Preprocessing:
             if fields.get(name) is not None:
                 fields[name] = tuple(fields[name])
         fields["columns"] = tuple(
-            Column(**{**column, "categories": tuple(column.get("categories", ()))})
+            Column(
+                **{**column, **{name: tuple(column.get(name, ())) for name in ("categories", "cycles")}},
+            )
             for column in fields.get("columns", ())
         )
         return cls(**fields)
 
 
 def _column_to_json(column: Column) -> dict[str, Any]:
-    if column.kind == "numeric":
-        return {"name": column.name, "kind": column.kind, "mean": column.mean, "std": column.std}
-    return {"name": column.name, "kind": column.kind, "categories": list(column.categories)}
+    names = {"categorical": ("categories",), "empty": (), "numeric": ("mean", "std", "missing")}.get(
+        column.kind, ("mean", "std", "missing", "cycles")
+    )
+    return {
+        "name": column.name,
+        "kind": column.kind,
+        **{
+            name: list(value) if isinstance(value := getattr(column, name), tuple) else value
+            for name in names
+        },
+    }

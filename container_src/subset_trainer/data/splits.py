@@ -10,25 +10,31 @@ import numpy as np
 import torch
 from PIL import Image
 
-from subset_trainer.data.arrays import ImageArray, read_npz
-from subset_trainer.data.channels import Channel, detect, open_channel
-from subset_trainer.data.cifar import Batches, read_cifar
+from subset_trainer.data import sources
+from subset_trainer.data.arrays import ImageArray
+from subset_trainer.data.channels import Channel, open_channel
 from subset_trainer.data.datasets import MOST_WORKERS, Dataset, MemoryDataset, StreamingDataset
+from subset_trainer.data.encoding import describe, encode, fit_columns
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.images import ImageFiles, cover, decode_all, natural_size
+from subset_trainer.data.images import cover, decode_all, natural_size
+from subset_trainer.data.labelled import LabelledImages
 from subset_trainer.data.machine import cpu_count, memory_available
+from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.data.preprocessing import Preprocessing
-from subset_trainer.data.tables import Table, encode, fit_columns, natural_order, read_csv
+from subset_trainer.data.sources import Options, Source
+from subset_trainer.data.tables import Table
 from subset_trainer.errors import UserError
 
 _SIZES_LOOKED_AT = 1_000
 _STATISTICS_FILES = 2_000
+_LEAST_WEIGHT = np.float32(0.01)
 
 
 @dataclass(frozen=True)
 class Splits:
     """`notes`: sentences worth logging about what was found, decoded, left out and split. `train_ids`,
-    `validation_ids`: where in the channels' files each example stands."""
+    `validation_ids`: where in the channels' files each example stands. `train_weights` [N] float32: how much each
+    training example counts, with a mean of 1; None: all alike."""
 
     train: Dataset
     validation: Dataset
@@ -37,25 +43,7 @@ class Splits:
     notes: list[str]
     train_ids: Ids
     validation_ids: Ids
-
-
-@dataclass(frozen=True)
-class ImageFolders:
-    """Image files by class folder; labels [N] int64, positions in `classes`."""
-
-    files: ImageFiles
-    labels: np.ndarray
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def ids(self) -> Ids:
-        return Ids.of_paths(self.files.paths)
-
-
-Source = ImageFolders | ImageArray | Table
+    train_weights: torch.Tensor | None = None
 
 
 @dataclass
@@ -67,6 +55,7 @@ class _Loading:
     notes: list[str] = field(default_factory=list)
     available: int = field(default_factory=memory_available)
     """Bytes that the machine has left for what a file unpacks to."""
+    content_types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def decoders(self) -> int:
@@ -80,17 +69,19 @@ def load_splits(
     seed: int = 0,
     label_column: str | None = None,
     csv_header: str = "auto",
+    manifest: ManifestOptions | None = None,
     image_size: int | None = None,
     num_workers: int | None = None,
     memory_limit: int | None = None,
+    content_types: Mapping[str, str] | None = None,
 ) -> Splits:
-    """Read the channels `training` (required), `validation` and `test`.
+    """Read the channels `training` (required), `validation` and `test`, each with its `…_lst` where there is one.
 
     Without a validation channel `validation_fraction` of each class is set aside, drawn by `seed`. Everything in the
     preprocessing is learned from the remaining training examples. memory_limit: bytes that all inputs together may
-    take, by default half of what is available; image files beyond it are streamed. num_workers: processes that
-    decode images (None: one a processor; 0: none). UserError, in one sentence, for everything that is wrong with the
-    data.
+    take, by default half of what is available; images beyond it are streamed. num_workers: processes that
+    decode images (None: one a processor; 0: none). content_types: what the platform says of the channels' files.
+    UserError, in one sentence, for everything that is wrong with the data.
     """
     if "training" not in channels:
         given = ", ".join(repr(name) for name in channels) or "none"
@@ -98,13 +89,12 @@ def load_splits(
             f"The channel 'training' is missing (channels given: {given}); expected at least 'training'."
         )
     loading = _Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
-    opened = {
-        name: open_channel(name, channels[name])
-        for name in ("training", "validation", "test")
-        if name in channels
-    }
+    options = Options(label_column, csv_header, manifest or ManifestOptions(), content_types or {})
+    opened = {name: _open(name, channels) for name in ("training", "validation", "test") if name in channels}
     training = opened["training"]
-    source, extra = _read_training(training, label_column, csv_header, loading)
+    found = sources.read(training, options, loading.available)
+    source = found.source
+    loading.notes.extend(found.notes)
     _check_classes(training, source)
     if "validation" in opened:
         train_rows, validation_rows = np.arange(len(source)), None
@@ -122,15 +112,23 @@ def load_splits(
         validation: Dataset = dataset.subset(torch.from_numpy(validation_rows))
         validation_ids = source.ids.subset(validation_rows)
     else:
-        validation, validation_ids = _load(opened["validation"], preprocessing, loading, trained)
+        validation, validation_ids = _load(opened["validation"], preprocessing, loading, trained, options)
     test: Dataset | None = None
     if "test" in opened:
-        test, _ = _load(opened["test"], preprocessing, loading, trained)
-    elif extra is not None:
-        loading.notes.append(f"test: the test batch of the training channel, {len(extra):,} images.")
-        test = _encode(training, extra, preprocessing, loading, trained)
-    train_ids = source.ids.subset(train_rows)
-    return Splits(train, validation, test, preprocessing, loading.notes, train_ids, validation_ids)
+        test, _ = _load(opened["test"], preprocessing, loading, trained, options)
+    elif found.test is not None:
+        loading.notes.append(f"test: the test batch of the training channel, {len(found.test):,} images.")
+        test = _encode(training, found.test, preprocessing, loading, trained)
+    return Splits(
+        train,
+        validation,
+        test,
+        preprocessing,
+        loading.notes,
+        source.ids.subset(train_rows),
+        validation_ids,
+        _weights(source, train_rows),
+    )
 
 
 def load_channel(
@@ -144,9 +142,8 @@ def load_channel(
     """Read one channel as a trained model expects it. `name` is what messages call the channel. UserError as in
     `load_splits`, and for labels that are none of the model's classes."""
     loading = _Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
-    dataset, _ = _load(
-        open_channel(name, path), preprocessing, loading, np.arange(len(preprocessing.classes))
-    )
+    every = np.arange(len(preprocessing.classes))
+    dataset, _ = _load(open_channel(name, path), preprocessing, loading, every, Options())
     return dataset
 
 
@@ -172,95 +169,25 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def _read_training(
-    channel: Channel, label_column: str | None, csv_header: str, loading: _Loading
-) -> tuple[Source, ImageArray | None]:
-    """The training examples, and the test examples that a CIFAR set brings with it."""
-    layout = detect(channel)
-    _note_unused(channel, layout.unused, loading)
-    if layout.format == "folders":
-        return _folders(channel, layout.files, layout.folder, loading), None
-    if layout.format == "csv":
-        table = read_csv(channel, layout.files, label_column, csv_header, memory=loading.available)
-        loading.notes.extend(table.notes)
-        loading.notes.append(
-            f"training channel: {len(table):,} rows of {len(table.columns)} features and the label "
-            f"{table.label_column!r}, {'with' if table.header else 'without'} a header, {len(table.classes)} classes."
-        )
-        return table, None
-    if layout.format == "npz":
-        return _noted_arrays(channel, read_npz(channel, layout.files, loading.available), loading), None
-    cifar = read_cifar(channel, layout.files, loading.available)
-    train, test = cifar.train, cifar.test
-    if train is None:
-        train, test = test, None
-    assert train is not None
-    loading.notes.append(f"training channel: CIFAR-{len(train.names)}, {len(train.labels):,} images.")
-    return _cifar_array(train), None if test is None else _cifar_array(test)
+def _open(name: str, channels: Mapping[str, Path]) -> Channel:
+    return open_channel(name, channels[name], channels.get(f"{name}_lst"))
 
 
 def _load(
-    channel: Channel, preprocessing: Preprocessing, loading: _Loading, trained: np.ndarray
+    channel: Channel, preprocessing: Preprocessing, loading: _Loading, trained: np.ndarray, options: Options
 ) -> tuple[Dataset, Ids]:
-    layout = detect(channel)
-    _note_unused(channel, layout.unused, loading)
-    expected = "images" if preprocessing.kind == "image" else "a table"
-    found: Source
-    if layout.format == "csv":
-        if preprocessing.kind == "image":
-            raise channel.error(
-                f"holds CSV files ('{layout.files[0]}'); expected {expected}, as in training."
-            )
-        found = read_csv(channel, layout.files, like=preprocessing, memory=loading.available)
-        loading.notes.extend(found.notes)
-    elif layout.format == "folders":
-        found = _folders(channel, layout.files, layout.folder, loading)
-    elif layout.format == "npz":
-        found = _noted_arrays(channel, read_npz(channel, layout.files, loading.available), loading)
-    else:
-        cifar = read_cifar(channel, layout.files, loading.available)
-        # A whole CIFAR set given for evaluation means its test batch, since the rest is trained on.
-        batches = cifar.test or cifar.train
-        assert batches is not None
-        found = _cifar_array(batches)
-        loading.notes.append(f"{channel.name} channel: CIFAR-{len(batches.names)}, {len(found):,} images.")
-    if (preprocessing.kind == "table") != isinstance(found, Table):
-        raise channel.error(f"'{layout.files[0]}' holds {_kind(found)}; expected {expected}, as in training.")
-    return _encode(channel, found, preprocessing, loading, trained), found.ids
+    found = sources.read(channel, options, loading.available, preprocessing)
+    loading.notes.extend(found.notes)
+    return _encode(channel, found.source, preprocessing, loading, trained), found.source.ids
 
 
-def _folders(channel: Channel, files: tuple[str, ...], folder: str, loading: _Loading) -> ImageFolders:
-    names = [file[len(folder) :].split("/", 1)[0] for file in files]
-    classes = natural_order(set(names))
-    position = {name: index for index, name in enumerate(classes)}
-    labels = np.array([position[name] for name in names], np.int64)
-    below = f" below '{folder}'" if folder else ""
-    loading.notes.append(
-        f"{channel.name} channel: {len(files):,} images in {len(classes)} class folders{below}."
-    )
-    return ImageFolders(ImageFiles(files, channel.root, channel.name), labels, classes)
-
-
-def _noted_arrays(channel: Channel, source: ImageArray | Table, loading: _Loading) -> ImageArray | Table:
-    loading.notes.append(
-        f"{channel.name} channel: {len(source):,} examples from arrays, read as {_kind(source)}, "
-        f"{len(source.classes)} classes."
-    )
-    return source
-
-
-def _cifar_array(batches: Batches) -> ImageArray:
-    return ImageArray(batches.pixels, batches.labels, batches.names, batches.ids)
-
-
-def _kind(source: Source) -> str:
-    return "a table" if isinstance(source, Table) else "images"
-
-
-def _note_unused(channel: Channel, unused: tuple[str, ...], loading: _Loading) -> None:
-    if unused:
-        more = f" and {len(unused) - 1:,} more" if len(unused) > 1 else ""
-        loading.notes.append(f"{channel.name} channel: not used: '{unused[0]}'{more}.")
+def _weights(source: Source, rows: np.ndarray) -> torch.Tensor | None:
+    weights = source.weights if isinstance(source, LabelledImages) else None
+    if weights is None:
+        return None
+    # Not 0, which a whole batch may have; and a mean of 1 leaves the learning rate what it was.
+    raised = np.maximum(weights[rows], _LEAST_WEIGHT)
+    return torch.from_numpy(raised / raised.mean())
 
 
 def _check_classes(channel: Channel, source: Source) -> None:
@@ -285,6 +212,7 @@ def _fit(
             label_column=source.label_column,
             label_index=source.label_index,
         )
+        loading.notes.extend(describe(channel, source, preprocessing.columns))
         return preprocessing, _encode(channel, source, preprocessing, loading, every)
     generator = np.random.default_rng(seed)
     size = (image_size, image_size) if image_size is not None else _own_size(source, generator)
@@ -300,13 +228,13 @@ def _fit(
     return fitted, dataset
 
 
-def _own_size(source: ImageFolders | ImageArray, generator: np.random.Generator) -> tuple[int, int]:
+def _own_size(source: LabelledImages | ImageArray, generator: np.random.Generator) -> tuple[int, int]:
     if isinstance(source, ImageArray):
         height, width = source.pixels.shape[2:]
         return natural_size([(height, width)])
     # Beyond a thousand files, a few that differ should not decide about all the others.
     looked_at = generator.permutation(len(source))[:_SIZES_LOOKED_AT]
-    return natural_size([source.files.dimensions(index) for index in np.sort(looked_at)])
+    return natural_size([source.images.dimensions(index) for index in np.sort(looked_at)])
 
 
 def _in_chunks(rows: np.ndarray, size: int = 256) -> list[torch.Tensor]:
@@ -335,15 +263,15 @@ def _encode(
     labels = torch.from_numpy(_labels(channel, source, preprocessing, trained))
     shape = preprocessing.input_shape
     needed = len(source) * int(np.prod(shape)) * (4 if isinstance(source, Table) else 1)
-    if isinstance(source, ImageFolders):
+    if isinstance(source, LabelledImages):
         if needed > loading.memory:
             loading.notes.append(
                 f"{channel.name} channel: streamed from files, because {needed / 1e9:.1f} GB of pixels exceed the "
                 f"{loading.memory / 1e9:.1f} GB of memory set apart."
             )
-            return StreamingDataset(source.files, labels, (shape[1], shape[2]), loading.workers)
+            return StreamingDataset(source.images, labels, (shape[1], shape[2]), loading.workers)
         started = time.monotonic()
-        pixels = decode_all(source.files, np.arange(len(source)), (shape[1], shape[2]), loading.decoders)
+        pixels = decode_all(source.images, np.arange(len(source)), (shape[1], shape[2]), loading.decoders)
         loading.notes.append(
             f"{channel.name} channel: decoded to {shape[1]} x {shape[2]} pixels, {needed / 1e6:,.0f} MB, in "
             f"{time.monotonic() - started:.1f} s."

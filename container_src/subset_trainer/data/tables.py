@@ -1,4 +1,4 @@
-"""CSV files → columns and labels, and tables → float32 matrices.
+"""CSV files → columns and labels.
 
 Every complaint names the file, the line (1-based, as an editor counts), the column and the value.
 """
@@ -16,24 +16,27 @@ from typing import NoReturn, TextIO
 
 import numpy as np
 
+from subset_trainer.data import dates
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.preprocessing import Column, Preprocessing
+from subset_trainer.data.preprocessing import Preprocessing
 from subset_trainer.errors import UserError, shown
 
-MOST_CATEGORIES = 1_000
 MOST_COLUMNS = 100_000
 LONGEST_LINE = 1 << 24
 """Characters: what is longer is no table, and would be held in memory whole before anybody could say so."""
 
 _ROWS_AT_ONCE = 1 << 16
 _SAMPLE_ROWS, _SAMPLE_FIELDS = 1_000, 1 << 21
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "-"}  # in a column of numbers; elsewhere only ""
+_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
+"""In a column of numbers or dates, in any case; elsewhere only ""."""
+_MISSING_TO_PANDAS = [spelt for word in _MISSING for spelt in {word, word.upper(), word.capitalize(), "NaN"}]
 
 
 @dataclass(frozen=True)
 class Table:
-    """`columns`: one array [N] a feature, float64 for numbers and object (of str) for texts, with their `names`.
+    """`columns`: one array [N] a feature, with their `names`: float64 for numbers, object (of str) for texts,
+    datetime64[us] for dates in UTC; what is missing is not a number, '' or not a time.
 
     labels [N] int64: positions in `classes`. `header` tells whether the files had one; `label_column` is the label's
     name, or its position as text, and `label_index` its position.
@@ -64,13 +67,15 @@ def read_csv(
     """Read a channel's CSV files, in name order, as one table.
 
     The label is the first column, or `label_column` (a name in the header or a 0-based position). `like` is what
-    training files taught: then columns are matched by name where there is a header, else by position, and numbers
-    and texts are expected where they were in training. UserError on ragged rows, missing values, a text among
+    training files taught: then columns are matched by name where there is a header, else by position, and numbers,
+    texts and dates are expected where they were in training. UserError on ragged rows, missing labels, a text among
     numbers, labels that are measurements rather than classes, and on more than `memory` bytes of text, unpacked.
     """
     reader = _Reader(channel, files, label_column, csv_header, like, memory)
     columns = reader.columns()
-    labels, classes = _classes(reader, columns[reader.label])
+    labels, classes = classes_of(
+        channel, reader.column(reader.label), columns[reader.label], like, LABEL_COLUMN_HINT
+    )
     return Table(
         names=tuple(reader.names[position] for position in reader.features),
         columns=tuple(columns[position] for position in reader.features),
@@ -82,73 +87,6 @@ def read_csv(
         label_index=reader.positions.index(reader.label),
         notes=tuple(reader.notes),
     )
-
-
-def fit_columns(channel: Channel, table: Table, rows: np.ndarray) -> tuple[Column, ...]:
-    """Means, standard deviations and categories of the given rows. UserError on a column of too many categories."""
-    fitted = []
-    for name, values in zip(table.names, table.columns, strict=True):
-        chosen = values[rows]
-        if values.dtype == object:
-            categories = natural_order(set(chosen.tolist()))
-            if len(categories) > MOST_CATEGORIES:
-                raise channel.error(
-                    f"{_column(name, table.header)} has {len(categories):,} different texts; expected at most "
-                    f"{MOST_CATEGORIES:,} categories, so leave out columns of names, identifiers or free text."
-                )
-            fitted.append(Column(name, "categorical", categories=categories))
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                mean, std = float(chosen.mean()), float(chosen.std())
-            if not (math.isfinite(mean) and math.isfinite(std)):
-                raise channel.error(
-                    f"{_column(name, table.header)} has numbers up to {np.abs(chosen).max():g}, whose squares no "
-                    "computer adds up; expected smaller ones, such as in other units."
-                )
-            # A constant column becomes zeros, rounding errors included.
-            constant = std <= 1e-12 * max(1.0, abs(mean))
-            fitted.append(Column(name, "numeric", mean=mean, std=1.0 if constant else std))
-    return tuple(fitted)
-
-
-def encode(channel: Channel, table: Table, preprocessing: Preprocessing) -> tuple[np.ndarray, list[str]]:
-    """A table → float32 [N, D] as `preprocessing` says, and notes on categories that training had not."""
-    expected = [column.name for column in preprocessing.columns]
-    if len(table.columns) != len(expected):
-        raise channel.error(
-            f"{len(table.columns)} feature columns; expected {len(expected)}, as in training."
-        )
-    inputs = np.zeros((len(table), preprocessing.input_shape[0]), np.float32)
-    notes, at = [], 0
-    for column, values in zip(preprocessing.columns, table.columns, strict=True):
-        if (values.dtype == object) != (column.kind == "categorical"):
-            raise channel.error(
-                f"{_column(column.name, preprocessing.header)} holds "
-                f"{'numbers' if column.kind == 'categorical' else 'texts'}; expected {column.kind} values, as in "
-                "training."
-            )
-        if column.kind == "numeric":
-            with np.errstate(over="ignore"):
-                inputs[:, at] = (values - column.mean) / column.std
-            if not np.isfinite(inputs[:, at]).all():
-                raise channel.error(
-                    f"{_column(column.name, preprocessing.header)} has numbers up to {np.abs(values).max():g}, too far "
-                    f"from training's (mean {column.mean:g}, standard deviation {column.std:g}) to compute with."
-                )
-        else:
-            position = {category: index for index, category in enumerate(column.categories)}
-            codes = np.fromiter((position.get(value, -1) for value in values), np.int64, len(values))
-            known = np.flatnonzero(codes >= 0)
-            inputs[known, at + codes[known]] = 1
-            if len(known) < len(values):
-                unknown = natural_order(set(values[codes < 0].tolist()))
-                notes.append(
-                    f"{channel.name} channel: {len(values) - len(known):,} values of "
-                    f"{_column(column.name, preprocessing.header)} are categories that training has not "
-                    f"({', '.join(map(repr, unknown[:3]))}{', …' if len(unknown) > 3 else ''}); encoded as zeros."
-                )
-        at += column.width
-    return inputs, notes
 
 
 def natural_order(names: set[str]) -> tuple[str, ...]:
@@ -172,19 +110,29 @@ def looks_continuous(values: np.ndarray) -> bool:
     return distinct > 20 or distinct > max(2, len(values) / 3)
 
 
-def _classes(reader: "_Reader", values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def classes_of(
+    channel: Channel, title: str, values: np.ndarray, like: Preprocessing | None, hint: str = ""
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels [N] (numbers, or object of str) → int64 [N] positions in the classes, and these.
+
+    Raises:
+        UserError: in training the labels are measurements rather than classes; `title` is what it calls them, and the
+            hint stands at its end.
+    """
     if values.dtype == object:
         classes = natural_order(set(values.tolist()))
         position = {name: index for index, name in enumerate(classes)}
         return np.fromiter((position[value] for value in values), np.int64, len(values)), classes
     distinct, labels = np.unique(values, return_inverse=True)
-    if reader.like is None and looks_continuous(values):
-        raise reader.channel.error(
-            f"the label, {reader.column(reader.label)}, has {len(distinct):,} different values such as "
-            f"{distinct[len(distinct) // 2]:g}; expected classes, because regression is not supported "
-            "(label_column names another column as the label)."
+    if like is None and looks_continuous(values):
+        raise channel.error(
+            f"the label, {title}, has {len(distinct):,} different values such as {distinct[len(distinct) // 2]:g}; "
+            f"expected classes, because regression is not supported{hint}."
         )
     return labels.astype(np.int64), tuple(label_names(distinct))
+
+
+LABEL_COLUMN_HINT = " (label_column names another column as the label)"
 
 
 class _Reader:
@@ -208,7 +156,9 @@ class _Reader:
         self.notes: list[str] = []
         self.header: list[str] | None = None
         self.width: int | None = None
-        self.delimiters = {file: self._delimiter(file) for file in files}
+        self.delimiters: dict[str, str] = {}
+        for file in files:
+            self.delimiters[file] = self._delimiter(file)
         self.files = tuple(file for file in files if next(self._records(file), None) is not None)
         if not self.files:
             raise channel.error(f"file '{files[0]}' holds only blank lines; expected rows.")
@@ -297,38 +247,62 @@ class _Reader:
         return at, [position for position in self.positions if position != at]
 
     def column(self, position: int) -> str:
-        return _column(self.names[position], self.header is not None)
+        return column_title(self.names[position], self.header is not None)
 
     def columns(self) -> dict[int, np.ndarray]:
-        """Values [N] by position: float64 where all are numbers, else object (of str)."""
+        """Values [N] by position, as a Table has them."""
         as_text = self._known_texts()
-        if (clean := self._read_clean([self.label, *self.features], as_text)) is not None:
-            return clean
+        columns = self._read_clean([self.label, *self.features], as_text)
+        if columns is None:
+            columns = self._read_odd(as_text)
+        for position in self.features:
+            if columns[position].dtype == object:
+                self._find_dates(columns, position)
+        return columns
+
+    def _read_odd(self, as_text: set[int]) -> dict[int, np.ndarray]:
         parts = self._read([self.label, *self.features], as_text)
         mixed = []
         for position, pieces in parts.items():
             texts = [piece.dtype == object for piece in pieces]
             if any(texts) and position not in as_text:
-                self._check_mixed(position, pieces)
-                if not all(texts):
+                if self._check_mixed(position, pieces):
+                    parts[position] = list(map(_with_gaps, pieces))
+                elif not all(texts):
                     mixed.append(position)
         if mixed:  # texts after a stretch of what looked like numbers, whose spelling is lost
             parts.update(self._read(mixed, set(mixed)))
         columns = {}
         for position in list(parts):
             values = columns[position] = np.concatenate(parts.pop(position))
-            text = values.dtype == object
-            bad = np.flatnonzero(values == "") if text else np.flatnonzero(~np.isfinite(values))
+            text, label = values.dtype == object, position == self.label
+            if text:
+                bad = np.flatnonzero(values == "") if label else []
+            else:
+                bad = np.flatnonzero(~np.isfinite(values) if label else np.isinf(values))
             if len(bad):
                 self._fail(position, int(bad[0]), "expected a text" if text else "expected a finite number")
         return columns
 
+    def _find_dates(self, columns: dict[int, np.ndarray], position: int) -> None:
+        """Make dates of a column of texts that are dates, or were in training."""
+        was_date = False
+        if self.like is not None:
+            was_date = self.like.columns[self.features.index(position)].kind == "date"
+            if not was_date:
+                return
+        found, bad = dates.parse(columns[position], _MISSING)
+        if bad is None:
+            columns[position] = found
+        elif was_date:
+            self._fail(position, bad, f"expected a {dates.EXAMPLE}, as in training")
+
     def _known_texts(self) -> set[int]:
-        """Columns that training found to be texts, even if here they happen to hold numbers only."""
+        """Columns that training found to be no numbers, even if here they happen to hold numbers only."""
         if self.like is None:
             return set()
         kinds = zip(self.features, self.like.columns, strict=True)
-        texts = {position for position, column in kinds if column.kind == "categorical"}
+        texts = {position for position, column in kinds if column.kind != "numeric"}
         return texts if all(map(_is_number, self.like.classes)) else texts | {self.label}
 
     def _read_clean(self, positions: Sequence[int], as_text: set[int]) -> dict[int, np.ndarray] | None:
@@ -341,7 +315,12 @@ class _Reader:
         import pandas as pd
 
         # A column with a text near the top is read as texts, so that True, 007 and the like keep their spelling.
-        texts = {p for p in positions if any(_numbers((row[p],)) is None for row in self.sample)} | as_text
+        texts = as_text | {
+            p
+            for p in positions
+            if any(row[p].lower() not in _MISSING and _numbers((row[p],)) is None for row in self.sample)
+        }
+        gaps = {p: _MISSING_TO_PANDAS for p in positions if p not in texts and p != self.label}
         frames = []
         try:
             for file in self.files:
@@ -357,10 +336,18 @@ class _Reader:
                         header=0 if titled else None,
                         names=range(len(self.names)),
                         dtype=dict.fromkeys(texts, str),
-                        na_filter=False,
+                        na_filter=bool(gaps),
+                        na_values=gaps,
+                        keep_default_na=False,
                         low_memory=False,  # else a column may be numbers in one block and texts in another
                     )
                 if not isinstance(frame.index, pd.RangeIndex):  # rows with a field too many
+                    return None
+                # Those with too few end in gaps, as good rows may; of quoted texts the separators cannot be counted.
+                last = frame[len(self.names) - 1]
+                if (last.isna() | (last == "")).any() and (
+                    text.quoted or text.separators != (len(frame) + titled) * (len(self.names) - 1)
+                ):
                     return None
                 frames.append(frame)
             table = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
@@ -374,7 +361,7 @@ class _Reader:
             if position in texts:
                 codes, found = pd.factorize(column)
                 values = [value.strip() if isinstance(value, str) else "" for value in found]
-                if "" in values or codes.min(initial=0) < 0:
+                if codes.min(initial=0) < 0 or (position == self.label and "" in values):
                     return None
                 if position not in as_text and (
                     any(map(_is_number, values)) or all(value.lower() in _MISSING for value in values)
@@ -383,7 +370,8 @@ class _Reader:
                 columns[position] = np.array(values, object)[codes]
             elif column.dtype.kind in "iuf":
                 columns[position] = column.to_numpy(np.float64)
-                if not np.isfinite(columns[position]).all():
+                odd = np.isinf if position in gaps else _not_finite
+                if odd(columns[position]).any():
                     return None
             else:
                 return None
@@ -406,8 +394,11 @@ class _Reader:
             raise self.channel.error(f"file '{self.files[0]}' holds a header and no rows.")
         return parts
 
-    def _check_mixed(self, position: int, pieces: list[np.ndarray]) -> None:
-        """UserError where a column that is not all numbers is numbers with a few odd or missing cells."""
+    def _check_mixed(self, position: int, pieces: list[np.ndarray]) -> bool:
+        """Whether a column that is not all numbers is numbers and gaps.
+
+        UserError where it is numbers with a few odd cells, or gaps among labels.
+        """
         rows, texts, gaps = 0, [0, -1], [0, -1]  # how many, and the first one's row
         for piece in pieces:
             if piece.dtype == object:
@@ -421,8 +412,9 @@ class _Reader:
         few = texts[0] <= max(1, rows // 100) and numbers > texts[0]
         if texts[0] and (few or self.like is not None):
             self._fail(position, texts[1], "expected a number, as in other rows")
-        if gaps[0] and not texts[0]:
+        if gaps[0] and not texts[0] and position == self.label:
             self._fail(position, gaps[1], "expected a number")
+        return not texts[0]
 
     def _fail(self, position: int, row: int, expected: str) -> NoReturn:
         file, line, fields = self._locate(row)
@@ -484,10 +476,14 @@ class _Reader:
             raise self.channel.error(f"file '{file}' cannot be read ({error}).") from error
 
     def _open(self, file: str) -> "_Text":
-        path = self.channel.root / file
+        path, separator, limit = (
+            self.channel.root / file,
+            self.delimiters.get(file, ","),
+            self._too_large(file),
+        )
         if file.lower().endswith(".gz"):
-            return _Text(gzip.open(path, "rt", encoding="utf-8-sig", newline=""), self._too_large(file))
-        return _Text(path.open(encoding="utf-8-sig", newline=""), self._too_large(file))
+            return _Text(gzip.open(path, "rt", encoding="utf-8-sig", newline=""), separator, limit)
+        return _Text(path.open(encoding="utf-8-sig", newline=""), separator, limit)
 
     def _too_large(self, file: str) -> "_Limit":
         if self.memory is None:
@@ -523,8 +519,11 @@ class _Text:
         UserError: the one given, after so many characters.
     """
 
-    def __init__(self, file: TextIO, limit: _Limit) -> None:
+    def __init__(self, file: TextIO, separator: str, limit: _Limit) -> None:
         self.file = file
+        self.separators, self.quoted = 0, False
+        """What `read` has met: how many separators, and whether quotation marks."""
+        self._separator = separator
         self._limit = limit
         self._read = 0
         self._line = 0
@@ -545,6 +544,8 @@ class _Text:
         end = max(text.rfind("\n"), text.rfind("\r"))
         self._line = len(text) - end - 1 + (self._line if end < 0 else 0)
         self._check(text, self._line)
+        self.separators += text.count(self._separator)
+        self.quoted = self.quoted or '"' in text
         return text
 
     def _check(self, text: str, line: int) -> None:
@@ -557,7 +558,8 @@ class _Text:
             raise self._limit[1]
 
 
-def _column(name: str, header: bool) -> str:
+def column_title(name: str, header: bool) -> str:
+    """What messages call a column."""
     return f"column {name!r}" if header else f"column {name} (counted from 0)"
 
 
@@ -569,6 +571,18 @@ def _numbers(values: tuple[str, ...]) -> np.ndarray | None:
         return None
     # Python reads 1_000 as a number; in a file it is a text.
     return None if "_" in "".join(values) else numbers
+
+
+def _with_gaps(piece: np.ndarray) -> np.ndarray:
+    """Texts of numbers and of what is missing → float64."""
+    if piece.dtype != object:
+        return piece
+    numbers = (math.nan if value.lower() in _MISSING else float(value) for value in piece.tolist())
+    return np.fromiter(numbers, np.float64, len(piece))
+
+
+def _not_finite(values: np.ndarray) -> np.ndarray:
+    return ~np.isfinite(values)
 
 
 def _is_number(value: str) -> bool:

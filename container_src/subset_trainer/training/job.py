@@ -18,6 +18,7 @@ from subset_trainer.contract import Contract
 from subset_trainer.data import Dataset, Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.machine import cpu_count, memory_available
+from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparameters
 from subset_trainer.models import Classifier
@@ -48,6 +49,8 @@ NOT_DECISIVE = (
 )
 """Hyperparameters that a run may go on with others of."""
 CHANNELS = ("training", "validation", "test")
+LISTINGS = tuple(f"{name}_lst" for name in CHANNELS)
+"""Where SageMaker's image classification has the `.lst` files of its channels of images."""
 
 
 def run(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:
@@ -88,15 +91,22 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     torch.manual_seed(hp.seed)
 
     splits = load_splits(
-        {name: contract.channels[name] for name in CHANNELS if name in contract.channels},
+        {name: path for name, path in contract.channels.items() if name in (*CHANNELS, *LISTINGS)},
         validation_fraction=hp.validation_fraction,
         seed=hp.seed,
         label_column=hp.label_column,
         csv_header=hp.csv_header,
+        manifest=ManifestOptions(
+            hp.min_confidence,
+            hp.confidence_weighting,
+            hp.human_annotated_only,
+            tuple(word.strip().lower() for word in (hp.verified_as or "").split(",") if word.strip()),
+        ),
         image_size=hp.image_size,
         num_workers=hp.num_workers if hp.num_workers is not None else _workers(ranks),
         # Each process has a copy of its own.
         memory_limit=memory_available() // (2 * ranks.local_size),
+        content_types=contract.content_types,
     )
     _check_same_data(contract, splits, ranks)
     for note in splits.notes:
@@ -202,6 +212,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             average,
             checkpoints,
             restore,
+            splits.train_weights,
             record,
         )
     except Terminated:
@@ -388,8 +399,8 @@ def _workers(ranks: Ranks) -> int | None:
 def _digest(splits: Splits) -> str:
     """Of the labels, and of what preprocessing has learned of the inputs: other data has other means."""
     data = hashlib.sha256(json.dumps(splits.preprocessing.to_json(), sort_keys=True).encode())
-    for part in (splits.train, splits.validation):
-        data.update(part.labels.numpy().tobytes())
+    for part in (splits.train.labels, splits.validation.labels, splits.train_weights):
+        data.update(b"" if part is None else part.numpy().tobytes())
     return data.hexdigest()
 
 
@@ -411,7 +422,7 @@ def _check_channels(contract: Contract) -> None:
             f"channel 'training' is missing (channels given: {given}); expected the training data there"
         )
     for name in contract.channels:
-        if name not in CHANNELS:
+        if name not in (*CHANNELS, *LISTINGS):
             logger.warning("channel %r is not used; the channels are %s", name, ", ".join(CHANNELS))
 
 

@@ -66,9 +66,12 @@ def train(
     average: MovingAverage | None = None,
     checkpoints: Checkpoints | None = None,
     restore: Callable[[list[EpochReport]], None] = lambda reports: None,
+    importance: Tensor | None = None,
     record: Record | None = None,
 ) -> None:
     """Train the classifier in place, and its average with it, which is then what is evaluated.
+
+    importance [N] float32: what each example's loss counts besides the weight that selection gives it; None: all alike.
 
     Where several processes train together, each calls this with the same arguments, its own ``ranks`` and, but for the
     first, a ``report`` and ``checkpoints`` that do nothing.
@@ -166,10 +169,13 @@ def train(
             epoch_steps = plan.batch_count(visits, hp.batch_size, ranks.size)
             shuffled = torch.randperm(len(current.indices), generator=for_order)
             indices = current.indices[shuffled]
+            weights = current.weights[shuffled]
+            if importance is not None:
+                weights = weights * importance[indices]
             # To the device once an epoch: a transfer in every step would wait for the step before.
             on_device = [
                 part.to(machine.device).tensor_split(epoch_steps)[within.step :]
-                for part in (indices, training.labels[indices], current.weights[shuffled])
+                for part in (indices, training.labels[indices], weights)
             ]
             chances: Sequence[Tensor | None] = [None] * epoch_steps
             if augmentation:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from subset_trainer.data import load_splits
-from subset_trainer.data.channels import detect, open_channel
+from subset_trainer.data.channels import EXPECTED, detect, open_channel
 from subset_trainer.errors import UserError
 
 
@@ -53,7 +53,7 @@ def test_clutter_is_ignored(tmp_path: Path) -> None:
         (["t.tsv"], "csv"),
         (["cifar-10-batches-py/data_batch_1", "cifar-10-batches-py/batches.meta"], "cifar"),
         (["train.bin", "fine_label_names.txt"], "cifar"),
-        (["cifar-100-python.tar.gz"], "cifar"),
+        (["cifar-100-python.tar.gz"], "archives"),
         (["digits.npz"], "npz"),
     ],
 )
@@ -88,10 +88,7 @@ def test_a_file_instead_of_a_directory(tmp_path: Path) -> None:
 
 
 def test_empty(tmp_path: Path) -> None:
-    assert complaint(tmp_path) == (
-        f"training channel: no files in {tmp_path}; expected class folders of images, CIFAR batches, CSV files or "
-        ".npz files."
-    )
+    assert complaint(tmp_path) == f"training channel: no files in {tmp_path}; expected {EXPECTED}."
 
 
 def test_only_clutter(tmp_path: Path) -> None:
@@ -99,12 +96,12 @@ def test_only_clutter(tmp_path: Path) -> None:
 
 
 def test_unknown_files_are_listed(tmp_path: Path) -> None:
-    text = complaint(put(tmp_path, "a.parquet", "b.json", "c.txt", "d.txt"))
-    assert "found 'a.parquet', 'b.json', 'c.txt' and 1 more; expected class folders" in text
+    text = complaint(put(tmp_path, "a.orc", "b.json", "c.txt", "d.txt"))
+    assert "found 'a.orc', 'b.json', 'c.txt' and 1 more; expected class folders" in text
 
 
 def test_two_formats(tmp_path: Path) -> None:
-    assert "several formats ('a/1.png' and 'labels.csv')" in complaint(put(tmp_path, "a/1.png", "labels.csv"))
+    assert "several formats ('a/1.png' and 'table.csv')" in complaint(put(tmp_path, "a/1.png", "table.csv"))
 
 
 def test_images_without_folders(tmp_path: Path) -> None:

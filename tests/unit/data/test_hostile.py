@@ -301,7 +301,7 @@ def test_a_file_that_goes_while_the_channel_is_read(
         (tmp_path / name).write_bytes(b"x")
     opened = open_channel("training", tmp_path)
     (tmp_path / names[-1]).unlink()
-    monkeypatch.setattr("subset_trainer.data.splits.open_channel", lambda name, root: opened)
+    monkeypatch.setattr("subset_trainer.data.splits.open_channel", lambda name, root, listing: opened)
     text = complaint(tmp_path)
     assert text.startswith("training channel: ")
     assert "cannot be read" in text

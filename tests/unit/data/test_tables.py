@@ -158,17 +158,6 @@ def test_quotes_blank_lines_windows_endings_and_byte_order_mark(tmp_path: Path) 
             "0,many,red",
             "file 't.csv', line 7, column 'size': the value is 'many'; expected a number, as in other rows.",
         ),
-        (7, "0,,red", "file 't.csv', line 7, column 'size': the value is missing (''); expected a number."),
-        (
-            7,
-            "0,NA,red",
-            "file 't.csv', line 7, column 'size': the value is missing ('NA'); expected a number.",
-        ),
-        (
-            7,
-            "0,nan,red",
-            "file 't.csv', line 7, column 'size': the value is missing ('nan'); expected a finite number.",
-        ),
         (
             7,
             "0,inf,red",
@@ -179,11 +168,15 @@ def test_quotes_blank_lines_windows_endings_and_byte_order_mark(tmp_path: Path) 
             "0,1_0,red",
             "file 't.csv', line 7, column 'size': the value is '1_0'; expected a number, as in other rows.",
         ),
-        (31, "0,5.5,", "file 't.csv', line 31, column 'colour': the value is missing (''); expected a text."),
         (
             9,
             ",5.5,red",
             "file 't.csv', line 9, column 'label': the label is missing (''); expected a number.",
+        ),
+        (
+            9,
+            "nan,5.5,red",
+            "file 't.csv', line 9, column 'label': the label is missing ('nan'); expected a finite number.",
         ),
         (4, "0,5.5", "file 't.csv', line 4: 2 fields; expected 3, as in the first line of 't.csv'."),
         (4, "0,5.5,red,", "file 't.csv', line 4: 4 fields; expected 3, as in the first line of 't.csv'."),
@@ -375,7 +368,7 @@ def test_a_table_where_images_are_expected(tmp_path: Path) -> None:
     root = channel(tmp_path, *ROWS, name="validation")
     (tmp_path / "training").mkdir()
     (tmp_path / "a.npz").rename(tmp_path / "training" / "a.npz")
-    with pytest.raises(UserError, match=r"validation channel: holds CSV files \('t\.csv'\); expected images"):
+    with pytest.raises(UserError, match=r"validation channel: holds tables \('t\.csv'\); expected images"):
         load_splits({"training": tmp_path / "training", "validation": root})
 
 
@@ -387,23 +380,30 @@ def test_clean_files_are_read_fast_and_odd_ones_with_care(
 
     monkeypatch.setattr("subset_trainer.data.tables._Reader._read", careful)
     root = channel(tmp_path, *(f"{row},{('yes', 'no')[i % 2]}, spaced " for i, row in enumerate(ROWS[1:])))
-    channel(tmp_path, *(f"{row},True,'quoted'" for row in ROWS[1:]), file="u.csv")
+    channel(tmp_path, *(f"{row},True,'quoted'" for row in ROWS[1:-1]), "1,NA,,True,'quoted'", file="u.csv")
     found = table(root)
+    assert found.columns[1].tolist().index("") == 59
     assert found.columns[2].tolist() == ["yes", "no"] * 15 + ["True"] * 30
     assert set(found.columns[3]) == {"spaced", "'quoted'"}
-    np.testing.assert_array_equal(found.columns[0], np.tile(np.arange(30) + 0.5, 2))
+    np.testing.assert_array_equal(found.columns[0], [*np.tile(np.arange(30) + 0.5, 2)[:-1], np.nan])
     for odd in (
         "0,1.5,red,yes",
         "0,1.5,red,yes,a,b",
-        "0,,red,yes,a",
+        '0,"1.5",red,yes,',
+        ",1.5,red,yes,a",
         "0,x,red,yes,a",
-        "0,1.5,,yes,a",
         "0,inf,red,yes,a",
     ):
         channel(tmp_path, *(f"{row},yes,a" for row in ROWS[1:]), odd, file="u.csv")
         with pytest.raises((NotImplementedError, UserError)):
             table(root)
     channel(tmp_path, *(f"{row},yes,a,b" for row in ROWS[1:]), file="u.csv")
+    with pytest.raises((NotImplementedError, UserError)):
+        table(root)
+    (root / "u.csv").unlink()
+    channel(tmp_path, *ROWS[1:], "0,1.5,", "", "1,2.5,red")
+    assert table(root).columns[1].tolist()[30:] == ["", "red"]
+    channel(tmp_path, *ROWS[1:], "0,1.5", "1,2.5,red")
     with pytest.raises((NotImplementedError, UserError)):
         table(root)
 

@@ -1,0 +1,138 @@
+"""A channel → labelled examples as they lie there, in whichever of the known formats."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from subset_trainer.data import shards
+from subset_trainer.data.arrays import ImageArray, read_npz
+from subset_trainer.data.channels import TABLE_FORMATS, Channel, Layout
+from subset_trainer.data.cifar import Batches, read_cifar
+from subset_trainer.data.content_types import understand
+from subset_trainer.data.image_records import read_image_records
+from subset_trainer.data.images import ImageFiles
+from subset_trainer.data.labelled import LabelledImages, coded
+from subset_trainer.data.listings import read_labels_csv, read_lst
+from subset_trainer.data.manifest import ManifestOptions, read_manifest
+from subset_trainer.data.parquet_images import image_column, read_parquet_images
+from subset_trainer.data.pipe import read_pipe
+from subset_trainer.data.preprocessing import Preprocessing
+from subset_trainer.data.table_files import read_table
+from subset_trainer.data.tables import Table
+
+Source = LabelledImages | ImageArray | Table
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user says of how labels are to be read.
+
+    label_column: a column's name or 0-based position, or a manifest's attribute; None: found. csv_header: auto, true or
+    false. content_types: channel's name → what the platform says of its files.
+    """
+
+    label_column: str | None = None
+    csv_header: str = "auto"
+    manifest: ManifestOptions = field(default_factory=ManifestOptions)
+    content_types: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A channel's examples, the test examples that a CIFAR set brings with it, and what is worth logging about them."""
+
+    source: Source
+    test: ImageArray | None
+    notes: tuple[str, ...]
+
+
+def read(channel: Channel, options: Options, memory: int, like: Preprocessing | None = None) -> Found:
+    """Read the channel.
+
+    like: what the training channel taught; then what is found must be of its kind, and of a CIFAR set the test batch is
+    meant. memory: bytes that a file may unpack to. UserError for everything that is wrong with the data.
+    """
+    told = understand(channel, options.content_types.get(channel.name))
+    layout = told.layout(channel)
+    test: ImageArray | None = None
+    notes: tuple[str, ...] = ()
+    source: Source
+    if layout.unused:
+        more = f" and {len(layout.unused) - 1:,} more" if len(layout.unused) > 1 else ""
+        notes = (f"{channel.name} channel: not used: '{layout.unused[0]}'{more}.",)
+    images_in_parquet = layout.format == "parquet" and image_column(channel, layout.files[0]) is not None
+    if layout.format in TABLE_FORMATS and not images_in_parquet:
+        if like is not None and like.kind == "image":
+            raise channel.error(f"holds tables ('{layout.files[0]}'); expected images, as in training.")
+        source = read_table(
+            channel, layout, options.label_column, told.header or options.csv_header, like, memory
+        )
+        notes += source.notes
+        if like is None:
+            notes += (
+                f"{channel.name} channel: {len(source):,} rows of {len(source.columns):,} features and "
+                f"{'a label' if source.label_column is None else f'the label {source.label_column!r}'}, "
+                f"{'with' if source.header else 'without'} a header, {len(source.classes)} classes.",
+            )
+    elif layout.format == "npz":
+        source = read_npz(channel, layout.files, memory)
+        notes += (
+            f"{channel.name} channel: {len(source):,} examples from arrays, read as {kind(source)}, "
+            f"{len(source.classes)} classes.",
+        )
+    elif layout.format == "cifar" or (
+        layout.format == "archives" and "images" not in {shards.holds(channel, file) for file in layout.files}
+    ):
+        source, test = _cifar(channel, layout, memory, like is not None)
+        notes += (f"{channel.name} channel: CIFAR-{len(source.classes)}, {len(source):,} images.",)
+    else:
+        source = _images(channel, layout, options)
+        notes += source.notes
+    if like is not None and (like.kind == "table") != isinstance(source, Table):
+        expected = "images" if like.kind == "image" else "a table"
+        raise channel.error(f"'{layout.files[0]}' holds {kind(source)}; expected {expected}, as in training.")
+    return Found(source, test, notes)
+
+
+def kind(source: Source) -> str:
+    return "a table" if isinstance(source, Table) else "images"
+
+
+def _images(channel: Channel, layout: Layout, options: Options) -> LabelledImages:
+    if layout.format == "pipe":
+        return read_pipe(channel.name, channel.root / layout.files[0], options.label_column, options.manifest)
+    if layout.format == "manifest":
+        return read_manifest(channel, layout.files, layout.images, options.label_column, options.manifest)
+    if layout.format == "listing":
+        return read_labels_csv(channel, layout.files[0], layout.images, options.label_column)
+    if layout.format == "lst":
+        return read_lst(channel, channel.listing or channel, layout.files[0], layout.images)
+    if layout.format == "archives":
+        return shards.read_shards(channel, layout.files)
+    if layout.format == "records":
+        return read_image_records(channel, layout.files)
+    if layout.format == "parquet":
+        return read_parquet_images(channel, layout.files, options.label_column)
+    return _folders(channel, layout.files, layout.folder)
+
+
+def _folders(channel: Channel, files: tuple[str, ...], folder: str) -> LabelledImages:
+    labels, classes = coded([file[len(folder) :].split("/", 1)[0] for file in files])
+    below = f" below '{folder}'" if folder else ""
+    note = f"{channel.name} channel: {len(files):,} images in {len(classes)} class folders{below}."
+    return LabelledImages(ImageFiles(files, channel.root, channel.name), labels, classes, (note,))
+
+
+def _cifar(
+    channel: Channel, layout: Layout, memory: int, for_evaluation: bool
+) -> tuple[ImageArray, ImageArray | None]:
+    cifar = read_cifar(channel, layout.files, memory)
+    train, test = cifar.train, cifar.test
+    if for_evaluation or train is None:
+        # A whole set given for evaluation means its test batch, since the rest is trained on.
+        train, test = test or train, None
+    assert train is not None
+    return _array(train), None if test is None else _array(test)
+
+
+def _array(batches: Batches) -> ImageArray:
+    return ImageArray(batches.pixels, batches.labels, batches.names, batches.ids)

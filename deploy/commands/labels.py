@@ -1,0 +1,302 @@
+"""`labels`: several workers' answers, and the next round of labelling."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.commands import options
+from subset_trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from deploy.agreement import Audit
+    from deploy.answers import Labelling
+    from deploy.labeling_jobs import Status
+    from deploy.relabel import Example
+    from deploy.storage import Storage
+
+METHODS = ("dawid-skene", "majority")
+NAMED = 3
+"""Items that a message names of many."""
+
+
+def add(commands: options.Commands) -> None:
+    """Add the commands."""
+    group = options.Commands(
+        commands.add(
+            "labels", None, "Ground Truth's labels: make them of workers' answers, and better ones."
+        ),
+        "ACTION",
+    )
+    making = group.add(
+        "consolidate",
+        consolidate,
+        "Several workers' answers to labels with a confidence: an augmented manifest, which training takes.",
+    )
+    _add_answers(making)
+    making.add_argument("output", metavar="OUTPUT", help="the manifest to write: a path, or s3://…")
+    making.add_argument(
+        "--attribute",
+        metavar="NAME",
+        help="the label's attribute; if not the one that held a manifest's answers, or `label`",
+    )
+    making.add_argument(
+        "--unresolved",
+        metavar="FILE",
+        help="also an input manifest of the items without an answer, and of the ties: to be labelled again",
+    )
+    options.add_region(making)
+
+    checking = group.add(
+        "audit", audit, "How far workers agree: over all, by class and worker; what they dispute and confuse."
+    )
+    _add_answers(checking)
+    checking.add_argument(
+        "--disputed", type=options.count, default=10, metavar="N", help="items to list, the most disputed"
+    )
+    checking.add_argument("--json", metavar="FILE", help="also all of it as JSON: a path, or s3://…")
+    options.add_region(checking)
+
+    choosing = group.add(
+        "next",
+        choose,
+        "The examples to label anew first, by a finished training: the most probably mislabelled, of near-duplicates "
+        "one before any other; as an input manifest for a labelling job.",
+    )
+    choosing.add_argument(
+        "run",
+        metavar="RUN",
+        help="a training job's name, or its output.tar.gz or output folder, here or s3://…",
+    )
+    choosing.add_argument("output", metavar="OUTPUT", help="the manifest to write: a path, or s3://…")
+    choosing.add_argument(
+        "--budget", type=options.count, required=True, metavar="N", help="examples to label, at most"
+    )
+    choosing.add_argument(
+        "--prefix", metavar="URI", help="s3://…: where the training channel's files lie, which training names"
+    )
+    choosing.add_argument(
+        "--rows",
+        type=Path,
+        metavar="FOLDER",
+        help="a table's files, to give workers a cell's text; with --column",
+    )
+    choosing.add_argument(
+        "--column", metavar="NAME", help="of the text, by the first line's name or by position from 0"
+    )
+    options.add_region(choosing)
+
+    telling = group.add(
+        "status", status, "A labelling job's state and counts, why it failed, its metrics, and its log's end."
+    )
+    telling.add_argument("job", metavar="JOB", help="the labelling job's name")
+    telling.add_argument("--lines", type=options.count, default=20, metavar="N", help="of the log")
+    options.add_region(telling)
+
+
+def _add_answers(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a labelling job's output folder (with annotations/worker-response), or a manifest with several workers' "
+        "answers: a path, or s3://…",
+    )
+    to.add_argument(
+        "--manifest",
+        metavar="FILE",
+        help="of a folder: the manifest that the labelling job was given; if not the folder's own output manifest",
+    )
+    to.add_argument(
+        "--answers",
+        metavar="NAME",
+        help="of a manifest: the attribute with the answers, if there are several",
+    )
+    to.add_argument("--method", choices=METHODS, default=METHODS[0], help="of consolidation")
+    to.add_argument(
+        "--classes",
+        type=options.names,
+        default=(),
+        metavar="LIST",
+        help="in the order of their indices, with commas between; if not those answered, sorted",
+    )
+
+
+def consolidate(given: argparse.Namespace) -> None:
+    """Write the manifest, and say what is not in it."""
+    import datetime
+
+    from deploy import consolidation, ground_truth
+    from deploy.storage import Storage
+
+    storage = Storage(given.region)
+    labelling = _read(storage, given)
+    items = labelling.items
+    attribute = given.attribute or labelling.attribute or "label"
+    if attribute.endswith(("-ref", "-metadata")) or attribute == "source":
+        raise UserError(
+            f"--attribute {attribute}: Ground Truth's labels have no names that end in -ref or -metadata, nor source"
+        )
+    classes = _classes(given.classes, labelling)
+    labels, ties = consolidation.consolidate(items, classes, given.method)
+    created = datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat()
+    lines = [
+        {**item.line, **ground_truth.attributes(item, label, attribute, labelling.job, created)}
+        for item, label in zip(items, labels, strict=True)
+        if label is not None
+    ]
+    storage.write(given.output, ground_truth.manifest(lines))
+    without = [number for number, label in enumerate(labels) if label is None]
+    print(
+        f"{given.output}: {len(lines):,} labels of {len(items):,} items, under {attribute}, by {given.method}"
+    )
+    order = "as given" if given.classes else "sorted; --classes gives another order"
+    print(f"classes, from index 0 ({order}): {', '.join(classes)}")
+    _say(without, "without an answer, and left out", labelling)
+    _say(ties, "tied, and given the first of their classes", labelling)
+    if given.unresolved is not None:
+        again = sorted([*without, *ties])
+        storage.write(given.unresolved, ground_truth.manifest(items[number].line for number in again))
+        print(f"{given.unresolved}: items to be labelled again: {len(again):,}")
+
+
+def _say(numbers: Sequence[int], what: str, labelling: "Labelling") -> None:
+    if numbers:
+        from deploy.text import printable
+
+        named = ", ".join(printable(labelling.items[number].source[:80]) for number in numbers[:NAMED])
+        print(f"{len(numbers):,} {what}: {named}{', …' if len(numbers) > NAMED else ''}")
+
+
+def audit(given: argparse.Namespace) -> None:
+    """Print tables."""
+    import json
+
+    from deploy import agreement
+    from deploy.storage import Storage
+
+    storage = Storage(given.region)
+    labelling = _read(storage, given)
+    found = agreement.audit(labelling.items, _classes(given.classes, labelling), given.method, given.disputed)
+    if given.json is not None:
+        storage.write(given.json, f"{json.dumps(found.to_json(), indent=2)}\n".encode())
+    print(_audited(found))
+
+
+def _read(storage: "Storage", given: argparse.Namespace) -> "Labelling":
+    from deploy import answers
+
+    return answers.read(storage, given.input, given.manifest, given.answers)
+
+
+def _classes(given: Sequence[str], labelling: "Labelling") -> tuple[str, ...]:
+    from deploy import ground_truth
+
+    if len(set(given)) < len(given):
+        raise UserError(f"--classes {','.join(given)} names a class twice")
+    return ground_truth.classes_of(labelling.items, given)
+
+
+def _audited(found: "Audit") -> str:
+    from deploy.text import table
+
+    alpha = "–" if found.alpha is None else f"{found.alpha:.3f}"
+    parts = [
+        f"{found.answers:,} answers of {found.workers:,} workers to {found.answered:,} of {found.items:,} items; pairs "
+        f"of answers that agree: {_percent(found.agreement)}; Krippendorff's alpha: {alpha}",
+        table(
+            [["class", "answers", f"labels by {found.method}", "agreement"]],
+            [
+                [one.name, f"{one.answers:,}", f"{one.labels:,}", _percent(one.agreement)]
+                for one in found.by_class
+            ],
+        ),
+        table(
+            [["worker", "answers", "agree with others", "with the label"]],
+            [
+                [one.worker, f"{one.answers:,}", _percent(one.agreement), _percent(one.consolidated)]
+                for one in found.by_worker
+            ],
+        ),
+    ]
+    if found.confused:
+        parts.append(
+            table(
+                [["classes given to one item", "pairs of answers", "of those that disagree"]],
+                [
+                    [" – ".join(one.classes), f"{one.pairs:,}", _percent(one.share)]
+                    for one in found.confused[:10]
+                ],
+            )
+        )
+    if found.disputed:
+        parts.append(
+            table(
+                [["disputed", "answers", "label", "confidence"]],
+                [
+                    [
+                        one.source if len(one.source) <= 60 else f"…{one.source[-59:]}",
+                        ", ".join(f"{name} {count}" for name, count in one.answers.items()),
+                        one.label,
+                        f"{one.confidence:.2f}",
+                    ]
+                    for one in found.disputed
+                ],
+                left=(0, 1, 2),
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def choose(given: argparse.Namespace) -> None:
+    """Write the manifest."""
+    from deploy import ground_truth, relabel
+    from deploy.storage import Storage
+
+    if (given.rows is None) != (given.column is None):
+        raise UserError("--rows and --column go together")
+    storage = Storage(given.region)
+    examples = relabel.read(given.run, given.region)
+    chosen = relabel.first(examples, given.budget)
+    text = relabel.row_reader(given.rows, given.column) if given.rows is not None else None
+    storage.write(given.output, ground_truth.manifest(relabel.lines(chosen, given.prefix, text)))
+    print(f"{given.output}: {len(chosen):,} of {len(examples):,} training examples, the first to label anew")
+    for one in chosen[:NAMED]:
+        print(f"  {_described(one)}")
+
+
+def _described(one: "Example") -> str:
+    from deploy.text import printable
+
+    probable = "not judged" if one.mislabelled is None else f"wrong with probability {one.mislabelled:.2f}"
+    return printable(f"{one.id}: labelled {one.label}, {probable}, looks like {one.probable_label}")
+
+
+def status(given: argparse.Namespace) -> None:
+    """Print it."""
+    from deploy import aws, labeling_jobs
+
+    print(_told(labeling_jobs.status(aws.boto_session(given.region), given.job, given.lines)))
+
+
+def _told(found: "Status") -> str:
+    from deploy.text import printable, table
+
+    reason = f": {found.reason}" if found.reason else ""
+    parts = [
+        f"{found.name}: {found.state}{reason}\ncreated {found.created:%Y-%m-%d %H:%M}, "
+        f"last changed {found.modified:%Y-%m-%d %H:%M}; label attribute {found.attribute}\n"
+        f"input: {found.manifest}\noutput: {found.output}",
+        table([["objects", "count"]], [[name, f"{count:,}"] for name, count in found.counts.items()]),
+    ]
+    if found.metrics:
+        parts.append(
+            table([["metric", "value"]], [[name, f"{value:,.6g}"] for name, value in found.metrics.items()])
+        )
+    if found.log:
+        parts.append("\n".join(["log, its last lines:", *(f"  {printable(line)}" for line in found.log)]))
+    parts += found.unknown
+    return "\n\n".join(parts)
