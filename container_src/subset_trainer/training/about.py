@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from subset_trainer.artifacts import Column
+from subset_trainer.data import Column as TableColumn
 from subset_trainer.data import Dataset, Preprocessing, Splits
 from subset_trainer.quality import duplicates, labels
 from subset_trainer.report import Findings
@@ -143,11 +144,18 @@ def _row(values: Sequence[float], preprocessing: Preprocessing) -> str:
     cells, at = [], 0
     for column in preprocessing.columns[:MOST_FEATURES]:
         own = values[at : at + column.width]
-        if column.kind == "numeric":
-            text = f"{own[0] * column.std + column.mean:.5g}"
-        else:
-            text = column.categories[own.index(max(own))] if any(own) else "–"
-        cells.append(f"<dt>{escape(column.name)}</dt><dd>{escape(text)}</dd>")
+        cells.append(f"<dt>{escape(column.name)}</dt><dd>{escape(_cell(own, column) or '–')}</dd>")
         at += column.width
     more = len(preprocessing.columns) - len(cells)
     return f"<dl>{''.join(cells)}</dl>" + (f"<div>and {more:,} more</div>" if more > 0 else "")
+
+
+def _cell(values: Sequence[float], column: TableColumn) -> str:
+    """Empty: there was no value, or none that training knew."""
+    if column.kind == "empty" or (column.missing and values[-1] == 1):
+        return ""
+    if column.kind == "categorical":
+        return column.categories[values.index(1)] if 1 in values else ""
+    value = values[0] * column.std + column.mean
+    # Days, of which float32 keeps the minute.
+    return str(np.datetime64(round(value * 1440), "m")) if column.kind == "date" else f"{value:.5g}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from subset_trainer import artifacts
-from subset_trainer.data import Dataset, Ids, Splits
+from subset_trainer.data import Ids, Splits
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.quality import duplicates, labels
@@ -62,7 +62,7 @@ class Examination:
     Args:
         fresh: the run's classifier, not yet trained: copies of it are, and thrown away.
         hp: the run's hyperparameters, which are theirs, too.
-        selector: for such a copy, its training set and its validation set, and how many an epoch visits.
+        selector: for such a copy, what it is trained on, and how many of that an epoch visits.
         budget: of how many examples, how many an epoch visits.
         file: where the labels' part is kept for a run that goes on; None: nowhere.
         identity: of the run, and its data.
@@ -71,7 +71,7 @@ class Examination:
     fresh: Classifier
     splits: Splits
     hp: Hyperparameters
-    selector: Callable[[Classifier, Dataset, int], Selector]
+    selector: Callable[[Classifier, Splits, int], Selector]
     budget: Callable[[int], int]
     machine: Machine
     ranks: Ranks
@@ -121,8 +121,8 @@ class Examination:
             logger.info("label_check: training %d models, each without a part of the examples", labels.FOLDS)
             probabilities = torch.zeros(len(training), len(self.splits.preprocessing.classes))
             for left in labels.folds(training.labels, self.hp.seed):
-                kept = torch.ones(len(training), dtype=torch.bool).scatter_(0, left, False)
-                model, _ = self._trained(training.subset(kept.nonzero().flatten()))
+                kept = np.setdiff1d(np.arange(len(training)), left.numpy())
+                model, _ = self._trained(self.splits.keeping(kept))
                 held = judge(model, training.subset(left), self.machine, self.ranks, keep_probabilities=True)
                 probabilities[left] = held.probabilities
             found = self.ranks.from_first(lambda: labels.cross_checked(training.labels, probabilities))
@@ -130,7 +130,7 @@ class Examination:
             logger.info(
                 "drop_noisy: training once to see which labels are learned late, before the training proper"
             )
-            model, record = self._trained(training)
+            model, record = self._trained(self.splits)
             judged = judge(model, training, self.machine, self.ranks)
             validated = judge(model, validation, self.machine, self.ranks, keep_probabilities=True)
             excess = labels.excess(record.excess_losses(), judged.losses)
@@ -140,20 +140,21 @@ class Examination:
             self._keep(self.file, *found)
         return found
 
-    def _trained(self, training: Dataset) -> tuple[Classifier, Record]:
-        model, record = copy.deepcopy(self.fresh), Record(len(training))
-        budget = self.budget(len(training))
+    def _trained(self, splits: Splits) -> tuple[Classifier, Record]:
+        model, record = copy.deepcopy(self.fresh), Record(len(splits.train))
+        budget = self.budget(len(splits.train))
         loop.train(
             model,
-            training,
-            self.splits.validation,
-            self.selector(model, training, budget),
+            splits.train,
+            splits.validation,
+            self.selector(model, splits, budget),
             budget,
             self.hp,
             self.machine,
-            self.splits.preprocessing.kind == "image",
+            splits.preprocessing.kind == "image",
             self.ranks,
             lambda report: None,
+            importance=splits.train_weights,
             record=record,
         )
         return model, record

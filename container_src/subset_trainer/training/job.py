@@ -15,7 +15,7 @@ import torch
 
 from subset_trainer import artifacts, models, selection
 from subset_trainer.contract import Contract
-from subset_trainer.data import Dataset, Splits, load_splits
+from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.manifest import ManifestOptions
@@ -136,8 +136,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     examined = _examine(contract, splits, classifier, machine, scaled, model_name, ranks)
     kept = examined.kept
     if len(kept) < len(splits.train):
-        remaining = splits.train.subset(torch.from_numpy(kept))
-        splits = dataclasses.replace(splits, train=remaining, train_ids=splits.train_ids.subset(kept))
+        splits = splits.keeping(kept)
     cleaning_seconds = time.perf_counter() - start - loading_seconds
     budget = _budget(hp, len(splits.train))
     selector = _selector(classifier, splits, machine, scaled, budget, ranks)
@@ -369,16 +368,13 @@ def _examine(
 ) -> Examined:
     """Look for what the run is to leave out."""
 
-    def selector(model: Classifier, training: Dataset, budget: int) -> Selector:
-        return _selector(model, dataclasses.replace(splits, train=training), machine, hp, budget, ranks)
-
     folder = contract.checkpoints
     try:
         found = Examination(
             classifier,
             splits,
             hp,
-            selector,
+            lambda model, part, budget: _selector(model, part, machine, hp, budget, ranks),
             lambda examples: _budget(hp, examples),
             machine,
             ranks,
