@@ -15,6 +15,8 @@ MOST_SUSPECTS, MOST_USEFUL, MOST_GROUPS, MOST_OF_A_GROUP = 24, 12, 8, 4
 MOST_CLASSES = 20
 """Up to which the confusion matrix is shown whole; beyond, what is confused most."""
 MOST_BARS = 40
+SURE = 0.9
+"""Validation accuracy below which what a model cannot learn is no sign of a wrong label by itself."""
 BLUE, ORANGE = "#0072b2", "#b34a00"
 RIGHT, WRONG = "0,114,178", "179,74,0"
 """The same, of a confusion matrix's cells: on and off its diagonal."""
@@ -134,7 +136,7 @@ def _first(found: Findings) -> str:
     if len(suspects):
         worst = int(suspects[0])
         said.append(
-            f"<b>{len(suspects):,} of {count:,}</b> training examples ({len(suspects) / count:.1%}) are probably "
+            f"<b>{len(suspects):,} of {count:,}</b> training examples ({len(suspects) / count:.1%}) may be "
             f"mislabelled; most of all <code>{escape(found.ids[worst])}</code>, labelled "
             f"{_name(found, found.labels[worst])} and taken for {_name(found, found.probable[worst])}."
         )
@@ -418,8 +420,14 @@ def _suspects(found: Findings) -> str:
     shown = suspects[:MOST_SUSPECTS]
     more = f", the first {len(shown)} of {len(suspects):,}" if len(suspects) > len(shown) else ""
     captions = [f"{_name(found, found.labels[row])} or {_name(found, found.probable[row])}?" for row in shown]
+    right = float((found.validation_labels == found.validation_predicted).mean())
+    doubt = (
+        f" The model is right in {right:.0%} of the validation examples only: many of these are hard, not wrong."
+        if right < SURE
+        else ""
+    )
     return (
-        f'<p class="note">The most suspect first{more}; all in <code>examples.parquet</code>.</p>\n'
+        f'<p class="note">The most suspect first{more}; all in <code>examples.parquet</code>.{doubt}</p>\n'
         + _cards(found, shown, captions)
     )
 

@@ -158,4 +158,6 @@ def _cell(values: Sequence[float], column: TableColumn) -> str:
         return column.categories[values.index(1)] if 1 in values else ""
     value = values[0] * column.std + column.mean
     # Days, of which float32 keeps the minute.
-    return str(np.datetime64(round(value * 1440), "m")) if column.kind == "date" else f"{value:.5g}"
+    if column.kind == "date":
+        return str(np.datetime64(round(value * 1440), "m")).removesuffix("T00:00")
+    return f"{value:.5g}"

@@ -237,6 +237,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             facts = {
                 "strategy": hp.strategy,
                 "budget": f"{budget:,} of {len(splits.train):,} examples an epoch",
+                "left out before": ", ".join(f"{count:,} {why}" for why, count in examined.counts().items()),
                 "model": model_name,
                 "validation accuracy": f"{reports[-1].validation.accuracy:.2%}",
                 "test accuracy": "–" if test is None else f"{test.accuracy:.2%}",
