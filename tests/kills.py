@@ -32,13 +32,13 @@ def outcome(job: Job) -> dict[str, Any]:
     weights = {
         name: value.tobytes() for name, value in load_file(job.base / "model/model.safetensors").items()
     }
-    examples = (job.base / "output/data/examples.parquet").read_bytes()
+    examples = job.base / "output/data/examples.parquet"
     return {
         "history": rows,
         "summary": summary,
         "subsets": subsets,
         "weights": weights,
-        "examples": hashlib.sha256(examples).hexdigest(),
+        "examples": hashlib.sha256(examples.read_bytes()).hexdigest() if examples.exists() else None,
     }
 
 

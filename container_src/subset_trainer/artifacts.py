@@ -171,8 +171,7 @@ def copy_subsets(source: Path, target: Path, epochs: int) -> None:
 
 def save_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write history.jsonl: an object an epoch."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def save_examples(path: Path, columns: Mapping[str, Column]) -> None:
@@ -201,7 +200,10 @@ def save_examples(path: Path, columns: Mapping[str, Column]) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=2) + "\n"
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

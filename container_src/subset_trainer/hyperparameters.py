@@ -318,6 +318,22 @@ class Hyperparameters(BaseModel):
         "example, at the cost of a pass over the training set, which `seconds.report` in `summary.json` counts",
     )
 
+    label_check: Literal["training-signals", "cross-validation"] = Field(
+        "training-signals",
+        description="how labels are suspected: by the losses of training, which cost nothing, or by cleanlab from "
+        "three models, trained before the run's own, each without a third of the examples",
+    )
+    drop_noisy: bool = Field(
+        False,
+        description="leave out, before training, the examples whose labels are suspect; with "
+        "`label_check=training-signals` the run trains twice, the first time to see which",
+    )
+    drop_redundant: bool = Field(
+        False,
+        description="leave out, before training, copies and near copies of images, and equal rows of tables, but for "
+        "the first of each",
+    )
+
     # Where metrics go, besides the log and SageMaker Experiments
     tensorboard: bool = Field(
         False, description="write TensorBoard's event files to `/opt/ml/output/tensorboard`"
@@ -352,6 +368,8 @@ class Hyperparameters(BaseModel):
             )
         if self.backend == "cords" and (self.balance, self.mislabelled) != ("none", "keep"):
             raise ValueError("balance and mislabelled are of backend='native' only")
+        if self.backend == "cords" and (self.drop_noisy or self.label_check == "cross-validation"):
+            raise ValueError("drop_noisy and label_check='cross-validation' are of backend='native' only")
         if self.sync_batch_norm and self.microbatch_size is not None:
             raise ValueError(
                 "sync_batch_norm does not go with microbatch_size: statistics of all, or of a part"

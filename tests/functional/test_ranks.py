@@ -31,7 +31,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "craig": {"fraction": 0.3, "select_every": 2},
     "forgetting": {"fraction": 0.4, "select_every": 2, "mislabelled": "drop"},
     "infobatch": {"final_share": 0.25},
-    "loss-filter": {"fraction": 0.3},
+    "loss-filter": {"fraction": 0.3, "report": True},
     "rho-loss": {"fraction": 0.3, "validation_fraction": 0.3},
 }
 SECONDS = 90

@@ -24,10 +24,10 @@ SETTINGS = {
 STRATEGIES: dict[str, dict[str, Any]] = {
     "full": {},
     "rs2": {"fraction": 0.3, "balance": "class", "ema_decay": 0.9},
-    "glister": {"fraction": 0.3, "select_every": 2},
+    "glister": {"fraction": 0.3, "select_every": 2, "report": True},
     "forgetting": {"fraction": 0.4, "select_every": 2, "mislabelled": "drop"},
     "infobatch": {"final_share": 0.2},
-    "loss-filter": {"fraction": 0.3},
+    "loss-filter": {"fraction": 0.3, "report": True},
     "gradmatch-pb": {"fraction": 0.4, "select_every": 2, "warm_fraction": 0.5},
 }
 Jobs = Callable[[str], Job]

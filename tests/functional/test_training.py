@@ -36,7 +36,7 @@ def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
         "epochs": 6,
         "select_every": 4,
     }
-    hyperparameters |= {"batch_size": 32, "learning_rate": 0.02, "augmentation": "crop"}
+    hyperparameters |= {"batch_size": 32, "learning_rate": 0.02, "augmentation": "crop", "report": True}
     job.run(hyperparameters)
     assert (job.exit_code, job.failure) == (0, None), job.log
 

@@ -16,7 +16,7 @@ def test_each_visit_counts() -> None:
     assert (
         record.running_losses_N[2].item() == torch.lerp(torch.tensor(2.0), torch.tensor(1.0), MEMORY).item()
     )
-    assert record.mean_losses()[:3].tolist() == [3.0, 4.0, 1.5] and record.mean_losses()[3].isnan()
+    assert record.excess_losses()[:3].tolist() == [1.0, 1.0, -1.0] and record.excess_losses()[3].isnan()
 
 
 def test_it_goes_on_from_a_checkpoint() -> None:

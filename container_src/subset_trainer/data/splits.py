@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,6 +45,17 @@ class Splits:
     train_ids: Ids
     validation_ids: Ids
     train_weights: torch.Tensor | None = None
+
+    def keeping(self, rows: np.ndarray) -> "Splits":
+        """The same with some of the training examples: `rows` [K] int64, ascending."""
+        indices = torch.from_numpy(rows)
+        weights = None if self.train_weights is None else self.train_weights[indices]
+        return replace(
+            self,
+            train=self.train.subset(indices),
+            train_ids=self.train_ids.subset(rows),
+            train_weights=weights,
+        )
 
 
 @dataclass

@@ -14,6 +14,7 @@ from subset_trainer.training.devices import Machine
 from subset_trainer.training.memory import Parts
 from subset_trainer.training.ranks import Ranks
 
+LEAST_PROBABILITY = 1e-12
 BATCH = 512
 BATCH_OF_IMAGES_ON_A_CPU = 64
 """What fits its caches: a tenth (ResNet-18) to a fifth (cnn) faster than the larger batch."""
@@ -111,6 +112,8 @@ class Judgement:
     """[N] float32: the largest probability of another class."""
     rival_class: Tensor
     """[N] int64: that class."""
+    probabilities: Tensor
+    """[N, C] float32, if they were kept; else [N, 0]."""
     fingerprints: Tensor
     """[N, K]: what ``fingerprint`` made of the inputs; [N, 0] without one."""
 
@@ -118,6 +121,11 @@ class Judgement:
     def margins(self) -> Tensor:
         """From -1 to 1; at or above 0 the example is classified as labelled."""
         return self.own - self.rival
+
+    @property
+    def losses(self) -> Tensor:
+        """[N] in nats, never infinite."""
+        return -self.own.clamp(min=LEAST_PROBABILITY).log()
 
     def predicted(self, labels_N: Tensor) -> Tensor:
         return torch.where(self.margins >= 0, labels_N, self.rival_class)
@@ -130,11 +138,13 @@ def judge(
     machine: Machine,
     ranks: Ranks,
     fingerprint: Callable[[Tensor], Tensor] | None = None,
+    keep_probabilities: bool = False,
 ) -> Judgement:
     """The same on every process, of all examples; in one pass.
 
     Args:
         fingerprint: raw inputs [B, …] → [B, K].
+        keep_probabilities: of all classes, at 4·C bytes an example.
 
     Raises:
         Terminated: SIGTERM has reached one of several processes.
@@ -151,8 +161,9 @@ def judge(
         probabilities = logits.float().softmax(1)
         own = probabilities.gather(1, labels).flatten()
         rival, rival_class = probabilities.scatter(1, labels, -1.0).max(1)
-        prints = inputs.new_zeros(len(inputs), 0) if fingerprint is None else fingerprint(inputs)
-        found.append(tuple(part.cpu() for part in (own, rival, rival_class, prints)))
+        prints = inputs[:, :0].flatten(1) if fingerprint is None else fingerprint(inputs)
+        kept = probabilities if keep_probabilities else probabilities[:, :0]
+        found.append(tuple(part.cpu() for part in (own, rival, rival_class, kept, prints)))
     ranks.check()
     everyones = [batch for batches in ranks.everyones(found) for batch in batches]
     return Judgement(*(torch.cat(column) for column in zip(*everyones, strict=True)))

@@ -23,13 +23,15 @@ from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.quality import duplicates
+from subset_trainer.report import page
 from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import about, devices, loop, memory, plan, synced_batch_norm
+from subset_trainer.training import about, cleaning, devices, loop, memory, plan, synced_batch_norm
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
+from subset_trainer.training.cleaning import Examination, Examined
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import Score, evaluate, judge
 from subset_trainer.training.holdout import irreducible_losses
@@ -110,8 +112,6 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     _check_same_data(contract, splits, ranks)
     for note in splits.notes:
         logger.info("%s", note)
-    sets_own_size = hp.strategy == "full" or hp.strategy in selection.SOFT_PRUNING
-    budget = len(splits.train) if sets_own_size else plan.budget(len(splits.train), hp.fraction)
     preprocessing = splits.preprocessing
     model_name = models.resolve(hp.model, preprocessing.kind)
     images = preprocessing.kind == "image"
@@ -136,6 +136,13 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     trained = average.module if average else classifier
     effective = plan.scaled_learning_rate(hp.learning_rate, ranks.size, hp.learning_rate_scaling)
     scaled = hp.model_copy(update={"learning_rate": effective})
+    loading_seconds = time.perf_counter() - start
+    examined = _examine(contract, splits, classifier, machine, scaled, model_name, ranks)
+    kept = examined.kept
+    if len(kept) < len(splits.train):
+        splits = splits.keeping(kept)
+    cleaning_seconds = time.perf_counter() - start - loading_seconds
+    budget = _budget(hp, len(splits.train))
     selector = _selector(classifier, splits, machine, scaled, budget, ranks)
     _announce(hp, splits, budget, model_name)
     if ranks.size > 1:
@@ -161,8 +168,6 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             "effective_learning_rate": effective,
         }
     )
-    loading_seconds = time.perf_counter() - start
-
     reports: list[EpochReport] = []
     history: list[dict[str, Any]] = []
 
@@ -233,7 +238,16 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     if hp.report and status == "completed":
         report_start = time.perf_counter()
         try:
-            _report(contract, splits, record, trained, machine, ranks)
+            facts = {
+                "strategy": hp.strategy,
+                "budget": f"{budget:,} of {len(splits.train):,} examples an epoch",
+                "left out before": ", ".join(f"{count:,} {why}" for why, count in examined.counts().items()),
+                "model": model_name,
+                "validation accuracy": f"{reports[-1].validation.accuracy:.2%}",
+                "test accuracy": "–" if test is None else f"{test.accuracy:.2%}",
+                **{name: str(value) for name, value in hp.model_dump(exclude_defaults=True).items()},
+            }
+            _report(contract, splits, examined, record, trained, machine, ranks, history, facts)
         except Terminated:
             status = "stopped"
             logger.info("SIGTERM received: the model is saved, and a run that goes on writes the report")
@@ -246,6 +260,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         trackers.metrics(reports[-1].epoch.number, scores)
     seconds = {
         "loading": loading_seconds,
+        "cleaning": cleaning_seconds,
         "training": sum(epoch.training_seconds for epoch in reports),
         "selection": sum(epoch.selection_seconds for epoch in reports),
         "evaluation": sum(epoch.evaluation_seconds for epoch in reports) + test_seconds,
@@ -273,6 +288,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             "validation": len(splits.validation),
             "test": None if splits.test is None else len(splits.test),
         },
+        "removed": examined.counts(),
         "classes": list(preprocessing.classes),
         **loop.totals(reports),
         "test": None if test is None else {"loss": test.loss, "accuracy": test.accuracy},
@@ -295,16 +311,29 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
 
 
 def _report(
-    contract: Contract, splits: Splits, record: Record, trained: Classifier, machine: Machine, ranks: Ranks
+    contract: Contract,
+    splits: Splits,
+    examined: Examined,
+    record: Record,
+    trained: Classifier,
+    machine: Machine,
+    ranks: Ranks,
+    history: list[dict[str, Any]],
+    facts: Mapping[str, str],
 ) -> None:
     """Raises Terminated on every process where SIGTERM has reached one of several."""
     judged = judge(trained, splits.train, machine, ranks, duplicates.fingerprint)
+    validated = judge(trained, splits.validation, machine, ranks, keep_probabilities=True)
     if not ranks.first:
         return
     with ranks.interruption.abandonable():
-        columns = about.columns(splits, record, judged, machine.device)
+        found = about.findings(splits, examined, record, judged, validated, history, facts, machine.device)
+        html = page(found)
     with ranks.interruption.deferred():
-        artifacts.save_examples(contract.output_data / "examples.parquet", columns)
+        artifacts.save_examples(
+            contract.output_data / "examples.parquet", about.columns(found, examined, record)
+        )
+        artifacts.write_text(contract.output_data / "report.html", html)
 
 
 def _checkpoints(
@@ -315,11 +344,53 @@ def _checkpoints(
     if hp.backend == "cords":
         logger.warning("backend='cords' keeps no checkpoints: its loaders cannot be asked what they remember")
         return None
-    identity = {name: value for name, value in hp.model_dump().items() if name not in NOT_DECISIVE}
-    identity |= {"model": model_name, "data": f"…{_digest(splits)[:8]}", "processes": processes}
+    identity = _identity(hp, splits, model_name, processes)
     return Checkpoints(
         contract.checkpoints, identity, hp.checkpoint_minutes, hp.checkpoints_kept, hp.resume == "auto"
     )
+
+
+def _identity(hp: Hyperparameters, splits: Splits, model_name: str, processes: int) -> dict[str, Any]:
+    """What a run that goes on must have in common with the one before."""
+    identity = {name: value for name, value in hp.model_dump().items() if name not in NOT_DECISIVE}
+    return identity | {"model": model_name, "data": f"…{_digest(splits)[:8]}", "processes": processes}
+
+
+def _budget(hp: Hyperparameters, examples: int) -> int:
+    """How many of the training examples an epoch visits, where the strategy does not set that by itself."""
+    sets_own_size = hp.strategy == "full" or hp.strategy in selection.SOFT_PRUNING
+    return examples if sets_own_size else plan.budget(examples, hp.fraction)
+
+
+def _examine(
+    contract: Contract,
+    splits: Splits,
+    classifier: Classifier,
+    machine: Machine,
+    hp: Hyperparameters,
+    model_name: str,
+    ranks: Ranks,
+) -> Examined:
+    """Look for what the run is to leave out."""
+
+    folder = contract.checkpoints
+    try:
+        found = Examination(
+            classifier,
+            splits,
+            hp,
+            lambda model, part, budget: _selector(model, part, machine, hp, budget, ranks),
+            lambda examples: _budget(hp, examples),
+            machine,
+            ranks,
+            folder / cleaning.FILE if folder.is_dir() else None,
+            _identity(hp, splits, model_name, ranks.size),
+        ).run()
+    except (RuntimeError, MemoryError) as error:
+        memory.explain(error, hp.batch_size)
+    # What comes is the same whether labels were looked at now or before an interruption.
+    torch.manual_seed(hp.seed)
+    return found
 
 
 def _workers(ranks: Ranks) -> int | None:

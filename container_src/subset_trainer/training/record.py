@@ -25,11 +25,12 @@ class Record:
         """In the last of them; NaN: there was none. So are the losses."""
         self.running_losses_N = torch.full((examples,), torch.nan)
         """Exponential mean of its losses as it was trained on: augmented, with label smoothing."""
-        self._loss_sums_N = torch.zeros(examples)
+        self._excess_sums_N = torch.zeros(examples)
 
-    def mean_losses(self) -> Tensor:
-        """[N] over its visits."""
-        return self._loss_sums_N / self.visits_N  # 0 / 0 is NaN
+    def excess_losses(self) -> Tensor:
+        """[N] how much larger its loss was than the mean of the same epoch's examples, on average over its visits; NaN:
+        there was none. Losses by themselves would tell early visits from late ones."""
+        return self._excess_sums_N / self.visits_N  # 0 / 0 is NaN
 
     def observe(self, visited: Subset, losses_K: Tensor) -> None:
         """An epoch's examples, each once, and their losses; on the CPU."""
@@ -37,7 +38,7 @@ class Record:
         earlier = self.running_losses_N[rows]
         running = torch.lerp(losses_K, earlier, MEMORY)
         self.running_losses_N[rows] = torch.where(earlier.isnan(), losses_K, running)
-        self._loss_sums_N[rows] += losses_K
+        self._excess_sums_N[rows] += losses_K - losses_K.mean()
         self.weights_N[rows] = visited.weights
         self.visits_N[rows] += 1
 

@@ -1,0 +1,192 @@
+"""Before the run's own training: looking for wrong labels and copies, and leaving them out where that is asked for."""
+
+import copy
+import io
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subset_trainer import artifacts
+from subset_trainer.data import Ids, Splits
+from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.models import Classifier
+from subset_trainer.quality import duplicates, labels
+from subset_trainer.training import loop
+from subset_trainer.training.devices import Machine
+from subset_trainer.training.evaluation import BATCH, judge
+from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.record import Record
+from subset_trainer.training.rounds import Selector
+
+logger = logging.getLogger(__name__)
+FILE = "examination.npz"
+NOISY, REDUNDANT = "noisy", "redundant"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found among the N training examples that the channels hold, and which of them the run trains on."""
+
+    ids: Ids
+    labels: Tensor
+    """[N] int64."""
+    removed: np.ndarray
+    """[N] object: `noisy`, `redundant`, or None for what stays."""
+    mislabelled: Tensor | None = None
+    """[N] float32, 0 to 1; None: it was not looked for. So are the others."""
+    suspect: Tensor | None = None
+    """[N] bool."""
+    groups: Tensor | None = None
+    """[N] int32."""
+
+    @property
+    def kept(self) -> np.ndarray:
+        """[K] int64: positions of what stays."""
+        return np.flatnonzero(self.removed == None)  # noqa: E711  element by element
+
+    def counts(self) -> dict[str, int]:
+        return {reason: int((self.removed == reason).sum()) for reason in (NOISY, REDUNDANT)}
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How to look.
+
+    Args:
+        fresh: the run's classifier, not yet trained: copies of it are, and thrown away.
+        hp: the run's hyperparameters, which are theirs, too.
+        selector: for such a copy, what it is trained on, and how many of that an epoch visits.
+        budget: of how many examples, how many an epoch visits.
+        file: where the labels' part is kept for a run that goes on; None: nowhere.
+        identity: of the run, and its data.
+    """
+
+    fresh: Classifier
+    splits: Splits
+    hp: Hyperparameters
+    selector: Callable[[Classifier, Splits, int], Selector]
+    budget: Callable[[int], int]
+    machine: Machine
+    ranks: Ranks
+    file: Path | None
+    identity: Mapping[str, Any]
+
+    def run(self) -> Examined:
+        """Raises Terminated where SIGTERM arrives, UserError where a training diverges."""
+        given, hp = self.splits.train.labels, self.hp
+        found = Examined(self.splits.train_ids, given, np.full(len(given), None, object))
+        if hp.drop_redundant:
+            found = replace(found, groups=self._groups())
+        if hp.drop_noisy or hp.label_check == "cross-validation":
+            mislabelled, suspect = self.ranks.from_first(self._known) or self._labels()
+            found = replace(found, mislabelled=mislabelled, suspect=suspect)
+        if hp.drop_noisy:
+            assert found.suspect is not None
+            found.removed[found.suspect.numpy()] = NOISY
+        if hp.drop_redundant:
+            assert found.groups is not None
+            found.removed[_later_ones(found.groups.numpy(), found.removed)] = REDUNDANT
+        # A class is never left without any.
+        for label in np.setdiff1d(given.numpy(), given.numpy()[found.kept]):
+            found.removed[np.flatnonzero(given.numpy() == label)[0]] = None
+        for reason, count in found.counts().items():
+            if count:
+                logger.info(
+                    "%d of %d training examples are left out: %s (drop_%s)", count, len(given), reason, reason
+                )
+        return found
+
+    def _groups(self) -> Tensor:
+        dataset, ranks = self.splits.train, self.ranks
+        order = list(ranks.parts(torch.arange(len(dataset)).split(BATCH)))
+        batches = dataset.batches(order, self.machine.device)
+        own = [duplicates.fingerprint(inputs).cpu() for inputs in ranks.until_asked(batches)]
+        ranks.check()
+        prints = torch.cat([part for parts in ranks.everyones(own) for part in parts])
+        return ranks.from_first(
+            lambda: duplicates.groups(prints, self.splits.train.labels, self.machine.device)
+        )
+
+    def _labels(self) -> tuple[Tensor, Tensor]:
+        """Of each training example how suspect its label is, from 0 to 1, and whether it counts as wrong."""
+        training, validation = self.splits.train, self.splits.validation
+        if self.hp.label_check == "cross-validation":
+            logger.info("label_check: training %d models, each without a part of the examples", labels.FOLDS)
+            probabilities = torch.zeros(len(training), len(self.splits.preprocessing.classes))
+            for left in labels.folds(training.labels, self.hp.seed):
+                kept = np.setdiff1d(np.arange(len(training)), left.numpy())
+                model, _ = self._trained(self.splits.keeping(kept))
+                held = judge(model, training.subset(left), self.machine, self.ranks, keep_probabilities=True)
+                probabilities[left] = held.probabilities
+            found = self.ranks.from_first(lambda: labels.cross_checked(training.labels, probabilities))
+        else:
+            logger.info(
+                "drop_noisy: training once to see which labels are learned late, before the training proper"
+            )
+            model, record = self._trained(self.splits)
+            judged = judge(model, training, self.machine, self.ranks)
+            validated = judge(model, validation, self.machine, self.ranks, keep_probabilities=True)
+            excess = labels.excess(record.excess_losses(), judged.losses)
+            share = labels.wrong_share(validation.labels, validated.probabilities)
+            found = excess.sigmoid(), labels.suspects(excess, share)
+        if self.file is not None and self.ranks.first:
+            self._keep(self.file, *found)
+        return found
+
+    def _trained(self, splits: Splits) -> tuple[Classifier, Record]:
+        model, record = copy.deepcopy(self.fresh), Record(len(splits.train))
+        budget = self.budget(len(splits.train))
+        loop.train(
+            model,
+            splits.train,
+            splits.validation,
+            self.selector(model, splits, budget),
+            budget,
+            self.hp,
+            self.machine,
+            splits.preprocessing.kind == "image",
+            self.ranks,
+            lambda report: None,
+            importance=splits.train_weights,
+            record=record,
+        )
+        return model, record
+
+    # What took a training is not done again by a run that goes on.
+
+    def _keep(self, file: Path, mislabelled: Tensor, suspect: Tensor) -> None:
+        content = io.BytesIO()
+        about = json.dumps(dict(self.identity), sort_keys=True)
+        np.savez(content, mislabelled=mislabelled.numpy(), suspect=suspect.numpy(), identity=about)
+        try:
+            artifacts.write(file, lambda path: path.write_bytes(content.getvalue()), durable=True)
+        except OSError as error:
+            logger.warning(
+                "%s could not be written (%s): a run that goes on looks again", FILE, error.strerror
+            )
+
+    def _known(self) -> tuple[Tensor, Tensor] | None:
+        if self.file is None or self.hp.resume == "never" or not self.file.exists():
+            return None
+        try:
+            with np.load(self.file, allow_pickle=False) as content:
+                found = torch.from_numpy(content["mislabelled"]), torch.from_numpy(content["suspect"])
+                same = str(content["identity"]) == json.dumps(dict(self.identity), sort_keys=True)
+        except Exception as error:  # damaged archives raise nearly anything
+            logger.warning("%s is damaged and left aside: %s", FILE, error)
+            return None
+        return found if same else None
+
+
+def _later_ones(groups_N: np.ndarray, removed_N: np.ndarray) -> np.ndarray:
+    """Positions, ascending, of all of a group but the first that is still there."""
+    rows = np.flatnonzero((groups_N >= 0) & (removed_N == None))  # noqa: E711  element by element
+    _, first = np.unique(groups_N[rows], return_index=True)
+    return np.delete(rows, first)
