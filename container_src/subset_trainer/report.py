@@ -46,6 +46,7 @@ ul.cards { list-style: none; margin: 0.5rem 0; padding: 0; display: grid; gap: 0
 .cards li { border: 1px solid #ddd; padding: 0.5rem; font-size: 0.875rem; min-width: 0; }
 .cards img { display: block; width: 6rem; height: 6rem; object-fit: contain; background: #eee;
              image-rendering: pixelated; }
+.cards blockquote { margin: 0; overflow-wrap: anywhere; }
 .cards dl { margin: 0; display: grid; grid-template-columns: auto auto; gap: 0 0.5rem; }
 .cards dd { margin: 0; text-align: right; }
 .group { border: 1px solid #ddd; padding: 0.5rem; margin: 0.5rem 0; }

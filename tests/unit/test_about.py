@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from subset_trainer.data import Column, MemoryDataset, Preprocessing
+from subset_trainer.data.preprocessing import Hashing
 from subset_trainer.training import about
 
 COLUMNS = (
@@ -40,3 +42,12 @@ def test_an_image_is_small_whatever_it_was() -> None:
     assert all(html.startswith('<img alt="" src="data:image/webp;base64,') for html in shown)
     assert max(map(len, shown)) < 12_000 and shown[0] != shown[1]
     assert about.show(dataset, [], image) == []
+
+
+def test_a_text_is_cut_and_escaped() -> None:
+    dataset = MemoryDataset(torch.zeros(2, 3, dtype=torch.int32), torch.tensor([0, 1]))
+    preprocessing = Preprocessing("text", ("a", "b"), hashing=Hashing("word", 1 << 16, 3))
+    texts = np.array(["<b>short</b>", "x" * 1_000], object)
+    short, long = about.show(dataset, [0, 1], preprocessing, texts)
+    assert short == "<blockquote>&lt;b&gt;short&lt;/b&gt;</blockquote>"
+    assert long == f"<blockquote>{'x' * 300}…</blockquote>"

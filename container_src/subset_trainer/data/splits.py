@@ -35,7 +35,8 @@ _LEAST_WEIGHT = np.float32(0.01)
 class Splits:
     """`notes`: sentences worth logging about what was found, decoded, left out and split. `train_ids`,
     `validation_ids`: where in the channels' files each example stands. `train_weights` [N] float32: how much each
-    training example counts, with a mean of 1; None: all alike."""
+    training example counts, with a mean of 1; None: all alike. `train_texts` [N] object (of str): of texts, which their
+    inputs do not tell."""
 
     train: Dataset
     validation: Dataset
@@ -45,6 +46,7 @@ class Splits:
     train_ids: Ids
     validation_ids: Ids
     train_weights: torch.Tensor | None = None
+    train_texts: np.ndarray | None = None
 
     def keeping(self, rows: np.ndarray) -> "Splits":
         """The same with some of the training examples: `rows` [K] int64, ascending."""
@@ -55,6 +57,7 @@ class Splits:
             train=self.train.subset(indices),
             train_ids=self.train_ids.subset(rows),
             train_weights=weights,
+            train_texts=None if self.train_texts is None else self.train_texts[rows],
         )
 
 
@@ -143,6 +146,7 @@ def load_splits(
         source.ids.subset(train_rows),
         validation_ids,
         _weights(source, train_rows),
+        source.texts[train_rows] if isinstance(source, Texts) else None,
     )
 
 

@@ -21,6 +21,7 @@ from subset_trainer.training.record import Record
 
 THUMBNAIL = 96
 """Pixels of the longer side, at most."""
+MOST_CHARACTERS = 300
 MOST_FEATURES = 8
 """Of a table's row, that a card shows."""
 
@@ -69,7 +70,7 @@ def findings(
         groups=groups.numpy(),
         validation_labels=splits.validation.labels.numpy(),
         validation_predicted=validated.predicted(splits.validation.labels).numpy(),
-        show=lambda rows: show(splits.train, rows, splits.preprocessing),
+        show=lambda rows: show(splits.train, rows, splits.preprocessing, splits.train_texts),
     )
 
 
@@ -119,10 +120,14 @@ def _among(values_K: np.ndarray, kept_K: np.ndarray, count: int) -> np.ndarray:
     return whole
 
 
-def show(dataset: Dataset, rows: Sequence[int], preprocessing: Preprocessing) -> list[str]:
-    """HTML for each of some examples: its picture, or the beginning of a table's row."""
+def show(
+    dataset: Dataset, rows: Sequence[int], preprocessing: Preprocessing, texts: np.ndarray | None = None
+) -> list[str]:
+    """HTML for each of some examples: its picture, or the beginning of a table's row or of its text."""
     if not rows:
         return []
+    if texts is not None:
+        return [f"<blockquote>{escape(_beginning(texts[row]))}</blockquote>" for row in rows]
     (inputs,) = dataset.batches([torch.tensor(rows)], torch.device("cpu"))
     if preprocessing.kind == "image":
         return [_picture(pixels.permute(1, 2, 0).numpy()) for pixels in inputs]
@@ -137,6 +142,10 @@ def _picture(pixels: np.ndarray) -> str:
     encoded = base64.b64encode(file.getvalue()).decode()
     # The caption beside it says what there is to say.
     return f'<img alt="" src="data:image/webp;base64,{encoded}">'
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
 def _row(values: Sequence[float], preprocessing: Preprocessing) -> str:
