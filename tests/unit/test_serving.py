@@ -4,9 +4,13 @@ import base64
 import importlib
 import io
 import json
+import logging
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 import torch
@@ -18,6 +22,7 @@ from subset_trainer.data.images import decode
 from subset_trainer.errors import UserError
 from subset_trainer.models import build
 from subset_trainer.serving import predictor, requests, responses
+from subset_trainer.serving.app import application
 from subset_trainer.serving.errors import RequestError
 from subset_trainer.serving.settings import Settings
 
@@ -208,3 +213,39 @@ def test_settings_that_cannot_be(name: str, value: str) -> None:
         UserError, match=f"environment variable {name}='{value}': expected a whole number from"
     ):
         Settings.read({name: value})
+
+
+class Broken(predictor.Predictor):
+    def __init__(self) -> None:
+        self.preprocessing = TABLES
+
+    def probabilities(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        raise RuntimeError(f"secret: {list(batches)}")
+
+
+def test_an_internal_error_says_where_in_the_log_and_nothing_of_the_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"4711,2", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/invocations",
+        "headers": [(b"content-type", b"text/csv")],
+        "query_string": b"",
+    }
+    with caplog.at_level(logging.INFO):
+        anyio.run(application(Broken(), Settings()), scope, receive, send)
+    assert sent[0]["status"] == 500
+    assert sent[1]["body"] == b"internal error; the log says where"
+    assert "RuntimeError at" in caplog.text
+    assert "in probabilities" in caplog.text
+    assert "secret" not in caplog.text
+    assert "4711" not in caplog.text
