@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from deploy.commands import codebuild, compare, image, labels, launch, options, policy, sweep, tune
+from deploy.commands import codebuild, compare, explain, image, labels, launch, options, policy, sweep, tune
 from subset_trainer.errors import TrainingError
 
 
@@ -69,7 +69,7 @@ def _parser() -> options.Parser:
         description="Trains on chosen fractions of the data, here and on Amazon SageMaker, and compares.",
     )
     commands = options.Commands(parser)
-    for module in (compare, image, codebuild, launch, sweep, tune, labels, policy):
+    for module in (compare, image, codebuild, launch, sweep, tune, labels, explain, policy):
         module.add(commands)
     return parser
 

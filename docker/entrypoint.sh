@@ -3,9 +3,13 @@
 # host's driver is older than this image's CUDA needs. With a newer driver they would take the place of a libcuda that
 # is newer than they are, and fail. And with a place for temporary files.
 
-# A job that is stopped before it has begun. The kernel lets the first process of a container ignore SIGTERM unless it
-# has a handler.
-if [ "${1:-}" = train ]; then
+# The image's own programs, which handle SIGTERM. One may be stopped before it has begun: the kernel lets the first
+# process of a container ignore the signal unless it has a handler.
+case "${1:-}" in
+    train | serve) own=yes ;;
+    *) own= ;;
+esac
+if [ -n "$own" ]; then
     trap 'exit 0' TERM
 fi
 
@@ -37,7 +41,7 @@ if [ ! -w "${HOME:-/}" ]; then
     export MPLCONFIGDIR="${MPLCONFIGDIR:-${TMPDIR:-/tmp}/matplotlib}"
 fi
 # Blocked, the signal waits for the program's own handler, which Python takes a moment to come to.
-if [ "${1:-}" = train ] && env --block-signal=TERM true 2>/dev/null; then
+if [ -n "$own" ] && env --block-signal=TERM true 2>/dev/null; then
     exec env --block-signal=TERM "$@"
 fi
 exec "$@"

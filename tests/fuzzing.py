@@ -32,10 +32,11 @@ from scipy import sparse
 from deploy import answers, consolidation, ground_truth, relabel
 from deploy.storage import Storage
 from subset_trainer import artifacts, contract
-from subset_trainer.data import Preprocessing, load_splits, recordio
+from subset_trainer.data import Column, Preprocessing, load_splits, recordio
 from subset_trainer.errors import TrainingError, UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.models import build
+from subset_trainer.serving import requests, responses
 from subset_trainer.training.checkpoints import Checkpoints
 
 
@@ -694,6 +695,93 @@ def split_table(case: tuple[dict[str, bytes], dict[str, Any]]) -> None:
     split(files, **options)
 
 
+# Requests for predictions
+
+CELLS = (
+    st.sampled_from(["1", "-2.5", "north", "", "NA", "2024-01-31", "1e999", '"', "\n", "1_0", "\ud800"])
+    | TEXTS
+)
+FEATURES = st.lists(
+    st.sampled_from([1, 2.5, None, "north", "2024-01-31", True, 10**400, float("nan")]) | JSONS, max_size=4
+)
+EXAMPLES = (
+    FEATURES
+    | st.fixed_dictionaries({}, optional={"features": FEATURES, "image": TEXTS | st.just("aGFsbG8=")})
+    | st.fixed_dictionaries({"a": JSONS, "b": JSONS, "c": JSONS})
+    | JSONS
+)
+BODIES = (
+    st.lists(st.lists(CELLS, min_size=3, max_size=3) | st.lists(CELLS, max_size=5), max_size=4).map(
+        lambda rows: "\n".join(map(",".join, rows))
+    )
+    | st.sampled_from(
+        ["a,b,c\n", "c,b,a,l\n2024-01-31,north,1,x\n", "a,b\n1,north", _deep(100_000), "\ufeff1,n,"]
+    )
+    | st.lists(EXAMPLES.map(json.dumps), max_size=3).map("\n".join)
+    | (st.lists(EXAMPLES, max_size=3) | st.fixed_dictionaries({"instances": JSONS | st.lists(EXAMPLES)})).map(
+        json.dumps
+    )
+).map(lambda text: text.encode("utf-8", "surrogatepass"))
+CONTENT_TYPES = st.sampled_from(
+    [
+        *("text/csv", "text/csv; header=present", "text/csv;header=absent", "text/csv;label_size=2"),
+        *(
+            "application/json",
+            "application/jsonlines",
+            "image/png",
+            "application/x-image",
+            "text/html",
+            ";",
+            "",
+        ),
+    ]
+)
+REQUESTS = st.tuples(
+    st.builds(edited, BODIES, edits(2))
+    | BYTES
+    | st.builds(edited, st.sampled_from(["PNG", "JPEG"]).map(image), edits()),
+    CONTENT_TYPES,
+    st.sampled_from(["image", "table"]),
+    st.sampled_from([None, "*/*", "text/csv;q=x", "application/jsonlines;verbose=true", ";;,", "a/b;q=nan"])
+    | TEXTS,
+)
+SERVED = {
+    "image": Preprocessing("image", ("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3),
+    "table": Preprocessing(
+        "table",
+        ("a", "b"),
+        columns=(
+            Column("a", "numeric", 0.5, 2.0, missing=True),
+            Column("b", "categorical", categories=("", "north")),
+            Column("c", "date", 19_000.0, 30.0, cycles=("year", "week")),
+        ),
+        header=True,
+        label_column="l",
+    ),
+}
+
+
+def read_request(case: tuple[bytes, str, str, str | None]) -> None:
+    """What is read are inputs that a model can compute with, and its answer has as many predictions."""
+    body, content_type, kind, accept = case
+    like = SERVED[kind]
+    try:
+        answer_in, verbose = responses.accepted(accept, requests.form_of(content_type, like))
+        batches = list(requests.batches(body, content_type, like))
+    except UserError as error:
+        fit_for_the_user(error)
+        return
+    for batch in batches:
+        assert batch.shape[1:] == like.input_shape
+        assert np.isfinite(batch).all()
+    count = sum(map(len, batches))
+    answer = responses.encode(np.full((count, 2), 0.5, np.float32), like.classes, answer_in, verbose)
+    if answer_in == "application/json":
+        assert len(json.loads(answer)["predictions"]) == count
+    else:
+        assert len(answer.splitlines()) == count
+
+
 # Ground Truth's manifests and workers' responses
 
 WORKERS = st.sampled_from(["a", "b", "private.us-east-1.ef7294f850a3d9d1"]) | JSONS
@@ -862,5 +950,6 @@ PROPERTIES = {
     "libsvm": Property(table_files("a.libsvm", libsvm_files()), split_table, 150),
     "protobuf": Property(table_files("a.rec", PROTOBUF) | table_files("a.pbr", PROTOBUF), split_table, 150),
     "checkpoint": Property(CHECKPOINTS | saved_checkpoints(), load_checkpoint, 150),
+    "requests": Property(REQUESTS, read_request, 400),
     "model": Property(models(), load_model, 50),
 }

@@ -73,6 +73,11 @@ def failure_file() -> Path:
     return base_directory() / "output" / "failure"
 
 
+def model_directory() -> Path:
+    """Where hosting unpacks model.tar.gz, as training's goes into it."""
+    return base_directory() / "model"
+
+
 def read() -> Contract:
     """Read the configuration of this job.
 

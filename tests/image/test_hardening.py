@@ -44,6 +44,20 @@ sys.exit(int(json.loads(os.environ["SM_HPS"])["code"]))
 """
 
 
+PINGED = """
+import subprocess, sys, time, urllib.error, urllib.request
+server = subprocess.Popen(["with-cuda-compat", "serve"])
+for _ in range(600):
+    try:
+        status = urllib.request.urlopen("http://127.0.0.1:8080/ping").status
+        break
+    except urllib.error.URLError:
+        time.sleep(0.1)
+server.terminate()
+print(status, server.wait(20))
+"""
+
+
 @pytest.fixture(params=["1000:1000", "0:0"], ids=["user", "root"])
 def restricted(request: pytest.FixtureRequest) -> list[str]:
     """The `docker run` options."""
@@ -130,6 +144,21 @@ def test_the_log_and_what_a_job_leaves_hold_no_secret(image: Image, digits: Path
     assert "Traceback" in done.stdout
     assert "internal error, RuntimeError: broken" in done.stdout
     assert found(done.stdout + done.stderr, bad) == []
+
+
+def test_serve_answers_and_stops_and_says_where_there_is_no_model(
+    image: Image, digits: Path, tmp_path: Path, restricted: list[str]
+) -> None:
+    options = make_job(tmp_path, digits, {**QUICK, "epochs": "1"})
+    writable(tmp_path, digits)
+    done = image.run("serve", options=[*restricted, *options])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "/opt/ml/model holds no model.json; expected the model folder of a job" in done.stdout
+    done = image.run("train", options=[*restricted, *options])
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = image.run("python", "-c", PINGED, options=[*restricted, *options])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "200 0"
 
 
 def given(variables: dict[str, str]) -> list[str]:

@@ -28,9 +28,9 @@ LONGEST_LINE = 1 << 24
 
 _ROWS_AT_ONCE = 1 << 16
 _SAMPLE_ROWS, _SAMPLE_FIELDS = 1_000, 1 << 21
-_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
+MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 """In a column of numbers or dates, in any case; elsewhere only ""."""
-_MISSING_TO_PANDAS = [spelt for word in _MISSING for spelt in {word, word.upper(), word.capitalize(), "NaN"}]
+_MISSING_TO_PANDAS = [spelt for word in MISSING for spelt in {word, word.upper(), word.capitalize(), "NaN"}]
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,7 @@ class _Reader:
             [field.strip() for field in fields] for _, fields in islice(self._records(first), rows)
         ]
         if csv_header == "auto":
-            has_header = (
-                _looks_like_header(self.sample) if like is None else _names_most(self.sample[0], like)
-            )
+            has_header = _looks_like_header(self.sample) if like is None else names_most(self.sample[0], like)
         else:
             has_header = self.told_header
         if has_header:
@@ -291,7 +289,7 @@ class _Reader:
             was_date = self.like.columns[self.features.index(position)].kind == "date"
             if not was_date:
                 return
-        found, bad = dates.parse(columns[position], _MISSING)
+        found, bad = dates.parse(columns[position], MISSING)
         if bad is None:
             columns[position] = found
         elif was_date:
@@ -318,7 +316,7 @@ class _Reader:
         texts = as_text | {
             p
             for p in positions
-            if any(row[p].lower() not in _MISSING and _numbers((row[p],)) is None for row in self.sample)
+            if any(row[p].lower() not in MISSING and _numbers((row[p],)) is None for row in self.sample)
         }
         gaps = {p: _MISSING_TO_PANDAS for p in positions if p not in texts and p != self.label}
         frames = []
@@ -364,7 +362,7 @@ class _Reader:
                 if codes.min(initial=0) < 0 or (position == self.label and "" in values):
                     return None
                 if position not in as_text and (
-                    any(map(_is_number, values)) or all(value.lower() in _MISSING for value in values)
+                    any(map(_is_number, values)) or all(value.lower() in MISSING for value in values)
                 ):
                     return None
                 columns[position] = np.array(values, object)[codes]
@@ -403,7 +401,7 @@ class _Reader:
         for piece in pieces:
             if piece.dtype == object:
                 for row, value in enumerate(piece.tolist(), rows):
-                    kind = gaps if value.lower() in _MISSING else texts
+                    kind = gaps if value.lower() in MISSING else texts
                     if kind is gaps or not _is_number(value):
                         kind[:] = kind[0] + 1, row if kind[0] == 0 else kind[1]
             rows += len(piece)
@@ -420,7 +418,7 @@ class _Reader:
         file, line, fields = self._locate(row)
         value = fields[position].strip()
         what = "label" if position == self.label else "value"
-        is_what = f"is missing ({value!r})" if value.lower() in _MISSING else f"is {value!r}"
+        is_what = f"is missing ({value!r})" if value.lower() in MISSING else f"is {value!r}"
         hint = (
             " (if this line is a header, set csv_header to true)" if row == 0 and self.header is None else ""
         )
@@ -501,11 +499,10 @@ class _Reader:
                 line = text.file.readline(1 << 20)
         except (UnicodeDecodeError, OSError, EOFError, zlib.error):
             return ","  # said properly when the records are read
-        for other in (";", "\t"):
-            if other in line and "," not in line:
-                self.notes.append(f"{self.channel.name} channel: file '{file}' is separated by {other!r}.")
-                return other
-        return ","
+        separator = separator_of(line)
+        if separator != ",":
+            self.notes.append(f"{self.channel.name} channel: file '{file}' is separated by {separator!r}.")
+        return separator
 
 
 _Limit = tuple[int, UserError] | None
@@ -563,6 +560,26 @@ def column_title(name: str, header: bool) -> str:
     return f"column {name!r}" if header else f"column {name} (counted from 0)"
 
 
+def separator_of(line: str) -> str:
+    """What separates the fields of a table whose first line this is."""
+    return next((other for other in (";", "\t") if other in line and "," not in line), ",")
+
+
+def parse_numbers(texts: Sequence[str]) -> tuple[np.ndarray, int | None]:
+    """Texts [N], stripped → float64 [N], and the row of the first that is no finite number, where they are of no use.
+
+    What is missing is not a number.
+    """
+    numbers = _numbers(tuple(texts))
+    if numbers is None:
+        for row, text in enumerate(texts):
+            if text.lower() not in MISSING and not _is_number(text):
+                return np.zeros(0), row
+        numbers = _with_gaps(np.array(texts, object))
+    infinite = np.flatnonzero(np.isinf(numbers))
+    return numbers, int(infinite[0]) if len(infinite) else None
+
+
 def _numbers(values: tuple[str, ...]) -> np.ndarray | None:
     """float64 [N], or None where a value is no number."""
     try:
@@ -577,7 +594,7 @@ def _with_gaps(piece: np.ndarray) -> np.ndarray:
     """Texts of numbers and of what is missing → float64."""
     if piece.dtype != object:
         return piece
-    numbers = (math.nan if value.lower() in _MISSING else float(value) for value in piece.tolist())
+    numbers = (math.nan if value.lower() in MISSING else float(value) for value in piece.tolist())
     return np.fromiter(numbers, np.float64, len(piece))
 
 
@@ -610,11 +627,11 @@ def _looks_like_header(sample: list[list[str]]) -> bool:
 
 def _mostly_numbers(values: Sequence[str]) -> bool:
     numbers = sum(map(_is_number, values))
-    odd = len(values) - numbers - sum(value.lower() in _MISSING for value in values)
+    odd = len(values) - numbers - sum(value.lower() in MISSING for value in values)
     return numbers > odd and odd <= max(1, len(values) // 100)
 
 
-def _names_most(first: list[str], like: Preprocessing) -> bool:
+def names_most(first: list[str], like: Preprocessing) -> bool:
     """Whether a first record is training's header, perhaps with a column more or less."""
     names = {like.label_column, *(column.name for column in like.columns)}
     return like.header and 2 * len(names.intersection(first)) > len(first)

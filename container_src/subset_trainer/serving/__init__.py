@@ -1,0 +1,1 @@
+"""The ``serve`` program: a trained model behind SageMaker's hosting contract."""

@@ -1,0 +1,120 @@
+"""SageMaker's hosting contract over HTTP: /ping, /invocations, and batch transform's /execution-parameters."""
+
+import logging
+import traceback
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from subset_trainer.errors import UserError
+from subset_trainer.serving import requests, responses
+from subset_trainer.serving.errors import RequestError
+from subset_trainer.serving.predictor import Predictor
+from subset_trainer.serving.settings import MIB, MOST_MIB, PAYLOAD_VARIABLE, Settings
+
+logger = logging.getLogger(__name__)
+
+BATCH_MIB = 100
+"""Batch transform sends at most so much at once, all its concurrent requests together."""
+
+
+def application(predictor: Predictor, settings: Settings) -> Starlette:
+    """Answers requests. A sentence says what the client can mend; of anything else it learns no details.
+
+    Nothing that a request holds is logged.
+    """
+    # Reading bodies and decoding takes a processor each; the model is used by one at a time.
+    threads = anyio.CapacityLimiter(settings.threads)
+
+    async def ping(request: Request) -> Response:
+        return Response()
+
+    async def execution_parameters(request: Request) -> Response:
+        largest = settings.payload_mib or BATCH_MIB
+        return JSONResponse(
+            {
+                "MaxConcurrentTransforms": max(1, min(settings.threads, BATCH_MIB // largest)),
+                # Images are sent one by one: a file cannot be cut into records, nor put together of them.
+                "BatchStrategy": "SINGLE_RECORD"
+                if predictor.preprocessing.kind == "image"
+                else "MULTI_RECORD",
+                "MaxPayloadInMB": largest,
+            }
+        )
+
+    async def invocations(request: Request) -> Response:
+        try:
+            content_type = request.headers.get("content-type", "")
+            if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+                raise RequestError(415, f"request: Content-Encoding is {encoding[:40]!r}; expected none.")
+            form = requests.form_of(content_type, predictor.preprocessing)
+            answer_in, verbose = responses.accepted(request.headers.get("accept"), form)
+            body = await _body(request, settings.payload_mib)
+            answer = await anyio.to_thread.run_sync(
+                partial(_answer, predictor, body, content_type, answer_in, verbose), limiter=threads
+            )
+            return Response(answer, headers={"Content-Type": answer_in})
+        except RequestError as error:
+            return PlainTextResponse(str(error), error.status)
+        except UserError as error:
+            return PlainTextResponse(_sendable(str(error)), 400)
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody reads
+        except Exception as error:
+            # Its message may quote the request: the place in the program is what helps.
+            places = "; ".join(
+                f"{frame.filename}:{frame.lineno} in {frame.name}"
+                for frame in traceback.extract_tb(error.__traceback__)
+            )
+            logger.error("a request failed with %s at %s", type(error).__name__, places)
+            return PlainTextResponse("internal error; the log says where", 500)
+
+    return Starlette(
+        routes=[
+            Route("/ping", ping),
+            Route("/execution-parameters", execution_parameters),
+            Route("/invocations", invocations, methods=["POST"]),
+        ]
+    )
+
+
+async def _body(request: Request, limit_mib: int) -> bytes:
+    """A request's content, whole, of which no more is kept than may be sent.
+
+    Raises:
+        RequestError: it is larger, or empty.
+    """
+    limit, body, size = limit_mib * MIB or None, bytearray(), 0
+    async for piece in request.stream():
+        size += len(piece)
+        if limit is None or size <= limit:
+            body += piece
+        elif size > MOST_MIB * MIB:
+            break
+    # Said when all is sent: who is answered earlier may see a broken connection instead.
+    if limit is not None and size > limit:
+        raise RequestError(
+            413,
+            f"request: the body is larger than {limit_mib} MiB; expected a smaller one, or a larger {PAYLOAD_VARIABLE} "
+            "in the model's environment.",
+        )
+    if not body:
+        raise RequestError(400, "request: the body is empty; expected examples.")
+    return bytes(body)
+
+
+def _answer(predictor: Predictor, body: bytes, content_type: str, answer_in: str, verbose: bool) -> bytes:
+    probabilities = predictor.probabilities(requests.batches(body, content_type, predictor.preprocessing))
+    if not len(probabilities):
+        raise UserError("request: the body holds no example; expected some.")
+    return responses.encode(probabilities, predictor.preprocessing.classes, answer_in, verbose)
+
+
+def _sendable(sentence: str) -> str:
+    """A text that UTF-8 can hold: JSON may bring halves of characters."""
+    return sentence.encode("utf-8", "backslashreplace").decode()

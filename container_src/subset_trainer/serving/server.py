@@ -1,0 +1,86 @@
+"""The ``serve`` program: the process, its port, its signals and its exit code.
+
+Exit codes: 0 stopped by SIGTERM, 1 what the user can mend (no model, a damaged one), 2 anything else.
+"""
+
+import logging
+import os
+import sys
+import traceback
+
+from subset_trainer import __version__, contract
+from subset_trainer.entrypoint import explain, log_to_stdout
+from subset_trainer.errors import TrainingError
+from subset_trainer.serving.settings import Settings
+from subset_trainer.training.interruption import Interruption, Terminated
+
+logger = logging.getLogger("subset_trainer")
+
+GRACE_SECONDS = 5
+"""For requests that are being answered when SIGTERM comes."""
+KEEP_ALIVE_SECONDS = 75
+"""Longer than those who send requests keep a connection, so that none is closed under a request."""
+
+
+def main() -> None:
+    """Serve the model of the contract's folder until SIGTERM, and exit."""
+    log_to_stdout()
+    interruption = Interruption()
+    code = 0
+    try:
+        interruption.install()
+        _serve()
+    except Terminated:
+        logger.info("SIGTERM received: stopped")
+    except BaseException as error:
+        failure = explain(error)
+        if not isinstance(error, TrainingError):
+            traceback.print_exception(error, file=sys.stdout)
+        logger.error("%s", failure)
+        code = failure.exit_code
+    interruption.ignore()
+    logging.shutdown()
+    sys.stdout.flush()
+    # Not through the interpreter's end, which would wait for threads that are still at work for nobody.
+    os._exit(code)
+
+
+def _serve() -> None:
+    logger.info("subset-trainer %s", __version__)
+    settings = Settings.read()
+    # After the settings: importing torch takes seconds.
+    import uvicorn
+
+    from subset_trainer.serving.app import application
+    from subset_trainer.serving.predictor import Predictor
+
+    # Nothing listens before the model is there: whoever answers /ping can answer all.
+    predictor = Predictor.load(contract.model_directory())
+    logger.info(
+        "serving a model of %s data, %d classes, on %s, port %d",
+        predictor.preprocessing.kind,
+        len(predictor.preprocessing.classes),
+        predictor.describe(),
+        settings.port,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    uvicorn.Server(
+        uvicorn.Config(
+            application(predictor, settings),
+            host="0.0.0.0",  # noqa: S104  the container's only way to be reached
+            port=settings.port,
+            http="h11",
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    ).run()
+
+
+if __name__ == "__main__":
+    main()

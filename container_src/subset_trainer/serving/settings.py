@@ -1,0 +1,43 @@
+"""What the platform says of hosting, in environment variables."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from subset_trainer.data.machine import cpu_count
+from subset_trainer.errors import UserError, shown
+
+PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
+PAYLOAD_VARIABLE = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
+MIB = 1 << 20
+MOST_MIB = 1_024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`payload_mib`: the most that a request's body may hold, 0 for no limit. `threads`: requests that are decoded at
+    the same time."""
+
+    port: int = 8080
+    payload_mib: int = 6
+    threads: int = 1
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Those of this process. UserError where a variable has a value that cannot be."""
+        return cls(
+            port=_number(environment, PORT_VARIABLE, 8080, 1, 65_535),
+            payload_mib=_number(environment, PAYLOAD_VARIABLE, 6, 0, MOST_MIB),
+            threads=cpu_count(),
+        )
+
+
+def _number(environment: Mapping[str, str], name: str, otherwise: int, least: int, most: int) -> int:
+    text = environment.get(name, "").strip()
+    if not text:
+        return otherwise
+    if not (text.isdecimal() and len(text) < 10 and least <= int(text) <= most):
+        raise UserError(
+            f"environment variable {name}={shown(text, 40)}: expected a whole number from {least} to {most:,}"
+        )
+    return int(text)

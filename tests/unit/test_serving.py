@@ -1,0 +1,251 @@
+"""Requests' bodies and responses, without a server; tests/functional/test_serving.py has one."""
+
+import base64
+import importlib
+import io
+import json
+import logging
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from subset_trainer.artifacts import TrainedModel
+from subset_trainer.data import Column, Preprocessing
+from subset_trainer.data.images import decode
+from subset_trainer.errors import UserError
+from subset_trainer.models import build
+from subset_trainer.serving import predictor, requests, responses
+from subset_trainer.serving.app import application
+from subset_trainer.serving.errors import RequestError
+from subset_trainer.serving.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+IMAGES = Preprocessing("image", ("cat", "dog"), (8, 8), (0.5,) * 3, (0.2,) * 3)
+TABLES = Preprocessing(
+    "table",
+    ("cat", "dog"),
+    columns=(Column("a", "numeric"), Column("b", "numeric")),
+    header=True,
+    label_column="c",
+)
+
+
+def image_file(form: str = "PNG", seed: int = 0) -> bytes:
+    content = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(256, size=(11, 9, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(content, form)
+    return content.getvalue()
+
+
+def read(body: bytes, content_type: str, like: Preprocessing) -> np.ndarray:
+    return np.concatenate(list(requests.batches(body, content_type, like)))
+
+
+def test_the_program_is_what_the_project_says() -> None:
+    scripts = tomllib.loads((ROOT / "container_src/pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["serve"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize(
+    "content_type", ["image/png", "image/jpeg", "application/x-image", "application/octet-stream"]
+)
+def test_one_image_whatever_it_is_called(content_type: str) -> None:
+    pixels = read(image_file(), content_type, IMAGES)
+    np.testing.assert_array_equal(pixels, decode(image_file(), (8, 8)).transpose(2, 0, 1)[None])
+
+
+def test_images_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "IMAGES_AT_ONCE", 2)
+    files = [image_file("PNG", 1), image_file("JPEG", 2), image_file("WEBP", 3)]
+    objects = [{"image": base64.b64encode(file).decode()} for file in files]
+    expected = np.stack([decode(file, (8, 8)).transpose(2, 0, 1) for file in files])
+    lines = "\n".join(map(json.dumps, objects)).encode()
+    np.testing.assert_array_equal(read(lines, "application/jsonlines", IMAGES), expected)
+    for document in (objects, {"instances": objects}):
+        np.testing.assert_array_equal(
+            read(json.dumps(document).encode(), "application/json", IMAGES), expected
+        )
+    single = json.dumps(objects[0]).encode()
+    np.testing.assert_array_equal(read(single, "application/json", IMAGES), expected[:1])
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"1,2\n3,4\n", "text/csv"),
+        (b"\xef\xbb\xbf1,2\r\n3,4\r\n", "text/csv; charset=utf-8"),
+        (b"b,a\n2,1\n4,3", "text/csv; header=present"),
+        (b"1;2\n3;4", "TEXT/CSV"),
+        (b'[1,2]\n\n{"features":[3,4]}\n', "application/jsonlines"),
+        (b'{"a":1,"b":2}\n{"b":4,"a":3}', "application/x-ndjson"),
+        (b'[[1,2],["3","4"]]', "application/json"),
+        (b'{"instances":[{"features":[1,2]},{"a":3,"b":4}]}', "application/json"),
+    ],
+)
+def test_rows(body: bytes, content_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (1, 4096):
+        monkeypatch.setattr(requests, "ROWS_AT_ONCE", size)
+        assert read(body, content_type, TABLES).tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_flat_list_is_one_row() -> None:
+    assert read(b"[1,2]", "application/json", TABLES).tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("like", "body", "content_type", "sentence"),
+    [
+        (TABLES, b"\xff\xfe1\x00", "text/csv", "not UTF-8 text"),
+        (TABLES, b"{", "application/json", "the body is not JSON"),
+        (TABLES, b"[" * 100_000, "application/json", "the body is nested too deeply"),
+        (TABLES, b"[1,2]\n{]", "application/jsonlines", "line 2 is not JSON"),
+        (TABLES, b"9" * 5000, "application/json", "not JSON"),
+        (TABLES, b"1,2", "text/csv; label_size=0", "label_size"),
+        (IMAGES, b"GIF89a", "image/gif", r"image 'of the request' cannot be read"),
+        (IMAGES, image_file()[:100], "image/png", "expected an intact image file"),
+        (IMAGES, b'{"image": "????"}', "application/json", "example 1: the image is not in base64"),
+        (IMAGES, b'{"image": "AAAA"}\n', "application/jsonlines", "image 'line 1' cannot be read"),
+        (IMAGES, b'{"features": [1]}', "application/jsonlines", "line 1 holds no image; expected"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(
+    like: Preprocessing, body: bytes, content_type: str, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence) as raised:
+        read(body, content_type, like)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("like", "content_type"),
+    [
+        (TABLES, "image/png"),
+        (TABLES, ""),
+        (TABLES, "text/plain"),
+        (IMAGES, "text/csv"),
+        (IMAGES, "imagex/png"),
+    ],
+)
+def test_other_content_types_are_refused(like: Preprocessing, content_type: str) -> None:
+    with pytest.raises(RequestError, match=r"request: the content type is .*; expected ") as raised:
+        requests.form_of(content_type, like)
+    assert raised.value.status == 415
+
+
+@pytest.mark.parametrize(
+    ("accept", "form", "expected"),
+    [
+        (None, "text/csv", ("text/csv", False)),
+        ("*/*", "application/jsonlines", ("application/jsonlines", False)),
+        ("*/*", "image/", ("application/json", False)),
+        ("application/*", "text/csv", ("application/json", False)),
+        ("application/jsonlines; verbose=true", "text/csv", ("application/jsonlines", True)),
+        ("text/html, text/csv;q=0.5, application/json;q=0.9", "text/csv", ("application/json", False)),
+        ("application/json;q=0, */*;q=0.1", "text/csv", ("text/csv", False)),
+    ],
+)
+def test_what_is_answered_in(accept: str | None, form: str, expected: tuple[str, bool]) -> None:
+    assert responses.accepted(accept, form) == expected
+
+
+def test_an_accept_that_cannot_be_served() -> None:
+    with pytest.raises(RequestError, match="Accept is 'image/png'") as raised:
+        responses.accepted("image/png", "text/csv")
+    assert raised.value.status == 406
+
+
+def test_the_three_forms() -> None:
+    probabilities = np.array([[0.1, 0.9], [1.0, 1e-12]], np.float32)
+    classes = ("a, b", "dog")
+    assert responses.encode(probabilities, classes, "text/csv", False) == b'dog,0.1,0.9\n"a, b",1,1e-12'
+    lines = responses.encode(probabilities, classes, "application/jsonlines", True).split(b"\n")
+    assert json.loads(lines[0]) == {
+        "predicted_label": "dog",
+        "probability": 0.9,
+        "probabilities": [0.1, 0.9],
+        "labels": ["a, b", "dog"],
+    }
+    document = json.loads(responses.encode(probabilities, classes, "application/json", False))
+    assert [entry["predicted_label"] for entry in document["predictions"]] == ["dog", "a, b"]
+    assert "labels" not in document["predictions"][0]
+
+
+def test_probabilities_are_those_of_the_logits_whatever_the_batches() -> None:
+    torch.manual_seed(0)
+    ready = predictor.Predictor(TrainedModel(build("mlp", (2,), 2).eval(), TABLES, {}), torch.device("cpu"))
+    rows = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
+    with torch.inference_mode():
+        expected = ready._classifier(torch.from_numpy(rows)).softmax(1).numpy()
+    np.testing.assert_allclose(ready.probabilities([rows]), expected, atol=1e-6)
+    np.testing.assert_allclose(ready.probabilities([rows[:3], rows[3:]]), expected, atol=1e-6)
+    assert ready.probabilities([]).shape == (0, 2)
+    with pytest.raises(UserError, match=r"example 4: the model's output is no number"):
+        ready.probabilities([rows[:3], np.full((2, 2), 3e38, np.float32)])
+
+
+def test_settings() -> None:
+    assert Settings.read({}).port == 8080
+    assert Settings.read({}).payload_mib == 6
+    found = Settings.read({"SAGEMAKER_BIND_TO_PORT": "9000", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"})
+    assert (found.port, found.payload_mib) == (9000, 0)
+    assert found.threads >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SAGEMAKER_BIND_TO_PORT", "0"),
+        ("SAGEMAKER_BIND_TO_PORT", "70000"),
+        ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "-1"),
+        ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "many"),
+    ],
+)
+def test_settings_that_cannot_be(name: str, value: str) -> None:
+    with pytest.raises(
+        UserError, match=f"environment variable {name}='{value}': expected a whole number from"
+    ):
+        Settings.read({name: value})
+
+
+class Broken(predictor.Predictor):
+    def __init__(self) -> None:
+        self.preprocessing = TABLES
+
+    def probabilities(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        raise RuntimeError(f"secret: {list(batches)}")
+
+
+def test_an_internal_error_says_where_in_the_log_and_nothing_of_the_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"4711,2", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/invocations",
+        "headers": [(b"content-type", b"text/csv")],
+        "query_string": b"",
+    }
+    with caplog.at_level(logging.INFO):
+        anyio.run(application(Broken(), Settings()), scope, receive, send)
+    assert sent[0]["status"] == 500
+    assert sent[1]["body"] == b"internal error; the log says where"
+    assert "RuntimeError at" in caplog.text
+    assert "in probabilities" in caplog.text
+    assert "secret" not in caplog.text
+    assert "4711" not in caplog.text
