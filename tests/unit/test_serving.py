@@ -19,6 +19,8 @@ from PIL import Image
 from subset_trainer.artifacts import TrainedModel
 from subset_trainer.data import Column, Preprocessing
 from subset_trainer.data.images import decode
+from subset_trainer.data.preprocessing import Hashing
+from subset_trainer.data.texts import encode_texts
 from subset_trainer.errors import UserError
 from subset_trainer.models import build
 from subset_trainer.serving import predictor, requests, responses
@@ -94,6 +96,54 @@ def test_rows(body: bytes, content_type: str, monkeypatch: pytest.MonkeyPatch) -
     for size in (1, 4096):
         monkeypatch.setattr(requests, "ROWS_AT_ONCE", size)
         assert read(body, content_type, TABLES).tolist() == [[1, 2], [3, 4]]
+
+
+TEXTS = Preprocessing("text", ("ham", "spam"), hashing=Hashing("word", 1 << 16, 8), text_column="message")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b'message\n"one, two"\nthree\n', "text/csv"),
+        (b'"one, two"\nthree\n', "text/csv"),
+        (b'"one, two"\n{"text": "three"}', "application/jsonlines"),
+        (b'["one, two", {"features": ["three"]}]', "application/json"),
+        (b'{"instances": [{"text": "one, two"}, "three"]}', "application/json"),
+    ],
+)
+def test_texts(body: bytes, content_type: str) -> None:
+    assert TEXTS.hashing is not None
+    expected = encode_texts(["one, two", "three"], TEXTS.hashing)
+    np.testing.assert_array_equal(read(body, content_type, TEXTS), expected)
+
+
+def test_a_body_of_plain_text_is_one() -> None:
+    assert TEXTS.hashing is not None
+    np.testing.assert_array_equal(
+        read(b"one,\ntwo", "text/plain", TEXTS), encode_texts(["one two"], TEXTS.hashing)
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "sentence"),
+    [
+        (
+            b"one, two",
+            "text/csv",
+            "line 1: 2 fields; expected one, the text, in quotes where it holds commas",
+        ),
+        (b'{"text": 5}', "application/jsonlines", "line 1 holds no text; expected a text"),
+        (b"7", "application/json", "example 1 holds no text"),
+        (
+            b"a",
+            "image/png",
+            "expected text/plain, text/csv, application/jsonlines or application/json, because the",
+        ),
+    ],
+)
+def test_what_is_no_text(body: bytes, content_type: str, sentence: str) -> None:
+    with pytest.raises((UserError, RequestError), match=sentence):
+        read(body, content_type, TEXTS)
 
 
 def test_a_flat_list_is_one_row() -> None:

@@ -1,6 +1,8 @@
 """The body of a request → batches of what the model takes, by its content type."""
 
 import base64
+import csv
+import io
 import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -12,6 +14,7 @@ from subset_trainer.data import Preprocessing
 from subset_trainer.data.content_types import understand
 from subset_trainer.data.images import EncodedImages
 from subset_trainer.data.rows import REQUEST, encode_rows, row_of_json, rows_of_csv
+from subset_trainer.data.texts import encode_texts
 from subset_trainer.errors import first_line, shown
 from subset_trainer.serving.errors import RequestError
 
@@ -26,6 +29,8 @@ SPELLINGS = {
     "application/x-ndjson": JSON_LINES,
 }
 """What else the three are called."""
+PLAIN = "text/plain"
+"""One text."""
 ONE_IMAGE = ("image/", "application/x-image", "application/octet-stream")
 """Begin the content types of one image, whose own first bytes tell its format."""
 
@@ -33,33 +38,38 @@ ROWS_AT_ONCE, IMAGES_AT_ONCE = 4096, 32
 """So that memory stays small however many a request brings."""
 
 T = TypeVar("T")
+_OWN = {"image": ONE_IMAGE, "table": (CSV,), "text": (CSV, PLAIN)}
+_SAID = {
+    "image": ("image/png, image/jpeg or another image's, application/x-image", "images"),
+    "table": (CSV, "rows of a table"),
+    "text": (f"{PLAIN}, {CSV}", "texts"),
+}
 
 
 def form_of(content_type: str, like: Preprocessing) -> str:
-    """CSV, JSON, JSON_LINES or an entry of ONE_IMAGE.
+    """CSV, JSON, JSON_LINES, PLAIN or an entry of ONE_IMAGE.
 
     Raises:
         RequestError: the model does not take what it says.
     """
     plain = content_type.partition(";")[0].strip().lower()
     plain = SPELLINGS.get(plain, plain)
-    images = like.kind == "image"
-    known = (JSON, JSON_LINES, *(ONE_IMAGE if images else (CSV,)))
+    known = (JSON, JSON_LINES, *_OWN[like.kind])
     found = next(
         (one for one in known if plain == one or (one.endswith("/") and plain.startswith(one))), None
     )
     if found is None:
-        what = "image/png, image/jpeg or another image's, application/x-image" if images else CSV
+        what, taken = _SAID[like.kind]
         raise RequestError(
             415,
             f"request: the content type is {shown(content_type, 80)}; expected {what}, {JSON_LINES} or {JSON}, because "
-            f"the model takes {'images' if images else 'rows of a table'}.",
+            f"the model takes {taken}.",
         )
     return found
 
 
 def batches(body: bytes, content_type: str, like: Preprocessing) -> Iterator[np.ndarray]:
-    """Batches of the examples of a body, in order: uint8 [B, 3, H, W], or float32 [B, D].
+    """Batches of the examples of a body, in order: uint8 [B, 3, H, W], float32 [B, D], or of texts int32 [B, L].
 
     Raises:
         UserError: on what can not be read, once the batches before it have been taken; RequestError as `form_of`.
@@ -67,6 +77,10 @@ def batches(body: bytes, content_type: str, like: Preprocessing) -> Iterator[np.
     form = form_of(content_type, like)
     if form in ONE_IMAGE:
         yield _decoded([("of the request", body)], like)
+        return
+    if like.hashing is not None:
+        texts = _texts(_text(body), form, like)
+        yield from (encode_texts(some, like.hashing) for some in _in_groups(texts, ROWS_AT_ONCE))
         return
     if form == CSV:
         rows = rows_of_csv(_text(body), like, understand(REQUEST, content_type).header or "auto")
@@ -120,6 +134,34 @@ def _examples(value: Any, like: Preprocessing) -> list[tuple[str, Any]]:
     ):
         value = [value]
     return [(f"example {number}", item) for number, item in enumerate(value, 1)]
+
+
+def _texts(body: str, form: str, like: Preprocessing) -> Iterator[str]:
+    """The texts of a body: all of it, a CSV line's only field each, or JSON's."""
+    if form == PLAIN:
+        yield body
+    elif form == CSV:
+        try:
+            for number, fields in enumerate(csv.reader(io.StringIO(body, newline="")), 1):
+                if len(fields) > 1:
+                    raise REQUEST.error(
+                        f"line {number}: {len(fields)} fields; expected one, the text, in quotes where it holds commas."
+                    )
+                if fields and not (number == 1 and fields[0] == like.text_column):
+                    yield fields[0]
+        except csv.Error as error:
+            raise REQUEST.error(f"the body is no CSV ({error}).") from error
+    else:
+        values = _lines(body) if form == JSON_LINES else _examples(_loaded(body, "the body"), like)
+        for place, value in values:
+            if isinstance(value, dict):
+                value = value.get("text", value.get("features"))
+            text = value[0] if isinstance(value, list) and len(value) == 1 else value
+            if not isinstance(text, str):
+                raise REQUEST.error(
+                    f'{place} holds no text; expected a text, {{"text": "…"}} or {{"features": ["…"]}}.'
+                )
+            yield text
 
 
 def _image(value: Any, place: str) -> bytes:
