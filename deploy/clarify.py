@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "model.json"
 FORM = "application/jsonlines"
+SUFFIX = "-clarify-"
+"""In the names of models and processing jobs, after the training job's."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def start(session: "Session", trained: Trained, analysis: Analysis) -> str:
 
     # Names have 63 characters at most.
     stem = re.sub(r"[^A-Za-z0-9-]", "-", trained.name)[:40].strip("-")
-    name = f"{stem}-clarify-{time.strftime('%y%m%d-%H%M%S', time.gmtime())}"
+    name = f"{stem}{SUFFIX}{time.strftime('%y%m%d-%H%M%S', time.gmtime())}"
     session.sagemaker_client.create_model(
         ModelName=name,
         PrimaryContainer={"Image": trained.image, "ModelDataUrl": trained.archive},

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.clarify import SUFFIX as CLARIFY_SUFFIX
 from deploy.codebuild import ARTEFACTS, SOURCES
 from deploy.labeling_jobs import LOG_GROUP
 
@@ -81,7 +82,8 @@ class Statement:
 
 
 def launcher(names: Names) -> list[Statement]:
-    """For whoever runs `python -m deploy image`, `codebuild`, `launch`, `sweep`, `tune`, `compare` and `labels`."""
+    """For whoever runs `python -m deploy image`, `codebuild`, `launch`, `sweep`, `tune`, `compare`, `labels` and
+    `explain`."""
     repository = names.arn("ecr", f"repository/{names.repository}")
     jobs = names.arn("sagemaker", "training-job/*")
     return [
@@ -107,6 +109,14 @@ def launcher(names: Names) -> list[Statement]:
         _login("docker's login for the push"),
         *_builds(names),
         *_labels(names),
+        Statement(
+            "Explanations",
+            "explain makes a model of a job's archive, and starts Clarify's processing job",
+            ("sagemaker:CreateModel", "sagemaker:CreateProcessingJob"),
+            tuple(
+                names.arn("sagemaker", f"{kind}/*{CLARIFY_SUFFIX}*") for kind in ("model", "processing-job")
+            ),
+        ),
         Statement(
             "Jobs",
             "launch starts a job with its tags, follows it, and stops it when it is interrupted",

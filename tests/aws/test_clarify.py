@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import boto3
+import botocore.client
 import pytest
 from botocore.stub import ANY, Stubber
 
 from deploy import aws as deploy_aws
-from deploy import clarify, launch
+from deploy import clarify, launch, policy
 from deploy.__main__ import main
 from subset_trainer.data import Column, Preprocessing
+from tests.aws.test_policy import IAM_NAMES
 
 ROLE = "arn:aws:iam::123456789012:role/subset-trainer"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/subset-trainer@sha256:" + "a" * 64
@@ -67,8 +69,19 @@ def sagemaker(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]
         stub.assert_no_pending_responses()
 
 
-def test_the_requests(sagemaker: Stubber, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_requests(
+    sagemaker: Stubber, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     leave(TABLE)
+    called: set[str] = set()
+    original = botocore.client.BaseClient._make_api_call
+
+    def record(self: Any, operation: str, parameters: Any) -> Any:
+        action = f"{self.meta.service_model.service_name}:{operation}"
+        called.add(IAM_NAMES.get(action, action))
+        return original(self, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", record)
     sagemaker.add_response("describe_training_job", described(), {"TrainingJobName": "job-1"})
     sagemaker.add_response(
         "create_model",
@@ -137,6 +150,9 @@ def test_the_requests(sagemaker: Stubber, capsys: pytest.CaptureFixture[str]) ->
     assert main([*COMMAND, "--samples", "50", "--instance-type", "ml.c5.xlarge"]) == 0
     printed = capsys.readouterr().out
     assert "processing job: job-1-clarify-" in printed
+    names = policy.Names("123456789012", "us-east-1", "results", "subset-trainer")
+    rights = {action for statement in policy.launcher(names) for action in statement.actions}
+    assert {"sagemaker:CreateModel", "sagemaker:CreateProcessingJob", "s3:GetObject"} <= called <= rights
 
     stored = boto3.client("s3").get_object(Bucket="results", Key="why/analysis_config.json")["Body"].read()
     analysis = json.loads(stored)

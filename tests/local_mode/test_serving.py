@@ -6,14 +6,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sagemaker.deserializers import CSVDeserializer, JSONDeserializer, JSONLinesDeserializer
-from sagemaker.local import LocalSession
 from sagemaker.model import Model
 from sagemaker.predictor import Predictor
 from sagemaker.serializers import CSVSerializer, DataSerializer, JSONLinesSerializer
+from sagemaker.session import Session
 
 from deploy import launch
 from tests.local_mode.conftest import ROLE, Fit, without_ended_containers
@@ -23,7 +24,7 @@ TABLE = {"model": "mlp", "label_column": "species", "strategy": "full", "epochs"
 
 
 @pytest.fixture
-def session(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalSession:
+def session(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     """For hosting at a port of its own: another server may have the usual one. After `fit`, which sets the region."""
     # Of whom it would ask for credentials that local mode does not need, for many seconds.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -38,7 +39,7 @@ def session(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalS
     return session
 
 
-def trained_model(image: str, session: LocalSession, tmp_path: Path) -> Model:
+def trained_model(image: str, session: Session, tmp_path: Path) -> Model:
     """Of the archive that `fit` has left."""
     return Model(
         image_uri=image,
@@ -74,7 +75,7 @@ def flowers(folder: Path) -> list[str]:
     return [line.partition(",")[2] for line in lines[1:]]
 
 
-def test_a_table(fit: Fit, image: str, session: LocalSession, tmp_path: Path) -> None:
+def test_a_table(fit: Fit, image: str, session: Session, tmp_path: Path) -> None:
     rows = flowers(tmp_path / "table")
     result = fit({"training": tmp_path / "table"}, TABLE)
     assert result.error is None
@@ -84,7 +85,9 @@ def test_a_table(fit: Fit, image: str, session: LocalSession, tmp_path: Path) ->
     questions = [[0.0, 0.0, "north"], [6.0, 0.0, "south"], [0.0, 6.0, None]]
     with deployed(model) as predictor:
         predictor.serializer, predictor.deserializer = CSVSerializer(), CSVDeserializer()
-        answers = predictor.predict([[value for value in row if value is not None] for row in questions[:2]])
+        answers: Any = predictor.predict(
+            [[value for value in row if value is not None] for row in questions[:2]]
+        )
         assert [row[0] for row in answers] == ["setosa", "virginica"]
         for row in answers:
             assert sum(map(float, row[1:])) == pytest.approx(1, abs=1e-5)
@@ -119,7 +122,7 @@ def test_a_table(fit: Fit, image: str, session: LocalSession, tmp_path: Path) ->
     assert sum(right) > 0.9 * len(rows)
 
 
-def test_images(fit: Fit, image: str, session: LocalSession, digits: Path, tmp_path: Path) -> None:
+def test_images(fit: Fit, image: str, session: Session, digits: Path, tmp_path: Path) -> None:
     result = fit(
         {"training": digits / "training"},
         {"model": "cnn", "augmentation": "none", "strategy": "random", "fraction": 0.5, "epochs": 4},
@@ -128,11 +131,13 @@ def test_images(fit: Fit, image: str, session: LocalSession, digits: Path, tmp_p
     files = sorted((digits / "test").glob("*/*.png"))[::12]
     with deployed(trained_model(image, session, tmp_path)) as predictor:
         predictor.serializer, predictor.deserializer = DataSerializer("image/png"), JSONDeserializer()
-        found = [predictor.predict(file.read_bytes())["predictions"][0]["predicted_label"] for file in files]
+        answers: list[Any] = [predictor.predict(file.read_bytes()) for file in files]
+        found = [answer["predictions"][0]["predicted_label"] for answer in answers]
         right = sum(label == file.parent.name for label, file in zip(found, files, strict=True))
         assert right > 0.7 * len(files)  # chance is 0.1
 
         predictor.serializer = JSONLinesSerializer()
         predictor.deserializer = JSONLinesDeserializer(accept="application/jsonlines")
         lines = [{"image": base64.b64encode(file.read_bytes()).decode()} for file in files]
-        assert [answer["predicted_label"] for answer in predictor.predict(lines)] == found
+        answered: Any = predictor.predict(lines)
+        assert [answer["predicted_label"] for answer in answered] == found

@@ -1,6 +1,7 @@
 """A request's rows become what the same values in a training file become."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ Learned = tuple[Preprocessing, np.ndarray]
 HEADER = "kind,width,site,day,size,code"
 
 
-def csv_text(rows: list[tuple[str, ...]]) -> str:
+def csv_text(rows: Sequence[tuple[str, ...]]) -> str:
     return "".join(",".join(f'"{value}"' for value in row) + "\n" for row in rows)
 
 
