@@ -1,9 +1,11 @@
 """What examples are called, so that a person finds each again in the channel's files."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import numpy as np
+
+from subset_trainer.errors import UserError
 
 
 class Ids:
@@ -49,14 +51,22 @@ class Ids:
     def of_lines(
         cls, files: Sequence[str], count: int, read: Callable[[], Iterable[tuple[str, int]]]
     ) -> "Ids":
-        """`file:line`. read: file and line of each of `count` examples, in order; asked once, for the first name."""
+        """`file:line`. read: file and line of each of `count` examples, in order; asked once, for the first name, which
+        raises what `read` does, and UserError where it finds another number of them."""
         known: list[np.ndarray] = []
 
         def name(row: int) -> str:
             if not known:
                 number = {file: position for position, file in enumerate(files)}
                 found = ((number[file], line) for file, line in read())
-                known.append(np.fromiter(found, np.dtype((np.int64, 2)), count))
+                flat = np.fromiter(chain.from_iterable(found), np.int64)
+                places = flat.reshape(-1, 2)
+                if len(places) != count:
+                    raise UserError(
+                        f"file '{files[0]}' has changed since it was read, or another has: {len(places):,} rows now; "
+                        f"expected {count:,}, as before."
+                    )
+                known.append(places)
             file, line = known[0][row].tolist()
             return f"{files[file]}:{line}"
 

@@ -326,14 +326,20 @@ def _report(
     validated = judge(trained, splits.validation, machine, ranks, keep_probabilities=True)
     if not ranks.first:
         return
-    with ranks.interruption.abandonable():
-        found = about.findings(splits, examined, record, judged, validated, history, facts, machine.device)
-        html = page(found)
-    with ranks.interruption.deferred():
-        artifacts.save_examples(
-            contract.output_data / "examples.parquet", about.columns(found, examined, record)
-        )
-        artifacts.write_text(contract.output_data / "report.html", html)
+    try:
+        with ranks.interruption.abandonable():
+            found = about.findings(
+                splits, examined, record, judged, validated, history, facts, machine.device
+            )
+            html = page(found)
+        with ranks.interruption.deferred():
+            artifacts.save_examples(
+                contract.output_data / "examples.parquet", about.columns(found, examined, record)
+            )
+            artifacts.write_text(contract.output_data / "report.html", html)
+    except UserError as error:
+        # Names are read from the channel's files again. The model is saved: no reason for the run to fail.
+        logger.warning("there is no report: %s", error)
 
 
 def _checkpoints(

@@ -4,10 +4,12 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.ids import Ids
+from subset_trainer.errors import UserError
 
 
 def folder(tmp_path: Path) -> Path:
@@ -83,3 +85,9 @@ def test_no_texts_are_held() -> None:
     assert asked == []
     assert list(ids) == ["a.csv:999", "a.csv:5"]
     assert ids[1] == "a.csv:5" and asked == [1]
+
+
+def test_a_file_that_has_changed_meanwhile_is_named() -> None:
+    ids = Ids.of_lines(("a.csv",), 3, lambda: [("a.csv", 1)])
+    with pytest.raises(UserError, match=r"'a.csv' has changed since it was read.*1 rows now; expected 3"):
+        ids[0]
