@@ -82,10 +82,10 @@ def test_a_table(fit: Fit, image: str, session: Session, tmp_path: Path) -> None
     classes = json.loads(result.model["model.json"])["classes"]
     model = trained_model(image, session, tmp_path)
 
-    questions: list[list[Any]] = [[0.0, 0.0, "north"], [6.0, 0.0, "south"], [0.0, 6.0, None]]
+    questions = [[0.0, 0.0, "north"], [6.0, 0.0, "south"], [0.0, 6.0, None]]
     with deployed(model) as predictor:
         predictor.serializer, predictor.deserializer = CSVSerializer(), CSVDeserializer()
-        answers = predictor.predict([[value for value in row if value is not None] for row in questions[:2]])
+        answers: Any = predictor.predict(questions[:2])
         assert [row[0] for row in answers] == ["setosa", "virginica"]
         for row in answers:
             assert sum(map(float, row[1:])) == pytest.approx(1, abs=1e-5)

@@ -1,10 +1,12 @@
 """Requests' bodies and responses, without a server; tests/functional/test_serving.py has one."""
 
+import asyncio
 import base64
 import importlib
 import io
 import json
 import logging
+import time
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -273,26 +275,52 @@ class Broken(predictor.Predictor):
         raise RuntimeError(f"secret: {list(batches)}")
 
 
+class Slow(Broken):
+    def probabilities(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        time.sleep(0.3)
+        return np.ones((1, 2), np.float32)
+
+
+SCOPE = {
+    "type": "http",
+    "method": "POST",
+    "path": "/invocations",
+    "headers": [(b"content-type", b"text/csv")],
+    "query_string": b"",
+}
+
+
+async def receive() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"4711,2", "more_body": False}
+
+
+def test_a_request_that_sigterm_cuts_off_is_told_so() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def answer() -> None:
+        task = asyncio.create_task(application(Slow(), Settings())(SCOPE, receive, send))
+        await asyncio.sleep(0.1)
+        task.cancel()  # as the server does when its time is over
+        await task
+
+    asyncio.run(answer())
+    assert sent[0]["status"] == 503
+    assert sent[1]["body"] == b"the server is stopping: send the request again"
+
+
 def test_an_internal_error_says_where_in_the_log_and_nothing_of_the_request(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sent: list[dict[str, Any]] = []
 
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"4711,2", "more_body": False}
-
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/invocations",
-        "headers": [(b"content-type", b"text/csv")],
-        "query_string": b"",
-    }
     with caplog.at_level(logging.INFO):
-        anyio.run(application(Broken(), Settings()), scope, receive, send)
+        anyio.run(application(Broken(), Settings()), SCOPE, receive, send)
     assert sent[0]["status"] == 500
     assert sent[1]["body"] == b"internal error; the log says where"
     assert "RuntimeError at" in caplog.text

@@ -1,5 +1,6 @@
 """SageMaker's hosting contract over HTTP: /ping, /invocations, and batch transform's /execution-parameters."""
 
+import asyncio
 import logging
 import traceback
 from functools import partial
@@ -63,6 +64,9 @@ def application(predictor: Predictor, settings: Settings) -> Starlette:
             return PlainTextResponse(str(error), error.status)
         except UserError as error:
             return PlainTextResponse(_sendable(str(error)), 400)
+        except asyncio.CancelledError:
+            # After SIGTERM, when the time for requests that are being answered is over.
+            return PlainTextResponse("the server is stopping: send the request again", 503)
         except ClientDisconnect:
             return Response(status_code=400)  # which nobody reads
         except Exception as error:
