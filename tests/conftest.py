@@ -1,8 +1,11 @@
 """What every tier shares: the embedded digits, and an SDK that reports nothing to anybody."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from deploy.digits import write_digits
 
@@ -34,3 +37,17 @@ def sdk_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quiet_sdk(sdk_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGEMAKER_USER_CONFIG_OVERRIDE", str(sdk_config))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless one; skips where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        pytest.skip("no Chromium: `make test` installs it as root on Debian")
+    with sync_playwright() as playwright:
+        # As root it has no sandbox; the pages are our own.
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -8,25 +8,12 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.functional.conftest import Job, write_table
 from tests.functional.test_page import DESKTOP, PHONE
 
 CLASSES = ("<b>cat</b> & 'co'", "a" * 60, "dog")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        pytest.skip("no Chromium: `make test` installs it as root on Debian")
-    with sync_playwright() as playwright:
-        # As root it has no sandbox; the pages are our own.
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def write_images(root: Path) -> None:

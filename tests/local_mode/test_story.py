@@ -17,11 +17,10 @@ from playwright.sync_api import Browser
 from deploy import experiments, launch
 from deploy.__main__ import main
 from deploy.digits import write_digits
-from tests.functional.test_page import DESKTOP, Looked, browser
+from tests.functional.test_page import DESKTOP, Looked
 from tests.local_mode.conftest import Fit, without_ended_containers
 from tests.readme import lines, section
 
-__all__ = ["browser"]  # the fixture
 ROLE = "arn:aws:iam::123456789012:role/trainer"
 
 

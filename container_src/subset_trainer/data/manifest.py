@@ -8,7 +8,7 @@ class's number (or any text or number, where it is not Ground Truth's) and the m
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -213,38 +213,51 @@ def read_manifest(
     labels, finder = Labels(attribute, options), Finder(images)
     paths: dict[str, str] = {}
     kept: list[Label] = []
+    for file, number, reference, label in labelled_lines(channel, files, "source-ref", labels, expected):
+        path = finder.find(reference)
+        if path is None:
+            raise channel.error(
+                f"'{file}', line {number:,}: {shown(reference)} is no image of the channel (nor the name of just one); "
+                "expected the manifest and all that it names below one S3 prefix."
+            )
+        if path in paths:
+            both = f"{paths[path]} and " if paths[path] != reference else "twice "
+            raise channel.error(
+                f"'{file}', line {number:,}: {both}{reference} are the image '{path}'; expected each once."
+            )
+        paths[path] = reference
+        kept.append(label)
+    source = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
+    references = np.array([reference.encode("utf-8", "backslashreplace") for reference in paths.values()])
+    return replace(labelled(channel.name, source, kept, labels), references=references)
+
+
+def labelled_lines(
+    channel: Channel, files: tuple[str, ...], source: str, labels: Labels, expected: str
+) -> Iterator[tuple[str, int, str, Label]]:
+    """(file, line, the text of the attribute `source`, label) of each example that is not left out.
+
+    Raises:
+        UserError: a line is malformed, with what was expected of it, or none is left.
+    """
+    kept: list[Label] = []
     for file in files:
         for number, text in lines(channel, file, expected):
             try:
                 entry = json_object(text)
-                reference = entry.get("source-ref")
-                if not isinstance(reference, str):
-                    raise ValueError(f"source-ref is {shown(reference, 60)}")
+                value = entry.get(source)
+                if not isinstance(value, str):
+                    raise ValueError(f"{source} is {shown(value, 60)}")
                 label = labels.of(entry)
             except ValueError as error:
                 raise channel.error(f"'{file}', line {number:,}: {error}; expected {expected}.") from error
-            if label is None:
-                continue
-            path = finder.find(reference)
-            if path is None:
-                raise channel.error(
-                    f"'{file}', line {number:,}: {shown(reference)} is no image of the channel (nor the name of "
-                    "just one); expected the manifest and all that it names below one S3 prefix."
-                )
-            if path in paths:
-                both = f"{paths[path]} and " if paths[path] != reference else "twice "
-                raise channel.error(
-                    f"'{file}', line {number:,}: {both}{reference} are the image '{path}'; expected each once."
-                )
-            paths[path] = reference
-            kept.append(label)
+            if label is not None:
+                kept.append(label)
+                yield file, number, value, label
     if not kept:
         raise channel.error(
-            f"no example of '{files[0]}' is left ({labels.note(kept)}); expected labelled images."
+            f"no example of '{files[0]}' is left ({labels.note(kept)}); expected labelled ones."
         )
-    source = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
-    references = np.array([reference.encode("utf-8", "backslashreplace") for reference in paths.values()])
-    return replace(labelled(channel.name, source, kept, labels), references=references)
 
 
 def labelled(channel: str, images: EncodedImages, kept: list[Label], labels: Labels) -> LabelledImages:

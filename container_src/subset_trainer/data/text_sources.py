@@ -4,8 +4,8 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.labelled import coded, lines
-from subset_trainer.data.manifest import Label, Labels, ManifestOptions, json_object, weights_of
+from subset_trainer.data.labelled import coded
+from subset_trainer.data.manifest import Labels, ManifestOptions, labelled_lines, weights_of
 from subset_trainer.data.tables import Table
 from subset_trainer.data.texts import Texts
 from subset_trainer.errors import UserError, shown
@@ -90,28 +90,17 @@ def read_text_manifest(
     :func:`subset_trainer.data.manifest.read_manifest`. UserError as there, and on lines without `source`."""
     expected = "lines of JSON objects with source (or with source-ref, and the images) and a label"
     labels = Labels(attribute, options)
-    texts: list[str] = []
-    kept: list[Label] = []
-    places: list[tuple[str, int]] = []
-    for file in files:
-        for number, line in lines(channel, file, expected):
-            try:
-                entry = json_object(line)
-                text = entry.get("source")
-                if not isinstance(text, str):
-                    raise ValueError(f"source is {shown(text, 60)}")
-                label = labels.of(entry)
-            except ValueError as error:
-                raise channel.error(f"'{file}', line {number:,}: {error}; expected {expected}.") from error
-            if label is not None:
-                texts.append(text)
-                kept.append(label)
-                places.append((file, number))
-    if not kept:
-        raise channel.error(
-            f"no example of '{files[0]}' is left ({labels.note(kept)}); expected labelled texts."
-        )
+    found = list(labelled_lines(channel, files, "source", labels, expected))
+    kept = [label for *_, label in found]
+    places = [(file, number) for file, number, *_ in found]
     codes, classes = coded([label.name for label in kept])
     note = f"{channel.name} channel: {len(kept):,} texts of {len(classes)} classes in a manifest, {labels.note(kept)}."
     ids = Ids.of_lines(files, len(places), lambda: places)
-    return Texts(np.array(texts, object), codes, classes, ids, (note,), weights_of(kept, options))
+    return Texts(
+        np.array([text for _, _, text, _ in found], object),
+        codes,
+        classes,
+        ids,
+        (note,),
+        weights_of(kept, options),
+    )
