@@ -18,7 +18,8 @@ PROTOBUF_SUFFIXES = (".pbr", ".pb", ".protobuf")
 RECORDIO_SUFFIXES = (".rec", ".recordio")
 """Of images, or of tables in recordio-protobuf."""
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
-MANIFEST_SUFFIXES = (".manifest", ".jsonl", ".ndjson")
+MANIFEST_SUFFIXES, JSON_LINES_SUFFIXES = (".manifest",), (".jsonl", ".ndjson")
+"""Lines of JSON may be anybody's notes: they are a manifest if they begin like one."""
 EXPECTED = (
     "class folders of images, images with a labels.csv, a .lst or a manifest, tar shards, RecordIO, CIFAR batches, "
     "CSV, Parquet, libsvm, recordio-protobuf or .npz files, or class folders of .txt files"
@@ -170,7 +171,10 @@ def detect(channel: Channel) -> Layout:
     beside = {
         "listing": [f for f in tables if images and _base(f).lower() in _LISTINGS],
         "lst": _ending(channel, (".lst",)) if images else [],
-        "manifest": _ending(channel, MANIFEST_SUFFIXES),
+        "manifest": [
+            *_ending(channel, MANIFEST_SUFFIXES),
+            *(f for f in _ending(channel, JSON_LINES_SUFFIXES) if _names_a_source(channel.root / f)),
+        ],
     }
     found: dict[Format, list[str]] = {
         "folders": [] if any(beside.values()) else [f for f in images if "/" in f],
@@ -251,6 +255,14 @@ def _is_protobuf(channel: Channel, name: str) -> bool:
 def is_cifar_batch(name: str) -> bool:
     """Whether a file's name is that of a batch of images in CIFAR's published forms."""
     return _CIFAR_BATCH.fullmatch(_base(name)) is not None
+
+
+def _names_a_source(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return b'"source' in file.read(1 << 12)
+    except OSError:
+        return False
 
 
 def _ending(channel: Channel, suffixes: tuple[str, ...]) -> list[str]:

@@ -510,6 +510,20 @@ def test_manifests_that_do_not_fit(tmp_path: Path) -> None:
     )
 
 
+def test_lines_of_json_are_a_manifest_if_they_begin_like_one(tmp_path: Path) -> None:
+    write_manifest(images(tmp_path), map(entry, range(36)))
+    (tmp_path / "output.manifest").rename(tmp_path / "train.jsonl")
+    check(splits(tmp_path), NAMED)
+    for name in CLASSES:
+        (tmp_path / name).mkdir()
+    for position, digit in enumerate(NUMBERS):
+        (tmp_path / f"images/{position:03}.png").rename(tmp_path / f"{digit}/{position:03}.png")
+    (tmp_path / "train.jsonl").write_text('{"note": "photographed in May"}')
+    found = splits(tmp_path)
+    check(found)
+    assert "training channel: not used: 'train.jsonl'." in found.notes
+
+
 # Pipe mode
 
 
