@@ -34,9 +34,12 @@ COPY docker/requirements/cords.txt /build/requirements/
 COPY docker/cords /build/cords
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca-bundle --mount=type=cache,target=/root/.cache/pip \
     with-build-settings /opt/venv/bin/python /build/cords/install.py
-# Of no use here: other packages' tests, and static libraries where there is no linker.
+# Of no use here: other packages' tests, static libraries where there is no linker, and Arrow's headers and its network
+# protocol, which nothing but pyarrow.flight loads.
 RUN find /opt/venv/lib -type d -name tests -prune -exec rm -r {} + \
-    && find /opt/venv/lib -name '*.a' -delete
+    && find /opt/venv/lib -name '*.a' -delete \
+    && find /opt/venv/lib -path '*/pyarrow/*flight*' -delete \
+    && rm -r /opt/venv/lib/python3*/site-packages/pyarrow/include
 
 FROM builder AS package
 COPY container_src /build/container_src

@@ -149,8 +149,14 @@ def train_mlp(channels: Mapping[str, Path], directory: Path, hp: Hyperparameters
     """Accuracy on the channel `test`, and seconds."""
     contract = Contract(directory, {}, channels, ("localhost",), "localhost", None, None)
     directory.mkdir()
-    with contextlib.redirect_stdout(io.StringIO()):
-        job.run(contract, hp, Ranks())
+    logger = logging.getLogger("subset_trainer")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            job.run(contract, hp, Ranks())
+    finally:
+        logger.setLevel(level)
     summary = json.loads((contract.output_data / "summary.json").read_text())
     seconds = summary["seconds"]
     return summary["test"]["accuracy"], seconds["training"] + seconds["selection"]
@@ -279,7 +285,6 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--seeds is {options.seeds}; expected 1 or more")
     changes = dict(change.partition("=")[::2] for change in options.set)
     parse({**changes})
-    logging.getLogger("subset_trainer").setLevel(logging.WARNING)
     frames = {path.stem: read_csv(path, options.label) for path in options.csv}
     names = options.tables if options.tables is not None else ([] if frames else available())
     frames |= {name: load(name) for name in names}

@@ -439,7 +439,7 @@ FOLDERS = st.dictionaries(
 # Images with their labels elsewhere than in a folder's name
 
 PICTURES = {f"images/{number}.png": image("PNG") for number in range(6)}
-CELLS = st.sampled_from(
+LISTED_CELLS = st.sampled_from(
     ["0.png", "images/1.png", "2", "../3.png", "a", "b", "1", "1.5", "-1", "", '"', "file", "label"]
 )
 
@@ -454,7 +454,7 @@ def listed(draw: st.DrawFn) -> dict[str, bytes]:
         )
         for n in range(6)
     ]
-    odd = st.lists(CELLS, max_size=4).map(separator.join)
+    odd = st.lists(LISTED_CELLS, max_size=4).map(separator.join)
     lines = "\n".join([*good, *draw(st.lists(odd, max_size=3))])
     return {**PICTURES, name: edited(lines.encode(), draw(edits()))}
 
@@ -697,7 +697,7 @@ def split_table(case: tuple[dict[str, bytes], dict[str, Any]]) -> None:
 
 # Requests for predictions
 
-CELLS = (
+REQUEST_CELLS = (
     st.sampled_from(["1", "-2.5", "north", "", "NA", "2024-01-31", "1e999", '"', "\n", "1_0", "\ud800"])
     | TEXTS
 )
@@ -711,9 +711,9 @@ EXAMPLES = (
     | JSONS
 )
 BODIES = (
-    st.lists(st.lists(CELLS, min_size=3, max_size=3) | st.lists(CELLS, max_size=5), max_size=4).map(
-        lambda rows: "\n".join(map(",".join, rows))
-    )
+    st.lists(
+        st.lists(REQUEST_CELLS, min_size=3, max_size=3) | st.lists(REQUEST_CELLS, max_size=5), max_size=4
+    ).map(lambda rows: "\n".join(map(",".join, rows)))
     | st.sampled_from(
         ["a,b,c\n", "c,b,a,l\n2024-01-31,north,1,x\n", "a,b\n1,north", _deep(100_000), "\ufeff1,n,"]
     )

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +23,8 @@ class Spool:
 
     def __init__(self, channel: str):
         self.channel = channel
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with the last that reads it
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as somebody reads from it
+        weakref.finalize(self, self._file.close)
         self._end = 0
 
     @property
@@ -38,8 +40,7 @@ class Spool:
         except OSError as error:
             free = shutil.disk_usage(tempfile.gettempdir()).free
             raise UserError(
-                f"{self.channel} channel: its images are copied to {tempfile.gettempdir()} to be read one by one, "
-                "which "
+                f"{self.channel} channel: its images are copied to {tempfile.gettempdir()} to be read one by one; it "
                 f"has {free / 1e9:.1f} GB left after {self._end / 1e9:.1f} GB ({error.strerror}); expected room for "
                 "all of them: a larger volume, or TMPDIR naming another folder."
             ) from error
