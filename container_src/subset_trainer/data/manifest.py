@@ -191,8 +191,7 @@ class Labels:
             elif verdict not in _ACCEPTED:
                 raise ValueError(
                     f"{key} has the verdict {shown(verdict, 60)}, which may mean anything; expected verified_as to "
-                    "name the "
-                    "verdicts whose examples are kept"
+                    "name the verdicts whose examples are kept"
                 )
         return False
 
