@@ -207,6 +207,11 @@ class Hyperparameters(BaseModel):
         description="manifests: verdicts of a label-verification job whose examples are kept, with commas between; "
         "default: `good`, `correct`, `accept` and the like",
     )
+    fine_tune: Literal["all", "head"] = Field(
+        "all",
+        description="with a `pretrained` channel: train all of the network, or the last layer on a backbone "
+        "that stays as it is",
+    )
     image_size: Annotated[int, Field(ge=8, le=LARGEST_IMAGE)] | None = Field(
         None,
         description="height and width in pixels that images are brought to; default: their own where all are "

@@ -315,3 +315,23 @@ def test_an_augmented_manifest_in_pipe_mode(job: Job) -> None:
     )
     assert job.summary["examples"]["training"] + job.summary["examples"]["validation"] == 30
     assert job.summary["classes"] == list(NAMED)
+
+
+@pytest.mark.parametrize("fine_tune", ["all", "head"])
+def test_a_run_that_begins_with_an_earlier_one_s_weights(job: Job, digits: Path, fine_tune: str) -> None:
+    job.link_channel("training", digits / "training")
+    quick = {**QUICK, "model": "cnn", "strategy": "random", "fraction": 0.3, "learning_rate": 0.02, "seed": 1}
+    job.run({**quick, "epochs": 4})
+    assert job.exit_code == 0, job.log
+    before = load_file(job.base / "model/model.safetensors")
+    fresh = job.history[0]["validation:accuracy"]
+    (job.base / "model").rename(job.base / "input/data/pretrained")
+    job.run({**quick, "epochs": 1, "fine_tune": fine_tune, "learning_rate": 0.001})
+    assert job.exit_code == 0, job.log
+    assert "weights of 'model.safetensors', 26 tensors, its last layer included." in job.log
+    assert "is not used" not in job.log
+    after = load_file(job.base / "model/model.safetensors")
+    kept = {name for name in before if torch.equal(before[name], after[name])}
+    # Four convolutions with batch normalisation, the last layer, and the normalisation of images.
+    assert len(kept) == (26 if fine_tune == "head" else 2)
+    assert job.history[0]["validation:accuracy"] > fresh

@@ -5,6 +5,7 @@ Torchvision is imported only when one of its networks is asked for.
 
 import difflib
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,21 @@ class Classifier(nn.Module):
         for name, values in buffers.items():
             self.register_buffer(name, values, persistent=name in ("mean", "std"))
         self.memory_format = torch.contiguous_format
+        self._frozen = False
+
+    def freeze_backbone(self) -> None:
+        """Train the last layer alone from now on: the rest keeps its weights and batch normalisation's statistics."""
+        trained = set(self.head.parameters())
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(parameter in trained)
+        self._frozen = True
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self._frozen:
+            self.network.eval()
+            self.head.train(mode)
+        return self
 
     def place(self, device: torch.device, memory_format: torch.memory_format) -> None:
         """Move it, and lay out images and kernels in this order; tables have none."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from subset_trainer import artifacts, models, selection
+from subset_trainer import artifacts, models, pretrained, selection
 from subset_trainer.contract import Contract
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
@@ -22,6 +22,7 @@ from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparameters
 from subset_trainer.models import Classifier
+from subset_trainer.pretrained import Pretrained
 from subset_trainer.quality import duplicates
 from subset_trainer.report import page
 from subset_trainer.selection.catalogue import CATALOGUE
@@ -112,8 +113,14 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     _check_same_data(contract, splits, ranks)
     for note in splits.notes:
         logger.info("%s", note)
+    model_name = models.resolve(hp.model, splits.preprocessing.kind)
+    weights = _pretrained(contract, hp, splits)
+    if weights and (expected := pretrained.normalisation(weights, model_name)):
+        mean, std = expected
+        splits = dataclasses.replace(
+            splits, preprocessing=dataclasses.replace(splits.preprocessing, mean=mean, std=std)
+        )
     preprocessing = splits.preprocessing
-    model_name = models.resolve(hp.model, preprocessing.kind)
     images = preprocessing.kind == "image"
     classifier = models.build(
         model_name,
@@ -125,6 +132,10 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         # Of images an mlp sees other parts in each epoch anyway (augmentation).
         0.0 if images else hp.dropout,
     )
+    if weights:
+        logger.info("%s", pretrained.load(classifier, weights, model_name, preprocessing.classes))
+        if hp.fine_tune == "head":
+            classifier.freeze_backbone()
     machine = devices.prepare(hp.device, hp.precision, images, *on_host)
     if hp.deterministic:
         devices.be_deterministic()
@@ -137,7 +148,8 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     effective = plan.scaled_learning_rate(hp.learning_rate, ranks.size, hp.learning_rate_scaling)
     scaled = hp.model_copy(update={"learning_rate": effective})
     loading_seconds = time.perf_counter() - start
-    examined = _examine(contract, splits, classifier, machine, scaled, model_name, ranks)
+    begun = f"{model_name} from …{weights.digest}" if weights else model_name
+    examined = _examine(contract, splits, classifier, machine, scaled, begun, ranks)
     kept = examined.kept
     if len(kept) < len(splits.train):
         splits = splits.keeping(kept)
@@ -195,7 +207,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             artifacts.copy_subsets(checkpoints.subsets, contract.output_data / "subsets", len(done))
         artifacts.save_history(contract.output_data / "history.jsonl", history)
 
-    checkpoints = _checkpoints(contract, hp, splits, model_name, ranks.size) if ranks.first else None
+    checkpoints = _checkpoints(contract, hp, splits, begun, ranks.size) if ranks.first else None
     test: Score | None = None
     test_seconds = report_seconds = 0.0
     record = Record(len(splits.train))
@@ -342,24 +354,37 @@ def _report(
         logger.warning("there is no report: %s", error)
 
 
+def _pretrained(contract: Contract, hp: Hyperparameters, splits: Splits) -> Pretrained | None:
+    if pretrained.CHANNEL not in contract.channels:
+        if hp.fine_tune == "head":
+            raise UserError(f"fine_tune='head' needs the channel {pretrained.CHANNEL!r}, which is not given")
+        return None
+    if splits.preprocessing.kind != "image":
+        raise UserError(
+            f"channel {pretrained.CHANNEL!r}: weights are for image models, and the training channel holds "
+            f"{splits.preprocessing.kind}s"
+        )
+    return pretrained.read(contract.channels[pretrained.CHANNEL])
+
+
 def _checkpoints(
-    contract: Contract, hp: Hyperparameters, splits: Splits, model_name: str, processes: int
+    contract: Contract, hp: Hyperparameters, splits: Splits, begun: str, processes: int
 ) -> Checkpoints | None:
     if not contract.checkpoints.is_dir():
         return None
     if hp.backend == "cords":
         logger.warning("backend='cords' keeps no checkpoints: its loaders cannot be asked what they remember")
         return None
-    identity = _identity(hp, splits, model_name, processes)
+    identity = _identity(hp, splits, begun, processes)
     return Checkpoints(
         contract.checkpoints, identity, hp.checkpoint_minutes, hp.checkpoints_kept, hp.resume == "auto"
     )
 
 
-def _identity(hp: Hyperparameters, splits: Splits, model_name: str, processes: int) -> dict[str, Any]:
-    """What a run that goes on must have in common with the one before."""
+def _identity(hp: Hyperparameters, splits: Splits, begun: str, processes: int) -> dict[str, Any]:
+    """What a run that goes on must have in common with the one before. begun: the model, and with which weights."""
     identity = {name: value for name, value in hp.model_dump().items() if name not in NOT_DECISIVE}
-    return identity | {"model": model_name, "data": f"…{_digest(splits)[:8]}", "processes": processes}
+    return identity | {"model": begun, "data": f"…{_digest(splits)[:8]}", "processes": processes}
 
 
 def _budget(hp: Hyperparameters, examples: int) -> int:
@@ -374,7 +399,7 @@ def _examine(
     classifier: Classifier,
     machine: Machine,
     hp: Hyperparameters,
-    model_name: str,
+    begun: str,
     ranks: Ranks,
 ) -> Examined:
     """Look for what the run is to leave out."""
@@ -390,7 +415,7 @@ def _examine(
             machine,
             ranks,
             folder / cleaning.FILE if folder.is_dir() else None,
-            _identity(hp, splits, model_name, ranks.size),
+            _identity(hp, splits, begun, ranks.size),
         ).run()
     except (RuntimeError, MemoryError) as error:
         memory.explain(error, hp.batch_size)
@@ -429,8 +454,9 @@ def _check_channels(contract: Contract) -> None:
             f"channel 'training' is missing (channels given: {given}); expected the training data there"
         )
     for name in contract.channels:
-        if name not in (*CHANNELS, *LISTINGS):
-            logger.warning("channel %r is not used; the channels are %s", name, ", ".join(CHANNELS))
+        if name not in (*CHANNELS, *LISTINGS, pretrained.CHANNEL):
+            known = ", ".join((*CHANNELS, pretrained.CHANNEL))
+            logger.warning("channel %r is not used; the channels are %s", name, known)
 
 
 def _selector(

@@ -310,8 +310,9 @@ def is_due(selector: Selector, epoch: plan.Epoch) -> bool:
 
 def make_optimizer(classifier: nn.Module, hp: Hyperparameters, machine: Machine) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum; weight decay on matrices and kernels alone."""
-    decayed = [parameter for parameter in classifier.parameters() if parameter.ndim > 1]
-    exempt = [parameter for parameter in classifier.parameters() if parameter.ndim <= 1]
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trained if parameter.ndim > 1]
+    exempt = [parameter for parameter in trained if parameter.ndim <= 1]
     return SGD(
         [{"params": decayed, "weight_decay": hp.weight_decay}, {"params": exempt, "weight_decay": 0.0}],
         lr=hp.learning_rate,
