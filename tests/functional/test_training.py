@@ -100,7 +100,8 @@ EVERY_EPOCH = ("rs2", "rs2-with-replacement", "infobatch", "loss-filter", "rho-l
 @pytest.mark.parametrize("strategy", get_args(StrategyName))
 def test_every_strategy_trains_a_table(table: Job, strategy: str) -> None:
     write_table(table.channel("test") / "test.csv", rows=120, seed=1)
-    table.run({**QUICK, "strategy": strategy, "fraction": 0.5, "epochs": 6, "select_every": 2})
+    # Without dropout, under which so few epochs on the hardest examples (el2n) learn too little to tell from chance.
+    table.run({**QUICK, "strategy": strategy, "fraction": 0.5, "epochs": 6, "select_every": 2, "dropout": 0})
     assert table.exit_code == 0, table.log
     examples = table.summary["examples"]["training"]
     assert 265 <= examples <= 275
