@@ -91,7 +91,7 @@ def unknown_class(job: Job) -> None:
         pytest.param(corrupt, {}, ["training", "cat/3.png"], id="corrupt-image"),
         pytest.param(unknown_class, {}, ["validation", "horse"], id="labels-unknown-to-training"),
         pytest.param(rows("cat,1.5,2"), {}, ["train.csv", "42", "cat"], id="text-label"),
-        pytest.param(rows("1,,2"), {}, ["train.csv", "42", "missing"], id="missing-value"),
+        pytest.param(rows(",1.5,2"), {}, ["train.csv", "42", "label"], id="missing-label"),
         pytest.param(rows("1,2.5"), {}, ["train.csv", "42", "3", "2"], id="ragged-row"),
         pytest.param(
             table,
