@@ -53,11 +53,10 @@ class Job:
             current: which of the hosts this is; default: the first.
         """
         channels = sorted(path.name for path in (self.base / "input" / "data").glob("*"))
+        # The report has tests of its own; what it imports would take a second of every other one's.
+        usual = {} if "sagemaker_program" in hyperparameters else {"report": False}
         contents: dict[str, Any] = {
-            # The report has tests of its own; what it imports would take a second of every other one's.
-            "hyperparameters": {
-                name: str(value) for name, value in {"report": False, **hyperparameters}.items()
-            },
+            "hyperparameters": {name: str(value) for name, value in {**usual, **hyperparameters}.items()},
             "inputdataconfig": {
                 name: {"TrainingInputMode": "File", "ContentType": self.content_types.get(name, "")}
                 for name in channels
