@@ -113,7 +113,9 @@ def _parsed(path: Path, run: str) -> pa.Table:
                     raise UserError(f"{name}: expected a column {column} of {content}, got {kind or 'none'}")
             table = opened.read(columns=list(COLUMNS))
         table.validate(full=True)  # texts that are none, above all
-    except (pa.ArrowException, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of what is damaged pyarrow says so in many ways
         raise UserError(f"{name} cannot be read: {first_line(error)}") from error
     return table
 

@@ -13,7 +13,6 @@ from subset_trainer.data.images import ImageFiles
 from subset_trainer.data.labelled import LabelledImages, coded
 from subset_trainer.data.listings import read_labels_csv, read_lst
 from subset_trainer.data.manifest import ManifestOptions, read_manifest
-from subset_trainer.data.parquet_images import image_column, read_parquet_images
 from subset_trainer.data.pipe import read_pipe
 from subset_trainer.data.preprocessing import Preprocessing
 from subset_trainer.data.table_files import read_table
@@ -66,7 +65,7 @@ def read(channel: Channel, options: Options, memory: int, like: Preprocessing | 
     if layout.unused:
         more = f" and {len(layout.unused) - 1:,} more" if len(layout.unused) > 1 else ""
         notes = (f"{channel.name} channel: not used: '{layout.unused[0]}'{more}.",)
-    images_in_parquet = layout.format == "parquet" and image_column(channel, layout.files[0]) is not None
+    images_in_parquet = layout.format == "parquet" and _holds_images(channel, layout.files[0])
     if layout.format in TABLE_FORMATS and not images_in_parquet:
         if like is not None and like.kind == "image":
             raise channel.error(f"holds tables ('{layout.files[0]}'); expected images, as in training.")
@@ -133,8 +132,17 @@ def _images(channel: Channel, layout: Layout, options: Options) -> LabelledImage
     if layout.format == "records":
         return read_image_records(channel, layout.files)
     if layout.format == "parquet":
+        from subset_trainer.data.parquet_images import read_parquet_images
+
         return read_parquet_images(channel, layout.files, options.label_column)
     return _folders(channel, layout.files, layout.folder)
+
+
+def _holds_images(channel: Channel, file: str) -> bool:
+    # pyarrow takes a quarter of a second to import, which others need not wait for.
+    from subset_trainer.data.parquet_images import image_column
+
+    return image_column(channel, file) is not None
 
 
 def _folders(channel: Channel, files: tuple[str, ...], folder: str) -> LabelledImages:
