@@ -3,19 +3,24 @@
 import json
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.__main__ import main
+from tests.local_mode.conftest import without_ended_containers
 
 
 @pytest.fixture
-def arguments(image: str, quiet_sdk: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def arguments(
+    image: str, quiet_sdk: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     output = str(tmp_path / "results")
-    return ["launch", "--local", "--region", "us-east-1", "--image-uri", image, "--output", output]
+    with without_ended_containers(image):
+        yield ["launch", "--local", "--region", "us-east-1", "--image-uri", image, "--output", output]
 
 
 def test_a_job(arguments: list[str], digits: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
