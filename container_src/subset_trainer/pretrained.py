@@ -137,9 +137,8 @@ def load(classifier: Classifier, pretrained: Pretrained, model_name: str, classe
 
 def _other(pretrained: Pretrained, model_name: str, what: str) -> UserError:
     return UserError(
-        f"{CHANNEL} channel: '{pretrained.file}' {what}; expected the weights of model={model_name}, by the names "
-        "and in "
-        "the shapes of its state_dict()."
+        f"{CHANNEL} channel: '{pretrained.file}' {what}; expected the weights of model={model_name}, by the names and "
+        "in the shapes of its state_dict()."
     )
 
 

@@ -125,8 +125,7 @@ def test_another_network_s_weights_are_refused(tmp_path: Path) -> None:
             pretrained.load(cnn(1), pretrained.read(tmp_path), "cnn", ("cat", "dog"))
         assert str(error.value) == (
             f"pretrained channel: 'w.safetensors' {message}; expected the weights of model=cnn, by the names and in "
-            "the "
-            "shapes of its state_dict()."
+            "the shapes of its state_dict()."
         )
 
 

@@ -104,16 +104,14 @@ def _label_position(
         known = f"a name of its header ({', '.join(map(repr, header))})" if header else "a position"
         raise UserError(
             f"label_column is {shown(label_column)}, which '{file}' of the {channel.name} channel lacks: expected "
-            f"{known} "
-            f"or a number from 0 to {width - 1}."
+            f"{known} or a number from 0 to {width - 1}."
         )
     named = [names.index(name) for name in _LABEL_NAMES if name in names and names.index(name) != files]
     others = named[:1] or [position for position in range(width) if position != files]
     if len(others) > 1:
         raise channel.error(
             f"'{file}' has {width} columns, and none is called {', '.join(_LABEL_NAMES)}; expected label_column to "
-            "name "
-            "the one with the classes."
+            "name the one with the classes."
         )
     return others[0]
 

@@ -135,8 +135,7 @@ def _label(channel: Channel, file: str, schema: pa.Schema, image: str, label_col
         return (named or others)[0]
     raise channel.error(
         f"file '{file}' has the columns {', '.join(map(repr, schema.names))}; expected one called 'label', or "
-        "label_column "
-        "to name the one with the classes."
+        "label_column to name the one with the classes."
     )
 
 
@@ -161,8 +160,7 @@ def _names(
     if looks_continuous(numbers):
         raise channel.error(
             f"column {column!r} has {len(np.unique(numbers)):,} different values; expected classes, because "
-            "regression is "
-            "not supported."
+            "regression is not supported."
         )
     known = _hugging_face_names(schema, column)
     if all(0 <= value < len(known) for value in values):

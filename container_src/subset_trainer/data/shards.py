@@ -150,7 +150,6 @@ def _label(name: str, suffix: str, text: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise ValueError(
             f"'{name}' holds {shown(text, 60)}; expected an object with {', '.join(map(repr, _JSON_LABELS))}: a "
-            "class's "
-            "name or number"
+            "class's name or number"
         )
     return str(value)

@@ -34,9 +34,8 @@ def read_text_folders(channel: Channel, files: tuple[str, ...], folder: str, mem
         left -= len(raw)
         if left < 0:
             raise channel.error(
-                f"the texts up to '{file}' take more than the {memory / 1e9:.1f} GB of memory that are left; "
-                "expected less "
-                "data, or an instance with more memory."
+                f"the texts up to '{file}' take more than the {memory / 1e9:.1f} GB of memory that are left; expected "
+                "less data, or an instance with more memory."
             )
     labels, classes = coded([file[len(folder) :].split("/", 1)[0] for file in files])
     note = f"{channel.name} channel: {len(files):,} texts in {len(classes)} class folders."
@@ -62,8 +61,7 @@ def texts_of(channel: Channel, table: Table, column: str) -> Texts:
         ]
         raise UserError(
             f"text_column is {shown(column)}, which the {channel.name} channel lacks as a column of texts; expected "
-            "one of "
-            f"{', '.join(map(repr, known)) or 'those that it has none of'}."
+            f"one of {', '.join(map(repr, known)) or 'those that it has none of'}."
         )
     others = len(table.columns) - 1
     note = (

@@ -105,8 +105,7 @@ def test_images_that_a_table_does_not_name_are_left_out(tmp_path: Path) -> None:
         (
             ["000.png,0", "999.png,1"],
             "'labels.csv', line 2: the image '999.png' is not in the channel (nor one only that is called so); "
-            "expected "
-            "each image that is named.",
+            "expected each image that is named.",
         ),
         (
             ["000.png,0", "001.png,1,2"],
@@ -121,8 +120,7 @@ def test_images_that_a_table_does_not_name_are_left_out(tmp_path: Path) -> None:
         (
             ["file,label", "a.png,1"],
             "'labels.csv', line 2: none of ['a.png', '1'] is an image of the channel, such as 'images/000.png'; "
-            "expected "
-            "a column of image files and one of their classes.",
+            "expected a column of image files and one of their classes.",
         ),
         (
             ["000.png"],
@@ -131,8 +129,7 @@ def test_images_that_a_table_does_not_name_are_left_out(tmp_path: Path) -> None:
         (
             ["000.png,0", "../images/000.png,1"],
             "'labels.csv', line 2: the image '../images/000.png' is not in the channel (nor one only that is called "
-            "so); "
-            "expected each image that is named.",
+            "so); expected each image that is named.",
         ),
     ],
 )
@@ -183,8 +180,7 @@ def test_lst_in_a_channel_of_its_own(tmp_path: Path) -> None:
         (
             "0\t1.5\timages/000.png",
             "'d.lst', line 1 is '0\\t1.5\\timages/000.png'; expected a number, the class's number and the image's "
-            "path, "
-            "with tabs between.",
+            "path, with tabs between.",
         ),
     ],
 )
@@ -293,14 +289,12 @@ def test_class_folders_in_an_archive(tmp_path: Path, mode: Any) -> None:
         (
             {"1.png": png(0), "1.cls": b"0", "2.png": png(1)},
             "image 'a.tar:2.png' has no class; expected it in a member of the same name that ends in .cls, .json or "
-            ".txt, "
-            "or class folders.",
+            ".txt, or class folders.",
         ),
         (
             {"1.png": png(0), "1.cls": b"0\n1"},
-            "archive 'a.tar' cannot be read ('1.cls' holds '0\\n1'; expected one line, the class); expected an "
-            "intact tar "
-            "file of images and their classes.",
+            "archive 'a.tar' cannot be read ('1.cls' holds '0\\n1'; expected one line, the class); expected an intact "
+            "tar file of images and their classes.",
         ),
         (
             {"1.png": png(0), "1.json": b'{"boxes": []}'},
@@ -371,8 +365,7 @@ def test_parquet_that_does_not_fit(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": hugging_face(range(2)), "score": [0.5, 0.7]}), path)
     assert complaint(tmp_path) == (
         "file 'a.parquet' has the columns 'image', 'score'; expected one called 'label', or label_column to name the "
-        "one "
-        "with the classes."
+        "one with the classes."
     )
     path.write_bytes(b"PAR1 and no more")
     assert complaint(tmp_path).startswith("file 'a.parquet' cannot be read (")
@@ -474,9 +467,8 @@ def test_labels_of_several_jobs(tmp_path: Path) -> None:
         ({"source-ref": None, "source": "text"}, "source-ref is None"),
         (
             {"audit": 0, "audit-metadata": {"type": "groundtruth/label-verification", "class-name": "meh"}},
-            "audit-metadata has the verdict 'meh', which may mean anything; expected verified_as to name the "
-            "verdicts whose "
-            "examples are kept",
+            "audit-metadata has the verdict 'meh', which may mean anything; expected verified_as to name the verdicts "
+            "whose examples are kept",
         ),
     ],
 )
