@@ -65,6 +65,10 @@ class Names:
         """The ARNs of buckets, or of everything in them."""
         return tuple(f"arn:{self.partition}:s3:::{name}{'/*' if objects else ''}" for name in names)
 
+    def log_group(self, group: str) -> tuple[str, str]:
+        """The ARNs of a log group and of its streams."""
+        return self.arn("logs", f"log-group:{group}"), self.arn("logs", f"log-group:{group}:log-stream:*")
+
     def below(self, bucket: str, prefix: str) -> tuple[str, ...]:
         """The ARN of what lies below a prefix of a bucket."""
         return (f"arn:{self.partition}:s3:::{bucket}/{prefix}/*",)
@@ -179,10 +183,7 @@ def launcher(names: Names) -> list[Statement]:
             "Logs",
             "launch --wait shows the job's log",
             ("logs:DescribeLogStreams", "logs:GetLogEvents"),
-            (
-                names.arn("logs", f"log-group:{NAMESPACE}"),
-                names.arn("logs", f"log-group:{NAMESPACE}:log-stream:*"),
-            ),
+            names.log_group(NAMESPACE),
         ),
         Statement(
             "Bucket",
@@ -270,10 +271,7 @@ def _labels(names: Names) -> list[Statement]:
             "LabelingLog",
             "labels status shows the end of a labelling job's log",
             ("logs:DescribeLogStreams", "logs:GetLogEvents"),
-            (
-                names.arn("logs", f"log-group:{LOG_GROUP}"),
-                names.arn("logs", f"log-group:{LOG_GROUP}:log-stream:*"),
-            ),
+            names.log_group(LOG_GROUP),
         ),
         Statement(
             "Labels",
@@ -322,10 +320,7 @@ def job(names: Names) -> list[Statement]:
                 "logs:DescribeLogStreams",
                 "logs:PutLogEvents",
             ),
-            (
-                names.arn("logs", f"log-group:{NAMESPACE}"),
-                names.arn("logs", f"log-group:{NAMESPACE}:log-stream:*"),
-            ),
+            names.log_group(NAMESPACE),
         ),
         Statement(
             "Metrics",

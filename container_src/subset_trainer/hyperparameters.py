@@ -187,8 +187,8 @@ class Hyperparameters(BaseModel):
     )
     text_column: str | None = Field(
         None,
-        description="tables: the column of texts to classify, by name or position from 0; default: the only feature, "
-        "if it holds texts of several words, mostly different",
+        description="tables: the column of texts to classify, by name (without a header by position from 0); default: "
+        "the only feature, if it holds texts of several words, mostly different",
     )
     csv_header: Literal["auto", "true", "false"] = Field(
         "auto", description="CSV: whether the first line holds column names"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, ViewportSize
+from playwright.sync_api import Browser, Dialog, Page, ViewportSize
 
 from deploy import compare, page, verdict
 from deploy.jobs import Job
@@ -57,17 +57,29 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class Looked:
-    """An opened page, and what its console said."""
+class Opened:
+    """An opened page, what its console and its dialogs said, and what it asked for."""
 
-    def __init__(self, page: Page, path: Path, charts: int = 5) -> None:
+    def __init__(self, page: Page, path: Path) -> None:
         self.page = page
         self.said: list[str] = []
         self.asked: list[str] = []
         page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("request", lambda request: self.asked.append(request.url))
+        page.on("dialog", self._hear)
         page.goto(path.as_uri())
+
+    def _hear(self, dialog: Dialog) -> None:
+        self.said.append(dialog.message)
+        dialog.dismiss()
+
+
+class Looked(Opened):
+    """Of a comparison, with its charts drawn."""
+
+    def __init__(self, page: Page, path: Path, charts: int = 5) -> None:
+        super().__init__(page, path)
         page.wait_for_function(
             """charts => document.readyState === 'complete' &&
                 [...document.querySelectorAll('.plotly-graph-div')].filter(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
 from tests.functional.conftest import Job, write_table
-from tests.functional.test_page import DESKTOP, PHONE
+from tests.functional.test_page import DESKTOP, PHONE, Opened
 
 CLASSES = ("<b>cat</b> & 'co'", "a" * 60, "dog")
 
@@ -41,28 +41,14 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return job.base / "output/data/report.html"
 
 
-class Looked:
-    """The opened page, and what its console said."""
-
-    def __init__(self, page: Page, path: Path) -> None:
-        self.page = page
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.said.append(str(error)))
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("dialog", lambda dialog: self.said.append(dialog.message))
-        page.goto(path.as_uri())
-
-
 @pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
-def looked(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Looked]:
+def looked(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
     context = browser.new_context(viewport=request.param, offline=True)
-    yield Looked(context.new_page(), report)
+    yield Opened(context.new_page(), report)
     context.close()
 
 
-def test_it_renders_and_can_be_read(looked: Looked, report: Path) -> None:
+def test_it_renders_and_can_be_read(looked: Opened, report: Path) -> None:
     page = looked.page
     assert looked.said == []
     assert [url for url in looked.asked if not url.startswith("data:")] == [report.as_uri()]

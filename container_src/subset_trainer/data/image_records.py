@@ -12,7 +12,6 @@ import numpy as np
 
 from subset_trainer.data import recordio
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.images import is_encoded
 from subset_trainer.data.labelled import LabelledImages, coded
 from subset_trainer.data.listings import class_name
 from subset_trainer.data.packed import PackedImages
@@ -51,15 +50,6 @@ def read_image_records(channel: Channel, files: tuple[str, ...]) -> LabelledImag
     )
     note = f"{channel.name} channel: {len(places):,} images in RecordIO, {len(classes)} classes."
     return LabelledImages(images, coded_labels, classes, (note,))
-
-
-def looks_like_images(record: bytes) -> bool:
-    """Whether a record is MXNet's, not one of SageMaker's recordio-protobuf, whose first bytes are a message's."""
-    try:
-        _, start = _header(record)
-    except ValueError:
-        return False
-    return is_encoded(record[start:])
 
 
 def encoded_image(framed: bytes) -> bytes:

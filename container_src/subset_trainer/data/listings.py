@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
@@ -33,7 +34,7 @@ def read_labels_csv(
     files: int | None = None
     label = 0
     names: list[tuple[int, str, str]] = []
-    for number, row in (pair for part in (start, rows) for pair in part):
+    for number, row in chain(start, rows):
         if len(row) != len(first):
             raise channel.error(
                 f"'{file}', line {number:,}: {len(row)} columns; expected {len(first)}, as above."

@@ -96,8 +96,7 @@ class Labels:
 
     def of(self, entry: Mapping[str, Any]) -> Label | None:
         """The label, or None where the example is left out. ValueError, as a phrase, where the line is malformed."""
-        attributes = _classification_attributes(entry)
-        attribute = self.wanted or self._found(attributes, entry)
+        attribute = self.wanted or self._attribute or self._found(entry)
         if attribute not in entry:
             metadata = entry.get(attribute + _META)
             if isinstance(metadata, dict) and "failure-reason" in metadata:
@@ -147,8 +146,8 @@ class Labels:
         said += [f"{self.counts[key]:,} {words} left out" for key, words in left.items() if self.counts[key]]
         return f"labels {self.wanted or self._attribute!r}" + "".join(f"; {part}" for part in said)
 
-    def _found(self, attributes: list[str], entry: Mapping[str, Any]) -> str:
-        if self._attribute is None and attributes:
+    def _found(self, entry: Mapping[str, Any]) -> str:
+        if attributes := _classification_attributes(entry):
             told = [name for name in attributes if name + _META in entry]
             candidates = told or attributes
             if len(candidates) > 1:

@@ -30,8 +30,17 @@ class Spool:
     @property
     def file(self) -> BinaryIO:
         """All that was appended, to be read."""
-        self._file.flush()
+        self.flush()
         return self._file
+
+    @property
+    def descriptor(self) -> int:
+        """Of what was flushed."""
+        return self._file.fileno()
+
+    def flush(self) -> None:
+        """Before processes are forked: each would write what is left in its own copy."""
+        self._file.flush()
 
     def append(self, data: bytes) -> int:
         """Where the data begins. UserError where there is no room left for it."""
@@ -68,6 +77,9 @@ class PackedImages(EncodedImages):
     ):
         super().__init__(names, channel)
         self._sources = list(sources)
+        for source in self._sources:
+            if isinstance(source, Spool):
+                source.flush()
         self._places = places
         self._unwrap = unwrap
 
@@ -80,7 +92,7 @@ class PackedImages(EncodedImages):
             raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
         opened = self._sources[source]
         if isinstance(opened, Spool):
-            piece = _piece(opened.file.fileno(), begin, length)
+            piece = _piece(opened.descriptor, begin, length)
         else:
             with opened.open("rb") as file:
                 piece = _piece(file.fileno(), begin, length)

@@ -37,7 +37,10 @@ def image_column(channel: Channel, file: str) -> str | None:
 
     UserError where it cannot be read.
     """
-    schema = _schema(channel, file)
+    return _image_column(_schema(channel, file))
+
+
+def _image_column(schema: pa.Schema) -> str | None:
     structs = [
         field.name
         for field in schema
@@ -63,9 +66,9 @@ def read_parquet_images(
     names: list[str] = []
     values: list[Any] = []
     label = ""
-    for file in files:
-        schema = _schema(channel, file)
-        image = image_column(channel, file)
+    schemas = [_schema(channel, file) for file in files]
+    for file, schema in zip(files, schemas, strict=True):
+        image = _image_column(schema)
         if image is None:
             raise channel.error(
                 f"file '{file}' has no column of images, as '{files[0]}' has; expected the same in all files."
@@ -96,7 +99,7 @@ def read_parquet_images(
             raise _unreadable(channel, file, error) from error
     if not places:
         raise channel.error(f"file '{files[0]}' has no rows; expected images and their classes.")
-    labels, classes = coded(_names(channel, label, values, _schema(channel, files[0]), names))
+    labels, classes = coded(_names(channel, label, values, schemas[0], names))
     note = f"{channel.name} channel: {len(places):,} images in Parquet, {len(classes)} classes by {label!r}."
     images = PackedImages([spool], np.array(places, np.int64), names, channel.name)
     return LabelledImages(images, labels, classes, (note,))

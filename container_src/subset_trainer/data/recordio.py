@@ -17,11 +17,6 @@ _HEADER = struct.Struct("<4sI")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
-def offsets(file: BinaryIO) -> Iterator[int]:
-    """Where each record of a file begins, in bytes. ValueError as in `spans`."""
-    return (start for start, _ in spans(file))
-
-
 def spans(file: BinaryIO) -> Iterator[tuple[int, int]]:
     """Where each record of a file begins and how long it is, its frame included, in bytes. Only headers are read, so
     that size costs little.
@@ -61,8 +56,8 @@ def whole(framed: bytes) -> bytes:
 
 def records(file: BinaryIO) -> Iterator[bytes]:
     """All records of a file, one after the other. ValueError as in `spans`."""
-    for offset in offsets(file):
-        yield read(file, offset)
+    for start, _ in spans(file):
+        yield read(file, start)
 
 
 def _parts(file: BinaryIO, offset: int, size: int) -> Iterator[tuple[int, int]]:

@@ -93,7 +93,7 @@ def read(channel: Channel, options: Options, memory: int, like: Preprocessing | 
             f"{len(source.classes)} classes.",
         )
     elif layout.format == "cifar" or (
-        layout.format == "archives" and "images" not in {shards.holds(channel, file) for file in layout.files}
+        layout.format == "archives" and all(shards.holds(channel, file) != "images" for file in layout.files)
     ):
         source, test = _cifar(channel, layout, memory, like is not None)
         notes += (f"{channel.name} channel: CIFAR-{len(source.classes)}, {len(source):,} images.",)
