@@ -1,13 +1,14 @@
 """The data of a study: channels made once from a folder, with wrong labels or a long tail in training alone.
 
-In this order: a part of each class is drawn, validation is set aside, training is thinned to the long tail, and some of
-its labels are replaced. Validation and test stay as they are: clean, and balanced as far as the folder is.
+In this order: a part of each class is drawn, validation is set aside, training is thinned to the long tail, some of its
+examples are replaced by near copies of others, and some of its labels by other labels. Validation and test stay as they
+are: clean, and balanced as far as the folder is.
 """
 
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ class Scenario:
     imbalance: float = 1.0
     """How many times more of its training examples the first class keeps than the last. In between the share falls
     exponentially in the class's position: imbalance^(−k/(C − 1)) for k = 0…C − 1."""
+    duplicates: float = 0.0
+    """Share of the training examples, by class, that are replaced by a near copy of one of its class that stays: 20%
+    brighter or darker, or a pixel aside; of tables, moved by 1% of each column's deviation."""
     per_class: int | None = None
     """Examples of each class that are drawn from the training folder, before validation is set aside."""
     validation_fraction: float = 0.1
@@ -46,6 +50,8 @@ class Scenario:
             raise UserError(f"--noise {self.noise:g}: expected at least 0 and less than 1")
         if not 1 <= self.imbalance < float("inf"):
             raise UserError(f"--imbalance {self.imbalance:g}: expected at least 1")
+        if not 0 <= self.duplicates < 1:
+            raise UserError(f"--duplicates {self.duplicates:g}: expected at least 0 and less than 1")
         if self.per_class is not None and self.per_class < 2:
             raise UserError(f"--per-class {self.per_class}: expected at least 2")
         if not 0 < self.validation_fraction < 1:
@@ -55,8 +61,9 @@ class Scenario:
 
     @property
     def name(self) -> str:
-        """`clean`, `noise-0.4`, `imbalance-10` or `imbalance-10-noise-0.4`."""
+        """`clean`, `noise-0.4`, `imbalance-10`, `duplicates-0.5` or `imbalance-10-noise-0.4`."""
         parts = [f"imbalance-{self.imbalance:g}"] if self.imbalance > 1 else []
+        parts += [f"duplicates-{self.duplicates:g}"] if self.duplicates else []
         parts += [f"noise-{self.noise:g}"] if self.noise else []
         return "-".join(parts) or "clean"
 
@@ -66,6 +73,8 @@ class Scenario:
         parts = []
         if self.imbalance > 1:
             parts.append(f"classes in training from {self.imbalance:g} to 1 (exponential)")
+        if self.duplicates:
+            parts.append(f"{self.duplicates:.0%} of the training examples near copies of others")
         if self.noise:
             parts.append(f"{self.noise:.0%} of the training labels replaced by another class, at random")
         return ", ".join(parts) or "clean"
@@ -156,8 +165,11 @@ def load(sources: Mapping[str, Path], scenario: Scenario) -> dict[str, tuple[np.
     if scenario.imbalance > 1:
         counts = long_tail(np.bincount(labels[rows], minlength=classes), scenario.imbalance)
         rows = rows[draw_per_class(labels[rows], counts, generator)]
-    noisy = replace_labels(labels[rows], scenario.noise, classes, generator)
-    return {"training": (inputs[rows], noisy), "validation": validation, "test": test}
+    inputs, labels = inputs[rows], labels[rows]
+    if scenario.duplicates:
+        inputs = replace_by_copies(inputs, labels, scenario.duplicates, generator)
+    noisy = replace_labels(labels, scenario.noise, classes, generator)
+    return {"training": (inputs, noisy), "validation": validation, "test": test}
 
 
 def draw_per_class(labels: np.ndarray, counts: list[int], generator: np.random.Generator) -> np.ndarray:
@@ -177,6 +189,37 @@ def long_tail(counts: np.ndarray, imbalance: float) -> list[int]:
     """How many of `counts[k]` examples class k keeps: `imbalance`^(−k/(C − 1)) of them, rounded, at least 1."""
     exponents = np.arange(len(counts)) / max(1, len(counts) - 1)
     return [max(1, round(float(kept))) for kept in counts * imbalance**-exponents]
+
+
+def replace_by_copies(
+    inputs: np.ndarray, labels: np.ndarray, share: float, generator: np.random.Generator
+) -> np.ndarray:
+    """Inputs of which round(share · n), of each class's n but at most n − 1, are near copies of one that stays.
+
+    Args:
+        inputs: [N, …], uint8 images [N, 3, H, W] or float32 rows.
+        labels: [N], 0…C − 1.
+    """
+    changed = inputs.copy()
+    deviations = inputs.std(0) if inputs.dtype != np.uint8 else None
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        count = min(round(share * len(rows)), len(rows) - 1)
+        for place, row in enumerate(rows[:count]):
+            original = inputs[rows[count + place % (len(rows) - count)]]
+            if deviations is not None:
+                changed[row] = original + 0.01 * deviations * generator.standard_normal(len(original))
+            else:
+                changed[row] = CHANGES[generator.integers(len(CHANGES))](original)
+    return changed
+
+
+CHANGES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
+    lambda image: (image * 0.8).astype(np.uint8),
+    lambda image: np.minimum(image * 1.2, 255).astype(np.uint8),
+    lambda image: np.concatenate((image[..., :1], image[..., :-1]), axis=-1),
+)
+"""What makes a near copy of an image [3, H, W]."""
 
 
 def replace_labels(

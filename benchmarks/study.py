@@ -388,6 +388,7 @@ def study(options: argparse.Namespace) -> int:
     scenario = Scenario(
         noise=options.noise,
         imbalance=options.imbalance,
+        duplicates=options.duplicates,
         per_class=options.per_class,
         validation_fraction=options.validation_fraction,
         seed=options.scenario_seed,
@@ -470,6 +471,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, default=30, help="of the subset; full makes epochs · fraction (default: 30)")
     add("--noise", type=float, default=0.0, help="share of the training labels that become another class")
     add("--imbalance", type=float, default=1.0, help="first class's training examples over the last's")
+    add(
+        "--duplicates", type=float, default=0.0, help="share of the training examples that become near copies"
+    )
     add("--per-class", type=int, metavar="N", help="draw so many of each class of the training data")
     add(
         "--validation-fraction", type=float, default=0.1, help="set aside without --validation (default: 0.1)"

@@ -113,6 +113,9 @@ def _parsed(path: Path, run: str) -> pa.Table:
                     raise UserError(f"{name}: expected a column {column} of {content}, got {kind or 'none'}")
             table = opened.read(columns=list(COLUMNS))
         table.validate(full=True)  # texts that are none, above all
+        for column in ("id", "label"):
+            if table.column(column).null_count:
+                raise UserError(f"{name}: expected a value of {column} in every row, got none in some")
     except UserError:
         raise
     except Exception as error:  # of what is damaged pyarrow says so in many ways

@@ -83,6 +83,19 @@ def test_wrong_labels_and_copies_are_left_out(check: str, make_job: Callable[[st
     assert outcome(job) == before
 
 
+def test_the_fraction_is_of_what_was_given(make_job: Callable[[str], Job]) -> None:
+    """Runs with and without what looks wrong or redundant compare at equal visits."""
+    jobs = {}
+    for drop in (False, True):
+        job = make_job(f"drop-{drop}")
+        write(job.channel("training") / "train.csv")
+        job.run({**SETTINGS, "strategy": "rs2", "fraction": 0.3, "drop_redundant": drop})
+        assert job.exit_code == 0, job.log
+        jobs[drop] = job.summary
+    assert jobs[True]["removed"]["redundant"] > 0
+    assert jobs[True]["samples_visited"] == jobs[False]["samples_visited"]
+
+
 def test_nothing_is_left_out_unless_asked_for(job: Job) -> None:
     write(job.channel("training") / "train.csv")
     job.run({**SETTINGS, "epochs": 3})

@@ -172,6 +172,7 @@ def test_examples_that_nobody_can_be_shown(name: str, prefix: str | None, expect
         (parquet(EXAMPLES)[:-9], "cannot be read: "),
         (parquet(EXAMPLES, mislabelled=None), "expected a column mislabelled of numbers, got none"),
         (parquet(EXAMPLES, id=pa.array(range(7))), "expected a column id of text, got int64"),
+        (parquet(EXAMPLES, id=[*"abcdef", None]), "expected a value of id in every row, got none in some"),
         (
             parquet(EXAMPLES, id=pa.Array.from_buffers(pa.string(), 7, pa.array([b"\xff"] * 7).buffers())),
             "cannot be read: ",

@@ -61,6 +61,36 @@ def test_noise_hits_exactly_its_share_of_training_alone(sources: dict[str, Path]
     assert not set(numbers(inputs)) & set(numbers(loaded["validation"][0]))
 
 
+def test_near_copies_take_the_place_of_their_share_of_each_class(sources: dict[str, Path]) -> None:
+    clean, copied = (scenarios.load(sources, Scenario(duplicates=share)) for share in (0.0, 0.5))
+    for name in ("validation", "test"):
+        np.testing.assert_array_equal(copied[name][0], clean[name][0])
+    (before, labels), (after, same) = clean["training"], copied["training"]
+    np.testing.assert_array_equal(same, labels)
+    replaced = (after != before).any((1, 2, 3))
+    assert np.bincount(labels[replaced]).tolist() == [45] * 4
+    # Each is near one of its class that stayed, but it is another image.
+    for row in np.flatnonzero(replaced):
+        others = before[(labels == labels[row]) & ~replaced].astype(float)
+        image = after[row].astype(float)
+        cosines = [float((image * o).sum() / np.linalg.norm(image) / np.linalg.norm(o)) for o in others]
+        aside = [np.array_equal(after[row][..., 1:], o[..., :-1]) for o in others]
+        assert max(cosines) > 0.97 or any(aside)
+        assert not any(np.array_equal(image, o) for o in others)
+
+
+def test_rows_of_tables_are_copied_nearly() -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(40, 3)).astype(np.float32) * [1, 10, 100]
+    rows = rows.astype(np.float32)
+    copied = scenarios.replace_by_copies(rows, np.zeros(40, np.int64), 0.25, generator)
+    replaced = np.flatnonzero((copied != rows).any(1))
+    assert len(replaced) == 10
+    kept = np.delete(rows, replaced, 0)
+    nearest = [(np.abs(copied[row] - kept) / rows.std(0)).max(1).min() for row in replaced]
+    assert 0 < max(nearest) < 0.06
+
+
 def test_noise_changes_labels_and_nothing_else(sources: dict[str, Path]) -> None:
     clean = scenarios.load(sources, Scenario())
     noisy = scenarios.load(sources, Scenario(noise=0.4))
@@ -136,6 +166,7 @@ def test_replacement_is_uniform_over_the_other_classes() -> None:
     [
         ({"noise": 1.0}, "--noise 1: expected at least 0 and less than 1"),
         ({"imbalance": 0.5}, "--imbalance 0.5"),
+        ({"duplicates": 1.0}, "--duplicates 1: expected at least 0 and less than 1"),
         ({"per_class": 1}, "--per-class 1"),
         ({"validation_fraction": 0.0}, "--validation-fraction 0"),
     ],

@@ -154,7 +154,8 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     if len(kept) < len(splits.train):
         splits = splits.keeping(kept)
     cleaning_seconds = time.perf_counter() - start - loading_seconds
-    budget = _budget(hp, len(splits.train))
+    # Of what was given: runs that leave something out make as many visits as those that do not.
+    budget = min(len(kept), _budget(hp, len(examined.labels)))
     selector = _selector(classifier, splits, machine, scaled, budget, ranks)
     _announce(hp, splits, budget, model_name)
     if ranks.size > 1:
