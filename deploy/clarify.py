@@ -22,6 +22,8 @@ DESCRIPTION = "model.json"
 FORM = "application/jsonlines"
 SUFFIX = "-clarify-"
 """In the names of models and processing jobs, after the training job's."""
+ENDPOINT = "subset-trainer-clarify"
+"""What the names of Clarify's endpoints and their configurations begin with, so that rights can be given for them."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def _configuration(trained: Trained, analysis: Analysis, model_name: str) -> tup
         content_type=FORM,
         content_template='{"features":$features}',
         accept_type=FORM,
+        endpoint_name_prefix=ENDPOINT,
     )
     shap = clarify.SHAPConfig(
         baseline=analysis.baseline,

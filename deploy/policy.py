@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.clarify import ENDPOINT as CLARIFY_ENDPOINT
 from deploy.clarify import SUFFIX as CLARIFY_SUFFIX
 from deploy.codebuild import ARTEFACTS, SOURCES
 from deploy.labeling_jobs import LOG_GROUP
@@ -55,6 +56,8 @@ class Names:
     partition: str = "aws"
     mlflow: str | None = None
     """A managed MLflow tracking server, by name."""
+    clarify: bool = False
+    """Whether `explain --clarify` runs Clarify under the job's role."""
 
     def arn(self, service: str, resource: str, *, regional: bool = True) -> str:
         """The ARN of something in this account."""
@@ -342,6 +345,7 @@ def job(names: Names) -> list[Statement]:
             (names.arn("sagemaker", "experiment-trial-component/*"),),
         ),
         *_mlflow(names),
+        *_clarify(names),
     ]
 
 
@@ -365,6 +369,45 @@ def _mlflow(names: Names) -> list[Statement]:
             tuple(f"sagemaker-mlflow:{action}" for action in actions),
             (names.arn("sagemaker", f"mlflow-tracking-server/{names.mlflow}"),),
         )
+    ]
+
+
+def _clarify(names: Names) -> list[Statement]:
+    """What Clarify's processing job does under the role, beside reading data and writing results."""
+    if not names.clarify:
+        return []
+    return [
+        Statement(
+            "Endpoint",
+            "Clarify starts an endpoint of the model, asks it and deletes it",
+            (
+                "sagemaker:AddTags",
+                "sagemaker:CreateEndpoint",
+                "sagemaker:CreateEndpointConfig",
+                "sagemaker:DeleteEndpoint",
+                "sagemaker:DeleteEndpointConfig",
+                "sagemaker:DescribeEndpoint",
+                "sagemaker:DescribeEndpointConfig",
+                "sagemaker:DescribeModel",
+                "sagemaker:InvokeEndpoint",
+            ),
+            (
+                *(
+                    names.arn("sagemaker", f"{kind}/{CLARIFY_ENDPOINT}*")
+                    for kind in ("endpoint", "endpoint-config")
+                ),
+                names.arn("sagemaker", f"model/*{CLARIFY_SUFFIX}*"),
+            ),
+        ),
+        Statement(
+            "ClarifyLogs",
+            "SageMaker writes the processing job's log, and the endpoint's",
+            ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"),
+            (
+                *names.log_group("/aws/sagemaker/ProcessingJobs"),
+                *names.log_group(f"/aws/sagemaker/Endpoints/{CLARIFY_ENDPOINT}*"),
+            ),
+        ),
     ]
 
 

@@ -26,6 +26,7 @@ def add(commands: options.Commands) -> None:
     options.add_region(rights)
     rights.add_argument("--partition", default="aws", help="aws, aws-cn or aws-us-gov")
     rights.add_argument("--mlflow", metavar="SERVER", help="a managed MLflow tracking server, by name")
+    rights.add_argument("--clarify", action="store_true", help="the job's role runs `explain --clarify`, too")
     rights.add_argument("--explain", action="store_true", help="each statement with its reason, not JSON")
 
 
@@ -44,6 +45,7 @@ def run(given: argparse.Namespace) -> None:
         data=tuple(given.data),
         partition=given.partition,
         mlflow=given.mlflow,
+        clarify=given.clarify,
     )
     statements = policy.POLICIES[given.whose](names)
     if given.explain:

@@ -173,6 +173,7 @@ def test_the_requests(
         "content_type": "application/jsonlines",
         "content_template": '{"features":$features}',
         "accept_type": "application/jsonlines",
+        "endpoint_name_prefix": "subset-trainer-clarify",
         "probability": "probabilities",
         "label_headers": ["cat", "dog"],
     }

@@ -14,7 +14,7 @@ import botocore.client
 import pytest
 
 import deploy
-from deploy import codebuild, labeling_jobs, launch, policy
+from deploy import clarify, codebuild, labeling_jobs, launch, policy
 from deploy.__main__ import main
 from deploy.policy import POLICIES, WITHOUT_RESOURCES, Names
 from tests.aws import labelling
@@ -29,7 +29,7 @@ from tests.aws.training_jobs import Platform
 from tests.unit.test_ground_truth import CAT, response, sources, write_job
 
 ROOT = Path(__file__).parents[2]
-NAMES = Names(ACCOUNT, "us-east-1", BUCKET, "trainer", data=("photos",), mlflow="server")
+NAMES = Names(ACCOUNT, "us-east-1", BUCKET, "trainer", data=("photos",), mlflow="server", clarify=True)
 IAM_NAMES = {
     # The API's operation → the action that IAM checks, where they differ.
     "s3:HeadBucket": "s3:ListBucket",
@@ -227,6 +227,16 @@ def test_the_images_calls_are_covered(aws: str, calls: set[str]) -> None:
 def test_mlflow_is_of_those_who_have_a_server() -> None:
     assert "MLflow" in {statement.name for statement in policy.job(NAMES)}
     assert "MLflow" not in {statement.name for statement in policy.job(replace(NAMES, mlflow=None))}
+
+
+def test_clarifys_endpoints_are_of_those_who_explain_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    (endpoint,) = (statement for statement in policy.job(NAMES) if statement.name == "Endpoint")
+    made = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/{clarify.ENDPOINT}-1"
+    assert any(fnmatch(made, resource) for resource in endpoint.resources)
+    command = ["policy", "job", "--account", ACCOUNT, "--bucket", BUCKET, "--region", "us-east-1"]
+    for asked in ([], ["--clarify"]):
+        assert main([*command, *asked]) == 0
+        assert ("sagemaker:InvokeEndpoint" in capsys.readouterr().out) is bool(asked)
 
 
 def test_the_buildspecs_calls_are_covered() -> None:

@@ -75,11 +75,13 @@ class ManifestOptions:
 
 @dataclass(frozen=True)
 class Label:
-    """What a line says of its example. confidence: 0 to 1, None where the line does not tell; human: likewise."""
+    """What a line says of its example. confidence: 0 to 1, None where the line does not tell; human: likewise.
+    numbered: the line tells the class's number alone, which other lines may name."""
 
     name: str
     confidence: float | None
     human: bool | None
+    numbered: bool = False
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Labels:
     counts: Counter[str] = field(default_factory=Counter)
     _attribute: str | None = None
     _names: dict[str, str] = field(default_factory=dict)
-    """Class's number → name, as the lines before told."""
+    """Class's number → name, as far as lines have told."""
 
     def of(self, entry: Mapping[str, Any]) -> Label | None:
         """The label, or None where the example is left out. ValueError, as a phrase, where the line is malformed."""
@@ -112,10 +114,12 @@ class Labels:
         if "failure-reason" in metadata:
             self.counts["failed"] += 1
             return None
+        number, name = self._class(attribute, entry[attribute], metadata)
         label = Label(
-            self._name(attribute, entry[attribute], metadata),
+            number if name is None else name,
             _confidence(attribute, metadata.get("confidence")),
             {"yes": True, "no": False}.get(str(metadata.get("human-annotated")).lower()),
+            numbered=name is None,
         )
         if self._rejected(entry):
             self.counts["rejected"] += 1
@@ -126,6 +130,10 @@ class Labels:
         else:
             return label
         return None
+
+    def names(self, kept: Sequence[Label]) -> list[str]:
+        """Their classes' names, when all lines have been read: one may name a class that one before it numbers."""
+        return [self._names.get(label.name, label.name) if label.numbered else label.name for label in kept]
 
     def note(self, kept: Sequence[Label]) -> str:
         """A sentence on who labelled what is kept, how surely, and what was left out."""
@@ -158,7 +166,8 @@ class Labels:
         # A line without any label says nothing about where the others have it.
         return self._attribute or ""
 
-    def _name(self, attribute: str, value: Any, metadata: Mapping[str, Any]) -> str:
+    def _class(self, attribute: str, value: Any, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
+        """Its number, or what stands in its place, and its name where the line tells it."""
         if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
             raise ValueError(f"{attribute} is {shown(value, 60)}; expected a class: its number or name")
         number = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -166,14 +175,14 @@ class Labels:
         if name is None and isinstance(metadata.get("class-map"), dict):
             name = metadata["class-map"].get(number)
         if name is None:
-            return self._names.get(number, number)
+            return number, None
         if not isinstance(name, str) or not name:
             raise ValueError(f"class-name is {shown(name, 60)}; expected a text")
         if self._names.setdefault(number, name) != name:
             raise ValueError(
                 f"class {number} is called {name!r}, and {self._names[number]!r} before; expected one name"
             )
-        return name
+        return number, name
 
     def _rejected(self, entry: Mapping[str, Any]) -> bool:
         for key, metadata in entry.items():
@@ -260,7 +269,7 @@ def labelled_lines(
 
 def labelled(channel: str, images: EncodedImages, kept: list[Label], labels: Labels) -> LabelledImages:
     """The images with the labels that were kept, and with weights where they are wanted."""
-    codes, classes = coded([label.name for label in kept])
+    codes, classes = coded(labels.names(kept))
     note = f"{channel} channel: {len(kept):,} images of {len(classes)} classes in a manifest, {labels.note(kept)}."
     return LabelledImages(images, codes, classes, (note,), weights_of(kept, labels.options))
 

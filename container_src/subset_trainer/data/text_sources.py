@@ -91,7 +91,7 @@ def read_text_manifest(
     found = list(labelled_lines(channel, files, "source", labels, expected))
     kept = [label for *_, label in found]
     places = [(file, number) for file, number, *_ in found]
-    codes, classes = coded([label.name for label in kept])
+    codes, classes = coded(labels.names(kept))
     note = f"{channel.name} channel: {len(kept):,} texts of {len(classes)} classes in a manifest, {labels.note(kept)}."
     ids = Ids.of_lines(files, len(places), lambda: places)
     return Texts(

@@ -403,6 +403,22 @@ def test_class_names_of_a_class_map(tmp_path: Path) -> None:
     check(splits(tmp_path), {"nought": "0", "one": "1", "seven": "7"})
 
 
+def test_a_class_may_be_named_after_a_line_that_numbers_it(tmp_path: Path) -> None:
+    named = splits_of(tmp_path / "named", [entry(n) for n in range(36)])
+    entries = [entry(n) for n in range(36)]
+    for line in entries[::2]:
+        del line["digit-metadata"]["class-name"]
+    late = splits_of(tmp_path / "late", entries)
+    assert late.preprocessing.classes == named.preprocessing.classes
+    assert late.train.labels.equal(named.train.labels)
+
+
+def splits_of(folder: Path, entries: list[dict[str, Any]]) -> Splits:
+    folder.mkdir()
+    write_manifest(images(folder), entries)
+    return splits(folder)
+
+
 def test_what_is_left_out_and_why(tmp_path: Path) -> None:
     entries = [entry(n) for n in range(36)]
     entries[0]["digit-metadata"]["confidence"] = 0.4
