@@ -334,8 +334,8 @@ class Hyperparameters(BaseModel):
         0,
         description="how many of the validation errors, the surest of each class first, are explained at the end of "
         "the job, by KernelSHAP: which regions of an image, columns of a row or words of a text speak for the wrong "
-        "class; into the report and `output/data/explanations.json`, at the cost of some 2,100 evaluations each, which "
-        "`seconds.explanation` counts",
+        "class; into the report and `output/data/explanations.json`, at the cost of 1,000 to 3,000 evaluations of the "
+        "model for each, which `seconds.explanation` in `summary.json` counts",
     )
     drop_noisy: bool = Field(
         False,
