@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deploy import jobs
-from deploy.storage import SCHEME, Storage, in_s3, joined
+from deploy import runs
+from deploy.storage import SCHEME, in_s3, joined
 from subset_trainer.errors import UserError, first_line, shown
 
 EXAMPLES = "examples.parquet"
@@ -60,46 +60,7 @@ def read(run: str, region: str | None = None) -> pa.Table:
         UserError: there is no such run, it has not ended well, or has left no readable examples.parquet.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return _parsed(_found(run, Path(folder), region), run)
-
-
-def _found(run: str, folder: Path, region: str | None) -> Path:
-    if not in_s3(run) and Path(run).is_dir():
-        folder = Path(run)
-    elif not in_s3(run) and Path(run).is_file():
-        with Path(run).open("rb") as archive:
-            jobs.unpack_results(archive, folder, run, (EXAMPLES,))
-    else:
-        storage = Storage(region)
-        uri = run if in_s3(run) else _results_of(run, region)
-        if uri.endswith(".parquet"):
-            (folder / EXAMPLES).write_bytes(storage.read(uri))
-        else:
-            jobs.fetch_results(storage.s3, uri, folder, (EXAMPLES,))
-    found = jobs.find(folder, EXAMPLES)
-    if found is None:
-        raise UserError(f"{run!r} holds no {EXAMPLES}: expected the results of a training")
-    return found
-
-
-def _results_of(name: str, region: str | None) -> str:
-    """The URI of a job's results."""
-    from botocore.exceptions import ClientError
-
-    from deploy import aws
-
-    # What SageMaker would say of these is about a regular expression.
-    if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name):
-        raise UserError(f"{name!r}: expected a run's folder, its output.tar.gz, or a training job's name")
-    try:
-        job = jobs.describe(aws.boto_session(region).client("sagemaker"), name)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") not in ("ValidationException", "ResourceNotFound"):
-            raise
-        raise UserError(f"{name!r} is no file or folder here, and no training job's name there") from error
-    if job.status != jobs.ENDED_WELL:
-        raise UserError(f"the training job {name!r} has no results: {job}")
-    return job.results
+        return _parsed(runs.file_of(run, EXAMPLES, Path(folder), region), run)
 
 
 def _parsed(path: Path, run: str) -> pa.Table:

@@ -81,6 +81,8 @@ MLFLOW_SERVER = (
 PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
 LARGEST_IMAGE = 1024
 """Pixels of a side."""
+MOST_EXPLAINED = 200
+"""Errors: each adds up to a few dozen kilobytes to the report."""
 LONGEST_INTEGER = 10_000
 """Bits; of much longer ones Python refuses to make a text, which takes quadratic time."""
 
@@ -327,6 +329,13 @@ class Hyperparameters(BaseModel):
         "training-signals",
         description="how labels are suspected: by the losses of training, which cost nothing, or by cleanlab from "
         "three models, trained before the run's own, each without a third of the examples",
+    )
+    explain: Annotated[int, Field(ge=0, le=MOST_EXPLAINED)] = Field(
+        0,
+        description="how many of the validation errors, the surest of each class first, are explained at the end of "
+        "the job, by KernelSHAP: which regions of an image, columns of a row or words of a text speak for the wrong "
+        "class; into the report and `output/data/explanations.json`, at the cost of 1,000 to 3,000 evaluations of the "
+        "model for each, which `seconds.explanation` in `summary.json` counts",
     )
     drop_noisy: bool = Field(
         False,

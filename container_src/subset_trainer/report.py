@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from subset_trainer import report_errors
 from subset_trainer.data import Ids
+from subset_trainer.quality.explanations import Explanations
 
 MOST_SUSPECTS, MOST_USEFUL, MOST_GROUPS, MOST_OF_A_GROUP = 24, 12, 8, 4
 """What is shown with its picture, so that the page stays small."""
@@ -86,6 +88,8 @@ class Findings:
     """[M] int64."""
     show: Callable[[Sequence[int]], Sequence[str]]
     """Training examples → HTML that shows each."""
+    explained: Explanations | None = None
+    """Errors in validation; None: that was not asked for."""
 
     @property
     def epochs(self) -> int:
@@ -111,6 +115,7 @@ def page(found: Findings) -> str:
         _classes(found),
         "<h2>What is taken for what</h2>",
         _confusion(found),
+        *([] if found.explained is None else [report_errors.section(found.explained)]),
         "<h2>Probably mislabelled</h2>",
         _suspects(found),
         *_useful(found),
@@ -125,7 +130,8 @@ def page(found: Findings) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # An icon of nothing: a browser would ask for one.
-        f'<link rel="icon" href="data:,">\n<title>{escape(found.title)}</title>\n<style>{STYLE}</style>\n</head>\n'
+        f'<link rel="icon" href="data:,">\n<title>{escape(found.title)}</title>\n'
+        f"<style>{STYLE}{report_errors.STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n{content}\n</main>\n</body>\n</html>\n"
     )
 

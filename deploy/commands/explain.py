@@ -1,4 +1,4 @@
-"""`explain`: which features decide, of a finished job's model."""
+"""`explain`: why a finished job's model errs, and which features decide."""
 
 import argparse
 
@@ -9,37 +9,42 @@ from subset_trainer.errors import UserError
 def add(commands: options.Commands) -> None:
     """Add the command."""
     explain = commands.add(
-        "explain", run, "Explain a training job's model: SHAP values by SageMaker Clarify, for tables."
-    )
-    explain.add_argument("job", help="the training job's name")
-    explain.add_argument(
-        "--clarify",
-        action="store_true",
-        required=True,
-        help="by a Clarify processing job, with an endpoint of its own",
+        "explain",
+        run,
+        "Show why a run's model errs, as the run has explained it (explain=N); with --clarify: SHAP values by "
+        "SageMaker Clarify, for tables.",
     )
     explain.add_argument(
-        "--data",
-        required=True,
-        metavar="URI",
-        help="CSV in S3 to explain, with the label where training had it",
+        "job", help="the training job's name; without --clarify also a run's folder or its output.tar.gz"
     )
-    explain.add_argument("--output", required=True, metavar="URI", help="where in S3 the analysis goes")
     explain.add_argument(
+        "--clarify", action="store_true", help="by a Clarify processing job, with an endpoint of its own"
+    )
+    clarify = explain.add_argument_group("with --clarify")
+    clarify.add_argument(
+        "--data", metavar="URI", help="CSV in S3 to explain, with the label where training had it (required)"
+    )
+    clarify.add_argument("--output", metavar="URI", help="where in S3 the analysis goes (required)")
+    clarify.add_argument(
         "--baseline", metavar="URI", help="CSV in S3 of rows to compare with, without the label"
     )
-    explain.add_argument("--samples", type=options.count, help="rows that SHAP makes of each example")
-    explain.add_argument("--seed", type=int, default=0, help="of SHAP's samples")
-    explain.add_argument(
+    clarify.add_argument("--samples", type=options.count, help="rows that SHAP makes of each example")
+    clarify.add_argument("--seed", type=int, default=0, help="of SHAP's samples")
+    clarify.add_argument(
         "--instance-type", default="ml.m5.xlarge", help="of the processing job and the endpoint"
     )
     options.add_region(explain)
 
 
 def run(given: argparse.Namespace) -> None:
-    """Start it."""
+    """Show it, or start it."""
+    if not given.clarify:
+        _show(given)
+        return
     for name in ("data", "output", "baseline"):
         value = getattr(given, name)
+        if value is None and name != "baseline":
+            raise UserError(f"--{name}: an s3:// URI is needed with --clarify")
         if value is not None and not value.startswith("s3://"):
             raise UserError(f"--{name}: expected an s3:// URI, got {value!r}")
     from deploy import aws, clarify, launch
@@ -51,3 +56,14 @@ def run(given: argparse.Namespace) -> None:
     )
     name = clarify.start(session, trained, analysis)
     print(f"processing job: {name}\nresults: {given.output} (analysis.json, report.html, explanations_shap)")
+
+
+def _show(given: argparse.Namespace) -> None:
+    for name in ("data", "output", "baseline", "samples"):
+        if getattr(given, name) is not None:
+            raise UserError(
+                f"--{name} goes with --clarify only; without it a run's own explanations are shown"
+            )
+    from deploy import explanations
+
+    print("\n".join(explanations.lines(given.job, given.region)))

@@ -1,5 +1,6 @@
 """Several processes, on one host and on two, train as one would; what befalls one of them ends all, with its reason."""
 
+import json
 import os
 import signal
 import subprocess
@@ -31,7 +32,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "craig": {"fraction": 0.3, "select_every": 2},
     "forgetting": {"fraction": 0.4, "select_every": 2, "mislabelled": "drop"},
     "infobatch": {"final_share": 0.25},
-    "loss-filter": {"fraction": 0.3, "report": True},
+    "loss-filter": {"fraction": 0.3, "report": True, "explain": 2},
     "rho-loss": {"fraction": 0.3, "validation_fraction": 0.3},
 }
 SECONDS = 90
@@ -77,6 +78,13 @@ def test_as_many_processes_as_you_like_train_as_one(strategy: str, processes: in
     assert together.summary["test"]["accuracy"] == alone.summary["test"]["accuracy"]
     assert together.summary["processes"] == processes
     assert together.log.count("epoch=1 ") == 1  # one speaks
+    if "explain" in STRATEGIES[strategy]:
+        ours, theirs = (
+            json.loads((job.base / "output/data/explanations.json").read_text())["examples"]
+            for job in (together, alone)
+        )
+        assert [one["id"] for one in ours] == [one["id"] for one in theirs]
+        assert len(ours) == 2
 
 
 def test_images_and_uneven_shares(make_job: Jobs, digits: Path) -> None:

@@ -1,27 +1,33 @@
 """The report's page in a real browser, without a network: of a job's own images and of a table."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, ViewportSize
 
+from subset_trainer import report_errors
+from subset_trainer.quality.explanations import Explained, Explanations
+from subset_trainer.quality.parts import Words
+from subset_trainer.report import STYLE
 from tests.functional.conftest import Job, write_table
 from tests.functional.test_page import DESKTOP, PHONE, Opened
 
 CLASSES = ("<b>cat</b> & 'co'", "a" * 60, "dog")
 
 
-def write_images(root: Path) -> None:
+def write_images(root: Path, count: int = 40) -> None:
     """Three colours, with names that are markup to a careless page, a copy under another label, a wrong label."""
     draw = np.random.default_rng(0)
     for label, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
-        for number in range(40):
+        for number in range(count):
             pixels = draw.integers(0, 120, (10, 14, 3), dtype=np.uint8)
             pixels[..., 1 if (label, number) == (0, 7) else label] += 100
             Image.fromarray(pixels).save(root / name / f"{number:02}<script>alert(1)<.png")
@@ -33,10 +39,11 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     job = Job(tmp_path_factory.mktemp(request.param) / "ml")
     if request.param == "images":
         write_images(job.channel("training"))
+        write_images(job.channel("validation"), 8)
     else:
         write_table(job.channel("training") / "train.csv")
     settings = {"model": "mlp", "epochs": 12, "batch_size": 16, "fraction": 0.5, "augmentation": "none"}
-    job.run({**settings, "device": "cpu", "validation_fraction": 0.2, "report": True})
+    job.run({**settings, "device": "cpu", "validation_fraction": 0.2, "report": True, "explain": 2})
     assert job.exit_code == 0, job.log
     return job.base / "output/data/report.html"
 
@@ -63,7 +70,13 @@ def test_it_renders_and_can_be_read(looked: Opened, report: Path) -> None:
     assert report.stat().st_size < 300_000
 
     text = page.inner_text("main")
-    for part in ("What to look at first", "Most useful", "Least useful", "Probably mislabelled"):
+    for part in (
+        "What to look at first",
+        "Most useful",
+        "Least useful",
+        "Probably mislabelled",
+        "Why it errs",
+    ):
         assert part in text
     if images:
         assert "<b>cat</b> & 'co'" in text and "<script>alert(1)<.png" in text
@@ -73,7 +86,57 @@ def test_it_renders_and_can_be_read(looked: Opened, report: Path) -> None:
     else:
         assert page.locator("dt", has_text="a").count() > 10 and "train.csv:" in text
 
+    explained = json.loads((report.parent / "explanations.json").read_text(encoding="utf-8"))
+    assert len(explained["examples"]) == page.locator(".why > li").count() == 2
+    for one, shown in zip(explained["examples"], page.locator(".why > li").all(), strict=True):
+        assert f"{one['label']}, taken for {one['predicted']}" in shown.inner_text()
+        assert one["id"] in shown.inner_text()
+        strongest = max(one["parts"], key=lambda part: abs(part["contribution"]))
+        assert f"{strongest['contribution']:+.2f}".replace("-", "−") in shown.inner_text()
+        if images:
+            alternatives = [image.get_attribute("alt") for image in shown.locator("img").all()]
+            assert alternatives[0] == "The image as it is"
+            assert strongest["place"] in alternatives[1]  # type: ignore[operator]
+        else:
+            # The strongest column comes first, with the longest bar.
+            assert shown.locator("tbody th").first.inner_text() == strongest["columns"][0]
+            bars = [bar.bounding_box()["width"] for bar in shown.locator(".bar span").all()]  # type: ignore[index]
+            assert bars == sorted(bars, reverse=True) and bars[0] > 20
+
     for summary in page.query_selector_all("summary"):
         summary.click()
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_words_are_marked(browser: Browser, viewport: ViewportSize, tmp_path: Path) -> None:
+    """Of a long text, by what they contribute; what they are is no markup."""
+    words = ["<script>alert(1)</script>", "not", "x" * 90, "bad"] * 40
+    ends = np.cumsum([len(word) + 1 for word in words])
+    spans = torch.from_numpy(np.stack([ends - [len(word) + 1 for word in words], ends - 1], 1))
+    nothing = torch.zeros(0, dtype=torch.int64)
+    parts = Words(" ".join(words), spans, nothing, nothing, nothing, 0)
+    contributions = np.tile([0.8, -1.0, 0.01, 0.3], 40)
+    one = Explained("t.csv:3", "good", "bad", {"bad": 0.9, "good": 0.1}, 2.2, 0.0, contributions, parts)
+    section = report_errors.section(Explanations("text", 50, 7, [one]))
+    path = tmp_path / "page.html"
+    path.write_text(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>t</title><link rel="icon" href="data:,">'
+        f"<style>{STYLE}{report_errors.STYLE}</style></head><body><main><h1>t</h1>{section}</main></body></html>",
+        encoding="utf-8",
+    )
+    context = browser.new_context(viewport=viewport, offline=True)
+    opened = Opened(context.new_page(), path)
+    assert opened.said == []
+    page = opened.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    marks = page.locator("mark")
+    assert [marks.nth(at).inner_text() for at in range(3)] == [words[0], "not", "bad"]
+    assert [marks.nth(at).get_attribute("class") for at in range(3)] == ["for", "against", "for"]
+    shades = [marks.nth(at).evaluate("mark => getComputedStyle(mark).backgroundColor") for at in range(3)]
+    assert shades == ["rgba(179, 74, 0, 0.4)", "rgba(0, 114, 178, 0.5)", "rgba(179, 74, 0, 0.15)"]
+    assert page.locator("blockquote").inner_text().endswith("…")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    context.close()

@@ -266,6 +266,18 @@ def test_sigterm_within_selection(job: Job, digits: Path) -> None:
     assert job.summary["status"] == "stopped"
 
 
+def test_sigterm_while_errors_are_explained(table: Job) -> None:
+    seconds = table.terminate_when({**QUICK, "explain": 200, "report": True}, "INFO explaining ")
+    assert (table.exit_code, table.failure) == (0, None), table.log
+    assert seconds < 15
+    assert table.summary["status"] == "stopped"
+    assert "the model is saved, and a run that goes on explains its errors" in table.log
+    assert load_model(table.base / "model").preprocessing.classes == ("0", "1", "2")
+    assert not any(
+        (table.base / "output/data" / name).exists() for name in ("explanations.json", "report.html")
+    )
+
+
 def test_sigterm_before_there_is_anything(job: Job, digits: Path) -> None:
     job.link_channel("training", digits / "training")
     seconds = job.terminate_when({}, "subset-trainer ")

@@ -35,8 +35,8 @@ _LEAST_WEIGHT = np.float32(0.01)
 class Splits:
     """`notes`: sentences worth logging about what was found, decoded, left out and split. `train_ids`,
     `validation_ids`: where in the channels' files each example stands. `train_weights` [N] float32: how much each
-    training example counts, with a mean of 1; None: all alike. `train_texts` [N] object (of str): of texts, which their
-    inputs do not tell."""
+    training example counts, with a mean of 1; None: all alike. `train_texts`, `validation_texts` [N] object (of str):
+    of texts, which their inputs do not tell."""
 
     train: Dataset
     validation: Dataset
@@ -47,6 +47,7 @@ class Splits:
     validation_ids: Ids
     train_weights: torch.Tensor | None = None
     train_texts: np.ndarray | None = None
+    validation_texts: np.ndarray | None = None
 
     def keeping(self, rows: np.ndarray) -> "Splits":
         """The same with some of the training examples: `rows` [K] int64, ascending."""
@@ -128,9 +129,10 @@ def load_splits(
     if validation_rows is not None:
         train = dataset.subset(torch.from_numpy(train_rows))
         validation: Dataset = dataset.subset(torch.from_numpy(validation_rows))
-        validation_ids = source.ids.subset(validation_rows)
+        validation_ids, validation_texts = source.ids.subset(validation_rows), _texts(source, validation_rows)
     else:
-        validation, validation_ids = _load(opened["validation"], preprocessing, loading, trained, options)
+        validation, validated = _load(opened["validation"], preprocessing, loading, trained, options)
+        validation_ids, validation_texts = validated.ids, _texts(validated)
     test: Dataset | None = None
     if "test" in opened:
         test, _ = _load(opened["test"], preprocessing, loading, trained, options)
@@ -146,7 +148,8 @@ def load_splits(
         source.ids.subset(train_rows),
         validation_ids,
         _weights(source, train_rows),
-        source.texts[train_rows] if isinstance(source, Texts) else None,
+        _texts(source, train_rows),
+        validation_texts,
     )
 
 
@@ -194,10 +197,14 @@ def _open(name: str, channels: Mapping[str, Path]) -> Channel:
 
 def _load(
     channel: Channel, preprocessing: Preprocessing, loading: _Loading, trained: np.ndarray, options: Options
-) -> tuple[Dataset, Ids]:
+) -> tuple[Dataset, Source]:
     found = sources.read(channel, options, loading.available, preprocessing)
     loading.notes.extend(found.notes)
-    return _encode(channel, found.source, preprocessing, loading, trained), found.source.ids
+    return _encode(channel, found.source, preprocessing, loading, trained), found.source
+
+
+def _texts(source: Source, rows: np.ndarray | slice = np.s_[:]) -> np.ndarray | None:
+    return source.texts[rows] if isinstance(source, Texts) else None
 
 
 def _weights(source: Source, rows: np.ndarray) -> torch.Tensor | None:

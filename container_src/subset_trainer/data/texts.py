@@ -5,6 +5,7 @@ and pairs of words, each hashed into one of a fixed number of buckets. Where wor
 characters and their pairs and triples take their place.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ _MOST_CHARACTERS = 8_192
 _LONG_WORD = 15
 _WORD = r"(?u)\b\w+\b"
 _ROWS_AT_ONCE = 8_192
+_UNITS = {"word": (2, " "), "character": (3, "")}
+"""How many units make the longest n-gram, and what stands between them."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +61,65 @@ def encode_texts(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> np.ndar
     return encoded
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """The T words, or characters, that a text's classifier sees, and the O n-grams that they make.
+
+    text: as far as it is seen, with white space as it counts. spans [T, 2] int64: where in it each token begins and
+    ends. buckets [O] int64: what each n-gram is hashed to. first, last [O] int64: its tokens.
+    """
+
+    text: str
+    spans: np.ndarray
+    buckets: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+def tokens_of(text: str, hashing: Hashing) -> Tokens:
+    """What `encode_texts` makes a text's row of, each n-gram as often as it is there."""
+    from sklearn.feature_extraction import FeatureHasher
+
+    words = hashing.unit == "word"
+    longest, joint = _UNITS[hashing.unit]
+    seen = _beginning(text, words, MOST_NGRAMS // longest)
+    if not words:
+        seen = re.sub(r"\s\s+", " ", seen)
+    lower = seen.lower()
+    # Of a few letters the lower case has another length: then a place in one is none in the other.
+    seen = seen if len(lower) == len(seen) else lower
+    spans = [match.span() for match in re.finditer(_WORD if words else r"(?s).", lower)]
+    single = [lower[begin:end] for begin, end in spans]
+    places = [
+        (start, start + length - 1)
+        for length in range(1, longest + 1)
+        for start in range(len(single) - length + 1)
+    ]
+    grams = [joint.join(single[first : last + 1]) for first, last in places]
+    hasher = FeatureHasher(hashing.buckets, input_type="string", alternate_sign=False)
+    buckets = hasher.transform([gram] for gram in grams).indices if grams else ()
+    first, last = np.array(places, np.int64).reshape(-1, 2).T
+    return Tokens(seen, np.array(spans, np.int64).reshape(-1, 2), np.array(buckets, np.int64), first, last)
+
+
 def _rows(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> Iterator[np.ndarray]:
     """The buckets of each text, at most MOST_NGRAMS."""
     # Imported by who has texts: it takes a second.
     from sklearn.feature_extraction.text import HashingVectorizer
 
     words = hashing.unit == "word"
+    longest, _ = _UNITS[hashing.unit]
     vectorizer = HashingVectorizer(
         n_features=hashing.buckets,
         analyzer="word" if words else "char",
-        ngram_range=(1, 2) if words else (1, 3),
+        ngram_range=(1, longest),
         token_pattern=_WORD,
         alternate_sign=False,
         norm=None,
         dtype=np.float32,
     )
     # So many units have no more n-grams than there is room for.
-    most = MOST_NGRAMS // (2 if words else 3)
+    most = MOST_NGRAMS // longest
     for start in range(0, len(texts), _ROWS_AT_ONCE):
         chunk = [_beginning(text, words, most) for text in texts[start : start + _ROWS_AT_ONCE]]
         counted = vectorizer.transform(chunk)

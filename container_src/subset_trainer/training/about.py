@@ -14,6 +14,7 @@ from subset_trainer.artifacts import Column
 from subset_trainer.data import Column as TableColumn
 from subset_trainer.data import Dataset, Preprocessing, Splits
 from subset_trainer.quality import duplicates, labels
+from subset_trainer.quality.explanations import Explanations
 from subset_trainer.report import Findings
 from subset_trainer.training.cleaning import NOISY, Examined
 from subset_trainer.training.evaluation import Judgement
@@ -35,6 +36,7 @@ def findings(
     history: Sequence[Mapping[str, Any]],
     facts: Mapping[str, str],
     device: torch.device,
+    explained: Explanations | None = None,
 ) -> Findings:
     """Put together what the page shows of the examples that were trained on.
 
@@ -42,6 +44,7 @@ def findings(
         splits: as trained on.
         judged, validated: of the training and the validation set, by the model at the end.
         device: to compare fingerprints on.
+        explained: errors in validation; None: that was not asked for.
     """
     given = splits.train.labels
     kept = torch.from_numpy(examined.kept)
@@ -71,6 +74,7 @@ def findings(
         validation_labels=splits.validation.labels.numpy(),
         validation_predicted=validated.predicted(splits.validation.labels).numpy(),
         show=lambda rows: show(splits.train, rows, splits.preprocessing, splits.train_texts),
+        explained=explained,
     )
 
 
@@ -153,14 +157,14 @@ def _row(values: Sequence[float], preprocessing: Preprocessing) -> str:
     cells, at = [], 0
     for column in preprocessing.columns[:MOST_FEATURES]:
         own = values[at : at + column.width]
-        cells.append(f"<dt>{escape(column.name)}</dt><dd>{escape(_cell(own, column) or '–')}</dd>")
+        cells.append(f"<dt>{escape(column.name)}</dt><dd>{escape(cell(own, column) or '–')}</dd>")
         at += column.width
     more = len(preprocessing.columns) - len(cells)
     return f"<dl>{''.join(cells)}</dl>" + (f"<div>and {more:,} more</div>" if more > 0 else "")
 
 
-def _cell(values: Sequence[float], column: TableColumn) -> str:
-    """Empty: there was no value, or none that training knew."""
+def cell(values: Sequence[float], column: TableColumn) -> str:
+    """What stood in the table, of how it was encoded. Empty: there was no value, or none that training knew."""
     if column.kind == "empty" or (column.missing and values[-1] == 1):
         return ""
     if column.kind == "categorical":

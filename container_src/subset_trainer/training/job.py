@@ -23,13 +23,23 @@ from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.pretrained import Pretrained
-from subset_trainer.quality import duplicates
+from subset_trainer.quality import duplicates, explanations
+from subset_trainer.quality.explanations import Explanations
 from subset_trainer.report import page
 from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import about, cleaning, devices, loop, memory, plan, synced_batch_norm
+from subset_trainer.training import (
+    about,
+    cleaning,
+    devices,
+    explaining,
+    loop,
+    memory,
+    plan,
+    synced_batch_norm,
+)
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.cleaning import Examination, Examined
@@ -45,7 +55,7 @@ from subset_trainer.training.rounds import FilterSelector, NativeSelector, Selec
 logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
-    *("report", "tensorboard", "mlflow_tracking_uri"),
+    *("report", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
 )
 """Hyperparameters that a run may go on with others of."""
@@ -210,7 +220,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
 
     checkpoints = _checkpoints(contract, hp, splits, begun, ranks.size) if ranks.first else None
     test: Score | None = None
-    test_seconds = report_seconds = 0.0
+    test_seconds = explanation_seconds = report_seconds = 0.0
     record = Record(len(splits.train))
     status: Outcome = "completed"
     try:
@@ -248,6 +258,15 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             status = "stopped"
             logger.info("SIGTERM received while testing: the model is saved, and a run that goes on tests it")
         test_seconds = time.perf_counter() - test_start
+    explained: Explanations | None = None
+    if hp.explain and status == "completed":
+        explanation_start = time.perf_counter()
+        try:
+            explained = _explain(contract, splits, trained, machine, ranks, hp)
+        except Terminated:
+            status = "stopped"
+            logger.info("SIGTERM received: the model is saved, and a run that goes on explains its errors")
+        explanation_seconds = time.perf_counter() - explanation_start
     if hp.report and status == "completed":
         report_start = time.perf_counter()
         try:
@@ -260,7 +279,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
                 "test accuracy": "–" if test is None else f"{test.accuracy:.2%}",
                 **{name: str(value) for name, value in hp.model_dump(exclude_defaults=True).items()},
             }
-            _report(contract, splits, examined, record, trained, machine, ranks, history, facts)
+            _report(contract, splits, examined, record, trained, machine, ranks, history, facts, explained)
         except Terminated:
             status = "stopped"
             logger.info("SIGTERM received: the model is saved, and a run that goes on writes the report")
@@ -277,6 +296,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         "training": sum(epoch.training_seconds for epoch in reports),
         "selection": sum(epoch.selection_seconds for epoch in reports),
         "evaluation": sum(epoch.evaluation_seconds for epoch in reports) + test_seconds,
+        "explanation": explanation_seconds,
         "report": report_seconds,
         "total": time.perf_counter() - start,
     }
@@ -312,15 +332,40 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     }
     artifacts.write_json(contract.output_data / "summary.json", summary)
     logger.info(
-        "%s: %.1f s training, %.1f s selecting, %.1f s evaluating, %.1f s in all; %d samples visited",
+        "%s: %.1f s training, %.1f s selecting, %.1f s evaluating,%s %.1f s in all; %d samples visited",
         status,
         seconds["training"],
         seconds["selection"],
         seconds["evaluation"],
+        f" {explanation_seconds:.1f} s explaining," if hp.explain else "",
         seconds["total"],
         summary["samples_visited"],
     )
     return status
+
+
+def _explain(
+    contract: Contract,
+    splits: Splits,
+    trained: Classifier,
+    machine: Machine,
+    ranks: Ranks,
+    hp: Hyperparameters,
+) -> Explanations | None:
+    """By the first process, for which the others wait. Raises Terminated on every process."""
+    judged = judge(trained, splits.validation, machine, ranks)
+    try:
+        found = ranks.from_first(
+            lambda: explaining.explain(trained, splits, judged, machine.device, hp.explain, hp.seed)
+        )
+    except UserError as error:
+        # Images are streamed from the channel's files. The model is saved: no reason for the run to fail.
+        logger.warning("there are no explanations: %s", error)
+        return None
+    if ranks.first:
+        with ranks.interruption.deferred():
+            artifacts.write_json(contract.output_data / explanations.FILE, explanations.to_json(found))
+    return found
 
 
 def _report(
@@ -333,6 +378,7 @@ def _report(
     ranks: Ranks,
     history: list[dict[str, Any]],
     facts: Mapping[str, str],
+    explained: Explanations | None,
 ) -> None:
     """Raises Terminated on every process where SIGTERM has reached one of several."""
     judged = judge(trained, splits.train, machine, ranks, duplicates.fingerprint)
@@ -342,7 +388,7 @@ def _report(
     try:
         with ranks.interruption.abandonable():
             found = about.findings(
-                splits, examined, record, judged, validated, history, facts, machine.device
+                splits, examined, record, judged, validated, history, facts, machine.device, explained
             )
             html = page(found)
         with ranks.interruption.deferred():
