@@ -96,9 +96,7 @@ class Pool:
 
     def rows(self, indices_S: Tensor) -> tuple[Tensor, Tensor]:
         """Residuals [S, C] and features [S, D] of some examples, float32 or wider; indices on the pool's device."""
-        features_SD = self._features().index_select(0, indices_S)
-        if features_SD.itemsize < 4:
-            features_SD = features_SD.float()
+        features_SD = self.features_at(indices_S)
         if self._logits().numel() <= RESIDUALS_KEPT:
             return self.residuals.index_select(0, indices_S), features_SD
         return self.residuals_at(indices_S), features_SD
@@ -109,6 +107,10 @@ class Pool:
 
     def residuals_at(self, indices_S: Tensor) -> Tensor:
         return _residuals(self._logits().index_select(0, indices_S), self.labels.index_select(0, indices_S))
+
+    def features_at(self, indices_S: Tensor) -> Tensor:
+        """[S, D] float32 or wider, a copy."""
+        return _wide(self._features().index_select(0, indices_S))
 
     def at(self, indices_S: Tensor) -> "Pool":
         """The pool of some of its examples, in the order given."""
