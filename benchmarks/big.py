@@ -358,7 +358,7 @@ def described(base: Path) -> Row:
         "selection_seconds": statistics.median(row["selection:seconds"] for row in history),
         "report_seconds": summary["seconds"]["report"],
         "accuracy": history[-1]["validation:accuracy"],
-        "memory_mapped": "of embeddings lie in" in log,
+        "memory_mapped": "of all examples lie in" in log,
     }
 
 

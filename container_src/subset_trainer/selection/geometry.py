@@ -74,7 +74,9 @@ class KCentre(_OfFeatures):
     """
 
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
-        centred_nD = features_nD.sub_(features_nD.mean(dim=0))  # small numbers lose less in the expansion below
+        centred_nD = features_nD.sub_(
+            features_nD.mean(dim=0)
+        )  # small numbers lose less in the expansion below
         squares_n = _squares(centred_nD)
         picked_K = _no_picks(features_nD, picks)
         # −∞ once picked: a pick's own distance is 0 only up to rounding, and so are its duplicates'.

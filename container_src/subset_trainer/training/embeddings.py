@@ -57,7 +57,7 @@ class Embeddings:
         """
         for position, part in enumerate(parts):
             if self.columns[position].dtype == torch.float16 and _overflows(part):
-                logger.info("selection: the model gives numbers beyond float16: float32 is kept of them")
+                logger.info("the model gives numbers beyond float16: float32 is kept of them")
                 self.columns[position] = self._widened(self.columns[position])
             # Copying casts: what the model ran in does not matter.
             self.columns[position][first : first + len(part)] = part
@@ -84,12 +84,12 @@ def allocate(
     """
     size = rows * sum(width * dtype.itemsize for width, dtype in columns)
     if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // SHARE_OF_A_GPU:
-        logger.info("selection: %.1f GB of embeddings are more than %s has room for", size / 1e9, device)
+        logger.info("%.1f GB of embeddings are more than %s has room for", size / 1e9, device)
         device = torch.device("cpu")
     if device.type == "cpu" and size > memory_available() // (SHARE * processes):
         folder = tempfile.gettempdir()
         logger.info(
-            "selection: %.1f GB of embeddings lie in %s, more than memory has to spare", size / 1e9, folder
+            "%.1f GB of numbers of all examples lie in %s: more than memory has to spare", size / 1e9, folder
         )
         return [_mapped(rows, width, dtype) for width, dtype in columns]
     return [torch.empty(rows, width, dtype=dtype, device=device) for width, dtype in columns]
@@ -118,7 +118,7 @@ def _mapped(rows: int, width: int, dtype: torch.dtype) -> Tensor:
             folder = tempfile.gettempdir()
             free = shutil.disk_usage(folder).free
             raise UserError(
-                f"selection: {width:,} numbers of each of {rows:,} examples take {size / 1e9:.1f} GB, more than memory "
+                f"{width:,} numbers of each of {rows:,} examples take {size / 1e9:.1f} GB, more than memory "
                 f"has to spare, and {folder} has {free / 1e9:.1f} GB left ({error.strerror}); expected room there: a "
                 "larger volume, or TMPDIR naming another folder, or an instance with more memory."
             ) from error

@@ -12,7 +12,7 @@ from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
 from subset_trainer.selection import Pool
 from subset_trainer.training.devices import Machine
-from subset_trainer.training.embeddings import Embeddings, take
+from subset_trainer.training.embeddings import Embeddings, allocate, take
 from subset_trainer.training.memory import Parts
 from subset_trainer.training.ranks import Ranks
 
@@ -150,7 +150,8 @@ def judge(
     ranks.same_buffers(classifier)
     classifier.eval()
     order = _in_order(dataset, classifier, machine, ranks)
-    found: list[tuple[Tensor, ...]] = []
+    first, count = (int(order[0][0]), sum(map(len, order))) if order else (0, 0)
+    found: list[Tensor] = []
     parts = Parts()
     for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
         with machine.autocast():
@@ -161,10 +162,22 @@ def judge(
         rival, rival_class = probabilities.scatter(1, labels, -1.0).max(1)
         prints = inputs[:, :0].flatten(1) if fingerprint is None else fingerprint(inputs)
         kept = probabilities if keep_probabilities else probabilities[:, :0]
-        found.append(tuple(part.cpu() for part in (own, rival, rival_class, kept, prints)))
+        batch = (own, rival, rival_class, kept, prints)
+        found = found or [_room_for(part, count, ranks) for part in batch]
+        for column, part in zip(found, batch, strict=True):
+            column[int(indices[0]) - first : int(indices[-1]) + 1 - first] = part
     ranks.check()
-    everyones = [batch for batches in ranks.everyones(found) for batch in batches]
+    if ranks.size == 1:
+        return Judgement(*found)
+    everyones = [columns for columns in ranks.everyones(found) if columns]
     return Judgement(*(torch.cat(column) for column in zip(*everyones, strict=True)))
+
+
+def _room_for(like: Tensor, rows: int, ranks: Ranks) -> Tensor:
+    """On the CPU, or in a file where several numbers of each of so many examples are more than memory has to spare."""
+    if like.ndim == 2 and like.is_floating_point():
+        return allocate(rows, [(like.shape[1], like.dtype)], torch.device("cpu"), ranks.local_size)[0]
+    return torch.empty(rows, *like.shape[1:], dtype=like.dtype)
 
 
 @torch.no_grad()
