@@ -5,7 +5,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-cuda12 soak benchmark benchmark-training benchmark-checkpoints benchmark-scaling benchmark-tables evidence image audit lint lock venv venv-sdk3 clean
+.PHONY: help train test test-cuda12 soak benchmark benchmark-training benchmark-checkpoints benchmark-scaling benchmark-big benchmark-tables evidence image audit lint lock venv venv-sdk3 clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -38,6 +38,9 @@ benchmark-checkpoints: venv ## what checkpoints cost an epoch; OPTIONS as --help
 
 benchmark-scaling: venv ## an epoch and a selection in one process and in several; OPTIONS as --help lists them
 	$(PYTHON_IN_VENV) benchmarks/scaling.py $(OPTIONS)
+
+benchmark-big: venv ## data larger than a limit on memory beside the same from memory, as root; OPTIONS as --help lists them
+	$(PYTHON_IN_VENV) benchmarks/big.py $(OPTIONS)
 
 benchmark-tables: venv ## mlp beside gradient boosting on real tables; OPTIONS as --help lists them
 	$(PYTHON_IN_VENV) benchmarks/tables.py $(OPTIONS)

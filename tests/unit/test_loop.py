@@ -1,6 +1,7 @@
 """The loop beside one that is written out plainly: the same weights, bit for bit, and the same losses."""
 
 import math
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -72,6 +73,35 @@ def run(
         averaged,
     )
     return classifier, averaged, reports
+
+
+class Watched(MemoryDataset):
+    """Notes which examples were asked for, pass by pass."""
+
+    def __init__(self, whole: MemoryDataset) -> None:
+        super().__init__(whole.inputs, whole.labels)
+        self.passes: list[list[int]] = []
+
+    def batches(self, order: Sequence[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
+        self.passes.append(torch.cat(list(order)).tolist())
+        return super().batches(order, device)
+
+
+@pytest.mark.parametrize("strategy", ["random", "rs2"])
+def test_an_epoch_reads_its_subset_and_nothing_else(strategy: str) -> None:
+    hp = parse({**SETTINGS, "strategy": strategy, "epochs": 3})
+    classifier, training, validation = (
+        build(True),
+        Watched(data(True, EXAMPLES, 0)),
+        data(True, VALIDATION, 1),
+    )
+    selector = NativeSelector(selection.create(strategy), classifier, training, validation, CPU, Ranks())
+    reports: list[EpochReport] = []
+    loop.train(classifier, training, validation, selector, 20, hp, CPU, True, Ranks(), reports.append)
+    chosen = [report.subset.indices.tolist() for report in reports if report.subset]
+    assert len(training.passes) == 3
+    for number, read in enumerate(training.passes):
+        assert sorted(read) == sorted(chosen[min(number, len(chosen) - 1)])
 
 
 def plain_run(images: bool) -> tuple[Classifier, list[float], list[float]]:

@@ -286,7 +286,7 @@ def test_memory_goes_by_the_example_not_by_its_place(create: Callable[[], Strate
 def test_scores_in_parts_are_scores(create: Callable[[], Strategy], monkeypatch: pytest.MonkeyPatch) -> None:
     examples = pool(100)
     expected = chosen(create(), examples, 30)
-    monkeypatch.setattr(scores, "ROWS_TOGETHER", 7)
+    monkeypatch.setattr(scores, "ROWS_AT_ONCE", 7)
     assert chosen(create(), examples, 30) == expected
 
 

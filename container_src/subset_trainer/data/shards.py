@@ -6,7 +6,9 @@ in `a/007.json` (an object with `label`, `cls` or `class`), or in `a/007.txt` wh
 """
 
 import json
+import sys
 import tarfile
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,13 +53,17 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
     copied. UserError on damaged archives, on images without a class, and on labels that are none.
     """
     sources: list[Path | Spool] = [Path(channel.root, file) for file in files]
-    places: list[tuple[int, int, int]] = []
+    # Of a million images as few objects as can be: numbers in an array, and one text for each folder and each class.
+    places = array("q")
     names: list[str] = []
-    keys: list[tuple[int, str]] = []
-    labels: dict[tuple[int, str], tuple[int, str]] = {}
+    told: list[str] = []
+    folders: list[str] = []
     spool: Spool | None = None
+    any_told = False
     for position, file in enumerate(files):
         path = channel.root / file
+        keys: list[str] = []
+        labels: dict[str, tuple[int, str]] = {}
         try:
             packed = compression(path) != "r:"
             if packed and spool is None:
@@ -65,60 +71,51 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
                 sources.append(spool)
             with open_tar(path) as archive:
                 for member, key, suffix in _examples(archive):
-                    where = (position, key)
                     if member.issparse():
                         raise ValueError(f"'{member.name}' is stored with holes")
                     if "." + suffix in IMAGE_SUFFIXES:
                         if packed and spool is not None:
-                            place = (
-                                len(files),
-                                spool.append(_content(archive, member, LARGEST_FILE)),
-                                member.size,
-                            )
+                            begin = spool.append(_content(archive, member, LARGEST_FILE))
+                            places.extend((len(files), begin, member.size))
                         else:
-                            place = (position, member.offset_data, member.size)
-                        places.append(place)
+                            places.extend((position, member.offset_data, member.size))
                         names.append(f"{file}:{member.name}")
-                        keys.append(where)
+                        keys.append(key)
                     elif suffix in _LABELS:
                         rank = _LABELS.index(suffix)
-                        if where not in labels or rank < labels[where][0]:
+                        if key not in labels or rank < labels[key][0]:
                             text = _content(archive, member, LONGEST_LINE).decode("utf-8").strip()
-                            labels[where] = (rank, _label(member.name, suffix, text))
+                            labels[key] = (rank, _label(member.name, suffix, text))
         except UserError:
             raise
         except Exception as error:  # damaged archives and compressed files raise nearly anything
             raise channel.error(
                 f"archive '{file}' cannot be read ({error}); expected an intact tar file of images and their classes."
             ) from error
-    classes_by_folder = not labels
-    classes: list[str] = []
-    for (position, key), name in zip(keys, names, strict=True):
-        if classes_by_folder:
-            folder = key.rsplit("/", 2)
-            label = folder[-2] if len(folder) > 1 else ""
-        else:
-            label = labels.get((position, key), (0, ""))[1]
-        if not label:
-            raise channel.error(
-                f"image '{name}' has no class; expected it in a member of the same name that ends in .cls, .json or "
-                ".txt, or class folders."
-            )
-        classes.append(label)
+        any_told = any_told or bool(labels)
+        told += [sys.intern(labels.get(key, (0, ""))[1]) for key in keys]
+        folders += [sys.intern(key.rpartition("/")[0].rpartition("/")[2]) for key in keys]
+    classes = told if any_told else folders
+    if "" in classes:
+        raise channel.error(
+            f"image '{names[classes.index('')]}' has no class; expected it in a member of the same name that ends in "
+            ".cls, .json or .txt, or class folders."
+        )
     if len(set(names)) < len(names):
         [(twice, times)] = Counter(names).most_common(1)
         raise channel.error(f"image '{twice}' is {times} times in its archive; expected each once.")
     codes, ordered = coded(classes)
     shards = f"{len(files)} tar archive{'s' * (len(files) > 1)}"
-    by = "class folders" if classes_by_folder else "classes"
+    by = "classes" if any_told else "class folders"
     note = f"{channel.name} channel: {len(names):,} images in {shards}, {len(ordered)} {by}."
-    images = PackedImages(sources, np.array(places, np.int64).reshape(-1, 3), names, channel.name)
+    images = PackedImages(sources, np.frombuffer(places, np.int64).reshape(-1, 3), names, channel.name)
     return LabelledImages(images, codes, ordered, (note,))
 
 
 def _examples(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
     """(member, the name up to its suffix, the suffix in lower case) of each file."""
     for member in archive:
+        archive.members.clear()  # it would keep a kilobyte of each
         folder, _, base = member.name.rpartition("/")
         if not member.isfile() or base.startswith(".") or "__MACOSX" in folder:
             continue

@@ -58,10 +58,32 @@ def groups(fingerprints_NK: Tensor, labels_N: Tensor, device: torch.device) -> T
 
 def _first_equal(fingerprints_NK: np.ndarray) -> np.ndarray:
     """[N] the first row that is the same to the last bit."""
-    rows = np.ascontiguousarray(fingerprints_NK)
-    as_one = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
-    _, first, inverse = np.unique(as_one, return_index=True, return_inverse=True)
-    return first[inverse]
+    # Sorting the rows themselves would take several copies of them.
+    blocks = range(0, len(fingerprints_NK), BLOCK)
+    hashes = np.concatenate([_hashes(fingerprints_NK[start : start + BLOCK]) for start in blocks])
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    first_N = first[inverse]
+    for start in blocks:
+        rows, firsts = fingerprints_NK[start : start + BLOCK], first_N[start : start + BLOCK]
+        # By their bits, as they are hashed.
+        same = (_words(rows) == _words(fingerprints_NK[firsts])).all(1)
+        firsts[~same] = start + np.flatnonzero(~same)
+    return first_N
+
+
+def _hashes(rows_BK: np.ndarray) -> np.ndarray:
+    """[B] uint64: a sum of the row's words, each multiplied by an odd number of its own, modulo 2⁶⁴."""
+    words = _words(rows_BK)
+    factors = np.random.default_rng(0).integers(1 << 63, size=words.shape[1], dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
+    return (words * factors).sum(1, dtype=np.uint64)
+
+
+def _words(rows_BK: np.ndarray) -> np.ndarray:
+    """[B, …] uint64: the rows' bits, the last word filled up with zeros."""
+    octets = np.ascontiguousarray(rows_BK).view(np.uint8)
+    return np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8))).view(np.uint64)
 
 
 def _compared(distinct: Tensor, labels_N: Tensor) -> Iterator[Tensor]:

@@ -126,7 +126,7 @@ def gradient_distances(train: Pool, indices: Tensor) -> Distances:
 
 def feature_distances(train: Pool, indices: Tensor) -> Distances:
     """‖h_i − h_j‖ among these examples."""
-    _, features_ND = train.rows(indices)
+    features_ND = train.features_at(indices)
     squares_N = features_ND.square().sum(1)
 
     def distances(positions_S: Tensor) -> Tensor:

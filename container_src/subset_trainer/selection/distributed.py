@@ -1,6 +1,6 @@
 """Selection over the ranks of a process group, each of which has looked at a shard of the data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from subset_trainer.selection.types import Pool, Strategy, Subset
+
+FromFirst = Callable[[Callable[[], Any]], Any]
+"""What a function returns, or raises, on the first rank → the same on every rank."""
+Allocate = Callable[[int, Sequence[tuple[int, torch.dtype]], torch.device], list[Tensor]]
+"""(rows, each column's width and type, the device that is preferred) → room for the columns, all in one place."""
+SENT = 1 << 24
+"""Bytes that a rank sends at a time."""
 
 
 def select(
@@ -18,7 +25,8 @@ def select(
     validation_indices: Tensor,
     budget: int,
     generator: torch.Generator,
-    from_first: Callable[[Callable[[], Any]], Any],
+    from_first: FromFirst,
+    allocate: Allocate | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Subset:
     """The subset that one process with all of the data would choose; the same on every rank.
@@ -34,20 +42,22 @@ def select(
             are 0…N − 1 without repeats.
         budget: K of the whole.
         generator: in the same state on every rank, before and after.
-        from_first: gives every rank what the function returns, or raises, on the first.
+        from_first: tells every rank what comes of a function on the first.
+        allocate: where the first rank keeps what it gathers; default: on the shards' device.
         group: default: all ranks.
 
     Raises:
-        what the strategy raises, on every rank.
+        what the strategy and ``allocate`` raise, on every rank.
     """
-    whole = gather(train, train_indices, group)
-    whole_validation = gather(validation, validation_indices, group)
+    room = allocate or _on_the_device
+    whole = gather(train, train_indices, from_first, room, group)
+    whole_validation = gather(validation, validation_indices, from_first, room, group)
 
     def choose() -> tuple[Subset, Tensor]:
         assert whole is not None
         assert whole_validation is not None
-        subset = strategy.select(Pool(*whole), Pool(*whole_validation), budget, generator)
-        return subset, generator.get_state()
+        pools = Pool(*whole, keep=train.keep), Pool(*whole_validation, keep=validation.keep)
+        return strategy.select(*pools, budget, generator), generator.get_state()
 
     subset, state = from_first(choose)
     generator.set_state(state)
@@ -58,33 +68,74 @@ Columns = tuple[Tensor, Tensor | None, Tensor | None]
 """Labels, logits and features."""
 
 
-def gather(shard: Pool, indices: Tensor, group: dist.ProcessGroup | None = None) -> Columns | None:
-    """The whole pool's columns in data order on the group's first rank, None on the others."""
-    sizes: list[int] = [0] * dist.get_world_size(group)
-    dist.all_gather_object(sizes, len(shard), group=group)
-    order = _gathered(indices.to(shard.device), sizes, group)
-    labels = _gathered(shard.labels, sizes, group)
-    logits = None if shard.logits is None else _gathered(shard.logits, sizes, group)
-    features = None if shard.features is None else _gathered(shard.features, sizes, group)
-    if order is None or labels is None:
-        return None
-    if torch.equal(order, torch.arange(len(order), device=order.device)):
-        return labels, logits, features  # shards that follow one another need no copy of it all
-    position = order.argsort()
-    return (
-        labels[position],
-        None if logits is None else logits[position],
-        None if features is None else features[position],
-    )
+def gather(
+    shard: Pool,
+    indices: Tensor,
+    from_first: FromFirst,
+    allocate: Allocate,
+    group: dist.ProcessGroup | None = None,
+) -> Columns | None:
+    """The whole pool's columns in data order on the group's first rank, None on the others. They travel a part at a
+    time, each to its place there: no second copy of the whole is made."""
+    columns = [column for column in (shard.logits, shard.features) if column is not None]
+    everyones: list[Any] = [None] * dist.get_world_size(group)
+    own = (len(shard), shard.device.type, [column.dtype for column in columns])
+    dist.all_gather_object(everyones, own, group=group)
+    sizes = [size for size, _, _ in everyones]
+    # Where one rank's numbers found no room on its GPU, or none in float16, the whole's find none either.
+    device = torch.device("cpu") if any(kind == "cpu" for _, kind, _ in everyones) else shard.device
+    dtypes = [
+        max((of_rank[position] for _, _, of_rank in everyones), key=lambda dtype: dtype.itemsize)
+        for position in range(len(columns))
+    ]
+    rooms: list[Tensor] = []
 
+    def make_room() -> None:
+        widths = [column.shape[1] for column in columns]
+        rooms.extend(allocate(sum(sizes), list(zip(widths, dtypes, strict=True)), device))
 
-def _gathered(rows: Tensor, sizes: list[int], group: dist.ProcessGroup | None) -> Tensor | None:
-    """Rows of all ranks one after another. Collectives want equal shapes: shorter shards are padded on the way."""
-    padded = rows.new_zeros(max(sizes), *rows.shape[1:])
-    padded[: len(rows)] = rows
+    from_first(make_room)  # every rank has to know where there is none
     first = dist.get_rank(group) == 0
-    received = [torch.empty_like(padded) for _ in sizes] if first else None
-    dist.gather(padded, received, group=group, group_dst=0)
-    if received is None:
+    labels = torch.empty(sum(sizes) if first else 0, dtype=torch.int64, device=(rooms or [shard])[0].device)
+    places = [torch.empty(size if first else 0, dtype=torch.int64) for size in sizes]
+    for start, parts in _parts(indices, sizes, device, torch.int64, group):
+        for place, part in zip(places, parts, strict=bool(parts)):
+            place[start : start + len(part)] = part
+    for column, dtype, room in zip(
+        [shard.labels, *columns], [torch.int64, *dtypes], [labels, *(rooms or columns)], strict=True
+    ):
+        for start, parts in _parts(column, sizes, device, dtype, group):
+            for place, part in zip(places, parts, strict=bool(parts)):
+                room[place[start : start + len(part)].to(room.device)] = part.to(room.device)
+    if not first:
         return None
-    return torch.cat([part[:size] for part, size in zip(received, sizes, strict=True)])
+    return labels, None if shard.logits is None else rooms[0], None if shard.features is None else rooms[-1]
+
+
+def _parts(
+    column: Tensor,
+    sizes: list[int],
+    device: torch.device,
+    dtype: torch.dtype,
+    group: dist.ProcessGroup | None,
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """Where a part begins in every shard, and on the first rank each rank's rows of it, as far as its shard goes.
+    Collectives want equal shapes: shorter shards are padded on the way."""
+    longest = max(sizes)
+    step = max(1, SENT // (dtype.itemsize * (column.shape[1] if column.ndim > 1 else 1)))
+    for start in range(0, longest, step):
+        rows = column[start : start + step].to(device, dtype)
+        padded = rows.new_zeros(min(step, longest - start), *column.shape[1:])
+        padded[: len(rows)] = rows
+        received = [torch.empty_like(padded) for _ in sizes] if dist.get_rank(group) == 0 else []
+        dist.gather(padded, received or None, group=group, group_dst=0)
+        yield (
+            start,
+            [part[: max(0, size - start)] for part, size in zip(received, sizes, strict=bool(received))],
+        )
+
+
+def _on_the_device(
+    rows: int, columns: Sequence[tuple[int, torch.dtype]], device: torch.device
+) -> list[Tensor]:
+    return [torch.empty(rows, width, dtype=dtype, device=device) for width, dtype in columns]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from subset_trainer.selection.classes import Balance, by_class
 from subset_trainer.selection.progress import with_progress
-from subset_trainer.selection.types import Pool, Refresh, Subset
+from subset_trainer.selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
 
 class _OfFeatures(ABC):
@@ -36,14 +36,13 @@ class _OfFeatures(ABC):
         """
 
         def choose(label: int, indices: Tensor, quota: int) -> Subset:
-            _, features_nD = train.rows(indices)
-            return Subset.of(indices[self._positions(features_nD, quota)])
+            return Subset.of(indices[self._positions(train.features_at(indices), quota)])
 
         return by_class(train, budget, self._balance, choose)
 
     @abstractmethod
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
-        """[n, D] of one class → the positions picked, [K] in the order of picking."""
+        """[n, D] of one class, to be changed at will → the positions picked, [K] in the order of picking."""
 
 
 class GraphCut(_OfFeatures):
@@ -60,7 +59,7 @@ class GraphCut(_OfFeatures):
     """
 
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
-        unit_nD = torch.nn.functional.normalize(features_nD, dim=1)
+        unit_nD = torch.nn.functional.normalize(features_nD, dim=1, out=features_nD)
         # The gain of j is 2·Σ_{i∈V} s_ij − s_jj − 2·Σ_{i∈S} s_ij. With s_ij = (1 + u_i·u_j) / 2 that is
         # u_j · (Σ_V u − Σ_S u) − |u_j|²/2 and a number that is the same for all j.
         return _follow(unit_nD, unit_nD.sum(dim=0, dtype=torch.float64), picks)
@@ -75,8 +74,10 @@ class KCentre(_OfFeatures):
     """
 
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
-        centred_nD = features_nD - features_nD.mean(dim=0)  # small numbers lose less in the expansion below
-        squares_n = centred_nD.square().sum(dim=1)
+        centred_nD = features_nD.sub_(
+            features_nD.mean(dim=0)
+        )  # small numbers lose less in the expansion below
+        squares_n = _squares(centred_nD)
         picked_K = _no_picks(features_nD, picks)
         # −∞ once picked: a pick's own distance is 0 only up to rounding, and so are its duplicates'.
         free_n = torch.zeros_like(squares_n)
@@ -104,7 +105,7 @@ class Herding(_OfFeatures):
 
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
         # ‖t·mean − Σ_S x − x_j‖ does not change when all move by −mean, and smaller numbers lose less.
-        centred_nD = features_nD - features_nD.mean(dim=0)
+        centred_nD = features_nD.sub_(features_nD.mean(dim=0))
         return _follow(centred_nD, centred_nD.new_zeros(centred_nD.shape[1], dtype=torch.float64), picks)
 
 
@@ -116,7 +117,7 @@ class Moderate(_OfFeatures):
     """
 
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
-        distances_n = (features_nD - features_nD.mean(dim=0)).norm(dim=1)
+        distances_n = features_nD.sub_(features_nD.mean(dim=0)).norm(dim=1)
         sorted_n = distances_n.sort().values  # quantile() would refuse more than 2^24 examples
         median = (sorted_n[(len(sorted_n) - 1) // 2] + sorted_n[len(sorted_n) // 2]) / 2
         return (distances_n - median).abs().sort(stable=True).indices[:picks]
@@ -129,7 +130,7 @@ def _follow(rows_nD: Tensor, wanted_D: Tensor, picks: int) -> Tensor:
     ``wanted`` is in float64: after thousands of differences it would have drifted in float32. The products, which take
     the time, are in the rows' own type.
     """
-    halves_n = rows_nD.square().sum(dim=1) / 2
+    halves_n = _squares(rows_nD) / 2
     picked_K = _no_picks(rows_nD, picks)
     for position in with_progress(range(picks), picks):
         best_1 = (rows_nD @ wanted_D.to(rows_nD.dtype) - halves_n).argmax().view(1)
@@ -137,6 +138,11 @@ def _follow(rows_nD: Tensor, wanted_D: Tensor, picks: int) -> Tensor:
         halves_n.index_fill_(0, best_1, torch.inf)
         wanted_D = wanted_D - rows_nD.index_select(0, best_1)[0]
     return picked_K
+
+
+def _squares(rows_nD: Tensor) -> Tensor:
+    """[n] squared lengths, without a copy of all rows."""
+    return torch.cat([part.square().sum(dim=1) for part in rows_nD.split(ROWS_AT_ONCE)])
 
 
 def _no_picks(features_nD: Tensor, picks: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from subset_trainer.selection.classes import by_class
 from subset_trainer.selection.progress import with_progress
 from subset_trainer.selection.settings import Settings
-from subset_trainer.selection.types import Pool, Refresh, Subset
+from subset_trainer.selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 from subset_trainer.selection.units import Units
 
 SAMPLING_ERROR = 0.01
@@ -78,9 +78,11 @@ class Glister:
             seen, seen_units = train, units
             if form == "known kernel":
                 # The search then reads the kernel's rows where it would read features.
-                everything = torch.arange(len(units), device=train.device)
-                seen = train.at(units.members(everything))
-                seen = replace(seen, features=state.kernel(seen.all_rows()[1]))
+                members = units.members(torch.arange(len(units), device=train.device))
+                kernel = torch.cat(
+                    [state.kernel(train.features_at(block)) for block in members.split(ROWS_AT_ONCE)]
+                )
+                seen = replace(train.without_features().at(members), features=kernel)
                 seen_units = Units.of_all(seen)
             return self._search(seen, seen_units, state, picks, generator)
 

@@ -7,12 +7,10 @@ import torch
 from torch import Tensor
 
 from subset_trainer.selection.memory import Remembering
-from subset_trainer.selection.types import Pool, Refresh, Subset
+from subset_trainer.selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
 BINS = 50
 """Bins of hardness for :class:`CoverageCentric`, as in its paper."""
-ROWS_TOGETHER = 1 << 16
-"""Examples whose residuals are made at a time."""
 
 
 class _Memory(Remembering):
@@ -54,7 +52,7 @@ class _Averaged(Remembering):
         everything = torch.arange(len(train), device=train.device)
         # In parts: a pool may be too large for all of its residuals.
         errors_N = torch.cat(
-            [train.residuals_at(part).norm(dim=1) for part in everything.split(ROWS_TOGETHER)]
+            [train.residuals_at(part).norm(dim=1) for part in everything.split(ROWS_AT_ONCE)]
         ).double()
         ids = train.ids
         sums_N, rounds_N = self._sums.at(ids) + errors_N, self._rounds.at(ids) + 1

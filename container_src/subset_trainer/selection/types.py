@@ -4,7 +4,8 @@ Dimensions in names: N examples to choose from, M validation examples, C classes
 input), K picks, S rows looked at together.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -13,8 +14,14 @@ from torch import Tensor
 
 ROWS_CHECKED = 2**14
 """Rows that are checked at a time."""
+ROWS_AT_ONCE = 2**16
+"""Examples whose numbers are widened at a time where all of them would take too much memory."""
 RESIDUALS_KEPT = 2**26
 """Elements up to which a pool keeps its residuals (256 MiB in float32); larger pools make them row by row."""
+
+
+def _rows(column: Tensor, indices_K: Tensor) -> Tensor:
+    return column[indices_K]
 
 
 class NotFiniteError(ValueError):
@@ -42,15 +49,16 @@ class Pool:
     part_of: Tensor | None = None
     """[N] int64: where a pool is a part of the run's examples, which of them these are. Strategies keep what
     they remember under these numbers."""
+    keep: Callable[[Tensor, Tensor], Tensor] = field(default=_rows, repr=False)
+    """A column and positions [K] → its rows there, for a pool of them: wherever there is room for so many."""
     _checked: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self._checked:
             return
         for name, values in (("logits", self.logits), ("features", self.features)):
-            # A sum is finite only if every element is. It can also overflow, in half precision above all: then look
-            # closely.
-            if values is None or bool(values.sum().isfinite()):
+            # A sum is finite only if every element is. It can also overflow: then look closely.
+            if values is None or bool(_sum(values).isfinite()):
                 continue
             rows = torch.cat([(~part.isfinite()).any(dim=1) for part in values.split(ROWS_CHECKED)])
             if bool(rows.any()):
@@ -88,9 +96,7 @@ class Pool:
 
     def rows(self, indices_S: Tensor) -> tuple[Tensor, Tensor]:
         """Residuals [S, C] and features [S, D] of some examples, float32 or wider; indices on the pool's device."""
-        features_SD = self._features().index_select(0, indices_S)
-        if features_SD.itemsize < 4:
-            features_SD = features_SD.float()
+        features_SD = self.features_at(indices_S)
         if self._logits().numel() <= RESIDUALS_KEPT:
             return self.residuals.index_select(0, indices_S), features_SD
         return self.residuals_at(indices_S), features_SD
@@ -102,19 +108,33 @@ class Pool:
     def residuals_at(self, indices_S: Tensor) -> Tensor:
         return _residuals(self._logits().index_select(0, indices_S), self.labels.index_select(0, indices_S))
 
+    def features_at(self, indices_S: Tensor) -> Tensor:
+        """[S, D] float32 or wider, a copy."""
+        return _wide(self._features().index_select(0, indices_S))
+
     def at(self, indices_S: Tensor) -> "Pool":
         """The pool of some of its examples, in the order given."""
         return Pool(
             self.labels[indices_S],
-            None if self.logits is None else self.logits[indices_S],
-            None if self.features is None else self.features[indices_S],
+            None if self.logits is None else self.keep(self.logits, indices_S),
+            None if self.features is None else self.keep(self.features, indices_S),
             self.ids[indices_S],
+            self.keep,
             _checked=True,
         )
 
+    def without_features(self) -> "Pool":
+        return replace(self, features=None, _checked=True)
+
     def losses(self) -> Tensor:
         """[N] cross-entropy in nats."""
-        return torch.nn.functional.cross_entropy(_wide(self._logits()), self.labels, reduction="none")
+        parts = zip(self._logits().split(ROWS_AT_ONCE), self.labels.split(ROWS_AT_ONCE), strict=True)
+        return torch.cat(
+            [
+                torch.nn.functional.cross_entropy(_wide(logits), labels, reduction="none")
+                for logits, labels in parts
+            ]
+        )
 
     def _logits(self) -> Tensor:
         if self.logits is None:
@@ -133,6 +153,13 @@ class Pool:
 
 def _wide(values: Tensor) -> Tensor:
     return values.float() if values.itemsize < 4 else values
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Of half precision in parts that are widened: sums of many overflow there."""
+    if values.itemsize >= 4:
+        return values.sum()
+    return torch.stack([part.float().sum() for part in values.split(ROWS_CHECKED)]).sum()
 
 
 def _residuals(logits_SC: Tensor, labels_S: Tensor) -> Tensor:

@@ -5,9 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.types import Pool
+from subset_trainer.selection.types import ROWS_AT_ONCE, Pool
 
-ROWS_AT_ONCE = 1 << 16
 ROWS_IN_CACHE = 1 << 10
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
 from subset_trainer.selection import Pool
 from subset_trainer.training.devices import Machine
+from subset_trainer.training.embeddings import Embeddings, allocate, take
 from subset_trainer.training.memory import Parts
 from subset_trainer.training.ranks import Ranks
 
@@ -67,39 +69,35 @@ def evaluate(
 
 @torch.inference_mode()
 def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: Ranks) -> tuple[Pool, slice]:
-    """Logits and last-layer features of this process's examples, in data order, on the device; which these are.
-
-    Memory 4·N·(C + D) bytes, N the examples of this process: all, where it is alone.
+    """Logits and last-layer features of this process's examples, in data order; which these are. On the device, in
+    memory or in a file, in float32 or float16: see :mod:`~subset_trainer.training.embeddings`.
 
     Raises:
         Terminated: SIGTERM has reached one of several processes.
+        UserError: there is no room for them.
     """
     ranks.same_buffers(classifier)
     classifier.eval()
-    logits_NC: Tensor | None = None
-    features_ND: Tensor | None = None
     order = _in_order(dataset, classifier, machine, ranks)
     first, count = (int(order[0][0]), sum(map(len, order))) if order else (0, 0)
     own = slice(first, first + count)
+    found: Embeddings | None = None
+
+    def room(*widths: int) -> Embeddings:
+        return Embeddings(count, widths, machine.device, len(dataset), ranks.local_size)
+
     parts = Parts()
     for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
         with machine.autocast():
-            logits, features = parts.of(classifier.logits_and_features, inputs)
-        if logits_NC is None or features_ND is None:
-            logits_NC = torch.empty(count, logits.shape[1], device=machine.device)
-            features_ND = torch.empty(count, features.shape[1], device=machine.device)
-        # Copying casts: selection computes in float32 whatever the model ran in.
-        place = slice(int(indices[0]) - first, int(indices[-1]) + 1 - first)
-        logits_NC[place] = logits
-        features_ND[place] = features
+            outputs = parts.of(classifier.logits_and_features, inputs)
+        found = found or room(*(output.shape[1] for output in outputs))
+        found.write(int(indices[0]) - first, outputs)
     ranks.check()
-    if logits_NC is None or features_ND is None:
-        # More processes than batches: this one has nothing to add, in the others' shape.
-        head = classifier.head
-        logits_NC, features_ND = (
-            torch.empty(0, width, device=machine.device) for width in (head.out_features, head.in_features)
-        )
-    return Pool(dataset.labels[own].to(machine.device), logits_NC, features_ND), own
+    # More processes than batches: one without any has nothing to add, in the others' shape.
+    found = found or room(classifier.head.out_features, classifier.head.in_features)
+    logits_NC, features_ND = found.columns
+    labels_N = dataset.labels[own].to(logits_NC.device)
+    return Pool(labels_N, logits_NC, features_ND, keep=partial(take, processes=ranks.local_size)), own
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,8 @@ def judge(
     ranks.same_buffers(classifier)
     classifier.eval()
     order = _in_order(dataset, classifier, machine, ranks)
-    found: list[tuple[Tensor, ...]] = []
+    first, count = (int(order[0][0]), sum(map(len, order))) if order else (0, 0)
+    found: list[Tensor] = []
     parts = Parts()
     for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
         with machine.autocast():
@@ -163,10 +162,22 @@ def judge(
         rival, rival_class = probabilities.scatter(1, labels, -1.0).max(1)
         prints = inputs[:, :0].flatten(1) if fingerprint is None else fingerprint(inputs)
         kept = probabilities if keep_probabilities else probabilities[:, :0]
-        found.append(tuple(part.cpu() for part in (own, rival, rival_class, kept, prints)))
+        batch = (own, rival, rival_class, kept, prints)
+        found = found or [_room_for(part, count, ranks) for part in batch]
+        for column, part in zip(found, batch, strict=True):
+            column[int(indices[0]) - first : int(indices[-1]) + 1 - first] = part
     ranks.check()
-    everyones = [batch for batches in ranks.everyones(found) for batch in batches]
+    if ranks.size == 1:
+        return Judgement(*found)
+    everyones = [columns for columns in ranks.everyones(found) if columns]
     return Judgement(*(torch.cat(column) for column in zip(*everyones, strict=True)))
+
+
+def _room_for(like: Tensor, rows: int, ranks: Ranks) -> Tensor:
+    """On the CPU, or in a file where several numbers of each of so many examples are more than memory has to spare."""
+    if like.ndim == 2 and like.is_floating_point():
+        return allocate(rows, [(like.shape[1], like.dtype)], torch.device("cpu"), ranks.local_size)[0]
+    return torch.empty(rows, *like.shape[1:], dtype=like.dtype)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,7 @@ from subset_trainer.selection import (
 )
 from subset_trainer.selection.uniform import RepeatedSampling
 from subset_trainer.training.devices import Machine
+from subset_trainer.training.embeddings import allocate
 from subset_trainer.training.evaluation import look_at
 from subset_trainer.training.ranks import Ranks
 
@@ -116,6 +118,7 @@ class NativeSelector:
                     budget,
                     generator,
                     self._ranks.from_first,
+                    partial(allocate, processes=self._ranks.local_size),
                 )
         except NotFiniteError as error:
             raise UserError(f"training diverged: {error}; learning_rate is likely too high") from error

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from subset_trainer.data import Dataset, MemoryDataset, StreamingDataset
+from subset_trainer.data.images import ImageFiles
 from subset_trainer.errors import UserError
 
 CPU = torch.device("cpu")
@@ -148,6 +149,33 @@ def test_without_shared_memory_this_process_decodes(
         assert torch.equal(next(passed), pixels)
         assert len(multiprocessing.active_children()) == before
     assert len(caplog.records) == 1
+
+
+class Counted(ImageFiles):
+    """Notes in a file, which worker processes share, what is read."""
+
+    note: Path
+
+    def read(self, index: int) -> bytes:
+        with self.note.open("a") as note:
+            note.write(f"{index}\n")
+        return super().read(index)
+
+    @property
+    def seen(self) -> list[int]:
+        return [int(line) for line in self.note.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_not_asked_for_is_not_read(tmp_path: Path, names: list[str], workers: int) -> None:
+    files = Counted(names, tmp_path, "training")
+    files.note = tmp_path / "read"
+    files.note.touch()
+    dataset = StreamingDataset(files, LABELS, SIZE, workers)
+    assert files.seen == []
+    part = dataset.subset(torch.tensor([30, 3, 12, 7, 1]))
+    list(part.batches([torch.tensor([4, 0]), torch.tensor([2])], CPU))
+    assert sorted(files.seen) == [1, 12, 30]
 
 
 def test_workers_stay_between_passes(tmp_path: Path, names: list[str]) -> None:
