@@ -92,9 +92,6 @@ def body(config: Any, pooling: Any, weights: Mapping[str, Tensor]) -> Body:
     except Exception as error:
         raise ValueError(f"its weights cannot be used ({first_line(error)})") from error
     _check(module, told)
-    # Nothing here uses it, and of several processes each would wait for the others' gradients of it.
-    if isinstance(getattr(module, "pooler", None), nn.Module):
-        module.pooler = None
     embeddings = module.get_input_embeddings()
     return Body(module, own, pooling, _positions(module, settings), int(embeddings.weight.shape[0]))
 
@@ -109,8 +106,6 @@ def _own(config: Any) -> dict[str, Any]:
         raise ValueError("it is of code of its own (auto_map), which is not run")
     if config.get("quantization_config"):
         raise ValueError("its weights are quantised")
-    if config.get("is_encoder_decoder") or config.get("is_decoder"):
-        raise ValueError(f"a {kind} that decodes is no encoder of texts")
     return {name: value for name, value in config.items() if name not in _TAKEN_OUT and name[:1] != "_"}
 
 
@@ -138,11 +133,16 @@ def _settings(transformers: Any, own: Mapping[str, Any], weights: Mapping[str, T
             f"model_type {shown(kind, 40)} is no encoder of texts that transformers knows ({EXAMPLES}, …)"
         )
     try:
-        settings = transformers.CONFIG_MAPPING[kind].from_dict(dict(own), attn_implementation="sdpa")
+        settings = transformers.CONFIG_MAPPING[kind].from_dict(dict(own))
         settings.return_dict = True
-        layers = settings.num_hidden_layers
+        layers, decodes = (
+            settings.num_hidden_layers,
+            settings.is_encoder_decoder or getattr(settings, "is_decoder", False),
+        )
     except Exception as error:
         raise ValueError(f"its configuration cannot be used ({first_line(error)})") from error
+    if decodes:
+        raise ValueError(f"a {kind} that decodes is no encoder of texts")
     # Building them is what takes the time, whatever their size.
     if not (isinstance(layers, int) and 0 < layers <= max(_MOST_LAYERS, len(weights))):
         raise ValueError(
@@ -218,7 +218,8 @@ class TextEncoder(nn.Module):
         return (hidden.float() * counted).sum(1) / counted.sum(1)
 
     def try_out(self, length: int, vocabulary: int) -> None:
-        """Learn whether padding may be cut off, and which weights the logits depend on: others are not trained.
+        """Learn whether padding may be cut off, and which weights the logits depend on. Others, such as a pooler's, are
+        not trained: several processes would wait for each other's gradients of them.
 
         Raises:
             Exception: whatever the encoder's code says of inputs of this length.
