@@ -4,29 +4,35 @@ Every file is written under a temporary name and renamed when it is whole.
 """
 
 import errno
+import hashlib
 import json
 import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from subset_trainer.data import Ids, Preprocessing
-from subset_trainer.data.preprocessing import BUCKETS, MOST_NGRAMS
+from subset_trainer.data.preprocessing import BUCKETS, MOST_NGRAMS, Tokens
 from subset_trainer.errors import PlatformError, UserError, first_line, shown
-from subset_trainer.hyperparameters import LARGEST_IMAGE
-from subset_trainer.models import Classifier, build, check_name
+from subset_trainer.hyperparameters import LARGEST_IMAGE, MOST_TOKENS
+from subset_trainer.models import Body, Classifier, TextEncoder, body, build, check_name
 from subset_trainer.selection import Subset
 
 Column = np.ndarray | Ids
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+TOKENIZER = "tokenizer.json"
+"""Beside them for an encoder of texts, as Hugging Face's tokenizers write it."""
+ENCODER_PREFIX = "network.body."
+"""Of the names of an encoder's weights in ours."""
 ROWS_AT_ONCE = 1 << 16
 
 
@@ -48,7 +54,7 @@ def save_model(
     preprocessing: Preprocessing,
     hyperparameters: Mapping[str, Any],
 ) -> None:
-    """Write model.safetensors and model.json.
+    """Write model.safetensors and model.json, for an encoder of texts tokenizer.json, too.
 
     Args:
         directory: made if it is missing.
@@ -56,8 +62,16 @@ def save_model(
     """
     state = {key: value.detach().cpu().contiguous() for key, value in classifier.state_dict().items()}
     write(directory / WEIGHTS, lambda path: save_file(state, path))
+    of_encoder = {}
+    if isinstance(classifier.network, TextEncoder):
+        of_encoder = {
+            "encoder": {"config": dict(classifier.network.config), "pooling": classifier.network.pooling}
+        }
+    if preprocessing.tokens is not None:
+        write_text(directory / TOKENIZER, preprocessing.tokens.definition)
     description = {
         "architecture": name,
+        **of_encoder,
         "classes": list(preprocessing.classes),
         "preprocessing": preprocessing.to_json(),
         "hyperparameters": dict(hyperparameters),
@@ -82,10 +96,31 @@ def load_model(directory: Path | str) -> TrainedModel:
         hyperparameters = dict(description["hyperparameters"])
         preprocessing = _preprocessing(description)
         check_name(description["architecture"])
+        if (description["architecture"] == "encoder") != (preprocessing.tokens is not None):
+            raise ValueError("an encoder and tokens belong together")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{directory / DESCRIPTION} is damaged ({_reason(error)}); expected the description of a job's model"
         ) from error
+
+    def damaged(error: Exception) -> UserError:
+        return UserError(
+            f"{directory / WEIGHTS} is damaged or of another model ({_reason(error)}); expected the weights of "
+            f"{description['architecture']} for inputs of shape {preprocessing.input_shape} and "
+            f"{len(preprocessing.classes)} classes"
+        )
+
+    if preprocessing.tokens is not None:
+        preprocessing = replace(preprocessing, tokens=_with_tokenizer(directory, preprocessing.tokens))
+    try:
+        state = load_file(directory / WEIGHTS)
+        encoder = None
+        if preprocessing.tokens is not None:
+            encoder = encoder_of(description, _of_encoder(state))
+            if encoder.vocabulary != preprocessing.tokens.vocabulary:
+                raise ValueError(f"{encoder.vocabulary:,} tokens")
+    except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
+        raise damaged(error) from error
     classifier = build(
         description["architecture"],
         preprocessing.input_shape,
@@ -93,16 +128,41 @@ def load_model(directory: Path | str) -> TrainedModel:
         preprocessing.mean or None,
         preprocessing.std or None,
         preprocessing.hashing.buckets if preprocessing.hashing else None,
+        encoder=encoder,
     )
     try:
-        classifier.load_state_dict(load_file(directory / WEIGHTS))
-    except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
-        raise UserError(
-            f"{directory / WEIGHTS} is damaged or of another model ({_reason(error)}); expected the weights of "
-            f"{description['architecture']} for inputs of shape {preprocessing.input_shape} and "
-            f"{len(preprocessing.classes)} classes"
-        ) from error
+        classifier.load_state_dict(state)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise damaged(error) from error
     return TrainedModel(classifier.eval(), preprocessing, hyperparameters)
+
+
+def encoder_of(description: Any, weights: Mapping[str, Tensor]) -> Body:
+    """The encoder that a job's model.json describes, with these weights. ValueError where it cannot be."""
+    told = description.get("encoder")
+    if not isinstance(told, dict):
+        raise ValueError(f"its encoder is {shown(told, 40)}")
+    return body(told.get("config"), told.get("pooling"), weights)
+
+
+def _of_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(ENCODER_PREFIX): value
+        for name, value in state.items()
+        if name.startswith(ENCODER_PREFIX)
+    }
+
+
+def _with_tokenizer(directory: Path, tokens: Tokens) -> Tokens:
+    try:
+        definition = (directory / TOKENIZER).read_bytes().decode("utf-8")
+        if hashlib.sha256(definition.encode()).hexdigest() != tokens.digest:
+            raise ValueError("it is not the one that the model was trained with")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{directory / TOKENIZER} cannot be used ({first_line(error)}); expected the tokenizer that the job saved"
+        ) from error
+    return replace(tokens, definition=definition)
 
 
 def _preprocessing(description: Any) -> Preprocessing:
@@ -128,8 +188,11 @@ def _preprocessing(description: Any) -> Preprocessing:
         if len(found.mean) != 3 or len(found.std) != 3 or not all(found.std):
             raise ValueError(f"mean and std: {shown((found.mean, found.std))}")
     elif found.kind == "text":
-        hashing = found.hashing
-        if hashing is None or hashing.buckets != BUCKETS or not 0 < hashing.length <= MOST_NGRAMS:
+        hashing, tokens = found.hashing, found.tokens
+        if tokens is not None:
+            if not (0 < tokens.length <= MOST_TOKENS and tokens.vocabulary > 0 and hashing is None):
+                raise ValueError(f"tokens: {shown(tokens)}")
+        elif hashing is None or hashing.buckets != BUCKETS or not 0 < hashing.length <= MOST_NGRAMS:
             raise ValueError(f"hashing: {shown(hashing)}")
     elif (
         found.kind != "table" or found.image_size is not None or found.mean or found.std or not found.columns

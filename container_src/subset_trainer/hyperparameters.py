@@ -79,6 +79,17 @@ MLFLOW_SERVER = (
     r"|arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:mlflow-(tracking-server|app)/\S+"
 )
 PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
+MOST_TOKENS = 8192
+ENCODER_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 5e-5,
+    "weight_decay": 0.01,
+    "learning_rate_scaling": "sqrt",
+    # A step on logits is no step of AdamW's, whose size is another thing.
+    "eta": 0.05,
+}
+"""What is usual for encoders of texts, in place of other models' defaults."""
+FROZEN_ENCODER_RATE = 1e-3
+"""The learning rate of the last layer alone."""
 LARGEST_IMAGE = 1024
 """Pixels of a side."""
 MOST_EXPLAINED = 200
@@ -146,7 +157,8 @@ class Hyperparameters(BaseModel):
     greedy_rounds: Count = Field(15, description="rounds of `greedy=rgreedy` (CORDS calls it r)")
     eta: Positive | None = Field(
         None,
-        description="GLISTER's step size on the validation logits; default: `learning_rate`, as in CORDS",
+        description="GLISTER's step size on the validation logits; default: `learning_rate`, as in CORDS, for "
+        f"`encoder` {ENCODER_DEFAULTS['eta']:g}",
     )
     lam: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.5, description="GRAD-MATCH's penalty on the squared weights (λ)"
@@ -192,6 +204,11 @@ class Hyperparameters(BaseModel):
         description="tables: the column of texts to classify, by name (without a header by position from 0); default: "
         "the only feature, if it holds texts of several words, mostly different",
     )
+    max_tokens: Annotated[int, Field(ge=8, le=MOST_TOKENS)] = Field(
+        128,
+        description="`encoder`: tokens of a text that are looked at, the first ones; at most as many as the encoder "
+        "has positions for",
+    )
     csv_header: Literal["auto", "true", "false"] = Field(
         "auto", description="CSV: whether the first line holds column names"
     )
@@ -235,7 +252,9 @@ class Hyperparameters(BaseModel):
     model: str = Field(
         "auto",
         description="`resnet18` (the 3×3 stem for small images), `cnn` (four convolutions, for small images on a CPU), "
-        "`mlp` (tables), or any torchvision classifier by name; `auto`: resnet18 for images, mlp for tables",
+        "`mlp` (tables), `ngrams` (texts), `encoder` (texts, with a Hugging Face encoder in the `pretrained` channel), "
+        "or any torchvision classifier by name; `auto`: resnet18 for images, mlp for tables, for texts encoder if one "
+        "is given, else ngrams",
     )
     epochs: Count = Field(30, description="passes over the subset")
     batch_size: Annotated[int, Field(ge=2)] = Field(
@@ -249,12 +268,18 @@ class Hyperparameters(BaseModel):
         "this size; default: the whole batch, or the largest half, quarter, … that fits in the GPU's memory",
     )
     learning_rate: Positive = Field(
-        0.05, description="peak of the schedule: a linear rise, then a cosine to zero"
+        0.05,
+        description="peak of the schedule: a linear rise, then a cosine to zero; default for `encoder`, which AdamW "
+        f"trains: {ENCODER_DEFAULTS['learning_rate']:g}, with `fine_tune=head` {FROZEN_ENCODER_RATE:g}",
     )
     warmup_ratio: Share = Field(0.15, description="share of all updates over which the learning rate rises")
-    momentum: Share = Field(0.9, description="Nesterov momentum of SGD")
+    momentum: Share = Field(
+        0.9, description="Nesterov momentum of SGD; AdamW, which trains `encoder`, has its own"
+    )
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        5e-4, description="L2 penalty; biases and normalisation layers are exempt"
+        5e-4,
+        description="L2 penalty, for `encoder` AdamW's decay with a default of "
+        f"{ENCODER_DEFAULTS['weight_decay']:g}; biases and normalisation layers are exempt",
     )
     label_smoothing: Share = Field(0.1, description="share of the target spread evenly over all classes")
     dropout: Share = Field(
@@ -277,8 +302,8 @@ class Hyperparameters(BaseModel):
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="arithmetic of forward and backward passes; `auto`: float32 for tables; for images bfloat16 on "
-        "GPUs and CPUs that have it in hardware, float16 on older GPUs, float32 on other CPUs",
+        description="arithmetic of forward and backward passes; `auto`: float32 for tables and n-grams; for images "
+        "and encoders bfloat16 on GPUs and CPUs that have it in hardware, float16 on older GPUs, float32 on other CPUs",
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         0, description="of the split, initial weights, order, augmentation and selection"
@@ -296,7 +321,7 @@ class Hyperparameters(BaseModel):
     learning_rate_scaling: Literal["linear", "sqrt", "none"] = Field(
         "linear",
         description="how the learning rate grows with the number n of processes, whose batches make one: `linear`: n "
-        "times, `sqrt`: √n times, `none`: not at all",
+        "times, `sqrt` (default for `encoder`): √n times, `none`: not at all",
     )
     sync_batch_norm: bool = Field(
         False,

@@ -1,4 +1,5 @@
 """Weights that an image model begins with, from the channel `pretrained`: of an earlier job, or from anywhere else.
+Encoders of texts have more than weights: see :mod:`subset_trainer.encoders`.
 
 Nothing is unpickled but tensors: safetensors are read as such, state dicts by torch with `weights_only`.
 """
@@ -74,7 +75,7 @@ def read(root: Path) -> Pretrained:
             parts[DESCRIPTION] = (root / description).read_bytes()
         about = json.loads(parts.pop(DESCRIPTION, b"{}"))
         [(name, raw)] = parts.items()
-        weights = _tensors(name, raw)
+        weights = tensors(name, raw)
         classes, normalisation = _told(about)
     except UserError:
         raise
@@ -160,7 +161,8 @@ def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
             yield base, opened.read()
 
 
-def _tensors(name: str, raw: bytes) -> dict[str, Tensor]:
+def tensors(name: str, raw: bytes) -> dict[str, Tensor]:
+    """Name → values, of a file of safetensors or a state dict; ValueError or nearly anything else where it is none."""
     content: Any
     if name.lower().endswith(".safetensors"):
         content = load_safetensors(raw)

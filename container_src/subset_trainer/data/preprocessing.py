@@ -1,7 +1,7 @@
 """What is learned from the training examples and needed again at inference: classes, sizes, means, categories."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
@@ -49,6 +49,19 @@ class Hashing:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """How a text becomes at most `length` token ids below `vocabulary`: see :mod:`subset_trainer.data.tokens`.
+
+    definition: what the tokenizer.json holds that is saved beside the JSON of all else; digest: its SHA-256.
+    """
+
+    length: int
+    vocabulary: int
+    digest: str
+    definition: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """Everything learned from training data that inference needs.
 
@@ -56,8 +69,8 @@ class Preprocessing:
     scaled to 0..1; batches stay uint8, so whoever feeds the model normalises. table: `columns` in the order of the
     encoded inputs; batches are encoded already. `header` tells whether the training files had a header,
     `label_column` is the label's name there (its 0-based position as text where there was none), `label_index` its
-    position. text: `hashing`, with `text_column` and the table's fields where the texts stood in one; batches are
-    encoded.
+    position. text: `hashing` or, for an encoder, `tokens`, with `text_column` and the table's fields where the texts
+    stood in one; batches are encoded.
     """
 
     kind: Literal["image", "table", "text"]
@@ -71,10 +84,13 @@ class Preprocessing:
     label_index: int = 0
     hashing: Hashing | None = None
     text_column: str | None = None
+    tokens: Tokens | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input: (3, height, width), (encoded columns,) or (n-grams,)."""
+        """Shape of one input: (3, height, width), (encoded columns,), (n-grams,) or (tokens,)."""
+        if self.tokens is not None:
+            return (self.tokens.length,)
         if self.hashing is not None:
             return (self.hashing.length,)
         if self.image_size is not None:
@@ -82,13 +98,16 @@ class Preprocessing:
         return (sum(column.width for column in self.columns),)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values that survive JSON; `from_json` gives an equal object back."""
+        """Plain values that survive JSON; `from_json` gives an equal object back, but for a tokenizer's definition."""
         fields = asdict(self)
         names: tuple[str, ...]
         if self.kind == "image":
             names = ("kind", "classes", "image_size", "mean", "std")
         elif self.kind == "text":
             names = ("kind", "classes", "hashing", "text_column", "header", "label_column", "label_index")
+            if self.tokens is not None:
+                names = tuple("tokens" if name == "hashing" else name for name in names)
+                del fields["tokens"]["definition"]
         else:
             names = ("kind", "classes", "columns", "header", "label_column", "label_index")
             fields["columns"] = [_column_to_json(column) for column in self.columns]
@@ -111,6 +130,8 @@ class Preprocessing:
         )
         if fields.get("hashing") is not None:
             fields["hashing"] = Hashing(**fields["hashing"])
+        if fields.get("tokens") is not None:
+            fields["tokens"] = Tokens(**fields["tokens"])
         return cls(**fields)
 
 

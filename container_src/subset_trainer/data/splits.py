@@ -20,10 +20,10 @@ from subset_trainer.data.images import cover, decode_all, natural_size
 from subset_trainer.data.labelled import LabelledImages
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.manifest import ManifestOptions
-from subset_trainer.data.preprocessing import Preprocessing
+from subset_trainer.data.preprocessing import Preprocessing, Tokens
 from subset_trainer.data.sources import Options, Source
 from subset_trainer.data.tables import Table
-from subset_trainer.data.texts import Texts, encode_texts, fit_hashing
+from subset_trainer.data.texts import Texts, fit_hashing, inputs_of
 from subset_trainer.errors import UserError
 
 _SIZES_LOOKED_AT = 1_000
@@ -72,6 +72,7 @@ class _Loading:
     available: int = field(default_factory=memory_available)
     """Bytes that the machine has left for what a file unpacks to."""
     content_types: Mapping[str, str] = field(default_factory=dict)
+    tokens: Tokens | None = None
 
     @property
     def decoders(self) -> int:
@@ -91,6 +92,7 @@ def load_splits(
     memory_limit: int | None = None,
     content_types: Mapping[str, str] | None = None,
     text_column: str | None = None,
+    tokens: Tokens | None = None,
 ) -> Splits:
     """Read the channels `training` (required), `validation` and `test`, each with its `…_lst` where there is one.
 
@@ -98,6 +100,7 @@ def load_splits(
     preprocessing is learned from the remaining training examples. memory_limit: bytes that all inputs together may
     take, by default half of what is available; images beyond it are streamed. num_workers: processes that
     decode images (None: one a processor; 0: none). content_types: what the platform says of the channels' files.
+    tokens: what becomes of texts; None: n-grams.
     UserError, in one sentence, for everything that is wrong with the data.
     """
     if "training" not in channels:
@@ -105,7 +108,9 @@ def load_splits(
         raise UserError(
             f"The channel 'training' is missing (channels given: {given}); expected at least 'training'."
         )
-    loading = _Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
+    loading = _Loading(
+        num_workers, memory_available() // 2 if memory_limit is None else memory_limit, tokens=tokens
+    )
     options = Options(
         label_column, csv_header, manifest or ManifestOptions(), content_types or {}, text_column
     )
@@ -247,7 +252,8 @@ def _fit(
             header=source.header,
             label_column=source.label_column,
             label_index=source.label_index,
-            hashing=fit_hashing(source.texts[rows]),
+            hashing=None if loading.tokens else fit_hashing(source.texts[rows]),
+            tokens=loading.tokens,
             text_column=source.column,
         )
         return preprocessing, _encode(channel, source, preprocessing, loading, every)
@@ -323,8 +329,7 @@ def _encode(
         loading.notes.extend(notes)
         return MemoryDataset(torch.from_numpy(inputs), labels)
     if isinstance(source, Texts):
-        assert preprocessing.hashing is not None
-        return MemoryDataset(torch.from_numpy(encode_texts(source.texts, preprocessing.hashing)), labels)
+        return MemoryDataset(torch.from_numpy(inputs_of(source.texts, preprocessing)), labels)
     return MemoryDataset(torch.from_numpy(_resized(source.pixels, (shape[1], shape[2]))), labels)
 
 

@@ -1,6 +1,6 @@
-"""Texts → hashed n-grams, for a classifier that needs no download.
+"""Texts → token ids for an encoder that is given, or hashed n-grams for a classifier that needs no download.
 
-The features are those of fastText (Joulin et al., "Bag of Tricks for Efficient Text Classification", EACL 2017): words
+The n-grams are those of fastText (Joulin et al., "Bag of Tricks for Efficient Text Classification", EACL 2017): words
 and pairs of words, each hashed into one of a fixed number of buckets. Where words are not set apart by spaces,
 characters and their pairs and triples take their place.
 """
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.preprocessing import BUCKETS, MOST_NGRAMS, Hashing
+from subset_trainer.data.preprocessing import BUCKETS, MOST_NGRAMS, Hashing, Preprocessing
+from subset_trainer.data.tokens import encode_tokens
 
 _MOST_CHARACTERS = 8_192
 _LONG_WORD = 15
@@ -50,6 +51,14 @@ def fit_hashing(texts: Sequence[str] | np.ndarray) -> Hashing:
     hashing = Hashing("word" if mean <= _LONG_WORD else "character", BUCKETS, MOST_NGRAMS)
     longest = max((len(row) for row in _rows(texts, hashing)), default=0)
     return Hashing(hashing.unit, BUCKETS, max(1, min(longest, MOST_NGRAMS)))
+
+
+def inputs_of(texts: Sequence[str] | np.ndarray, like: Preprocessing) -> np.ndarray:
+    """int32 [N, L]: what a model takes of texts. UserError as `encode_tokens`."""
+    if like.tokens is not None:
+        return encode_tokens(texts, like.tokens)
+    assert like.hashing is not None
+    return encode_texts(texts, like.hashing)
 
 
 def encode_texts(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> np.ndarray:

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from subset_trainer.errors import UserError
+from subset_trainer.errors import UserError, first_line
+from subset_trainer.models.encoder import Body as Body
+from subset_trainer.models.encoder import TextEncoder as TextEncoder
+from subset_trainer.models.encoder import body as body
 from subset_trainer.models.resnet import SmallImageResNet18
 
-OWN_MODELS = ("resnet18", "cnn", "mlp", "ngrams")
+OWN_MODELS = ("resnet18", "cnn", "mlp", "ngrams", "encoder")
 AUTO = {"image": "resnet18", "table": "mlp", "text": "ngrams"}
 MLP_WIDTH = 256
 NGRAMS_WIDTH, NGRAMS_SPREAD = 64, 0.01
@@ -28,7 +31,7 @@ class Classifier(nn.Module):
     Args:
         network: prepared batch [B, …] → logits [B, C].
         mean, std: per channel, of images scaled to 0…1; images arrive as uint8 [B, 3, H, W]. None: tables, which arrive
-            ready as float32 [B, D], and texts, as int32 [B, L].
+            ready as float32 [B, D], and texts, as int32 [B, L]: the buckets of n-grams, or tokens.
     """
 
     mean: Tensor | None
@@ -50,6 +53,11 @@ class Classifier(nn.Module):
             self.register_buffer(name, values, persistent=name in ("mean", "std"))
         self.memory_format = torch.contiguous_format
         self._frozen = False
+
+    @property
+    def has_large_layers(self) -> bool:
+        """Whether what an example becomes within it is much larger than what it is at its end."""
+        return self.mean is not None or isinstance(self.network, TextEncoder)
 
     def freeze_backbone(self) -> None:
         """Train the last layer alone from now on: the rest keeps its weights and batch normalisation's statistics."""
@@ -113,16 +121,26 @@ class Classifier(nn.Module):
         return logits, captured[-1].flatten(1)
 
 
-def resolve(name: str, kind: str) -> str:
+def resolve(name: str, kind: str, encoder: bool = False) -> str:
     """The model's name for data of this kind, ``auto`` replaced.
+
+    Args:
+        encoder: whether an encoder of texts is given.
 
     Raises:
         UserError: there is no such model, or it does not fit the data.
     """
+    if kind == "text" and encoder:
+        if name not in ("auto", "encoder"):
+            raise UserError(
+                f"hyperparameter model={name!r} does not go with an encoder in the channel 'pretrained'; expected "
+                "model=encoder or auto, or no such channel"
+            )
+        return "encoder"
     resolved = AUTO[kind] if name == "auto" else name
     if kind != "image" and resolved != AUTO[kind]:
         raise UserError(f"hyperparameter model={name!r} is not for {kind}s; these expect {AUTO[kind]}")
-    if kind == "image" and resolved == "ngrams":
+    if kind == "image" and resolved in ("ngrams", "encoder"):
         raise UserError(f"hyperparameter model={name!r} is for texts; images expect another")
     return resolved
 
@@ -140,7 +158,7 @@ def check_name(name: str) -> None:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UserError(
-            f"hyperparameter model={name!r}: expected resnet18, cnn, mlp, ngrams, auto or a torchvision "
+            f"hyperparameter model={name!r}: expected resnet18, cnn, mlp, ngrams, encoder, auto or a torchvision "
             f"classifier{hint}"
         )
 
@@ -153,6 +171,7 @@ def build(
     std: Sequence[float] | None = None,
     buckets: int | None = None,
     dropout: float = 0.0,
+    encoder: Body | None = None,
 ) -> Classifier:
     """A classifier with fresh weights, drawn from torch's default generator.
 
@@ -163,6 +182,7 @@ def build(
         buckets: of a text's n-grams; None: other data.
         mean, std: see :class:`Classifier`.
         dropout: of mlp's hidden values, the share that training leaves out.
+        encoder: with its own weights, which the classifier takes over.
 
     Raises:
         UserError: the network does not take inputs of this shape.
@@ -171,6 +191,9 @@ def build(
         network: nn.Module = _mlp(int(torch.Size(input_shape).numel()), classes, dropout)
     elif name == "ngrams":
         network = _ngrams(buckets or 0, classes)
+    elif name == "encoder":
+        assert encoder is not None
+        network = _encoder(encoder, input_shape[0], classes)
     elif name == "resnet18":
         network = SmallImageResNet18(classes)
     elif name == "cnn":
@@ -198,6 +221,19 @@ def _ngrams(buckets: int, classes: int) -> nn.Module:
         bag.weight.normal_(std=NGRAMS_SPREAD)[buckets] = 0
     hidden = [nn.BatchNorm1d(NGRAMS_WIDTH), nn.Linear(NGRAMS_WIDTH, MLP_WIDTH), nn.ReLU()]
     return nn.Sequential(bag, *hidden, nn.Linear(MLP_WIDTH, classes))
+
+
+def _encoder(given: Body, length: int, classes: int) -> nn.Module:
+    network = TextEncoder(given, classes)
+    try:
+        network.try_out(length, given.vocabulary)
+    except Exception as error:  # of code that is not our own
+        kind = given.config["model_type"]
+        raise UserError(
+            f"the {kind} encoder does not take texts of {length} tokens ({first_line(error)}); expected another "
+            "encoder, or a smaller max_tokens"
+        ) from error
+    return network
 
 
 def _cnn(classes: int) -> nn.Module:
@@ -237,7 +273,13 @@ def _torchvision(name: str, classes: int) -> nn.Module:
 
 def _try_out(classifier: Classifier, name: str, input_shape: Sequence[int], classes: int) -> None:
     """One forward pass on zeros: a network that cannot take this input says so now, not after the data was read."""
-    dtype = torch.int32 if name == "ngrams" else torch.float32 if classifier.mean is None else torch.uint8
+    dtype = (
+        torch.int32
+        if name in ("ngrams", "encoder")
+        else torch.float32
+        if classifier.mean is None
+        else torch.uint8
+    )
     training = classifier.training
     try:
         with torch.inference_mode():

@@ -14,7 +14,7 @@ from subset_trainer.data import Preprocessing
 from subset_trainer.data.content_types import understand
 from subset_trainer.data.images import EncodedImages
 from subset_trainer.data.rows import REQUEST, encode_rows, row_of_json, rows_of_csv
-from subset_trainer.data.texts import encode_texts
+from subset_trainer.data.texts import inputs_of
 from subset_trainer.errors import first_line, shown
 from subset_trainer.serving.errors import RequestError
 
@@ -34,8 +34,8 @@ PLAIN = "text/plain"
 ONE_IMAGE = ("image/", "application/x-image", "application/octet-stream")
 """Begin the content types of one image, whose own first bytes tell its format."""
 
-ROWS_AT_ONCE, IMAGES_AT_ONCE = 4096, 32
-"""So that memory stays small however many a request brings."""
+ROWS_AT_ONCE, IMAGES_AT_ONCE, TEXTS_AT_ONCE = 4096, 32, 32
+"""Of texts those that go through an encoder; so that memory stays small however many a request brings."""
 
 T = TypeVar("T")
 _OWN = {"image": ONE_IMAGE, "table": (CSV,), "text": (CSV, PLAIN)}
@@ -78,9 +78,10 @@ def batches(body: bytes, content_type: str, like: Preprocessing) -> Iterator[np.
     if form in ONE_IMAGE:
         yield _decoded([("of the request", body)], like)
         return
-    if like.hashing is not None:
+    if like.kind == "text":
         texts = _texts(_text(body), form, like)
-        yield from (encode_texts(some, like.hashing) for some in _in_groups(texts, ROWS_AT_ONCE))
+        at_once = TEXTS_AT_ONCE if like.tokens else ROWS_AT_ONCE
+        yield from (inputs_of(some, like) for some in _in_groups(texts, at_once))
         return
     if form == CSV:
         rows = rows_of_csv(_text(body), like, understand(REQUEST, content_type).header or "auto")

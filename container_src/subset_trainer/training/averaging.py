@@ -38,6 +38,11 @@ class MovingAverage(AveragedModel):
         return loaded
 
     def _mix(self, averages: Any, weights: Any, updates: Any) -> None:
+        if not averages[0].is_floating_point():
+            # Counts and positions, of which there is no mean.
+            for average, own in zip(averages, weights, strict=True):
+                average.copy_(own)
+            return
         # Counted here: torch's own count would have to be read from the device.
         get_ema_multi_avg_fn(min(self._decay, (1 + self._updates) / (10 + self._updates)))(
             averages, weights, updates

@@ -119,14 +119,14 @@ def find(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:
 def prepare(device: str, precision: str, images: bool, local_rank: int = 0, local_size: int = 1) -> Machine:
     """The device, and the arithmetic on it.
 
-    ``auto`` is float32 for tables, whose small products gain nothing from less. For images it is bfloat16 on GPUs and
-    processors that multiply it in hardware (on a CPU with AVX-512 BF16 twice as fast), float16 on older GPUs, and
-    float32 on other processors.
+    ``auto`` is float32 for tables and n-grams, whose small products gain nothing from less. For images it is bfloat16
+    on GPUs and processors that multiply it in hardware (on a CPU with AVX-512 BF16 twice as fast), float16 on older
+    GPUs, and float32 on other processors.
 
     Args:
         device: as :func:`find` takes it.
         precision: auto, float32, bfloat16 or float16.
-        images: whether the inputs are images.
+        images: whether the inputs are images, or texts for an encoder, which gains as much.
         local_rank, local_size: as :func:`find` takes them.
 
     Raises:

@@ -18,8 +18,9 @@ from subset_trainer.training.ranks import Ranks
 
 LEAST_PROBABILITY = 1e-12
 BATCH = 512
-BATCH_OF_IMAGES_ON_A_CPU = 64
-"""What fits its caches: a tenth (ResNet-18) to a fifth (cnn) faster than the larger batch."""
+SMALL_BATCH_ON_A_CPU = 64
+"""Of images, what fits its caches: a tenth (ResNet-18) to a fifth (cnn) faster than the larger batch. Of texts, whose
+layers are wider still, what fits its memory."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Score:
 
 def _in_order(dataset: Dataset, classifier: Classifier, machine: Machine, ranks: Ranks) -> list[Tensor]:
     """This process's batches of a pass. Whole ones, the same as if it were alone: so is what comes of each."""
-    images_on_a_cpu = machine.device.type == "cpu" and classifier.mean is not None
-    batches = torch.arange(len(dataset)).split(BATCH_OF_IMAGES_ON_A_CPU if images_on_a_cpu else BATCH)
+    small = machine.device.type == "cpu" and classifier.has_large_layers
+    batches = torch.arange(len(dataset)).split(SMALL_BATCH_ON_A_CPU if small else BATCH)
     return list(ranks.parts(batches))
 
 

@@ -13,14 +13,21 @@ from typing import Any
 
 import torch
 
-from subset_trainer import artifacts, models, pretrained, selection
+from subset_trainer import artifacts, encoders, models, pretrained, selection
 from subset_trainer.contract import Contract
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.manifest import ManifestOptions
+from subset_trainer.encoders import Encoder
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import FILTER_CANDIDATES, POOLED, Hyperparameters
+from subset_trainer.hyperparameters import (
+    ENCODER_DEFAULTS,
+    FILTER_CANDIDATES,
+    FROZEN_ENCODER_RATE,
+    POOLED,
+    Hyperparameters,
+)
 from subset_trainer.models import Classifier
 from subset_trainer.pretrained import Pretrained
 from subset_trainer.quality import duplicates, explanations
@@ -100,6 +107,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     on_host = (ranks.local_rank, ranks.local_size)
     devices.find(hp.device, *on_host)  # a GPU that cannot be used is refused before the data is read
     torch.manual_seed(hp.seed)
+    encoder = _encoder(contract, hp)
 
     splits = load_splits(
         {name: path for name, path in contract.channels.items() if name in (*CHANNELS, *LISTINGS)},
@@ -108,6 +116,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         label_column=hp.label_column,
         csv_header=hp.csv_header,
         text_column=hp.text_column,
+        tokens=encoder.tokens if encoder else None,
         manifest=ManifestOptions(
             hp.min_confidence,
             hp.confidence_weighting,
@@ -123,8 +132,10 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     _check_same_data(contract, splits, ranks)
     for note in splits.notes:
         logger.info("%s", note)
-    model_name = models.resolve(hp.model, splits.preprocessing.kind)
-    weights = _pretrained(contract, hp, splits)
+    weights = _pretrained(contract, hp, splits, encoder)
+    model_name = models.resolve(hp.model, splits.preprocessing.kind, encoder is not None)
+    if encoder:
+        hp = _as_encoders_are_trained(hp)
     if weights and (expected := pretrained.normalisation(weights, model_name)):
         mean, std = expected
         splits = dataclasses.replace(
@@ -141,12 +152,15 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         preprocessing.hashing.buckets if preprocessing.hashing else None,
         # Of images an mlp sees other parts in each epoch anyway (augmentation).
         0.0 if images else hp.dropout,
+        encoder.body if encoder else None,
     )
     if weights:
         logger.info("%s", pretrained.load(classifier, weights, model_name, preprocessing.classes))
-        if hp.fine_tune == "head":
-            classifier.freeze_backbone()
-    machine = devices.prepare(hp.device, hp.precision, images, *on_host)
+    if encoder:
+        logger.info("%s", encoders.load_head(classifier, encoder, preprocessing.classes))
+    if hp.fine_tune == "head":
+        classifier.freeze_backbone()
+    machine = devices.prepare(hp.device, hp.precision, classifier.has_large_layers, *on_host)
     if hp.deterministic:
         devices.be_deterministic()
     logger.info("training on %s", machine.describe())
@@ -158,7 +172,8 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     effective = plan.scaled_learning_rate(hp.learning_rate, ranks.size, hp.learning_rate_scaling)
     scaled = hp.model_copy(update={"learning_rate": effective})
     loading_seconds = time.perf_counter() - start
-    begun = f"{model_name} from …{weights.digest}" if weights else model_name
+    given = weights or encoder
+    begun = f"{model_name} from …{given.digest}" if given else model_name
     examined = _examine(contract, splits, classifier, machine, scaled, begun, ranks)
     kept = examined.kept
     if len(kept) < len(splits.train):
@@ -401,17 +416,50 @@ def _report(
         logger.warning("there is no report: %s", error)
 
 
-def _pretrained(contract: Contract, hp: Hyperparameters, splits: Splits) -> Pretrained | None:
+def _encoder(contract: Contract, hp: Hyperparameters) -> Encoder | None:
+    """Before the data is read, which becomes its tokens."""
+    if pretrained.CHANNEL in contract.channels:
+        return encoders.read(contract.channels[pretrained.CHANNEL], hp.max_tokens)
+    for name, value in (("fine_tune", "head"), ("model", "encoder")):
+        if getattr(hp, name) == value:
+            raise UserError(f"{name}={value!r} needs the channel {pretrained.CHANNEL!r}, which is not given")
+    return None
+
+
+def _pretrained(
+    contract: Contract, hp: Hyperparameters, splits: Splits, encoder: Encoder | None
+) -> Pretrained | None:
+    """An image model's weights; UserError where what is given does not go with the data."""
     if pretrained.CHANNEL not in contract.channels:
-        if hp.fine_tune == "head":
-            raise UserError(f"fine_tune='head' needs the channel {pretrained.CHANNEL!r}, which is not given")
         return None
-    if splits.preprocessing.kind != "image":
+    kind = splits.preprocessing.kind
+    if encoder:
+        if kind != "text":
+            raise UserError(
+                f"channel {pretrained.CHANNEL!r}: {encoder.place} is an encoder of texts, and the training channel "
+                f"holds {kind}s"
+            )
+        return None
+    if kind == "text":
         raise UserError(
-            f"channel {pretrained.CHANNEL!r}: weights are for image models, and the training channel holds "
-            f"{splits.preprocessing.kind}s"
+            f"channel {pretrained.CHANNEL!r}: it holds no encoder of texts, and the training channel holds texts; "
+            f"expected {encoders.EXPECTED}"
+        )
+    if kind != "image":
+        raise UserError(
+            f"channel {pretrained.CHANNEL!r}: weights are for image models and encoders of texts, and the training "
+            f"channel holds {kind}s"
         )
     return pretrained.read(contract.channels[pretrained.CHANNEL])
+
+
+def _as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
+    """With the defaults that are usual for them, where nothing is said."""
+    usual = ENCODER_DEFAULTS | ({"learning_rate": FROZEN_ENCODER_RATE} if hp.fine_tune == "head" else {})
+    unsaid = {name: value for name, value in usual.items() if name not in hp.model_fields_set}
+    if "momentum" in hp.model_fields_set:
+        logger.warning("model='encoder' is trained with AdamW: momentum=%g is not used", hp.momentum)
+    return hp.model_copy(update={"model": "encoder", **unsaid})
 
 
 def _checkpoints(

@@ -22,7 +22,7 @@ from subset_trainer.training.devices import Machine, Stopwatch
 from subset_trainer.training.evaluation import Score, evaluate, losses_in_eval_mode
 from subset_trainer.training.gradients import Gradients
 from subset_trainer.training.interruption import Terminated
-from subset_trainer.training.optimizer import SGD
+from subset_trainer.training.optimizer import SGD, AdamW
 from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.record import Record
 from subset_trainer.training.rounds import FilterSelector, Selector, SoftPruningSelector, everything
@@ -309,12 +309,15 @@ def is_due(selector: Selector, epoch: plan.Epoch) -> bool:
 
 
 def make_optimizer(classifier: nn.Module, hp: Hyperparameters, machine: Machine) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; weight decay on matrices and kernels alone."""
+    """SGD with Nesterov momentum, for encoders of texts AdamW; weight decay on matrices and kernels alone."""
     trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in trained if parameter.ndim > 1]
     exempt = [parameter for parameter in trained if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": hp.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
+    if hp.model == "encoder":
+        return AdamW(groups, lr=hp.learning_rate, fused=True)
     return SGD(
-        [{"params": decayed, "weight_decay": hp.weight_decay}, {"params": exempt, "weight_decay": 0.0}],
+        groups,
         lr=hp.learning_rate,
         momentum=hp.momentum,
         nesterov=hp.momentum > 0,

@@ -1,4 +1,4 @@
-"""Torch's SGD without the wait for torch's compiler."""
+"""Torch's optimisers without the wait for torch's compiler."""
 
 import inspect
 
@@ -17,3 +17,13 @@ class SGD(torch.optim.SGD):
     state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
     load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
     step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class AdamW(torch.optim.AdamW):
+    """``torch.optim.AdamW``, likewise."""
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))

@@ -1,0 +1,249 @@
+"""A Hugging Face encoder of texts with a linear layer on top.
+
+`transformers` is imported by who builds one, which takes seconds, and is told to stay on this machine: what it builds
+is its own code for a type of model that it knows, never code that came with the weights.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from subset_trainer.errors import first_line, shown
+
+Pooling = Literal["mean", "first"]
+EXAMPLES = "bert, roberta, distilbert, electra, deberta-v2, mpnet, modernbert"
+NOTHING = -1
+"""Stands in the inputs where a text has no more tokens."""
+MULTIPLE = 8
+"""Batches are cut to lengths that tensor cores like."""
+_MOST_LAYERS = 100
+_TAKEN_OUT = frozenset(
+    (
+        # What another machine ran it with, or would have run.
+        *("auto_map", "custom_pipelines", "quantization_config", "attn_implementation"),
+        *("dtype", "torch_dtype", "use_cache", "torchscript"),
+        *("output_hidden_states", "output_attentions", "return_dict", "use_return_dict"),
+        # The classes are our own.
+        *("architectures", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task"),
+    )
+)
+_DROPOUTS = (
+    "classifier_dropout",
+    "classifier_dropout_prob",
+    "seq_classif_dropout",
+    "cls_dropout",
+    "hidden_dropout_prob",
+)
+
+
+@dataclass(frozen=True)
+class Body:
+    """An encoder with its weights. `config`: as its config.json says, without what does not concern it. `positions`: of
+    the longest text that it takes, in tokens. `vocabulary`: how many tokens it knows."""
+
+    module: nn.Module
+    config: Mapping[str, Any]
+    pooling: Pooling
+    positions: int
+    vocabulary: int
+
+
+def body(config: Any, pooling: Any, weights: Mapping[str, Tensor]) -> Body:
+    """Build an encoder from what config.json holds, in float32, with these weights.
+
+    Args:
+        pooling: of the last layer, into a text's features: the mean over its tokens, or its first token's.
+        weights: by the names of its ``state_dict``, with a prefix such as ``bert.`` or without; others may be among
+            them.
+
+    Raises:
+        ValueError: with the reason why it cannot be built.
+    """
+    if pooling not in ("mean", "first"):
+        raise ValueError(f"the pooling is {shown(pooling)}, not mean or first")
+    own = _own(config)
+    transformers = _transformers()
+    settings = _settings(transformers, own, weights)
+    kind: Any = transformers.MODEL_MAPPING[type(settings)]
+    try:
+        with torch.device("meta"):
+            needed = sum(
+                value.numel() for name, value in kind(settings).state_dict().items() if "pooler" not in name
+            )
+    except Exception as error:  # whatever of a configuration does not fit
+        raise ValueError(f"its configuration cannot be used ({first_line(error)})") from error
+    given = sum(value.numel() for value in weights.values())
+    if needed > given:
+        raise ValueError(f"its configuration wants {needed:,} numbers, and the weights are {given:,}")
+    try:
+        module, told = kind.from_pretrained(
+            None,
+            config=settings,
+            state_dict=dict(weights),
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise ValueError(f"its weights cannot be used ({first_line(error)})") from error
+    _check(module, told)
+    embeddings = module.get_input_embeddings()
+    return Body(module, own, pooling, _positions(module, settings), int(embeddings.weight.shape[0]))
+
+
+def _own(config: Any) -> dict[str, Any]:
+    if not isinstance(config, dict):
+        raise ValueError(f"config.json holds {shown(config, 40)}, not a configuration")
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise ValueError(f"config.json has {shown(kind, 40)} for a model_type")
+    if config.get("auto_map"):
+        raise ValueError("it is of code of its own (auto_map), which is not run")
+    if config.get("quantization_config"):
+        raise ValueError("its weights are quantised")
+    return {name: value for name, value in config.items() if name not in _TAKEN_OUT and name[:1] != "_"}
+
+
+def _transformers() -> Any:
+    # Before the import, which reads them.
+    os.environ["HF_HUB_OFFLINE"] = os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    import transformers
+
+    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _settings(transformers: Any, own: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Any:
+    """Transformers' own form of a configuration."""
+    from transformers.models.auto import modeling_auto
+
+    kind = own["model_type"]
+    # Those that see a text from both sides: decoders have no masked words to guess.
+    if (
+        kind not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        or kind not in modeling_auto.MODEL_MAPPING_NAMES
+    ):
+        raise ValueError(
+            f"model_type {shown(kind, 40)} is no encoder of texts that transformers knows ({EXAMPLES}, …)"
+        )
+    try:
+        settings = transformers.CONFIG_MAPPING[kind].from_dict(dict(own))
+        settings.return_dict = True
+        layers, decodes = (
+            settings.num_hidden_layers,
+            settings.is_encoder_decoder or getattr(settings, "is_decoder", False),
+        )
+    except Exception as error:
+        raise ValueError(f"its configuration cannot be used ({first_line(error)})") from error
+    if decodes:
+        raise ValueError(f"a {kind} that decodes is no encoder of texts")
+    # Building them is what takes the time, whatever their size.
+    if not (isinstance(layers, int) and 0 < layers <= max(_MOST_LAYERS, len(weights))):
+        raise ValueError(
+            f"its configuration has {shown(layers, 40)} layers, and the weights are {len(weights)} tensors"
+        )
+    return settings
+
+
+def _check(module: nn.Module, told: Mapping[str, Any]) -> None:
+    """ValueError where the weights are others than the configuration wants, or not finite."""
+    wrong = sorted(each for each in told["mismatched_keys"] if "pooler" not in each[0])
+    if wrong:
+        name, there, wanted = wrong[0]
+        raise ValueError(
+            f"{name!r} has the shape {tuple(there)}, not {tuple(wanted)} as its configuration says"
+        )
+    missing = sorted(name for name in told["missing_keys"] if "pooler" not in name)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(f"its weights lack {missing[0]!r}{more}")
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and "pooler" not in name and not bool(value.isfinite().all()):
+            raise ValueError(f"it has numbers in {name!r} that are not finite")
+
+
+def _positions(module: nn.Module, settings: Any) -> int:
+    most = [getattr(settings, "max_position_embeddings", None)]
+    for name, embedding in module.named_modules():
+        if name.endswith("position_embeddings") and isinstance(embedding, nn.Embedding):
+            # RoBERTa and its kin number positions from behind the one that stands for padding.
+            first = 0 if embedding.padding_idx is None else embedding.padding_idx + 1
+            most.append(embedding.num_embeddings - first)
+    return min((each for each in most if isinstance(each, int) and each > 0), default=1 << 30)
+
+
+class TextEncoder(nn.Module):
+    """Token ids int32 [B, L], ``NOTHING`` behind a text's last → logits [B, C].
+
+    A text's features are the mean of the last layer over its tokens, or what stands at the first one; then dropout as
+    the configuration says, and a linear layer. The padding of a batch is cut off where it changes nothing.
+    """
+
+    def __init__(self, given: Body, classes: int) -> None:
+        super().__init__()
+        self.config, self.pooling = given.config, given.pooling
+        self.body = given.module
+        settings: Any = self.body.config
+        padding = getattr(settings, "pad_token_id", None)
+        self._padding = padding if isinstance(padding, int) and 0 <= padding < given.vocabulary else 0
+        self.dropout = nn.Dropout(_dropout(settings))
+        self.head = nn.Linear(settings.hidden_size, classes)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+        self._cuts = False
+
+    def forward(self, ids: Tensor) -> Tensor:
+        there = ids != NOTHING
+        # A text without tokens is one of padding: attention to nothing has no value.
+        there[:, 0] = True
+        if self._cuts:
+            longest = int(there.any(0).sum())
+            longest = min(ids.shape[1], math.ceil(longest / MULTIPLE) * MULTIPLE)
+            ids, there = ids[:, :longest], there[:, :longest]
+        inputs = torch.where(ids == NOTHING, self._padding, ids).long()
+        hidden = self.body(input_ids=inputs, attention_mask=there.long())[0]
+        return self.head(self.dropout(self._pooled(hidden, there)))
+
+    def _pooled(self, hidden: Tensor, there: Tensor) -> Tensor:
+        if self.pooling == "first":
+            return hidden[:, 0]
+        # Summed up in float32, whatever the layers compute in.
+        counted = there[:, :, None].float()
+        return (hidden.float() * counted).sum(1) / counted.sum(1)
+
+    def try_out(self, length: int, vocabulary: int) -> None:
+        """Learn whether padding may be cut off, and which weights the logits depend on. Others, such as a pooler's, are
+        not trained: several processes would wait for each other's gradients of them.
+
+        Raises:
+            Exception: whatever the encoder's code says of inputs of this length.
+        """
+        mode = self.training
+        self.eval()
+        short = min(length, MULTIPLE)
+        tokens = torch.arange(2 * short, dtype=torch.int32).view(2, short) % vocabulary
+        padded = nn.functional.pad(tokens, (0, min(length, 2 * MULTIPLE) - short), value=NOTHING)
+        self._cuts = False
+        trained = list(self.parameters())
+        with torch.enable_grad():
+            logits = self(tokens)
+            gradients = torch.autograd.grad(logits.sum(), trained, allow_unused=True)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
+        with torch.inference_mode():
+            spread = float(logits.abs().max())
+            self._cuts = bool(torch.allclose(self(padded), logits, rtol=0, atol=1e-4 * spread))
+            # All positions, so that one too many is noticed here.
+            self(torch.zeros(1, length, dtype=torch.int32))
+        self.train(mode)
+
+
+def _dropout(settings: Any) -> float:
+    given = (getattr(settings, name, None) for name in _DROPOUTS)
+    return next((float(share) for share in given if isinstance(share, int | float) and 0 <= share < 1), 0.0)
