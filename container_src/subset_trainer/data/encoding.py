@@ -53,7 +53,7 @@ class _Seen:
         )
 
     def __add__(self, other: "_Seen") -> "_Seen":
-        """Of both one's rows; moments by Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983."""
+        """Of both's rows; moments by Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983."""
         if self.texts is not None and other.texts is not None:
             return _Seen(self.texts | other.texts)
         count = self.count + other.count

@@ -1,7 +1,7 @@
 """Channels of which each host has other files (``ShardedByS3Key``): one data set, whose inputs lie on several hosts.
 
-The shards' examples are numbered one shard after the other, in the hosts' order. Every process knows all labels, and has
-the inputs of its host's shard; of these each process of the host owns an equal part, which it is to read.
+The shards' examples are numbered one shard after the other, in the hosts' order. Every process knows all labels, and
+has the inputs of its host's shard; of these each process of the host owns an equal part, which it is to read.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,9 +134,7 @@ class ShardedDataset:
 
     def subset(self, indices: torch.Tensor) -> "ShardedDataset":
         assert self.owners is not None
-        return ShardedDataset(
-            self._own, self.labels[indices], self.owners[indices], self._rows[indices]
-        )
+        return ShardedDataset(self._own, self.labels[indices], self.owners[indices], self._rows[indices])
 
 
 class Names:
@@ -210,7 +208,7 @@ def _becomes(values: np.ndarray) -> Kind | None:
     kinds: dict[str, Kind] = {"O": "categorical", "M": "date"}
     becomes = kinds.get(values.dtype.kind, "numeric")
     # What is not a number, and not a time, is no equal of itself.
-    missing = values == "" if becomes == "categorical" else values != values  # noqa: PLR0124
+    missing = values == "" if becomes == "categorical" else values != values
     return None if bool(np.all(missing)) else becomes
 
 

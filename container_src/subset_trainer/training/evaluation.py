@@ -29,10 +29,9 @@ class Score:
 
 
 def _in_order(dataset: Dataset, classifier: Classifier, machine: Machine, ranks: Ranks) -> list[Tensor]:
-    """This process's batches of a pass. Whole ones, the same as if it were alone: so is what comes of each."""
+    """This process's batches of a pass."""
     images_on_a_cpu = machine.device.type == "cpu" and classifier.mean is not None
-    batches = torch.arange(len(dataset)).split(BATCH_OF_IMAGES_ON_A_CPU if images_on_a_cpu else BATCH)
-    return list(ranks.parts(batches))
+    return ranks.passing(dataset, BATCH_OF_IMAGES_ON_A_CPU if images_on_a_cpu else BATCH)
 
 
 @torch.inference_mode()
@@ -66,8 +65,8 @@ def evaluate(
 
 
 @torch.inference_mode()
-def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: Ranks) -> tuple[Pool, slice]:
-    """Logits and last-layer features of this process's examples, in data order, on the device; which these are.
+def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: Ranks) -> tuple[Pool, Tensor]:
+    """Logits and last-layer features of this process's examples, in data order, on the device; which these are, int64.
 
     Memory 4·N·(C + D) bytes, N the examples of this process: all, where it is alone.
 
@@ -79,17 +78,18 @@ def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: R
     logits_NC: Tensor | None = None
     features_ND: Tensor | None = None
     order = _in_order(dataset, classifier, machine, ranks)
-    first, count = (int(order[0][0]), sum(map(len, order))) if order else (0, 0)
-    own = slice(first, first + count)
+    own = torch.cat(order) if order else torch.empty(0, dtype=torch.int64)
+    count, done = len(own), 0
     parts = Parts()
-    for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
+    for inputs in ranks.until_asked(dataset.batches(order, machine.device)):
         with machine.autocast():
             logits, features = parts.of(classifier.logits_and_features, inputs)
         if logits_NC is None or features_ND is None:
             logits_NC = torch.empty(count, logits.shape[1], device=machine.device)
             features_ND = torch.empty(count, features.shape[1], device=machine.device)
         # Copying casts: selection computes in float32 whatever the model ran in.
-        place = slice(int(indices[0]) - first, int(indices[-1]) + 1 - first)
+        place = slice(done, done + len(inputs))
+        done += len(inputs)
         logits_NC[place] = logits
         features_ND[place] = features
     ranks.check()
@@ -165,8 +165,8 @@ def judge(
         kept = probabilities if keep_probabilities else probabilities[:, :0]
         found.append(tuple(part.cpu() for part in (own, rival, rival_class, kept, prints)))
     ranks.check()
-    everyones = [batch for batches in ranks.everyones(found) for batch in batches]
-    return Judgement(*(torch.cat(column) for column in zip(*everyones, strict=True)))
+    columns = tuple(torch.cat(column) for column in zip(*found, strict=True))
+    return Judgement(*ranks.in_order(columns, order))
 
 
 @torch.no_grad()

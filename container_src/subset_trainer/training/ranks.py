@@ -191,7 +191,9 @@ class Ranks:
         places = torch.cat(own) if own else torch.empty(0, dtype=torch.int64)
         everyones = [part for part in self.everyones((places, columns)) if len(part[0])]
         order = torch.cat([places for places, _ in everyones]).argsort()
-        return tuple(torch.cat(column)[order] for column in zip(*(part for _, part in everyones), strict=True))
+        return tuple(
+            torch.cat(column)[order] for column in zip(*(part for _, part in everyones), strict=True)
+        )
 
     # Stopping together
 
