@@ -367,7 +367,8 @@ def _fit(
         # Decoding everything would take as long as an epoch.
         rows = np.sort(generator.permutation(rows)[:_STATISTICS_FILES])
     sums = of_each(_sums(dataset.batches(_in_chunks(own(rows)), torch.device("cpu"))))
-    mean, std = _moments(*map(sum, zip(*sums, strict=True)))
+    counts, totals, squares = zip(*sums, strict=True)
+    mean, std = _moments(sum(counts), torch.stack(totals).sum(0), torch.stack(squares).sum(0))
     fitted = Preprocessing(kind="image", classes=source.classes, image_size=size, mean=mean, std=std)
     return fitted, dataset
 

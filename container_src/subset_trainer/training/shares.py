@@ -34,12 +34,21 @@ class Share:
         Raises:
             UserError: this process has none of the data set's examples.
         """
-        owners = None if dataset.owners is None else dataset.owners[batch]
-        places = ranks.places(len(batch), owners)
+        if dataset.owners is None:
+            places = ranks.places(len(batch))
+            return cls(batch[places], places)
+        places = ranks.places(len(batch), dataset.owners[batch])
         indices = batch[places]
-        filled = max(0, LEAST - len(indices)) if isinstance(places, Tensor) else 0
+        filled = max(0, LEAST - len(indices)) if ranks.size > 1 else 0
         if filled:
-            indices = torch.cat([indices, _any(dataset, ranks).expand(filled)])
+            own = (dataset.owners == ranks.rank).nonzero().flatten()
+            if not len(own):
+                raise UserError(
+                    f"process {ranks.rank} has none of the {len(dataset):,} examples of a sharded channel "
+                    "(S3DistributionType=ShardedByS3Key); expected some for each: more files, fewer instances or fewer "
+                    "processes_per_host"
+                )
+            indices = torch.cat([indices, own[:1].expand(filled)])
         return cls(indices, places, filled)
 
     def on(self, device: torch.device) -> slice | Tensor:
@@ -55,14 +64,3 @@ class Share:
     def counted(self, values: Tensor) -> Tensor:
         """[B, …] of all that are read → of those that count."""
         return values[: len(values) - self.filled] if self.filled else values
-
-
-def _any(dataset: Dataset, ranks: Ranks) -> Tensor:
-    """[1] int64: an example of this process's."""
-    own = (dataset.owners == ranks.rank).nonzero().flatten()
-    if not len(own):
-        raise UserError(
-            f"process {ranks.rank} has none of the {len(dataset):,} examples of a sharded channel (S3DistributionType="
-            "ShardedByS3Key); expected some for each: more files, fewer instances or fewer processes_per_host"
-        )
-    return own[:1]
