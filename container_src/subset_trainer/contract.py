@@ -24,6 +24,8 @@ FAILURE_CHARACTERS = 1024
 """SageMaker keeps this many characters of the failure file."""
 
 INPUT_MODES = ("File", "FastFile", "Pipe")
+SHARDED = "ShardedByS3Key"
+"""The distribution type of a channel whose files are dealt out to the hosts."""
 CHANNEL_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 """What SageMaker calls channels; nothing that leads out of their folder."""
 
@@ -43,6 +45,8 @@ class Contract:
     job_name: str | None
     content_types: Mapping[str, str] = field(default_factory=dict)
     """Of the channels that say one."""
+    sharded: frozenset[str] = frozenset()
+    """Channels of which each host has other files: none where there is one host, which has them all."""
 
     @property
     def model(self) -> Path:
@@ -90,7 +94,7 @@ def read() -> Contract:
     path = base / "input" / "config" / "resourceconfig.json"
     resources = _read_object(path)
     hosts, current_host = _hosts(resources, path)
-    channels, content_types = _channels(base)
+    channels, content_types, sharded = _channels(base)
     interface = resources.get("network_interface_name")
     return Contract(
         base=base,
@@ -101,6 +105,7 @@ def read() -> Contract:
         network_interface=interface if isinstance(interface, str) else None,
         job_name=os.environ.get("TRAINING_JOB_NAME"),
         content_types=content_types,
+        sharded=sharded if len(hosts) > 1 else frozenset(),
     )
 
 
@@ -125,12 +130,13 @@ def _hosts(resources: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], s
     return hosts, current
 
 
-def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """Folders and content types."""
+def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str], frozenset[str]]:
+    """Folders, content types, and which channels' files are distributed over the hosts."""
     data = base / "input" / "data"
     content_types: dict[str, str] = {}
     configured = _read_object(base / "input" / "config" / "inputdataconfig.json")
     channels: dict[str, Path] = {}
+    sharded: set[str] = set()
     for name, settings in configured.items():
         if not CHANNEL_NAME.fullmatch(name):
             raise UserError(
@@ -155,11 +161,13 @@ def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str]]:
             raise UserError(f"channel {name!r} has the content type {shown(content_type)}; expected a text")
         if content_type:
             content_types[name] = content_type
+        if isinstance(settings, dict) and settings.get("S3DistributionType") == SHARDED:
+            sharded.add(name)
     if configured:
-        return dict(sorted(channels.items())), content_types
+        return dict(sorted(channels.items())), content_types, frozenset(sharded)
     if not data.is_dir():
-        return {}, {}
-    return {path.name: path for path in sorted(data.iterdir()) if path.is_dir()}, {}
+        return {}, {}, frozenset()
+    return {path.name: path for path in sorted(data.iterdir()) if path.is_dir()}, {}, frozenset()
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from subset_trainer.errors import UserError
 
 @dataclass(frozen=True)
 class ImageArray:
-    """pixels [N, 3, H, W] uint8; labels [N] int64, positions in `classes`."""
+    """pixels [N, 3, H, W] uint8; labels [N] int64, positions in `classes`. `white`: what 255 was in the files."""
 
     pixels: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
     ids: Ids
+    white: int = 255
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,7 +60,8 @@ def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None
         x = np.concatenate(inputs).astype(np.float64)
         columns = tuple(x.T)
         return Table(tuple(str(position) for position in range(len(columns))), columns, codes, classes, ids)
-    return ImageArray(np.concatenate(_pixels(channel, files, inputs)), codes, classes, ids)
+    pixels, white = _pixels(channel, files, inputs)
+    return ImageArray(np.concatenate(pixels), codes, classes, ids, white)
 
 
 def _check_size(channel: Channel, files: tuple[str, ...], memory: int) -> None:
@@ -150,7 +152,10 @@ def _labels(channel: Channel, file: str, y: np.ndarray) -> np.ndarray:
     return y
 
 
-def _pixels(channel: Channel, files: tuple[str, ...], inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+def _pixels(
+    channel: Channel, files: tuple[str, ...], inputs: tuple[np.ndarray, ...]
+) -> tuple[list[np.ndarray], int]:
+    """Each file's pixels, and what white is in the files."""
     # One scale for all files: a file of dark images must not be read as if 1 were white.
     scale = 255 if all(x.dtype.kind == "f" and x.max() <= 1 for x in inputs) else 1
     pixels = []
@@ -173,4 +178,4 @@ def _pixels(channel: Channel, files: tuple[str, ...], inputs: tuple[np.ndarray, 
                 f"file '{file}': x has the shape {x.shape}; expected 1 or 3 colour channels, first or last."
             )
         pixels.append(np.broadcast_to(x, (len(x), 3, *x.shape[2:])))
-    return pixels
+    return pixels, 255 // scale

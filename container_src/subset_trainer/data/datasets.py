@@ -25,9 +25,11 @@ _PREFETCH = 2  # batches that each worker has under way
 
 
 class Dataset(Protocol):
-    """N labelled inputs. `labels`: [N] int64 on the CPU."""
+    """N labelled inputs. `labels`: [N] int64 on the CPU. `owners`: [N] int16, the rank of the process that is to read
+    each example, where not every process has all; None: each may read any."""
 
     labels: torch.Tensor
+    owners: torch.Tensor | None
 
     def __len__(self) -> int: ...
 
@@ -47,6 +49,8 @@ class Dataset(Protocol):
 
 class MemoryDataset:
     """Inputs [N, ...] in memory. `batches` first copies them to a CUDA device that has room for twice their size."""
+
+    owners: torch.Tensor | None = None
 
     def __init__(self, inputs: torch.Tensor, labels: torch.Tensor):
         if len(inputs) != len(labels):
@@ -124,6 +128,8 @@ class StreamingDataset:
     processor, up to 16; 0: this process decodes. Where /dev/shm is too small for the batches under way, they travel
     through pipes instead (said once). A file that cannot be read raises UserError naming it.
     """
+
+    owners: torch.Tensor | None = None
 
     def __init__(
         self,

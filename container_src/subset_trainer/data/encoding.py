@@ -1,6 +1,10 @@
 """Tables → float32 matrices: what the training rows teach about each column, and columns as it says."""
 
+import functools
 import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,17 +17,79 @@ MOST_CATEGORIES = 1_000
 _DAY = 86_400e6  # microseconds
 
 
-def fit_columns(channel: Channel, table: Table, rows: np.ndarray) -> tuple[Column, ...]:
-    """Means, standard deviations and categories of the given rows.
+@dataclass(frozen=True)
+class _Seen:
+    """What some rows show of a column. of numbers: how many there are and how many are missing, their moments, the
+    largest, and whether any has a fraction; of texts: which."""
+
+    texts: frozenset[str] | None = None
+    date: bool = False
+    count: int = 0
+    missing: int = 0
+    mean: float = 0.0
+    std: float = 0.0
+    largest: float = 0.0
+    fraction: bool = False
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "_Seen":
+        if values.dtype == object:
+            return cls(frozenset(values.tolist()))
+        numbers = _numbers(values)
+        date = values.dtype.kind == "M"
+        present = numbers[~np.isnan(numbers)]
+        if not len(present):
+            return cls(date=date, missing=len(numbers))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, std = float(present.mean(dtype=np.float64)), float(present.std(dtype=np.float64))
+        return cls(
+            date=date,
+            count=len(present),
+            missing=len(numbers) - len(present),
+            mean=mean,
+            std=std,
+            largest=float(np.abs(present).max()),
+            fraction=date and bool((present % 1).any()),
+        )
+
+    def __add__(self, other: "_Seen") -> "_Seen":
+        """Of both's rows; moments by Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983."""
+        if self.texts is not None and other.texts is not None:
+            return _Seen(self.texts | other.texts)
+        count = self.count + other.count
+        share = other.count / max(1, count)
+        apart = other.mean - self.mean
+        variance = (1 - share) * self.std**2 + share * other.std**2 + share * (1 - share) * apart**2
+        return _Seen(
+            date=self.date,
+            count=count,
+            missing=self.missing + other.missing,
+            mean=self.mean + share * apart,
+            std=math.sqrt(variance),
+            largest=max(self.largest, other.largest),
+            fraction=self.fraction or other.fraction,
+        )
+
+
+def fit_columns(
+    channel: Channel,
+    table: Table,
+    rows: np.ndarray,
+    of_each: Callable[[list[_Seen]], list[list[_Seen]]] = lambda own: [own],
+) -> tuple[Column, ...]:
+    """Means, standard deviations and categories of the given rows, and of those of the other shards.
+
+    of_each: what each of several shards shows of its rows, given what this one does.
 
     A column without any value in them becomes nothing. UserError on a column of too many categories, and where no
     column has a value.
     """
+    shards = of_each([_Seen.of(values[rows]) for values in table.columns])
     fitted = []
-    for name, values in zip(table.names, table.columns, strict=True):
-        chosen = values[rows]
-        if chosen.dtype == object:
-            categories = natural_order(set(chosen.tolist()))
+    for name, parts in zip(table.names, zip(*shards, strict=True), strict=True):
+        seen = functools.reduce(operator.add, parts)
+        if seen.texts is not None:
+            categories = natural_order(set(seen.texts))
             if len(categories) > MOST_CATEGORIES:
                 raise channel.error(
                     f"{column_title(name, table.header)} has {len(categories):,} different texts; expected at most "
@@ -34,24 +100,21 @@ def fit_columns(channel: Channel, table: Table, rows: np.ndarray) -> tuple[Colum
                 Column(name, "empty") if empty else Column(name, "categorical", categories=categories)
             )
             continue
-        numbers = _numbers(chosen)
-        present = numbers[~np.isnan(numbers)]
-        if not len(present):
+        if not seen.count:
             fitted.append(Column(name, "empty"))
             continue
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, std = float(present.mean(dtype=np.float64)), float(present.std(dtype=np.float64))
+        mean, std = seen.mean, seen.std
         if not (math.isfinite(mean) and math.isfinite(std)):
             raise channel.error(
-                f"{column_title(name, table.header)} has numbers up to {np.abs(present).max():g}, whose squares no "
+                f"{column_title(name, table.header)} has numbers up to {seen.largest:g}, whose squares no "
                 "computer adds up; expected smaller ones, such as in other units."
             )
         # A constant column becomes zeros, rounding errors included.
         std = 1.0 if std <= 1e-12 * max(1.0, abs(mean)) else std
-        missing = len(present) < len(numbers)
-        if chosen.dtype.kind == "M":
+        missing = seen.missing > 0
+        if seen.date:
             # Rounded days, of which dates without a time of day have no fraction.
-            cycles = tuple(cycle for cycle in CYCLES if cycle != "day" or bool((present % 1).any()))
+            cycles = tuple(cycle for cycle in CYCLES if cycle != "day" or seen.fraction)
             fitted.append(Column(name, "date", mean, std, missing=missing, cycles=cycles))
         else:
             fitted.append(Column(name, "numeric", mean, std, missing=missing))

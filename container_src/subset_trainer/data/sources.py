@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from subset_trainer.data import shards
 from subset_trainer.data.arrays import ImageArray, read_npz
-from subset_trainer.data.channels import TABLE_FORMATS, Channel, Layout
+from subset_trainer.data.channels import TABLE_FORMATS, Channel, Format, Layout
 from subset_trainer.data.cifar import Batches, read_cifar
 from subset_trainer.data.content_types import understand
 from subset_trainer.data.image_records import read_image_records
@@ -44,11 +44,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Found:
-    """A channel's examples, the test examples that a CIFAR set brings with it, and what is worth logging about them."""
+    """A channel's examples, the test examples that a CIFAR set brings with it, what is worth logging about them, and
+    the files' format."""
 
     source: Source
     test: ImageArray | None
     notes: tuple[str, ...]
+    format: Format
 
 
 def read(channel: Channel, options: Options, memory: int, like: Preprocessing | None = None) -> Found:
@@ -109,7 +111,7 @@ def read(channel: Channel, options: Options, memory: int, like: Preprocessing | 
     if like is not None and kind(source) != _KINDS[like.kind]:
         expected = _KINDS[like.kind]
         raise channel.error(f"'{layout.files[0]}' holds {kind(source)}; expected {expected}, as in training.")
-    return Found(source, test, notes)
+    return Found(source, test, notes, layout.format)
 
 
 def kind(source: Source) -> str:

@@ -1,10 +1,11 @@
 """Channels → training, validation and test sets, and what was learned from the training examples."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -21,11 +22,13 @@ from subset_trainer.data.labelled import LabelledImages
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.data.preprocessing import Preprocessing, Tokens
+from subset_trainer.data.sharding import Names, Shard, Shards, agreed
 from subset_trainer.data.sources import Options, Source
 from subset_trainer.data.tables import Table
 from subset_trainer.data.texts import Texts, fit_hashing, inputs_of
 from subset_trainer.errors import UserError
 
+T = TypeVar("T")
 _SIZES_LOOKED_AT = 1_000
 _STATISTICS_FILES = 2_000
 _LEAST_WEIGHT = np.float32(0.01)
@@ -48,6 +51,9 @@ class Splits:
     train_weights: torch.Tensor | None = None
     train_texts: np.ndarray | None = None
     validation_texts: np.ndarray | None = None
+    tell_names: Callable[[], None] = lambda: None
+    """To be called by all processes at one place, before one asks what the examples of another host's shard are called.
+    Their texts are None."""
 
     def keeping(self, rows: np.ndarray) -> "Splits":
         """The same with some of the training examples: `rows` [K] int64, ascending."""
@@ -73,6 +79,11 @@ class _Loading:
     """Bytes that the machine has left for what a file unpacks to."""
     content_types: Mapping[str, str] = field(default_factory=dict)
     tokens: Tokens | None = None
+    shards: Shards | None = None
+
+    def shards_of(self, channel: str) -> Shards | None:
+        """None: this host has all of the channel."""
+        return self.shards if self.shards is not None and channel in self.shards.channels else None
 
     @property
     def decoders(self) -> int:
@@ -93,6 +104,7 @@ def load_splits(
     content_types: Mapping[str, str] | None = None,
     text_column: str | None = None,
     tokens: Tokens | None = None,
+    shards: Shards | None = None,
 ) -> Splits:
     """Read the channels `training` (required), `validation` and `test`, each with its `…_lst` where there is one.
 
@@ -100,7 +112,8 @@ def load_splits(
     preprocessing is learned from the remaining training examples. memory_limit: bytes that all inputs together may
     take, by default half of what is available; images beyond it are streamed. num_workers: processes that
     decode images (None: one a processor; 0: none). content_types: what the platform says of the channels' files.
-    tokens: what becomes of texts; None: n-grams.
+    tokens: what becomes of texts; None: n-grams. shards: where channels are sharded: then all processes call this
+    together.
     UserError, in one sentence, for everything that is wrong with the data.
     """
     if "training" not in channels:
@@ -109,38 +122,57 @@ def load_splits(
             f"The channel 'training' is missing (channels given: {given}); expected at least 'training'."
         )
     loading = _Loading(
-        num_workers, memory_available() // 2 if memory_limit is None else memory_limit, tokens=tokens
+        num_workers,
+        memory_available() // 2 if memory_limit is None else memory_limit,
+        tokens=tokens,
+        shards=shards,
     )
     options = Options(
         label_column, csv_header, manifest or ManifestOptions(), content_types or {}, text_column
     )
-    opened = {name: _open(name, channels) for name in ("training", "validation", "test") if name in channels}
+    with _of_a_shard(loading.shards_of("training")):
+        opened = {"training": _open("training", channels)}
+    opened |= {
+        name: _open(name, channels)
+        for name in ("validation", "test")
+        if name in channels and not (loading.shards_of(name) and _is_empty(channels[name]))
+    }
     training = opened["training"]
-    found = sources.read(training, options, loading.available)
+    found, shard = _read_training(training, options, loading)
     source = found.source
     loading.notes.extend(found.notes)
-    _check_classes(training, source)
-    if "validation" in opened:
-        train_rows, validation_rows = np.arange(len(source)), None
+    labels, ids, tell_names = source.labels, source.ids, _nothing
+    if shard is not None:
+        loading.notes.append(shard.note(training.name))
+        labels = shard.whole(source.labels)
+        names = Names(source.ids, shard)
+        ids, tell_names = names.ids(), names.tell
+    _check_classes(training, labels, source.classes)
+    if "validation" in channels:
+        train_rows, validation_rows = np.arange(len(labels)), None
     else:
-        train_rows, validation_rows = stratified_split(source.labels, validation_fraction, seed)
+        train_rows, validation_rows = stratified_split(labels, validation_fraction, seed)
         loading.notes.append(
-            f"validation: {len(validation_rows):,} of the {len(source):,} training examples set aside, by class "
+            f"validation: {len(validation_rows):,} of the {len(labels):,} training examples set aside, by class "
             f"(validation_fraction {validation_fraction:g}, seed {seed})."
         )
-    preprocessing, dataset = _fit(training, source, train_rows, image_size, seed, loading)
-    trained = np.unique(source.labels[train_rows])
+    preprocessing, dataset = _fit(training, source, train_rows, shard, image_size, seed, loading)
+    trained = np.unique(labels[train_rows])
+    if shard is not None:
+        dataset = shard.dataset(dataset, labels)
     train: Dataset = dataset
     if validation_rows is not None:
         train = dataset.subset(torch.from_numpy(train_rows))
         validation: Dataset = dataset.subset(torch.from_numpy(validation_rows))
-        validation_ids, validation_texts = source.ids.subset(validation_rows), _texts(source, validation_rows)
+        validation_ids = ids.subset(validation_rows)
+        validation_texts = _texts(source, len(labels), shard, validation_rows)
     else:
-        validation, validated = _load(opened["validation"], preprocessing, loading, trained, options)
-        validation_ids, validation_texts = validated.ids, _texts(validated)
+        validation, validation_ids, validation_texts = _load(
+            "validation", opened.get("validation"), preprocessing, loading, trained, options
+        )
     test: Dataset | None = None
-    if "test" in opened:
-        test, _ = _load(opened["test"], preprocessing, loading, trained, options)
+    if "test" in channels:
+        test, _, _ = _load("test", opened.get("test"), preprocessing, loading, trained, options)
     elif found.test is not None:
         loading.notes.append(f"test: the test batch of the training channel, {len(found.test):,} images.")
         test = _encode(training, found.test, preprocessing, loading, trained)
@@ -150,11 +182,12 @@ def load_splits(
         test,
         preprocessing,
         loading.notes,
-        source.ids.subset(train_rows),
+        ids.subset(train_rows),
         validation_ids,
-        _weights(source, train_rows),
-        _texts(source, train_rows),
+        _weights(source, train_rows, shard),
+        _texts(source, len(labels), shard, train_rows),
         validation_texts,
+        tell_names,
     )
 
 
@@ -170,7 +203,7 @@ def load_channel(
     `load_splits`, and for labels that are none of the model's classes."""
     loading = _Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
     every = np.arange(len(preprocessing.classes))
-    dataset, _ = _load(open_channel(name, path), preprocessing, loading, every, Options())
+    dataset, _, _ = _load(name, open_channel(name, path), preprocessing, loading, every, Options())
     return dataset
 
 
@@ -200,45 +233,126 @@ def _open(name: str, channels: Mapping[str, Path]) -> Channel:
     return open_channel(name, channels[name], channels.get(f"{name}_lst"))
 
 
+def _is_empty(path: Path) -> bool:
+    """Of a shard, which may be no file."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+@contextmanager
+def _of_a_shard(shards: Shards | None) -> Iterator[None]:
+    """Say of what is wrong with a shard that it is one."""
+    try:
+        yield
+    except UserError as error:
+        raise error if shards is None else shards.error(error) from error
+
+
+def _read_training(
+    channel: Channel, options: Options, loading: _Loading
+) -> tuple[sources.Found, Shard | None]:
+    """What this host has of it, with the classes of all hosts; which part that is, where it is one."""
+    shards = loading.shards_of(channel.name)
+
+    def read(like: Preprocessing | None = None) -> sources.Found:
+        with _of_a_shard(shards):
+            return sources.read(channel, options, loading.available, like)
+
+    found = read()
+    if shards is None:
+        return found, None
+    found, classes = agreed(channel, found, shards, read)
+    source = found.source
+    position = np.array([classes.index(name) for name in source.classes], np.int64)
+    source = replace(source, labels=position[source.labels], classes=classes)
+    return replace(found, source=source), Shard(shards, tuple(shards.of_each(len(source))))
+
+
 def _load(
-    channel: Channel, preprocessing: Preprocessing, loading: _Loading, trained: np.ndarray, options: Options
-) -> tuple[Dataset, Source]:
-    found = sources.read(channel, options, loading.available, preprocessing)
-    loading.notes.extend(found.notes)
-    return _encode(channel, found.source, preprocessing, loading, trained), found.source
+    name: str,
+    channel: Channel | None,
+    preprocessing: Preprocessing,
+    loading: _Loading,
+    trained: np.ndarray,
+    options: Options,
+) -> tuple[Dataset, Ids, np.ndarray | None]:
+    """And the texts, where it holds some. channel: None where this host's shard of it is empty."""
+    shards = loading.shards_of(name)
+    own: Dataset | None = None
+    ids = Ids(str, np.arange(0))
+    source: Source | None = None
+    if channel is not None:
+        with _of_a_shard(shards):
+            found = sources.read(channel, options, loading.available, preprocessing)
+            loading.notes.extend(found.notes)
+            source = found.source
+            own, ids = _encode(channel, source, preprocessing, loading, trained), source.ids
+    if shards is None:
+        assert own is not None
+        return own, ids, _texts(source, len(own), None)
+    labels = np.zeros(0, np.int64) if own is None else own.labels.numpy()
+    shard = Shard(shards, tuple(shards.of_each(len(labels))))
+    if not sum(shard.counts):
+        raise UserError(f"{name} channel: no host has any file of it; expected some, or no such channel.")
+    loading.notes.append(shard.note(name))
+    texts = _texts(source, sum(shard.counts), shard)
+    return shard.dataset(own, shard.whole(labels)), Names(ids, shard).ids(), texts
 
 
-def _texts(source: Source, rows: np.ndarray | slice = np.s_[:]) -> np.ndarray | None:
-    return source.texts[rows] if isinstance(source, Texts) else None
+def _nothing() -> None:
+    pass
 
 
-def _weights(source: Source, rows: np.ndarray) -> torch.Tensor | None:
+def _texts(
+    source: Source | None, count: int, shard: Shard | None, rows: np.ndarray | slice = np.s_[:]
+) -> np.ndarray | None:
+    """[K] object: None in place of other shards'. None: it holds none."""
+    if not isinstance(source, Texts):
+        return None
+    if shard is None:
+        return source.texts[rows]
+    texts = np.full(count, None, object)
+    texts[shard.span] = source.texts
+    return texts[rows]
+
+
+def _weights(source: Source, rows: np.ndarray, shard: Shard | None) -> torch.Tensor | None:
     weights = source.weights if isinstance(source, LabelledImages | Texts) else None
     if weights is None:
         return None
+    if shard is not None:
+        weights = shard.whole(weights)
     # Not 0, which a whole batch may have; and a mean of 1 leaves the learning rate what it was.
     raised = np.maximum(weights[rows], _LEAST_WEIGHT)
     return torch.from_numpy(raised / raised.mean())
 
 
-def _check_classes(channel: Channel, source: Source) -> None:
-    present = np.unique(source.labels)
+def _check_classes(channel: Channel, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    present = np.unique(labels)
     if len(present) < 2:
         raise channel.error(
-            f"all {len(source):,} examples are of one class, {source.classes[present[0]]!r}; expected at least two."
+            f"all {len(labels):,} examples are of one class, {classes[present[0]]!r}; expected at least two."
         )
 
 
 def _fit(
-    channel: Channel, source: Source, rows: np.ndarray, image_size: int | None, seed: int, loading: _Loading
+    channel: Channel,
+    source: Source,
+    rows: np.ndarray,
+    shard: Shard | None,
+    image_size: int | None,
+    seed: int,
+    loading: _Loading,
 ) -> tuple[Preprocessing, Dataset]:
-    """Learn the preprocessing from the training examples at `rows`, and make a data set of all of them."""
+    """Learn the preprocessing from the training examples at `rows`, and make a data set of all of them, those of this
+    shard."""
     every = np.arange(len(source.classes))
+    own: Callable[[np.ndarray], np.ndarray] = _all if shard is None else shard.own
+    of_each: Callable[[Any], list[Any]] = _alone if shard is None else shard.shards.of_each
     if isinstance(source, Table):
         preprocessing = Preprocessing(
             kind="table",
             classes=source.classes,
-            columns=fit_columns(channel, source, rows),
+            columns=fit_columns(channel, source, own(rows), of_each),
             header=source.header,
             label_column=source.label_column,
             label_index=source.label_index,
@@ -252,40 +366,53 @@ def _fit(
             header=source.header,
             label_column=source.label_column,
             label_index=source.label_index,
-            hashing=None if loading.tokens else fit_hashing(source.texts[rows]),
+            hashing=None if loading.tokens else fit_hashing(source.texts[own(rows)], of_each),
             tokens=loading.tokens,
             text_column=source.column,
         )
         return preprocessing, _encode(channel, source, preprocessing, loading, every)
     generator = np.random.default_rng(seed)
-    size = (image_size, image_size) if image_size is not None else _own_size(source, generator)
+    if image_size is not None:
+        size = (image_size, image_size)
+    else:
+        count = len(source) if shard is None else sum(shard.counts)
+        sizes = of_each(_sizes(source, own(generator.permutation(count)[:_SIZES_LOOKED_AT])))
+        size = natural_size([pair for part in sizes for pair in part])
     sized = Preprocessing(kind="image", classes=source.classes, image_size=size)
     dataset = _encode(channel, source, sized, loading, every)
-    if isinstance(dataset, MemoryDataset):
-        mean, std = _statistics(dataset.batches(_in_chunks(rows), torch.device("cpu")))
-    else:
+    if not all(of_each(isinstance(dataset, MemoryDataset))):
         # Decoding everything would take as long as an epoch.
-        sample = np.sort(generator.permutation(rows)[:_STATISTICS_FILES])
-        mean, std = _statistics(dataset.batches(_in_chunks(sample), torch.device("cpu")))
+        rows = np.sort(generator.permutation(rows)[:_STATISTICS_FILES])
+    sums = of_each(_sums(dataset.batches(_in_chunks(own(rows)), torch.device("cpu"))))
+    counts, totals, squares = zip(*sums, strict=True)
+    mean, std = _moments(sum(counts), torch.stack(totals).sum(0), torch.stack(squares).sum(0))
     fitted = Preprocessing(kind="image", classes=source.classes, image_size=size, mean=mean, std=std)
     return fitted, dataset
 
 
-def _own_size(source: LabelledImages | ImageArray, generator: np.random.Generator) -> tuple[int, int]:
+def _all(rows: np.ndarray) -> np.ndarray:
+    return rows
+
+
+def _alone(value: T) -> list[T]:
+    return [value]
+
+
+def _sizes(source: LabelledImages | ImageArray, rows: np.ndarray) -> list[tuple[int, int]]:
+    """(H, W) of the images at `rows`. Beyond a thousand files, a few that differ should not decide about all the
+    others."""
     if isinstance(source, ImageArray):
         height, width = source.pixels.shape[2:]
-        return natural_size([(height, width)])
-    # Beyond a thousand files, a few that differ should not decide about all the others.
-    looked_at = generator.permutation(len(source))[:_SIZES_LOOKED_AT]
-    return natural_size([source.images.dimensions(index) for index in np.sort(looked_at)])
+        return [(height, width)]
+    return [source.images.dimensions(index) for index in np.sort(rows)]
 
 
 def _in_chunks(rows: np.ndarray, size: int = 256) -> list[torch.Tensor]:
     return list(torch.from_numpy(rows).split(size))
 
 
-def _statistics(batches: Iterator[torch.Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel of uint8 images [B, 3, H, W], as shares of 255."""
+def _sums(batches: Iterator[torch.Tensor]) -> tuple[int, torch.Tensor, torch.Tensor]:
+    """How many pixels uint8 images [B, 3, H, W] have, and the sums of these and of their squares, [3] float64."""
     count = 0
     total, squares = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for batch in batches:
@@ -293,6 +420,13 @@ def _statistics(batches: Iterator[torch.Tensor]) -> tuple[tuple[float, ...], tup
         total += values.sum((0, 2, 3))
         squares += values.square().sum((0, 2, 3))
         count += batch[:, 0].numel()
+    return count, total, squares
+
+
+def _moments(
+    count: int, total: torch.Tensor, squares: torch.Tensor
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation a channel, as shares of 255."""
     mean = total / count / 255
     variance = (squares / count / 255**2 - mean.square()).clamp(min=0)
     # A channel without variation must not be divided by 0.

@@ -301,7 +301,7 @@ class _Reader:
             return set()
         kinds = zip(self.features, self.like.columns, strict=True)
         texts = {position for position, column in kinds if column.kind != "numeric"}
-        return texts if all(map(_is_number, self.like.classes)) else texts | {self.label}
+        return texts if all(map(is_number, self.like.classes)) else texts | {self.label}
 
     def _read_clean(self, positions: Sequence[int], as_text: set[int]) -> dict[int, np.ndarray] | None:
         """What `columns` returns, many times faster, or None where anything is odd.
@@ -362,7 +362,7 @@ class _Reader:
                 if codes.min(initial=0) < 0 or (position == self.label and "" in values):
                     return None
                 if position not in as_text and (
-                    any(map(_is_number, values)) or all(value.lower() in MISSING for value in values)
+                    any(map(is_number, values)) or all(value.lower() in MISSING for value in values)
                 ):
                     return None
                 columns[position] = np.array(values, object)[codes]
@@ -402,7 +402,7 @@ class _Reader:
             if piece.dtype == object:
                 for row, value in enumerate(piece.tolist(), rows):
                     kind = gaps if value.lower() in MISSING else texts
-                    if kind is gaps or not _is_number(value):
+                    if kind is gaps or not is_number(value):
                         kind[:] = kind[0] + 1, row if kind[0] == 0 else kind[1]
             rows += len(piece)
         numbers = rows - texts[0] - gaps[0]
@@ -573,7 +573,7 @@ def parse_numbers(texts: Sequence[str]) -> tuple[np.ndarray, int | None]:
     numbers = _numbers(tuple(texts))
     if numbers is None:
         for row, text in enumerate(texts):
-            if text.lower() not in MISSING and not _is_number(text):
+            if text.lower() not in MISSING and not is_number(text):
                 return np.zeros(0), row
         numbers = _with_gaps(np.array(texts, object))
     infinite = np.flatnonzero(np.isinf(numbers))
@@ -602,7 +602,8 @@ def _not_finite(values: np.ndarray) -> np.ndarray:
     return ~np.isfinite(values)
 
 
-def _is_number(value: str) -> bool:
+def is_number(value: str) -> bool:
+    """Whether it is read as one: neither missing nor spelt as Python alone spells it."""
     try:
         return "_" not in value and not math.isnan(float(value))
     except ValueError:
@@ -620,13 +621,13 @@ def _looks_like_header(sample: list[list[str]]) -> bool:
     numeric = [position for position, values in enumerate(columns) if _mostly_numbers(values)]
     if numeric:
         # The first name may be empty, as pandas leaves it above row numbers.
-        return all((first[at] or at == 0) and not _is_number(first[at]) for at in numeric)
+        return all((first[at] or at == 0) and not is_number(first[at]) for at in numeric)
     # All texts: a header's words are all different and never come back below.
     return len(set(first)) == len(first) and not any(map(lambda name, values: name in values, first, columns))
 
 
 def _mostly_numbers(values: Sequence[str]) -> bool:
-    numbers = sum(map(_is_number, values))
+    numbers = sum(map(is_number, values))
     odd = len(values) - numbers - sum(value.lower() in MISSING for value in values)
     return numbers > odd and odd <= max(1, len(values) // 100)
 

@@ -6,7 +6,7 @@ characters and their pairs and triples take their place.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,13 +43,18 @@ class Texts:
         return len(self.labels)
 
 
-def fit_hashing(texts: Sequence[str] | np.ndarray) -> Hashing:
-    """What the training texts say: whether words or characters are counted, and how many of them a text has at most."""
+def fit_hashing(
+    texts: Sequence[str] | np.ndarray, of_each: Callable[[int], list[int]] = lambda own: [own]
+) -> Hashing:
+    """What the training texts say: whether words or characters are counted, and how many of them a text has at most.
+
+    of_each: of each of several shards of the texts what it counts, given what this one does.
+    """
     sample = [text[:_MOST_CHARACTERS] for text in texts[:_ROWS_AT_ONCE]]
     words = [word for text in sample for word in text.split()]
-    mean = sum(map(len, words)) / max(1, len(words))
+    mean = sum(of_each(sum(map(len, words)))) / max(1, sum(of_each(len(words))))
     hashing = Hashing("word" if mean <= _LONG_WORD else "character", BUCKETS, MOST_NGRAMS)
-    longest = max((len(row) for row in _rows(texts, hashing)), default=0)
+    longest = max(of_each(max((len(row) for row in _rows(texts, hashing)), default=0)))
     return Hashing(hashing.unit, BUCKETS, max(1, min(longest, MOST_NGRAMS)))
 
 

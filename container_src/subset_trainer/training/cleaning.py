@@ -105,11 +105,11 @@ class Examination:
 
     def _groups(self) -> Tensor:
         dataset, ranks = self.splits.train, self.ranks
-        order = list(ranks.parts(torch.arange(len(dataset)).split(BATCH)))
+        order = ranks.passing(dataset, BATCH)
         batches = dataset.batches(order, self.machine.device)
         own = [duplicates.fingerprint(inputs).cpu() for inputs in ranks.until_asked(batches)]
         ranks.check()
-        prints = torch.cat([part for parts in ranks.everyones(own) for part in parts])
+        (prints,) = ranks.in_order((torch.cat(own),) if own else (), order)
         return ranks.from_first(
             lambda: duplicates.groups(prints, self.splits.train.labels, self.machine.device)
         )

@@ -32,10 +32,9 @@ class Score:
 
 
 def _in_order(dataset: Dataset, classifier: Classifier, machine: Machine, ranks: Ranks) -> list[Tensor]:
-    """This process's batches of a pass. Whole ones, the same as if it were alone: so is what comes of each."""
+    """This process's batches of a pass."""
     small = machine.device.type == "cpu" and classifier.has_large_layers
-    batches = torch.arange(len(dataset)).split(SMALL_BATCH_ON_A_CPU if small else BATCH)
-    return list(ranks.parts(batches))
+    return ranks.passing(dataset, SMALL_BATCH_ON_A_CPU if small else BATCH)
 
 
 @torch.inference_mode()
@@ -69,9 +68,9 @@ def evaluate(
 
 
 @torch.inference_mode()
-def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: Ranks) -> tuple[Pool, slice]:
-    """Logits and last-layer features of this process's examples, in data order; which these are. On the device, in
-    memory or in a file, in float32 or float16: see :mod:`~subset_trainer.training.embeddings`.
+def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: Ranks) -> tuple[Pool, Tensor]:
+    """Logits and last-layer features of this process's examples, in data order; which these are, int64. On the device,
+    in memory or in a file, in float32 or float16: see :mod:`~subset_trainer.training.embeddings`.
 
     Raises:
         Terminated: SIGTERM has reached one of several processes.
@@ -80,19 +79,20 @@ def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: R
     ranks.same_buffers(classifier)
     classifier.eval()
     order = _in_order(dataset, classifier, machine, ranks)
-    first, count = (int(order[0][0]), sum(map(len, order))) if order else (0, 0)
-    own = slice(first, first + count)
+    own = torch.cat(order) if order else torch.empty(0, dtype=torch.int64)
+    done = 0
     found: Embeddings | None = None
 
     def room(*widths: int) -> Embeddings:
-        return Embeddings(count, widths, machine.device, len(dataset), ranks.local_size)
+        return Embeddings(len(own), widths, machine.device, len(dataset), ranks.local_size)
 
     parts = Parts()
-    for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
+    for inputs in ranks.until_asked(dataset.batches(order, machine.device)):
         with machine.autocast():
             outputs = parts.of(classifier.logits_and_features, inputs)
         found = found or room(*(output.shape[1] for output in outputs))
-        found.write(int(indices[0]) - first, outputs)
+        found.write(done, outputs)
+        done += len(inputs)
     ranks.check()
     # More processes than batches: one without any has nothing to add, in the others' shape.
     found = found or room(classifier.head.out_features, classifier.head.in_features)
@@ -151,7 +151,7 @@ def judge(
     ranks.same_buffers(classifier)
     classifier.eval()
     order = _in_order(dataset, classifier, machine, ranks)
-    first, count = (int(order[0][0]), sum(map(len, order))) if order else (0, 0)
+    count, done = sum(map(len, order)), 0
     found: list[Tensor] = []
     parts = Parts()
     for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
@@ -166,12 +166,10 @@ def judge(
         batch = (own, rival, rival_class, kept, prints)
         found = found or [_room_for(part, count, ranks) for part in batch]
         for column, part in zip(found, batch, strict=True):
-            column[int(indices[0]) - first : int(indices[-1]) + 1 - first] = part
+            column[done : done + len(part)] = part
+        done += len(indices)
     ranks.check()
-    if ranks.size == 1:
-        return Judgement(*found)
-    everyones = [columns for columns in ranks.everyones(found) if columns]
-    return Judgement(*(torch.cat(column) for column in zip(*everyones, strict=True)))
+    return Judgement(*ranks.in_order(tuple(found), order))
 
 
 def _room_for(like: Tensor, rows: int, ranks: Ranks) -> Tensor:

@@ -7,18 +7,19 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
 from subset_trainer import artifacts, encoders, models, pretrained, selection
-from subset_trainer.contract import Contract
+from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.manifest import ManifestOptions
+from subset_trainer.data.sharding import Shards
 from subset_trainer.encoders import Encoder
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import (
@@ -32,7 +33,7 @@ from subset_trainer.models import Classifier
 from subset_trainer.pretrained import Pretrained
 from subset_trainer.quality import duplicates, explanations
 from subset_trainer.quality.explanations import Explanations
-from subset_trainer.report import page
+from subset_trainer.report import Findings, page
 from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
@@ -99,6 +100,11 @@ def run(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:
 def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Trackers) -> Outcome:
     start = time.perf_counter()
     _check_channels(contract)
+    if "training" in contract.sharded and hp.microbatch_size is not None:
+        raise UserError(
+            f"hyperparameter microbatch_size={hp.microbatch_size} does not go with a sharded training channel "
+            f"(S3DistributionType={SHARDED}), whose batches are normalised over all processes; expected none"
+        )
     if ranks.first:
         artifacts.check_writable(contract.model, contract.output_data)
     models.check_name(hp.model)
@@ -109,6 +115,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     torch.manual_seed(hp.seed)
     encoder = _encoder(contract, hp)
 
+    hosts = tuple(ranks.everyones(contract.current_host))
     splits = load_splits(
         {name: path for name, path in contract.channels.items() if name in (*CHANNELS, *LISTINGS)},
         validation_fraction=hp.validation_fraction,
@@ -128,6 +135,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         # Each process has a copy of its own.
         memory_limit=memory_available() // (2 * ranks.local_size),
         content_types=contract.content_types,
+        shards=Shards(ranks.everyones, hosts, ranks.rank, contract.sharded) if contract.sharded else None,
     )
     _check_same_data(contract, splits, ranks)
     for note in splits.notes:
@@ -164,7 +172,11 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     if hp.deterministic:
         devices.be_deterministic()
     logger.info("training on %s", machine.describe())
-    if ranks.size > 1 and hp.sync_batch_norm:
+    if splits.train.owners is not None and not hp.sync_batch_norm:
+        logger.info(
+            "sync_batch_norm: on, because the hosts have different examples, perhaps of different classes"
+        )
+    if ranks.size > 1 and (hp.sync_batch_norm or splits.train.owners is not None):
         synced_batch_norm.convert(classifier, machine.device.type == "cuda")
     classifier.place(machine.device, machine.memory_format(preprocessing.input_shape))
     average = MovingAverage(classifier, hp.ema_decay) if hp.ema_decay else None
@@ -396,15 +408,21 @@ def _report(
     explained: Explanations | None,
 ) -> None:
     """Raises Terminated on every process where SIGTERM has reached one of several."""
+    splits.tell_names()
     judged = judge(trained, splits.train, machine, ranks, duplicates.fingerprint)
     validated = judge(trained, splits.validation, machine, ranks, keep_probabilities=True)
-    if not ranks.first:
-        return
+
+    def look() -> Findings:
+        return about.findings(
+            splits, examined, record, judged, validated, history, facts, machine.device, explained
+        )
+
     try:
+        found = _shown_by_all(look, splits, ranks) if splits.train.owners is not None else None
+        if not ranks.first:
+            return
         with ranks.interruption.abandonable():
-            found = about.findings(
-                splits, examined, record, judged, validated, history, facts, machine.device, explained
-            )
+            found = found or look()
             html = page(found)
         with ranks.interruption.deferred():
             artifacts.save_examples(
@@ -414,6 +432,44 @@ def _report(
     except UserError as error:
         # Names are read from the channel's files again. The model is saved: no reason for the run to fail.
         logger.warning("there is no report: %s", error)
+
+
+def _shown_by_all(look: Callable[[], Findings], splits: Splits, ranks: Ranks) -> Findings | None:
+    """Of a sharded channel, what the first process finds, with examples that whoever has them shows; None: not first.
+
+    Raises:
+        UserError: on all, where names cannot be read.
+    """
+    found: Findings | None = None
+
+    def asked() -> list[int]:
+        nonlocal found
+        found = look()
+        rows: list[int] = []
+
+        def note(wanted: Sequence[int]) -> list[str]:
+            rows.extend(wanted)
+            return [""] * len(wanted)
+
+        page(dataclasses.replace(found, show=note))
+        return rows
+
+    assert splits.train.owners is not None
+    rows = ranks.from_first(asked)
+    own = [row for row in rows if splits.train.owners[row] == ranks.rank]
+    mine: dict[int, str] | UserError
+    try:
+        mine = dict(
+            zip(own, about.show(splits.train, own, splits.preprocessing, splits.train_texts), strict=True)
+        )
+    except UserError as error:  # of a file that is gone
+        mine = error
+    cards: dict[int, str] = {}
+    for part in ranks.everyones(mine):
+        if isinstance(part, UserError):
+            raise part
+        cards |= part
+    return found and dataclasses.replace(found, show=lambda wanted: [cards[row] for row in wanted])
 
 
 def _encoder(contract: Contract, hp: Hyperparameters) -> Encoder | None:
@@ -526,7 +582,10 @@ def _workers(ranks: Ranks) -> int | None:
 def _digest(splits: Splits) -> str:
     """Of the labels, and of what preprocessing has learned of the inputs: other data has other means."""
     data = hashlib.sha256(json.dumps(splits.preprocessing.to_json(), sort_keys=True).encode())
-    for part in (splits.train.labels, splits.validation.labels, splits.train_weights):
+    for part in (
+        *(splits.train.labels, splits.validation.labels, splits.train_weights),
+        *(splits.train.owners, splits.validation.owners),
+    ):
         data.update(b"" if part is None else part.numpy().tobytes())
     return data.hexdigest()
 
@@ -547,6 +606,11 @@ def _check_channels(contract: Contract) -> None:
         given = ", ".join(contract.channels) or "none"
         raise UserError(
             f"channel 'training' is missing (channels given: {given}); expected the training data there"
+        )
+    if pretrained.CHANNEL in contract.sharded:
+        raise UserError(
+            f"channel {pretrained.CHANNEL!r} is sharded (S3DistributionType={SHARDED}), and every host needs the "
+            "weights; expected FullyReplicated"
         )
     for name in contract.channels:
         if name not in (*CHANNELS, *LISTINGS, pretrained.CHANNEL):

@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from subset_trainer.contract import Contract
+from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.errors import PlatformError, UserError, first_line
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.training.hosts import PORT, SILENT_SECONDS, Hosts, Reason
@@ -63,6 +63,12 @@ def run(contract: Contract, hp: Hyperparameters) -> None:
     try:
         met = hosts.meet(facts) if len(contract.hosts) > 1 else {contract.current_host: facts}
         taking_part = _taking_part(met)
+        if contract.sharded and len(taking_part) < len(met):
+            idle = ", ".join(name for name in met if name not in taking_part)
+            raise UserError(
+                f"channel {min(contract.sharded)!r} is sharded (S3DistributionType={SHARDED}), and {idle}, without a "
+                "GPU, would keep its part to itself; expected FullyReplicated, or a GPU on every host or on none"
+            )
         _prepare_network(contract.network_interface)
         if contract.current_host in taking_part:
             _train(contract, hosts, taking_part, facts["processes"])

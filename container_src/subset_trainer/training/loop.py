@@ -26,6 +26,7 @@ from subset_trainer.training.optimizer import SGD, AdamW
 from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.record import Record
 from subset_trainer.training.rounds import FilterSelector, Selector, SoftPruningSelector, everything
+from subset_trainer.training.shares import Share
 from subset_trainer.training.state import RunState, Stateful, Within
 
 logger = logging.getLogger(__name__)
@@ -168,6 +169,9 @@ def train(
             visits = budget if batch_filter else len(current.indices)
             epoch_steps = plan.batch_count(visits, hp.batch_size, ranks.size)
             shuffled = torch.randperm(len(current.indices), generator=for_order)
+            if training.owners is not None:
+                # Else a process would have many of one batch's examples and few of the next one's.
+                shuffled = shuffled[plan.spread_evenly(training.owners[current.indices[shuffled]])]
             indices = current.indices[shuffled]
             weights = current.weights[shuffled]
             if importance is not None:
@@ -183,35 +187,45 @@ def train(
                 chances = drawn.to(machine.device).tensor_split(epoch_steps)
             kept_counts = [len(part) for part in torch.arange(visits).tensor_split(epoch_steps)]
             starts = [0, *itertools.accumulate(kept_counts)]
-            own_indices = [part[ranks.share(len(part))] for part in indices.tensor_split(epoch_steps)]
-            inputs = training.batches(own_indices[within.step :], machine.device)
+            shares = [
+                Share.of(part, training, ranks) for part in indices.tensor_split(epoch_steps)[within.step :]
+            ]
+            inputs = training.batches([share.indices for share in shares], machine.device)
             filtering = Stopwatch(machine.device)
             # Sums stay on the device: reading one would wait for the step that makes it.
             within.loss_sum = _on(machine, within.loss_sum, torch.float32)
             within.correct = _on(machine, within.correct, torch.int64)
             within.observed = _on(machine, within.observed, torch.float32, visits)
             watch = divergence.Watch(epoch.number, within.step, epoch_steps, hp, machine)
-            for batch, chance, ids, labels, weight in _with_progress(
-                zip(inputs, chances[within.step :], *on_device, strict=True),
+            for batch, share, chance, ids, labels, weight in _with_progress(
+                zip(inputs, shares, chances[within.step :], *on_device, strict=True),
                 within.step,
                 epoch_steps,
                 f"{epoch.number} of {len(epochs)}",
             ):
                 with interruption.deferred():
-                    own = ranks.share(len(ids))
+                    own = share.on(machine.device)
                     if augmentation:
-                        batch = augmentation.apply(batch, chance[own])
+                        batch = augmentation.apply(batch, share.filled_up(chance[own]))
                     if batch_filter:
                         with filtering.running():
-                            own_losses = losses_in_eval_mode(classifier, batch, labels[own], machine)
-                            losses = ranks.whole(own_losses, own, len(ids))
+                            own_losses = losses_in_eval_mode(
+                                classifier, batch, share.filled_up(labels[own]), machine
+                            )
+                            losses = ranks.whole(share.counted(own_losses), own, len(ids))
                             positions = batch_filter.keep(losses, ids, kept_counts[within.step])
-                            batch = ranks.shared_anew(batch, own, positions)
+                            batch = ranks.shared_anew(share.counted(batch), own, len(ids), positions)
                             labels, weight = labels[positions], weight[positions]
-                            own = ranks.share(len(positions))
+                            share = Share(ids[:0], ranks.share(len(positions)))
+                            own = share.places
                             within.kept.append(ids[positions])
                     total = weight.sum()
-                    losses, hits = gradients.of(batch, labels[own], weight[own], total)
+                    losses, hits = map(
+                        share.counted,
+                        gradients.of(
+                            batch, share.filled_up(labels[own]), share.filled_up(weight[own]), total
+                        ),
+                    )
                     # An epoch that makes fewer updates than planned passes over its part of the schedule all the same.
                     at_step = steps_before + within.step * planned_steps / epoch_steps
                     factor = plan.learning_rate_factor(at_step, steps, hp.warmup_ratio)
@@ -223,7 +237,7 @@ def train(
                     within.loss_sum += torch.dot(losses, weight[own]) / total * len(labels)
                     within.correct += hits.sum()
                     place = starts[within.step]
-                    within.observed[place + own.start : place + own.stop] = losses
+                    within.observed[place : place + len(labels)][own] = losses
                     within.step += 1
                 watch.look(within.step, within.loss_sum)
                 stop, due = ranks.pulse(checkpoints is not None and checkpoints.due())

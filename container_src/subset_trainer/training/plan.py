@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from subset_trainer.errors import UserError
 
 
@@ -79,6 +82,20 @@ def batch_count(visits: int, batch_size: int, processes: int = 1) -> int:
             "fraction, or fewer instances or processes_per_host"
         )
     return max(1, min(math.ceil(visits / (batch_size * processes)), visits // (2 * processes)))
+
+
+def spread_evenly(owners: Tensor) -> Tensor:
+    """An order, [K] int64, in which every stretch has of each owner's examples as many as is its share of all, but for
+    one or two; each owner's keep their order among themselves.
+
+    Args:
+        owners: [K] integers.
+    """
+    at = torch.empty(len(owners), dtype=torch.float64)
+    for owner in owners.unique():
+        own = (owners == owner).nonzero().flatten()
+        at[own] = (torch.arange(len(own), dtype=torch.float64) + 0.5) / len(own)
+    return at.argsort(stable=True)
 
 
 def scaled_learning_rate(learning_rate: float, processes: int, rule: str) -> float:

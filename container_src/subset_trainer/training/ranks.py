@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from subset_trainer.data import Dataset
 from subset_trainer.training.interruption import Interruption, Terminated
 
 COLLECTIVE_MINUTES = 30
@@ -82,6 +83,27 @@ class Ranks:
 
     # What is whose
 
+    def places(self, count: int, owners: Tensor | None = None) -> slice | Tensor:
+        """Which of a batch's examples are this process's.
+
+        Args:
+            count: examples of the batch.
+            owners: [count] the rank that has each one's input; None: all have all.
+        """
+        if owners is None or self.size == 1:
+            return self.share(count)
+        return (owners == self.rank).nonzero().flatten()
+
+    def passing(self, dataset: Dataset, size: int) -> list[Tensor]:
+        """This process's batches, of so many examples, of a pass over all of the data, in data order.
+
+        Whole ones, the same as if it were alone, where all have all inputs: so is what comes of each.
+        """
+        if dataset.owners is None or self.size == 1:
+            return list(self.parts(torch.arange(len(dataset)).split(size)))
+        own = (dataset.owners == self.rank).nonzero().flatten()
+        return list(own.split(size)) if len(own) else []
+
     def share(self, count: int) -> slice:
         """Which of so many examples in a row are this process's; shares differ by one at most."""
         each, over = divmod(count, self.size)
@@ -115,17 +137,21 @@ class Ranks:
         dist.all_reduce(everyones)
         return everyones
 
-    def shared_anew(self, batch: Tensor, own: slice, positions: Tensor) -> Tensor:
+    def shared_anew(self, batch: Tensor, own: slice | Tensor, count: int, positions: Tensor) -> Tensor:
         """This process's share of some of a batch's inputs, whoever has read them.
 
         Args:
             batch: [B, …] inputs at the ``own`` places.
+            count: of the whole batch.
             positions: [K] int64, on the batch's device: which of the whole batch's places go on.
         """
         if self.size == 1:
             return batch[positions]
-        mine = (positions >= own.start) & (positions < own.stop)
-        chosen = self.whole(batch[positions[mine] - own.start], mine.nonzero().flatten(), len(positions))
+        rows = torch.full((count,), -1, device=positions.device)
+        rows[own] = torch.arange(len(batch), device=positions.device)
+        rows = rows[positions]
+        mine = rows >= 0
+        chosen = self.whole(batch[rows[mine]], mine.nonzero().flatten(), len(positions))
         return chosen[self.share(len(positions))]
 
     def from_first(self, make: Callable[[], T]) -> T:
@@ -152,6 +178,22 @@ class Ranks:
         answers: list[Any] = [None] * self.size
         dist.all_gather_object(answers, own, group=self.objects)
         return answers
+
+    def in_order(self, columns: tuple[Tensor, ...], own: list[Tensor]) -> tuple[Tensor, ...]:
+        """What each process has found out of its batches of a pass, on all of them and in data order; on the CPU.
+
+        Args:
+            columns: [B, …] of its examples, each.
+            own: the batches that :meth:`passing` gave it; without any, the columns are of no example.
+        """
+        if self.size == 1:
+            return columns
+        places = torch.cat(own) if own else torch.empty(0, dtype=torch.int64)
+        everyones = [part for part in self.everyones((places, columns)) if len(part[0])]
+        order = torch.cat([places for places, _ in everyones]).argsort()
+        return tuple(
+            torch.cat(column)[order] for column in zip(*(part for _, part in everyones), strict=True)
+        )
 
     # Stopping together
 

@@ -112,9 +112,9 @@ class NativeSelector:
                 subset = distributed.select(
                     self._strategy,
                     train_pool,
-                    torch.arange(own.start, own.stop),
+                    own,
                     validation_pool,
-                    torch.arange(own_validation.start, own_validation.stop),
+                    own_validation,
                     budget,
                     generator,
                     self._ranks.from_first,
@@ -134,11 +134,11 @@ class NativeSelector:
         """See :class:`Selector`."""
         give_back(self._strategy, memory)
 
-    def _pool(self, dataset: Dataset, look: bool) -> tuple[Pool, slice]:
+    def _pool(self, dataset: Dataset, look: bool) -> tuple[Pool, Tensor]:
         """This process's part of it, and which that is."""
         if look:
             return look_at(self._classifier, dataset, self._machine, self._ranks)
-        own = self._ranks.share(len(dataset))
+        own = torch.arange(len(dataset))[self._ranks.places(len(dataset), dataset.owners)]
         return Pool(dataset.labels[own]), own
 
 
