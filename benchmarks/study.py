@@ -311,7 +311,7 @@ def rows_of(
                 test_accuracies=tuple(summary["test"]["accuracy"] for _, summary in done),
                 validation_accuracies=tuple(summary["validation"]["accuracy"] for _, summary in done),
                 seconds=tuple(run.seconds for run in runs),
-                selection_seconds=tuple(summary["seconds"]["selection"] for _, summary in done),
+                selection_seconds=tuple(run.selecting for run in runs),
                 samples_visited=tuple(summary["samples_visited"] for _, summary in done),
                 failures={str(cell.seed): outcome.failures[cell] for cell in own if cell in outcome.failures},
                 header=header,

@@ -1,6 +1,7 @@
 """Sets finished runs side by side: a table, a chart, and both as CSV and JSON.
 
-A run's seconds count everything that its choice of data costs: training, selecting and evaluating. Dollars are for all
+A run's seconds count everything that its choice of data costs: training, selecting and evaluating; what looks for wrong
+labels and copies before training is selecting, too. Dollars are for all
 that SageMaker bills, starting up and reading the data included.
 """
 
@@ -34,7 +35,26 @@ class Run:
     @property
     def seconds(self) -> float:
         """Training, selecting and evaluating; reading the data and starting up are the same for every run."""
-        return float(sum(self.summary["seconds"][part] for part in ("training", "selection", "evaluation")))
+        return float(
+            self.summary["seconds"]["training"] + self.selecting + self.summary["seconds"]["evaluation"]
+        )
+
+    @property
+    def selecting(self) -> float:
+        """Seconds in which it was decided what to train on, before the first epoch and between epochs."""
+        return float(self.cleaning + self.summary["seconds"]["selection"])
+
+    @property
+    def cleaning(self) -> float:
+        """Those before the first epoch: looking for wrong labels and copies, and the trainings that this takes."""
+        return float(self.summary["seconds"].get("cleaning", 0.0))
+
+    @property
+    def clock(self) -> list[float]:
+        """Seconds at the end of each epoch, all of the above included."""
+        parts = ("epoch:seconds", "selection:seconds", "evaluation:seconds")
+        costs = [sum(entry.get(part, 0.0) for part in parts) for entry in self.history]
+        return list(accumulate(costs, initial=self.cleaning))[1:]
 
     @property
     def is_full(self) -> bool:
@@ -121,7 +141,7 @@ def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list
             validation_accuracy=run.summary["validation"]["accuracy"],
             test_accuracy=run.summary["test"]["accuracy"] if run.summary.get("test") else None,
             seconds_training=run.summary["seconds"]["training"],
-            seconds_selecting=run.summary["seconds"]["selection"],
+            seconds_selecting=run.selecting,
             seconds_evaluating=run.summary["seconds"]["evaluation"],
             seconds_total=run.seconds,
             samples_visited=run.summary["samples_visited"],
@@ -216,10 +236,6 @@ def chart(runs: Sequence[Run], path: Path, title: str) -> None:
     others = [run for run in runs if run is not base]
     for run in sorted(runs, key=lambda run: run is not base):
         accuracy = [entry["validation:accuracy"] for entry in run.history]
-        costs = [
-            entry["epoch:seconds"] + entry["selection:seconds"] + entry.get("evaluation:seconds", 0.0)
-            for entry in run.history
-        ]
         # The reference in black; baselines beside the strategies that were asked for are dashed.
         place = others.index(run) if run is not base else 0
         colour = "black" if run is base else colours[place % len(colours)]
@@ -233,7 +249,7 @@ def chart(runs: Sequence[Run], path: Path, title: str) -> None:
             "label": f"{run.name}: {run.summary['validation']['accuracy']:.1%} in {run.seconds:.0f} s",
         }
         by_epoch.plot([entry["epoch"] for entry in run.history], accuracy, **style)
-        by_second.plot(list(accumulate(costs)), accuracy, **style)
+        by_second.plot(run.clock, accuracy, **style)
 
     by_epoch.set(xlabel="epoch", ylabel="validation accuracy", title="per epoch")
     by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))

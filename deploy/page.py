@@ -7,7 +7,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
-from itertools import accumulate
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -144,10 +143,7 @@ def _curves(runs: Sequence[Run], seconds: bool) -> go.Figure:
     styles = _styles(runs)
     shown: set[tuple[str, float]] = set()
     for run in runs:
-        steps = [float(entry["epoch"]) for entry in run.history]
-        if seconds:
-            parts = ("epoch:seconds", "selection:seconds", "evaluation:seconds")
-            steps = list(accumulate(sum(entry.get(part, 0.0) for part in parts) for entry in run.history))
+        steps = run.clock if seconds else [float(entry["epoch"]) for entry in run.history]
         chart.add_scatter(
             x=steps,
             y=[entry["validation:accuracy"] for entry in run.history],

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,20 @@ def test_the_cost_counts_selection_and_evaluation(runs: list[compare.Run]) -> No
     assert full.speedup == 1
     assert glister.speedup == pytest.approx(45 / 29)
     assert short.speedup == pytest.approx(45 / 22.5)
+
+
+def test_the_cost_counts_what_was_done_before_the_first_epoch(runs: list[compare.Run]) -> None:
+    """drop_noisy trains once before the training proper."""
+    cleaned = [
+        replace(run, summary={**run.summary, "seconds": {**run.summary["seconds"], "cleaning": 12.0}})
+        for run in runs
+    ]
+    for before, after in zip(compare.rows(runs), compare.rows(cleaned), strict=True):
+        assert after.seconds_selecting == pytest.approx(before.seconds_selecting + 12)
+        assert after.seconds_total == pytest.approx(before.seconds_total + 12)
+    for plain, run in zip(runs, cleaned, strict=True):
+        assert run.clock == pytest.approx([at + 12 for at in plain.clock])
+        assert run.clock[-1] == pytest.approx(run.seconds)
 
 
 def test_without_a_full_run_there_is_no_speedup(runs: list[compare.Run]) -> None:
