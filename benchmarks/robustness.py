@@ -8,7 +8,6 @@ finished run is not made again, so that the same command goes on where it was st
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +82,11 @@ def table(rows: Sequence[Row], trouble: str) -> str:
             text = f"{100 * row.accuracy:.1f} ± {100 * row.deviation:.1f}"
             cells.append(f"**{text}**" if row.accuracy == best[scenario] else text)
         first, last = own[0], own[-1]
-        lost = "" if first is None or last is None else f"{100 * (first.accuracy - last.accuracy):.1f}"
+        lost = (
+            ""
+            if first is None or last is None
+            else f"{100 * (first.accuracy - last.accuracy):.1f}".replace("-", "−")
+        )
         lines.append(f"| `{name}` | " + " | ".join([*cells, lost]) + " |")
     return "\n".join(lines)
 
@@ -146,10 +149,6 @@ def chart(rows: Sequence[Row], path: Path, title: str) -> None:
 
 def document(rows: Sequence[Row], title: str, command: str, picture: str) -> str:
     """The page that `--docs` writes."""
-    # Every scenario has its own sizes; settings, machine and versions are those of all.
-    headers = list(
-        dict.fromkeys(re.sub(r" sample visits at [0-9.]+\.", " sample visits.", row.header) for row in rows)
-    )
     parts = [
         f"# Robustness: {title}",
         f"Made by\n\n```sh\n{command}\n```\n\nwhich goes on where it was stopped. Test accuracy in percent, mean ± "
@@ -157,8 +156,7 @@ def document(rows: Sequence[Row], title: str, command: str, picture: str) -> str
         f"![test accuracy]({picture})",
         *(table(rows, trouble) for trouble in TROUBLES),
         "## Cost\n\n" + cost_table(rows),
-        "## The runs\n\n" + "\n".join(f"- {header}" for header in headers),
-        study_report.markdown(rows),
+        "## The runs\n\n" + study_report.markdown(rows),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
