@@ -32,7 +32,9 @@ def lines(run: str, region: str | None = None) -> list[str]:
     try:
         return [printable(line) for line in _told(json.loads(content))]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{FILE} of {run!r} is damaged ({first_line(error)})") from error
+        raise UserError(
+            f"{FILE} of {run!r} is damaged ({first_line(error)}); expected what a training has written"
+        ) from error
 
 
 def _told(found: Mapping[str, Any]) -> Iterator[str]:

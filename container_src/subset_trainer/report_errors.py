@@ -32,6 +32,8 @@ ul.why { list-style: none; margin: 0.5rem 0; padding: 0; display: grid; gap: 1re
 .why table { width: 100%; table-layout: fixed; margin: 0.4rem 0; }
 .why th, .why td { padding: 0.1rem 0.3rem; overflow-wrap: anywhere; }
 .why tbody th { text-align: left; font-weight: normal; }
+.why thead th:first-child { width: 34%; }
+.why thead td { width: 30%; }
 .why .bar { display: flex; height: 0.9rem; background: linear-gradient(90deg, #0000 49%, #666 49% 51%, #0000 51%); }
 .why .bar span { display: block; }
 .why blockquote { margin: 0.4rem 0; white-space: pre-wrap; }

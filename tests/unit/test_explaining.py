@@ -50,7 +50,7 @@ COLOURS = ("blue", "green", "red")
 
 
 def table(root: Path) -> Splits:
-    """Labels that say nothing, so that half of all are errors; 1 + 3 + 6 inputs."""
+    """Labels that say nothing, so that half of all are errors; 1 + 3 + 5 inputs."""
     draw = np.random.default_rng(0)
     lines = ["label,size,colour,day"] + [
         f"{draw.choice(['no', 'yes'])},{draw.normal(50, 10):.2f},{draw.choice(COLOURS)},2024-0{month}-1{day}"
@@ -225,7 +225,7 @@ def test_the_surest_errors_of_each_class_in_turn() -> None:
 
 def test_the_data_holds_all_that_there_is_to_know(tmp_path: Path, rows: Splits) -> None:
     said: dict[str, Any] = json.loads(
-        json.dumps(to_json(explained(linear([2.0] * 10), rows, 1)), allow_nan=False)
+        json.dumps(to_json(explained(linear([2.0] * 9), rows, 1)), allow_nan=False)
     )
     assert said["kind"] == "table" and said["validation_errors"] <= said["validation_examples"] == len(
         rows.validation
@@ -249,7 +249,7 @@ def test_the_data_holds_all_that_there_is_to_know(tmp_path: Path, rows: Splits) 
 
 def test_no_error_is_no_failure(tmp_path: Path) -> None:
     rows = table(tmp_path / "training")
-    found = explained(linear([0.0] * 10, bias=5), rows.keeping(np.arange(4)), 3)
+    found = explained(linear([0.0] * 9, bias=5), rows.keeping(np.arange(4)), 3)
     none = Explanations("table", found.validated, 0, [])
     assert "It does not: all 27 validation examples" in report_errors.section(none)
     assert to_json(none)["examples"] == []

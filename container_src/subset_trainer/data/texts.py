@@ -76,7 +76,7 @@ def encode_texts(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> np.ndar
 
 
 @dataclass(frozen=True)
-class Tokens:
+class NGrams:
     """The T words, or characters, that a text's classifier sees, and the O n-grams that they make.
 
     text: as far as it is seen, with white space as it counts. spans [T, 2] int64: where in it each token begins and
@@ -90,7 +90,7 @@ class Tokens:
     last: np.ndarray
 
 
-def tokens_of(text: str, hashing: Hashing) -> Tokens:
+def ngrams_of(text: str, hashing: Hashing) -> NGrams:
     """What `encode_texts` makes a text's row of, each n-gram as often as it is there."""
     from sklearn.feature_extraction import FeatureHasher
 
@@ -113,7 +113,7 @@ def tokens_of(text: str, hashing: Hashing) -> Tokens:
     hasher = FeatureHasher(hashing.buckets, input_type="string", alternate_sign=False)
     buckets = hasher.transform([gram] for gram in grams).indices if grams else ()
     first, last = np.array(places, np.int64).reshape(-1, 2).T
-    return Tokens(seen, np.array(spans, np.int64).reshape(-1, 2), np.array(buckets, np.int64), first, last)
+    return NGrams(seen, np.array(spans, np.int64).reshape(-1, 2), np.array(buckets, np.int64), first, last)
 
 
 def _rows(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> Iterator[np.ndarray]:

@@ -99,7 +99,7 @@ def surest(
     errors = errors[np.argsort(-probability_M[errors], kind="stable")]
     # From within: the n-th of its pair, then the n-th of its label, in that order.
     errors = errors[np.argsort(_turn(zip(labels_M[errors], predicted_M[errors], strict=True)), kind="stable")]
-    turn = _turn(labels_M[errors])
+    turn = np.array(_turn(labels_M[errors]), np.int64)
     return errors[np.lexsort((-probability_M[errors], turn))][:count]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from subset_trainer.data import Column
 from subset_trainer.data.preprocessing import Hashing
-from subset_trainer.data.texts import tokens_of
+from subset_trainer.data.texts import ngrams_of
 
 REGIONS = 36
 """Of an image, about; one of less than 64 pixels has one a pixel."""
@@ -114,7 +114,7 @@ class Words:
 
     @classmethod
     def of(cls, text: str, row: Tensor, hashing: Hashing) -> "Words":
-        found = tokens_of(text, hashing)
+        found = ngrams_of(text, hashing)
         place = {bucket: at for at, bucket in enumerate(row.tolist()) if bucket != hashing.buckets}
         # A row has no room for more n-grams than the longest text of training had.
         kept = np.array([bucket in place for bucket in found.buckets.tolist()], bool)

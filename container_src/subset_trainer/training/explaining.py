@@ -18,8 +18,8 @@ from subset_trainer.training.evaluation import Judgement
 logger = logging.getLogger(__name__)
 EVALUATIONS, EVALUATIONS_A_PART = 2_048, 2
 """How often the model is asked for one explanation: as often as the library `shap` does by default."""
-EVALUATIONS_OF_AN_IMAGE = 1_000
-"""The same of images, whose networks are slower and whose parts fewer: as often as the library `lime` does."""
+EVALUATIONS_OF_A_SLOW_ONE = 1_000
+"""The same of a network for images: as often as the library `lime` does of these."""
 MOST_PROBABLE = 5
 """Classes whose probabilities are told, and the label's."""
 MOST_ROWS = 100_000
@@ -88,9 +88,8 @@ class _Explaining:
         def worth(present_BM: Tensor) -> Tensor:
             return log_odds(self._logits(parts.with_only(present_BM)), predicted)
 
-        most = EVALUATIONS + EVALUATIONS_A_PART * parts.count
-        if isinstance(parts, Regions):
-            most = EVALUATIONS_OF_AN_IMAGE
+        slow = isinstance(parts, Regions)
+        most = (EVALUATIONS_OF_A_SLOW_ONE if slow else EVALUATIONS) + EVALUATIONS_A_PART * parts.count
         generator = torch.Generator().manual_seed(self._seed)
         contributions = shapley_values(worth, parts.count, most, generator)
         ends = worth(torch.tensor([[True] * parts.count, [False] * parts.count]))
