@@ -550,8 +550,8 @@ def test_n_grams_do_not_go_with_an_encoder() -> None:
     with pytest.raises(UserError) as error:
         resolve("ngrams", "text", encoder=True)
     assert str(error.value) == (
-        "hyperparameter model='ngrams' does not go with an encoder in the channel 'pretrained'; expected model=encoder or "
-        "auto, or no such channel"
+        "hyperparameter model='ngrams' does not go with an encoder in the channel 'pretrained'; expected "
+        "model=encoder or auto, or no such channel"
     )
     with pytest.raises(UserError, match="model='encoder' is for texts; images expect another"):
         resolve("encoder", "image")
