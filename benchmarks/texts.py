@@ -7,6 +7,7 @@ twenty largest sections; as many descriptions as ``--examples``, a fifth of them
 
 - **ngrams**: this project's job, in this process, as `train` runs it, at its defaults but for 8 epochs: of the training
   texts a tenth is its validation set. ``full`` visits all others in each epoch, ``rs2`` and ``glister`` 30%.
+- **encoder**: with ``--pretrained DIR``, the same with the Hugging Face encoder in that folder, for 3 epochs.
 - **regression**: scikit-learn's LogisticRegression (C = 30) on TF-IDF of words and pairs of words, on all training
   texts.
 
@@ -37,6 +38,8 @@ from benchmarks.tables import train_mlp as train_here
 from subset_trainer.hyperparameters import parse
 
 SECTIONS = 20
+ENCODER_EPOCHS = 3
+"""What is usual for them: they know the language already."""
 SIDES: Mapping[str, Mapping[str, object]] = {
     "full": {"strategy": "full"},
     "rs2 30%": {"strategy": "rs2", "fraction": 0.3},
@@ -73,17 +76,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     rows = descriptions(options.examples)
     found: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
+    sides = dict(SIDES)
+    if options.pretrained:
+        usual = {"epochs": ENCODER_EPOCHS, "batch_size": 32}
+        sides |= {f"encoder {side}": {**values, **usual} for side, values in SIDES.items()}
     for seed in options.seeds:
         shuffled = rows.sample(frac=1, random_state=seed)
         test, training = shuffled[: len(rows) // 5], shuffled[len(rows) // 5 :]
         found["regression"].append(regression(training, test, seed))
-        for side, values in SIDES.items():
+        for side, values in sides.items():
             with tempfile.TemporaryDirectory() as temporary:
                 channels = {name: Path(temporary) / name for name in ("training", "test")}
                 for folder, part in zip(channels.values(), (training, test), strict=True):
                     folder.mkdir()
                     part.to_csv(folder / "texts.csv", index=False)
-                hp = parse({**values, "epochs": 8, "seed": seed, "report": False})
+                if side.startswith("encoder"):
+                    channels["pretrained"] = options.pretrained
+                hp = parse({"epochs": 8, **values, "seed": seed, "report": False})
                 found[side].append(train_here(channels, Path(temporary) / "job", hp))
         print(f"seed {seed}: " + ", ".join(f"{side} {100 * got[-1][0]:.1f}%" for side, got in found.items()))
     print(f"\n{len(rows):,} descriptions, a fifth for testing; seeds {options.seeds}; {processor()}\n")
@@ -99,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--pretrained", type=Path, metavar="DIR", help="a Hugging Face encoder's folder")
     parser.add_argument("--examples", type=int, default=25_000, metavar="N")
     parser.add_argument(
         "--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0], metavar="SEED,…"

@@ -31,13 +31,14 @@ from scipy import sparse
 
 from deploy import answers, consolidation, ground_truth, relabel
 from deploy.storage import Storage
-from subset_trainer import artifacts, contract
+from subset_trainer import artifacts, contract, encoders
 from subset_trainer.data import Column, Preprocessing, load_splits, recordio
 from subset_trainer.errors import TrainingError, UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.models import build
 from subset_trainer.serving import requests, responses
 from subset_trainer.training.checkpoints import Checkpoints
+from tests.encoders import write as write_encoder
 
 
 @dataclass(frozen=True)
@@ -690,6 +691,41 @@ def load_model(case: tuple[bytes, bytes]) -> None:
         assert len(found.preprocessing.classes)
 
 
+@functools.cache
+def encoder() -> dict[str, bytes]:
+    """The files of a small encoder of texts."""
+    with folder() as directory:
+        write_encoder(directory)
+        return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@st.composite
+def encoder_folders(draw: st.DrawFn) -> dict[str, bytes]:
+    """One file of them changed: its bytes, or what its JSON says."""
+    files = dict(encoder())
+    name = draw(st.sampled_from(sorted(files)))
+    if name.endswith(".json") and draw(st.booleans()):
+        content = json.loads(files[name])
+        odd = JSONS | st.sampled_from([0, 1, -1, 7, 10**9, 10**30, 0.5, "bert", "gelu", [1], {"a": 1}])
+        content[draw(st.sampled_from(sorted(content)))] = draw(odd)
+        files[name] = json.dumps(content).encode()
+    else:
+        files[name] = edited(files[name], draw(edits()))
+    return files
+
+
+def read_encoder(files: dict[str, bytes]) -> None:
+    with folder() as directory:
+        for name, content in files.items():
+            (directory / name).write_bytes(content)
+        try:
+            found = encoders.read(directory, 16)
+            if found is not None:
+                build("encoder", (found.tokens.length,), 2, encoder=found.body)
+        except UserError as error:
+            fit_for_the_user(error)
+
+
 def split_table(case: tuple[dict[str, bytes], dict[str, Any]]) -> None:
     files, options = case
     split(files, **options)
@@ -952,4 +988,5 @@ PROPERTIES = {
     "checkpoint": Property(CHECKPOINTS | saved_checkpoints(), load_checkpoint, 150),
     "requests": Property(REQUESTS, read_request, 400),
     "model": Property(models(), load_model, 50),
+    "encoder": Property(encoder_folders(), read_encoder, 30),
 }

@@ -190,7 +190,8 @@ def _preprocessing(description: Any) -> Preprocessing:
     elif found.kind == "text":
         hashing, tokens = found.hashing, found.tokens
         if tokens is not None:
-            if not (0 < tokens.length <= MOST_TOKENS and tokens.vocabulary > 0 and hashing is None):
+            whole = isinstance(tokens.length, int) and isinstance(tokens.vocabulary, int)
+            if not (whole and 0 < tokens.length <= MOST_TOKENS and hashing is None):
                 raise ValueError(f"tokens: {shown(tokens)}")
         elif hashing is None or hashing.buckets != BUCKETS or not 0 < hashing.length <= MOST_NGRAMS:
             raise ValueError(f"hashing: {shown(hashing)}")

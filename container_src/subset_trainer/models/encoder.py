@@ -135,10 +135,8 @@ def _settings(transformers: Any, own: Mapping[str, Any], weights: Mapping[str, T
     try:
         settings = transformers.CONFIG_MAPPING[kind].from_dict(dict(own))
         settings.return_dict = True
-        layers, decodes = (
-            settings.num_hidden_layers,
-            settings.is_encoder_decoder or getattr(settings, "is_decoder", False),
-        )
+        layers = settings.num_hidden_layers
+        decodes = settings.is_encoder_decoder or getattr(settings, "is_decoder", False)
     except Exception as error:
         raise ValueError(f"its configuration cannot be used ({first_line(error)})") from error
     if decodes:
