@@ -4,8 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytest
-
 from tests.functional.conftest import Job, write_table
 from tests.functional.test_ranks import HOSTS, SECONDS, read, start
 
@@ -23,7 +21,7 @@ def shards(job: Job, part: int) -> None:
     own = [
         row
         for number, row in enumerate(rows)
-        if int(row[0]) == 2 * part or number % 2 == part and row[0] == "1"
+        if int(row[0]) == 2 * part or (number % 2 == part and row[0] == "1")
     ]
     (job.channel("training") / f"part-{part}.csv").write_text("\n".join([header, *own]), encoding="utf-8")
 
