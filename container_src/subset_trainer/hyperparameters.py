@@ -209,8 +209,8 @@ class Hyperparameters(BaseModel):
     )
     s3_images: bool = Field(
         False,
-        description="manifests: read images that are named by an `s3://` URI from there, when they are needed, rather than "
-        "from the channel; the job's role needs `s3:GetObject` on them",
+        description="manifests: read images that are named by an `s3://` URI from there, when they are needed, "
+        "rather than from the channel; the job's role needs `s3:GetObject` on them",
     )
     fine_tune: Literal["all", "head"] = Field(
         "all",

@@ -75,7 +75,10 @@ def fetched() -> Iterator[Fetched]:
     logger.removeHandler(handler)
 
 
-def test_a_run_fetches_what_it_visits_and_nothing_twice(photos: str, fetched: Fetched, job: Job) -> None:
+def test_a_run_fetches_what_it_visits_and_nothing_twice(
+    photos: str, fetched: Fetched, tmp_path: Path
+) -> None:
+    job = Job(tmp_path)
     count = 3 * _FETCHED
     channel(job.channel("training"), put(photos, count))
     values = {
@@ -95,8 +98,6 @@ def test_a_run_fetches_what_it_visits_and_nothing_twice(photos: str, fetched: Fe
     most = _FETCHED + examples["validation"] + len(subset["indices"])
     assert examples["validation"] + len(subset["indices"]) <= len(fetched.numbers) <= most < count / 1.5
     assert set(fetched.numbers.values()) == {1}
-    # In data order, the validation examples left out.
-    assert "decoded to" not in job.log
 
 
 def test_pixels_and_statistics_are_those_of_the_same_images_in_a_channel(
@@ -115,7 +116,7 @@ def test_pixels_and_statistics_are_those_of_the_same_images_in_a_channel(
     for workers in (0, 1):
         far = load_splits({"training": root}, manifest=FROM_S3, num_workers=workers)
         assert far.preprocessing == near.preprocessing
-        assert list(far.train_ids)[0] == "s3://photos/raw/a picture 0.png"
+        assert next(iter(far.train_ids)) == "s3://photos/raw/a picture 0.png"
         order = [torch.arange(len(far.train))]
         (ours,), (theirs,) = (list(each.train.batches(order, torch.device("cpu"))) for each in (far, near))
         assert torch.equal(ours, theirs)
@@ -148,18 +149,18 @@ def test_what_cannot_be_read_is_named(
 
 def test_without_the_knob_the_sentence_mentions_it(photos: str, tmp_path: Path) -> None:
     root = channel(tmp_path / "training", put(photos, 2))
-    with pytest.raises(UserError, match="source is None; .*s3_images=true"):
+    with pytest.raises(UserError, match=r"source is None; .*s3_images=true"):
         load_splits({"training": root})
     Image.new("RGB", (8, 8)).save(root / "another.png")
     with pytest.raises(
-        UserError, match="is no image of the channel .*, or s3_images=true to read s3:// URIs"
+        UserError, match=r"is no image of the channel .*, or s3_images=true to read s3:// URIs"
     ):
         load_splits({"training": root})
 
 
 def test_no_region(photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    with pytest.raises(UserError, match="s3_images=true, and no region is known .*expected AWS_REGION"):
+    with pytest.raises(UserError, match=r"s3_images=true, and no region is known .*expected AWS_REGION"):
         S3Images(["s3://photos/a.png"], "", "training")
 
 

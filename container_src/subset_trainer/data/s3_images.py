@@ -111,8 +111,8 @@ class S3Images(ImageFiles):
         said = first_line(error)
         reason = next((words for part, words in _REASONS.items() if part in said.lower()), said)
         return UserError(
-            f"{self.channel} channel: '{os.fsdecode(self.names[index])}' cannot be read from S3 ({reason}); expected an "
-            "object that the job's role may read (s3:GetObject), and a way to S3."
+            f"{self.channel} channel: '{os.fsdecode(self.names[index])}' cannot be read from S3 ({reason}); expected "
+            "an object that the job's role may read (s3:GetObject), and a way to S3."
         )
 
     def _file(self, index: int) -> Path:
