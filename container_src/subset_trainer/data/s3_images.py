@@ -52,10 +52,9 @@ class S3Images(ImageFiles):
                 f"{channel} channel: hyperparameter s3_images=true, and no region is known to ask S3 in; expected "
                 "AWS_REGION in the environment, where SageMaker puts it."
             )
+        # S3MapDataset, which is made of it, would make an object of every URI in every process.
         from s3torchconnector import S3ClientConfig
-        from s3torchconnector._s3client import (
-            S3Client,
-        )  # S3MapDataset would list all objects in every process
+        from s3torchconnector._s3client import S3Client
 
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         # Connects when it is first asked, in each process anew.
