@@ -19,7 +19,6 @@ from PIL import Image
 from subset_trainer.data import load_splits
 from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.data.s3_images import S3Images
-from subset_trainer.data.splits import _FETCHED
 from subset_trainer.errors import UserError
 from tests.functional.conftest import Job
 
@@ -75,28 +74,41 @@ def fetched() -> Iterator[Fetched]:
     logger.removeHandler(handler)
 
 
-def test_a_run_fetches_what_it_visits_and_nothing_twice(
-    photos: str, fetched: Fetched, tmp_path: Path
-) -> None:
+def test_a_run_trains_on_images_that_are_in_s3_alone(photos: str, fetched: Fetched, tmp_path: Path) -> None:
     job = Job(tmp_path)
-    count = 3 * _FETCHED
-    channel(job.channel("training"), put(photos, count))
+    channel(job.channel("training"), put(photos, 60))
     values = {
         "s3_images": True,
         "strategy": "random",
-        "fraction": 0.1,
-        "epochs": 3,
+        "fraction": 0.5,
+        "epochs": 4,
         "model": "cnn",
         "device": "cpu",
     }
-    job.run({**values, "batch_size": 32, "num_workers": 1})
+    job.run({**values, "batch_size": 8, "num_workers": 1})
     assert job.exit_code == 0, job.log
     assert job.summary["best_validation_accuracy"] > 0.9
     assert "training channel: read from S3 as they are needed" in job.log
-    (subset,) = job.subsets().values()
-    examples = job.summary["examples"]
-    most = _FETCHED + examples["validation"] + len(subset["indices"])
-    assert examples["validation"] + len(subset["indices"]) <= len(fetched.numbers) <= most < count / 1.5
+    assert set(fetched.numbers.values()) == {1}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_fetched_is_what_is_looked_at_and_nothing_twice(
+    workers: int, photos: str, fetched: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subset_trainer.data.splits._FETCHED", 8)
+    root = channel(tmp_path / "training", put(photos, 60))
+    splits = load_splits({"training": root}, manifest=FROM_S3, num_workers=workers)
+    assert len(fetched.numbers) == 8
+    number = {name: int(name[len("s3://photos/raw/a picture ") : -4]) for name in splits.train_ids}
+    sample = set(fetched.numbers)
+    assert sample <= set(number.values())  # of no validation example
+    subset = torch.tensor([3, 20, 33, 41])
+    for _ in range(3):
+        list(splits.train.batches([subset[:2], subset[2:]], torch.device("cpu")))
+        list(splits.validation.batches([torch.arange(len(splits.validation))], torch.device("cpu")))
+    selected = {number[splits.train_ids[row]] for row in subset.tolist()}
+    assert set(fetched.numbers) == sample | selected | (set(range(60)) - set(number.values()))
     assert set(fetched.numbers.values()) == {1}
 
 

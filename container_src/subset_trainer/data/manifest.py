@@ -218,10 +218,8 @@ def read_manifest(
     paths: dict[str, str] = {}
     kept: list[Label] = []
     for file, number, reference, label in labelled_lines(channel, files, "source-ref", labels, expected):
-        if options.from_s3 and reference.startswith(SCHEME):
-            path = _object(channel, file, number, reference)
-        else:
-            path = finder.find(reference)
+        from_s3 = options.from_s3 and reference.startswith(SCHEME)
+        path = _object(channel, file, number, reference) if from_s3 else finder.find(reference)
         if path is None:
             raise channel.error(
                 f"'{file}', line {number:,}: {shown(reference)} is no image of the channel (nor the name of just one); "
@@ -235,7 +233,7 @@ def read_manifest(
             )
         paths[path] = reference
         kept.append(label)
-    if options.from_s3 and any(path.startswith(SCHEME) for path in paths):
+    if options.from_s3:
         source: EncodedImages = S3Images(list(paths), channel.root, channel.name)
     else:
         source = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
