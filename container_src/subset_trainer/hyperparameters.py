@@ -226,6 +226,11 @@ class Hyperparameters(BaseModel):
         description="manifests: verdicts of a label-verification job whose examples are kept, with commas between; "
         "default: `good`, `correct`, `accept` and the like",
     )
+    s3_images: bool = Field(
+        False,
+        description="manifests: read images that are named by an `s3://` URI from there, when they are needed, "
+        "rather than from the channel; the job's role needs `s3:GetObject` on them",
+    )
     fine_tune: Literal["all", "head"] = Field(
         "all",
         description="with a `pretrained` channel: train all of the network, or the last layer on a backbone "

@@ -46,6 +46,19 @@ def test_the_hosts_of_a_heterogeneous_cluster(base: Path) -> None:
     assert contract.read().hosts == ("algo-2", "algo-3", "algo-1")
 
 
+@pytest.mark.parametrize(("hosts", "sharded"), [(["algo-1", "algo-2"], {"training"}), (["algo-1"], set())])
+def test_a_channel_is_sharded_where_there_are_several_hosts(
+    base: Path, hosts: list[str], sharded: set[str]
+) -> None:
+    channels = {
+        "training": {"S3DistributionType": "ShardedByS3Key"},
+        "test": {"S3DistributionType": "FullyReplicated"},
+    }
+    write(base, "inputdataconfig", channels)
+    write(base, "resourceconfig", {"current_host": "algo-1", "hosts": hosts})
+    assert contract.read().sharded == sharded
+
+
 def test_a_folder_filled_by_hand_needs_no_configuration(base: Path) -> None:
     (base / "input" / "data" / "training").mkdir(parents=True)
     job = contract.read()

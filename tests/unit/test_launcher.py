@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from subset_trainer.contract import Contract
 from subset_trainer.errors import AlgorithmError, PlatformError, UserError
 from subset_trainer.hyperparameters import parse
 from subset_trainer.training import launcher
@@ -44,6 +45,19 @@ def test_hosts_without_gpus_leave_the_training_to_those_with() -> None:
     met = {"algo-1": {"gpus": 0}, "algo-2": {"gpus": 8}, "algo-3": {"gpus": 1}}
     assert launcher._taking_part(met) == ["algo-2", "algo-3"]
     assert launcher._taking_part({"algo-1": {"gpus": 0}, "algo-2": {"gpus": 0}}) == ["algo-1", "algo-2"]
+
+
+def test_a_shard_on_a_host_that_does_not_train_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = ("algo-1", "algo-2")
+    met = {"algo-1": {"gpus": 0}, "algo-2": {"gpus": 8}}
+    monkeypatch.setattr(Hosts, "meet", lambda self, facts: met)
+    job = Contract(tmp_path, {}, {}, hosts, "algo-1", None, None, sharded=frozenset({"training"}))
+    with pytest.raises(
+        UserError, match=r"^channel 'training' is sharded .*, and algo-1, without a GPU, would keep"
+    ):
+        launcher.run(job, parse({}))
 
 
 def leave(folder: Path, rank: int, error: UserError | PlatformError, bystander: bool = False) -> None:

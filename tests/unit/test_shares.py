@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from subset_trainer import models, selection
+from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.sharding import Shard, ShardedDataset, Shards
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import parse
 from subset_trainer.selection import LossFilter, Settings
-from subset_trainer.training import loop, synced_batch_norm
+from subset_trainer.training import job, loop, synced_batch_norm
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import evaluate, judge
 from subset_trainer.training.loop import EpochReport
@@ -141,3 +142,27 @@ def test_a_process_without_any_example_is_refused() -> None:
         UserError, match=r"^process 1 has none of the 97 examples of a sharded channel .*fewer"
     ):
         Share.of(torch.tensor([0, 1]), sharded(0, (97, 0), 0), Ranks(rank=1, size=2))
+
+
+@pytest.mark.parametrize(
+    ("channel", "values", "sentence"),
+    [
+        (
+            "training",
+            {"microbatch_size": 8},
+            r"^hyperparameter microbatch_size=8 does not go with a sharded training",
+        ),
+        (
+            "pretrained",
+            {},
+            r"^channel 'pretrained' is sharded .* every host needs the weights; expected FullyRep",
+        ),
+    ],
+)
+def test_what_cannot_be_sharded_is_refused_before_the_data_is_read(
+    channel: str, values: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    channels = {"training": tmp_path, channel: tmp_path}
+    contract = Contract(tmp_path, {}, channels, ("a", "b"), "a", None, None, sharded=frozenset({channel}))
+    with pytest.raises(UserError, match=sentence):
+        job.run(contract, parse(values), Ranks())

@@ -265,6 +265,7 @@ class _Decoder(TorchDataset[Any]):
         # An array goes through a pipe, a tensor through shared memory.
         batch = np.empty((len(indices), 3, *self.size), np.uint8)
         try:
+            self.files.prepare(indices)
             for position, index in enumerate(indices):
                 batch[position] = self.files.decode(int(index), self.size).transpose(2, 0, 1)
         except UserError as error:

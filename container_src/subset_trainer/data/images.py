@@ -59,6 +59,9 @@ class EncodedImages(ABC):
     def read(self, index: int) -> bytes:
         """The encoded image, whole. OSError or ValueError where that cannot be."""
 
+    def prepare(self, indices: np.ndarray) -> None:  # noqa: B027 - most have nothing to do
+        """Have at hand what this thread is going to read, [K] int64: once, and until the next call."""
+
     def decode(self, index: int, size: tuple[int, int] | None) -> np.ndarray:
         """Pixels [H, W, 3] uint8, of `size` (H, W) if given. UserError naming the image when it cannot be read."""
         try:

@@ -18,8 +18,11 @@ import numpy as np
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.images import EncodedImages, ImageFiles
 from subset_trainer.data.labelled import Finder, LabelledImages, coded, lines
+from subset_trainer.data.s3_images import SCHEME, S3Images
 from subset_trainer.errors import shown
 
+LONGEST_URI = 1_200
+"""Bytes: of a bucket's name at most 63, of a key at most 1,024."""
 _META = "-metadata"
 _REFERENCES = ("source-ref", "source")
 _VERIFICATION = "groundtruth/label-verification"
@@ -65,12 +68,14 @@ _REJECTED = {
 class ManifestOptions:
     """What of a manifest is used. min_confidence: labels of less are left out. weighted: whether an image
     counts as much as its label's confidence. human_only: leave out what machines annotated. accepted: the classes of a
-    verification (in lower case) whose images are kept; empty: by the usual words."""
+    verification (in lower case) whose images are kept; empty: by the usual words. from_s3: read what is named by an S3
+    URI from there, and not from the channel."""
 
     min_confidence: float = 0.0
     weighted: bool = False
     human_only: bool = False
     accepted: tuple[str, ...] = ()
+    from_s3: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,18 +219,21 @@ def read_manifest(
     """The images of the channel that its manifests name, with the labels that these tell.
 
     images: the channel's image files; attribute: the label's name, None: found. An S3 URI is one of them by its last
-    parts. UserError on lines that are no JSON object or tell no class, and on images that are not there, with the line.
+    parts, but where options say that it is read from S3. UserError on lines that are no JSON object or tell no class,
+    and on images that are not there, with the line.
     """
     expected = "lines of JSON objects with source-ref and a label"
     labels, finder = Labels(attribute, options), Finder(images)
     paths: dict[str, str] = {}
     kept: list[Label] = []
     for file, number, reference, label in labelled_lines(channel, files, "source-ref", labels, expected):
-        path = finder.find(reference)
+        from_s3 = options.from_s3 and reference.startswith(SCHEME)
+        path = _object(channel, file, number, reference) if from_s3 else finder.find(reference)
         if path is None:
             raise channel.error(
                 f"'{file}', line {number:,}: {shown(reference)} is no image of the channel (nor the name of just one); "
-                "expected the manifest and all that it names below one S3 prefix."
+                "expected the manifest and all that it names below one S3 prefix, or s3_images=true to read s3:// "
+                "URIs from where they are."
             )
         if path in paths:
             both = f"{paths[path]} and " if paths[path] != reference else "twice "
@@ -234,9 +242,21 @@ def read_manifest(
             )
         paths[path] = reference
         kept.append(label)
-    source = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
+    if options.from_s3:
+        source: EncodedImages = S3Images(list(paths), channel.root, channel.name)
+    else:
+        source = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
     references = np.array([reference.encode("utf-8", "backslashreplace") for reference in paths.values()])
     return replace(labelled(channel.name, source, kept, labels), references=references)
+
+
+def _object(channel: Channel, file: str, number: int, uri: str) -> str:
+    bucket, _, key = uri.removeprefix(SCHEME).partition("/")
+    if not bucket or not key or "\0" in uri or len(uri.encode()) > LONGEST_URI:
+        raise channel.error(
+            f"'{file}', line {number:,}: {shown(uri)} names no object of S3; expected s3://bucket/key."
+        )
+    return uri
 
 
 def labelled_lines(

@@ -102,7 +102,7 @@ def read(channel: Channel, options: Options, memory: int, like: Preprocessing | 
     elif layout.format == "texts":
         source = read_text_folders(channel, layout.files, layout.folder, memory)
         notes += source.notes
-    elif layout.format == "manifest" and not layout.images:
+    elif layout.format == "manifest" and not layout.images and not options.manifest.from_s3:
         source = read_text_manifest(channel, layout.files, options.label_column, options.manifest)
         notes += source.notes
     else:

@@ -22,6 +22,7 @@ from subset_trainer.data.labelled import LabelledImages
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.manifest import ManifestOptions
 from subset_trainer.data.preprocessing import Preprocessing, Tokens
+from subset_trainer.data.s3_images import S3Images
 from subset_trainer.data.sharding import Names, Shard, Shards, agreed
 from subset_trainer.data.sources import Options, Source
 from subset_trainer.data.tables import Table
@@ -31,6 +32,8 @@ from subset_trainer.errors import UserError
 T = TypeVar("T")
 _SIZES_LOOKED_AT = 1_000
 _STATISTICS_FILES = 2_000
+_FETCHED = 256
+"""Training images in S3 that are fetched for their sizes and statistics, whatever is selected."""
 _LEAST_WEIGHT = np.float32(0.01)
 
 
@@ -372,15 +375,25 @@ def _fit(
         )
         return preprocessing, _encode(channel, source, preprocessing, loading, every)
     generator = np.random.default_rng(seed)
+    far = (
+        source.images if isinstance(source, LabelledImages) and isinstance(source.images, S3Images) else None
+    )
+    count = len(source) if shard is None else sum(shard.counts)
+    looked_at = np.arange(count)
+    if far is not None:
+        looked_at = rows = np.sort(generator.permutation(rows)[:_FETCHED])
+        if loading.decoders:
+            far.prepare_apart(own(rows))
+    elif image_size is None:
+        looked_at = generator.permutation(count)[:_SIZES_LOOKED_AT]
     if image_size is not None:
         size = (image_size, image_size)
     else:
-        count = len(source) if shard is None else sum(shard.counts)
-        sizes = of_each(_sizes(source, own(generator.permutation(count)[:_SIZES_LOOKED_AT])))
+        sizes = of_each(_sizes(source, own(looked_at)))
         size = natural_size([pair for part in sizes for pair in part])
     sized = Preprocessing(kind="image", classes=source.classes, image_size=size)
     dataset = _encode(channel, source, sized, loading, every)
-    if not all(of_each(isinstance(dataset, MemoryDataset))):
+    if far is None and not all(of_each(isinstance(dataset, MemoryDataset))):
         # Decoding everything would take as long as an epoch.
         rows = np.sort(generator.permutation(rows)[:_STATISTICS_FILES])
     sums = of_each(_sums(dataset.batches(_in_chunks(own(rows)), torch.device("cpu"))))
@@ -441,6 +454,11 @@ def _encode(
     shape = preprocessing.input_shape
     needed = len(source) * int(np.prod(shape)) * (4 if isinstance(source, Table | Texts) else 1)
     if isinstance(source, LabelledImages):
+        if isinstance(source.images, S3Images):
+            loading.notes.append(
+                f"{channel.name} channel: read from S3 as they are needed, and kept on the disk while it has room."
+            )
+            return StreamingDataset(source.images, labels, (shape[1], shape[2]), loading.workers)
         if needed > loading.memory:
             loading.notes.append(
                 f"{channel.name} channel: streamed from files, because {needed / 1e9:.1f} GB of pixels exceed the "

@@ -86,7 +86,9 @@ def read_text_manifest(
 ) -> Texts:
     """The texts that manifests hold as `source`, with the labels that they tell: see
     :func:`subset_trainer.data.manifest.read_manifest`. UserError as there, and on lines without `source`."""
-    expected = "lines of JSON objects with source (or with source-ref, and the images) and a label"
+    expected = (
+        "lines of JSON objects with source (or with source-ref, and the images or s3_images=true) and a label"
+    )
     labels = Labels(attribute, options)
     found = list(labelled_lines(channel, files, "source", labels, expected))
     kept = [label for *_, label in found]

@@ -129,6 +129,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             hp.confidence_weighting,
             hp.human_annotated_only,
             tuple(word.strip().lower() for word in (hp.verified_as or "").split(",") if word.strip()),
+            hp.s3_images,
         ),
         image_size=hp.image_size,
         num_workers=hp.num_workers if hp.num_workers is not None else _workers(ranks),
