@@ -1,6 +1,6 @@
 """Training on images that take several times the memory there is, beside the same training from memory.
 
-    make benchmark-big OPTIONS="--limit-mb 800 --images 15000"            # a control group of this machine, as root
+    make benchmark-big                                                    # in a control group of this machine, as root
     make benchmark-big OPTIONS="--limit-mb 1000 --image subset-trainer"   # the image, by `docker run --memory`
 
 Runs the real `train` on generated JPEG images in tar shards: ``--images`` of them, twice and four times as many, each
@@ -54,6 +54,7 @@ SHARD = 1_000
 SIZES = (1, 2, 4)
 SECONDS_BETWEEN = 0.1
 STRATEGIES = ("rs2", "glister")
+BATCH = 64
 CGROUP = Path("/sys/fs/cgroup")
 
 Row = dict[str, Any]
@@ -81,7 +82,7 @@ def make_shards(folder: Path, count: int, side: int, quality: int = 90) -> int:
                 member.size = encoded.tell()
                 encoded.seek(0)
                 archive.addfile(member, encoded)
-                archive.members.clear()  # else it keeps a header of each
+                archive.members.clear()  # type: ignore[attr-defined]  # it would keep a header of each
         written += path.stat().st_size
     return written
 
@@ -312,13 +313,20 @@ def cases(options: argparse.Namespace) -> list[Case]:
     return found
 
 
+def fraction(images: int, wanted: float, validation_fraction: float) -> float:
+    """The nearest share of which every batch is full: a step's memory goes by its examples, and shall be the same."""
+    training = images - CLASSES * round(validation_fraction * images / CLASSES)
+    return BATCH * max(1, round(wanted * training / BATCH)) / training
+
+
 def measure(case: Case, shards: Path, folder: Path, options: argparse.Namespace) -> Row:
     """Run it, and what came of it."""
     data = part_of(shards, folder / "data", case.images)
     base = folder / "run"
     values = {
         "strategy": case.strategy,
-        "fraction": options.fraction,
+        "fraction": fraction(case.images, options.fraction, options.validation_fraction),
+        "batch_size": BATCH,
         "select_every": 1,
         "model": options.model,
         "image_size": options.side,
@@ -391,16 +399,16 @@ def table(rows: Sequence[Row]) -> str:
 def parser() -> argparse.ArgumentParser:
     line = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     line.add_argument(
-        "--limit-mb", type=int, default=800, help="megabytes that a run may use, cache included"
+        "--limit-mb", type=int, default=700, help="megabytes that a run may use, cache included"
     )
-    line.add_argument("--images", type=int, default=15_000, help="the smallest set, a multiple of 1,000")
+    line.add_argument("--images", type=int, default=20_000, help="the smallest set, a multiple of 1,000")
     line.add_argument("--sizes", type=_sizes, default=SIZES, help="1,2,…: how many times as many")
-    line.add_argument("--side", type=int, default=128, help="pixels")
+    line.add_argument("--side", type=int, default=96, help="pixels")
     line.add_argument("--strategies", type=lambda text: text.split(","), default=STRATEGIES)
-    line.add_argument("--fraction", type=float, default=0.05)
-    line.add_argument("--validation-fraction", type=float, default=0.02)
+    line.add_argument("--fraction", type=float, default=0.01)
+    line.add_argument("--validation-fraction", type=float, default=0.01)
     line.add_argument("--model", default="cnn")
-    line.add_argument("--epochs", type=int, default=3)
+    line.add_argument("--epochs", type=int, default=1)
     line.add_argument("--report", action="store_true", help="with the report's pass over all images")
     line.add_argument(
         "--image", help="the built image to run, by Docker; default: `train` of this environment"

@@ -5,6 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -21,7 +22,9 @@ from benchmarks.big import (
     parser,
     part_of,
 )
+from subset_trainer.data.splits import stratified_split
 from subset_trainer.errors import UserError
+from subset_trainer.training import plan
 
 STAT = {
     1: "cache 900\nrss 300\nshmem 50\ntotal_cache 950\ntotal_rss 400\ntotal_shmem 70\n",
@@ -159,6 +162,14 @@ def test_each_strategy_runs_from_memory_and_at_every_size() -> None:
         for strategy in ("rs2", "glister")
         for images, limit in ((3000, None), (3000, 10_000_000), (12_000, 10_000_000))
     ]
+
+
+@pytest.mark.parametrize("images", [1_000, 20_000, 83_000])
+def test_every_batch_is_full(images: int) -> None:
+    train, _ = stratified_split(np.arange(images) % benchmark.CLASSES, 0.02, 0)
+    share = benchmark.fraction(images, 0.05, 0.02)
+    picks = plan.budget(len(train), share)
+    assert picks % benchmark.BATCH == 0 and abs(picks - 0.05 * len(train)) <= benchmark.BATCH / 2
 
 
 @pytest.mark.parametrize(

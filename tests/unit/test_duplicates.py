@@ -69,3 +69,10 @@ def test_many_that_are_alike_are_one_group() -> None:
     inputs = images(1)[0].expand(3_000, 3, 32, 32).clone()
     inputs[:, 0, 0, 0] = torch.arange(3_000) % 200
     assert set(groups(inputs)) == {0}
+
+
+def test_rows_that_share_a_hash_are_not_taken_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.array([[1, 2], [1, 2], [3, 4], [1, 2], [0, 0]], np.float16)
+    assert duplicates._first_equal(rows).tolist() == [0, 0, 2, 0, 4]
+    monkeypatch.setattr(duplicates, "_hashes", lambda rows: np.zeros(len(rows), np.uint64))
+    assert duplicates._first_equal(rows).tolist() == [0, 0, 2, 0, 4]

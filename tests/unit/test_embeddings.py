@@ -14,7 +14,7 @@ from subset_trainer.selection import STRATEGIES, Pool, Settings, create
 from subset_trainer.training import embeddings
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.embeddings import Embeddings, allocate, take
-from subset_trainer.training.evaluation import look_at
+from subset_trainer.training.evaluation import judge, look_at
 from subset_trainer.training.ranks import Ranks
 from tests.unit.reference import generator, pool
 
@@ -101,6 +101,29 @@ def test_the_file_goes_with_what_it_holds() -> None:
     del columns
     assert mappings() == before
     assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_judgement_s_columns_lie_where_there_is_room(
+    in_file: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "memory_available", lambda: 0 if in_file else 1 << 40)
+    torch.manual_seed(0)
+    classifier = models.build("mlp", (3,), 4).eval()
+    inputs, labels = torch.randn(1100, 3), torch.arange(1100) % 4
+    data, machine = MemoryDataset(inputs, labels), Machine(CPU, torch.float32)
+    judged = judge(
+        classifier, data, machine, Ranks(), lambda rows: rows[:, :2].half(), keep_probabilities=True
+    )
+    with torch.inference_mode():
+        expected = torch.cat([classifier(part) for part in inputs.split(512)]).softmax(1)
+    assert torch.equal(judged.probabilities, expected)
+    assert torch.equal(judged.own, expected[torch.arange(1100), labels])
+    assert torch.equal(judged.predicted(labels), expected.argmax(1))
+    assert torch.equal(judged.fingerprints, inputs[:, :2].half())
+    assert lie_in_files(judged.probabilities, judged.fingerprints) == in_file
+    bare = judge(classifier, data, machine, Ranks())
+    assert (bare.probabilities.shape, bare.fingerprints.shape) == ((1100, 0), (1100, 0))
 
 
 @pytest.mark.usefixtures("little_memory")

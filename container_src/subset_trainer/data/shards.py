@@ -115,7 +115,7 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
 def _examples(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
     """(member, the name up to its suffix, the suffix in lower case) of each file."""
     for member in archive:
-        archive.members.clear()  # it would keep a kilobyte of each
+        archive.members.clear()  # type: ignore[attr-defined]  # it would keep a kilobyte of each
         folder, _, base = member.name.rpartition("/")
         if not member.isfile() or base.startswith(".") or "__MACOSX" in folder:
             continue

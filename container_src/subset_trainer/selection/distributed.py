@@ -96,7 +96,8 @@ def gather(
 
     from_first(make_room)  # every rank has to know where there is none
     first = dist.get_rank(group) == 0
-    labels = torch.empty(sum(sizes) if first else 0, dtype=torch.int64, device=(rooms or [shard])[0].device)
+    kept_on = rooms[0].device if rooms else shard.device
+    labels = torch.empty(sum(sizes) if first else 0, dtype=torch.int64, device=kept_on)
     places = [torch.empty(size if first else 0, dtype=torch.int64) for size in sizes]
     for start, parts in _parts(indices, sizes, device, torch.int64, group):
         for place, part in zip(places, parts, strict=bool(parts)):
