@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,12 @@ from torch import Tensor, nn
 from subset_trainer import report_errors
 from subset_trainer.data import MemoryDataset, Splits, load_splits
 from subset_trainer.data.texts import encode_texts
+from subset_trainer.errors import UserError
+from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.quality.explanations import Explained, Explanations, surest, to_json
 from subset_trainer.quality.parts import Columns
+from subset_trainer.training import job
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import judge
 from subset_trainer.training.explaining import explain, log_odds
@@ -205,6 +209,21 @@ def test_what_has_no_number_is_left_out(rows: Splits, caplog: pytest.LogCaptureF
         found = explained(Overflows(), rows)
     assert found.errors > 4 and not found.examples
     assert "is not explained: without some of its parts the model gives no number for it" in caplog.text
+
+
+def test_a_file_that_is_gone_costs_the_explanations_and_not_the_run(
+    rows: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(*_: Any) -> None:
+        raise UserError("image 'a.png' cannot be read")
+
+    monkeypatch.setattr(job.explaining, "explain", gone)
+    contract = SimpleNamespace(output_data=tmp_path)
+    classifier, machine = Classifier(linear([0.0] * 9)), Machine(CPU, torch.float32)
+    with caplog.at_level(logging.WARNING):
+        found = job._explain(contract, rows, classifier, machine, Ranks(), Hyperparameters(explain=2))  # type: ignore[arg-type]
+    assert found is None and not list(tmp_path.iterdir())
+    assert "there are no explanations: image 'a.png' cannot be read" in caplog.text
 
 
 def test_log_odds_do_not_saturate() -> None:
