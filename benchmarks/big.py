@@ -255,7 +255,10 @@ def run_in_docker(image: str, base: Path, data: Path, limit: int | None) -> Grou
     container = started.stdout.strip()
     try:
         pid = _docker("inspect", "--format", "{{.State.Pid}}", container)
-        group = Group(group_of(Path(f"/proc/{pid}/cgroup").read_text()))
+        try:
+            group = Group(group_of(Path(f"/proc/{pid}/cgroup").read_text()))
+        except OSError as error:
+            raise UserError(f"{image!r} ended at once: {_docker('logs', container)}") from error
         with watched(group):
             code = int(_docker("wait", container))
         (base / "train.log").write_text(_docker("logs", container))

@@ -77,6 +77,7 @@ def test_what_memory_has_no_room_for_lies_in_a_file() -> None:
     # The same numbers are there, and the same are chosen.
     in_file = create("glister", Settings()).select(seen, seen, 30, generator())
     exact = looked_at()
+    assert exact.logits is not None and exact.features is not None
     assert torch.equal(seen.logits, exact.logits) and torch.equal(seen.features, exact.features)
     assert torch.equal(
         in_file.indices, create("glister", Settings()).select(exact, exact, 30, generator()).indices
@@ -178,18 +179,26 @@ def test_many_rows_are_taken_into_a_file(monkeypatch: pytest.MonkeyPatch) -> Non
     assert kept.at(torch.arange(2)).labels.tolist() == indices[:2].tolist()
 
 
+def widened(part: Pool) -> Pool:
+    assert part.logits is not None and part.features is not None
+    return Pool(part.labels, part.logits.float(), part.features.float())
+
+
+def in_a_file(part: Pool) -> Pool:
+    assert part.logits is not None and part.features is not None
+    logits, features = allocate(len(part), [(4, torch.float16), (6, torch.float16)], CPU, 1)
+    logits.copy_(part.logits)
+    features.copy_(part.features)
+    assert lie_in_files(logits, features)
+    return Pool(part.labels, logits, features)
+
+
+@pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
-def test_every_strategy_takes_float16_in_a_file(name: str, little_memory: None) -> None:
+def test_every_strategy_takes_float16_in_a_file(name: str) -> None:
     """What is chosen is what the same numbers in float32 give."""
-    rounded, validation = (pool(size, seed=seed, dtype=torch.float16) for size, seed in ((120, 0), (40, 1)))
-    wide = [Pool(part.labels, part.logits.float(), part.features.float()) for part in (rounded, validation)]  # type: ignore[union-attr]
-    mapped = []
-    for part in (rounded, validation):
-        columns = allocate(len(part), [(4, torch.float16), (6, torch.float16)], CPU, 1)
-        columns[0].copy_(part.logits)
-        columns[1].copy_(part.features)
-        mapped.append(Pool(part.labels, *columns))
-    expected = create(name, Settings()).select(*wide, 30, generator())
-    chosen = create(name, Settings()).select(*mapped, 30, generator())
+    train, guide = pool(120, dtype=torch.float16), pool(40, seed=1, dtype=torch.float16)
+    expected = create(name, Settings()).select(widened(train), widened(guide), 30, generator())
+    chosen = create(name, Settings()).select(in_a_file(train), in_a_file(guide), 30, generator())
     assert torch.equal(chosen.indices, expected.indices)
     torch.testing.assert_close(chosen.weights, expected.weights)
