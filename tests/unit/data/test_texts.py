@@ -150,7 +150,7 @@ def test_channels_of_other_kinds_do_not_mix(tmp_path: Path) -> None:
 def test_a_line_that_does_not_fit(tmp_path: Path, change: Mapping[str, Any], message: str) -> None:
     assert complaint(manifest(tmp_path, change)) == (
         f"training channel: 'output.manifest', line 4: {message}; expected lines of JSON objects with source (or with "
-        "source-ref, and the images) and a label."
+        "source-ref, and the images or s3_images=true) and a label."
     )
 
 
