@@ -343,7 +343,7 @@ def test_padding_stays_where_it_matters(tmp_path: Path) -> None:
 
 def test_a_tokenizer_without_padding_or_ends(copy: Path) -> None:
     bare = tokenizer(special=["[UNK]", "[CLS]", "[SEP]"])
-    bare.post_processor = None  # type: ignore[assignment]
+    bare.post_processor = None
     bare.save(str(copy / "tokenizer.json"))
     classifier, preprocessing = classifier_of(copy)
     features = features_of(classifier, preprocessing, ["", *TEXTS])
