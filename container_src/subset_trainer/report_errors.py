@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from subset_trainer.quality.explanations import ABSENT, METHOD, Explained, Explanations
-from subset_trainer.quality.parts import Columns, Regions, Words
+from subset_trainer.quality.parts import Columns, Regions, Words, Written
 
 FOR, AGAINST = (179, 74, 0), (0, 114, 178)
 """Orange-red and blue: the page's colours of wrong and right, which look different to everybody."""
@@ -158,7 +158,7 @@ def _bar(share: float) -> str:
     )
 
 
-def _text(one: Explained, parts: Words) -> str:
+def _text(one: Explained, parts: Words | Written) -> str:
     told = ", ".join(f"<i>{escape(name)}</i> {signed(value)}" for name, value in _strongest(one, MOST_WORDS))
     return (
         f"<blockquote>{_marked(parts, _shares(one.contributions).tolist())}</blockquote>\n"
@@ -166,7 +166,7 @@ def _text(one: Explained, parts: Words) -> str:
     )
 
 
-def _marked(parts: Words, shares: Sequence[float]) -> str:
+def _marked(parts: Words | Written, shares: Sequence[float]) -> str:
     pieces, done = [], 0
     for (begin, end), share in zip(parts.spans.tolist(), shares, strict=True):
         if end > MOST_CHARACTERS:

@@ -1,5 +1,7 @@
 """Examples in parts, and without some of them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from torch import Tensor
 from subset_trainer.data import Column
 from subset_trainer.data.preprocessing import BUCKETS, Hashing
 from subset_trainer.data.texts import encode_texts
-from subset_trainer.quality.parts import MOST_PARTS, REGIONS, Columns, Regions, Words
+from subset_trainer.data.tokens import encode_tokens, read_tokenizer
+from subset_trainer.quality.parts import MOST_PARTS, REGIONS, Columns, Regions, Words, Written
+from tests.encoders import tokenizer
 
 GREY = torch.tensor([100, 110, 120], dtype=torch.uint8)
 
@@ -138,3 +142,45 @@ def test_what_found_no_room_in_a_row_does_not_come_back() -> None:
     assert len(buckets(torch.from_numpy(row))) == 10
     draw = torch.rand(50, found.count, generator=torch.Generator().manual_seed(0)) < 0.7
     assert all(buckets(some) <= buckets(torch.from_numpy(row)) for some in found.with_only(draw))
+
+
+def read_by_an_encoder(text: str, most: int = 100) -> tuple[Written, list[str]]:
+    seen: list[str] = []
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        seen.extend(texts)
+        return np.zeros((len(texts), 3), np.int32)
+
+    return Written.of(text, encode, most), seen
+
+
+def test_an_encoder_reads_the_text_without_the_absent_words() -> None:
+    found, seen = read_by_an_encoder("«Not good, NOT at all!»")
+    rows = found.with_only(torch.cat([only(5, 0, 1, 2, 3, 4), only(5, 0, 2, 3), only(5)]))
+    assert rows.shape == (3, 3) and rows.dtype == torch.int32
+    assert seen == ["«Not good, NOT at all!»", "«Not NOT at ", "«"]
+
+
+def test_an_encoder_sees_no_more_words_than_tokens() -> None:
+    found, seen = read_by_an_encoder("one two, three four", 2)
+    found.with_only(torch.ones(1, found.count, dtype=torch.bool))
+    assert (found.count, seen) == (2, ["one two"])
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("天気が良いので、今日は海まで歩いて行きました。", 21), ("", 0), (" !", 0)]
+)
+def test_characters_of_a_text_for_an_encoder(text: str, count: int) -> None:
+    found, seen = read_by_an_encoder(text)
+    found.with_only(torch.ones(1, found.count, dtype=torch.bool))
+    assert (found.count, seen) == (count, [text])
+
+
+@pytest.mark.parametrize("length", [4, 40])
+def test_a_whole_text_is_as_an_encoder_had_it(length: int) -> None:
+    tokens = read_tokenizer(tokenizer().to_str(), length, 1_000)
+    text = "Today rain, and number 3 of it rains."
+    found = Written.of(text, lambda texts: encode_tokens(texts, tokens), length)
+    whole, none = found.with_only(torch.tensor([[True] * found.count, [False] * found.count]))
+    assert whole.tolist() == encode_tokens([text], tokens)[0].tolist()
+    assert none.tolist() == encode_tokens([""], tokens)[0].tolist()

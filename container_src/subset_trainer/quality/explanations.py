@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from subset_trainer.quality.parts import Columns, Regions, Words
+from subset_trainer.quality.parts import Columns, Regions, Words, Written
 
 FILE = "explanations.json"
 METHOD = "KernelSHAP"
@@ -41,7 +41,7 @@ class Explained:
     """By an example of which every part is absent: the contributions make up the difference."""
     contributions: np.ndarray
     """[M] float64, of the parts."""
-    parts: Regions | Columns | Words
+    parts: Regions | Columns | Words | Written
     values: Sequence[str] = ()
     """[M], of a table's row, what stood there; empty: nothing, or there are several columns."""
     exact: bool = False

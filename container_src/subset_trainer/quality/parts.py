@@ -1,8 +1,10 @@
 """What an example is made of, for a person who asks why it was classified so: regions of an image, columns of a table's
 row, words of a text; and the example without some of them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +19,9 @@ REGIONS = 36
 """Of an image, about; one of less than 64 pixels has one a pixel."""
 MOST_PARTS = 500
 """Of a table's row: of more columns some neighbours are taken together."""
+
+LONG_WORD = 15
+"""Characters: where words are longer on average, they are not set apart by spaces."""
 
 
 class Parts(Protocol):
@@ -139,3 +144,39 @@ class Words:
         # As often as an n-gram is there whole.
         times_BL = torch.zeros(len(present_BM), len(self.row)).index_add_(1, self.slot, whole_BO.float())
         return torch.where(times_BL > 0, self.row, self.nothing)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text in its words, or characters, for an encoder, which reads it anew without those that are absent: what
+    stands between a word and the next goes with it.
+
+    text: as far as the encoder sees it, at least. spans: int64 [M, 2], where in it each word begins and ends. encode:
+    texts → int32 [N, L].
+    """
+
+    text: str
+    spans: Tensor
+    encode: Callable[[Sequence[str]], np.ndarray]
+
+    @classmethod
+    def of(cls, text: str, encode: Callable[[Sequence[str]], np.ndarray], most: int) -> "Written":
+        """most: words that the encoder sees, at most: a word is one token or more."""
+        apart = text.split()
+        words = sum(map(len, apart)) <= LONG_WORD * len(apart)
+        found = [match.span() for match in islice(re.finditer(r"\w+" if words else r"\w", text), most)]
+        seen = text[: found[-1][1]] if len(found) == most else text
+        return cls(seen, torch.tensor(found, dtype=torch.int64).reshape(-1, 2), encode)
+
+    @property
+    def count(self) -> int:
+        return len(self.spans)
+
+    def with_only(self, present_BM: Tensor) -> Tensor:
+        begins = [*self.spans[:, 0].tolist(), len(self.text)]
+        pieces = [self.text[begin:end] for begin, end in pairwise(begins)]
+        texts = [
+            self.text[: begins[0]] + "".join(piece for piece, there in zip(pieces, row, strict=True) if there)
+            for row in present_BM.tolist()
+        ]
+        return torch.from_numpy(self.encode(texts))

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from subset_trainer.data import Dataset, Preprocessing, Splits
+from subset_trainer.data.texts import inputs_of
 from subset_trainer.models import Classifier
 from subset_trainer.quality.explanations import Explained, Explanations, surest
-from subset_trainer.quality.parts import Columns, Regions, Words
+from subset_trainer.quality.parts import Columns, Regions, Words, Written
 from subset_trainer.quality.shapley import NoNumberError, is_exact, shapley_values
 from subset_trainer.selection.progress import with_progress
 from subset_trainer.training import memory
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 EVALUATIONS, EVALUATIONS_A_PART = 2_048, 2
 """How often the model is asked for one explanation: as often as the library `shap` does by default."""
 EVALUATIONS_OF_A_SLOW_ONE = 1_000
-"""The same of a network for images: as often as the library `lime` does of these."""
+"""The same of networks for images and of encoders: as often as the library `lime` does of images."""
 MOST_PROBABLE = 5
 """Classes whose probabilities are told, and the label's."""
 MOST_ROWS = 100_000
@@ -74,21 +75,24 @@ class _Explaining:
         """Raises NoNumberError."""
         splits, preprocessing = self._splits, self._splits.preprocessing
         (batch,) = splits.validation.batches([torch.tensor([row])], torch.device("cpu"))
-        parts: Regions | Columns | Words
+        parts: Regions | Columns | Words | Written
         if preprocessing.kind == "image":
             parts = Regions.of(batch[0], self._absent)
         elif preprocessing.kind == "table":
             parts = Columns.of(batch[0], preprocessing.columns, self._absent)
         else:
-            hashing, texts = preprocessing.hashing, splits.validation_texts
-            assert hashing is not None
+            texts = splits.validation_texts
             assert texts is not None
-            parts = Words.of(texts[row], batch[0], hashing)
+            if preprocessing.hashing is not None:
+                parts = Words.of(texts[row], batch[0], preprocessing.hashing)
+            else:
+                length = preprocessing.input_shape[0]
+                parts = Written.of(texts[row], lambda some: inputs_of(some, preprocessing), length)
 
         def worth(present_BM: Tensor) -> Tensor:
             return log_odds(self._logits(parts.with_only(present_BM)), predicted)
 
-        slow = isinstance(parts, Regions)
+        slow = isinstance(parts, Regions | Written)
         most = (EVALUATIONS_OF_A_SLOW_ONE if slow else EVALUATIONS) + EVALUATIONS_A_PART * parts.count
         generator = torch.Generator().manual_seed(self._seed)
         contributions = shapley_values(worth, parts.count, most, generator)
