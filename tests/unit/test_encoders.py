@@ -25,6 +25,7 @@ from subset_trainer.serving import requests
 from subset_trainer.serving.predictor import Predictor
 from subset_trainer.training import devices, job, loop
 from subset_trainer.training.averaging import MovingAverage
+from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.evaluation import look_at
 from subset_trainer.training.optimizer import AdamW
 from subset_trainer.training.ranks import Ranks
@@ -434,6 +435,28 @@ def test_adamw_is_torch_s_to_the_last_bit() -> None:
             optimizer.step()
         optimizers[0].load_state_dict(optimizers[0].state_dict())
     assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
+
+
+def test_a_checkpoint_holds_what_adamw_goes_on_from(tmp_path: Path) -> None:
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(torch.ones(4, 3)).square().sum().backward()
+        optimizer.step()
+
+    model = torch.nn.Linear(3, 2)
+    optimizer = AdamW(model.parameters(), lr=0.1, fused=True)
+    step(model, optimizer)
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    Checkpoints(tmp_path, {}, 5.0).save(1, 1, state, last=True)
+    found = Checkpoints(tmp_path, {}, 5.0).load()
+    assert found is not None
+    again = torch.nn.Linear(3, 2)
+    again.load_state_dict(found["model"])
+    other = AdamW(again.parameters(), lr=0.5, fused=True)
+    other.load_state_dict(found["optimizer"])
+    step(model, optimizer)
+    step(again, other)
+    assert torch.equal(again.weight, model.weight)
 
 
 def test_positions_have_no_average(bert: Path) -> None:
