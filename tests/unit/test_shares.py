@@ -148,6 +148,11 @@ def test_a_process_without_any_example_is_refused() -> None:
     ("channel", "values", "sentence"),
     [
         (
+            "validation",
+            {"explain": 4},
+            r"^hyperparameter explain=4 does not go with a sharded validation channel",
+        ),
+        (
             "training",
             {"microbatch_size": 8},
             r"^hyperparameter microbatch_size=8 does not go with a sharded training",

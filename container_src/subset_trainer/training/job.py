@@ -105,6 +105,11 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
             f"hyperparameter microbatch_size={hp.microbatch_size} does not go with a sharded training channel "
             f"(S3DistributionType={SHARDED}), whose batches are normalised over all processes; expected none"
         )
+    if hp.explain and (sharded := contract.sharded & {"training", "validation"}):
+        raise UserError(
+            f"hyperparameter explain={hp.explain} does not go with a sharded {max(sharded)} channel "
+            f"(S3DistributionType={SHARDED}), of which no host has every example; expected 0, or FullyReplicated"
+        )
     if ranks.first:
         artifacts.check_writable(contract.model, contract.output_data)
     models.check_name(hp.model)
