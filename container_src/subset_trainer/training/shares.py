@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from subset_trainer.data import Dataset
@@ -59,7 +58,7 @@ class Share:
         """[B, …] of the examples that count → of all that are read, with zeros."""
         if not self.filled:
             return values
-        return F.pad(values, (*(0, 0) * (values.dim() - 1), 0, self.filled))
+        return torch.cat([values, values.new_zeros(self.filled, *values.shape[1:])])
 
     def counted(self, values: Tensor) -> Tensor:
         """[B, …] of all that are read → of those that count."""
