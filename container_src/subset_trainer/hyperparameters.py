@@ -114,7 +114,8 @@ class Hyperparameters(BaseModel):
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="share of the training examples that an epoch visits; `full` always visits all",
+        description="share of the training examples, those that `drop_…` leaves out included, that an epoch visits; "
+        "`full` always visits all",
     )
     select_every: Count = Field(
         5, description="epochs between two selections, for strategies that choose again as the model learns"

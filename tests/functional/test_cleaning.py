@@ -94,6 +94,7 @@ def test_the_fraction_is_of_what_was_given(make_job: Callable[[str], Job]) -> No
         jobs[drop] = job.summary
     assert jobs[True]["removed"]["redundant"] > 0
     assert jobs[True]["samples_visited"] == jobs[False]["samples_visited"]
+    assert jobs[True]["fraction"] == jobs[False]["fraction"] == pytest.approx(0.3, abs=0.01)
 
 
 def test_nothing_is_left_out_unless_asked_for(job: Job) -> None:

@@ -337,7 +337,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         "status": status,
         "strategy": hp.strategy,
         # What an epoch visited on average, where the strategy sets that by itself.
-        "fraction": budget / len(splits.train)
+        "fraction": budget / (len(splits.train) if hp.strategy == "full" else len(examined.labels))
         if hp.strategy not in selection.SOFT_PRUNING
         else loop.totals(reports)["samples_visited"] / (len(splits.train) * max(1, len(reports))),
         "backend": hp.backend,
