@@ -9,7 +9,6 @@ schedule, and `rs2`; `full` for all the epochs is the yardstick. CORDS's own GLI
 the smallest fraction. `--docs FILE` writes the tables and, beside it, the chart.
 """
 
-import argparse
 import shutil
 import sys
 from collections.abc import Sequence
@@ -169,40 +168,15 @@ def document(rows: Sequence[Row], preset: Preset, title: str, command: str, pict
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the preset, print its tables, and write the page; the worst exit code of the studies."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.evidence",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--training", type=Path, required=True, metavar="PATH", help="in any form that the trainer reads")
-    add("--test", type=Path, required=True, metavar="PATH")
-    add("--preset", choices=sorted(PRESETS), default="grid", help="default: grid")
-    add("--seeds", default="0,1,2", metavar="LIST", help="default: 0,1,2")
-    add("--title", default="", help="what to call the data")
-    add("--out", type=Path, metavar="PATH", help="default: build/evidence/PRESET")
-    add("--docs", type=Path, metavar="FILE", help="write the page there")
+    parser = study.parser_of_several("benchmarks.evidence", __doc__, "build/evidence/PRESET")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="grid", help="default: grid")
     options = parser.parse_args(arguments)
     preset: Preset = PRESETS[options.preset]
     out: Path = options.out or Path("build/evidence") / options.preset
     title = options.title or options.training.name
-    given = [
-        "--training",
-        str(options.training),
-        "--test",
-        str(options.test),
-        "--title",
-        title,
-        "--out",
-        str(out),
-    ]
-
-    worst = 0
-    for call in studies(preset, options.seeds, given):
-        code = study.main(call)
-        if code not in (0, 2):
-            return code
-        worst = max(worst, code)
+    worst = study.run_all(studies(preset, options.seeds, study.common_arguments(options, title, out)))
+    if worst not in (0, 2):
+        return worst
     rows = study_report.read(out)
     command = (
         f"python -m benchmarks.evidence --preset {options.preset} --training …/training --test …/test "

@@ -48,6 +48,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import processor, write_text
+from benchmarks.scenarios import CHANGES as NEAR
 from benchmarks.scenarios import MEMORY, draw_per_class, replace_labels
 from subset_trainer import models, selection
 from subset_trainer.data import MemoryDataset, load_splits
@@ -231,18 +232,14 @@ def compressed(images_BCHW: Tensor, quality: int) -> Tensor:
     return torch.stack(copies)
 
 
-def scaled(images_BCHW: Tensor, factor: float) -> Tensor:
-    return (images_BCHW.float() * factor).clamp(0, 255).to(torch.uint8)
+def as_tensors(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Tensor], Tensor]:
+    return lambda images_BCHW: torch.from_numpy(change(images_BCHW.numpy()))
 
 
 CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "JPEG 75": lambda images_BCHW: compressed(images_BCHW, 75),
     "JPEG 40": lambda images_BCHW: compressed(images_BCHW, 40),
-    "20% brighter": lambda images_BCHW: scaled(images_BCHW, 1.2),
-    "20% darker": lambda images_BCHW: scaled(images_BCHW, 0.8),
-    "1 pixel aside": lambda images_BCHW: F.pad(images_BCHW.float(), (1, 0, 0, 0), "replicate")[..., :-1].to(
-        torch.uint8
-    ),
+    **{name: as_tensors(NEAR[name]) for name in ("20% brighter", "20% darker", "1 pixel aside")},
 }
 
 

@@ -7,10 +7,10 @@ none. Validation and test stay clean and balanced. Each run is one of `benchmark
 finished run is not made again, so that the same command goes on where it was stopped.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 if not __package__:
     # Run as a file: the project's root is not on the path yet.
@@ -101,8 +101,7 @@ def cost_table(rows: Sequence[Row]) -> str:
     for name, meaning in STRATEGIES.items():
         if (row := clean.get(name)) is not None:
             seconds, selecting, visits = (
-                sum(values) / len(values)
-                for values in (row.seconds, row.selection_seconds, row.samples_visited)
+                mean(values) for values in (row.seconds, row.selection_seconds, row.samples_visited)
             )
             lines.append(f"| `{name}` | {meaning} | {seconds:.0f} | {selecting:.0f} | {visits:,.0f} |")
     return "\n".join(lines)
@@ -163,52 +162,22 @@ def document(rows: Sequence[Row], title: str, command: str, picture: str) -> str
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the studies, print the tables, and write the page; the worst exit code of the studies."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.robustness",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = study.parser_of_several("benchmarks.robustness", __doc__, "build/robustness")
     add = parser.add_argument
-    add("--training", type=Path, required=True, metavar="PATH", help="in any form that the trainer reads")
-    add("--test", type=Path, required=True, metavar="PATH")
     add("--per-class", type=int, default=2000, metavar="N", help="of the training data (default: 2000)")
     add("--fraction", type=float, default=0.1, help="default: 0.1")
     add("--epochs", type=int, default=30, help="default: 30")
-    add("--seeds", default="0,1,2", metavar="LIST", help="default: 0,1,2")
     add("--jobs", type=int, default=1, metavar="N", help="runs at a time")
-    add("--title", default="", help="what to call the data")
-    add("--out", type=Path, default=Path("build/robustness"), help="default: build/robustness")
-    add("--docs", type=Path, metavar="FILE", help="write the page there, and the chart beside it")
     options = parser.parse_args(arguments)
-    out: Path = options.out
+    out: Path = options.out or Path("build/robustness")
     title = options.title or options.training.name
-    given = [
-        *(
-            "--training",
-            str(options.training),
-            "--test",
-            str(options.test),
-            "--title",
-            title,
-            "--out",
-            str(out),
-        ),
-        *(
-            "--per-class",
-            str(options.per_class),
-            "--epochs",
-            str(options.epochs),
-            "--jobs",
-            str(options.jobs),
-        ),
-    ]
+    given = study.common_arguments(options, title, out)
+    for name in ("per-class", "epochs", "jobs"):
+        given += [f"--{name}", str(getattr(options, name.replace("-", "_")))]
 
-    worst = 0
-    for call in calls(options.seeds, options.fraction, given):
-        code = study.main(call)
-        if code not in (0, 2):
-            return code
-        worst = max(worst, code)
+    worst = study.run_all(calls(options.seeds, options.fraction, given))
+    if worst not in (0, 2):
+        return worst
     rows = study_report.read(out)
     page: Path = options.docs or out / "robustness.md"
     picture = page.with_suffix(".png")

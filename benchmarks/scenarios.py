@@ -200,7 +200,7 @@ def replace_by_copies(
         inputs: [N, …], uint8 images [N, 3, H, W] or float32 rows.
         labels: [N], 0…C − 1.
     """
-    changed = inputs.copy()
+    changed, changes = inputs.copy(), list(CHANGES.values())
     deviations = inputs.std(0) if inputs.dtype != np.uint8 else None
     for label in np.unique(labels):
         rows = generator.permutation(np.flatnonzero(labels == label))
@@ -210,16 +210,16 @@ def replace_by_copies(
             if deviations is not None:
                 changed[row] = original + 0.01 * deviations * generator.standard_normal(len(original))
             else:
-                changed[row] = CHANGES[generator.integers(len(CHANGES))](original)
+                changed[row] = changes[generator.integers(len(changes))](original)
     return changed
 
 
-CHANGES: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
-    lambda image: (image * 0.8).astype(np.uint8),
-    lambda image: np.minimum(image * 1.2, 255).astype(np.uint8),
-    lambda image: np.concatenate((image[..., :1], image[..., :-1]), axis=-1),
-)
-"""What makes a near copy of an image [3, H, W]."""
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "20% darker": lambda images: (images * 0.8).astype(np.uint8),
+    "20% brighter": lambda images: np.minimum(images * 1.2, 255).astype(np.uint8),
+    "1 pixel aside": lambda images: np.concatenate((images[..., :1], images[..., :-1]), axis=-1),
+}
+"""What makes near copies of images, uint8 […, H, W]."""
 
 
 def replace_labels(

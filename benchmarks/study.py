@@ -383,6 +383,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def run_all(calls: Iterable[Sequence[str]]) -> int:
+    """Run several studies by their arguments: the worst exit code, or at once that of a mistake or an interruption."""
+    worst = 0
+    for call in calls:
+        code = main(call)
+        if code not in (0, 2):
+            return code
+        worst = max(worst, code)
+    return worst
+
+
+def parser_of_several(program: str, description: str | None, out: str) -> argparse.ArgumentParser:
+    """With the options that studies of one page have in common. out: where it says that runs go by default."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--training", type=Path, required=True, metavar="PATH", help="in any form that the trainer reads")
+    add("--test", type=Path, required=True, metavar="PATH")
+    add("--seeds", default="0,1,2", metavar="LIST", help="default: 0,1,2")
+    add("--title", default="", help="what to call the data")
+    add("--out", type=Path, metavar="PATH", help=f"default: {out}")
+    add("--docs", type=Path, metavar="FILE", help="write the page there, and the chart beside it")
+    return parser
+
+
+def common_arguments(options: argparse.Namespace, title: str, out: Path) -> list[str]:
+    """Of these options, those that every one of the studies is given."""
+    given = {"training": options.training, "test": options.test, "title": title, "out": out}
+    return [text for name, value in given.items() for text in (f"--{name}", str(value))]
+
+
 def study(options: argparse.Namespace) -> int:
     """Run the grid that the options describe and write what came of it; 0, or 2 where a run failed."""
     scenario = Scenario(

@@ -18,7 +18,7 @@ import numpy as np
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.images import EncodedImages, ImageFiles
 from subset_trainer.data.labelled import Finder, LabelledImages, coded, lines
-from subset_trainer.data.s3_images import SCHEME, S3Images
+from subset_trainer.data.s3_images import SCHEME, S3Images, bucket_and_key
 from subset_trainer.errors import shown
 
 LONGEST_URI = 1_200
@@ -251,8 +251,7 @@ def read_manifest(
 
 
 def _object(channel: Channel, file: str, number: int, uri: str) -> str:
-    bucket, _, key = uri.removeprefix(SCHEME).partition("/")
-    if not bucket or not key or "\0" in uri or len(uri.encode()) > LONGEST_URI:
+    if not all(bucket_and_key(uri)) or "\0" in uri or len(uri.encode()) > LONGEST_URI:
         raise channel.error(
             f"'{file}', line {number:,}: {shown(uri)} names no object of S3; expected s3://bucket/key."
         )

@@ -38,6 +38,12 @@ _REASONS = {
 """What the connector's messages have in them → what it means."""
 
 
+def bucket_and_key(uri: str) -> tuple[str, str]:
+    """What it names; either is empty where it names none."""
+    bucket, _, key = uri.removeprefix(SCHEME).partition("/")
+    return bucket, key
+
+
 class S3Images(ImageFiles):
     """Images of a manifest, those in S3 by their URI and others as files of the channel.
 
@@ -131,8 +137,7 @@ class S3Images(ImageFiles):
 
     def _fetched(self, index: int) -> bytes:
         uri = self.names[index].decode("utf-8", "surrogateescape")
-        bucket, _, key = uri.removeprefix(SCHEME).partition("/")
-        data: Any = self._client.get_object(bucket, key).read(LARGEST_FILE + 1)
+        data: Any = self._client.get_object(*bucket_and_key(uri)).read(LARGEST_FILE + 1)
         if len(data) > LARGEST_FILE:
             raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
         self._keep(index, data)

@@ -37,6 +37,10 @@ _FETCHED = 256
 _LEAST_WEIGHT = np.float32(0.01)
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Splits:
     """`notes`: sentences worth logging about what was found, decoded, left out and split. `train_ids`,
@@ -54,7 +58,7 @@ class Splits:
     train_weights: torch.Tensor | None = None
     train_texts: np.ndarray | None = None
     validation_texts: np.ndarray | None = None
-    tell_names: Callable[[], None] = lambda: None
+    tell_names: Callable[[], None] = _nothing
     """To be called by all processes at one place, before one asks what the examples of another host's shard are called.
     Their texts are None."""
 
@@ -299,10 +303,6 @@ def _load(
     loading.notes.append(shard.note(name))
     texts = _texts(source, sum(shard.counts), shard)
     return shard.dataset(own, shard.whole(labels)), Names(ids, shard).ids(), texts
-
-
-def _nothing() -> None:
-    pass
 
 
 def _texts(

@@ -16,7 +16,8 @@ from subset_trainer.data.preprocessing import BUCKETS, MOST_NGRAMS, Hashing, Pre
 from subset_trainer.data.tokens import encode_tokens
 
 _MOST_CHARACTERS = 8_192
-_LONG_WORD = 15
+LONG_WORD = 15
+"""Characters: where words are longer on average, they are not set apart by spaces."""
 _WORD = r"(?u)\b\w+\b"
 _ROWS_AT_ONCE = 8_192
 _UNITS = {"word": (2, " "), "character": (3, "")}
@@ -53,7 +54,7 @@ def fit_hashing(
     sample = [text[:_MOST_CHARACTERS] for text in texts[:_ROWS_AT_ONCE]]
     words = [word for text in sample for word in text.split()]
     mean = sum(of_each(sum(map(len, words)))) / max(1, sum(of_each(len(words))))
-    hashing = Hashing("word" if mean <= _LONG_WORD else "character", BUCKETS, MOST_NGRAMS)
+    hashing = Hashing("word" if mean <= LONG_WORD else "character", BUCKETS, MOST_NGRAMS)
     longest = max(of_each(max((len(row) for row in _rows(texts, hashing)), default=0)))
     return Hashing(hashing.unit, BUCKETS, max(1, min(longest, MOST_NGRAMS)))
 
@@ -144,4 +145,4 @@ def _rows(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> Iterator[np.nd
 def _beginning(text: str, words: bool, most: int) -> str:
     if not words:
         return text[:most]
-    return " ".join(text[: most * _LONG_WORD * 4].split()[:most])
+    return " ".join(text[: most * LONG_WORD * 4].split()[:most])

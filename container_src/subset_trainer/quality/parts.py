@@ -13,15 +13,12 @@ from torch import Tensor
 
 from subset_trainer.data import Column
 from subset_trainer.data.preprocessing import Hashing
-from subset_trainer.data.texts import ngrams_of
+from subset_trainer.data.texts import LONG_WORD, ngrams_of
 
 REGIONS = 36
 """Of an image, about; one of less than 64 pixels has one a pixel."""
 MOST_PARTS = 500
 """Of a table's row: of more columns some neighbours are taken together."""
-
-LONG_WORD = 15
-"""Characters: where words are longer on average, they are not set apart by spaces."""
 
 
 class Parts(Protocol):
