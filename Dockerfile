@@ -43,7 +43,8 @@ RUN find /opt/venv/lib -type d -name tests -prune -exec rm -r {} + \
 
 FROM builder AS package
 COPY container_src /build/container_src
-RUN /opt/venv/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /build/wheels /build/container_src
+RUN /opt/venv/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /build/wheels \
+        /build/container_src/subset_selection /build/container_src
 
 # What runs, with the security updates that the base image has not.
 FROM ${BASE_IMAGE}

@@ -69,7 +69,7 @@ lock: venv ## compile the locked requirements anew from their .in files
 venv: $(VENV)/.complete ## the virtual environment, from the locks
 
 $(VENV)/.complete: docker/requirements/build.txt docker/requirements/dev-cuda$(CUDA).txt \
-		docker/requirements/cords.txt $(wildcard docker/cords/*) docker/venv.sh container_src/pyproject.toml
+		docker/requirements/cords.txt $(wildcard docker/cords/*) docker/venv.sh $(wildcard container_src/pyproject.toml container_src/*/pyproject.toml)
 	docker/venv.sh $(VENV) $(CUDA)
 	touch $@
 
@@ -82,5 +82,5 @@ venv-sdk3: .venv-sdk3/.complete ## the environment with SageMaker's SDK 3 and ML
 
 clean: ## remove the virtual environments and what builds and tests leave
 	rm -rf .venv .venv-cuda12 .venv-sdk3 .venv-audit build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf container_src/build container_src/dist container_src/*.egg-info
+	rm -rf $(foreach project,container_src container_src/subset_selection,$(project)/build $(project)/dist $(project)/*.egg-info)
 	find . -name __pycache__ -type d -prune -exec rm -r {} +

@@ -47,15 +47,16 @@ if not __package__:
     # Run as a file: the project's root is not on the path yet.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import subset_selection
 from benchmarks.common import processor, write_text
 from benchmarks.scenarios import CHANGES as NEAR
 from benchmarks.scenarios import MEMORY, draw_per_class, replace_labels
-from subset_trainer import models, selection
+from subset_selection import Subset
+from subset_trainer import models
 from subset_trainer.data import MemoryDataset, load_splits
 from subset_trainer.data.splits import stratified_split
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.quality import duplicates, labels
-from subset_trainer.selection import Subset
 from subset_trainer.training import loop
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import Judgement, judge, look_at
@@ -130,7 +131,7 @@ def train(
     record = Watched(len(training))
     budget = len(training) if hp.strategy == "full" else round(hp.fraction * len(training))
     selector = NativeSelector(
-        selection.create(hp.strategy), classifier, training, validation, MACHINE, Ranks()
+        subset_selection.create(hp.strategy), classifier, training, validation, MACHINE, Ranks()
     )
     loop.train(
         classifier,

@@ -59,10 +59,10 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import processor, synchronise, write_text
+from subset_selection import STRATEGIES, Pool, Settings, create
+from subset_selection.glister import candidate_positions
+from subset_selection.settings import Greedy, Scope
 from subset_trainer.hyperparameters import SCOPES
-from subset_trainer.selection import STRATEGIES, Pool, Settings, create
-from subset_trainer.selection.glister import candidate_positions
-from subset_trainer.selection.settings import Greedy, Scope
 
 LONG = 60.0
 """Seconds after which one run is enough."""

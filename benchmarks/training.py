@@ -58,8 +58,9 @@ if not __package__:
     # Run as a file: the project's root is not on the path yet.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import subset_selection
 from benchmarks.common import Parser, processor, synchronise, write_text
-from subset_trainer import models, selection
+from subset_trainer import models
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.machine import cpu_count
 from subset_trainer.errors import TrainingError
@@ -308,7 +309,7 @@ class OurLoop:
             batch_size=self.settings.batch_size,
             seed=self.settings.seed,
         )
-        strategy = selection.create(hp.strategy)
+        strategy = subset_selection.create(hp.strategy)
         selector = NativeSelector(
             strategy, self.classifier, train, self.data.validation, self.machine, Ranks()
         )
@@ -328,7 +329,9 @@ class OurLoop:
 
     def select(self) -> float:
         """Seconds of one round of GLISTER."""
-        strategy = selection.create("glister", selection.Settings(scope="supervised", eta=LEARNING_RATE))
+        strategy = subset_selection.create(
+            "glister", subset_selection.Settings(scope="supervised", eta=LEARNING_RATE)
+        )
         selector = NativeSelector(
             strategy, self.classifier, self.data.train, self.data.validation, self.machine, Ranks()
         )

@@ -124,7 +124,7 @@ def train_program() -> str:
     if found is None:
         raise UserError(
             "the program `train` is neither beside this Python nor on PATH; "
-            "install it with `pip install ./container_src` or run `make venv`"
+            "install it with `pip install ./container_src/subset_selection ./container_src` or run `make venv`"
         )
     return found
 

@@ -19,12 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from subset_selection import Subset
 from subset_trainer.data import Ids, Preprocessing
 from subset_trainer.data.preprocessing import BUCKETS, MOST_NGRAMS, Tokens
 from subset_trainer.errors import PlatformError, UserError, first_line, shown
 from subset_trainer.hyperparameters import LARGEST_IMAGE, MOST_TOKENS
 from subset_trainer.models import Body, Classifier, TextEncoder, body, build, check_name
-from subset_trainer.selection import Subset
 
 Column = np.ndarray | Ids
 WEIGHTS = "model.safetensors"

@@ -63,7 +63,9 @@ def bash(
         **{name: str(value) for name, value in SPEC["env"]["variables"].items()},
         "PATH": f"{docker.folder}{os.pathsep}{os.environ['PATH']}",
         # In a checkout `python -m deploy` finds deploy/ beside it.
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "container_src")]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(ROOT), str(ROOT / "container_src"), str(ROOT / "container_src/subset_selection")]
+        ),
         **variables,
     }
     return subprocess.run(
@@ -81,7 +83,13 @@ def bash(
 def project(tmp_path: Path) -> Path:
     """A small project under this one's Makefile, settings and scripts, as an archive without executable bits."""
     folder = tmp_path / "project"
-    for name in ("Makefile", "Dockerfile", "pyproject.toml", "container_src/pyproject.toml"):
+    for name in (
+        "Makefile",
+        "Dockerfile",
+        "pyproject.toml",
+        "container_src/pyproject.toml",
+        "container_src/subset_selection/pyproject.toml",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "docker", folder / "docker")
@@ -89,6 +97,7 @@ def project(tmp_path: Path) -> Path:
         script.chmod(0o644)
     for name in (
         "deploy",
+        "container_src/subset_selection/subset_selection",
         "container_src/subset_trainer",
         "tests/unit",
         "tests/image",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.selection import Head
-from subset_trainer.selection import Pool
+from subset_selection import Pool
 
 logger = logging.getLogger("cords")
 

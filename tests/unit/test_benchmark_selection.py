@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import selection as benchmark
 from benchmarks.selection import Case, SameCandidates, Target, Timing
-from subset_trainer.selection.glister import candidate_positions
+from subset_selection.glister import candidate_positions
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--n", "90", "--features", "8", "--classes", "3", "--validation", "30", "--batch-size", "16"]

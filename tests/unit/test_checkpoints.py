@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from subset_selection import Subset
 from subset_trainer import artifacts
-from subset_trainer.selection import Subset
 from subset_trainer.training.checkpoints import Checkpoints
 
 LONG = 1e9

@@ -17,9 +17,9 @@ from dotmap import DotMap
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from subset_selection import Pool, Settings, Subset, create
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import parse
-from subset_trainer.selection import Pool, Settings, Subset, create
 from subset_trainer.training import plan
 
 LOG = logging.getLogger("cords-faults")

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subset_trainer.selection import Settings, create, facility_location
-from subset_trainer.selection.facility_location import cluster_sizes, greedy, lazy_greedy, stochastic_greedy
+from subset_selection import Settings, create, facility_location
+from subset_selection.facility_location import cluster_sizes, greedy, lazy_greedy, stochastic_greedy
 from tests.unit.reference import generator, gradients, pool
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from subset_trainer.selection import NotFiniteError, Pool, Settings, create
-from subset_trainer.selection.distributed import select
+from subset_selection import NotFiniteError, Pool, Settings, create
+from subset_selection.distributed import select
 from subset_trainer.training.ranks import Ranks
 from tests.unit.reference import generator, pool
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from subset_selection import STRATEGIES, Pool, Settings, create
 from subset_trainer import models
 from subset_trainer.data import MemoryDataset
 from subset_trainer.errors import UserError
-from subset_trainer.selection import STRATEGIES, Pool, Settings, create
 from subset_trainer.training import embeddings
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.embeddings import Embeddings, allocate, take

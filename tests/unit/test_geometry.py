@@ -9,9 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subset_trainer.selection import Pool
-from subset_trainer.selection.classes import Balance, quotas
-from subset_trainer.selection.geometry import GraphCut, Herding, KCentre, _OfFeatures
+from subset_selection import Pool
+from subset_selection.classes import Balance, quotas
+from subset_selection.geometry import GraphCut, Herding, KCentre, _OfFeatures
 from tests.unit.reference import generator, pool
 
 STRATEGIES = [GraphCut, KCentre, Herding]

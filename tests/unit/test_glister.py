@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from subset_trainer.selection import Pool, Settings
-from subset_trainer.selection import glister as module
-from subset_trainer.selection.glister import (
+from subset_selection import Pool, Settings
+from subset_selection import glister as module
+from subset_selection.glister import (
     Form,
     Glister,
     ValidationState,
     candidate_positions,
     cheapest_form,
 )
-from subset_trainer.selection.units import Units
+from subset_selection.units import Units
 from tests.unit.reference import Problem, generator, gradients, pool
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 from torch import Tensor
 
-from subset_trainer.selection import Pool, Settings
-from subset_trainer.selection import gradmatch as module
-from subset_trainer.selection.gradmatch import GradMatch, GradMatchPerBatch
-from subset_trainer.selection.omp import Matched, nonnegative_omp
-from subset_trainer.selection.units import Units, gram_of_means
+from subset_selection import Pool, Settings
+from subset_selection import gradmatch as module
+from subset_selection.gradmatch import GradMatch, GradMatchPerBatch
+from subset_selection.omp import Matched, nonnegative_omp
+from subset_selection.units import Units, gram_of_means
 from tests.unit.reference import Problem, generator, gradients, pool
 
 

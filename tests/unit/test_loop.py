@@ -7,11 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from subset_trainer import models, selection
+import subset_selection
+from subset_selection import Pool
+from subset_trainer import models
 from subset_trainer.data import MemoryDataset
 from subset_trainer.hyperparameters import parse
 from subset_trainer.models import Classifier
-from subset_trainer.selection import Pool
 from subset_trainer.training import loop
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.devices import Machine
@@ -55,7 +56,7 @@ def run(
     classifier = build(images)
     averaged = MovingAverage(classifier, average) if average else None
     training, validation = data(images, EXAMPLES, 0), data(images, VALIDATION, 1)
-    strategy = selection.create(hp.strategy)
+    strategy = subset_selection.create(hp.strategy)
     selector = NativeSelector(strategy, classifier, training, validation, CPU, Ranks())
     budget = round(hp.fraction * EXAMPLES)
     reports: list[EpochReport] = []
@@ -95,7 +96,9 @@ def test_an_epoch_reads_its_subset_and_nothing_else(strategy: str) -> None:
         Watched(data(True, EXAMPLES, 0)),
         data(True, VALIDATION, 1),
     )
-    selector = NativeSelector(selection.create(strategy), classifier, training, validation, CPU, Ranks())
+    selector = NativeSelector(
+        subset_selection.create(strategy), classifier, training, validation, CPU, Ranks()
+    )
     reports: list[EpochReport] = []
     loop.train(classifier, training, validation, selector, 20, hp, CPU, True, Ranks(), reports.append)
     chosen = [report.subset.indices.tolist() for report in reports if report.subset]
@@ -123,7 +126,7 @@ def plain_run(images: bool) -> tuple[Classifier, list[float], list[float]]:
         fused=True,
     )
     chooses, shuffles = (torch.Generator().manual_seed(3 * 3 + purpose) for purpose in (0, 1))
-    strategy = selection.create("rs2")
+    strategy = subset_selection.create("rs2")
     losses, validation_losses = [], []
     for epoch in range(epochs):
         subset = strategy.select(Pool(training.labels), Pool(validation.labels), budget, chooses).indices

@@ -2,9 +2,9 @@
 
 import torch
 
-from subset_trainer.selection import Pool, Settings, create
-from subset_trainer.selection.mislabelled import DropMislabelled, count_mislabelled
-from subset_trainer.selection.uniform import RepeatedSampling
+from subset_selection import Pool, Settings, create
+from subset_selection.mislabelled import DropMislabelled, count_mislabelled
+from subset_selection.uniform import RepeatedSampling
 from tests.unit.reference import generator
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from subset_trainer.selection import Subset
+from subset_selection import Subset
 from subset_trainer.training.record import MEMORY, Record
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from subset_selection import Pool, Refresh, Subset
 from subset_trainer import models
 from subset_trainer.data import MemoryDataset
-from subset_trainer.selection import Pool, Refresh, Subset
 from subset_trainer.training import rounds
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.ranks import Ranks

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subset_trainer.selection import Pool, Strategy, scores
-from subset_trainer.selection.geometry import Moderate
-from subset_trainer.selection.scores import BINS, EL2N, CoverageCentric, Forgetting
+from subset_selection import Pool, Strategy, scores
+from subset_selection.geometry import Moderate
+from subset_selection.scores import BINS, EL2N, CoverageCentric, Forgetting
 from tests.unit.reference import generator, pool
 
 EVERY: list[Callable[[], Strategy]] = [EL2N, Forgetting, Moderate, lambda: CoverageCentric(0.1)]

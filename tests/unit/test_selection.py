@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from subset_selection import SOFT_PRUNING, STRATEGIES, NotFiniteError, Pool, Settings, create
+from subset_selection.catalogue import CATALOGUE, markdown_table
+from subset_selection.classes import by_class, members, quotas
+from subset_selection.filters import LossFilter, ReducibleLossFilter
+from subset_selection.infobatch import InfoBatch
+from subset_selection.types import RESIDUALS_KEPT, Subset
 from subset_trainer.hyperparameters import Hyperparameters, StrategyName
-from subset_trainer.selection import SOFT_PRUNING, STRATEGIES, NotFiniteError, Pool, Settings, create
-from subset_trainer.selection.catalogue import CATALOGUE, markdown_table
-from subset_trainer.selection.classes import by_class, members, quotas
-from subset_trainer.selection.filters import LossFilter, ReducibleLossFilter
-from subset_trainer.selection.infobatch import InfoBatch
-from subset_trainer.selection.types import RESIDUALS_KEPT, Subset
 from tests.unit.reference import generator, gradients, pool
 
 LOOKING = [name for name in STRATEGIES if STRATEGIES[name](Settings()).needs_last_layer]
@@ -219,7 +219,7 @@ def test_residuals_are_the_gradient_of_the_loss() -> None:
 
 def test_large_pools_make_residuals_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     examples = pool(12)
-    monkeypatch.setattr("subset_trainer.selection.types.RESIDUALS_KEPT", 0)
+    monkeypatch.setattr("subset_selection.types.RESIDUALS_KEPT", 0)
     assert RESIDUALS_KEPT > 0
     rows = torch.tensor([3, 1, 3])
     residuals, features = examples.rows(rows)
@@ -292,7 +292,7 @@ def test_filters_keep_the_largest_and_the_reducible_losses() -> None:
 def test_a_long_choice_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("subset_trainer.selection.progress.SECONDS", 0)
+    monkeypatch.setattr("subset_selection.progress.SECONDS", 0)
     caplog.set_level("INFO")
     create("glister", Settings(scope="supervised")).select(pool(30), pool(9, seed=1), 3, generator())
     assert [record.message for record in caplog.records] == [f"selection: {done} of 3" for done in range(3)]

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subset_trainer import models, selection
+import subset_selection
+from subset_selection import LossFilter, Settings
+from subset_trainer import models
 from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.sharding import Shard, ShardedDataset, Shards
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import parse
-from subset_trainer.selection import LossFilter, Settings
 from subset_trainer.training import job, loop, synced_batch_norm
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import evaluate, judge
@@ -62,7 +63,7 @@ def outcome(name: str, part: int, ranks: Ranks) -> dict[str, Any]:
     settings = Settings(batch_size=24)
     selector: Any = FilterSelector(lambda memory: LossFilter(settings), len(training))
     if name != "loss-filter":
-        strategy = selection.create(hp.strategy, settings)
+        strategy = subset_selection.create(hp.strategy, settings)
         selector = NativeSelector(strategy, classifier, training, validation, CPU, ranks, 1.5)
     reports: list[EpochReport] = []
     budget = len(training) if name == "full" else round(hp.fraction * len(training))

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from subset_trainer import selection
+import subset_selection
+from subset_selection import Pool, Subset
 from subset_trainer.data import MemoryDataset
 from subset_trainer.models import build
-from subset_trainer.selection import Pool, Subset
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.rounds import NativeSelector
@@ -20,7 +20,7 @@ def make(seed: int) -> tuple[RunState, NativeSelector, torch.Generator]:
     torch.manual_seed(seed)
     classifier = build("mlp", (4,), 3)
     data = MemoryDataset(torch.randn(30, 4), LABELS)
-    selector = NativeSelector(selection.create("rs2"), classifier, data, data, CPU, Ranks())
+    selector = NativeSelector(subset_selection.create("rs2"), classifier, data, data, CPU, Ranks())
     generator = torch.Generator().manual_seed(seed)
     subset = Subset.of(torch.arange(30))
     return (
@@ -55,13 +55,13 @@ def test_what_is_given_back_can_be_gathered_again_at_once() -> None:
 def test_every_strategy_that_remembers_gives_its_memory_away_as_plain_values() -> None:
     logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
     pool = Pool(LABELS, logits, logits)
-    for name in selection.STRATEGIES:
+    for name in subset_selection.STRATEGIES:
         for drop in (False, True):
-            settings = selection.Settings(balance="class") if name == "rs2" else None
-            first, second = (selection.create(name, settings, drop_mislabelled=drop) for _ in range(2))
+            settings = subset_selection.Settings(balance="class") if name == "rs2" else None
+            first, second = (subset_selection.create(name, settings, drop_mislabelled=drop) for _ in range(2))
             draw = torch.Generator().manual_seed(0)
             first.select(pool, pool, 9, draw)
-            selection.give_back(second, selection.memory_of(first))
+            subset_selection.give_back(second, subset_selection.memory_of(first))
             state = draw.get_state()
             expected = first.select(pool, pool, 9, draw).indices
             found = second.select(pool, pool, 9, torch.Generator().set_state(state)).indices

@@ -22,9 +22,9 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from subset_selection import Subset
 from subset_trainer import artifacts
 from subset_trainer.errors import UserError, first_line
-from subset_trainer.selection import Subset
 
 logger = logging.getLogger(__name__)
 PATTERN = "checkpoint-*.pt"

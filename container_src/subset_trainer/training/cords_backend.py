@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from subset_selection import Refresh, Subset
+from subset_selection.classes import members, quotas
 from subset_trainer.data import Dataset, MemoryDataset
 from subset_trainer.data.machine import memory_available
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import SCOPES, Hyperparameters
 from subset_trainer.models import Classifier
-from subset_trainer.selection import Refresh, Subset
-from subset_trainer.selection.classes import members, quotas
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.rounds import checked, everything
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from subset_selection import Pool
 from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
-from subset_trainer.selection import Pool
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.embeddings import Embeddings, allocate, take
 from subset_trainer.training.memory import Parts

@@ -5,13 +5,13 @@ import logging
 import torch
 from torch import Tensor
 
+from subset_selection.progress import with_progress
 from subset_trainer.data import Dataset, Preprocessing, Splits
 from subset_trainer.data.texts import inputs_of
 from subset_trainer.models import Classifier
 from subset_trainer.quality.explanations import Explained, Explanations, surest
 from subset_trainer.quality.parts import Columns, Regions, Words, Written
 from subset_trainer.quality.shapley import NoNumberError, is_exact, shapley_values
-from subset_trainer.selection.progress import with_progress
 from subset_trainer.training import memory
 from subset_trainer.training.about import cell
 from subset_trainer.training.evaluation import Judgement

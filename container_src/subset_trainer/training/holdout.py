@@ -5,10 +5,10 @@ import logging
 import torch
 from torch import Tensor
 
+from subset_selection.uniform import Full
 from subset_trainer.data import Dataset
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
-from subset_trainer.selection.uniform import Full
 from subset_trainer.training import loop
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import look_at

@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 
-from subset_trainer import artifacts, encoders, models, pretrained, selection
+import subset_selection
+from subset_selection.catalogue import CATALOGUE
+from subset_trainer import artifacts, encoders, models, pretrained
 from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
@@ -34,7 +36,6 @@ from subset_trainer.pretrained import Pretrained
 from subset_trainer.quality import duplicates, explanations
 from subset_trainer.quality.explanations import Explanations
 from subset_trainer.report import Findings, page
-from subset_trainer.selection.catalogue import CATALOGUE
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
@@ -338,7 +339,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         "strategy": hp.strategy,
         # What an epoch visited on average, where the strategy sets that by itself.
         "fraction": budget / (len(splits.train) if hp.strategy == "full" else len(examined.labels))
-        if hp.strategy not in selection.SOFT_PRUNING
+        if hp.strategy not in subset_selection.SOFT_PRUNING
         else loop.totals(reports)["samples_visited"] / (len(splits.train) * max(1, len(reports))),
         "backend": hp.backend,
         "model": model_name,
@@ -546,7 +547,7 @@ def _identity(hp: Hyperparameters, splits: Splits, begun: str, processes: int) -
 
 def _budget(hp: Hyperparameters, examples: int) -> int:
     """How many of the training examples an epoch visits, where the strategy does not set that by itself."""
-    sets_own_size = hp.strategy == "full" or hp.strategy in selection.SOFT_PRUNING
+    sets_own_size = hp.strategy == "full" or hp.strategy in subset_selection.SOFT_PRUNING
     return examples if sets_own_size else plan.budget(examples, hp.fraction)
 
 
@@ -646,25 +647,25 @@ def _selector(
             classes=len(splits.preprocessing.classes),
         )
     settings = _settings(hp, ranks.size)
-    if hp.strategy in selection.SOFT_PRUNING:
-        return SoftPruningSelector(selection.SOFT_PRUNING[hp.strategy](settings), splits.train.labels)
+    if hp.strategy in subset_selection.SOFT_PRUNING:
+        return SoftPruningSelector(subset_selection.SOFT_PRUNING[hp.strategy](settings), splits.train.labels)
     if hp.strategy == "loss-filter":
-        return FilterSelector(lambda memory: selection.LossFilter(settings), len(splits.train))
+        return FilterSelector(lambda memory: subset_selection.LossFilter(settings), len(splits.train))
     if hp.strategy == "rho-loss":
         # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
         fresh = copy.deepcopy(classifier)
 
-        def make_filter(memory: Mapping[str, Any]) -> selection.BatchFilter:
+        def make_filter(memory: Mapping[str, Any]) -> subset_selection.BatchFilter:
             images = splits.preprocessing.kind == "image"
             losses = memory.get("irreducible_losses_N")
             if losses is None:
                 losses = irreducible_losses(
                     fresh, splits.train, splits.validation, hp, machine, images, ranks
                 )
-            return selection.ReducibleLossFilter(settings, losses.to(machine.device))
+            return subset_selection.ReducibleLossFilter(settings, losses.to(machine.device))
 
         return FilterSelector(make_filter, len(splits.train))
-    strategy = selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
+    strategy = subset_selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
     return NativeSelector(
         strategy, classifier, splits.train, splits.validation, machine, ranks, _candidates(hp)
     )
@@ -676,15 +677,15 @@ def _candidates(hp: Hyperparameters) -> float | None:
     return hp.candidates_per_pick or POOLED[hp.strategy]
 
 
-def _settings(hp: Hyperparameters, processes: int) -> selection.Settings:
+def _settings(hp: Hyperparameters, processes: int) -> subset_selection.Settings:
     """The strategies' knobs have the hyperparameters' names; a batch is one of all processes."""
-    own = {field.name: getattr(hp, field.name) for field in dataclasses.fields(selection.Settings)}
+    own = {field.name: getattr(hp, field.name) for field in dataclasses.fields(subset_selection.Settings)}
     own |= {
         "eta": hp.eta or hp.learning_rate,
         "batch_size": hp.batch_size * processes,
         "candidates_per_pick": hp.candidates_per_pick or FILTER_CANDIDATES,
     }
-    return selection.Settings(**own)
+    return subset_selection.Settings(**own)
 
 
 def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> None:
@@ -699,7 +700,7 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
         ", ".join(f"{name}={value}" for name, value in hp.model_dump(exclude_defaults=True).items())
         or "all defaults",
     )
-    if hp.strategy == "full" or hp.strategy in selection.SOFT_PRUNING:
+    if hp.strategy == "full" or hp.strategy in subset_selection.SOFT_PRUNING:
         if "fraction" in hp.model_fields_set and hp.fraction < 1:
             sized = "visits all examples" if hp.strategy == "full" else "sets the size of each epoch itself"
             logger.warning("strategy %r %s: fraction=%g is not used", hp.strategy, sized, hp.fraction)
@@ -709,7 +710,10 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
             logger.warning(
                 "select_every=%d with epochs=%d: the subset is chosen once", hp.select_every, hp.epochs
             )
-    knobs = {field.name for field in dataclasses.fields(selection.Settings)} | {"select_every", "mislabelled"}
+    knobs = {field.name for field in dataclasses.fields(subset_selection.Settings)} | {
+        "select_every",
+        "mislabelled",
+    }
     used = {"batch_size", *CATALOGUE[hp.strategy].knobs}
     if hp.mislabelled == "drop":
         used.add("select_every")  # how often it looks

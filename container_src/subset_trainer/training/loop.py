@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from subset_selection import Subset
 from subset_trainer.data import Dataset
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
-from subset_trainer.selection import Subset
 from subset_trainer.training import divergence, plan
 from subset_trainer.training.augmentation import Augmentation
 from subset_trainer.training.averaging import MovingAverage

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subset_trainer.selection import Subset
+from subset_selection import Subset
 
 MEMORY = 0.7
 """Weight of the earlier epochs in the running loss."""

@@ -8,10 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from subset_trainer.data import Dataset
-from subset_trainer.errors import AlgorithmError, UserError
-from subset_trainer.models import Classifier
-from subset_trainer.selection import (
+from subset_selection import (
     BatchFilter,
     NotFiniteError,
     Pool,
@@ -23,7 +20,10 @@ from subset_trainer.selection import (
     give_back,
     memory_of,
 )
-from subset_trainer.selection.uniform import RepeatedSampling
+from subset_selection.uniform import RepeatedSampling
+from subset_trainer.data import Dataset
+from subset_trainer.errors import AlgorithmError, UserError
+from subset_trainer.models import Classifier
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.embeddings import allocate
 from subset_trainer.training.evaluation import look_at
@@ -58,7 +58,7 @@ class Selector(Protocol):
 
 
 class NativeSelector:
-    """Runs a strategy of :mod:`subset_trainer.selection` on what the model makes of the data now.
+    """Runs a strategy of :mod:`subset_selection` on what the model makes of the data now.
 
     Args:
         strategy: of one run.

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from subset_trainer.selection import Subset
+from subset_selection import Subset
 from subset_trainer.training.rounds import Selector
 
 SUMS = ("loss_sum", "correct", "observed")

@@ -1,6 +1,6 @@
 """What there is to choose from, in words: the README's table of strategies.
 
-``python -m subset_trainer.selection.catalogue`` prints it.
+``python -m subset_selection.catalogue`` prints it.
 """
 
 from dataclasses import dataclass

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.progress import with_progress
-from subset_trainer.selection.settings import Greedy
+from subset_selection.progress import with_progress
+from subset_selection.settings import Greedy
 
 SAMPLING_ERROR = 0.05
-"""ε of the stochastic search; see :mod:`~subset_trainer.selection.glister`."""
+"""ε of the stochastic search; see :mod:`~subset_selection.glister`."""
 DENSE_LIMIT = 20_000
 """Points up to which the n × n matrix of distances is kept (1.6 GB in float32)."""
 BLOCK_ELEMENTS = 1 << 26

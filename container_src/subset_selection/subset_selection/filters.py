@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from subset_trainer.selection.memory import Remembering
-from subset_trainer.selection.settings import Settings
+from subset_selection.memory import Remembering
+from subset_selection.settings import Settings
 
 
 class LossFilter:
@@ -21,7 +21,7 @@ class LossFilter:
         self.candidates_per_pick = settings.candidates_per_pick
 
     def keep(self, losses_B: Tensor, indices_B: Tensor, count: int) -> Tensor:
-        """See :class:`~subset_trainer.selection.types.BatchFilter`."""
+        """See :class:`~subset_selection.types.BatchFilter`."""
         return losses_B.sort(descending=True, stable=True).indices[:count]
 
 
@@ -44,6 +44,6 @@ class ReducibleLossFilter(Remembering):
         self.irreducible_losses_N = irreducible_losses_N
 
     def keep(self, losses_B: Tensor, indices_B: Tensor, count: int) -> Tensor:
-        """See :class:`~subset_trainer.selection.types.BatchFilter`."""
+        """See :class:`~subset_selection.types.BatchFilter`."""
         reducible_B = losses_B - self.irreducible_losses_N.to(losses_B.device)[indices_B]
         return reducible_B.sort(descending=True, stable=True).indices[:count]

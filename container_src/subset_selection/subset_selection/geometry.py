@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.classes import Balance, by_class
-from subset_trainer.selection.progress import with_progress
-from subset_trainer.selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
+from subset_selection.classes import Balance, by_class
+from subset_selection.progress import with_progress
+from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
 
 class _OfFeatures(ABC):
@@ -29,7 +29,7 @@ class _OfFeatures(ABC):
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`.
+        """See :class:`~subset_selection.types.Strategy`.
 
         Raises:
             ValueError: ``train`` has no features.

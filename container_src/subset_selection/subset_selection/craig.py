@@ -9,12 +9,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from subset_trainer.selection import facility_location
-from subset_trainer.selection.classes import Balance, by_class
-from subset_trainer.selection.facility_location import Distances
-from subset_trainer.selection.settings import Settings
-from subset_trainer.selection.types import Pool, Refresh, Subset
-from subset_trainer.selection.units import Units, gram_of_means
+from subset_selection import facility_location
+from subset_selection.classes import Balance, by_class
+from subset_selection.facility_location import Distances
+from subset_selection.settings import Settings
+from subset_selection.types import Pool, Refresh, Subset
+from subset_selection.units import Units, gram_of_means
 
 
 class Medoids:
@@ -45,7 +45,7 @@ class Medoids:
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_selection.types.Strategy`."""
 
         def choose(label: int, indices: Tensor, quota: int) -> Subset:
             distances = self._distances_among(train, indices)
@@ -90,7 +90,7 @@ class CraigPerBatch:
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_selection.types.Strategy`."""
         units = Units.random_batches(len(train), self._batch_size, generator, train.device)
         gram_UU, _, _ = gram_of_means(train, units)
         squares_U = gram_UU.diagonal()

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from subset_trainer.selection.types import Pool, Strategy, Subset
+from subset_selection.types import Pool, Strategy, Subset
 
 FromFirst = Callable[[Callable[[], Any]], Any]
 """What a function returns, or raises, on the first rank → the same on every rank."""

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.types import Pool, Subset
+from subset_selection.types import Pool, Subset
 
 Balance = Literal["none", "class"]
 

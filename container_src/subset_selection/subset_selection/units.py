@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.types import ROWS_AT_ONCE, Pool
+from subset_selection.types import ROWS_AT_ONCE, Pool
 
 ROWS_IN_CACHE = 1 << 10
 

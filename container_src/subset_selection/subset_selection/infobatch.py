@@ -6,9 +6,9 @@ Source: Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic D
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.memory import Remembering
-from subset_trainer.selection.settings import Settings
-from subset_trainer.selection.types import Subset
+from subset_selection.memory import Remembering
+from subset_selection.settings import Settings
+from subset_selection.types import Subset
 
 
 class InfoBatch(Remembering):
@@ -28,7 +28,7 @@ class InfoBatch(Remembering):
         self._losses_N: Tensor | None = None
 
     def select(self, labels_N: Tensor, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.SoftPruning`."""
+        """See :class:`~subset_selection.types.SoftPruning`."""
         if self._losses_N is None:
             # Nothing is known yet: infinite losses prune nothing.
             self._losses_N = torch.full((len(labels_N),), torch.inf)
@@ -42,6 +42,6 @@ class InfoBatch(Remembering):
         return Subset.of(kept_N.nonzero().flatten(), weights_N[kept_N])
 
     def observe(self, indices_K: Tensor, losses_K: Tensor) -> None:
-        """See :class:`~subset_trainer.selection.types.SoftPruning`."""
+        """See :class:`~subset_selection.types.SoftPruning`."""
         if self._losses_N is not None:
             self._losses_N[indices_K] = losses_K.float()

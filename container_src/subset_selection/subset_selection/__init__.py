@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 
-from subset_trainer.selection.balanced import Balanced
-from subset_trainer.selection.craig import CraigPerBatch, craig, feature_medoids
-from subset_trainer.selection.filters import LossFilter, ReducibleLossFilter
-from subset_trainer.selection.geometry import GraphCut, Herding, KCentre, Moderate
-from subset_trainer.selection.glister import Glister
-from subset_trainer.selection.gradmatch import GradMatch, GradMatchPerBatch
-from subset_trainer.selection.infobatch import InfoBatch
-from subset_trainer.selection.memory import give_back, memory_of
-from subset_trainer.selection.mislabelled import DropMislabelled
-from subset_trainer.selection.scores import EL2N, CoverageCentric, Forgetting
-from subset_trainer.selection.settings import Settings
-from subset_trainer.selection.types import (
+from subset_selection.balanced import Balanced
+from subset_selection.craig import CraigPerBatch, craig, feature_medoids
+from subset_selection.filters import LossFilter, ReducibleLossFilter
+from subset_selection.geometry import GraphCut, Herding, KCentre, Moderate
+from subset_selection.glister import Glister
+from subset_selection.gradmatch import GradMatch, GradMatchPerBatch
+from subset_selection.infobatch import InfoBatch
+from subset_selection.memory import give_back, memory_of
+from subset_selection.mislabelled import DropMislabelled
+from subset_selection.scores import EL2N, CoverageCentric, Forgetting
+from subset_selection.settings import Settings
+from subset_selection.types import (
     BatchFilter,
     NotFiniteError,
     Pool,
@@ -22,7 +22,7 @@ from subset_trainer.selection.types import (
     Strategy,
     Subset,
 )
-from subset_trainer.selection.uniform import Full, Random, RepeatedSampling
+from subset_selection.uniform import Full, Random, RepeatedSampling
 
 __all__ = [
     "SOFT_PRUNING",

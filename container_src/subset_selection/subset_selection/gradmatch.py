@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.classes import members, quotas
-from subset_trainer.selection.omp import nonnegative_omp
-from subset_trainer.selection.progress import with_progress
-from subset_trainer.selection.settings import Settings
-from subset_trainer.selection.types import Pool, Refresh, Subset
-from subset_trainer.selection.units import Units, gram_of_means
+from subset_selection.classes import members, quotas
+from subset_selection.omp import nonnegative_omp
+from subset_selection.progress import with_progress
+from subset_selection.settings import Settings
+from subset_selection.types import Pool, Refresh, Subset
+from subset_selection.units import Units, gram_of_means
 
 PART = 10_000
 """Examples that are matched together: a larger class is divided at random, and each part matches its own gradient, as
@@ -52,7 +52,7 @@ class GradMatch:
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_selection.types.Strategy`."""
         by_class = members(train.labels, train.classes)
         sizes = torch.tensor([len(indices) for indices in by_class])
         problems: list[Problem] = []
@@ -163,7 +163,7 @@ class GradMatchPerBatch:
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_selection.types.Strategy`."""
         units = Units.random_batches(len(train), self._settings.batch_size, generator, train.device)
         guide = validation if self._settings.match == "validation" else None
         gram_UU, correlations_U, squares = gram_of_means(train, units, guide)

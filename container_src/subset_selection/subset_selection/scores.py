@@ -6,8 +6,8 @@ Dimensions in names: N examples.
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.memory import Remembering
-from subset_trainer.selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
+from subset_selection.memory import Remembering
+from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
 BINS = 50
 """Bins of hardness for :class:`CoverageCentric`, as in its paper."""
@@ -79,7 +79,7 @@ class EL2N(Remembering):
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_selection.types.Strategy`."""
         return Subset.of(_descending(self._scores.update(train))[:budget])
 
 
@@ -104,7 +104,7 @@ class Forgetting(Remembering):
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_selection.types.Strategy`."""
         if train.logits is None:
             raise ValueError("this pool has no logits: forgetting needs the last layer")
         ids = train.ids
@@ -143,7 +143,7 @@ class CoverageCentric(Remembering):
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_selection.types.Strategy`."""
         scores_N = self._scores.update(train).cpu()
         dropped = min(round(self._hardest_dropped * len(train)), len(train) - budget)
         kept = _descending(scores_N)[dropped:].sort().values

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.memory import Remembering, give_back, memory_of
-from subset_trainer.selection.types import Pool, Refresh, Strategy, Subset
+from subset_selection.memory import Remembering, give_back, memory_of
+from subset_selection.types import Pool, Refresh, Strategy, Subset
 
 MEMORY = 0.5
 """Weight of the earlier rounds in the running loss."""
@@ -39,7 +39,7 @@ class DropMislabelled(Remembering):
         self._suspects = 0
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_selection.types.Strategy`."""
         if train.logits is not None:
             self._judge(train.losses(), validation.losses())
         kept = max(budget, len(train) - self._suspects)
@@ -51,11 +51,11 @@ class DropMislabelled(Remembering):
         )
 
     def memory(self) -> dict[str, Any]:
-        """See :class:`~subset_trainer.selection.memory.Remembering`."""
+        """See :class:`~subset_selection.memory.Remembering`."""
         return {**super().memory(), "strategy": memory_of(self._strategy)}
 
     def recall(self, memory: dict[str, Any]) -> None:
-        """See :class:`~subset_trainer.selection.memory.Remembering`."""
+        """See :class:`~subset_selection.memory.Remembering`."""
         super().recall(memory)
         give_back(self._strategy, memory["strategy"])
 

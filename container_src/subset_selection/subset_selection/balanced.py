@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.classes import by_class
-from subset_trainer.selection.memory import Remembering, give_back, memory_of
-from subset_trainer.selection.types import Pool, Refresh, Strategy, Subset
+from subset_selection.classes import by_class
+from subset_selection.memory import Remembering, give_back, memory_of
+from subset_selection.types import Pool, Refresh, Strategy, Subset
 
 
 class Balanced(Remembering):
@@ -27,17 +27,17 @@ class Balanced(Remembering):
         self.refresh: Refresh = example.refresh
 
     def memory(self) -> dict[str, Any]:
-        """See :class:`~subset_trainer.selection.memory.Remembering`."""
+        """See :class:`~subset_selection.memory.Remembering`."""
         return {str(label): memory_of(strategy) for label, strategy in self._of_class.items()}
 
     def recall(self, memory: dict[str, Any]) -> None:
-        """See :class:`~subset_trainer.selection.memory.Remembering`."""
+        """See :class:`~subset_selection.memory.Remembering`."""
         self._of_class = {int(label): self._create() for label in memory}
         for label, strategy in self._of_class.items():
             give_back(strategy, memory[str(label)])
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_selection.types.Strategy`."""
 
         def choose(label: int, indices: Tensor, quota: int) -> Subset:
             strategy = self._of_class.setdefault(label, self._create())

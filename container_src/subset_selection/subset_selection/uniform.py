@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.memory import Remembering
-from subset_trainer.selection.types import Pool, Refresh, Subset
+from subset_selection.memory import Remembering
+from subset_selection.types import Pool, Refresh, Subset
 
 
 class Full:

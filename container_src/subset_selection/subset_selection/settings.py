@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from subset_trainer.selection.classes import Balance
+from subset_selection.classes import Balance
 
 Scope = Literal["supervised", "per-class", "per-class-per-gradient", "per-batch"]
 Greedy = Literal["auto", "stochastic", "naive", "rgreedy"]

@@ -14,11 +14,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from subset_trainer.selection.classes import by_class
-from subset_trainer.selection.progress import with_progress
-from subset_trainer.selection.settings import Settings
-from subset_trainer.selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
-from subset_trainer.selection.units import Units
+from subset_selection.classes import by_class
+from subset_selection.progress import with_progress
+from subset_selection.settings import Settings
+from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
+from subset_selection.units import Units
 
 SAMPLING_ERROR = 0.01
 """ε of stochastic greedy: each pick looks at N/K·ln(1/ε) candidates (Mirzasoleiman et al., "Lazier Than Lazy Greedy",
@@ -68,7 +68,7 @@ class Glister:
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_trainer.selection.types.Strategy`."""
+        """See :class:`~subset_selection.types.Strategy`."""
         validation = _sample(validation, generator)
 
         def search(units: Units, guide: Pool, picks: int) -> Tensor:
