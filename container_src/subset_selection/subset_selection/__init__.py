@@ -9,10 +9,10 @@ from subset_selection.geometry import GraphCut, Herding, KCentre, Moderate
 from subset_selection.glister import Glister
 from subset_selection.gradmatch import GradMatch, GradMatchPerBatch
 from subset_selection.infobatch import InfoBatch
-from subset_selection.memory import give_back, memory_of
 from subset_selection.mislabelled import DropMislabelled
 from subset_selection.scores import EL2N, CoverageCentric, Forgetting
 from subset_selection.settings import Settings
+from subset_selection.stateful import load_state, state_of
 from subset_selection.types import (
     BatchFilter,
     NotFiniteError,
@@ -38,8 +38,8 @@ __all__ = [
     "Strategy",
     "Subset",
     "create",
-    "give_back",
-    "memory_of",
+    "load_state",
+    "state_of",
 ]
 
 STRATEGIES: dict[str, Callable[[Settings], Strategy]] = {

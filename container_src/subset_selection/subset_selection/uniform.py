@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from subset_selection.memory import Remembering
+from subset_selection.stateful import Stateful
 from subset_selection.types import Pool, Refresh, Subset
 
 
@@ -32,7 +32,7 @@ class Random:
         return Subset.of(torch.randperm(len(train), generator=generator)[:budget])
 
 
-class RepeatedSampling(Remembering):
+class RepeatedSampling(Stateful):
     """RS2 without replacement: each epoch takes the next examples of a shuffled order; all are visited equally often.
 
     Where an order ends within an epoch, the rest comes from the next one, less what the epoch has already.
@@ -44,7 +44,7 @@ class RepeatedSampling(Remembering):
     needs_last_layer = False
     needs_validation = False
     refresh: Refresh = "every epoch"
-    REMEMBERED = ("_upcoming",)
+    STATE = ("_upcoming",)
 
     def __init__(self) -> None:
         self._upcoming = torch.empty(0, dtype=torch.int64)

@@ -650,14 +650,14 @@ def _selector(
     if hp.strategy in subset_selection.SOFT_PRUNING:
         return SoftPruningSelector(subset_selection.SOFT_PRUNING[hp.strategy](settings), splits.train.labels)
     if hp.strategy == "loss-filter":
-        return FilterSelector(lambda memory: subset_selection.LossFilter(settings), len(splits.train))
+        return FilterSelector(lambda state: subset_selection.LossFilter(settings), len(splits.train))
     if hp.strategy == "rho-loss":
         # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
         fresh = copy.deepcopy(classifier)
 
-        def make_filter(memory: Mapping[str, Any]) -> subset_selection.BatchFilter:
+        def make_filter(state: Mapping[str, Any]) -> subset_selection.BatchFilter:
             images = splits.preprocessing.kind == "image"
-            losses = memory.get("irreducible_losses_N")
+            losses = state.get("irreducible_losses_N")
             if losses is None:
                 losses = irreducible_losses(
                     fresh, splits.train, splits.validation, hp, machine, images, ranks
