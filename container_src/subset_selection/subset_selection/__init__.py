@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from subset_selection.catalogue import CATALOGUE, Refresh, Spec, names
     from subset_selection.making import create
-    from subset_selection.memory import give_back, memory_of
     from subset_selection.settings import Settings
+    from subset_selection.stateful import load_state, state_of
     from subset_selection.types import BatchFilter, NotFiniteError, Pool, SoftPruning, Strategy, Subset
 
 _HOMES = {
     "catalogue": ("CATALOGUE", "Refresh", "Spec", "names"),
     "making": ("create",),
-    "memory": ("give_back", "memory_of"),
+    "stateful": ("load_state", "state_of"),
     "settings": ("Settings",),
     "types": ("BatchFilter", "NotFiniteError", "Pool", "SoftPruning", "Strategy", "Subset"),
 }
@@ -33,9 +33,9 @@ __all__ = [
     "Strategy",
     "Subset",
     "create",
-    "give_back",
-    "memory_of",
+    "load_state",
     "names",
+    "state_of",
 ]
 
 

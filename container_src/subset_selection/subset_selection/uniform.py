@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from subset_selection.memory import Remembering
 from subset_selection.settings import DEFAULTS, Settings
+from subset_selection.stateful import Stateful
 from subset_selection.types import Pool, Refresh, Subset
 
 
@@ -48,7 +48,7 @@ class RandomEveryEpoch(Random):
     refresh: Refresh = "every epoch"
 
 
-class RepeatedSampling(Remembering):
+class RepeatedSampling(Stateful):
     """RS2 without replacement: each epoch takes the next examples of a shuffled order; all are visited equally often.
 
     Where an order ends within an epoch, the rest comes from the next one, less what the epoch has already.
@@ -60,7 +60,7 @@ class RepeatedSampling(Remembering):
     needs_last_layer = False
     needs_validation = False
     refresh: Refresh = "every epoch"
-    REMEMBERED = ("_upcoming",)
+    STATE = ("_upcoming",)
 
     def __init__(self, settings: Settings = DEFAULTS) -> None:
         self._upcoming = torch.empty(0, dtype=torch.int64)

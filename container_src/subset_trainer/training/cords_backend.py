@@ -158,12 +158,12 @@ class CordsSelector:
         with _contained(torch.Generator().manual_seed(0)):
             self._loader = getattr(adaptive, str(hp.spec.cords))(*loaders, arguments, self._log)
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Nothing: CORDS's loaders cannot be asked, and a run with them keeps no checkpoints."""
         return {}
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        """See ``memory``."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See ``state_dict``."""
 
     def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
         """See :class:`~subset_trainer.training.rounds.Selector`. CORDS looks at the data whenever it is asked.

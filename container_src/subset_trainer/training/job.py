@@ -646,14 +646,14 @@ def _selector(
     if hp.spec.shape == "own_size":
         return SoftPruningSelector(hp.spec.load()(settings), splits.train.labels)
     if hp.spec.shape == "within_batch" and "a held-out model" not in hp.spec.needs:
-        return FilterSelector(lambda memory: hp.spec.load()(settings), len(splits.train))
+        return FilterSelector(lambda state: hp.spec.load()(settings), len(splits.train))
     if hp.spec.shape == "within_batch":
         # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
         fresh = copy.deepcopy(classifier)
 
-        def make_filter(memory: Mapping[str, Any]) -> subset_selection.BatchFilter:
+        def make_filter(state: Mapping[str, Any]) -> subset_selection.BatchFilter:
             images = splits.preprocessing.kind == "image"
-            losses = memory.get("irreducible_losses_N")
+            losses = state.get("irreducible_losses_N")
             if losses is None:
                 losses = irreducible_losses(
                     fresh, splits.train, splits.validation, hp, machine, images, ranks
