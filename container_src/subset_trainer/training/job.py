@@ -14,38 +14,30 @@ from typing import Any
 import torch
 
 import subset_selection
-from subset_trainer import artifacts, encoders, models, pretrained
+from subset_trainer import artifacts, models, pretrained
 from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
+from subset_trainer.data.formats.manifest import ManifestOptions
+from subset_trainer.data.hosts import Shards
 from subset_trainer.data.machine import cpu_count, memory_available
-from subset_trainer.data.manifest import ManifestOptions
-from subset_trainer.data.sharding import Shards
-from subset_trainer.encoders import Encoder
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import (
     ENCODER_DEFAULTS,
     FROZEN_ENCODER_RATE,
     Hyperparameters,
 )
+from subset_trainer.insight import duplicates, explaining, explanations, findings
+from subset_trainer.insight.explanations import Explanations
+from subset_trainer.insight.page import Findings, page
 from subset_trainer.models import Classifier
-from subset_trainer.pretrained import Pretrained
-from subset_trainer.quality import duplicates, explanations
-from subset_trainer.quality.explanations import Explanations
-from subset_trainer.report import Findings, page
+from subset_trainer.pretrained import encoders, image_models
+from subset_trainer.pretrained.encoders import Encoder
+from subset_trainer.pretrained.image_models import Pretrained
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import (
-    about,
-    cleaning,
-    devices,
-    explaining,
-    loop,
-    memory,
-    plan,
-    synced_batch_norm,
-)
+from subset_trainer.training import cleaning, devices, loop, out_of_memory, plan, synced_batch_norm
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.cleaning import Examination, Examined
@@ -148,7 +140,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     model_name = models.resolve(hp.model, splits.preprocessing.kind, encoder is not None)
     if encoder:
         hp = _as_encoders_are_trained(hp)
-    if weights and (expected := pretrained.normalisation(weights, model_name)):
+    if weights and (expected := image_models.normalisation(weights, model_name)):
         mean, std = expected
         splits = dataclasses.replace(
             splits, preprocessing=dataclasses.replace(splits.preprocessing, mean=mean, std=std)
@@ -167,7 +159,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         encoder.body if encoder else None,
     )
     if weights:
-        logger.info("%s", pretrained.load(classifier, weights, model_name, preprocessing.classes))
+        logger.info("%s", image_models.load(classifier, weights, model_name, preprocessing.classes))
     if encoder:
         logger.info("%s", encoders.load_head(classifier, encoder, preprocessing.classes))
     if hp.fine_tune == "head":
@@ -276,7 +268,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         status = "stopped"
         logger.info("SIGTERM received after %d whole epochs: saving what there is", len(reports))
     except (RuntimeError, MemoryError) as error:
-        memory.explain(error, hp.batch_size)
+        out_of_memory.explain(error, hp.batch_size)
     ranks.same_buffers(trained)
     if ranks.first:
         with ranks.interruption.deferred():
@@ -417,7 +409,7 @@ def _report(
     validated = judge(trained, splits.validation, machine, ranks, keep_probabilities=True)
 
     def look() -> Findings:
-        return about.findings(
+        return findings.findings(
             splits, examined, record, judged, validated, history, facts, machine.device, explained
         )
 
@@ -430,7 +422,7 @@ def _report(
             html = page(found)
         with ranks.interruption.deferred():
             artifacts.save_examples(
-                contract.output_data / "examples.parquet", about.columns(found, examined, record)
+                contract.output_data / "examples.parquet", findings.columns(found, examined, record)
             )
             artifacts.write_text(contract.output_data / "report.html", html)
     except UserError as error:
@@ -464,7 +456,7 @@ def _shown_by_all(look: Callable[[], Findings], splits: Splits, ranks: Ranks) ->
     mine: dict[int, str] | UserError
     try:
         mine = dict(
-            zip(own, about.show(splits.train, own, splits.preprocessing, splits.train_texts), strict=True)
+            zip(own, findings.show(splits.train, own, splits.preprocessing, splits.train_texts), strict=True)
         )
     except UserError as error:  # of a file that is gone
         mine = error
@@ -510,7 +502,7 @@ def _pretrained(
             f"channel {pretrained.CHANNEL!r}: weights are for image models and encoders of texts, and the training "
             f"channel holds {kind}s"
         )
-    return pretrained.read(contract.channels[pretrained.CHANNEL])
+    return image_models.read(contract.channels[pretrained.CHANNEL])
 
 
 def _as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
@@ -572,7 +564,7 @@ def _examine(
             _identity(hp, splits, begun, ranks.size),
         ).run()
     except (RuntimeError, MemoryError) as error:
-        memory.explain(error, hp.batch_size)
+        out_of_memory.explain(error, hp.batch_size)
     # What comes is the same whether labels were looked at now or before an interruption.
     torch.manual_seed(hp.seed)
     return found
