@@ -29,6 +29,7 @@ from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.evaluation import look_at
 from subset_trainer.training.optimizer import AdamW
+from subset_trainer.training.place import Place
 from subset_trainer.training.ranks import Ranks
 from tests.encoders import ROWS, change, tokenizer, write
 
@@ -476,7 +477,7 @@ def test_selection_looks_at_the_features(bert: Path) -> None:
         torch.from_numpy(encode_tokens(TEXTS, preprocessing.tokens)),
         torch.zeros(len(TEXTS), dtype=torch.int64),
     )
-    pool, _ = look_at(classifier, dataset, devices.prepare("cpu", "float32", images=False), Ranks())
+    pool, _ = look_at(classifier, dataset, Place(devices.prepare("cpu", "float32", images=False)))
     assert pool.features is not None and pool.logits is not None
     torch.testing.assert_close(pool.features, features_of(classifier, preprocessing, TEXTS))
     with torch.inference_mode():
