@@ -13,8 +13,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from deploy.compare import Lost, Row, Run, cells_of, money, reference, rows
-from deploy.verdict import accuracy
+from deploy.results.compare import Lost, Row, Run, cells_of, money, reference, rows
+from deploy.results.verdict import accuracy
 
 # Okabe and Ito's, which colour-blind people can tell apart, darkened where they were too faint on white.
 COLOURS = ("#0072b2", "#b34a00", "#007a5a", "#a3507f", "#7a6400", "#1f78a8", "#5d3a9b", "#994f00")

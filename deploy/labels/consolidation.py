@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deploy.ground_truth import Item, Label
+from deploy.labels.ground_truth import Item, Label
 
 if TYPE_CHECKING:
     import pandas as pd

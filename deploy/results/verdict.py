@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from deploy.compare import Run, reference
+from deploy.results.compare import Run, reference
 
 CONFIDENCE = 0.95
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy import consolidation
-from deploy.ground_truth import Item, Label
+from deploy.labels import consolidation
+from deploy.labels.ground_truth import Item, Label
 
 
 @dataclass(frozen=True)

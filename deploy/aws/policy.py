@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.clarify import ENDPOINT as CLARIFY_ENDPOINT
-from deploy.clarify import SUFFIX as CLARIFY_SUFFIX
-from deploy.codebuild import ARTEFACTS, SOURCES
-from deploy.labeling_jobs import LOG_GROUP
+from deploy.aws.clarify import ENDPOINT as CLARIFY_ENDPOINT
+from deploy.aws.clarify import SUFFIX as CLARIFY_SUFFIX
+from deploy.aws.codebuild import ARTEFACTS, SOURCES
+from deploy.aws.labeling_jobs import LOG_GROUP
 
 WITHOUT_RESOURCES = (
     "cloudwatch:GetMetricData",

@@ -12,8 +12,8 @@ from sagemaker.exceptions import UnexpectedStatusException
 from sagemaker.local import LocalSession
 from sagemaker.session import Session
 
-from deploy import aws, jobs
-from deploy.jobs import Job
+from deploy.aws import calls, jobs
+from deploy.aws.jobs import Job
 from subset_trainer import hyperparameters as knobs
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import metric_definitions
@@ -112,7 +112,7 @@ def sagemaker_session(
         local: whether for local mode, which needs a region but no credentials.
         bucket: for outputs; by default the SDK's `sagemaker-REGION-ACCOUNT`.
     """
-    boto_session = boto_session or aws.boto_session()
+    boto_session = boto_session or calls.boto_session()
     config = load_sagemaker_config() or {}
     config.setdefault("SchemaVersion", "1.0")
     modules = config.setdefault("SageMaker", {}).setdefault("PythonSDK", {}).setdefault("Modules", {})

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploy import jobs
+from deploy.aws import jobs
 from subset_trainer.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,10 +1,11 @@
 """A Lambda function that consolidates annotations for a Ground Truth labelling job, by crowd-kit.
 
-Its handler is `deploy.consolidation_lambda.handler`. Ground Truth calls it with a batch of data objects and what the
-workers said of each; it answers with a label for each, in the form of Ground Truth's own classification tasks. The
-function's environment says how: METHOD is `dawid-skene` (the default) or `majority`; CLASSES names the classes, a
-JSON list or with commas between, in the order of their indices, where the job says nothing of them (jobs made in the
-console send no `labelCategories`). Dawid and Skene's model learns what it knows of workers from the batch alone.
+Its handler is `deploy.labels.consolidation_lambda.handler`. Ground Truth calls it with a batch of data objects and
+what the workers said of each; it answers with a label for each, in the form of Ground Truth's own classification
+tasks. The function's environment says how: METHOD is `dawid-skene` (the default) or `majority`; CLASSES names the
+classes, a JSON list or with commas between, in the order of their indices, where the job says nothing of them (jobs
+made in the console send no `labelCategories`). Dawid and Skene's model learns what it knows of workers from the batch
+alone.
 
 The function's own role needs s3:GetObject on what Ground Truth hands over, the labelling job's output folder. Form:
 "Pre-annotation and post-annotation Lambda functions" in SageMaker's developer guide.
@@ -15,9 +16,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from deploy import consolidation, ground_truth
-from deploy.ground_truth import Item
-from deploy.storage import Storage
+from deploy.aws.storage import Storage
+from deploy.labels import consolidation, ground_truth
+from deploy.labels.ground_truth import Item
 from subset_trainer.errors import UserError, shown
 
 EVENT = ("labelingJobArn", "labelAttributeName", "payload")

@@ -16,8 +16,9 @@ from typing import Any
 from sagemaker.estimator import Estimator
 from sagemaker.session import Session
 
-from deploy import compare, experiments, jobs
-from deploy.jobs import Job
+from deploy.aws import jobs
+from deploy.aws.jobs import Job
+from deploy.results import compare, experiments
 from subset_trainer import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
 

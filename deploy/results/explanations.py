@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy import runs
+from deploy.results import runs
 from deploy.text import printable
 from subset_trainer.errors import UserError, first_line
 
@@ -19,7 +19,7 @@ def lines(run: str, region: str | None = None) -> list[str]:
     """The errors that a run explains, each with what speaks most for and against what it is taken for.
 
     Args:
-        run: as :func:`deploy.runs.file_of` takes it.
+        run: as :func:`deploy.results.runs.file_of` takes it.
 
     Raises:
         UserError: there is no such run, or it has left no readable explanations.json.

@@ -13,8 +13,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from deploy import jobs, text
-from deploy.jobs import Job
+from deploy import text
+from deploy.aws import jobs
+from deploy.aws.jobs import Job
 from subset_trainer.errors import UserError
 
 CHART = "comparison.png"

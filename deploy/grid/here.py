@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy import compare, local
+from deploy.grid import program
+from deploy.results import compare
 from subset_trainer import hyperparameters
 from subset_trainer.errors import TrainingError
 
@@ -37,7 +38,7 @@ def run(
         if baselines and not whole:
             planned.append((f"full-at-{fraction:g}", {**settings, "strategy": "full"}))
             planned.append((f"rs2-{fraction:g}", {**settings, "strategy": "rs2", "fraction": fraction}))
-    local.check_channels(channels)
+    program.check_channels(channels)
     for _, values in planned:
         hyperparameters.parse(values)
 
@@ -50,7 +51,7 @@ def run(
         epochs = hyperparameters.parse(values).epochs
         progress = Progress(f"[{number}/{len(planned)}] {name:<14}", epochs)
         try:
-            local.train(output / name, channels, values, progress.update)
+            program.train(output / name, channels, values, progress.update)
         except TrainingError as error:
             raise type(error)(f"run {name!r}: {error}") from error
         finally:

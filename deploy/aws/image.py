@@ -10,10 +10,10 @@ from typing import Any
 
 import boto3
 
-from deploy import aws, scan
+from deploy.aws import calls, scan
 from subset_trainer.errors import PlatformError, UserError
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 REVISION_LABEL = "org.opencontainers.image.revision"
 CUDA_LABEL = "subset-trainer.cuda"
 DEFAULT_CUDA = "13"
@@ -84,7 +84,7 @@ def create_repository(name: str, session: "boto3.Session | None" = None) -> str:
     Settings: scan on push; tags that cannot be moved but for the build cache's and the candidate's; untagged images
     expire in a week.
     """
-    ecr = (session or aws.boto_session()).client("ecr")
+    ecr = (session or calls.boto_session()).client("ecr")
     try:
         repository = ecr.create_repository(
             repositoryName=name, imageScanningConfiguration={"scanOnPush": True}, **IMMUTABLE
@@ -123,7 +123,7 @@ def push(
     # Before anything is created or sent: a name that is mistyped must cost nothing.
     labels = _labels(image)
     tag = tag or _default_tag(image, *labels)
-    session = session or aws.boto_session()
+    session = session or calls.boto_session()
     ecr = session.client("ecr")
     if create:
         uri = create_repository(repository, session)
@@ -203,7 +203,7 @@ def uri(
     Raises UserError where the repository or the tag is not there.
     """
     tag = tag or _default_tag(image, *_labels(image))
-    ecr = (session or aws.boto_session()).client("ecr")
+    ecr = (session or calls.boto_session()).client("ecr")
     mend = "`python -m deploy image push` brings it there"
     try:
         found = ecr.describe_repositories(repositoryNames=[repository])["repositories"][0]

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from deploy import ground_truth
-from deploy.ground_truth import Item
-from deploy.storage import Storage, joined
+from deploy.aws.storage import Storage, joined
+from deploy.labels import ground_truth
+from deploy.labels.ground_truth import Item
 from subset_trainer.errors import UserError
 
 

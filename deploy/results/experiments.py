@@ -11,9 +11,10 @@ from sagemaker.analytics import ExperimentAnalytics
 from sagemaker.experiments.run import Run as ExperimentRun
 from sagemaker.session import Session
 
-from deploy import compare, jobs
-from deploy.compare import Lost, Run
-from deploy.jobs import Job
+from deploy.aws import jobs
+from deploy.aws.jobs import Job
+from deploy.results import compare
+from deploy.results.compare import Lost, Run
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.experiments import JOB_PARAMETER
 

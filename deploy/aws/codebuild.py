@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 
-from deploy import image, scan
+from deploy.aws import image, scan
 from subset_trainer.errors import PlatformError, TrainingError, UserError
 
 SOURCES = "subset-trainer/source"

@@ -12,9 +12,10 @@ from sagemaker.parameter import CategoricalParameter, ContinuousParameter, Integ
 from sagemaker.session import Session
 from sagemaker.tuner import HyperparameterTuner, WarmStartConfig, WarmStartTypes
 
-from deploy import experiments, jobs
-from deploy.compare import Lost, Run
-from deploy.jobs import Job
+from deploy.aws import jobs
+from deploy.aws.jobs import Job
+from deploy.results import experiments
+from deploy.results.compare import Lost, Run
 from subset_trainer import hyperparameters
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import FORMATS, metric_definitions

@@ -24,9 +24,9 @@ class Storage:
     def s3(self) -> Any:
         """A client."""
         # boto3 is imported where it is needed: what lies here is read without it.
-        from deploy import aws
+        from deploy.aws import calls
 
-        return aws.boto_session(self._region).client("s3")
+        return calls.boto_session(self._region).client("s3")
 
     def read(self, name: str) -> bytes:
         """The content; UserError where there is nothing of that name."""

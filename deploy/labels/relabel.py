@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deploy import runs
-from deploy.storage import SCHEME, in_s3, joined
+from deploy.aws.storage import SCHEME, in_s3, joined
+from deploy.results import runs
 from subset_trainer.errors import UserError, first_line, shown
 
 EXAMPLES = "examples.parquet"

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from deploy import jobs
-from deploy.storage import Storage, in_s3
+from deploy.aws import jobs
+from deploy.aws.storage import Storage, in_s3
 from subset_trainer.errors import UserError
 
 
@@ -46,13 +46,13 @@ def _results_of(name: str, region: str | None) -> str:
     """The URI of a job's results."""
     from botocore.exceptions import ClientError
 
-    from deploy import aws
+    from deploy.aws import calls
 
     # What SageMaker would say of these is about a regular expression.
     if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name):
         raise UserError(f"{name!r}: expected a run's folder, its output.tar.gz, or a training job's name")
     try:
-        job = jobs.describe(aws.boto_session(region).client("sagemaker"), name)
+        job = jobs.describe(calls.boto_session(region).client("sagemaker"), name)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") not in ("ValidationException", "ResourceNotFound"):
             raise
