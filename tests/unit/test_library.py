@@ -37,7 +37,9 @@ def test_the_catalogue_is_read_without_torch() -> None:
 
 
 def test_the_readme_s_example_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     train, validation = pool(2_000, 5, 8), pool(200, 5, 8, seed=1)
     names = {"labels": train.labels, "logits": train.logits, "features": train.features}
     names |= {
