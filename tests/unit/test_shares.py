@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import subset_selection
-from subset_selection import LossFilter, Settings
+from subset_selection import Settings
+from subset_selection.filters import LossFilter
 from subset_trainer import models
 from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset

@@ -55,9 +55,9 @@ def test_a_loaded_state_can_be_gathered_again_at_once() -> None:
 def test_every_strategys_state_goes_on_in_another_instance() -> None:
     logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
     pool = Pool(LABELS, logits, logits)
-    for name in subset_selection.STRATEGIES:
+    for name in subset_selection.names("everything", "subset"):
         for drop in (False, True):
-            settings = subset_selection.Settings(balance="class") if name == "rs2" else None
+            settings = subset_selection.Settings(balance="class" if name == "rs2" else "none")
             first, second = (subset_selection.create(name, settings, drop_mislabelled=drop) for _ in range(2))
             draw = torch.Generator().manual_seed(0)
             first.select(pool, pool, 9, draw)

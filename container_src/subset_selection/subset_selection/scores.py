@@ -6,6 +6,7 @@ Dimensions in names: N examples.
 import torch
 from torch import Tensor
 
+from subset_selection.settings import DEFAULTS, Settings
 from subset_selection.stateful import Stateful
 from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
@@ -74,7 +75,7 @@ class EL2N(Stateful):
 
     STATE = ("_scores",)
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
         self._scores = _Averaged()
 
     @torch.no_grad()
@@ -97,7 +98,7 @@ class Forgetting(Stateful):
 
     STATE = ("_was_right", "_ever_right", "_forgotten")
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
         self._was_right = _Memory()
         self._ever_right = _Memory()
         self._forgotten = _Memory()
@@ -127,8 +128,8 @@ class CoverageCentric(Stateful):
     for hardness.
 
     Args:
-        hardest_dropped: β from 0 to 1, the share of the examples that is dropped; fewer are where the budget needs
-            them.
+        settings: ``hardest_dropped`` (β, from 0 to 1), the share of the examples that is dropped; fewer are where the
+            budget needs them.
     """
 
     needs_last_layer = True
@@ -137,8 +138,8 @@ class CoverageCentric(Stateful):
 
     STATE = ("_scores",)
 
-    def __init__(self, hardest_dropped: float) -> None:
-        self._hardest_dropped = hardest_dropped
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
+        self._hardest_dropped = settings.hardest_dropped
         self._scores = _Averaged()
 
     @torch.no_grad()

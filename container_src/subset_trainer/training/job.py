@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 import subset_selection
-from subset_selection.catalogue import CATALOGUE
 from subset_trainer import artifacts, models, pretrained
 from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.data import Splits, load_splits
@@ -25,9 +24,7 @@ from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import (
     ENCODER_DEFAULTS,
-    FILTER_CANDIDATES,
     FROZEN_ENCODER_RATE,
-    POOLED,
     Hyperparameters,
 )
 from subset_trainer.insight import duplicates, explaining, explanations, findings
@@ -330,8 +327,8 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         "status": status,
         "strategy": hp.strategy,
         # What an epoch visited on average, where the strategy sets that by itself.
-        "fraction": budget / (len(splits.train) if hp.strategy == "full" else len(examined.labels))
-        if hp.strategy not in subset_selection.SOFT_PRUNING
+        "fraction": budget / (len(splits.train) if hp.spec.shape == "everything" else len(examined.labels))
+        if hp.spec.shape != "own_size"
         else loop.totals(reports)["samples_visited"] / (len(splits.train) * max(1, len(reports))),
         "backend": hp.backend,
         "model": model_name,
@@ -539,8 +536,7 @@ def _identity(hp: Hyperparameters, splits: Splits, begun: str, processes: int) -
 
 def _budget(hp: Hyperparameters, examples: int) -> int:
     """How many of the training examples an epoch visits, where the strategy does not set that by itself."""
-    sets_own_size = hp.strategy == "full" or hp.strategy in subset_selection.SOFT_PRUNING
-    return examples if sets_own_size else plan.budget(examples, hp.fraction)
+    return plan.budget(examples, hp.fraction) if hp.spec.takes_fraction else examples
 
 
 def _examine(
@@ -639,11 +635,11 @@ def _selector(
             classes=len(splits.preprocessing.classes),
         )
     settings = _settings(hp, ranks.size)
-    if hp.strategy in subset_selection.SOFT_PRUNING:
-        return SoftPruningSelector(subset_selection.SOFT_PRUNING[hp.strategy](settings), splits.train.labels)
-    if hp.strategy == "loss-filter":
-        return FilterSelector(lambda state: subset_selection.LossFilter(settings), len(splits.train))
-    if hp.strategy == "rho-loss":
+    if hp.spec.shape == "own_size":
+        return SoftPruningSelector(hp.spec.load()(settings), splits.train.labels)
+    if hp.spec.shape == "within_batch" and "a held-out model" not in hp.spec.needs:
+        return FilterSelector(lambda state: hp.spec.load()(settings), len(splits.train))
+    if hp.spec.shape == "within_batch":
         # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
         fresh = copy.deepcopy(classifier)
 
@@ -654,7 +650,8 @@ def _selector(
                 losses = irreducible_losses(
                     fresh, splits.train, splits.validation, hp, machine, images, ranks
                 )
-            return subset_selection.ReducibleLossFilter(settings, losses.to(machine.device))
+            made: subset_selection.BatchFilter = hp.spec.load()(settings, losses.to(machine.device))
+            return made
 
         return FilterSelector(make_filter, len(splits.train))
     strategy = subset_selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
@@ -664,9 +661,9 @@ def _selector(
 
 
 def _candidates(hp: Hyperparameters) -> float | None:
-    if hp.strategy not in POOLED or hp.mislabelled == "drop":
+    if "candidates_per_pick" not in hp.spec.knobs or hp.mislabelled == "drop":
         return None
-    return hp.candidates_per_pick or POOLED[hp.strategy]
+    return hp.candidates_per_pick or hp.spec.candidates_per_pick
 
 
 def _settings(hp: Hyperparameters, processes: int) -> subset_selection.Settings:
@@ -675,7 +672,9 @@ def _settings(hp: Hyperparameters, processes: int) -> subset_selection.Settings:
     own |= {
         "eta": hp.eta or hp.learning_rate,
         "batch_size": hp.batch_size * processes,
-        "candidates_per_pick": hp.candidates_per_pick or FILTER_CANDIDATES,
+        "candidates_per_pick": hp.candidates_per_pick
+        or hp.spec.candidates_per_pick
+        or own["candidates_per_pick"],
     }
     return subset_selection.Settings(**own)
 
@@ -692,13 +691,15 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
         ", ".join(f"{name}={value}" for name, value in hp.model_dump(exclude_defaults=True).items())
         or "all defaults",
     )
-    if hp.strategy == "full" or hp.strategy in subset_selection.SOFT_PRUNING:
+    if not hp.spec.takes_fraction:
         if "fraction" in hp.model_fields_set and hp.fraction < 1:
-            sized = "visits all examples" if hp.strategy == "full" else "sets the size of each epoch itself"
+            sized = (
+                "sees all examples" if hp.spec.shape == "everything" else "sets the size of each epoch itself"
+            )
             logger.warning("strategy %r %s: fraction=%g is not used", hp.strategy, sized, hp.fraction)
     else:
         logger.info("%s chooses %d of them, %.4g%%", hp.strategy, budget, 100 * budget / examples)
-        if "select_every" in CATALOGUE[hp.strategy].knobs and hp.select_every >= hp.epochs:
+        if "select_every" in hp.spec.knobs and hp.select_every >= hp.epochs:
             logger.warning(
                 "select_every=%d with epochs=%d: the subset is chosen once", hp.select_every, hp.epochs
             )
@@ -706,7 +707,7 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
         "select_every",
         "mislabelled",
     }
-    used = {"batch_size", *CATALOGUE[hp.strategy].knobs}
+    used = {"batch_size", *hp.spec.knobs}
     if hp.mislabelled == "drop":
         used.add("select_every")  # how often it looks
     unused = sorted((knobs & hp.model_fields_set) - used)
