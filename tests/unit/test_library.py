@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_the_readme_s_example_runs() -> None:
         r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL
     )
     train, validation = pool(2_000, 5, 8), pool(200, 5, 8, seed=1)
-    names = {"labels": train.labels, "logits": train.logits, "features": train.features}
+    names: dict[str, Any] = {"labels": train.labels, "logits": train.logits, "features": train.features}
     names |= {
         "val_labels": validation.labels,
         "val_logits": validation.logits,
