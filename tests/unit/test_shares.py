@@ -57,7 +57,8 @@ def sharded(part: int, examples: tuple[int, ...], seed: int) -> ShardedDataset:
 def outcome(name: str, part: int, ranks: Ranks) -> dict[str, Any]:
     """Losses of a run, its model's weights, its subsets, and what the model makes of the validation set."""
     batch = 24 // ranks.size
-    hp = parse({**RUNS[name], "epochs": 2, "batch_size": batch, "augmentation": "crop", "dropout": 0})
+    common = {"epochs": 2, "augmentation": "crop", "dropout": 0, "learning_rate_scaling": "none"}
+    hp = parse({**common, **RUNS[name], "batch_size": batch})
     torch.manual_seed(0)
     classifier = models.build(hp.model, (3, 8, 8), 3, (0.5,) * 3, (0.25,) * 3)
     if ranks.size > 1:
