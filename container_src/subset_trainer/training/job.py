@@ -7,7 +7,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -35,7 +35,7 @@ from subset_trainer.models import Classifier
 from subset_trainer.pretrained import Pretrained
 from subset_trainer.quality import duplicates, explanations
 from subset_trainer.quality.explanations import Explanations
-from subset_trainer.report import Findings, page
+from subset_trainer.report import Findings, Shown, cards_of, page
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
@@ -452,26 +452,19 @@ def _shown_by_all(look: Callable[[], Findings], splits: Splits, ranks: Ranks) ->
     def asked() -> list[int]:
         nonlocal found
         found = look()
-        rows: list[int] = []
-
-        def note(wanted: Sequence[int]) -> list[str]:
-            rows.extend(wanted)
-            return [""] * len(wanted)
-
-        page(dataclasses.replace(found, show=note))
-        return rows
+        return cards_of(found).rows
 
     assert splits.train.owners is not None
     rows = ranks.from_first(asked)
     own = [row for row in rows if splits.train.owners[row] == ranks.rank]
-    mine: dict[int, str] | UserError
+    mine: dict[int, Shown] | UserError
     try:
         mine = dict(
             zip(own, about.show(splits.train, own, splits.preprocessing, splits.train_texts), strict=True)
         )
     except UserError as error:  # of a file that is gone
         mine = error
-    cards: dict[int, str] = {}
+    cards: dict[int, Shown] = {}
     for part in ranks.everyones(mine):
         if isinstance(part, UserError):
             raise part

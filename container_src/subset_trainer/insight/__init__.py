@@ -1,0 +1,1 @@
+"""What a run learns about its data, and how it is shown."""
