@@ -12,9 +12,10 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, ViewportSize
 
-from subset_trainer import pages, report_errors
-from subset_trainer.quality.explanations import Explained, Explanations
-from subset_trainer.quality.parts import Words
+from subset_trainer import pages
+from subset_trainer.insight import errors_section
+from subset_trainer.insight.explanations import Explained, Explanations
+from subset_trainer.insight.parts import Words
 from tests.functional.conftest import Job, write_table
 from tests.functional.test_page import DESKTOP, PHONE, Opened
 
@@ -123,7 +124,7 @@ def test_words_are_marked(browser: Browser, viewport: ViewportSize, tmp_path: Pa
     contributions = np.tile([0.8, -1.0, 0.01, 0.3], 40)
     one = Explained("t.csv:3", "good", "bad", {"bad": 0.9, "good": 0.1}, 2.2, 0.0, contributions, parts)
     (tmp_path / "alone.html").write_text(ALONE, encoding="utf-8")
-    errors = report_errors.shown(Explanations("text", 50, 7, [one]))
+    errors = errors_section.shown(Explanations("text", 50, 7, [one]))
     path = tmp_path / "page.html"
     path.write_text(pages.render("alone.html", tmp_path, title="t", errors=errors), encoding="utf-8")
     context = browser.new_context(viewport=viewport, offline=True)

@@ -16,18 +16,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from subset_trainer import pages, report_errors
+from subset_trainer import pages
 from subset_trainer.data import MemoryDataset, Splits, load_splits
-from subset_trainer.data.texts import encode_texts
+from subset_trainer.data.texts.ngrams import encode_texts
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.insight import errors_section
+from subset_trainer.insight.explaining import explain, log_odds
+from subset_trainer.insight.explanations import Explained, Explanations, surest, to_json
+from subset_trainer.insight.parts import Columns
 from subset_trainer.models import Classifier
-from subset_trainer.quality.explanations import Explained, Explanations, surest, to_json
-from subset_trainer.quality.parts import Columns
 from subset_trainer.training import job
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import judge
-from subset_trainer.training.explaining import explain, log_odds
 from subset_trainer.training.ranks import Ranks
 
 CPU = torch.device("cpu")
@@ -41,7 +42,7 @@ def explained(network: nn.Module, splits: Splits, count: int = 4, seed: int = 0)
 
 def section(found: Explanations) -> str:
     """As the page has it."""
-    return pages.render("errors.html", errors=report_errors.shown(found))
+    return pages.render("errors.html", errors=errors_section.shown(found))
 
 
 def linear(weights: Sequence[float], bias: float = 0.0) -> nn.Linear:

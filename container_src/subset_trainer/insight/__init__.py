@@ -1,1 +1,1 @@
-"""What a run learns about its data, and how it is shown."""
+"""What a run learns of its examples: probable label errors, duplicates, why the model errs; and the report of it."""

@@ -1,0 +1,66 @@
+"""What a channel's ContentType says of its files, in the words of SageMaker's built-in algorithms."""
+
+from dataclasses import dataclass
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.formats.format import Claim, Format
+from subset_trainer.data.formats.registry import FORMATS, Layout, detect
+from subset_trainer.errors import shown
+
+_IMAGES = ("application/x-image", "application/x-recordio", "image/")
+
+
+@dataclass(frozen=True)
+class ContentType:
+    """`table`: the one format that the files are in; `images`: they are images in some format; neither: it says
+    nothing. `header`: "true" or "false" where it tells whether CSV files have one."""
+
+    text: str
+    table: Format | None = None
+    images: bool = False
+    header: str | None = None
+
+    def layout(self, channel: Channel) -> Layout:
+        """Which files in which format, by their names where these tell, else as the content type says.
+
+        Raises:
+            UserError: the two contradict each other, or as `detect`.
+        """
+        if not channel.pipe and self.table is not None and not _telling(channel, self.table):
+            return Layout(self.table, Claim(channel.files), ())
+        layout = detect(channel)
+        fits = layout.format is self.table or (self.images and layout.format.table is None)
+        if (self.table or self.images) and not fits:
+            raise channel.error(
+                f"its content type is {shown(self.text)}, and by its name '{layout.files[0]}' is "
+                f"{layout.format.table or 'of another kind'}; expected the content type of its files."
+            )
+        return layout
+
+
+def understand(channel: Channel, text: str | None) -> ContentType:
+    """Read a content type, with parameters such as `text/csv; label_size=1; header=present`.
+
+    Raises:
+        UserError: it says that the files have no label, or several.
+    """
+    if not text:
+        return ContentType("")
+    kind, *parameters = (part.strip().lower() for part in text.split(";"))
+    values = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parameters)}
+    if (size := values.get("label_size", "1")) != "1":
+        raise channel.error(
+            f"its content type is {shown(text)}, with label_size={shown(size)}; expected label_size=1, "
+            "a class in the first column."
+        )
+    header = {"present": "true", "true": "true", "absent": "false", "false": "false"}.get(
+        values.get("header", "")
+    )
+    table = next((form for form in FORMATS if kind in form.content_types), None)
+    return ContentType(text, table, table is None and kind.startswith(_IMAGES), header)
+
+
+def _telling(channel: Channel, table: Format) -> bool:
+    """Whether any file's name tells its format to somebody who expects tables in this one."""
+    told = {suffix for form in FORMATS for suffix in form.telling if suffix not in table.shared}
+    return bool(channel.ending(*told))

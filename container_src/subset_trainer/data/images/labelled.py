@@ -1,0 +1,43 @@
+"""Images with their labels, wherever the images lie and whatever told the labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from subset_trainer.data.ids import Ids
+from subset_trainer.data.images.decoding import EncodedImages
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """`labels` [N] int64: positions in `classes`. `weights` [N] float32: how much each image counts, None: all alike.
+    `notes`: what was found, used and left out. `references`: what the images are called where they come from, such as
+    [N] URIs as bytes; None: what `images` calls them."""
+
+    images: EncodedImages
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    weights: np.ndarray | None = None
+    references: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def ids(self) -> Ids:
+        return Ids.of_paths(self.images.names if self.references is None else self.references)
+
+
+@dataclass(frozen=True)
+class ImageArray:
+    """pixels [N, 3, H, W] uint8; labels [N] int64, positions in `classes`. `white`: what 255 was in the files."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    ids: Ids
+    white: int = 255
+
+    def __len__(self) -> int:
+        return len(self.labels)
