@@ -38,7 +38,17 @@ print(sorted(set(sys.argv[1:]) & set(sys.modules)))
 HEAVY = (
     *("pandas", "sklearn", "scipy", "matplotlib", "sympy", "numba", "cords", "boto3", "sagemaker_training"),
     *("torchvision", "torch._dynamo", "torch._inductor", "triton", "torch.utils.tensorboard"),
-    *("tensorboard", "mlflow", "pyarrow", "cleanlab", "captum", "skimage", "transformers", "tokenizers"),
+    *(
+        "tensorboard",
+        "mlflow",
+        "pyarrow",
+        "cleanlab",
+        "captum",
+        "skimage",
+        "transformers",
+        "tokenizers",
+        "jinja2",
+    ),
 )
 SERVER = ("starlette", "uvicorn", "anyio")
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from subset_trainer import artifacts
@@ -10,7 +10,7 @@ from subset_trainer.data import Splits
 from subset_trainer.errors import UserError
 from subset_trainer.insight import duplicates, explaining, explanations, findings
 from subset_trainer.insight.explanations import Explanations
-from subset_trainer.insight.page import Findings, page
+from subset_trainer.insight.page import Findings, Shown, cards_of, page
 from subset_trainer.job.values import Run
 from subset_trainer.models import Classifier
 from subset_trainer.training.cleaning import Examined
@@ -86,26 +86,19 @@ def _shown_by_all(look: Callable[[], Findings], splits: Splits, ranks: Ranks) ->
     def asked() -> list[int]:
         nonlocal found
         found = look()
-        rows: list[int] = []
-
-        def note(wanted: Sequence[int]) -> list[str]:
-            rows.extend(wanted)
-            return [""] * len(wanted)
-
-        page(dataclasses.replace(found, show=note))
-        return rows
+        return cards_of(found).rows
 
     assert splits.train.owners is not None
     rows = ranks.from_first(asked)
     own = [row for row in rows if splits.train.owners[row] == ranks.rank]
-    mine: dict[int, str] | UserError
+    mine: dict[int, Shown] | UserError
     try:
         mine = dict(
             zip(own, findings.show(splits.train, own, splits.preprocessing, splits.train_texts), strict=True)
         )
     except UserError as error:  # of a file that is gone
         mine = error
-    cards: dict[int, str] = {}
+    cards: dict[int, Shown] = {}
     for part in ranks.everyones(mine):
         if isinstance(part, UserError):
             raise part
