@@ -1,11 +1,13 @@
 """The real ``train`` program over a temporary base directory, forked from a warm parent unless its start is tested."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,6 +171,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("digits")
     write_digits(directory)
     return directory
+
+
+@pytest.fixture
+def meeting_port() -> Iterator[None]:
+    """For tests of several hosts, which meet at one port of this machine: one test at a time."""
+    with (Path(tempfile.gettempdir()) / "subset-trainer-hosts.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture
