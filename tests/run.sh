@@ -2,8 +2,8 @@
 # Runs tiers of the tests one after the other and sums up: tests/run.sh PYTHON TIER…
 # The summary gives each tier's counts and time, and the ten slowest tests of all.
 #
-# The tiers unit, functional, aws and image run in a worker for each processor, at most WORKERS (8), with one thread of arithmetic
-# each. WORKERS=0 runs them in one process, as `pytest tests/unit` does.
+# All but local_mode run in a worker for each processor, at most WORKERS (8), with one thread of arithmetic each.
+# WORKERS=0 runs them in one process, as `pytest tests/unit` does.
 #
 # The tiers image and local_mode need Docker. It is started where it can be (docker/engine.sh), and the image is built
 # (docker/build.sh) while the tiers before them run; that is quick where nothing changed. Without Docker these tiers are
@@ -101,9 +101,11 @@ for tier in "$@"; do
     bound=() together=()
     if [[ $tier == soak ]]; then
         bound=(timeout --kill-after=60 "$((25 + ${SOAK_MINUTES:-0}))m")
-    elif [[ $tier =~ ^(unit|functional|aws|image)$ && $workers -gt 1 ]]; then
+    fi
+    # `make soak` has a pool of its own; the SDK's local mode takes one port, and removes what has ended.
+    if [[ $workers -gt 1 && $tier != local_mode && ! ($tier == soak && -n ${SOAK_MINUTES:-}) ]]; then
         # A worker that has done its tests takes over some of another's.
-        bound=(env OMP_NUM_THREADS=1) together=(--numprocesses "$workers" --dist worksteal)
+        bound+=(env OMP_NUM_THREADS=1) together=(--numprocesses "$workers" --dist worksteal)
     fi
     began=$SECONDS
     "${bound[@]}" "$python" -m pytest "tests/$tier" "${together[@]}" -rs --junitxml="$results/$tier.xml" </dev/null
