@@ -1,5 +1,6 @@
 """What every tier shares: the embedded digits, and an SDK that reports nothing to anybody."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,15 @@ from deploy.digits import write_digits
 # soak looks for others.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several workers (`pytest -n`) has processors of its own, so that a training's threads wait for nobody."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, processors[number::count] or processors)
+
 
 # The SageMaker SDK sends a usage report with every call, and prints tracebacks where it cannot.
 SDK_CONFIG = """\

@@ -1,7 +1,6 @@
 """Several processes, on one host and on two, train as one would; what befalls one of them ends all, with its reason."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -252,15 +251,12 @@ def test_a_host_that_is_lost(lost: int, make_job: Jobs) -> None:
     processes[lost].wait(10)
 
 
-def start(job: Job, values: Mapping[str, Any] | None = None) -> "subprocess.Popen[bytes]":
+def start(job: Job, values: Mapping[str, Any] | None = None) -> "subprocess.Popen[str]":
     """Its log goes to a file, so that nobody has to read it while it runs."""
     if values is not None:
         job.configure(values)
-    environment = {**os.environ, "SAGEMAKER_BASE_DIR": str(job.base), "PYTHONUNBUFFERED": "1"}
-    from tests.functional.conftest import TRAIN
-
     with (job.base / "log").open("wb") as log:
-        return subprocess.Popen([str(TRAIN)], env=environment, stdout=log, stderr=log, cwd=job.base)
+        return job.start(log.fileno())
 
 
 def read(jobs: list[Job]) -> list[Job]:
@@ -269,16 +265,16 @@ def read(jobs: list[Job]) -> list[Job]:
     return jobs
 
 
-def wait_for(job: Job, process: "subprocess.Popen[bytes]", text: str) -> None:
+def wait_for(job: Job, process: "subprocess.Popen[str]", text: str) -> None:
     deadline = time.monotonic() + SECONDS
     while text not in (job.base / "log").read_text(encoding="utf-8"):
         assert process.poll() is None and time.monotonic() < deadline, read([job])[0].log
         time.sleep(0.05)
 
 
-def process_of(process: "subprocess.Popen[bytes]") -> psutil.Process:
+def process_of(process: "subprocess.Popen[str]") -> psutil.Process:
     return psutil.Process(process.pid)
 
 
-def workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     return [one for one in process_of(process).children() if "subset_trainer.worker" in one.cmdline()]

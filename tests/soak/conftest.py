@@ -11,7 +11,7 @@ from tests.functional.conftest import Job
 
 @pytest.fixture
 def make_job(tmp_path: Path) -> Callable[[str], Job]:
-    return lambda name: Job(tmp_path / name)
+    return lambda name: Job(tmp_path / name, cold=True)
 
 
 @pytest.fixture(scope="session")
