@@ -36,8 +36,9 @@ from benchmarks import scenarios, study_report
 from benchmarks.common import Parser, processor
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import BASELINES, Row
-from deploy import compare, local
 from deploy.digits import write_digits
+from deploy.grid import program
+from deploy.results import compare
 from subset_trainer import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
 
@@ -216,7 +217,7 @@ def run(
             return None, "interrupted"
         base = directory / cell.folder
         try:
-            local.train(base, channels, cell.values, check)
+            program.train(base, channels, cell.values, check)
         except TrainingError as error:
             return None, str(error)
         summary = finished(base, cell)
@@ -441,7 +442,7 @@ def study(options: argparse.Namespace) -> int:
         raise UserError("--test and --validation go with --training")
     given = {name: getattr(options, name) for name in ("training", "validation", "test")}
     sources: dict[str, Path] = {name: path for name, path in given.items() if path is not None}
-    local.check_channels(sources)
+    program.check_channels(sources)
     if digits:
         write_digits(options.out / "digits")
         sources = {name: options.out / "digits" / name for name in ("training", "test")}

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 from moto.sagemaker.models import sagemaker_backends
 
-from deploy import local
+from deploy.grid import program
 from tests.functional.conftest import write_table
 from tests.warm import Train
 
@@ -115,7 +115,7 @@ class Platform:
 
     def _start(self, name: str, job: Any) -> Train:
         base = self._base(name)
-        local.prepare(base, self.channels, job.hyper_parameters or {})
+        program.prepare(base, self.channels, job.hyper_parameters or {})
         own = {"SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_ARN": job.arn, "OMP_NUM_THREADS": "1"}
         with (base / "train.log").open("wb") as log:
             return Train(env={**os.environ, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -6,6 +6,7 @@ Dimensions in names: N examples.
 import torch
 from torch import Tensor
 
+from subset_selection.settings import DEFAULTS, Settings
 from subset_selection.stateful import Stateful
 from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
@@ -74,7 +75,7 @@ class EL2N(Stateful):
 
     STATE = ("_scores",)
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
         self._scores = _Averaged()
 
     @torch.no_grad()
@@ -88,7 +89,7 @@ class Forgetting(Stateful):
     ties go to the larger loss.
 
     Source: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019,
-    section 3. The paper looks at every visit of training; here at the rounds of selection.
+    section 3. The paper counts at every time that training sees the example; this class, at the rounds of selection.
     """
 
     needs_last_layer = True
@@ -97,7 +98,7 @@ class Forgetting(Stateful):
 
     STATE = ("_was_right", "_ever_right", "_forgotten")
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
         self._was_right = _Memory()
         self._ever_right = _Memory()
         self._forgotten = _Memory()
@@ -127,8 +128,8 @@ class CoverageCentric(Stateful):
     for hardness.
 
     Args:
-        hardest_dropped: β from 0 to 1, the share of the examples that is dropped; fewer are where the budget needs
-            them.
+        settings: ``hardest_dropped`` (β, from 0 to 1), the share of the examples that is dropped; fewer are where the
+            budget needs them.
     """
 
     needs_last_layer = True
@@ -137,8 +138,8 @@ class CoverageCentric(Stateful):
 
     STATE = ("_scores",)
 
-    def __init__(self, hardest_dropped: float) -> None:
-        self._hardest_dropped = hardest_dropped
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
+        self._hardest_dropped = settings.hardest_dropped
         self._scores = _Averaged()
 
     @torch.no_grad()

@@ -1,17 +1,16 @@
-"""What the strategies can be told."""
+"""The settings of the strategies."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from subset_selection.classes import Balance
-
+Balance = Literal["none", "class"]
 Scope = Literal["supervised", "per-class", "per-class-per-gradient", "per-batch"]
 Greedy = Literal["auto", "stochastic", "naive", "rgreedy"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The strategies' knobs; each strategy reads its own. The hyperparameters of the same names say what they mean."""
+    """The strategies' knobs; each strategy reads its own. The hyperparameters of the same names describe them."""
 
     scope: Scope | None = None
     greedy: Greedy = "auto"
@@ -26,3 +25,6 @@ class Settings:
     final_share: float = 0.125
     candidates_per_pick: float = 2.0
     balance: Balance = "none"
+
+
+DEFAULTS = Settings()

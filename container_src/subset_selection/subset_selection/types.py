@@ -1,16 +1,18 @@
 """What a strategy sees and what it answers.
 
 Dimensions in names: N examples to choose from, M validation examples, C classes, D features (the last linear layer's
-input), K picks, S rows looked at together.
+input), K picks, S rows computed together.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from subset_selection.catalogue import Refresh
 
 ROWS_CHECKED = 2**14
 """Rows that are checked at a time."""
@@ -186,14 +188,10 @@ class Subset:
         return cls(indices, weights, note)
 
 
-Refresh = Literal["once", "periodically", "every epoch"]
-"""When the loop asks for a subset again: never, every ``select_every`` epochs, or always."""
-
-
 class Strategy(Protocol):
     """Chooses which examples to train on.
 
-    A strategy may remember earlier rounds (a shuffled order, running scores): one instance serves one run.
+    A strategy may keep a state of earlier rounds (a shuffled order, running scores): one instance serves one run.
     """
 
     needs_last_layer: bool
@@ -223,7 +221,7 @@ class SoftPruning(Protocol):
     """A strategy that sets the size of each epoch by itself, from the losses that training observes."""
 
     final_share: float
-    """Share of the epochs, the last ones, that visit everything."""
+    """Share of the epochs, the last ones, that see all examples."""
 
     def select(self, labels_N: Tensor, generator: torch.Generator) -> Subset:
         """The next epoch's examples: any number from 1 to N."""
