@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from subset_trainer import pages
+from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset, Splits, load_splits
 from subset_trainer.data.texts.ngrams import encode_texts
 from subset_trainer.errors import UserError
@@ -25,8 +25,11 @@ from subset_trainer.insight import errors_section
 from subset_trainer.insight.explaining import explain, log_odds
 from subset_trainer.insight.explanations import Explained, Explanations, surest, to_json
 from subset_trainer.insight.parts import Columns
+from subset_trainer.job import insights
+from subset_trainer.job.stages import Stages
+from subset_trainer.job.values import Run
 from subset_trainer.models import Classifier
-from subset_trainer.training import job
+from subset_trainer.tracking.trackers import Trackers
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import judge
 from subset_trainer.training.place import Place
@@ -223,11 +226,12 @@ def test_a_file_that_is_gone_costs_the_explanations_and_not_the_run(
     def gone(*_: Any) -> None:
         raise UserError("image 'a.png' cannot be read")
 
-    monkeypatch.setattr(job.explaining, "explain", gone)
-    contract = SimpleNamespace(output_data=tmp_path)
-    classifier, machine = Classifier(linear([0.0] * 9)), Machine(CPU, torch.float32)
+    monkeypatch.setattr(insights.explaining, "explain", gone)
+    contract = Contract(tmp_path, {}, {}, ("localhost",), "localhost", None, None)
+    place, config = Place(Machine(CPU, torch.float32)), Hyperparameters(explain=2)
+    run = Run(contract, config, place, Trackers([]), Stages())
     with caplog.at_level(logging.WARNING):
-        found = job._explain(contract, rows, classifier, Place(machine), Hyperparameters(explain=2))  # type: ignore[arg-type]
+        found = insights.explain(run, rows, Classifier(linear([0.0] * 9)))
     assert found is None and not list(tmp_path.iterdir())
     assert "there are no explanations: image 'a.png' cannot be read" in caplog.text
 
