@@ -53,6 +53,17 @@ class Machine:
         return f"{self.device.type} ({name}), {str(self.dtype).removeprefix('torch.')}"
 
 
+class Lap:
+    """Seconds since it was made, or last asked."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __call__(self) -> float:
+        start, self._start = self._start, time.perf_counter()
+        return self._start - start
+
+
 class Stopwatch:
     """Adds up how long some stretches of work took; on a GPU by its own events, so that nothing waits for it."""
 
