@@ -1,6 +1,6 @@
 """GLISTER's claim of robustness, tested: wrong labels, classes of unequal size and near copies, at equal sample visits.
 
-    python -m benchmarks.robustness --training DIR --test DIR --docs docs/robustness.md
+    python -m benchmarks.robustness --training DIR --test DIR --docs docs/explanation/robustness.md
 
 Each trouble comes alone: 20, 40 and 60% of the labels wrong, classes from 10 and from 100 to 1, 50% near copies; and
 none. Validation and test stay clean and balanced. Each run is one of `benchmarks.study`, whose folder it uses: a
