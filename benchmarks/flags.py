@@ -56,7 +56,7 @@ from subset_trainer import models
 from subset_trainer.data import MemoryDataset, load_splits
 from subset_trainer.data.splits import stratified_split
 from subset_trainer.hyperparameters import Hyperparameters, parse
-from subset_trainer.quality import duplicates, labels
+from subset_trainer.insight import duplicates, labels
 from subset_trainer.training import loop
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import Judgement, judge, look_at

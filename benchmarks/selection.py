@@ -59,10 +59,9 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import processor, synchronise, write_text
-from subset_selection import STRATEGIES, Pool, Settings, create
+from subset_selection import CATALOGUE, Pool, Settings, create, names
 from subset_selection.glister import candidate_positions
 from subset_selection.settings import Greedy, Scope
-from subset_trainer.hyperparameters import SCOPES
 
 LONG = 60.0
 """Seconds after which one run is enough."""
@@ -88,11 +87,7 @@ CORDS_SCOPES: dict[str | None, str] = {
 }
 CORDS_GREEDY = {"stochastic": "Stochastic", "naive": "Naive", "rgreedy": "RGreedy"}
 CORDS_ROUNDS = 15
-ALL_SCOPES: dict[str, tuple[str, ...]] = SCOPES | {
-    "gradmatch-pb": ("per-batch",),
-    "craig-pb": ("per-batch",),
-    "facility-location": ("per-class",),
-}
+ALL_SCOPES = {name: spec.choices["scope"] for name, spec in CATALOGUE.items() if "scope" in spec.choices}
 GREEDIES: dict[str, tuple[Greedy, ...]] = {
     "glister": ("stochastic", "naive", "rgreedy"),
     "craig": ("auto", "stochastic", "naive"),
@@ -587,7 +582,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line. Options of the case have no default here, so that leaving all of them out can be told."""
     line = argparse.ArgumentParser(description="Selection: this project's strategies beside CORDS's")
     case = line.add_argument_group("the case; without any of these the project's targets are measured")
-    case.add_argument("--strategy", choices=sorted(STRATEGIES))
+    case.add_argument("--strategy", choices=sorted(names("everything", "subset")))
     case.add_argument("--greedy", choices=get_args(Greedy))
     case.add_argument("--scope", choices=get_args(Scope))
     case.add_argument("--n", type=_positive, help="training examples (5000)")

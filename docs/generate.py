@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+if not __package__:
+    # Run as a file: the project's root is not on the path yet.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import subset_selection.catalogue
 import subset_trainer.hyperparameters
 from deploy import __main__ as cli
 from deploy import policy
 
+ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = "docs/explanation/evidence.md"
 NOTE = "<!-- Written by docs/generate.py (`make docs`) from the code: change it there. -->"
 PROGRAM = "subset-trainer"
@@ -113,9 +114,7 @@ be named for is named; a few actions know no resources, and IAM grants them for 
     return "\n".join(parts)
 
 
-def commands(
-    parser: argparse.ArgumentParser, name: str
-) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Every command that can be run, with its full name."""
     inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not inner:
@@ -260,7 +259,9 @@ FILES: dict[str, Callable[[], str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; name the files that differ")
     check = parser.parse_args(arguments).check
     stale = []

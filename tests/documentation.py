@@ -116,7 +116,9 @@ def anchors(text: str) -> set[str]:
     for title in re.findall(r"^#+ (.+)$", re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S), re.M):
         plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).replace("`", "").strip().lower()
         anchor = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
-        count = sum(one == anchor or re.fullmatch(rf"{re.escape(anchor)}-\d+", one) is not None for one in found)
+        count = sum(
+            one == anchor or re.fullmatch(rf"{re.escape(anchor)}-\d+", one) is not None for one in found
+        )
         found.append(f"{anchor}-{count}" if count else anchor)
     return set(found)
 

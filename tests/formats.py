@@ -16,7 +16,7 @@ from PIL import Image
 from sagemaker.amazon.common import write_numpy_to_dense_tensor
 from sklearn.datasets import dump_svmlight_file
 
-from subset_trainer.data import recordio
+from subset_trainer.data.formats import recordio
 
 FILES = Path(__file__).parent / "files"
 DIGITS = np.load(FILES / "digits.npz")

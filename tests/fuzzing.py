@@ -31,11 +31,13 @@ from scipy import sparse
 
 from deploy import answers, consolidation, ground_truth, relabel
 from deploy.storage import Storage
-from subset_trainer import artifacts, contract, encoders
-from subset_trainer.data import Column, Preprocessing, load_splits, recordio
+from subset_trainer import artifacts, contract
+from subset_trainer.data import Column, Preprocessing, load_splits
+from subset_trainer.data.formats import recordio
 from subset_trainer.errors import TrainingError, UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.models import build
+from subset_trainer.pretrained import encoders
 from subset_trainer.serving import requests, responses
 from subset_trainer.training.checkpoints import Checkpoints
 from tests.encoders import write as write_encoder

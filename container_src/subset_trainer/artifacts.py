@@ -21,7 +21,7 @@ from torch import Tensor
 
 from subset_selection import Subset
 from subset_trainer.data import Ids, Preprocessing
-from subset_trainer.data.preprocessing import BUCKETS, MOST_NGRAMS, Tokens
+from subset_trainer.data.kinds.preprocessing import BUCKETS, MOST_NGRAMS, Tokens
 from subset_trainer.errors import PlatformError, UserError, first_line, shown
 from subset_trainer.hyperparameters import LARGEST_IMAGE, MOST_TOKENS
 from subset_trainer.models import Body, Classifier, TextEncoder, body, build, check_name

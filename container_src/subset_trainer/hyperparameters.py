@@ -4,8 +4,8 @@ SageMaker delivers strings. Depending on the SDK's version and on what launched 
 ``"glister"`` or ``"\\"glister\\""``, a boolean as ``True`` or ``true``: all are accepted. Names that begin with
 ``sagemaker_``, and ``_tuning_objective_metric``, belong to the platform and are ignored.
 
-``python -m subset_trainer.hyperparameters`` prints the README's table. This module imports neither torch nor anything
-else of the image, so that a launcher can validate before an instance is paid for.
+``python -m subset_trainer.hyperparameters`` prints the table of docs/reference/hyperparameters.md. This module imports
+neither torch nor anything else of the image, so that a launcher can validate before an instance is paid for.
 """
 
 import difflib
@@ -13,7 +13,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
@@ -21,59 +21,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from subset_selection.catalogue import CATALOGUE, DEFAULT, GREEDY, Spec, names
 from subset_trainer.errors import UserError, shown
 
-StrategyName = Literal[
-    "full",
-    "random",
-    "adaptive-random",
-    "rs2",
-    "rs2-with-replacement",
-    "glister",
-    "gradmatch",
-    "gradmatch-pb",
-    "craig",
-    "craig-pb",
-    "facility-location",
-    "graph-cut",
-    "k-centre",
-    "herding",
-    "el2n",
-    "forgetting",
-    "moderate",
-    "ccs",
-    "infobatch",
-    "loss-filter",
-    "rho-loss",
-]
-SCOPES: dict[str, tuple[str, ...]] = {
-    "glister": ("per-class", "supervised", "per-batch"),
-    "gradmatch": ("per-class-per-gradient", "per-class"),
-    "craig": ("per-class", "supervised"),
-}
+if typing.TYPE_CHECKING:
+    StrategyName = str
+else:
+    StrategyName = Literal[tuple(CATALOGUE)]
+SCOPES = {name: spec.choices["scope"] for name, spec in CATALOGUE.items() if "scope" in spec.knobs}
 """What part of the data a greedy search runs over, for the strategies that leave a choice; the default first."""
-CORDS_STRATEGIES = ("glister", "gradmatch", "gradmatch-pb", "craig", "craig-pb", "random", "adaptive-random")
+CORDS_STRATEGIES = tuple(name for name, spec in CATALOGUE.items() if spec.cords)
 """What ``backend=cords`` serves."""
-UNBALANCED = ("full", "infobatch", "loss-filter", "rho-loss", "gradmatch-pb", "craig-pb")
-"""Strategies that cannot take equal numbers from every class: they take everything, or mixed batches."""
-UNFILTERED = ("full", "random", "infobatch", "loss-filter", "rho-loss")
-"""Strategies that ``mislabelled=drop`` cannot stand before: they never look at the data again, or only at batches."""
-POOLED: dict[str, float | None] = {
-    "glister": 1.5,
-    "gradmatch": None,
-    "gradmatch-pb": None,
-    "craig": None,
-    "craig-pb": None,
-    "facility-location": None,
-    "graph-cut": None,
-    "k-centre": None,
-    "herding": None,
-    "moderate": None,
-}
-"""Strategies that can choose among a fresh draw of the examples, because they remember nothing of them between rounds,
-and how many for each pick by default; None: all."""
-FILTER_CANDIDATES = 2.0
-"""The same of filters within batches."""
 MLFLOW_SERVER = (
     r"https?://[^/@\s]+(/\S*)?"
     r"|arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:mlflow-(tracking-server|app)/\S+"
@@ -102,13 +60,34 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
+def _candidates_described() -> str:
+    filters, drawing = (
+        [name for name in names(shape) if "candidates_per_pick" in CATALOGUE[name].knobs]
+        for shape in ("within_batch", "subset")
+    )
+
+    def listed(some: Sequence[str]) -> str:
+        return ", ".join(f"`{name}`" for name in some)
+
+    of_batches = CATALOGUE[filters[0]].candidates_per_pick
+    defaults = {name: CATALOGUE[name].candidates_per_pick for name in drawing}
+    fewer = ", ".join(f"{default:g} for `{name}`" for name, default in defaults.items() if default)
+    return (
+        f"examples scored for each that is taken: of a batch by {listed(filters)} (default {of_batches:g}); of the "
+        f"training examples, drawn anew before each selection, by {listed(drawing)} (default: {fewer}, all for the "
+        "others)"
+    )
+
+
 class Hyperparameters(BaseModel):
     """The knobs of the built-in trainer. Immutable; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     # What to train on
-    strategy: StrategyName = Field("rs2", description="how the subset is chosen; see the table of strategies")
+    strategy: StrategyName = Field(
+        DEFAULT, description="how the subset is chosen; see the table of strategies"
+    )
     fraction: float = Field(
         0.3,
         gt=0,
@@ -181,10 +160,7 @@ class Hyperparameters(BaseModel):
     )
     candidates_per_pick: Annotated[float, Field(gt=1, le=100, allow_inf_nan=False)] | None = Field(
         None,
-        description="examples looked at for each that is taken: of a batch by `loss-filter` and `rho-loss` "
-        f"(default {FILTER_CANDIDATES:g}); of the training examples, drawn anew before each selection, by "
-        + ", ".join(f"`{name}`" for name in POOLED)
-        + f" (default: {POOLED['glister']:g} for `glister`, all for the others)",
+        description=_candidates_described(),
     )
 
     # The data
@@ -389,8 +365,14 @@ class Hyperparameters(BaseModel):
         "(`mlflow-tracking-server` or `mlflow-app`); default: the environment's `MLFLOW_TRACKING_URI`",
     )
 
+    @property
+    def spec(self) -> Spec:
+        """What is known of the strategy."""
+        return CATALOGUE[self.strategy]
+
     @model_validator(mode="after")
     def _strategy_has_the_choices(self) -> "Hyperparameters":
+        knobs = self.spec.knobs
         if self.backend == "cords" and self.strategy not in CORDS_STRATEGIES:
             raise ValueError(
                 f"backend='cords' serves {', '.join(CORDS_STRATEGIES)}; got strategy={self.strategy!r}"
@@ -400,12 +382,10 @@ class Hyperparameters(BaseModel):
             raise ValueError(
                 f"scope={self.scope!r} serves {', '.join(serving)}; got strategy={self.strategy!r}"
             )
-        if self.balance == "class" and (self.strategy in UNBALANCED or self.scope == "per-batch"):
-            what = (
-                f"scope={self.scope!r}" if self.strategy not in UNBALANCED else f"strategy={self.strategy!r}"
-            )
+        if self.balance == "class" and ("balance" not in knobs or self.scope == "per-batch"):
+            what = f"scope={self.scope!r}" if "balance" in knobs else f"strategy={self.strategy!r}"
             raise ValueError(f"balance='class' does not go with {what}")
-        if self.mislabelled == "drop" and self.strategy in UNFILTERED:
+        if self.mislabelled == "drop" and "mislabelled" not in knobs:
             raise ValueError(f"mislabelled='drop' does not go with strategy={self.strategy!r}")
         if self.candidates_per_pick is not None and (self.backend == "cords" or self.mislabelled == "drop"):
             raise ValueError(
@@ -419,8 +399,14 @@ class Hyperparameters(BaseModel):
             raise ValueError(
                 "sync_batch_norm does not go with microbatch_size: statistics of all, or of a part"
             )
-        if self.greedy == "rgreedy" and self.strategy != "glister":
-            raise ValueError(f"greedy='rgreedy' serves glister; got strategy={self.strategy!r}")
+        searches = self.spec.choices.get("greedy", GREEDY)
+        if self.greedy not in searches:
+            serving = [
+                name for name, spec in CATALOGUE.items() if self.greedy in spec.choices.get("greedy", ())
+            ]
+            raise ValueError(
+                f"greedy={self.greedy!r} serves {', '.join(serving)}; got strategy={self.strategy!r}"
+            )
         return self
 
     @field_validator("mlflow_tracking_uri")
@@ -536,7 +522,7 @@ def _choices(field: FieldInfo) -> tuple[str, ...]:
 
 
 def markdown_table() -> str:
-    """The README's table of hyperparameters."""
+    """The table of docs/reference/hyperparameters.md."""
     rows = ["| hyperparameter | default | accepts | meaning |", "| --- | --- | --- | --- |"]
     for name, field in Hyperparameters.model_fields.items():
         default = "–" if field.default is None else f"`{str(field.default).lower()}`"

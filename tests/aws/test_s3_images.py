@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from subset_trainer.data import load_splits
-from subset_trainer.data.manifest import ManifestOptions
-from subset_trainer.data.s3_images import S3Images
+from subset_trainer.data.formats.manifest import ManifestOptions
+from subset_trainer.data.images.s3 import S3Images
 from subset_trainer.errors import UserError
 from tests.functional.conftest import Job
 
@@ -210,7 +210,7 @@ def test_no_rights_and_no_way(aws: str, monkeypatch: pytest.MonkeyPatch) -> None
         images.decode(0, (8, 8))
     server.shutdown()
     server.server_close()
-    monkeypatch.setattr("subset_trainer.data.s3_images.ATTEMPTS", 1)
+    monkeypatch.setattr("subset_trainer.data.images.s3.ATTEMPTS", 1)
     with pytest.raises(UserError, match=r"cannot be read from S3 \(.*connection.*\)"):
         S3Images(["s3://photos/a.png"], "", "training").decode(0, (8, 8))
 
@@ -219,7 +219,7 @@ def test_on_a_full_disk_images_are_fetched_each_time(
     photos: str, fetched: Fetched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(photos, 2)
-    monkeypatch.setattr("subset_trainer.data.s3_images.LEAST_FREE", 1 << 60)
+    monkeypatch.setattr("subset_trainer.data.images.s3.LEAST_FREE", 1 << 60)
     images = S3Images([f"s3://photos/raw/a picture {number}.png" for number in range(2)], "", "training")
     for _ in range(2):
         images.prepare(np.array([1, 0]))

@@ -12,10 +12,10 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, ViewportSize
 
-from subset_trainer import report_errors
-from subset_trainer.quality.explanations import Explained, Explanations
-from subset_trainer.quality.parts import Words
-from subset_trainer.report import STYLE
+from subset_trainer.insight import errors_section
+from subset_trainer.insight.explanations import Explained, Explanations
+from subset_trainer.insight.page import STYLE
+from subset_trainer.insight.parts import Words
 from tests.functional.conftest import Job, write_table
 from tests.functional.test_page import DESKTOP, PHONE, Opened
 
@@ -120,11 +120,11 @@ def test_words_are_marked(browser: Browser, viewport: ViewportSize, tmp_path: Pa
     parts = Words(" ".join(words), spans, nothing, nothing, nothing, 0)
     contributions = np.tile([0.8, -1.0, 0.01, 0.3], 40)
     one = Explained("t.csv:3", "good", "bad", {"bad": 0.9, "good": 0.1}, 2.2, 0.0, contributions, parts)
-    section = report_errors.section(Explanations("text", 50, 7, [one]))
+    section = errors_section.section(Explanations("text", 50, 7, [one]))
     path = tmp_path / "page.html"
     path.write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>t</title><link rel="icon" href="data:,">'
-        f"<style>{STYLE}{report_errors.STYLE}</style></head><body><main><h1>t</h1>{section}</main></body></html>",
+        f"<style>{STYLE}{errors_section.STYLE}</style></head><body><main><h1>t</h1>{section}</main></body></html>",
         encoding="utf-8",
     )
     context = browser.new_context(viewport=viewport, offline=True)

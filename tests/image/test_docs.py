@@ -21,8 +21,14 @@ SHELL = ("bash", "-euo", "pipefail", "-c")
 def shell(image: Image, text: str, folder: Path, seconds: int = 300) -> str:
     """Run a block with the image under test; no GPU, few epochs and no build."""
     kept = [line for line in text.splitlines() if not line.startswith("docker build")]
-    script = "\n".join(kept).replace(" subset-trainer ", f" {image.name} ").replace('"epochs": "30"', '"epochs": "2"')
-    done = subprocess.run([*SHELL, script], cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
+    script = (
+        "\n".join(kept)
+        .replace(" subset-trainer ", f" {image.name} ")
+        .replace('"epochs": "30"', '"epochs": "2"')
+    )
+    done = subprocess.run(
+        [*SHELL, script], cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -45,7 +51,14 @@ def test_the_commands_for_a_folder_of_images(image: Image, photos: Path, page: s
     assert {block.page for block in told} == {"README.md", "docs/tutorials/your-own-images.md"}
     (own,) = (blocks for blocks in by_page(told) if blocks[0].page == page)
     shown = "".join(shell(image, block.text, photos) for block in own)
-    for name in ("model.safetensors", "model.json", "history.jsonl", "report.html", "examples.parquet", "subsets"):
+    for name in (
+        "model.safetensors",
+        "model.json",
+        "history.jsonl",
+        "report.html",
+        "examples.parquet",
+        "subsets",
+    ):
         assert name in shown.split()
     if page != "README.md":
         assert list((photos / "ml/checkpoints").iterdir())

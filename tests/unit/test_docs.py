@@ -42,9 +42,7 @@ def test_links_lead_to_files_and_headings_that_there_are(page: str) -> None:
             continue
         file, _, anchor = link.partition("#")
         target = (ROOT / page).parent / file if file else ROOT / page
-        if not target.exists():
-            broken.append(link)
-        elif anchor and anchor not in anchors(target.read_text(encoding="utf-8")):
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
             broken.append(link)
     assert broken == []
 
@@ -120,7 +118,7 @@ def understood() -> Iterator[tuple[str, str]]:
                 yield place(block), command
 
 
-@pytest.mark.parametrize(("where", "command"), understood(), ids=lambda text: text[:60])
+@pytest.mark.parametrize(("where", "command"), list(understood()), ids=lambda text: text[:60])
 def test_what_takes_long_or_a_network_is_understood(
     where: str, command: str, only_parsed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

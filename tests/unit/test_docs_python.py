@@ -72,6 +72,8 @@ def test_the_library_installs_alone(tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import subset_selection as ss; "
         "print(ss.__file__); print(any(name.startswith('subset_trainer') for name in sys.modules))"
     )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     file, trainer = output.stdout.split()
     assert file.startswith(str(tmp_path)) and trainer == "False"

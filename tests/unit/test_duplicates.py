@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from subset_trainer.quality import duplicates
+from subset_trainer.insight import duplicates
 
 CPU = torch.device("cpu")
 

@@ -13,14 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from subset_trainer import artifacts, encoders
+from subset_trainer import artifacts
 from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset, Preprocessing, load_splits
-from subset_trainer.data.tokens import encode_tokens, read_tokenizer
-from subset_trainer.encoders import Encoder
+from subset_trainer.data.texts.tokens import encode_tokens, read_tokenizer
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.models import Classifier, TextEncoder, build, resolve
+from subset_trainer.pretrained import encoders
+from subset_trainer.pretrained.encoders import Encoder
 from subset_trainer.serving import requests
 from subset_trainer.serving.predictor import Predictor
 from subset_trainer.training import devices, job, loop

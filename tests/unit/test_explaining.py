@@ -16,18 +16,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from subset_trainer import report_errors
 from subset_trainer.data import MemoryDataset, Splits, load_splits
-from subset_trainer.data.texts import encode_texts
+from subset_trainer.data.texts.ngrams import encode_texts
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.insight import errors_section
+from subset_trainer.insight.explaining import explain, log_odds
+from subset_trainer.insight.explanations import Explained, Explanations, surest, to_json
+from subset_trainer.insight.parts import Columns
 from subset_trainer.models import Classifier
-from subset_trainer.quality.explanations import Explained, Explanations, surest, to_json
-from subset_trainer.quality.parts import Columns
 from subset_trainer.training import job
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import judge
-from subset_trainer.training.explaining import explain, log_odds
 from subset_trainer.training.ranks import Ranks
 
 CPU = torch.device("cpu")
@@ -176,7 +176,7 @@ def test_one_word_decides(tmp_path: Path, channels: Sequence[str]) -> None:
     assert by_word.pop("loud") == pytest.approx(4, abs=1e-5)
     assert surest_of_all.names[0] == channels[-1] and "Wind" in by_word
     assert max(map(abs, by_word.values())) < 1e-5
-    page = report_errors.section(found)
+    page = errors_section.section(found)
     assert re.search(r'<mark class="for"[^>]*>loud</mark>', page)
     assert "&lt;was&gt;" in page and "<was>" not in page
 
@@ -270,7 +270,7 @@ def test_no_error_is_no_failure(tmp_path: Path) -> None:
     rows = table(tmp_path / "training")
     found = explained(linear([0.0] * 9, bias=5), rows.keeping(np.arange(4)), 3)
     none = Explanations("table", found.validated, 0, [])
-    assert "It does not: all 27 validation examples" in report_errors.section(none)
+    assert "It does not: all 27 validation examples" in errors_section.section(none)
     assert to_json(none)["examples"] == []
 
 
@@ -292,7 +292,7 @@ def test_a_rows_columns_are_shown_by_what_they_contribute() -> None:
         parts,
         [f"v{at}" for at in range(count)],
     )
-    page = report_errors.section(Explanations("table", 9, 4, [one]))
+    page = errors_section.section(Explanations("table", 9, 4, [one]))
     assert re.findall(r'<th scope="row">(.*?)</th>', page)[:3] == ["&lt;3&gt;", "&lt;13&gt;", "&lt;12&gt;"]
     assert "4 more" in page and "−2.50" in page and "&lt;x&gt;, taken for y" in page and "a&amp;b" in page
     assert "<x>" not in page

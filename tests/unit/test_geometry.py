@@ -9,9 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subset_selection import Pool
-from subset_selection.classes import Balance, quotas
+from subset_selection import Pool, Settings
+from subset_selection.classes import quotas
 from subset_selection.geometry import GraphCut, Herding, KCentre, _OfFeatures
+from subset_selection.settings import Balance
 from tests.unit.reference import generator, pool
 
 STRATEGIES = [GraphCut, KCentre, Herding]
@@ -215,8 +216,8 @@ def test_the_order_of_the_data_does_not_matter(
     left = sizes - quotas(sizes, budget, balance)
     assume(int(sizes.min()) > 2 and not (left == 1).any())
     moved = torch.randperm(count, generator=generator(seed + 1))
-    here = chosen(strategy(balance), examples, budget)
-    there = chosen(strategy(balance), examples.at(moved), budget)
+    here = chosen(strategy(Settings(balance=balance)), examples, budget)
+    there = chosen(strategy(Settings(balance=balance)), examples.at(moved), budget)
     assert sorted(moved[there].tolist()) == sorted(here)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cleanlab.filter import find_label_issues
 
-from subset_trainer.quality import labels
+from subset_trainer.insight import labels
 
 
 def drawn(

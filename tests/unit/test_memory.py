@@ -8,7 +8,7 @@ from torch import Tensor
 
 from subset_trainer import entrypoint
 from subset_trainer.errors import PlatformError, UserError, short_of_memory
-from subset_trainer.training.memory import Parts, explain
+from subset_trainer.training.out_of_memory import Parts, explain
 
 CUDA = torch.OutOfMemoryError(
     "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 14.58 GiB\nSee documentation"

@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from subset_trainer import artifacts, pretrained
+from subset_trainer import artifacts
 from subset_trainer.data import Preprocessing
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier, build
+from subset_trainer.pretrained import image_models
 from subset_trainer.training import devices, loop
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -46,7 +47,7 @@ def same(one: Classifier, other: Classifier) -> set[str]:
 
 def complaint(root: Path) -> str:
     with pytest.raises(UserError) as error:
-        pretrained.read(root)
+        image_models.read(root)
     return str(error.value)
 
 
@@ -61,8 +62,8 @@ def test_weights_from_anywhere(tmp_path: Path, form: str) -> None:
         torch.save({"epoch": 3, "state_dict": weights(given), "optimizer": {"lr": 0.1}}, tmp_path / "w.pt")
     else:
         torch.save({f"module.{name}": value for name, value in weights(given).items()}, tmp_path / "w.bin")
-    found, fresh = pretrained.read(tmp_path), cnn(1)
-    note = pretrained.load(fresh, found, "cnn", ("cat", "dog"))
+    found, fresh = image_models.read(tmp_path), cnn(1)
+    note = image_models.load(fresh, found, "cnn", ("cat", "dog"))
     assert same(given, fresh) == set(weights(given))
     assert note.endswith("its last layer included.")
     assert (found.classes, found.normalisation) == (None, None)
@@ -72,7 +73,7 @@ def test_another_number_of_classes_gets_a_fresh_last_layer(tmp_path: Path) -> No
     given, fresh = cnn(0, classes=5), cnn(1)
     save_file(weights(given), tmp_path / "w.safetensors")
     before = weights(fresh)
-    note = pretrained.load(fresh, pretrained.read(tmp_path), "cnn", ("cat", "dog"))
+    note = image_models.load(fresh, image_models.read(tmp_path), "cnn", ("cat", "dog"))
     assert same(given, fresh) == set(before) - head_of(fresh)
     for name in head_of(fresh):
         assert torch.equal(weights(fresh)[name], before[name])
@@ -90,23 +91,23 @@ def test_an_earlier_job_s_model(tmp_path: Path, packed: bool) -> None:
         with tarfile.open(root / "model.tar.gz", "w:gz") as archive:
             for file in (tmp_path / "model").iterdir():
                 archive.add(file, file.name)
-    found = pretrained.read(root)
+    found = image_models.read(root)
     assert found.classes == ("cat", "dog")
-    assert pretrained.normalisation(found, "cnn") == (MEAN, STD)
+    assert image_models.normalisation(found, "cnn") == (MEAN, STD)
     fresh = cnn(1)
-    pretrained.load(fresh, found, "cnn", ("cat", "dog"))
+    image_models.load(fresh, found, "cnn", ("cat", "dog"))
     assert same(given, fresh) == set(weights(given))
     # As many classes, and others: what the last layer knows is of no use.
     other = cnn(2)
-    pretrained.load(other, found, "cnn", ("bird", "cat"))
+    image_models.load(other, found, "cnn", ("bird", "cat"))
     assert same(given, other) == set(weights(given)) - head_of(given)
 
 
 def test_torchvision_s_weights_expect_imagenet_s_normalisation(tmp_path: Path) -> None:
     save_file(weights(cnn(0)), tmp_path / "w.safetensors")
-    found = pretrained.read(tmp_path)
-    assert pretrained.normalisation(found, "resnet50") == pretrained.IMAGENET
-    assert pretrained.normalisation(found, "cnn") is None
+    found = image_models.read(tmp_path)
+    assert image_models.normalisation(found, "resnet50") == image_models.IMAGENET
+    assert image_models.normalisation(found, "cnn") is None
 
 
 def test_another_network_s_weights_are_refused(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_another_network_s_weights_are_refused(tmp_path: Path) -> None:
         changed = {name: value for name, value in (given | change).items() if value is not None}
         save_file(changed, tmp_path / "w.safetensors")
         with pytest.raises(UserError) as error:
-            pretrained.load(cnn(1), pretrained.read(tmp_path), "cnn", ("cat", "dog"))
+            image_models.load(cnn(1), image_models.read(tmp_path), "cnn", ("cat", "dog"))
         assert str(error.value) == (
             f"pretrained channel: 'w.safetensors' {message}; expected the weights of model=cnn, by the names and in "
             "the shapes of its state_dict()."
@@ -155,13 +156,13 @@ def test_what_holds_no_weights(
         torch.save(content, tmp_path / name)
     text = complaint(tmp_path)
     assert text.startswith(f"pretrained channel: file '{name}' cannot be read (")
-    assert text.endswith(f"; expected {pretrained.EXPECTED}.") and "\n" not in text
+    assert text.endswith(f"; expected {image_models.EXPECTED}.") and "\n" not in text
     assert "must not run" not in capsys.readouterr().out
 
 
 def test_one_file_is_expected(tmp_path: Path) -> None:
     (tmp_path / "readme.md").write_text("x")
-    assert complaint(tmp_path) == f"pretrained channel: holds 'readme.md'; expected {pretrained.EXPECTED}."
+    assert complaint(tmp_path) == f"pretrained channel: holds 'readme.md'; expected {image_models.EXPECTED}."
     for name in ("a.pt", "b.safetensors"):
         (tmp_path / name).write_bytes(save(weights(cnn(0))))
     assert "holds 2 files of weights ('a.pt', 'b.safetensors'); expected one" in complaint(tmp_path)
@@ -200,5 +201,5 @@ def test_an_archive_with_a_path_out_of_it_is_read_in_place(tmp_path: Path) -> No
         member = tarfile.TarInfo("../w.safetensors")
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
-    assert set(pretrained.read(tmp_path).weights) == set(weights(cnn(0)))
+    assert set(image_models.read(tmp_path).weights) == set(weights(cnn(0)))
     assert not (tmp_path.parent / "w.safetensors").exists()

@@ -9,12 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subset_selection import Pool, Strategy, scores
+from subset_selection import Pool, Settings, Strategy, scores
 from subset_selection.geometry import Moderate
 from subset_selection.scores import BINS, EL2N, CoverageCentric, Forgetting
 from tests.unit.reference import generator, pool
 
-EVERY: list[Callable[[], Strategy]] = [EL2N, Forgetting, Moderate, lambda: CoverageCentric(0.1)]
+
+def ccs(hardest_dropped: float) -> CoverageCentric:
+    return CoverageCentric(Settings(hardest_dropped=hardest_dropped))
+
+
+EVERY: list[Callable[[], Strategy]] = [
+    EL2N,
+    Forgetting,
+    Moderate,
+    lambda: ccs(0.1),
+]
 NAMES = ["el2n", "forgetting", "moderate", "ccs"]
 DETERMINISTIC: list[Callable[[], Strategy]] = [EL2N, Forgetting, Moderate]
 
@@ -141,7 +151,7 @@ def test_moderate_keeps_neither_the_typical_nor_the_odd() -> None:
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_moderate_chooses_class_by_class(share: float) -> None:
     examples = pool(90, classes=3, features=4, dtype=torch.float64)
-    found = set(chosen(Moderate("class"), examples, round(90 * share)))
+    found = set(chosen(Moderate(Settings(balance="class")), examples, round(90 * share)))
     for label in range(3):
         mine = (examples.labels == label).nonzero().flatten()
         here = found & set(mine.tolist())
@@ -160,7 +170,7 @@ def test_ccs_drops_the_hardest_and_fills_the_bins_evenly(
     wanted = 0.05 + torch.rand(kinds, generator=generator(seed), dtype=torch.float64)
     examples = with_errors(wanted[torch.randint(kinds, (count,), generator=generator(seed + 1))])
     budget = max(1, round(share * count))
-    found = chosen(CoverageCentric(dropped), examples, budget, seed)
+    found = chosen(ccs(dropped), examples, budget, seed)
     assert len(found) == len(set(found)) == budget
 
     hardness = EL2N()._scores.update(examples)
@@ -184,14 +194,14 @@ def test_ccs_divides_as_written_out() -> None:
     # The hardest tenth are rows 18 and 19. The other 18, from 0.1 to 1.1, fall into bins of 0.02: 1 + 1 + 4 + 12.
     # Of a budget of 10: 1, 1, then 8 // 2 = 4 of 4, then 4 of 12.
     hardness = torch.tensor([0.1, *[0.505] * 4, 1.1, *[0.805] * 12, 1.2, 1.3], dtype=torch.float64)
-    found = chosen(CoverageCentric(0.1), with_errors(hardness), 10)
+    found = chosen(ccs(0.1), with_errors(hardness), 10)
     assert {0, 5, 1, 2, 3, 4} <= set(found)
     assert len(set(found) & set(range(6, 18))) == 4
 
 
 def test_ccs_takes_each_of_a_bin_equally_often() -> None:
     hardness = torch.tensor([0.1] * 5 + [1.0] * 15, dtype=torch.float64)
-    strategy, times, trials = CoverageCentric(0.0), torch.zeros(20), 400
+    strategy, times, trials = ccs(0.0), torch.zeros(20), 400
     draw, examples = generator(), with_errors(hardness)
     for _ in range(trials):
         times[strategy.select(examples, examples, 8, draw).indices] += 1
@@ -203,21 +213,21 @@ def test_ccs_takes_each_of_a_bin_equally_often() -> None:
 
 def test_ccs_never_drops_what_the_budget_needs() -> None:
     examples = pool(20)
-    assert sorted(chosen(CoverageCentric(1.0), examples, 20)) == list(range(20))
+    assert sorted(chosen(ccs(1.0), examples, 20)) == list(range(20))
     easiest = sorted(range(20), key=errors(examples).__getitem__)[:5]
-    assert sorted(chosen(CoverageCentric(0.9), examples, 5)) == sorted(easiest)
+    assert sorted(chosen(ccs(0.9), examples, 5)) == sorted(easiest)
 
 
 def test_ccs_follows_its_seed() -> None:
     examples = pool(200)
-    assert chosen(CoverageCentric(0.1), examples, 40, 1) == chosen(CoverageCentric(0.1), examples, 40, 1)
-    assert chosen(CoverageCentric(0.1), examples, 40, 1) != chosen(CoverageCentric(0.1), examples, 40, 2)
+    assert chosen(ccs(0.1), examples, 40, 1) == chosen(ccs(0.1), examples, 40, 1)
+    assert chosen(ccs(0.1), examples, 40, 1) != chosen(ccs(0.1), examples, 40, 2)
 
 
 def test_ccs_averages_hardness_over_the_rounds() -> None:
     hard_then_easy = torch.tensor([1.3, 0.3, 0.2, 0.1])
     easy_then_hard = torch.tensor([0.1, 0.5, 0.6, 0.7])
-    strategy = CoverageCentric(0.25)
+    strategy = ccs(0.25)
     assert 0 not in chosen(strategy, with_errors(hard_then_easy), 3)
     # Row 3 is the hardest of this round; on average it is still row 0: 0.7 against 0.4.
     assert 0 not in chosen(strategy, with_errors(easy_then_hard), 3)
@@ -282,7 +292,7 @@ def test_memory_goes_by_the_example_not_by_its_place(create: Callable[[], Strate
     assert chosen(parted, second, 12) == chosen(whole, second, 12)
 
 
-@pytest.mark.parametrize("create", [EL2N, lambda: CoverageCentric(0.2)], ids=["el2n", "ccs"])
+@pytest.mark.parametrize("create", [EL2N, lambda: ccs(0.2)], ids=["el2n", "ccs"])
 def test_scores_in_parts_are_scores(create: Callable[[], Strategy], monkeypatch: pytest.MonkeyPatch) -> None:
     examples = pool(100)
     expected = chosen(create(), examples, 30)

@@ -20,9 +20,9 @@ from PIL import Image
 
 from subset_trainer.artifacts import TrainedModel
 from subset_trainer.data import Column, Preprocessing
-from subset_trainer.data.images import decode
-from subset_trainer.data.preprocessing import Hashing
-from subset_trainer.data.texts import encode_texts
+from subset_trainer.data.images.decoding import decode
+from subset_trainer.data.kinds.preprocessing import Hashing
+from subset_trainer.data.texts.ngrams import encode_texts
 from subset_trainer.errors import UserError
 from subset_trainer.models import build
 from subset_trainer.serving import predictor, requests, responses

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from subset_trainer.quality.shapley import NoNumberError, is_exact, shapley_values
+from subset_trainer.insight.shapley import NoNumberError, is_exact, shapley_values
 
 Game = Callable[[Tensor], Tensor]
 MOST = 600

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import subset_selection
-from subset_selection import LossFilter, Settings
+from subset_selection import Settings
+from subset_selection.filters import LossFilter
 from subset_trainer import models
 from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset
-from subset_trainer.data.sharding import Shard, ShardedDataset, Shards
+from subset_trainer.data.hosts import Shard, ShardedDataset, Shards
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import parse
 from subset_trainer.training import job, loop, synced_batch_norm

@@ -1,4 +1,4 @@
-"""A run's state, gathered and given back."""
+"""A run's state, gathered and loaded."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def make(seed: int) -> tuple[RunState, NativeSelector, torch.Generator]:
     )
 
 
-def test_what_is_given_back_can_be_gathered_again_at_once() -> None:
+def test_a_loaded_state_can_be_gathered_again_at_once() -> None:
     """A signal may arrive before the first update of a run that goes on."""
     state, selector, generator = make(0)
     state.subset = selector.select(7, generator, True)
@@ -39,7 +39,7 @@ def test_what_is_given_back_can_be_gathered_again_at_once() -> None:
     gathered = state.gather(within)
 
     other, other_selector, other_generator = make(1)
-    again = other.gather(other.give_back(gathered))
+    again = other.gather(other.load_state_dict(gathered))
     assert again["within"]["step"] == 3 and again["visited"] == gathered["visited"]
     assert torch.equal(again["subset"]["indices"], gathered["subset"]["indices"])
     assert again["marked"]["memory"].keys() == gathered["marked"]["memory"].keys() != set()
@@ -52,16 +52,16 @@ def test_what_is_given_back_can_be_gathered_again_at_once() -> None:
         assert torch.equal(mine, theirs)
 
 
-def test_every_strategy_that_remembers_gives_its_memory_away_as_plain_values() -> None:
+def test_every_strategys_state_goes_on_in_another_instance() -> None:
     logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
     pool = Pool(LABELS, logits, logits)
-    for name in subset_selection.STRATEGIES:
+    for name in subset_selection.names("everything", "subset"):
         for drop in (False, True):
-            settings = subset_selection.Settings(balance="class") if name == "rs2" else None
+            settings = subset_selection.Settings(balance="class" if name == "rs2" else "none")
             first, second = (subset_selection.create(name, settings, drop_mislabelled=drop) for _ in range(2))
             draw = torch.Generator().manual_seed(0)
             first.select(pool, pool, 9, draw)
-            subset_selection.give_back(second, subset_selection.memory_of(first))
+            subset_selection.load_state(second, subset_selection.state_of(first))
             state = draw.get_state()
             expected = first.select(pool, pool, 9, draw).indices
             found = second.select(pool, pool, 9, torch.Generator().set_state(state)).indices
@@ -78,7 +78,7 @@ def test_a_selection_that_is_made_again_draws_what_it_drew() -> None:
         after = torch.get_rng_state()
         gathered = state.gather(Within(selected=selected))
         other, _, _ = make(1)
-        other.give_back(gathered)
+        other.load_state_dict(gathered)
         assert torch.equal(torch.get_rng_state(), after if selected else before)
 
 
@@ -88,5 +88,5 @@ def test_a_gpus_generator_goes_on() -> None:
     state, _, _ = make(0)
     gathered = state.gather(Within(selected=True))
     expected = torch.rand(5, device="cuda")
-    state.give_back(gathered)
+    state.load_state_dict(gathered)
     assert torch.equal(torch.rand(5, device="cuda"), expected)

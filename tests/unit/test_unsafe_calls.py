@@ -31,7 +31,7 @@ REFUSED = (
 )
 METHODS = ("extract", "extractall")
 """Refused on whatever object: of an archive they write where its members say."""
-UNPICKLER = "container_src/subset_trainer/data/cifar.py"
+UNPICKLER = "container_src/subset_trainer/data/formats/cifar.py"
 """Where the one subclass of an unpickler is, which knows arrays, texts and numbers only."""
 
 

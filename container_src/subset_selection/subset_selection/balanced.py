@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from subset_selection.classes import by_class
-from subset_selection.memory import Remembering, give_back, memory_of
+from subset_selection.stateful import Stateful, load_state, state_of
 from subset_selection.types import Pool, Refresh, Strategy, Subset
 
 
-class Balanced(Remembering):
+class Balanced(Stateful):
     """Gives every class the same number of picks, as far as it has so many, each class with a strategy of its own.
 
     Args:
@@ -26,15 +26,15 @@ class Balanced(Remembering):
         self.needs_validation = example.needs_validation
         self.refresh: Refresh = example.refresh
 
-    def memory(self) -> dict[str, Any]:
-        """See :class:`~subset_selection.memory.Remembering`."""
-        return {str(label): memory_of(strategy) for label, strategy in self._of_class.items()}
+    def state_dict(self) -> dict[str, Any]:
+        """See :class:`~subset_selection.stateful.Stateful`."""
+        return {str(label): state_of(strategy) for label, strategy in self._of_class.items()}
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        """See :class:`~subset_selection.memory.Remembering`."""
-        self._of_class = {int(label): self._create() for label in memory}
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`~subset_selection.stateful.Stateful`."""
+        self._of_class = {int(label): self._create() for label in state}
         for label, strategy in self._of_class.items():
-            give_back(strategy, memory[str(label)])
+            load_state(strategy, state[str(label)])
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_selection.types.Strategy`."""

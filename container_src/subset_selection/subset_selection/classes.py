@@ -1,14 +1,12 @@
 """Dividing a budget over classes, and choosing within each."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from subset_selection.settings import Balance
 from subset_selection.types import Pool, Subset
-
-Balance = Literal["none", "class"]
 
 
 def quotas(sizes: Tensor, budget: int, balance: Balance = "none") -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from subset_selection import facility_location
-from subset_selection.classes import Balance, by_class
+from subset_selection.classes import by_class
 from subset_selection.facility_location import Distances
-from subset_selection.settings import Settings
+from subset_selection.settings import Balance, Settings
 from subset_selection.types import Pool, Refresh, Subset
 from subset_selection.units import Units, gram_of_means
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from subset_selection.memory import Remembering
 from subset_selection.settings import Settings
+from subset_selection.stateful import Stateful
 
 
 class LossFilter:
@@ -25,7 +25,7 @@ class LossFilter:
         return losses_B.sort(descending=True, stable=True).indices[:count]
 
 
-class ReducibleLossFilter(Remembering):
+class ReducibleLossFilter(Stateful):
     """The candidates whose loss exceeds most what a model trained on held-out data alone has there: learnable, not yet
     learned, and not noise, which no model learns.
 
@@ -37,7 +37,7 @@ class ReducibleLossFilter(Remembering):
         irreducible_losses_N: the held-out model's loss on each training example.
     """
 
-    REMEMBERED = ("irreducible_losses_N",)
+    STATE = ("irreducible_losses_N",)
 
     def __init__(self, settings: Settings, irreducible_losses_N: Tensor) -> None:
         self.candidates_per_pick = settings.candidates_per_pick

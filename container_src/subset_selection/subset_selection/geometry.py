@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from subset_selection.classes import Balance, by_class
+from subset_selection.classes import by_class
 from subset_selection.progress import with_progress
+from subset_selection.settings import DEFAULTS, Settings
 from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
 
@@ -17,15 +18,15 @@ class _OfFeatures(ABC):
     """Chooses within each class by its features alone; weights are 1.
 
     Args:
-        balance: how the budget is divided over the classes.
+        settings: ``balance``, how the budget is divided over the classes.
     """
 
     needs_last_layer = True
     needs_validation = False
     refresh: Refresh = "periodically"
 
-    def __init__(self, balance: Balance = "none") -> None:
-        self._balance = balance
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
+        self._balance = settings.balance
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:

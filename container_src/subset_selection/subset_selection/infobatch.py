@@ -6,12 +6,12 @@ Source: Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic D
 import torch
 from torch import Tensor
 
-from subset_selection.memory import Remembering
 from subset_selection.settings import Settings
+from subset_selection.stateful import Stateful
 from subset_selection.types import Subset
 
 
-class InfoBatch(Remembering):
+class InfoBatch(Stateful):
     """Soft pruning: an example whose last loss is below the mean sits out with probability r, and counts 1/(1 −
     r) where it does not, so that the expected gradient is that of all data. The last epochs visit everything.
     It sets its own size: about 1 − r·(share of examples below the mean) of the data.
@@ -20,7 +20,7 @@ class InfoBatch(Remembering):
         settings: ``prune_probability`` (r), ``final_share``.
     """
 
-    REMEMBERED = ("_losses_N",)
+    STATE = ("_losses_N",)
 
     def __init__(self, settings: Settings) -> None:
         self._probability = settings.prune_probability

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subset_selection.memory import Remembering, give_back, memory_of
+from subset_selection.stateful import Stateful, load_state, state_of
 from subset_selection.types import Pool, Refresh, Strategy, Subset
 
 MEMORY = 0.5
 """Weight of the earlier rounds in the running loss."""
 
 
-class DropMislabelled(Remembering):
+class DropMislabelled(Stateful):
     """Drops the examples of the largest running losses, as many as a trusted validation set says are mislabelled.
 
     A model learns wrong labels late, if at all, so that their losses stay large ("small-loss" selection: Han et al.,
@@ -28,7 +28,7 @@ class DropMislabelled(Remembering):
 
     needs_last_layer = True
     needs_validation = True
-    REMEMBERED = ("_train_losses_N", "_validation_losses_M", "_ranked_N", "_suspects")
+    STATE = ("_train_losses_N", "_validation_losses_M", "_ranked_N", "_suspects")
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
@@ -50,14 +50,14 @@ class DropMislabelled(Remembering):
             trusted.cpu()[subset.indices], subset.weights, "; ".join(filter(None, [note, subset.note]))
         )
 
-    def memory(self) -> dict[str, Any]:
-        """See :class:`~subset_selection.memory.Remembering`."""
-        return {**super().memory(), "strategy": memory_of(self._strategy)}
+    def state_dict(self) -> dict[str, Any]:
+        """See :class:`~subset_selection.stateful.Stateful`."""
+        return {**super().state_dict(), "strategy": state_of(self._strategy)}
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        """See :class:`~subset_selection.memory.Remembering`."""
-        super().recall(memory)
-        give_back(self._strategy, memory["strategy"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`~subset_selection.stateful.Stateful`."""
+        super().load_state_dict(state)
+        load_state(self._strategy, state["strategy"])
 
     def _judge(self, train_losses_N: Tensor, validation_losses_M: Tensor) -> None:
         self._train_losses_N = _running(self._train_losses_N, train_losses_N)

@@ -6,20 +6,21 @@ Dimensions in names: N examples.
 import torch
 from torch import Tensor
 
-from subset_selection.memory import Remembering
+from subset_selection.settings import DEFAULTS, Settings
+from subset_selection.stateful import Stateful
 from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
 BINS = 50
 """Bins of hardness for :class:`CoverageCentric`, as in its paper."""
 
 
-class _Memory(Remembering):
+class _Memory(Stateful):
     """A number for each of the run's examples, zero until it is set; grows as examples appear.
 
     In float64, so that neither the order of wide scores nor sums over many rounds suffer.
     """
 
-    REMEMBERED = ("_values",)
+    STATE = ("_values",)
 
     def __init__(self) -> None:
         self._values = torch.zeros(0, dtype=torch.float64)
@@ -38,10 +39,10 @@ class _Memory(Remembering):
         self._values = torch.cat([self._values.to(ids.device), ids.new_zeros(missing, dtype=torch.float64)])
 
 
-class _Averaged(Remembering):
+class _Averaged(Stateful):
     """EL2N, averaged over the rounds that an example was seen in."""
 
-    REMEMBERED = ("_sums", "_rounds")
+    STATE = ("_sums", "_rounds")
 
     def __init__(self) -> None:
         self._sums = _Memory()
@@ -61,7 +62,7 @@ class _Averaged(Remembering):
         return sums_N / rounds_N
 
 
-class EL2N(Remembering):
+class EL2N(Stateful):
     """The largest errors ‖softmax − onehot‖₂, averaged over the rounds so far.
 
     Source: Paul et al., "Deep Learning on a Data Diet", NeurIPS 2021, definition 2.2. The paper averages over models of
@@ -72,9 +73,9 @@ class EL2N(Remembering):
     needs_validation = False
     refresh: Refresh = "periodically"
 
-    REMEMBERED = ("_scores",)
+    STATE = ("_scores",)
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
         self._scores = _Averaged()
 
     @torch.no_grad()
@@ -83,7 +84,7 @@ class EL2N(Remembering):
         return Subset.of(_descending(self._scores.update(train))[:budget])
 
 
-class Forgetting(Remembering):
+class Forgetting(Stateful):
     """The examples that were most often unlearned: right in one round, wrong in the next. Those never right come first;
     ties go to the larger loss.
 
@@ -95,9 +96,9 @@ class Forgetting(Remembering):
     needs_validation = False
     refresh: Refresh = "periodically"
 
-    REMEMBERED = ("_was_right", "_ever_right", "_forgotten")
+    STATE = ("_was_right", "_ever_right", "_forgotten")
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
         self._was_right = _Memory()
         self._ever_right = _Memory()
         self._forgotten = _Memory()
@@ -119,7 +120,7 @@ class Forgetting(Remembering):
         return Subset.of(by_loss[_descending(counts_N[by_loss])][:budget])
 
 
-class CoverageCentric(Remembering):
+class CoverageCentric(Stateful):
     """Equally many of every hardness, but none of the hardest: those are dropped first, the others fall into bins of
     equal width, and the budget is divided over the bins from the smallest on; random within each.
 
@@ -127,18 +128,18 @@ class CoverageCentric(Remembering):
     for hardness.
 
     Args:
-        hardest_dropped: β from 0 to 1, the share of the examples that is dropped; fewer are where the budget needs
-            them.
+        settings: ``hardest_dropped`` (β, from 0 to 1), the share of the examples that is dropped; fewer are where the
+            budget needs them.
     """
 
     needs_last_layer = True
     needs_validation = False
     refresh: Refresh = "periodically"
 
-    REMEMBERED = ("_scores",)
+    STATE = ("_scores",)
 
-    def __init__(self, hardest_dropped: float) -> None:
-        self._hardest_dropped = hardest_dropped
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
+        self._hardest_dropped = settings.hardest_dropped
         self._scores = _Averaged()
 
     @torch.no_grad()

@@ -1,10 +1,9 @@
-"""What the strategies can be told."""
+"""The settings of the strategies."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from subset_selection.classes import Balance
-
+Balance = Literal["none", "class"]
 Scope = Literal["supervised", "per-class", "per-class-per-gradient", "per-batch"]
 Greedy = Literal["auto", "stochastic", "naive", "rgreedy"]
 
@@ -26,3 +25,6 @@ class Settings:
     final_share: float = 0.125
     candidates_per_pick: float = 2.0
     balance: Balance = "none"
+
+
+DEFAULTS = Settings()

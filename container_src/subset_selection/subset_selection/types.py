@@ -7,10 +7,12 @@ input), K picks, S rows looked at together.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from subset_selection.catalogue import Refresh
 
 ROWS_CHECKED = 2**14
 """Rows that are checked at a time."""
@@ -184,10 +186,6 @@ class Subset:
         indices = indices.to("cpu", torch.int64)
         weights = torch.ones(len(indices)) if weights is None else weights.to("cpu", torch.float32)
         return cls(indices, weights, note)
-
-
-Refresh = Literal["once", "periodically", "every epoch"]
-"""When the loop asks for a subset again: never, every ``select_every`` epochs, or always."""
 
 
 class Strategy(Protocol):

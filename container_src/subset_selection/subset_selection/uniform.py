@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from subset_selection.memory import Remembering
+from subset_selection.settings import DEFAULTS, Settings
+from subset_selection.stateful import Stateful
 from subset_selection.types import Pool, Refresh, Subset
 
 
@@ -14,25 +15,40 @@ class Full:
     needs_validation = False
     refresh: Refresh = "once"
 
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
+        """It has no settings."""
+
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         return Subset.of(torch.arange(len(train)))
 
 
 class Random:
-    """A uniform sample: one for the whole run, a fresh one at every selection (``adaptive-random``), or one every
-    epoch (``rs2-with-replacement``: what earlier epochs had may come again)."""
+    """A uniform sample, one for the whole run."""
 
     needs_last_layer = False
     needs_validation = False
+    refresh: Refresh = "once"
 
-    def __init__(self, refresh: Refresh) -> None:
-        self.refresh = refresh
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
+        """It has no settings."""
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         return Subset.of(torch.randperm(len(train), generator=generator)[:budget])
 
 
-class RepeatedSampling(Remembering):
+class AdaptiveRandom(Random):
+    """A fresh uniform sample at every selection."""
+
+    refresh: Refresh = "periodically"
+
+
+class RandomEveryEpoch(Random):
+    """A fresh uniform sample every epoch: what earlier epochs had may come again."""
+
+    refresh: Refresh = "every epoch"
+
+
+class RepeatedSampling(Stateful):
     """RS2 without replacement: each epoch takes the next examples of a shuffled order; all are visited equally often.
 
     Where an order ends within an epoch, the rest comes from the next one, less what the epoch has already.
@@ -44,9 +60,9 @@ class RepeatedSampling(Remembering):
     needs_last_layer = False
     needs_validation = False
     refresh: Refresh = "every epoch"
-    REMEMBERED = ("_upcoming",)
+    STATE = ("_upcoming",)
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
         self._upcoming = torch.empty(0, dtype=torch.int64)
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:

@@ -2,7 +2,7 @@
 
 from subset_trainer.data.datasets import Dataset, MemoryDataset, StreamingDataset
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.preprocessing import Column, Preprocessing
+from subset_trainer.data.kinds.preprocessing import Column, Preprocessing
 from subset_trainer.data.splits import Splits, load_channel, load_splits
 
 __all__ = [

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from subset_trainer.data.images import EncodedImages, ImageFiles
+from subset_trainer.data.images.decoding import EncodedImages, ImageFiles
 from subset_trainer.data.machine import cpu_count, shared_memory_free
 from subset_trainer.errors import UserError
 

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from PIL import Image
 
-from subset_trainer.data import sources
-from subset_trainer.data.arrays import ImageArray
 from subset_trainer.data.channels import Channel, open_channel
 from subset_trainer.data.datasets import MOST_WORKERS, Dataset, MemoryDataset, StreamingDataset
-from subset_trainer.data.encoding import describe, encode, fit_columns
+from subset_trainer.data.formats import registry
+from subset_trainer.data.formats.csv_tables import Table
+from subset_trainer.data.formats.manifest import ManifestOptions
+from subset_trainer.data.formats.npz import ImageArray
+from subset_trainer.data.formats.registry import Options, Source
+from subset_trainer.data.hosts import Names, Shard, Shards, agreed
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.images import cover, decode_all, natural_size
-from subset_trainer.data.labelled import LabelledImages
+from subset_trainer.data.images.decoding import cover, decode_all, natural_size
+from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.images.s3 import S3Images
+from subset_trainer.data.kinds.preprocessing import Preprocessing, Tokens
 from subset_trainer.data.machine import cpu_count, memory_available
-from subset_trainer.data.manifest import ManifestOptions
-from subset_trainer.data.preprocessing import Preprocessing, Tokens
-from subset_trainer.data.s3_images import S3Images
-from subset_trainer.data.sharding import Names, Shard, Shards, agreed
-from subset_trainer.data.sources import Options, Source
-from subset_trainer.data.tables import Table
-from subset_trainer.data.texts import Texts, fit_hashing, inputs_of
+from subset_trainer.data.tables.columns import describe, encode, fit_columns
+from subset_trainer.data.texts.ngrams import Texts, fit_hashing, inputs_of
 from subset_trainer.errors import UserError
 
 T = TypeVar("T")
@@ -256,13 +256,13 @@ def _of_a_shard(shards: Shards | None) -> Iterator[None]:
 
 def _read_training(
     channel: Channel, options: Options, loading: _Loading
-) -> tuple[sources.Found, Shard | None]:
+) -> tuple[registry.Found, Shard | None]:
     """What this host has of it, with the classes of all hosts; which part that is, where it is one."""
     shards = loading.shards_of(channel.name)
 
-    def read(like: Preprocessing | None = None) -> sources.Found:
+    def read(like: Preprocessing | None = None) -> registry.Found:
         with _of_a_shard(shards):
-            return sources.read(channel, options, loading.available, like)
+            return registry.read(channel, options, loading.available, like)
 
     found = read()
     if shards is None:
@@ -289,7 +289,7 @@ def _load(
     source: Source | None = None
     if channel is not None:
         with _of_a_shard(shards):
-            found = sources.read(channel, options, loading.available, preprocessing)
+            found = registry.read(channel, options, loading.available, preprocessing)
             loading.notes.extend(found.notes)
             source = found.source
             own, ids = _encode(channel, source, preprocessing, loading, trained), source.ids

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from subset_trainer.errors import UserError, first_line
-from subset_trainer.models.encoder import Body as Body
-from subset_trainer.models.encoder import TextEncoder as TextEncoder
-from subset_trainer.models.encoder import body as body
 from subset_trainer.models.resnet import SmallImageResNet18
+from subset_trainer.models.text_encoder import Body as Body
+from subset_trainer.models.text_encoder import TextEncoder as TextEncoder
+from subset_trainer.models.text_encoder import body as body
 
 OWN_MODELS = ("resnet18", "cnn", "mlp", "ngrams", "encoder")
 AUTO = {"image": "resnet18", "table": "mlp", "text": "ngrams"}

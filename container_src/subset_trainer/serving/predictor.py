@@ -9,7 +9,7 @@ import torch
 
 from subset_trainer.artifacts import TrainedModel, load_model
 from subset_trainer.data import Preprocessing
-from subset_trainer.data.rows import REQUEST
+from subset_trainer.data.tables.rows import REQUEST
 from subset_trainer.training import devices
 
 

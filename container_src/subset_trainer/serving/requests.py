@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from subset_trainer.data import Preprocessing
-from subset_trainer.data.content_types import understand
-from subset_trainer.data.images import EncodedImages
-from subset_trainer.data.rows import REQUEST, encode_rows, row_of_json, rows_of_csv
-from subset_trainer.data.texts import inputs_of
+from subset_trainer.data.formats.content_types import understand
+from subset_trainer.data.images.decoding import EncodedImages
+from subset_trainer.data.tables.rows import REQUEST, encode_rows, row_of_json, rows_of_csv
+from subset_trainer.data.texts.ngrams import inputs_of
 from subset_trainer.errors import first_line, shown
 from subset_trainer.serving.errors import RequestError
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from subset_trainer import artifacts
 from subset_trainer.data import Ids, Splits
 from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.insight import duplicates, labels
 from subset_trainer.models import Classifier
-from subset_trainer.quality import duplicates, labels
 from subset_trainer.training import loop
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import BATCH, judge

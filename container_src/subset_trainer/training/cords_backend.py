@@ -27,13 +27,15 @@ from subset_selection.classes import members, quotas
 from subset_trainer.data import Dataset, MemoryDataset
 from subset_trainer.data.machine import memory_available
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import SCOPES, Hyperparameters
+from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.rounds import checked, everything
 
 logger = logging.getLogger(__name__)
 
+GLISTER, GRAD_MATCH, CRAIG = "GLISTERDataLoader", "GradMatchDataLoader", "CRAIGDataLoader"
+"""CORDS's loaders that look at the data."""
 SELECTION_TYPES = {
     "supervised": "Supervised",
     "per-class": "PerClass",
@@ -107,8 +109,9 @@ class CordsSelector:
             )
         _check_choices(hp, machine.device)
         examples, budget = len(train), round(fraction * len(train))
-        self.refresh: Refresh = "once" if hp.strategy == "random" else "periodically"
+        self.refresh: Refresh = hp.spec.refresh
         self._strategy = hp.strategy
+        self._kind = hp.spec.cords
         self._scope = _scope(hp)
         self._labels = train.labels
         self._classes = classes
@@ -116,11 +119,11 @@ class CordsSelector:
         # CORDS cuts batches in data order, and class folders are in the order of their classes.
         shuffled = torch.randperm(examples, generator=torch.Generator().manual_seed(hp.seed))
         self._order = shuffled if self._scope == "per-batch" else torch.arange(examples)
-        batch_size, needs_gradients = hp.batch_size, hp.strategy not in ("random", "adaptive-random")
+        batch_size, needs_gradients = hp.batch_size, bool(hp.spec.needs)
         if needs_gradients:
             width = classes * (classifier.head.in_features + 1)
             if self._scope != "per-batch":
-                batch_size = _batch_size(width, pairs=hp.strategy == "craig")
+                batch_size = _batch_size(width, pairs=hp.spec.cords == CRAIG)
             if budget < examples:
                 _check_sizes(hp, self._scope, train.labels, validation.labels, budget, classes)
                 searches = _searches(hp, self._scope, _sizes(train.labels, classes), budget)
@@ -152,24 +155,15 @@ class CordsSelector:
             # GLISTER divides the validation set into batches, of which there must be one.
             everyone = torch.arange(len(validation))
             loaders.append(_sequential(validation, everyone, min(batch_size, len(validation))))
-        kind = {
-            "random": adaptive.RandomDataLoader,
-            "adaptive-random": adaptive.OLRandomDataLoader,
-            "glister": adaptive.GLISTERDataLoader,
-            "gradmatch": adaptive.GradMatchDataLoader,
-            "gradmatch-pb": adaptive.GradMatchDataLoader,
-            "craig": adaptive.CRAIGDataLoader,
-            "craig-pb": adaptive.CRAIGDataLoader,
-        }[hp.strategy]
         with _contained(torch.Generator().manual_seed(0)):
-            self._loader = kind(*loaders, arguments, self._log)
+            self._loader = getattr(adaptive, str(hp.spec.cords))(*loaders, arguments, self._log)
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Nothing: CORDS's loaders cannot be asked, and a run with them keeps no checkpoints."""
         return {}
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        """See ``memory``."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See ``state_dict``."""
 
     def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
         """See :class:`~subset_trainer.training.rounds.Selector`. CORDS looks at the data whenever it is asked.
@@ -193,14 +187,14 @@ class CordsSelector:
             ) from error
         indices = self._order[np.asarray(self._loader.subset_indices, dtype=np.int64)]
         weights = torch.as_tensor(self._loader.subset_weights, dtype=torch.float32)
-        if self._strategy == "glister":
+        if self._kind == GLISTER:
             # CORDS gives as many as the budget, also where it picked more.
             weights = torch.ones(len(indices))
         return checked(self._usable(self._of_size(budget, indices, weights, generator)), examples, budget)
 
     def _of_size(self, budget: int, indices: Tensor, weights: Tensor, generator: torch.Generator) -> Subset:
         """CORDS's answer, cut or completed to the budget, with what the user should know of it."""
-        notes = [SHUFFLED] if self._strategy.startswith("craig") else []
+        notes = [SHUFFLED] if self._kind == CRAIG else []
         if self._log.filled_up > 0:
             notes.append(
                 f"CORDS found {len(indices) - self._log.filled_up} of {budget} examples by matching and filled up with "
@@ -228,7 +222,7 @@ class CordsSelector:
         if not self._scope.startswith("per-class"):
             return torch.arange(budget), "the last picks"
         # CORDS rounds every class's share up.
-        if self._strategy == "glister":  # in the order of classes, then of picking
+        if self._kind == GLISTER:  # in the order of classes, then of picking
             picks = members(self._labels[indices], self._classes)
             shares = quotas(torch.tensor(_sizes(self._labels, self._classes)), budget).tolist()
             kept = [part[:share] for part, share in zip(picks, shares, strict=True)]
@@ -266,19 +260,17 @@ class _Log:
 
 
 def _scope(hp: Hyperparameters) -> str:
-    if hp.strategy in ("gradmatch-pb", "craig-pb"):
-        return "per-batch"
-    return hp.scope or SCOPES.get(hp.strategy, ("supervised",))[0]
+    return hp.scope or hp.spec.choices.get("scope", ("supervised",))[0]
 
 
 def _check_choices(hp: Hyperparameters, device: torch.device) -> None:
-    if hp.strategy.startswith("craig") and hp.greedy not in OPTIMIZERS:
+    if hp.spec.cords == CRAIG and hp.greedy not in OPTIMIZERS:
         raise UserError(
             f"hyperparameter greedy={hp.greedy!r}: CORDS's CRAIG would draw hardly one candidate a pick, and the "
             "same in every round; expected one of auto, naive, or backend='native'"
         )
     ignored = [name for name in ("lam", "eps") if name in hp.model_fields_set]
-    if hp.strategy.startswith("gradmatch") and device.type == "cpu" and ignored:
+    if hp.spec.cords == GRAD_MATCH and device.type == "cpu" and ignored:
         logger.warning(
             "on a CPU, CORDS's GRAD-MATCH takes lam=0 and eps=0.0001 whatever is asked for (here: %s)",
             ", ".join(f"{name}={getattr(hp, name):g}" for name in ignored),
@@ -308,7 +300,7 @@ def _check_sizes(
     sizes = _sizes(labels, classes)
     if scope.startswith("per-class"):
         places = {"training": sizes}
-        if hp.strategy == "glister" or (hp.strategy == "gradmatch" and hp.match == "validation"):
+        if hp.spec.cords == GLISTER or (hp.spec.cords == GRAD_MATCH and hp.match == "validation"):
             places["validation"] = _sizes(validation_labels, classes)
         for place, counts in places.items():
             if 0 in counts:
@@ -316,7 +308,7 @@ def _check_sizes(
                     f"hyperparameter scope={scope!r} with backend='cords' expects every class in the {place} set; "
                     f"{counts.count(0)} of {classes} are not there"
                 )
-    if hp.strategy != "glister":
+    if hp.spec.cords != GLISTER:
         return
     for picks, candidates in _searches(hp, scope, sizes, budget):
         what = f"{picks} of {candidates} " + ("batches" if scope == "per-batch" else "examples")
@@ -357,14 +349,14 @@ def _check_memory(
         width: C·(D + 1), the numbers in one example's gradient.
     """
     picks, rows = (max(sizes) for sizes in zip(*searches, strict=True))
-    if hp.strategy == "craig-pb":
+    if hp.spec.cords == CRAIG and scope == "per-batch":
         numbers = 3 * rows**2 * width
-    elif hp.strategy == "craig":
+    elif hp.spec.cords == CRAIG:
         # Distances, and for all examples together a sparse matrix of them with its coordinates.
         numbers = rows * width + (12 if scope == "supervised" else 3) * rows**2
     else:
         # The gradients, their copy at the last concatenation (or without those taken), and as much of the validation.
-        guided = hp.strategy == "glister" or hp.match == "validation"
+        guided = hp.spec.cords == GLISTER or hp.match == "validation"
         numbers = (2 * (rows + picks) + 4 * validation * guided) * width
     needed = 4 * numbers
     room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_available()

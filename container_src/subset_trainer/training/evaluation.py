@@ -13,7 +13,7 @@ from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.embeddings import Embeddings, allocate, take
-from subset_trainer.training.memory import Parts
+from subset_trainer.training.out_of_memory import Parts
 from subset_trainer.training.ranks import Ranks
 
 LEAST_PROBABILITY = 1e-12

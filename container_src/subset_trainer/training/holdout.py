@@ -5,6 +5,7 @@ import logging
 import torch
 from torch import Tensor
 
+from subset_selection.catalogue import REFERENCE
 from subset_selection.uniform import Full
 from subset_trainer.data import Dataset
 from subset_trainer.hyperparameters import Hyperparameters
@@ -44,7 +45,7 @@ def irreducible_losses(
         validation,
         NativeSelector(Full(), fresh, validation, validation, machine, ranks),
         len(validation),
-        hp.model_copy(update={"strategy": "full", "fraction": 1.0, "warm_fraction": 0.0}),
+        hp.model_copy(update={"strategy": REFERENCE, "fraction": 1.0, "warm_fraction": 0.0}),
         machine,
         images,
         ranks,

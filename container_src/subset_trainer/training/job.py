@@ -14,41 +14,30 @@ from typing import Any
 import torch
 
 import subset_selection
-from subset_selection.catalogue import CATALOGUE
-from subset_trainer import artifacts, encoders, models, pretrained
+from subset_trainer import artifacts, models, pretrained
 from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
+from subset_trainer.data.formats.manifest import ManifestOptions
+from subset_trainer.data.hosts import Shards
 from subset_trainer.data.machine import cpu_count, memory_available
-from subset_trainer.data.manifest import ManifestOptions
-from subset_trainer.data.sharding import Shards
-from subset_trainer.encoders import Encoder
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import (
     ENCODER_DEFAULTS,
-    FILTER_CANDIDATES,
     FROZEN_ENCODER_RATE,
-    POOLED,
     Hyperparameters,
 )
+from subset_trainer.insight import duplicates, explaining, explanations, findings
+from subset_trainer.insight.explanations import Explanations
+from subset_trainer.insight.page import Findings, page
 from subset_trainer.models import Classifier
-from subset_trainer.pretrained import Pretrained
-from subset_trainer.quality import duplicates, explanations
-from subset_trainer.quality.explanations import Explanations
-from subset_trainer.report import Findings, page
+from subset_trainer.pretrained import encoders, image_models
+from subset_trainer.pretrained.encoders import Encoder
+from subset_trainer.pretrained.image_models import Pretrained
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import (
-    about,
-    cleaning,
-    devices,
-    explaining,
-    loop,
-    memory,
-    plan,
-    synced_batch_norm,
-)
+from subset_trainer.training import cleaning, devices, loop, out_of_memory, plan, synced_batch_norm
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.cleaning import Examination, Examined
@@ -151,7 +140,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     model_name = models.resolve(hp.model, splits.preprocessing.kind, encoder is not None)
     if encoder:
         hp = _as_encoders_are_trained(hp)
-    if weights and (expected := pretrained.normalisation(weights, model_name)):
+    if weights and (expected := image_models.normalisation(weights, model_name)):
         mean, std = expected
         splits = dataclasses.replace(
             splits, preprocessing=dataclasses.replace(splits.preprocessing, mean=mean, std=std)
@@ -170,7 +159,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         encoder.body if encoder else None,
     )
     if weights:
-        logger.info("%s", pretrained.load(classifier, weights, model_name, preprocessing.classes))
+        logger.info("%s", image_models.load(classifier, weights, model_name, preprocessing.classes))
     if encoder:
         logger.info("%s", encoders.load_head(classifier, encoder, preprocessing.classes))
     if hp.fine_tune == "head":
@@ -279,7 +268,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         status = "stopped"
         logger.info("SIGTERM received after %d whole epochs: saving what there is", len(reports))
     except (RuntimeError, MemoryError) as error:
-        memory.explain(error, hp.batch_size)
+        out_of_memory.explain(error, hp.batch_size)
     ranks.same_buffers(trained)
     if ranks.first:
         with ranks.interruption.deferred():
@@ -338,8 +327,8 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         "status": status,
         "strategy": hp.strategy,
         # What an epoch visited on average, where the strategy sets that by itself.
-        "fraction": budget / (len(splits.train) if hp.strategy == "full" else len(examined.labels))
-        if hp.strategy not in subset_selection.SOFT_PRUNING
+        "fraction": budget / (len(splits.train) if hp.spec.shape == "everything" else len(examined.labels))
+        if hp.spec.shape != "own_size"
         else loop.totals(reports)["samples_visited"] / (len(splits.train) * max(1, len(reports))),
         "backend": hp.backend,
         "model": model_name,
@@ -420,7 +409,7 @@ def _report(
     validated = judge(trained, splits.validation, machine, ranks, keep_probabilities=True)
 
     def look() -> Findings:
-        return about.findings(
+        return findings.findings(
             splits, examined, record, judged, validated, history, facts, machine.device, explained
         )
 
@@ -433,7 +422,7 @@ def _report(
             html = page(found)
         with ranks.interruption.deferred():
             artifacts.save_examples(
-                contract.output_data / "examples.parquet", about.columns(found, examined, record)
+                contract.output_data / "examples.parquet", findings.columns(found, examined, record)
             )
             artifacts.write_text(contract.output_data / "report.html", html)
     except UserError as error:
@@ -467,7 +456,7 @@ def _shown_by_all(look: Callable[[], Findings], splits: Splits, ranks: Ranks) ->
     mine: dict[int, str] | UserError
     try:
         mine = dict(
-            zip(own, about.show(splits.train, own, splits.preprocessing, splits.train_texts), strict=True)
+            zip(own, findings.show(splits.train, own, splits.preprocessing, splits.train_texts), strict=True)
         )
     except UserError as error:  # of a file that is gone
         mine = error
@@ -513,7 +502,7 @@ def _pretrained(
             f"channel {pretrained.CHANNEL!r}: weights are for image models and encoders of texts, and the training "
             f"channel holds {kind}s"
         )
-    return pretrained.read(contract.channels[pretrained.CHANNEL])
+    return image_models.read(contract.channels[pretrained.CHANNEL])
 
 
 def _as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
@@ -547,8 +536,7 @@ def _identity(hp: Hyperparameters, splits: Splits, begun: str, processes: int) -
 
 def _budget(hp: Hyperparameters, examples: int) -> int:
     """How many of the training examples an epoch visits, where the strategy does not set that by itself."""
-    sets_own_size = hp.strategy == "full" or hp.strategy in subset_selection.SOFT_PRUNING
-    return examples if sets_own_size else plan.budget(examples, hp.fraction)
+    return plan.budget(examples, hp.fraction) if hp.spec.takes_fraction else examples
 
 
 def _examine(
@@ -576,7 +564,7 @@ def _examine(
             _identity(hp, splits, begun, ranks.size),
         ).run()
     except (RuntimeError, MemoryError) as error:
-        memory.explain(error, hp.batch_size)
+        out_of_memory.explain(error, hp.batch_size)
     # What comes is the same whether labels were looked at now or before an interruption.
     torch.manual_seed(hp.seed)
     return found
@@ -647,22 +635,23 @@ def _selector(
             classes=len(splits.preprocessing.classes),
         )
     settings = _settings(hp, ranks.size)
-    if hp.strategy in subset_selection.SOFT_PRUNING:
-        return SoftPruningSelector(subset_selection.SOFT_PRUNING[hp.strategy](settings), splits.train.labels)
-    if hp.strategy == "loss-filter":
-        return FilterSelector(lambda memory: subset_selection.LossFilter(settings), len(splits.train))
-    if hp.strategy == "rho-loss":
+    if hp.spec.shape == "own_size":
+        return SoftPruningSelector(hp.spec.load()(settings), splits.train.labels)
+    if hp.spec.shape == "within_batch" and "a held-out model" not in hp.spec.needs:
+        return FilterSelector(lambda state: hp.spec.load()(settings), len(splits.train))
+    if hp.spec.shape == "within_batch":
         # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
         fresh = copy.deepcopy(classifier)
 
-        def make_filter(memory: Mapping[str, Any]) -> subset_selection.BatchFilter:
+        def make_filter(state: Mapping[str, Any]) -> subset_selection.BatchFilter:
             images = splits.preprocessing.kind == "image"
-            losses = memory.get("irreducible_losses_N")
+            losses = state.get("irreducible_losses_N")
             if losses is None:
                 losses = irreducible_losses(
                     fresh, splits.train, splits.validation, hp, machine, images, ranks
                 )
-            return subset_selection.ReducibleLossFilter(settings, losses.to(machine.device))
+            made: subset_selection.BatchFilter = hp.spec.load()(settings, losses.to(machine.device))
+            return made
 
         return FilterSelector(make_filter, len(splits.train))
     strategy = subset_selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
@@ -672,9 +661,9 @@ def _selector(
 
 
 def _candidates(hp: Hyperparameters) -> float | None:
-    if hp.strategy not in POOLED or hp.mislabelled == "drop":
+    if "candidates_per_pick" not in hp.spec.knobs or hp.mislabelled == "drop":
         return None
-    return hp.candidates_per_pick or POOLED[hp.strategy]
+    return hp.candidates_per_pick or hp.spec.candidates_per_pick
 
 
 def _settings(hp: Hyperparameters, processes: int) -> subset_selection.Settings:
@@ -683,7 +672,9 @@ def _settings(hp: Hyperparameters, processes: int) -> subset_selection.Settings:
     own |= {
         "eta": hp.eta or hp.learning_rate,
         "batch_size": hp.batch_size * processes,
-        "candidates_per_pick": hp.candidates_per_pick or FILTER_CANDIDATES,
+        "candidates_per_pick": hp.candidates_per_pick
+        or hp.spec.candidates_per_pick
+        or own["candidates_per_pick"],
     }
     return subset_selection.Settings(**own)
 
@@ -700,13 +691,15 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
         ", ".join(f"{name}={value}" for name, value in hp.model_dump(exclude_defaults=True).items())
         or "all defaults",
     )
-    if hp.strategy == "full" or hp.strategy in subset_selection.SOFT_PRUNING:
+    if not hp.spec.takes_fraction:
         if "fraction" in hp.model_fields_set and hp.fraction < 1:
-            sized = "visits all examples" if hp.strategy == "full" else "sets the size of each epoch itself"
+            sized = (
+                "sees all examples" if hp.spec.shape == "everything" else "sets the size of each epoch itself"
+            )
             logger.warning("strategy %r %s: fraction=%g is not used", hp.strategy, sized, hp.fraction)
     else:
         logger.info("%s chooses %d of them, %.4g%%", hp.strategy, budget, 100 * budget / examples)
-        if "select_every" in CATALOGUE[hp.strategy].knobs and hp.select_every >= hp.epochs:
+        if "select_every" in hp.spec.knobs and hp.select_every >= hp.epochs:
             logger.warning(
                 "select_every=%d with epochs=%d: the subset is chosen once", hp.select_every, hp.epochs
             )
@@ -714,7 +707,7 @@ def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> N
         "select_every",
         "mislabelled",
     }
-    used = {"batch_size", *CATALOGUE[hp.strategy].knobs}
+    used = {"batch_size", *hp.spec.knobs}
     if hp.mislabelled == "drop":
         used.add("select_every")  # how often it looks
     unused = sorted((knobs & hp.model_fields_set) - used)

@@ -117,7 +117,7 @@ def train(
     within = Within()
     done: list[EpochReport] = []
     if gathered := ranks.from_first(lambda: checkpoints.load() if checkpoints else None):
-        within = state.give_back(gathered)
+        within = state.load_state_dict(gathered)
         within.take_own(ranks.rank)
         done = [_report_of(packed, epochs) for packed in gathered["reports"]]
         restore(done)

@@ -17,8 +17,8 @@ from subset_selection import (
     Strategy,
     Subset,
     distributed,
-    give_back,
-    memory_of,
+    load_state,
+    state_of,
 )
 from subset_selection.uniform import RepeatedSampling
 from subset_trainer.data import Dataset
@@ -48,12 +48,12 @@ class Selector(Protocol):
         """
         ...
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What it remembers of earlier rounds: a copy, of dicts, tensors on the CPU, numbers and None."""
         ...
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        """Go on from what ``memory`` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what ``state_dict`` returned."""
         ...
 
 
@@ -126,13 +126,13 @@ class NativeSelector:
             subset = replace(subset, indices=drawn[subset.indices])
         return checked(subset, len(self._train), budget)
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """See :class:`Selector`."""
-        return memory_of(self._strategy)
+        return state_of(self._strategy)
 
-    def recall(self, memory: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Selector`."""
-        give_back(self._strategy, memory)
+        load_state(self._strategy, state)
 
     def _pool(self, dataset: Dataset, look: bool) -> tuple[Pool, Tensor]:
         """This process's part of it, and which that is."""
@@ -158,13 +158,13 @@ class SoftPruningSelector:
         subset = self._strategy.select(self._labels, generator)
         return checked(subset, len(self._labels), len(subset.indices))
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """See :class:`Selector`."""
-        return memory_of(self._strategy)
+        return state_of(self._strategy)
 
-    def recall(self, memory: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Selector`."""
-        give_back(self._strategy, memory)
+        load_state(self._strategy, state)
 
 
 class FilterSelector:
@@ -192,16 +192,16 @@ class FilterSelector:
         pool = Pool(torch.zeros(self._examples, dtype=torch.int64))
         return self._sampling.select(pool, pool, count, generator)
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """See :class:`Selector`."""
-        of_filter = None if self.filter is None else memory_of(self.filter)
-        return {"filter": of_filter, "sampling": memory_of(self._sampling)}
+        of_filter = None if self.filter is None else state_of(self.filter)
+        return {"filter": of_filter, "sampling": state_of(self._sampling)}
 
-    def recall(self, memory: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Selector`."""
-        give_back(self._sampling, memory["sampling"])
-        if memory["filter"] is not None:
-            self.filter = self._make_filter(memory["filter"])
+        load_state(self._sampling, state["sampling"])
+        if state["filter"] is not None:
+            self.filter = self._make_filter(state["filter"])
 
 
 def _draw(examples: int, count: int, generator: torch.Generator) -> Tensor:

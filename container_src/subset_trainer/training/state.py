@@ -1,4 +1,4 @@
-"""Everything that decides how a run goes on, gathered for a checkpoint and given back from one."""
+"""Everything that decides how a run goes on, gathered for a checkpoint and loaded from one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -60,7 +60,7 @@ class RunState:
     Args:
         modules: what has a ``state_dict``.
         generators: of random numbers.
-        selector: whose memory counts.
+        selector: whose state belongs to the run.
         subset: that is trained on.
     """
 
@@ -83,7 +83,7 @@ class RunState:
         """A point that the epoch can be made again from: before its selection, or before its order is drawn."""
         self._marked = {
             "generators": {name: generator.get_state() for name, generator in self._generators.items()},
-            "memory": self._selector.memory(),
+            "memory": self._selector.state_dict(),
             "random": _random_state(),
         }
 
@@ -99,14 +99,14 @@ class RunState:
             "within": {**vars(within), "chosen": _packed(within.chosen)} if within.selected else None,
         }
 
-    def give_back(self, gathered: Mapping[str, Any]) -> Within:
+    def load_state_dict(self, gathered: Mapping[str, Any]) -> Within:
         """Go on from what ``gather`` gave; what of the epoch is done."""
         for name, module in self._modules.items():
             module.load_state_dict(gathered["modules"][name])
         self.subset = _unpacked(gathered["subset"]) or self.subset
         self.visited = gathered["visited"]
         # Before the generators: what is made anew here may draw numbers.
-        self._selector.recall(gathered["marked"]["memory"])
+        self._selector.load_state_dict(gathered["marked"]["memory"])
         for name, generator in self._generators.items():
             generator.set_state(gathered["marked"]["generators"][name])
         _set_random_state(gathered["random"])

@@ -17,7 +17,7 @@ import torch
 
 from subset_trainer.data import load_splits
 from subset_trainer.data.channels import detect, open_channel
-from subset_trainer.data.cifar import Cifar, _encode, read_cifar
+from subset_trainer.data.formats.cifar import Cifar, _encode, read_cifar
 from subset_trainer.errors import UserError
 
 CPU = torch.device("cpu")

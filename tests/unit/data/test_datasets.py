@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from subset_trainer.data import Dataset, MemoryDataset, StreamingDataset
-from subset_trainer.data.images import ImageFiles
+from subset_trainer.data.images.decoding import ImageFiles
 from subset_trainer.errors import UserError
 
 CPU = torch.device("cpu")

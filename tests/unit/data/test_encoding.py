@@ -25,7 +25,7 @@ def split(root: Path, training: list[str], validation: list[str]) -> Splits:
 def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Either way of reading CSV gives the same."""
     if request.param == "careful":
-        monkeypatch.setattr("subset_trainer.data.tables._Reader._read_clean", lambda *_: None)
+        monkeypatch.setattr("subset_trainer.data.formats.csv_tables._Reader._read_clean", lambda *_: None)
 
 
 @pytest.mark.parametrize("gap", ["", "NA", "nan", "NULL", "?", " "])

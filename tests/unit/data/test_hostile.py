@@ -18,9 +18,9 @@ from PIL import Image
 
 from subset_trainer.data import load_splits
 from subset_trainer.data.channels import detect, open_channel
-from subset_trainer.data.cifar import read_cifar
-from subset_trainer.data.images import ImageFiles, cover, decode
-from subset_trainer.data.tables import LONGEST_LINE, MOST_COLUMNS
+from subset_trainer.data.formats.cifar import read_cifar
+from subset_trainer.data.formats.csv_tables import LONGEST_LINE, MOST_COLUMNS
+from subset_trainer.data.images.decoding import ImageFiles, cover, decode
 from subset_trainer.errors import UserError
 from tests.unit.data.test_cifar import files_of
 
@@ -110,7 +110,7 @@ def test_arrays_of_terabytes_are_not_unpacked(tmp_path: Path) -> None:
                 for _ in range(1 << 6):
                     file.write(bytes(1 << 20))
     opened = open_channel("training", tmp_path)
-    from subset_trainer.data.arrays import read_npz
+    from subset_trainer.data.formats.npz import read_npz
 
     with pytest.raises(
         UserError, match=r"file 'a\.npz': the arrays take 0\.1 GB or more, of which 0\.0 GB fit"
@@ -198,7 +198,7 @@ def test_a_line_of_pixels_is_not_scaled_until_it_covers_a_square(size: tuple[int
 
 
 def test_a_file_of_a_terabyte_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subset_trainer.data.images.LARGEST_FILE", 1 << 20)
+    monkeypatch.setattr("subset_trainer.data.images.decoding.LARGEST_FILE", 1 << 20)
     with (tmp_path / "x.png").open("wb") as file:
         file.truncate(1 << 40)  # takes no place on the disk
     with pytest.raises(UserError, match=r"image 'x\.png' cannot be read \(it has more than 1 MiB\)"):
@@ -257,7 +257,7 @@ def test_text_that_is_no_table(tmp_path: Path, text: bytes, expected: str) -> No
 
 
 def test_a_compressed_table_of_terabytes_is_not_unpacked(tmp_path: Path) -> None:
-    from subset_trainer.data.tables import read_csv
+    from subset_trainer.data.formats.csv_tables import read_csv
 
     root = csv(tmp_path, GOOD.encode() + b"1,2.5,3\n" * (8 << 20), "t.csv.gz")
     assert (root / "t.csv.gz").stat().st_size < 1 << 20

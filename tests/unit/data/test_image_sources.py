@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from subset_trainer.data import MemoryDataset, Splits, load_splits, recordio
-from subset_trainer.data.manifest import ManifestOptions
+from subset_trainer.data import MemoryDataset, Splits, load_splits
+from subset_trainer.data.formats import recordio
+from subset_trainer.data.formats.manifest import ManifestOptions
 from subset_trainer.errors import UserError
 from tests.formats import (
     CLASSES,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subset_trainer.data.images import ImageFiles, cover, decode, decode_all, natural_size
+from subset_trainer.data.images.decoding import ImageFiles, cover, decode, decode_all, natural_size
 from subset_trainer.errors import PlatformError, UserError
 
 
@@ -147,7 +147,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, rgb: np.ndarray, what: str) -> 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_many_files(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subset_trainer.data.images._FEW_FILES", 1)
+    monkeypatch.setattr("subset_trainer.data.images.decoding._FEW_FILES", 1)
     pixels = np.random.default_rng(1).integers(0, 256, (600, 4, 4, 3), dtype=np.uint8)
     names = [f"{number:03}.png" for number in range(len(pixels))]
     for name, image in zip(names, pixels, strict=True):
@@ -172,7 +172,7 @@ def test_a_process_that_is_killed_while_it_decodes(
     tmp_path: Path, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the kernel does where memory is short."""
-    monkeypatch.setattr("subset_trainer.data.images._FEW_FILES", 1)
+    monkeypatch.setattr("subset_trainer.data.images.decoding._FEW_FILES", 1)
     whole = ImageFiles.decode
 
     def decode_or_die(self: ImageFiles, index: int, size: tuple[int, int] | None) -> np.ndarray:

@@ -8,7 +8,7 @@ from sklearn.datasets import dump_svmlight_file
 
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.channels import detect, open_channel
-from subset_trainer.data.libsvm import read_libsvm
+from subset_trainer.data.formats.libsvm import read_libsvm
 from subset_trainer.errors import UserError
 from tests.unit.data.test_tables import everything
 

@@ -12,8 +12,8 @@ import pytest
 
 from subset_trainer.data import load_splits
 from subset_trainer.data.channels import detect, open_channel
-from subset_trainer.data.parquet import read_parquet
-from subset_trainer.data.tables import Table
+from subset_trainer.data.formats.csv_tables import Table
+from subset_trainer.data.formats.parquet import read_parquet
 from subset_trainer.errors import UserError
 from tests.unit.data.test_tables import everything
 

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from subset_trainer.data import load_splits
 from subset_trainer.data.channels import detect, open_channel
-from subset_trainer.data.protobuf import read_protobuf
+from subset_trainer.data.formats.recordio_protobuf import read_protobuf
 from subset_trainer.errors import UserError
 
 X = np.array([[0, 1.5, 0], [2, 0, 0], [0, 0, 0], [4, 0, 0.25]])

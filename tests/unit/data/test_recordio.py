@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from sagemaker.amazon.common import _write_recordio
 
-from subset_trainer.data import recordio
-from subset_trainer.data.recordio import MAGIC
+from subset_trainer.data.formats import recordio
+from subset_trainer.data.formats.recordio import MAGIC
 
 
 def part(flag: int, content: bytes) -> bytes:

@@ -9,9 +9,9 @@ import pytest
 
 from subset_trainer.data import Preprocessing
 from subset_trainer.data.channels import open_channel
-from subset_trainer.data.encoding import encode, fit_columns
-from subset_trainer.data.rows import encode_rows, row_of_json, rows_of_csv
-from subset_trainer.data.tables import read_csv
+from subset_trainer.data.formats.csv_tables import read_csv
+from subset_trainer.data.tables.columns import encode, fit_columns
+from subset_trainer.data.tables.rows import encode_rows, row_of_json, rows_of_csv
 from subset_trainer.errors import UserError
 
 ROWS = [  # width, site, day, size, code

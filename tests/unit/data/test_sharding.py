@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from subset_trainer.data import Splits, load_splits
-from subset_trainer.data.sharding import Shard, Shards
+from subset_trainer.data.hosts import Shard, Shards
 from subset_trainer.errors import UserError
 
 TWO = ("algo-1", "algo-2")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from subset_trainer.data import Dataset, Splits, load_channel, load_splits
 from subset_trainer.data.channels import detect, open_channel
-from subset_trainer.data.tables import MISSING, Table, read_csv
+from subset_trainer.data.formats.csv_tables import MISSING, Table, read_csv
 from subset_trainer.errors import UserError
 
 # Label, a number, a text. Line 1 is a header.
@@ -193,7 +193,7 @@ def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
 
 
 def test_a_bad_row_in_a_later_file_and_a_later_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subset_trainer.data.tables._ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("subset_trainer.data.formats.csv_tables._ROWS_AT_ONCE", 4)
     channel(tmp_path, *ROWS, file="a.csv")
     root = channel(tmp_path, *changed(20, "1,??,red"), file="b.csv")
     with pytest.raises(UserError, match=r"file 'b\.csv', line 20, column 'size': the value is '\?\?'"):
@@ -201,7 +201,7 @@ def test_a_bad_row_in_a_later_file_and_a_later_chunk(tmp_path: Path, monkeypatch
 
 
 def test_numbers_after_texts_keep_their_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subset_trainer.data.tables._ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("subset_trainer.data.formats.csv_tables._ROWS_AT_ONCE", 5)
     codes = ["007", "1.0", "3", "4", "5", "A1", "B2", "C3", "D4", "007"]
     found = table(channel(tmp_path, "label,code", *(f"{i % 2},{code}" for i, code in enumerate(codes))))
     assert found.columns[0].tolist() == codes
@@ -378,7 +378,7 @@ def test_clean_files_are_read_fast_and_odd_ones_with_care(
     def careful(*_: object) -> None:
         raise NotImplementedError("careful")
 
-    monkeypatch.setattr("subset_trainer.data.tables._Reader._read", careful)
+    monkeypatch.setattr("subset_trainer.data.formats.csv_tables._Reader._read", careful)
     root = channel(tmp_path, *(f"{row},{('yes', 'no')[i % 2]}, spaced " for i, row in enumerate(ROWS[1:])))
     channel(tmp_path, *(f"{row},True,'quoted'" for row in ROWS[1:-1]), "1,NA,,True,'quoted'", file="u.csv")
     found = table(root)
@@ -427,7 +427,7 @@ def test_whatever_csv_can_hold_is_read_back_or_refused_in_one_sentence(
     try:
         with pytest.MonkeyPatch.context() as patch:
             if careful:
-                patch.setattr("subset_trainer.data.tables._Reader._read_clean", lambda *_: None)
+                patch.setattr("subset_trainer.data.formats.csv_tables._Reader._read_clean", lambda *_: None)
             found = table(root, csv_header="false")
     except UserError as error:
         assert str(error).startswith("training channel: file 't.csv', line ")  # noqa: PT017

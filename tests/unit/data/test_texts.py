@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from subset_trainer.data import MemoryDataset, Preprocessing, Splits, load_channel, load_splits
-from subset_trainer.data.preprocessing import BUCKETS, MOST_NGRAMS, Hashing
-from subset_trainer.data.texts import encode_texts, fit_hashing
+from subset_trainer.data.kinds.preprocessing import BUCKETS, MOST_NGRAMS, Hashing
+from subset_trainer.data.texts.ngrams import encode_texts, fit_hashing
 from subset_trainer.errors import UserError
 
 WORDS = {"weather": ("rain", "sun", "wind"), "food": ("bread", "soup", "salt")}

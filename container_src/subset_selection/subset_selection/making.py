@@ -1,0 +1,32 @@
+"""From a strategy's name to the strategy."""
+
+from subset_selection.balanced import Balanced
+from subset_selection.catalogue import CATALOGUE, names
+from subset_selection.mislabelled import DropMislabelled
+from subset_selection.settings import DEFAULTS, Settings
+from subset_selection.types import Strategy
+
+
+def create(name: str, settings: Settings = DEFAULTS, *, drop_mislabelled: bool = False) -> Strategy:
+    """The strategy of this name, which chooses a subset of a given size.
+
+    Args:
+        name: one of ``names("everything", "subset")``.
+        settings: each strategy reads its own.
+        drop_mislabelled: whether it chooses among the examples that look correctly labelled.
+
+    Raises:
+        ValueError: there is no such strategy.
+    """
+    known = names("everything", "subset")
+    if name not in known:
+        raise ValueError(f"strategy={name!r}: expected one of {', '.join(known)}")
+    spec = CATALOGUE[name]
+
+    def plain() -> Strategy:
+        strategy: Strategy = spec.load()(settings)
+        return strategy
+
+    balanced = settings.balance == "class" and "balance" in spec.knobs and not spec.balances_itself
+    strategy: Strategy = Balanced(plain) if balanced else plain()
+    return DropMislabelled(strategy) if drop_mislabelled else strategy

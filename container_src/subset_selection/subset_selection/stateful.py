@@ -1,0 +1,44 @@
+"""What a strategy remembers from round to round, in a form that a checkpoint can hold."""
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+
+class Stateful:
+    """A strategy with a state.
+
+    The state is tensors, numbers, None, and other ``Stateful`` objects, in the attributes that ``STATE`` names.
+    """
+
+    STATE: ClassVar[tuple[str, ...]] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of the state on the CPU: dicts of tensors, numbers and None."""
+        return {name: _copied(getattr(self, name)) for name in self.STATE}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what ``state_dict`` returned."""
+        for name in self.STATE:
+            own = getattr(self, name)
+            if isinstance(own, Stateful):
+                own.load_state_dict(state[name])
+            else:
+                setattr(self, name, state[name])
+
+
+def state_of(strategy: object) -> dict[str, Any]:
+    """The strategy's ``state_dict``; empty for a strategy without a state."""
+    return strategy.state_dict() if isinstance(strategy, Stateful) else {}
+
+
+def load_state(strategy: object, state: dict[str, Any]) -> None:
+    """Load what ``state_of`` returned; does nothing for a strategy without a state."""
+    if isinstance(strategy, Stateful):
+        strategy.load_state_dict(state)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Stateful):
+        return value.state_dict()
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value

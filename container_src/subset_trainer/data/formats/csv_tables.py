@@ -1,0 +1,638 @@
+"""CSV files → columns and labels.
+
+Every complaint names the file, the line (1-based, as an editor counts), the column and the value.
+"""
+
+import csv
+import gzip
+import math
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NoReturn, TextIO
+
+import numpy as np
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.ids import Ids
+from subset_trainer.data.kinds.preprocessing import Preprocessing
+from subset_trainer.data.tables import dates
+from subset_trainer.errors import UserError, shown
+
+MOST_COLUMNS = 100_000
+LONGEST_LINE = 1 << 24
+"""Characters: what is longer is no table, and would be held in memory whole before anybody could say so."""
+
+_ROWS_AT_ONCE = 1 << 16
+_SAMPLE_ROWS, _SAMPLE_FIELDS = 1_000, 1 << 21
+MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
+"""In a column of numbers or dates, in any case; elsewhere only ""."""
+_MISSING_TO_PANDAS = [spelt for word in MISSING for spelt in {word, word.upper(), word.capitalize(), "NaN"}]
+
+
+@dataclass(frozen=True)
+class Table:
+    """`columns`: one array [N] a feature, with their `names`: float64 for numbers, object (of str) for texts,
+    datetime64[us] for dates in UTC; what is missing is not a number, '' or not a time.
+
+    labels [N] int64: positions in `classes`. `header` tells whether the files had one; `label_column` is the label's
+    name, or its position as text, and `label_index` its position.
+    """
+
+    names: tuple[str, ...]
+    columns: tuple[np.ndarray, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    ids: Ids
+    header: bool = False
+    label_column: str | None = None
+    label_index: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def read_csv(
+    channel: Channel,
+    files: tuple[str, ...],
+    label_column: str | None = None,
+    csv_header: str = "auto",
+    like: Preprocessing | None = None,
+    memory: int | None = None,
+) -> Table:
+    """Read a channel's CSV files, in name order, as one table.
+
+    The label is the first column, or `label_column` (a name in the header or a 0-based position). `like` is what
+    training files taught: then columns are matched by name where there is a header, else by position, and numbers,
+    texts and dates are expected where they were in training. UserError on ragged rows, missing labels, a text among
+    numbers, labels that are measurements rather than classes, and on more than `memory` bytes of text, unpacked.
+    """
+    reader = _Reader(channel, files, label_column, csv_header, like, memory)
+    columns = reader.columns()
+    labels, classes = classes_of(
+        channel, reader.column(reader.label), columns[reader.label], like, LABEL_COLUMN_HINT
+    )
+    return Table(
+        names=tuple(reader.names[position] for position in reader.features),
+        columns=tuple(columns[position] for position in reader.features),
+        labels=labels,
+        classes=classes,
+        ids=Ids.of_lines(reader.files, len(labels), reader.lines),
+        header=reader.header is not None,
+        label_column=reader.names[reader.label],
+        label_index=reader.positions.index(reader.label),
+        notes=tuple(reader.notes),
+    )
+
+
+def natural_order(names: set[str]) -> tuple[str, ...]:
+    """Numbers by value where all are numbers, else texts by code point."""
+    try:
+        return tuple(sorted(names, key=lambda name: (float(name), name)))
+    except ValueError:
+        return tuple(sorted(names))
+
+
+def label_names(values: np.ndarray) -> list[str]:
+    """Class names of numeric labels: '1' for 1 and 1.0, '0.5' for 0.5."""
+    return [str(int(value)) if value == int(value) else repr(float(value)) for value in values.tolist()]
+
+
+def looks_continuous(values: np.ndarray) -> bool:
+    """Whether numeric labels look like measurements: many different values for the number of rows."""
+    distinct = len(np.unique(values))
+    if np.array_equal(values, np.round(values)):
+        return distinct > 1_000 and distinct > len(values) / 5
+    return distinct > 20 or distinct > max(2, len(values) / 3)
+
+
+def classes_of(
+    channel: Channel, title: str, values: np.ndarray, like: Preprocessing | None, hint: str = ""
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels [N] (numbers, or object of str) → int64 [N] positions in the classes, and these.
+
+    Raises:
+        UserError: in training the labels are measurements rather than classes; `title` is what it calls them, and the
+            hint stands at its end.
+    """
+    if values.dtype == object:
+        classes = natural_order(set(values.tolist()))
+        position = {name: index for index, name in enumerate(classes)}
+        return np.fromiter((position[value] for value in values), np.int64, len(values)), classes
+    distinct, labels = np.unique(values, return_inverse=True)
+    if like is None and looks_continuous(values):
+        raise channel.error(
+            f"the label, {title}, has {len(distinct):,} different values such as {distinct[len(distinct) // 2]:g}; "
+            f"expected classes, because regression is not supported{hint}."
+        )
+    return labels.astype(np.int64), tuple(label_names(distinct))
+
+
+LABEL_COLUMN_HINT = " (label_column names another column as the label)"
+
+
+class _Reader:
+    """The records of several files of one shape, as often as they are needed.
+
+    positions: the columns in use; names: what they are called, their position as text where there is no header;
+    label: the label's position, features: the positions of the others, in the order of training.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        files: tuple[str, ...],
+        label_column: str | None,
+        csv_header: str,
+        like: Preprocessing | None,
+        memory: int | None,
+    ):
+        self.channel, self.like, self.told_header = channel, like, csv_header == "true"
+        self.memory = memory
+        self.notes: list[str] = []
+        self.header: list[str] | None = None
+        self.width: int | None = None
+        self.delimiters: dict[str, str] = {}
+        for file in files:
+            self.delimiters[file] = self._delimiter(file)
+        self.files = tuple(file for file in files if next(self._records(file), None) is not None)
+        if not self.files:
+            raise channel.error(f"file '{files[0]}' holds only blank lines; expected rows.")
+        first = self.files[0]
+        _, fields = next(self._records(first))
+        self.width = len(fields)
+        if self.width < 2:
+            raise channel.error(
+                f"file '{first}' has one column, beginning with {fields[0][:40]!r}; expected a label and at least one "
+                "feature, separated by commas (tabs in a .tsv file)."
+            )
+        if self.width > MOST_COLUMNS:
+            raise channel.error(
+                f"file '{first}' has {self.width:,} columns; expected at most {MOST_COLUMNS:,}."
+            )
+        rows = max(2, min(_SAMPLE_ROWS, _SAMPLE_FIELDS // self.width))
+        self.sample = [
+            [field.strip() for field in fields] for _, fields in islice(self._records(first), rows)
+        ]
+        if csv_header == "auto":
+            has_header = _looks_like_header(self.sample) if like is None else names_most(self.sample[0], like)
+        else:
+            has_header = self.told_header
+        if has_header:
+            self.header = self.sample[0]
+            counts = Counter(self.header)
+            twice = next((name for name in self.header if counts[name] > 1), None)
+            if twice is not None:
+                raise channel.error(
+                    f"file '{first}': the header names {twice!r} twice; expected different names."
+                )
+            self.sample = self.sample[1:]
+        self.names = self.header or [str(position) for position in range(self.width)]
+        self.positions = list(range(self.width))
+        if self.header is not None and self.header[0] == "":
+            # pandas writes its row numbers as a first column without a name: an identifier, and no feature.
+            self.positions = self.positions[1:]
+            self.notes.append(
+                f"{channel.name} channel: the first column has no name in the header and is left out."
+            )
+        if like is None:
+            self.label = self._find_label(label_column)
+            self.features = [position for position in self.positions if position != self.label]
+            if not self.features:
+                raise channel.error(
+                    f"file '{first}' has a label and no other column; expected at least one feature."
+                )
+        else:
+            self.label, self.features = self._match(like)
+
+    def _find_label(self, label_column: str | None) -> int:
+        assert self.width is not None
+        if label_column is None:
+            return self.positions[0]
+        if self.header is not None and label_column in self.header:
+            return self.header.index(label_column)
+        if label_column.isdecimal() and len(label_column) < 10 and int(label_column) < self.width:
+            return int(label_column)
+        if self.header is None:
+            expected = f"the files have no header, so expected a position from 0 to {self.width - 1}"
+        else:
+            known = ", ".join(repr(name) for name in self.header[:8]) + (", …" if self.width > 8 else "")
+            expected = f"expected one of {known} or a position from 0 to {self.width - 1}"
+        raise UserError(
+            f"label_column is {shown(label_column)}, which the {self.channel.name} channel lacks: {expected}."
+        )
+
+    def _match(self, like: Preprocessing) -> tuple[int, list[int]]:
+        """Label and features as training had them: by name where both have a header, else by position."""
+        label, names = like.label_column or "0", [column.name for column in like.columns]
+        if self.header is not None and like.header:
+            position = {name: at for at, name in enumerate(self.header)}
+            for name in (label, *names):
+                if name not in position:
+                    raise self.channel.error(
+                        f"file '{self.files[0]}' lacks the column {name!r}, which training has."
+                    )
+            return position[label], [position[name] for name in names]
+        if len(self.positions) != len(names) + 1:
+            raise self.channel.error(
+                f"file '{self.files[0]}' has {len(self.positions)} columns; expected {len(names) + 1}, as in training."
+            )
+        at = self.positions[like.label_index]
+        return at, [position for position in self.positions if position != at]
+
+    def column(self, position: int) -> str:
+        return column_title(self.names[position], self.header is not None)
+
+    def columns(self) -> dict[int, np.ndarray]:
+        """Values [N] by position, as a Table has them."""
+        as_text = self._known_texts()
+        columns = self._read_clean([self.label, *self.features], as_text)
+        if columns is None:
+            columns = self._read_odd(as_text)
+        for position in self.features:
+            if columns[position].dtype == object:
+                self._find_dates(columns, position)
+        return columns
+
+    def _read_odd(self, as_text: set[int]) -> dict[int, np.ndarray]:
+        parts = self._read([self.label, *self.features], as_text)
+        mixed = []
+        for position, pieces in parts.items():
+            texts = [piece.dtype == object for piece in pieces]
+            if any(texts) and position not in as_text:
+                if self._check_mixed(position, pieces):
+                    parts[position] = list(map(_with_gaps, pieces))
+                elif not all(texts):
+                    mixed.append(position)
+        if mixed:  # texts after a stretch of what looked like numbers, whose spelling is lost
+            parts.update(self._read(mixed, set(mixed)))
+        columns = {}
+        for position in list(parts):
+            values = columns[position] = np.concatenate(parts.pop(position))
+            text, label = values.dtype == object, position == self.label
+            if text:
+                bad = np.flatnonzero((values == "") & label)
+            else:
+                bad = np.flatnonzero(~np.isfinite(values) if label else np.isinf(values))
+            if len(bad):
+                self._fail(position, int(bad[0]), "expected a text" if text else "expected a finite number")
+        return columns
+
+    def _find_dates(self, columns: dict[int, np.ndarray], position: int) -> None:
+        """Make dates of a column of texts that are dates, or were in training."""
+        was_date = False
+        if self.like is not None:
+            was_date = self.like.columns[self.features.index(position)].kind == "date"
+            if not was_date:
+                return
+        found, bad = dates.parse(columns[position], MISSING)
+        if bad is None:
+            columns[position] = found
+        elif was_date:
+            self._fail(position, bad, f"expected a {dates.EXAMPLE}, as in training")
+
+    def _known_texts(self) -> set[int]:
+        """Columns that training found to be no numbers, even if here they happen to hold numbers only."""
+        if self.like is None:
+            return set()
+        kinds = zip(self.features, self.like.columns, strict=True)
+        texts = {position for position, column in kinds if column.kind != "numeric"}
+        return texts if all(map(is_number, self.like.classes)) else texts | {self.label}
+
+    def _read_clean(self, positions: Sequence[int], as_text: set[int]) -> dict[int, np.ndarray] | None:
+        """What `columns` returns, many times faster, or None where anything is odd.
+
+        pandas parses fast but cannot say where a fault is, and mends some silently; on the least doubt the careful
+        reading decides.
+        """
+        # Takes a second to import, which those who bring images need not wait for.
+        import pandas as pd
+
+        # A column with a text near the top is read as texts, so that True, 007 and the like keep their spelling.
+        texts = as_text | {
+            p
+            for p in positions
+            if any(row[p].lower() not in MISSING and _numbers((row[p],)) is None for row in self.sample)
+        }
+        gaps = {p: _MISSING_TO_PANDAS for p in positions if p not in texts and p != self.label}
+        frames = []
+        try:
+            for file in self.files:
+                _, fields = next(self._records(file))
+                titled = self.header is not None and [field.strip() for field in fields] == self.header
+                if self.told_header and not titled:
+                    return None
+                with warnings.catch_warnings(), self._open(file) as text:
+                    warnings.simplefilter("error")
+                    frame = pd.read_csv(  # type: ignore[call-overload]  # read() is all that it asks for
+                        text,
+                        sep=self.delimiters[file],
+                        header=0 if titled else None,
+                        names=range(len(self.names)),
+                        dtype=dict.fromkeys(texts, str),
+                        na_filter=bool(gaps),
+                        na_values=gaps,
+                        keep_default_na=False,
+                        low_memory=False,  # else a column may be numbers in one block and texts in another
+                    )
+                if not isinstance(frame.index, pd.RangeIndex):  # rows with a field too many
+                    return None
+                # Those with too few end in gaps, as good rows may; of quoted texts the separators cannot be counted.
+                last = frame[len(self.names) - 1]
+                if (last.isna() | (last == "")).any() and (
+                    text.quoted or text.separators != (len(frame) + titled) * (len(self.names) - 1)
+                ):
+                    return None
+                frames.append(frame)
+            table = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+        except UserError:
+            raise
+        except Exception:
+            return None
+        columns = {}
+        for position in positions:
+            column = table[position]
+            if position in texts:
+                codes, found = pd.factorize(column)
+                values = [value.strip() if isinstance(value, str) else "" for value in found]
+                if codes.min(initial=0) < 0 or (position == self.label and "" in values):
+                    return None
+                if position not in as_text and (
+                    any(map(is_number, values)) or all(value.lower() in MISSING for value in values)
+                ):
+                    return None
+                columns[position] = np.array(values, object)[codes]
+            elif column.dtype.kind in "iuf":
+                columns[position] = column.to_numpy(np.float64)
+                odd = np.isinf if position in gaps else _not_finite
+                if odd(columns[position]).any():
+                    return None
+            else:
+                return None
+        return columns if len(table) else None
+
+    def _read(self, positions: Sequence[int], as_text: set[int]) -> dict[int, list[np.ndarray]]:
+        parts: dict[int, list[np.ndarray]] = {position: [] for position in positions}
+        known: dict[str, str] = {}  # one object for each different text
+        records = (fields for file in self.files for _, fields in self._rows(file))
+        while rows := list(islice(records, _ROWS_AT_ONCE)):
+            by_column = list(zip(*rows, strict=True))
+            for position in positions:
+                values = by_column[position]
+                piece = None if position in as_text else _numbers(values)
+                if piece is None:
+                    piece = np.empty(len(values), object)
+                    piece[:] = [known.setdefault(value, value) for value in map(str.strip, values)]
+                parts[position].append(piece)
+        if not parts[positions[0]]:
+            raise self.channel.error(f"file '{self.files[0]}' holds a header and no rows.")
+        return parts
+
+    def _check_mixed(self, position: int, pieces: list[np.ndarray]) -> bool:
+        """Whether a column that is not all numbers is numbers and gaps.
+
+        UserError where it is numbers with a few odd cells, or gaps among labels.
+        """
+        rows, texts, gaps = 0, [0, -1], [0, -1]  # how many, and the first one's row
+        for piece in pieces:
+            if piece.dtype == object:
+                for row, value in enumerate(piece.tolist(), rows):
+                    kind = gaps if value.lower() in MISSING else texts
+                    if kind is gaps or not is_number(value):
+                        kind[:] = kind[0] + 1, row if kind[0] == 0 else kind[1]
+            rows += len(piece)
+        numbers = rows - texts[0] - gaps[0]
+        # In training a column may be texts; later it is what it was in training.
+        few = texts[0] <= max(1, rows // 100) and numbers > texts[0]
+        if texts[0] and (few or self.like is not None):
+            self._fail(position, texts[1], "expected a number, as in other rows")
+        if gaps[0] and not texts[0] and position == self.label:
+            self._fail(position, gaps[1], "expected a number")
+        return not texts[0]
+
+    def _fail(self, position: int, row: int, expected: str) -> NoReturn:
+        file, line, fields = self._locate(row)
+        value = fields[position].strip()
+        what = "label" if position == self.label else "value"
+        is_what = f"is missing ({value!r})" if value.lower() in MISSING else f"is {value!r}"
+        hint = (
+            " (if this line is a header, set csv_header to true)" if row == 0 and self.header is None else ""
+        )
+        raise self.channel.error(
+            f"file '{file}', line {line}, {self.column(position)}: the {what} {is_what}; {expected}{hint}."
+        )
+
+    def _locate(self, row: int) -> tuple[str, int, list[str]]:
+        """File, line and fields of a row, found by reading again: a line number a row would cost every good file."""
+        records = ((file, line, fields) for file in self.files for line, fields in self._rows(file))
+        return next(islice(records, row, None))
+
+    def lines(self) -> Iterator[tuple[str, int]]:
+        """File and line of each row."""
+        return ((file, line) for file in self.files for line, _ in self._rows(file))
+
+    def _rows(self, file: str) -> Iterator[tuple[int, list[str]]]:
+        records = self._records(file)
+        line, fields = next(records)
+        if self.header is None or [field.strip() for field in fields] != self.header:
+            # A header in the first file only is what splitting a large file leaves.
+            if self.told_header:
+                raise self.channel.error(
+                    f"file '{file}' has the header {', '.join(fields)[:200]!r}; expected that of '{self.files[0]}'."
+                )
+            yield line, fields
+        yield from records
+
+    def _records(self, file: str) -> Iterator[tuple[int, list[str]]]:
+        """(line where it begins, fields) of each record that is not blank. UserError on ragged rows."""
+        line = 1
+        try:
+            with self._open(file) as text:
+                reader = csv.reader(text, delimiter=self.delimiters[file])
+                for fields in reader:
+                    if len(fields) == self.width:
+                        yield line, fields
+                    elif len(fields) > 1 or "".join(fields).strip():
+                        if self.width is not None:
+                            raise self.channel.error(
+                                f"file '{file}', line {line}: {len(fields)} field{'s' * (len(fields) != 1)}; expected "
+                                f"{self.width}, as in the first line of '{self.files[0]}'."
+                            )
+                        yield line, fields
+                    line = reader.line_num + 1
+        except csv.Error as error:
+            raise self.channel.error(f"file '{file}', line {line}: {error}; expected CSV.") from error
+        except UnicodeDecodeError as error:
+            raise self.channel.error(
+                f"file '{file}', near line {line}: not UTF-8 text ({error.reason})."
+            ) from error
+        except (OSError, EOFError, zlib.error) as error:
+            raise self.channel.error(f"file '{file}' cannot be read ({error}).") from error
+
+    def _open(self, file: str) -> "_Text":
+        path, separator, limit = (
+            self.channel.root / file,
+            self.delimiters.get(file, ","),
+            self._too_large(file),
+        )
+        if file.lower().endswith(".gz"):
+            return _Text(gzip.open(path, "rt", encoding="utf-8-sig", newline=""), separator, limit)
+        return _Text(path.open(encoding="utf-8-sig", newline=""), separator, limit)
+
+    def _too_large(self, file: str) -> "_Limit":
+        if self.memory is None:
+            return None
+        return self.memory, self.channel.error(
+            f"file '{file}' holds more than {self.memory / 1e9:.1f} GB of text, which is what fits in memory; expected "
+            "less data, or an instance with more memory."
+        )
+
+    def _delimiter(self, file: str) -> str:
+        if file.lower().removesuffix(".gz").endswith(".tsv"):
+            return "\t"
+        try:
+            with self._open(file) as text:
+                line = text.file.readline(1 << 20)
+        except (UnicodeDecodeError, OSError, EOFError, zlib.error):
+            return ","  # said properly when the records are read
+        separator = separator_of(line)
+        if separator != ",":
+            self.notes.append(f"{self.channel.name} channel: file '{file}' is separated by {separator!r}.")
+        return separator
+
+
+_Limit = tuple[int, UserError] | None
+
+
+class _Text:
+    """A text file that is read as far as it can be a table: to the csv module its lines, to pandas pieces of it.
+
+    Raises:
+        csv.Error: a line is too long, or there is a NUL character (as in what is UTF-16).
+        UserError: the one given, after so many characters.
+    """
+
+    def __init__(self, file: TextIO, separator: str, limit: _Limit) -> None:
+        self.file = file
+        self.separators, self.quoted = 0, False
+        """What `read` has met: how many separators, and whether quotation marks."""
+        self._separator = separator
+        self._limit = limit
+        self._read = 0
+        self._line = 0
+
+    def __enter__(self) -> "_Text":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.file.close()
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self.file.readline(LONGEST_LINE + 1):
+            self._check(line, len(line))
+            yield line
+
+    def read(self, size: int = -1) -> str:
+        text = self.file.read(size)
+        end = max(text.rfind("\n"), text.rfind("\r"))
+        self._line = len(text) - end - 1 + (self._line if end < 0 else 0)
+        self._check(text, self._line)
+        self.separators += text.count(self._separator)
+        self.quoted = self.quoted or '"' in text
+        return text
+
+    def _check(self, text: str, line: int) -> None:
+        if line > LONGEST_LINE:
+            raise csv.Error(f"a line of more than {LONGEST_LINE:,} characters")
+        if "\0" in text:
+            raise csv.Error("a NUL character, which no UTF-8 text has")
+        self._read += len(text)
+        if self._limit is not None and self._read > self._limit[0]:
+            raise self._limit[1]
+
+
+def column_title(name: str, header: bool) -> str:
+    """What messages call a column."""
+    return f"column {name!r}" if header else f"column {name} (counted from 0)"
+
+
+def separator_of(line: str) -> str:
+    """What separates the fields of a table whose first line this is."""
+    return next((other for other in (";", "\t") if other in line and "," not in line), ",")
+
+
+def parse_numbers(texts: Sequence[str]) -> tuple[np.ndarray, int | None]:
+    """Texts [N], stripped → float64 [N], and the row of the first that is no finite number, where they are of no use.
+
+    What is missing is not a number.
+    """
+    numbers = _numbers(tuple(texts))
+    if numbers is None:
+        for row, text in enumerate(texts):
+            if text.lower() not in MISSING and not is_number(text):
+                return np.zeros(0), row
+        numbers = _with_gaps(np.array(texts, object))
+    infinite = np.flatnonzero(np.isinf(numbers))
+    return numbers, int(infinite[0]) if len(infinite) else None
+
+
+def _numbers(values: tuple[str, ...]) -> np.ndarray | None:
+    """float64 [N], or None where a value is no number."""
+    try:
+        numbers = np.fromiter(map(float, values), np.float64, len(values))
+    except ValueError:
+        return None
+    # Python reads 1_000 as a number; in a file it is a text.
+    return None if "_" in "".join(values) else numbers
+
+
+def _with_gaps(piece: np.ndarray) -> np.ndarray:
+    """Texts of numbers and of what is missing → float64."""
+    if piece.dtype != object:
+        return piece
+    numbers = (math.nan if value.lower() in MISSING else float(value) for value in piece.tolist())
+    return np.fromiter(numbers, np.float64, len(piece))
+
+
+def _not_finite(values: np.ndarray) -> np.ndarray:
+    return ~np.isfinite(values)
+
+
+def is_number(value: str) -> bool:
+    """Whether it is read as one: neither missing nor spelt as Python alone spells it."""
+    try:
+        return "_" not in value and not math.isnan(float(value))
+    except ValueError:
+        return False
+
+
+def _looks_like_header(sample: list[list[str]]) -> bool:
+    """Whether the first of some records names the columns of the others."""
+    first, *rows = sample
+    if not rows:
+        return False
+    if len(first) > 2 and first == [str(position) for position in range(len(first))]:
+        return True  # what pandas writes for a table without column names
+    columns = list(zip(*rows, strict=True))
+    numeric = [position for position, values in enumerate(columns) if _mostly_numbers(values)]
+    if numeric:
+        # The first name may be empty, as pandas leaves it above row numbers.
+        return all((first[at] or at == 0) and not is_number(first[at]) for at in numeric)
+    # All texts: a header's words are all different and never come back below.
+    return len(set(first)) == len(first) and not any(map(lambda name, values: name in values, first, columns))
+
+
+def _mostly_numbers(values: Sequence[str]) -> bool:
+    numbers = sum(map(is_number, values))
+    odd = len(values) - numbers - sum(value.lower() in MISSING for value in values)
+    return numbers > odd and odd <= max(1, len(values) // 100)
+
+
+def names_most(first: list[str], like: Preprocessing) -> bool:
+    """Whether a first record is training's header, perhaps with a column more or less."""
+    names = {like.label_column, *(column.name for column in like.columns)}
+    return like.header and 2 * len(names.intersection(first)) > len(first)

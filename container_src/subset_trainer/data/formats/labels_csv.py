@@ -1,0 +1,146 @@
+"""Images whose labels stand in a file beside them: a `labels.csv`, or SageMaker image classification's `.lst`."""
+
+import csv
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
+from subset_trainer.data.images.decoding import ImageFiles
+from subset_trainer.data.images.labelled import Finder, LabelledImages, coded, lines
+from subset_trainer.errors import UserError, shown
+
+_LABEL_NAMES = ("label", "class", "category", "target")
+
+
+def read_labels_csv(
+    channel: Channel, file: str, images: tuple[str, ...], label_column: str | None = None
+) -> LabelledImages:
+    """Images as a table says: a column of file names (paths in the channel, or names, with or without suffix) and one
+    of class names, with a header or without.
+
+    label_column: the header's name, or the 0-based position, of the labels; by default a column called label, class,
+    category or target, or the one that is left. UserError on everything that does not fit, with the line.
+    """
+    expected = "a column of image files and one of their classes"
+    found = Finder(images)
+    rows = _rows(channel, file, expected)
+    number, first = next(rows, (1, []))
+    if len(first) < 2:
+        raise channel.error(f"'{file}', line {number:,}: {len(first)} columns; expected {expected}.")
+    looks_listed = any(found.find(cell) or cell.lower().endswith(IMAGE_SUFFIXES) for cell in first)
+    header = None if looks_listed else first
+    start = [] if header else [(number, first)]
+    files: int | None = None
+    label = 0
+    names: list[tuple[int, str, str]] = []
+    for number, row in chain(start, rows):
+        if len(row) != len(first):
+            raise channel.error(
+                f"'{file}', line {number:,}: {len(row)} columns; expected {len(first)}, as above."
+            )
+        if files is None:
+            files = next((position for position, cell in enumerate(row) if found.find(cell)), None)
+            if files is None:
+                raise channel.error(
+                    f"'{file}', line {number:,}: none of {shown(row)} is an image of the channel, such as "
+                    f"'{images[0]}'; expected {expected}."
+                )
+            label = _label_position(channel, file, header, len(first), files, label_column)
+        names.append((number, row[files], row[label].strip()))
+    return _listed(channel, file, images, names, found)
+
+
+def read_lst(channel: Channel, listing: Channel, file: str, images: tuple[str, ...]) -> LabelledImages:
+    """Images as a `.lst` says: lines of a number, a class's number and a path, with tabs between.
+
+    listing: the channel that holds the file, which is `channel` or its companion `…_lst`. Format: SageMaker developer
+    guide, Image Classification, "Train with Image Format". UserError on anything else, with the line.
+    """
+    expected = "a number, the class's number and the image's path, with tabs between"
+    names: list[tuple[int, str, str]] = []
+    for number, text in lines(listing, file, f"lines of {expected}"):
+        parts = text.split("\t")
+        if len(parts) > 3:
+            raise listing.error(
+                f"'{file}', line {number:,} has {len(parts) - 2} labels; expected one, because an image is of one "
+                "class."
+            )
+        try:
+            _, value, path = parts
+            names.append((number, path.strip(), class_name(float(value))))
+        except ValueError:
+            raise listing.error(f"'{file}', line {number:,} is {shown(text)}; expected {expected}.") from None
+    return _listed(channel, file, images, names, Finder(images))
+
+
+def class_name(value: float) -> str:
+    """'3' for 3.0. ValueError where it is no whole number from 0."""
+    if not (value >= 0 and value == int(value)):
+        raise ValueError(f"the label {value:g}")
+    return str(int(value))
+
+
+def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, list[str]]]:
+    """(number, cells) of each line; commas, semicolons or tabs, whichever the first line has most of."""
+    delimiter = ""
+    for number, text in lines(channel, file, expected):
+        delimiter = delimiter or max(",;\t", key=text.count)
+        try:
+            # A name with a line break in it would be no file that S3's tools write.
+            yield number, next(csv.reader([text], delimiter=delimiter, strict=True))
+        except csv.Error as error:
+            raise channel.error(f"'{file}', line {number:,}: {error}; expected {expected}.") from error
+
+
+def _label_position(
+    channel: Channel, file: str, header: list[str] | None, width: int, files: int, label_column: str | None
+) -> int:
+    names = [name.strip().lower() for name in header or []]
+    if label_column is not None:
+        if header and label_column in header:
+            return header.index(label_column)
+        if label_column.isdecimal() and int(label_column) < width:
+            return int(label_column)
+        known = f"a name of its header ({', '.join(map(repr, header))})" if header else "a position"
+        raise UserError(
+            f"label_column is {shown(label_column)}, which '{file}' of the {channel.name} channel lacks: expected "
+            f"{known} or a number from 0 to {width - 1}."
+        )
+    named = [names.index(name) for name in _LABEL_NAMES if name in names and names.index(name) != files]
+    others = named[:1] or [position for position in range(width) if position != files]
+    if len(others) > 1:
+        raise channel.error(
+            f"'{file}' has {width} columns, and none is called {', '.join(_LABEL_NAMES)}; expected label_column to "
+            "name the one with the classes."
+        )
+    return others[0]
+
+
+def _listed(
+    channel: Channel, file: str, images: tuple[str, ...], names: list[tuple[int, str, str]], finder: Finder
+) -> LabelledImages:
+    """names: (line, image, class) each."""
+    if not names:
+        raise channel.error(f"'{file}' names no images; expected a line for each.")
+    paths: dict[str, tuple[int, str]] = {}
+    for number, reference, name in names:
+        path = finder.find(reference)
+        if path is None:
+            raise channel.error(
+                f"'{file}', line {number:,}: the image {shown(reference)} is not in the channel (nor one only that is "
+                "called so); expected each image that is named."
+            )
+        if not name:
+            raise channel.error(f"'{file}', line {number:,}: no class for {shown(reference)}; expected one.")
+        if path in paths:
+            raise channel.error(
+                f"'{file}', lines {paths[path][0]:,} and {number:,} both name the image '{path}'; expected each once."
+            )
+        paths[path] = (number, name)
+    labels, classes = coded([name for _, name in paths.values()])
+    left = len(images) - len(paths)
+    note = f"{channel.name} channel: {len(paths):,} images, of {len(classes)} classes as '{file}' says"
+    note += f"; {left:,} that it does not name are left out." if left else "."
+    files = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
+    return LabelledImages(files, labels, classes, (note,))

@@ -1,0 +1,153 @@
+"""libsvm files: a row a line, its label first, then `feature:value` for whatever is not 0 (the format of svmlight).
+
+scikit-learn reads them fast but does not say where a fault is; on the least doubt the file is read again with care.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.formats.csv_tables import MOST_COLUMNS, Table, classes_of
+from subset_trainer.data.ids import Ids
+from subset_trainer.data.kinds.preprocessing import Preprocessing
+from subset_trainer.errors import first_line, shown
+
+_SPARSE_BYTES = 4
+"""Of memory for a byte of text, at most, before zeros are filled in."""
+
+
+def read_libsvm(
+    channel: Channel, files: tuple[str, ...], like: Preprocessing | None = None, memory: int | None = None
+) -> Table:
+    """Read a channel's libsvm files, in name order, as one dense table.
+
+    A column is called what its feature is numbered: from 0 where a feature 0 occurs, else from 1, to the highest number
+    that occurs; with `like` they are training's, and others are left out with a note. UserError on what is no such
+    line, infinite numbers, labels that are measurements, and what takes more than `memory` bytes with all zeros.
+    """
+    from scipy import sparse
+    from sklearn.datasets import load_svmlight_file
+
+    size = sum(os.path.getsize(channel.root / file) for file in files)  # noqa: PTH202
+    _check_size(channel, files[0], size * _SPARSE_BYTES, memory)
+    matrices, labels, highest, lowest = [], [], 0, 1
+    for file in files:
+        try:
+            with (channel.root / file).open("rb") as opened:
+                # With 0 allowed for a feature's number no number is changed.
+                matrix, label = load_svmlight_file(opened, zero_based=True)
+        except Exception as error:
+            _find_fault(channel, file)
+            raise channel.error(
+                f"file '{file}' cannot be read ({first_line(error)}); expected libsvm's format."
+            ) from error
+        if not np.isfinite(label).all() or np.isinf(matrix.data).any():
+            _find_fault(channel, file)
+        if matrix.nnz:
+            highest, lowest = max(highest, int(matrix.indices.max())), min(lowest, int(matrix.indices.min()))
+        matrices.append(matrix)
+        labels.append(label)
+    y = np.concatenate(labels)
+    if not len(y):
+        raise channel.error(f"file '{files[0]}' holds no rows; expected some.")
+    codes, classes = classes_of(channel, "the first number of each line", y, like)
+    names, notes = _features(channel, lowest, highest, like)
+    if highest >= MOST_COLUMNS and like is None:
+        raise channel.error(
+            f"file '{files[0]}' and others have features up to number {highest:,}; expected at most {MOST_COLUMNS:,}, "
+            "because all zeros are filled in."
+        )
+    if not names:
+        raise channel.error(
+            f"file '{files[0]}' has labels and no features; expected feature:value behind them."
+        )
+    _check_size(channel, files[0], len(y) * len(names) * 8 + size, memory)
+    numbers = [int(name) for name in names]
+    for matrix in matrices:  # as wide as each other
+        matrix.resize(matrix.shape[0], max(numbers) + 1)
+    whole = sparse.vstack(matrices, "csc")
+    columns = np.zeros((len(names), len(y)))
+    for out, number in zip(columns, numbers, strict=True):
+        begin, end = whole.indptr[number : number + 2]
+        out[whole.indices[begin:end]] = whole.data[begin:end]
+    ids = Ids.of_lines(
+        files, len(y), lambda: ((file, line) for file in files for line, _ in _rows(channel, file))
+    )
+    return Table(names, tuple(columns), codes, classes, ids, notes=notes)
+
+
+def _features(
+    channel: Channel, lowest: int, highest: int, like: Preprocessing | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns' names, and notes on what is left out."""
+    if like is None:
+        return tuple(str(number) for number in range(lowest, highest + 1)), ()
+    names = tuple(column.name for column in like.columns)
+    if not all(name.isdecimal() and len(name) < 10 for name in names):
+        raise channel.error(
+            "libsvm files number their features, and training's have names; expected files in training's format."
+        )
+    most = max(map(int, names))
+    if highest <= most:
+        return names, ()
+    return names, (
+        f"{channel.name} channel: features above {most}, up to {highest}, do not occur in training and are left out.",
+    )
+
+
+def _check_size(channel: Channel, file: str, needed: int, memory: int | None) -> None:
+    if memory is not None and needed > memory:
+        raise channel.error(
+            f"file '{file}' and others take {needed / 1e9:,.1f} GB in memory with all zeros filled in, of which "
+            f"{max(0, memory) / 1e9:.1f} GB are left; expected less data, or an instance with more memory."
+        )
+
+
+def _find_fault(channel: Channel, file: str) -> None:
+    """UserError that names the first line which is not as it should be, if one is."""
+    for number, words in _rows(channel, file):
+        if problem := _fault(words):
+            raise channel.error(f"file '{file}', line {number}: {problem}.")
+
+
+def _rows(channel: Channel, file: str) -> Iterator[tuple[int, list[bytes]]]:
+    """(line, words) of each row."""
+    with (channel.root / file).open("rb") as opened:
+        for number, line in enumerate(opened, 1):
+            if words := line.split(b"#", 1)[0].split():
+                yield number, words
+
+
+def _fault(words: list[bytes]) -> str | None:
+    """What is wrong with a row."""
+    if not _finite(words[0]):
+        return f"the label is {_text(words[0])}; expected a number, and then feature:value for each feature"
+    before = -1
+    for word in words[1:]:
+        key, colon, value = word.partition(b":")
+        if key == b"qid" and before < 0:
+            continue
+        if not colon or not key.isdigit():
+            return f"{_text(word)} stands where feature:value is expected, such as 3:0.5"
+        if len(key) > 9:
+            return f"a feature's number has {len(key):,} digits; expected at most 9"
+        if int(key) <= before:
+            return f"feature {int(key)} comes after {before}; expected each once, in ascending order"
+        before = int(key)
+        if not _finite(value) and value.lower() != b"nan":
+            return f"the value of feature {before} is {_text(value)}; expected a finite number"
+    return None
+
+
+def _finite(word: bytes) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
+
+
+def _text(word: bytes) -> str:
+    return shown(word[:200].decode("utf-8", "replace"), 60)

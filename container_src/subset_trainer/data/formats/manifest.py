@@ -1,0 +1,340 @@
+"""Ground Truth's augmented manifests: a line of JSON an image, with its labels and what is known about them.
+
+Format: SageMaker developer guide, "Labeling Job Output Data" and "Augmented Manifest Files for Training Jobs". A line
+has `source-ref` (a URI), and for each labelling job an attribute and its `…-metadata`: for a class the attribute is the
+class's number (or any text or number, where it is not Ground Truth's) and the metadata has `class-name`, `confidence`,
+`human-annotated` and `type`; for a verification of labels the type is groundtruth/label-verification.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.images.decoding import EncodedImages, ImageFiles
+from subset_trainer.data.images.labelled import Finder, LabelledImages, coded, lines
+from subset_trainer.data.images.s3 import SCHEME, S3Images, bucket_and_key
+from subset_trainer.errors import shown
+
+LONGEST_URI = 1_200
+"""Bytes: of a bucket's name at most 63, of a key at most 1,024."""
+_META = "-metadata"
+_REFERENCES = ("source-ref", "source")
+_VERIFICATION = "groundtruth/label-verification"
+_CLASSIFICATIONS = ("groundtruth/image-classification", "groundtruth/text-classification")
+_REFUSED = {
+    "groundtruth/image-classification-multilabel": "several classes an image",
+    "groundtruth/text-classification-multilabel": "several classes a text",
+    "groundtruth/object-detection": "boxes",
+    "groundtruth/semantic-segmentation": "masks",
+}
+_ACCEPTED = {
+    "good",
+    "correct",
+    "right",
+    "yes",
+    "true",
+    "accept",
+    "accepted",
+    "approve",
+    "approved",
+    "ok",
+    "pass",
+    "valid",
+    "1",
+}
+_REJECTED = {
+    "bad",
+    "incorrect",
+    "wrong",
+    "no",
+    "false",
+    "reject",
+    "rejected",
+    "fail",
+    "failed",
+    "invalid",
+    "poor",
+    "0",
+}
+
+
+@dataclass(frozen=True)
+class ManifestOptions:
+    """What of a manifest is used. min_confidence: labels of less are left out. weighted: whether an image
+    counts as much as its label's confidence. human_only: leave out what machines annotated. accepted: the classes of a
+    verification (in lower case) whose images are kept; empty: by the usual words. from_s3: read what is named by an S3
+    URI from there, and not from the channel."""
+
+    min_confidence: float = 0.0
+    weighted: bool = False
+    human_only: bool = False
+    accepted: tuple[str, ...] = ()
+    from_s3: bool = False
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a line says of its example. confidence: 0 to 1, None where the line does not tell; human: likewise.
+    numbered: the line tells the class's number alone, which other lines may name."""
+
+    name: str
+    confidence: float | None
+    human: bool | None
+    numbered: bool = False
+
+
+@dataclass
+class Labels:
+    """Reads the labels of a manifest's lines, one after the other, and counts what is left out and why. wanted: the
+    label's attribute; None: found."""
+
+    wanted: str | None
+    options: ManifestOptions
+    counts: Counter[str] = field(default_factory=Counter)
+    _attribute: str | None = None
+    _names: dict[str, str] = field(default_factory=dict)
+    """Class's number → name, as far as lines have told."""
+
+    def of(self, entry: Mapping[str, Any]) -> Label | None:
+        """The label, or None where the example is left out. ValueError, as a phrase, where the line is malformed."""
+        attribute = self.wanted or self._attribute or self._found(entry)
+        if attribute not in entry:
+            metadata = entry.get(attribute + _META)
+            if isinstance(metadata, dict) and "failure-reason" in metadata:
+                self.counts["failed"] += 1
+            else:
+                self.counts["unlabelled"] += 1
+            return None
+        metadata = entry.get(attribute + _META, {})
+        if not isinstance(metadata, dict):
+            raise ValueError(f"{attribute}{_META} is {shown(metadata, 60)}; expected an object")
+        if (refused := _REFUSED.get(_kind(entry, attribute))) is not None:
+            raise ValueError(f"{attribute} holds {refused}; expected one class")
+        if "failure-reason" in metadata:
+            self.counts["failed"] += 1
+            return None
+        number, name = self._class(attribute, entry[attribute], metadata)
+        label = Label(
+            number if name is None else name,
+            _confidence(attribute, metadata.get("confidence")),
+            {"yes": True, "no": False}.get(str(metadata.get("human-annotated")).lower()),
+            numbered=name is None,
+        )
+        if self._rejected(entry):
+            self.counts["rejected"] += 1
+        elif label.confidence is not None and label.confidence < self.options.min_confidence:
+            self.counts["unsure"] += 1
+        elif self.options.human_only and label.human is False:
+            self.counts["by machine"] += 1
+        else:
+            return label
+        return None
+
+    def names(self, kept: Sequence[Label]) -> list[str]:
+        """Their classes' names, when all lines have been read: one may name a class that one before it numbers."""
+        return [self._names.get(label.name, label.name) if label.numbered else label.name for label in kept]
+
+    def note(self, kept: Sequence[Label]) -> str:
+        """A sentence on who labelled what is kept, how surely, and what was left out."""
+        said = []
+        for human, who in ((True, "people"), (False, "machines")):
+            confidences = [label.confidence for label in kept if label.human is human]
+            if confidences:
+                known = [value for value in confidences if value is not None]
+                mean = f" (mean confidence {sum(known) / len(known):.2f})" if known else ""
+                said.append(f"{len(confidences):,} by {who}{mean}")
+        left = {
+            "unlabelled": "without a label",
+            "failed": "whose labelling failed",
+            "rejected": "rejected in verification",
+            "unsure": f"below min_confidence={self.options.min_confidence:g}",
+            "by machine": "annotated by machines",
+        }
+        said += [f"{self.counts[key]:,} {words} left out" for key, words in left.items() if self.counts[key]]
+        return f"labels {self.wanted or self._attribute!r}" + "".join(f"; {part}" for part in said)
+
+    def _found(self, entry: Mapping[str, Any]) -> str:
+        if attributes := _classification_attributes(entry):
+            told = [name for name in attributes if name + _META in entry]
+            candidates = told or attributes
+            if len(candidates) > 1:
+                raise ValueError(
+                    f"the labels may be {' or '.join(map(repr, candidates))}; expected label_column to name one"
+                )
+            self._attribute = candidates[0]
+        # A line without any label says nothing about where the others have it.
+        return self._attribute or ""
+
+    def _class(self, attribute: str, value: Any, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
+        """Its number, or what stands in its place, and its name where the line tells it."""
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
+            raise ValueError(f"{attribute} is {shown(value, 60)}; expected a class: its number or name")
+        number = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        name = metadata.get("class-name")
+        if name is None and isinstance(metadata.get("class-map"), dict):
+            name = metadata["class-map"].get(number)
+        if name is None:
+            return number, None
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"class-name is {shown(name, 60)}; expected a text")
+        if self._names.setdefault(number, name) != name:
+            raise ValueError(
+                f"class {number} is called {name!r}, and {self._names[number]!r} before; expected one name"
+            )
+        return number, name
+
+    def _rejected(self, entry: Mapping[str, Any]) -> bool:
+        for key, metadata in entry.items():
+            if not (
+                key.endswith(_META) and isinstance(metadata, dict) and metadata.get("type") == _VERIFICATION
+            ):
+                continue
+            verdict = str(metadata.get("class-name", "")).strip().lower()
+            if self.options.accepted:
+                if verdict not in self.options.accepted:
+                    return True
+            elif verdict in _REJECTED:
+                return True
+            elif verdict not in _ACCEPTED:
+                raise ValueError(
+                    f"{key} has the verdict {shown(verdict, 60)}, which may mean anything; expected verified_as to "
+                    "name the verdicts whose examples are kept"
+                )
+        return False
+
+
+def read_manifest(
+    channel: Channel,
+    files: tuple[str, ...],
+    images: tuple[str, ...],
+    attribute: str | None,
+    options: ManifestOptions,
+) -> LabelledImages:
+    """The images of the channel that its manifests name, with the labels that these tell.
+
+    images: the channel's image files; attribute: the label's name, None: found. An S3 URI is one of them by its last
+    parts, but where options say that it is read from S3. UserError on lines that are no JSON object or tell no class,
+    and on images that are not there, with the line.
+    """
+    expected = "lines of JSON objects with source-ref and a label"
+    labels, finder = Labels(attribute, options), Finder(images)
+    paths: dict[str, str] = {}
+    kept: list[Label] = []
+    for file, number, reference, label in labelled_lines(channel, files, "source-ref", labels, expected):
+        from_s3 = options.from_s3 and reference.startswith(SCHEME)
+        path = _object(channel, file, number, reference) if from_s3 else finder.find(reference)
+        if path is None:
+            raise channel.error(
+                f"'{file}', line {number:,}: {shown(reference)} is no image of the channel (nor the name of just one); "
+                "expected the manifest and all that it names below one S3 prefix, or s3_images=true to read s3:// "
+                "URIs from where they are."
+            )
+        if path in paths:
+            both = f"{paths[path]} and " if paths[path] != reference else "twice "
+            raise channel.error(
+                f"'{file}', line {number:,}: {both}{reference} are the image '{path}'; expected each once."
+            )
+        paths[path] = reference
+        kept.append(label)
+    if options.from_s3:
+        source: EncodedImages = S3Images(list(paths), channel.root, channel.name)
+    else:
+        source = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
+    references = np.array([reference.encode("utf-8", "backslashreplace") for reference in paths.values()])
+    return replace(labelled(channel.name, source, kept, labels), references=references)
+
+
+def _object(channel: Channel, file: str, number: int, uri: str) -> str:
+    if not all(bucket_and_key(uri)) or "\0" in uri or len(uri.encode()) > LONGEST_URI:
+        raise channel.error(
+            f"'{file}', line {number:,}: {shown(uri)} names no object of S3; expected s3://bucket/key."
+        )
+    return uri
+
+
+def labelled_lines(
+    channel: Channel, files: tuple[str, ...], source: str, labels: Labels, expected: str
+) -> Iterator[tuple[str, int, str, Label]]:
+    """(file, line, the text of the attribute `source`, label) of each example that is not left out.
+
+    Raises:
+        UserError: a line is malformed, with what was expected of it, or none is left.
+    """
+    kept: list[Label] = []
+    for file in files:
+        for number, text in lines(channel, file, expected):
+            try:
+                entry = json_object(text)
+                value = entry.get(source)
+                if not isinstance(value, str):
+                    raise ValueError(f"{source} is {shown(value, 60)}")
+                label = labels.of(entry)
+            except ValueError as error:
+                raise channel.error(f"'{file}', line {number:,}: {error}; expected {expected}.") from error
+            if label is not None:
+                kept.append(label)
+                yield file, number, value, label
+    if not kept:
+        raise channel.error(
+            f"no example of '{files[0]}' is left ({labels.note(kept)}); expected labelled ones."
+        )
+
+
+def labelled(channel: str, images: EncodedImages, kept: list[Label], labels: Labels) -> LabelledImages:
+    """The images with the labels that were kept, and with weights where they are wanted."""
+    codes, classes = coded(labels.names(kept))
+    note = f"{channel} channel: {len(kept):,} images of {len(classes)} classes in a manifest, {labels.note(kept)}."
+    return LabelledImages(images, codes, classes, (note,), weights_of(kept, labels.options))
+
+
+def weights_of(kept: Sequence[Label], options: ManifestOptions) -> np.ndarray | None:
+    """[N] float32: the confidences, 1 where there is none; None where they are not wanted."""
+    if not options.weighted:
+        return None
+    return np.array([1.0 if label.confidence is None else label.confidence for label in kept], np.float32)
+
+
+def json_object(text: str | bytes) -> dict[str, Any]:
+    """ValueError, as a phrase, where it is anything else."""
+    try:
+        entry = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"it is no JSON ({error})") from None
+    if not isinstance(entry, dict):
+        raise ValueError(f"it is a JSON {type(entry).__name__}, no object")
+    return entry
+
+
+def _classification_attributes(entry: Mapping[str, Any]) -> list[str]:
+    """What may be the label: neither the source nor metadata nor what another kind of job told."""
+    found = []
+    for key in entry:
+        kind = _kind(entry, key)
+        if key in _REFERENCES or key.endswith(_META) or key.endswith("-ref") or kind == _VERIFICATION:
+            continue
+        if not kind or kind in _CLASSIFICATIONS or kind in _REFUSED:
+            found.append(key)
+    # What is one class wins over what cannot be trained on, and that over nothing, for the message's sake.
+    single = [key for key in found if _kind(entry, key) not in _REFUSED]
+    return single or found
+
+
+def _kind(entry: Mapping[str, Any], key: str) -> str:
+    metadata = entry.get(key + _META)
+    return str(metadata.get("type", "")) if isinstance(metadata, dict) else ""
+
+
+def _confidence(attribute: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{attribute} has the confidence {shown(value, 60)}; expected 0 to 1")
+    return float(value)

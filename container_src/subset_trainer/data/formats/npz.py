@@ -1,0 +1,181 @@
+"""`.npz` files with `x` and `y` → images or a table."""
+
+import sys
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.formats.csv_tables import Table, label_names, looks_continuous, natural_order
+from subset_trainer.data.ids import Ids
+from subset_trainer.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageArray:
+    """pixels [N, 3, H, W] uint8; labels [N] int64, positions in `classes`. `white`: what 255 was in the files."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    ids: Ids
+    white: int = 255
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> ImageArray | Table:
+    """Read files with `x` and `y`, concatenated in name order; nothing is unpickled.
+
+    x: [N, D] numbers → a table; [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3 → images, whose values are
+    0..255, or 0..1 where they are floating-point numbers that do not exceed 1. y: [N] (or [N, 1]) integers or texts.
+    UserError on anything else, and on files that hold more than `memory` bytes, unpacked.
+    """
+    if memory is not None:
+        _check_size(channel, files, memory)
+    inputs, labels = zip(*(_read(channel, file) for file in files), strict=True)
+    for file, x, y in zip(files, inputs, labels, strict=True):
+        if x.shape[1:] != inputs[0].shape[1:]:
+            raise channel.error(
+                f"file '{file}': x has examples of shape {x.shape[1:]}; expected {inputs[0].shape[1:]}, as in "
+                f"'{files[0]}'."
+            )
+        if (y.dtype.kind == "U") != (labels[0].dtype.kind == "U"):
+            raise channel.error(
+                f"file '{file}': y mixes texts and numbers with '{files[0]}'; expected one of the two."
+            )
+    y = np.concatenate(labels)
+    if y.dtype.kind == "U":
+        classes = natural_order(set(y.tolist()))
+        position = {name: index for index, name in enumerate(classes)}
+        codes = np.fromiter((position[name] for name in y.tolist()), np.int64, len(y))
+    else:
+        distinct, codes = np.unique(y, return_inverse=True)
+        classes = tuple(label_names(distinct))
+    codes = codes.astype(np.int64)
+    ids = Ids.numbered(files, [len(x) for x in inputs])
+    if inputs[0].ndim == 2:
+        x = np.concatenate(inputs).astype(np.float64)
+        columns = tuple(x.T)
+        return Table(tuple(str(position) for position in range(len(columns))), columns, codes, classes, ids)
+    pixels, white = _pixels(channel, files, inputs)
+    return ImageArray(np.concatenate(pixels), codes, classes, ids, white)
+
+
+def _check_size(channel: Channel, files: tuple[str, ...], memory: int) -> None:
+    """By what the archives say of themselves: a small one may hold any number of zeros."""
+    unpacked = 0
+    for file in files:
+        try:
+            with zipfile.ZipFile(channel.root / file) as archive:
+                unpacked += sum(member.file_size for member in archive.infolist())
+        except Exception:  # noqa: S112
+            continue  # said properly when it is read
+        if unpacked > memory:
+            raise channel.error(
+                f"file '{file}': the arrays take {unpacked / 1e9:,.1f} GB or more, of which {max(0, memory) / 1e9:.1f} "
+                "GB fit in memory; expected less data, or an instance with more memory."
+            )
+
+
+def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with np.load(channel.root / file, allow_pickle=False) as archive:
+            lacking = [name for name in ("x", "y") if name not in archive.files]
+            if lacking:
+                held = ", ".join(repr(name) for name in archive.files) or "nothing"
+                raise channel.error(f"file '{file}' holds {held}; expected arrays 'x' and 'y'.")
+            x, y = archive["x"], archive["y"]
+            if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):
+                raise ValueError("a member is no array")
+    except UserError:
+        raise
+    except Exception as error:  # damaged archives and headers raise nearly anything
+        if "Object arrays" in str(error):
+            reason = "it holds Python objects, which are not read"
+        else:
+            reason = str(error) or type(error).__name__
+        raise channel.error(
+            f"file '{file}' cannot be read ({reason}); expected arrays of numbers x and y."
+        ) from error
+    if x.dtype.kind not in "biuf":
+        raise channel.error(f"file '{file}': x is of type {x.dtype}; expected numbers.")
+    if x.ndim not in (2, 3, 4) or 0 in x.shape:
+        raise channel.error(
+            f"file '{file}': x has the shape {x.shape}; expected [N, D] for a table, or [N, H, W], [N, H, W, C] or "
+            "[N, C, H, W] for images."
+        )
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise channel.error(f"file '{file}': y has the shape {y.shape}; expected [N], one class an example.")
+    if len(x) != len(y):
+        raise channel.error(f"file '{file}': x has {len(x):,} examples and y {len(y):,}; expected as many.")
+    if x.dtype.kind == "f":
+        bad = ~np.isfinite(x.reshape(len(x), -1)).all(axis=1)
+        if bad.any():
+            raise channel.error(
+                f"file '{file}': x is not finite in {bad.sum():,} examples, first in number {bad.argmax()} (counted "
+                "from 0); expected finite numbers."
+            )
+    return x, _labels(channel, file, y)
+
+
+def _labels(channel: Channel, file: str, y: np.ndarray) -> np.ndarray:
+    if y.dtype.kind in "US":
+        try:
+            texts = np.ascontiguousarray(y.astype(np.str_))
+        except UnicodeDecodeError:
+            raise channel.error(
+                f"file '{file}': y holds bytes that are not ASCII; expected integers or texts."
+            ) from None
+        # Numpy keeps four bytes a character, and does not look whether there is such a one.
+        if texts.dtype.itemsize and texts.view(np.uint32).max(initial=0) > sys.maxunicode:
+            raise channel.error(
+                f"file '{file}': y holds texts with no characters; expected integers or texts."
+            )
+        return texts
+    if y.dtype.kind not in "biuf":
+        raise channel.error(f"file '{file}': y is of type {y.dtype}; expected integers or texts.")
+    y = y.astype(np.float64)
+    if not np.isfinite(y).all():
+        raise channel.error(
+            f"file '{file}': y is not finite in number {(~np.isfinite(y)).argmax()}; expected classes."
+        )
+    if looks_continuous(y):
+        raise channel.error(
+            f"file '{file}': y has {len(np.unique(y)):,} different values; expected classes, because regression is "
+            "not supported."
+        )
+    return y
+
+
+def _pixels(
+    channel: Channel, files: tuple[str, ...], inputs: tuple[np.ndarray, ...]
+) -> tuple[list[np.ndarray], int]:
+    """Each file's pixels, and what white is in the files."""
+    # One scale for all files: a file of dark images must not be read as if 1 were white.
+    scale = 255 if all(x.dtype.kind == "f" and x.max() <= 1 for x in inputs) else 1
+    pixels = []
+    for file, x in zip(files, inputs, strict=True):
+        if x.dtype.kind == "b":
+            x = x.astype(np.uint8) * 255
+        if x.min() < 0 or x.max() * scale > 255:
+            raise channel.error(
+                f"file '{file}': x has values from {x.min():g} to {x.max():g}; expected images of 0 to 255, or of 0 "
+                "to 1 as floating-point numbers."
+            )
+        if x.dtype != np.uint8:
+            x = np.round(x * scale).astype(np.uint8)
+        if x.ndim == 3:
+            x = x[:, None]
+        elif x.shape[3] in (1, 3):
+            x = x.transpose(0, 3, 1, 2)
+        elif x.shape[1] not in (1, 3):
+            raise channel.error(
+                f"file '{file}': x has the shape {x.shape}; expected 1 or 3 colour channels, first or last."
+            )
+        pixels.append(np.broadcast_to(x, (len(x), 3, *x.shape[2:])))
+    return pixels, 255 // scale

@@ -1,0 +1,183 @@
+"""Parquet files with encoded images in a column: plain bytes, or Hugging Face's struct of `bytes` and `path`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.formats.csv_tables import label_names, looks_continuous
+from subset_trainer.data.images.labelled import LabelledImages, coded
+from subset_trainer.data.images.packed import PackedImages, Spool
+from subset_trainer.errors import UserError, first_line, shown
+
+_IMAGE_NAMES = (
+    "image",
+    "img",
+    "images",
+    "image_bytes",
+    "picture",
+    "photo",
+    "jpg",
+    "jpeg",
+    "png",
+    "bytes",
+    "content",
+)
+_LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "cls")
+_ROWS_AT_ONCE = 256
+
+
+def image_column(channel: Channel, file: str) -> str | None:
+    """The column of a Parquet file that holds images; None where it is a table of something else.
+
+    UserError where it cannot be read.
+    """
+    return _image_column(_schema(channel, file))
+
+
+def _image_column(schema: pa.Schema) -> str | None:
+    structs = [
+        field.name
+        for field in schema
+        if pa.types.is_struct(field.type)
+        and field.type.get_field_index("bytes") >= 0
+        and _is_binary(field.type.field("bytes").type)
+    ]
+    plain = [field.name for field in schema if _is_binary(field.type)]
+    named = [name for name in (*structs, *plain) if name.lower() in _IMAGE_NAMES]
+    return next(iter(named or structs), None)
+
+
+def read_parquet_images(
+    channel: Channel, files: tuple[str, ...], label_column: str | None = None
+) -> LabelledImages:
+    """The images of Parquet files, in name order, copied out of their pages, which cannot be asked for a single image.
+
+    label_column: a column of whole numbers or texts; by default one called label or the like, or the only one beside
+    the image. A number's name is taken from Hugging Face's schema where it tells one. UserError on anything else.
+    """
+    spool = Spool(channel.name)
+    places: list[tuple[int, int, int]] = []
+    names: list[str] = []
+    values: list[Any] = []
+    label = ""
+    schemas = [_schema(channel, file) for file in files]
+    for file, schema in zip(files, schemas, strict=True):
+        image = _image_column(schema)
+        if image is None:
+            raise channel.error(
+                f"file '{file}' has no column of images, as '{files[0]}' has; expected the same in all files."
+            )
+        found = _label(channel, file, schema, image, label_column)
+        if label and found != label:
+            raise channel.error(
+                f"file '{file}' has its labels in {found!r}, '{files[0]}' in {label!r}; expected one."
+            )
+        label = found
+        row = 0
+        try:
+            with pq.ParquetFile(channel.root / file) as opened:
+                for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=[image, label]):
+                    images = batch.column(image)
+                    data = images.field("bytes") if pa.types.is_struct(images.type) else images
+                    for content in data:
+                        raw = content.as_buffer() if content.is_valid else None
+                        if raw is None:
+                            raise ValueError(f"row {row} (counted from 0) has no image")
+                        places.append((0, spool.append(raw), len(raw)))
+                        names.append(f"{file}[{row}]")
+                        row += 1
+                    values.extend(batch.column(label).to_pylist())
+        except UserError:
+            raise
+        except Exception as error:  # damaged pages raise nearly anything
+            raise _unreadable(channel, file, error) from error
+    if not places:
+        raise channel.error(f"file '{files[0]}' has no rows; expected images and their classes.")
+    labels, classes = coded(_names(channel, label, values, schemas[0], names))
+    note = f"{channel.name} channel: {len(places):,} images in Parquet, {len(classes)} classes by {label!r}."
+    images = PackedImages([spool], np.array(places, np.int64), names, channel.name)
+    return LabelledImages(images, labels, classes, (note,))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _schema(channel: Channel, file: str) -> pa.Schema:
+    try:
+        return pq.read_schema(Path(channel.root, file))
+    except Exception as error:
+        raise _unreadable(channel, file, error) from error
+
+
+def _unreadable(channel: Channel, file: str, error: Exception) -> UserError:
+    return channel.error(f"file '{file}' cannot be read ({first_line(error)}); expected Parquet.")
+
+
+def _label(channel: Channel, file: str, schema: pa.Schema, image: str, label_column: str | None) -> str:
+    others = [
+        field.name
+        for field in schema
+        if field.name != image and (pa.types.is_integer(field.type) or _is_text(field.type))
+    ]
+    if label_column is not None:
+        if label_column in others:
+            return label_column
+        raise UserError(
+            f"label_column is {shown(label_column)}, which '{file}' of the {channel.name} channel lacks as a column of "
+            f"whole numbers or texts: expected one of {', '.join(map(repr, others)) or 'none that is there'}."
+        )
+    named = [name for name in others if name.lower() in _LABEL_NAMES]
+    if named or len(others) == 1:
+        return (named or others)[0]
+    raise channel.error(
+        f"file '{file}' has the columns {', '.join(map(repr, schema.names))}; expected one called 'label', or "
+        "label_column to name the one with the classes."
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    texts = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(texts) or pa.types.is_large_string(texts)
+
+
+def _names(
+    channel: Channel, column: str, values: Sequence[Any], schema: pa.Schema, rows: Sequence[str]
+) -> list[str]:
+    missing = next((position for position, value in enumerate(values) if value in (None, "")), None)
+    if missing is not None:
+        raise channel.error(f"'{rows[missing]}' has no label in {column!r}; expected one in each row.")
+    if len({type(value) for value in values}) > 1:
+        raise channel.error(
+            f"column {column!r} holds texts in one file and numbers in another; expected one of the two."
+        )
+    if isinstance(values[0], str):
+        return [str(value) for value in values]
+    numbers = np.array(values)
+    if looks_continuous(numbers):
+        raise channel.error(
+            f"column {column!r} has {len(np.unique(numbers)):,} different values; expected classes, because "
+            "regression is not supported."
+        )
+    known = _hugging_face_names(schema, column)
+    if all(0 <= value < len(known) for value in values):
+        return [known[value] for value in values]
+    return label_names(numbers)
+
+
+def _hugging_face_names(schema: pa.Schema, column: str) -> list[str]:
+    """What `datasets` keeps of a ClassLabel in the schema's metadata; nothing where it does not."""
+    try:
+        info = json.loads((schema.metadata or {})[b"huggingface"])
+        names = info["info"]["features"][column]["names"]
+        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+            return list(names)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        pass
+    return []

@@ -1,0 +1,86 @@
+"""Pipe mode: an augmented manifest's images and labels through a named pipe, as RecordIO.
+
+Format: SageMaker developer guide, "Augmented Manifest Files for Training Jobs": for each line of the manifest one
+record for each of the job's AttributeNames, in their order; of `source-ref` the object itself, of all others what the
+line says. The container is not told the names: an image is known by its first bytes, what stands between two images are
+labels.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.formats import recordio
+from subset_trainer.data.formats.manifest import Label, Labels, ManifestOptions, json_object, labelled
+from subset_trainer.data.images.decoding import is_encoded
+from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.images.packed import PackedImages, Spool
+
+_CHUNK = 1 << 20
+
+
+def read_pipe(name: str, path: Path, attribute: str | None, options: ManifestOptions) -> LabelledImages:
+    """All that comes through the pipe, once, kept in a temporary file.
+
+    With AttributeNames of `source-ref`, the label and its metadata, in this order, confidence and class name are used;
+    without the metadata the label is a class's number or name. UserError on anything else.
+    """
+    channel = Channel(name, path.parent, (path.name,))
+    expected = "an augmented manifest's records: AttributeNames of source-ref, the label and its metadata"
+    spool, labels = Spool(name), Labels(attribute, options)
+    try:
+        with path.open("rb") as incoming:
+            while chunk := incoming.read(_CHUNK):
+                spool.append(chunk)
+        places: list[tuple[int, int, int]] = []
+        groups: list[list[bytes]] = []
+        for start, length in list(recordio.spans(spool.file)):
+            if is_encoded(recordio.read(spool.file, start, 16)):
+                places.append((0, start, length))
+                groups.append([])
+            elif groups:
+                groups[-1].append(recordio.read(spool.file, start))
+            else:
+                raise ValueError("its first record is no image")
+        if not places:
+            raise ValueError("no image came through it")
+        if len({len(group) for group in groups}) != 1 or not groups[0]:
+            raise ValueError(f"{len(places):,} images came with {sum(map(len, groups)):,} other records")
+        entries = [_entry(group, number) for number, group in enumerate(groups)]
+        if attribute not in entries[0]:
+            labels.wanted = None  # the names do not come through the pipe
+        found = [labels.of(entry) for entry in entries]
+    except (OSError, ValueError) as error:
+        raise channel.error(
+            f"the pipe '{path.name}' brought something else ({error}); expected {expected}."
+        ) from error
+    kept: list[Label] = [label for label in found if label is not None]
+    if not kept:
+        raise channel.error(f"no example is left ({labels.note(kept)}); expected labelled images.")
+    positions = [position for position, label in enumerate(found) if label is not None]
+    names = [f"{path.name}[{position}]" for position in positions]
+    pieces = np.array(places, np.int64)[positions]
+    return labelled(name, PackedImages([spool], pieces, names, name, recordio.whole), kept, labels)
+
+
+def _entry(records: list[bytes], number: int) -> dict[str, Any]:
+    """As if it were a line of the manifest; an object is the metadata of the label before it."""
+    entry: dict[str, Any] = {}
+    name = ""
+    for record in records:
+        try:
+            text = record.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"a record of image {number} (counted from 0) is neither an image nor text"
+            ) from None
+        if text.startswith("{"):
+            if not name:
+                raise ValueError(f"image {number} (counted from 0) has metadata without a label before them")
+            entry[f"{name}-metadata"] = json_object(text)
+        else:
+            name = f"attribute {len(entry) + 1}"
+            entry[name] = text.strip('"')
+    return entry

@@ -1,0 +1,1 @@
+"""The columns of tables: what training learns of each, and how values become numbers."""

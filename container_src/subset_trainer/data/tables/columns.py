@@ -1,0 +1,238 @@
+"""Tables → float32 matrices: what the training rows teach about each column, and columns as it says."""
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.formats.csv_tables import Table, column_title, natural_order
+from subset_trainer.data.kinds.preprocessing import CYCLES, Column, Preprocessing
+
+MOST_CATEGORIES = 1_000
+
+_DAY = 86_400e6  # microseconds
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What some rows show of a column. of numbers: how many there are and how many are missing, their moments, the
+    largest, and whether any has a fraction; of texts: which."""
+
+    texts: frozenset[str] | None = None
+    date: bool = False
+    count: int = 0
+    missing: int = 0
+    mean: float = 0.0
+    std: float = 0.0
+    largest: float = 0.0
+    fraction: bool = False
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "_Seen":
+        if values.dtype == object:
+            return cls(frozenset(values.tolist()))
+        numbers = _numbers(values)
+        date = values.dtype.kind == "M"
+        present = numbers[~np.isnan(numbers)]
+        if not len(present):
+            return cls(date=date, missing=len(numbers))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, std = float(present.mean(dtype=np.float64)), float(present.std(dtype=np.float64))
+        return cls(
+            date=date,
+            count=len(present),
+            missing=len(numbers) - len(present),
+            mean=mean,
+            std=std,
+            largest=float(np.abs(present).max()),
+            fraction=date and bool((present % 1).any()),
+        )
+
+    def __add__(self, other: "_Seen") -> "_Seen":
+        """Of both's rows; moments by Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983."""
+        if self.texts is not None and other.texts is not None:
+            return _Seen(self.texts | other.texts)
+        count = self.count + other.count
+        share = other.count / max(1, count)
+        apart = other.mean - self.mean
+        variance = (1 - share) * self.std**2 + share * other.std**2 + share * (1 - share) * apart**2
+        return _Seen(
+            date=self.date,
+            count=count,
+            missing=self.missing + other.missing,
+            mean=self.mean + share * apart,
+            std=math.sqrt(variance),
+            largest=max(self.largest, other.largest),
+            fraction=self.fraction or other.fraction,
+        )
+
+
+def fit_columns(
+    channel: Channel,
+    table: Table,
+    rows: np.ndarray,
+    of_each: Callable[[list[_Seen]], list[list[_Seen]]] = lambda own: [own],
+) -> tuple[Column, ...]:
+    """Means, standard deviations and categories of the given rows, and of those of the other shards.
+
+    of_each: what each of several shards shows of its rows, given what this one does.
+
+    A column without any value in them becomes nothing. UserError on a column of too many categories, and where no
+    column has a value.
+    """
+    shards = of_each([_Seen.of(values[rows]) for values in table.columns])
+    fitted = []
+    for name, parts in zip(table.names, zip(*shards, strict=True), strict=True):
+        seen = functools.reduce(operator.add, parts)
+        if seen.texts is not None:
+            categories = natural_order(set(seen.texts))
+            if len(categories) > MOST_CATEGORIES:
+                raise channel.error(
+                    f"{column_title(name, table.header)} has {len(categories):,} different texts; expected at most "
+                    f"{MOST_CATEGORIES:,} categories, so leave out columns of names, identifiers or free text."
+                )
+            empty = categories == ("",)
+            fitted.append(
+                Column(name, "empty") if empty else Column(name, "categorical", categories=categories)
+            )
+            continue
+        if not seen.count:
+            fitted.append(Column(name, "empty"))
+            continue
+        mean, std = seen.mean, seen.std
+        if not (math.isfinite(mean) and math.isfinite(std)):
+            raise channel.error(
+                f"{column_title(name, table.header)} has numbers up to {seen.largest:g}, whose squares no "
+                "computer adds up; expected smaller ones, such as in other units."
+            )
+        # A constant column becomes zeros, rounding errors included.
+        std = 1.0 if std <= 1e-12 * max(1.0, abs(mean)) else std
+        missing = seen.missing > 0
+        if seen.date:
+            # Rounded days, of which dates without a time of day have no fraction.
+            cycles = tuple(cycle for cycle in CYCLES if cycle != "day" or seen.fraction)
+            fitted.append(Column(name, "date", mean, std, missing=missing, cycles=cycles))
+        else:
+            fitted.append(Column(name, "numeric", mean, std, missing=missing))
+    if not any(column.width for column in fitted):
+        raise channel.error(
+            f"no column but the label has any value in {len(rows):,} training rows; expected at least one feature."
+        )
+    return tuple(fitted)
+
+
+def describe(channel: Channel, table: Table, columns: tuple[Column, ...]) -> list[str]:
+    """Sentences on what becomes of the columns."""
+    kinds = {kind: [column for column in columns if column.kind == kind] for kind in _BECOME}
+    notes = [
+        f"{channel.name} channel: "
+        + "; ".join(
+            f"{len(found):,} {_BECOME[kind]}" + ("" if kind == "numeric" else f" ({_titles(found, table)})")
+            for kind, found in kinds.items()
+            if found
+        )
+        + f": {sum(column.width for column in columns):,} inputs."
+    ]
+    gaps = [column for column in columns if column.missing or "" in column.categories]
+    if gaps:
+        notes.append(
+            f"{channel.name} channel: values are missing in {_titles(gaps, table)}; a missing number or date is taken "
+            "for the column's mean and flagged in an input of its own, a missing text is a category of its own."
+        )
+    return notes
+
+
+_BECOME = {
+    "numeric": "numeric columns, scaled to mean 0 and deviation 1",
+    "categorical": "of categories, each an input of 0 or 1",
+    "date": "of dates, as days and as sine and cosine of year, week and any time of day",
+    "empty": "without any value in training, left out",
+}
+
+
+def _titles(columns: list[Column], table: Table, most: int = 8) -> str:
+    more = f" and {len(columns) - most:,} more" if len(columns) > most else ""
+    return ", ".join(column_title(column.name, table.header) for column in columns[:most]) + more
+
+
+def encode(channel: Channel, table: Table, preprocessing: Preprocessing) -> tuple[np.ndarray, list[str]]:
+    """A table → float32 [N, D] as `preprocessing` says, and notes on what training had not."""
+    expected = [column.name for column in preprocessing.columns]
+    if len(table.columns) != len(expected):
+        raise channel.error(
+            f"{len(table.columns)} feature columns; expected {len(expected)}, as in training."
+        )
+    inputs = np.zeros((len(table), preprocessing.input_shape[0]), np.float32)
+    notes: list[str] = []
+    at = 0
+    for column, values in zip(preprocessing.columns, table.columns, strict=True):
+        title = column_title(column.name, preprocessing.header)
+        held = {"O": "categorical", "M": "date"}.get(values.dtype.kind, "numeric")
+        out = inputs[:, at : at + column.width]
+        at += column.width
+        if column.kind == "empty":
+            continue
+        if held != column.kind:
+            raise channel.error(
+                f"{title} holds {_HELD[held]}; expected {column.kind} values, as in training."
+            )
+        if column.kind == "categorical":
+            _categories(channel, title, column, values, out, notes)
+        else:
+            _scaled(channel, title, column, _numbers(values), out, notes)
+    return inputs, notes
+
+
+_HELD = {"numeric": "numbers", "categorical": "texts", "date": "dates"}
+
+
+def _categories(
+    channel: Channel, title: str, column: Column, values: np.ndarray, out: np.ndarray, notes: list[str]
+) -> None:
+    position = {category: index for index, category in enumerate(column.categories)}
+    codes = np.fromiter((position.get(value, -1) for value in values), np.int64, len(values))
+    known = np.flatnonzero(codes >= 0)
+    out[known, codes[known]] = 1
+    if len(known) < len(values):
+        unknown = natural_order(set(values[codes < 0].tolist()))
+        notes.append(
+            f"{channel.name} channel: {len(values) - len(known):,} values of {title} are categories that training "
+            f"has not ({', '.join(map(repr, unknown[:3]))}{', …' if len(unknown) > 3 else ''}); encoded as zeros."
+        )
+
+
+def _scaled(
+    channel: Channel, title: str, column: Column, numbers: np.ndarray, out: np.ndarray, notes: list[str]
+) -> None:
+    gaps = np.isnan(numbers)
+    filled = np.where(gaps, column.mean, numbers) if gaps.any() else numbers
+    with np.errstate(over="ignore"):
+        out[:, 0] = (filled - column.mean) / column.std
+    if not np.isfinite(out[:, 0]).all():
+        raise channel.error(
+            f"{title} has numbers up to {np.abs(filled).max():g}, too far from training's (mean {column.mean:g}, "
+            f"standard deviation {column.std:g}) to compute with."
+        )
+    for place, cycle in enumerate(column.cycles):
+        angle = 2 * np.pi / CYCLES[cycle] * filled
+        out[:, 1 + 2 * place] = np.where(gaps, 0, np.sin(angle))
+        out[:, 2 + 2 * place] = np.where(gaps, 0, np.cos(angle))
+    if column.missing:
+        out[:, -1] = gaps
+    elif gaps.any():
+        notes.append(
+            f"{channel.name} channel: {gaps.sum():,} values of {title} are missing, of which training has all; taken "
+            "for its mean."
+        )
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """Numbers as they are; dates as days since 1970. What is missing is not a number."""
+    if values.dtype.kind != "M":
+        return values
+    days = values.astype("datetime64[us]").astype(np.int64) / _DAY
+    return np.where(np.isnat(values), np.nan, days)

@@ -1,0 +1,197 @@
+"""Single rows without a label, as requests for a prediction bring them → what the model takes.
+
+They are read by the rules for training's files: the same words stand for what is missing, the same spellings for
+numbers and dates, and the encoding is training's.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.formats.csv_tables import (
+    MISSING,
+    Table,
+    column_title,
+    dates,
+    names_most,
+    parse_numbers,
+    separator_of,
+)
+from subset_trainer.data.ids import Ids
+from subset_trainer.data.kinds.preprocessing import Column, Preprocessing
+from subset_trainer.data.tables.columns import encode
+from subset_trainer.errors import UserError, shown
+
+
+@dataclass(frozen=True)
+class Request(Channel):
+    """The one who sends the rows, in place of a channel."""
+
+    name: str = "request"
+    root: Path = Path()
+    files: tuple[str, ...] = ()
+
+    def error(self, sentence: str) -> UserError:
+        return UserError(f"request: {sentence}")
+
+
+REQUEST = Request()
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """`values`: one a feature, in training's order. `place`: what messages call the row."""
+
+    place: str
+    values: Sequence[Scalar]
+
+
+def rows_of_csv(text: str, like: Preprocessing, header: str = "auto") -> Iterator[Row]:
+    """The rows of a CSV text: training's features in their order, or by name below a header, which may name more.
+
+    Args:
+        like: what training taught.
+        header: "true", "false", or "auto": the first line is one if it is training's.
+
+    Raises:
+        UserError: on a row that has too few or too many fields, a header that lacks a feature, and what is no CSV.
+    """
+    names = [column.name for column in like.columns]
+    order, width, line = list(range(len(names))), len(names), 1
+    first = True
+    separator = separator_of(text.partition("\n")[0]) if len(names) > 1 else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        for fields in reader:
+            place, line = f"line {line}", reader.line_num + 1
+            if not fields or (len(fields) == 1 < width and not fields[0].strip()):
+                continue
+            if first:
+                first = False
+                titles = [field.strip() for field in fields]
+                if header == "true" or (header == "auto" and names_most(titles, like)):
+                    if like.header:
+                        order, width = _by_name(titles, names), len(titles)
+                    continue
+            if len(fields) != width:
+                expected = (
+                    "as in the header"
+                    if width != len(names)
+                    else "training's features in their order, without the label"
+                )
+                raise REQUEST.error(
+                    f"{place}: {len(fields)} field{'s' * (len(fields) != 1)}; expected {width}, {expected}."
+                )
+            yield Row(place, [fields[at] for at in order])
+    except csv.Error as error:
+        raise REQUEST.error(f"line {line}: {error}; expected CSV.") from error
+
+
+def _by_name(titles: list[str], names: list[str]) -> list[int]:
+    position = {title: at for at, title in enumerate(titles)}
+    for name in names:
+        if name not in position:
+            raise REQUEST.error(f"the header lacks the column {name!r}, which training has.")
+        if titles.count(name) > 1:
+            raise REQUEST.error(f"the header names {name!r} twice; expected different names.")
+    return [position[name] for name in names]
+
+
+def row_of_json(value: Any, place: str, like: Preprocessing) -> Row:
+    """One row: a list of values in training's order, an object that holds such a list as `features`, or one of values
+    by column name, which may have more names.
+
+    Raises:
+        UserError: it is nothing of the kind, or lacks a feature.
+    """
+    names = [column.name for column in like.columns]
+    if isinstance(value, dict) and isinstance(value.get("features"), list):
+        value = value["features"]
+    if isinstance(value, dict):
+        for name in names:
+            if name not in value:
+                raise REQUEST.error(
+                    f"{place} lacks the column {name!r}, which training has; expected "
+                    '{"features": […]} in training\'s order, or a value for each column by name.'
+                )
+        value = [value[name] for name in names]
+    if not isinstance(value, list):
+        raise REQUEST.error(
+            f"{place} is {shown(value, 40)}; expected a list of features, "
+            '{"features": […]} or an object of values by column name.'
+        )
+    if len(value) != len(names):
+        raise REQUEST.error(
+            f"{place}: {len(value)} feature{'s' * (len(value) != 1)}; expected {len(names)}, in training's order, "
+            "without the label."
+        )
+    for name, single in zip(names, value, strict=True):
+        if not isinstance(single, str | int | float | None):
+            raise REQUEST.error(
+                f"{place}, {column_title(name, like.header)}: the value is {shown(single, 40)}; expected a number, a "
+                "text or null."
+            )
+    return Row(place, value)
+
+
+def encode_rows(rows: Sequence[Row], like: Preprocessing) -> np.ndarray:
+    """Rows → float32 [N, D], encoded as training's were.
+
+    Raises:
+        UserError: a value is of another kind than training's, or too far from them to compute with.
+    """
+    columns = tuple(
+        _values(rows, at, column, column_title(column.name, like.header))
+        for at, column in enumerate(like.columns)
+    )
+    nobody = Ids(lambda row: rows[row].place, np.arange(len(rows)))
+    table = Table(
+        names=tuple(column.name for column in like.columns),
+        columns=columns,
+        labels=np.zeros(len(rows), np.int64),
+        classes=like.classes,
+        ids=nobody,
+    )
+    return encode(REQUEST, table, like)[0]
+
+
+def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndarray:
+    """One column's values [N], as a Table has them."""
+    texts = [_text(row.values[at], column) for row in rows]
+    if column.kind in ("categorical", "empty"):
+        values = np.empty(len(texts), object)
+        values[:] = texts
+        return values
+    if column.kind == "date":
+        values, bad = dates.parse(np.array(texts, object), MISSING)
+        expected = f"{dates.EXAMPLE}, as in training"
+    else:
+        values, bad = parse_numbers(texts)
+        expected = "finite number, as in training"
+    if bad is not None:
+        raise REQUEST.error(
+            f"{rows[bad].place}, {title}: the value is {shown(texts[bad], 80)}; expected a {expected}."
+        )
+    return values
+
+
+def _text(value: Scalar, column: Column) -> str:
+    """A value as a CSV file would hold it."""
+    if isinstance(value, str):
+        return value.strip()
+    if value is None:
+        return ""
+    if column.kind != "categorical":
+        return str(int(value)) if isinstance(value, bool) else str(value)
+    text = str(value)
+    if text not in column.categories and isinstance(value, float) and value.is_integer():
+        # JSON knows no whole numbers, and whoever writes it may say 3.0 for training's 3.
+        return str(int(value))
+    return text

@@ -1,0 +1,1 @@
+"""Texts as numbers: hashed n-grams, or an encoder's tokens."""

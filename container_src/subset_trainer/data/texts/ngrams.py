@@ -1,0 +1,148 @@
+"""Texts → token ids for an encoder that is given, or hashed n-grams for a classifier that needs no download.
+
+The n-grams are those of fastText (Joulin et al., "Bag of Tricks for Efficient Text Classification", EACL 2017): words
+and pairs of words, each hashed into one of a fixed number of buckets. Where words are not set apart by spaces,
+characters and their pairs and triples take their place.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from subset_trainer.data.ids import Ids
+from subset_trainer.data.kinds.preprocessing import BUCKETS, MOST_NGRAMS, Hashing, Preprocessing
+from subset_trainer.data.texts.tokens import encode_tokens
+
+_MOST_CHARACTERS = 8_192
+LONG_WORD = 15
+"""Characters: where words are longer on average, they are not set apart by spaces."""
+_WORD = r"(?u)\b\w+\b"
+_ROWS_AT_ONCE = 8_192
+_UNITS = {"word": (2, " "), "character": (3, "")}
+"""How many units make the longest n-gram, and what stands between them."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """`texts` [N] object (of str); labels [N] int64: positions in `classes`. `column`: the texts' name in a table; the
+    other fields are the table's."""
+
+    texts: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    ids: Ids
+    notes: tuple[str, ...] = ()
+    weights: np.ndarray | None = None
+    column: str | None = None
+    header: bool = False
+    label_column: str | None = None
+    label_index: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def fit_hashing(
+    texts: Sequence[str] | np.ndarray, of_each: Callable[[int], list[int]] = lambda own: [own]
+) -> Hashing:
+    """What the training texts say: whether words or characters are counted, and how many of them a text has at most.
+
+    of_each: of each of several shards of the texts what it counts, given what this one does.
+    """
+    sample = [text[:_MOST_CHARACTERS] for text in texts[:_ROWS_AT_ONCE]]
+    words = [word for text in sample for word in text.split()]
+    mean = sum(of_each(sum(map(len, words)))) / max(1, sum(of_each(len(words))))
+    hashing = Hashing("word" if mean <= LONG_WORD else "character", BUCKETS, MOST_NGRAMS)
+    longest = max(of_each(max((len(row) for row in _rows(texts, hashing)), default=0)))
+    return Hashing(hashing.unit, BUCKETS, max(1, min(longest, MOST_NGRAMS)))
+
+
+def inputs_of(texts: Sequence[str] | np.ndarray, like: Preprocessing) -> np.ndarray:
+    """int32 [N, L]: what a model takes of texts. UserError as `encode_tokens`."""
+    if like.tokens is not None:
+        return encode_tokens(texts, like.tokens)
+    assert like.hashing is not None
+    return encode_texts(texts, like.hashing)
+
+
+def encode_texts(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> np.ndarray:
+    """int32 [N, hashing.length]: the buckets of each text's different n-grams, then `hashing.buckets` where there are
+    no more. Of a text with more of them, those that come first are kept."""
+    encoded = np.full((len(texts), hashing.length), hashing.buckets, np.int32)
+    for row, buckets in enumerate(_rows(texts, hashing)):
+        encoded[row, : len(buckets)] = buckets[: hashing.length]
+    return encoded
+
+
+@dataclass(frozen=True)
+class NGrams:
+    """The T words, or characters, that a text's classifier sees, and the O n-grams that they make.
+
+    text: as far as it is seen, with white space as it counts. spans [T, 2] int64: where in it each token begins and
+    ends. buckets [O] int64: what each n-gram is hashed to. first, last [O] int64: its tokens.
+    """
+
+    text: str
+    spans: np.ndarray
+    buckets: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+def ngrams_of(text: str, hashing: Hashing) -> NGrams:
+    """What `encode_texts` makes a text's row of, each n-gram as often as it is there."""
+    from sklearn.feature_extraction import FeatureHasher
+
+    words = hashing.unit == "word"
+    longest, joint = _UNITS[hashing.unit]
+    seen = _beginning(text, words, MOST_NGRAMS // longest)
+    if not words:
+        seen = re.sub(r"\s\s+", " ", seen)
+    lower = seen.lower()
+    # Of a few letters the lower case has another length: then a place in one is none in the other.
+    seen = seen if len(lower) == len(seen) else lower
+    spans = [match.span() for match in re.finditer(_WORD if words else r"(?s).", lower)]
+    single = [lower[begin:end] for begin, end in spans]
+    places = [
+        (start, start + length - 1)
+        for length in range(1, longest + 1)
+        for start in range(len(single) - length + 1)
+    ]
+    grams = [joint.join(single[first : last + 1]) for first, last in places]
+    hasher = FeatureHasher(hashing.buckets, input_type="string", alternate_sign=False)
+    buckets = hasher.transform([gram] for gram in grams).indices if grams else ()
+    first, last = np.array(places, np.int64).reshape(-1, 2).T
+    return NGrams(seen, np.array(spans, np.int64).reshape(-1, 2), np.array(buckets, np.int64), first, last)
+
+
+def _rows(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> Iterator[np.ndarray]:
+    """The buckets of each text, at most MOST_NGRAMS."""
+    # Imported by who has texts: it takes a second.
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    words = hashing.unit == "word"
+    longest, _ = _UNITS[hashing.unit]
+    vectorizer = HashingVectorizer(
+        n_features=hashing.buckets,
+        analyzer="word" if words else "char",
+        ngram_range=(1, longest),
+        token_pattern=_WORD,
+        alternate_sign=False,
+        norm=None,
+        dtype=np.float32,
+    )
+    # So many units have no more n-grams than there is room for.
+    most = MOST_NGRAMS // longest
+    for start in range(0, len(texts), _ROWS_AT_ONCE):
+        chunk = [_beginning(text, words, most) for text in texts[start : start + _ROWS_AT_ONCE]]
+        counted = vectorizer.transform(chunk)
+        for begin, end in zip(counted.indptr[:-1], counted.indptr[1:], strict=True):
+            yield counted.indices[begin:end]
+
+
+def _beginning(text: str, words: bool, most: int) -> str:
+    if not words:
+        return text[:most]
+    return " ".join(text[: most * LONG_WORD * 4].split()[:most])

@@ -1,0 +1,144 @@
+"""Why the trained model errs: the validation errors that it is surest of, explained by their parts."""
+
+import logging
+
+import torch
+from torch import Tensor
+
+from subset_selection.progress import with_progress
+from subset_trainer.data import Dataset, Preprocessing, Splits
+from subset_trainer.data.texts.ngrams import inputs_of
+from subset_trainer.insight.explanations import Explained, Explanations, surest
+from subset_trainer.insight.findings import cell
+from subset_trainer.insight.parts import Columns, Regions, Words, Written
+from subset_trainer.insight.shapley import NoNumberError, is_exact, shapley_values
+from subset_trainer.models import Classifier
+from subset_trainer.training import out_of_memory
+from subset_trainer.training.evaluation import Judgement
+
+logger = logging.getLogger(__name__)
+EVALUATIONS, EVALUATIONS_A_PART = 2_048, 2
+"""How often the model is asked for one explanation: as often as the library `shap` does by default."""
+EVALUATIONS_OF_A_SLOW_ONE = 1_000
+"""The same of networks for images and of encoders: as often as the library `lime` does of images."""
+MOST_PROBABLE = 5
+"""Classes whose probabilities are told, and the label's."""
+MOST_ROWS = 100_000
+"""Training rows of which a table's mean is taken, at most."""
+ROWS_AT_ONCE = 8_192
+
+
+def explain(
+    classifier: Classifier, splits: Splits, judged: Judgement, device: torch.device, count: int, seed: int
+) -> Explanations:
+    """Explain errors, in float32 whatever the model was trained in.
+
+    Args:
+        classifier: as the run leaves it, on the device.
+        judged: the validation set, by this classifier.
+        count: how many errors, at most.
+        seed: an example's explanation depends on nothing else.
+
+    Raises:
+        UserError: a file that is streamed from can no longer be read.
+    """
+    labels, predicted = splits.validation.labels, judged.predicted(splits.validation.labels)
+    rows = surest(labels.numpy(), predicted.numpy(), judged.rival.numpy(), count)
+    errors = int((labels != predicted).sum())
+    logger.info("explaining %d of %d errors in %d validation examples", len(rows), errors, len(labels))
+    classifier.eval()
+    found = []
+    explained = _Explaining(classifier, splits, device, seed)
+    for row in with_progress(rows.tolist(), len(rows), "explanations"):
+        try:
+            found.append(explained.example(row, int(predicted[row])))
+        except NoNumberError:
+            logger.warning(
+                "%s is not explained: without some of its parts the model gives no number for it",
+                splits.validation_ids[row],
+            )
+    return Explanations(splits.preprocessing.kind, len(labels), errors, found)
+
+
+class _Explaining:
+    """One model, and what an absent part is to it."""
+
+    def __init__(self, classifier: Classifier, splits: Splits, device: torch.device, seed: int) -> None:
+        self._classifier, self._splits, self._device, self._seed = classifier, splits, device, seed
+        self._forward = out_of_memory.Parts()
+        if classifier.mean is not None:
+            self._absent = (classifier.mean.flatten() * 255).round().to(torch.uint8).cpu()
+        elif splits.preprocessing.kind == "table":
+            self._absent = _mean(splits.train)
+
+    def example(self, row: int, predicted: int) -> Explained:
+        """Raises NoNumberError."""
+        splits, preprocessing = self._splits, self._splits.preprocessing
+        (batch,) = splits.validation.batches([torch.tensor([row])], torch.device("cpu"))
+        parts: Regions | Columns | Words | Written
+        if preprocessing.kind == "image":
+            parts = Regions.of(batch[0], self._absent)
+        elif preprocessing.kind == "table":
+            parts = Columns.of(batch[0], preprocessing.columns, self._absent)
+        else:
+            texts = splits.validation_texts
+            assert texts is not None
+            if preprocessing.hashing is not None:
+                parts = Words.of(texts[row], batch[0], preprocessing.hashing)
+            else:
+                length = preprocessing.input_shape[0]
+                parts = Written.of(texts[row], lambda some: inputs_of(some, preprocessing), length)
+
+        def worth(present_BM: Tensor) -> Tensor:
+            return log_odds(self._logits(parts.with_only(present_BM)), predicted)
+
+        slow = isinstance(parts, Regions | Written)
+        most = (EVALUATIONS_OF_A_SLOW_ONE if slow else EVALUATIONS) + EVALUATIONS_A_PART * parts.count
+        generator = torch.Generator().manual_seed(self._seed)
+        contributions = shapley_values(worth, parts.count, most, generator)
+        ends = worth(torch.tensor([[True] * parts.count, [False] * parts.count]))
+        probabilities = self._logits(batch)[0].softmax(0)
+        label = int(splits.validation.labels[row])
+        told = probabilities.topk(min(MOST_PROBABLE, len(probabilities))).indices.tolist()
+        exact = is_exact(parts.count, most)
+        return Explained(
+            id=splits.validation_ids[row],
+            label=preprocessing.classes[label],
+            predicted=preprocessing.classes[predicted],
+            probabilities={
+                preprocessing.classes[one]: float(probabilities[one]) for one in dict.fromkeys([*told, label])
+            },
+            log_odds=float(ends[0]),
+            log_odds_absent=float(ends[1]),
+            contributions=contributions.numpy(),
+            parts=parts,
+            values=_values(batch[0], preprocessing, parts) if isinstance(parts, Columns) else (),
+            exact=exact,
+            evaluations=2**parts.count if exact else most,
+        )
+
+    @torch.inference_mode()
+    def _logits(self, inputs: Tensor) -> Tensor:
+        return self._forward.of(self._classifier, inputs.to(self._device)).float().cpu()
+
+
+def log_odds(logits_BC: Tensor, label: int) -> Tensor:
+    """[B] ln(p / (1 - p)) of one class; of two classes the difference of their logits."""
+    others_BC = logits_BC.clone()
+    others_BC[:, label] = -torch.inf
+    return logits_BC[:, label] - others_BC.logsumexp(1)
+
+
+def _mean(dataset: Dataset) -> Tensor:
+    """float32 [D] of a table's encoded rows; of very many, of some that lie at equal distances."""
+    rows = torch.arange(0, len(dataset), -(-len(dataset) // MOST_ROWS))
+    batches = dataset.batches(rows.split(ROWS_AT_ONCE), torch.device("cpu"))
+    return (sum((batch.double().sum(0) for batch in batches), torch.zeros(())) / len(rows)).float()
+
+
+def _values(row: Tensor, preprocessing: Preprocessing, parts: Columns) -> list[str]:
+    there = [column for column in preprocessing.columns if column.width]
+    values = row.split([column.width for column in there])
+    cells = iter([cell(own.tolist(), column) for own, column in zip(values, there, strict=True)])
+    some = [[next(cells) for _ in names] for names in parts.names]
+    return [group[0] if len(group) == 1 else "" for group in some]

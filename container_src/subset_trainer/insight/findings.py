@@ -1,0 +1,176 @@
+"""What the run has learned of its data: examples.parquet and report.html."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from subset_trainer.artifacts import Column
+from subset_trainer.data import Column as TableColumn
+from subset_trainer.data import Dataset, Preprocessing, Splits
+from subset_trainer.insight import duplicates, labels
+from subset_trainer.insight.explanations import Explanations
+from subset_trainer.insight.page import Findings
+from subset_trainer.training.cleaning import NOISY, Examined
+from subset_trainer.training.evaluation import Judgement
+from subset_trainer.training.record import Record
+
+THUMBNAIL = 96
+"""Pixels of the longer side, at most."""
+MOST_CHARACTERS = 300
+MOST_FEATURES = 8
+"""Of a table's row, that a card shows."""
+
+
+def findings(
+    splits: Splits,
+    examined: Examined,
+    record: Record,
+    judged: Judgement,
+    validated: Judgement,
+    history: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, str],
+    device: torch.device,
+    explained: Explanations | None = None,
+) -> Findings:
+    """Put together what the page shows of the examples that were trained on.
+
+    Args:
+        splits: as trained on.
+        judged, validated: of the training and the validation set, by the model at the end.
+        device: to compare fingerprints on.
+        explained: errors in validation; None: that was not asked for.
+    """
+    given = splits.train.labels
+    kept = torch.from_numpy(examined.kept)
+    if examined.suspect is not None and examined.mislabelled is not None and not examined.counts()[NOISY]:
+        mislabelled, suspect = examined.mislabelled[kept], examined.suspect[kept]
+    else:
+        excess = labels.excess(record.excess_losses(), judged.losses)
+        share = labels.wrong_share(splits.validation.labels, validated.probabilities)
+        mislabelled, suspect = excess.sigmoid(), labels.suspects(excess, share)
+    if examined.groups is None:
+        groups = duplicates.groups(judged.fingerprints, given, device)
+    else:
+        groups = _of_several(examined.groups[kept])
+    return Findings(
+        title="What training has learned of the data",
+        facts=facts,
+        history=history,
+        classes=splits.preprocessing.classes,
+        ids=splits.train_ids,
+        labels=given.numpy(),
+        probable=judged.predicted(given).numpy(),
+        selected=record.visits_N.numpy(),
+        margin=judged.margins.numpy(),
+        mislabelled=mislabelled.numpy(),
+        suspect=suspect.numpy(),
+        groups=groups.numpy(),
+        validation_labels=splits.validation.labels.numpy(),
+        validation_predicted=validated.predicted(splits.validation.labels).numpy(),
+        show=lambda rows: show(splits.train, rows, splits.preprocessing, splits.train_texts),
+        explained=explained,
+    )
+
+
+def _of_several(groups_K: torch.Tensor) -> torch.Tensor:
+    """int32 [K]: -1 where no other of the group is there."""
+    sizes = groups_K.long().add(1).bincount()
+    return torch.where(sizes[groups_K.long() + 1] > 1, groups_K, -1)
+
+
+def columns(found: Findings, examined: Examined, record: Record) -> dict[str, Column]:
+    """Name → a value for each training example, in data order, those that were left out among them: what training did
+    not see of these is NaN, and text is null."""
+    classes = np.array(found.classes, object)
+    whole = {
+        "selected": found.selected,
+        "weight": record.weights_N.numpy(),
+        "running_loss": record.running_losses_N.numpy(),
+        "margin": found.margin,
+        "probable_label": classes[found.probable],
+        "mislabelled": found.mislabelled,
+        "suspect": found.suspect,
+        "duplicate_group": found.groups,
+    }
+    kept, count = examined.kept, len(examined.removed)
+    if len(kept) < count:
+        whole = {name: _among(values, kept, count) for name, values in whole.items()}
+        whole["duplicate_group"][examined.removed != None] = -1  # noqa: E711  element by element
+        gone = np.setdiff1d(np.arange(count), kept)
+        for name, known in (("mislabelled", examined.mislabelled), ("suspect", examined.suspect)):
+            if known is not None:
+                whole[name][gone] = known.numpy()[gone]
+    if examined.groups is not None:
+        whole["duplicate_group"] = examined.groups.numpy()
+    return {
+        "id": examined.ids,
+        "label": classes[examined.labels.numpy()],
+        **whole,
+        "removed": examined.removed,
+    }
+
+
+def _among(values_K: np.ndarray, kept_K: np.ndarray, count: int) -> np.ndarray:
+    """[N]: the values at their places among all, and nothing at the others'."""
+    nothing: dict[str, Any] = {"f": np.nan, "i": 0, "b": False, "O": None}
+    whole = np.full(count, nothing[values_K.dtype.kind], values_K.dtype)
+    whole[kept_K] = values_K
+    return whole
+
+
+def show(
+    dataset: Dataset, rows: Sequence[int], preprocessing: Preprocessing, texts: np.ndarray | None = None
+) -> list[str]:
+    """HTML for each of some examples: its picture, or the beginning of a table's row or of its text."""
+    if not rows:
+        return []
+    if texts is not None:
+        return [f"<blockquote>{escape(_beginning(texts[row]))}</blockquote>" for row in rows]
+    (inputs,) = dataset.batches([torch.tensor(rows)], torch.device("cpu"))
+    if preprocessing.kind == "image":
+        return [_picture(pixels.permute(1, 2, 0).numpy()) for pixels in inputs]
+    return [_row(values.tolist(), preprocessing) for values in inputs]
+
+
+def _picture(pixels: np.ndarray) -> str:
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=75)
+    encoded = base64.b64encode(file.getvalue()).decode()
+    # The caption beside it says what there is to say.
+    return f'<img alt="" src="data:image/webp;base64,{encoded}">'
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
+
+
+def _row(values: Sequence[float], preprocessing: Preprocessing) -> str:
+    """As it stood in the table: scaled back, and the category that is encoded as 1."""
+    cells, at = [], 0
+    for column in preprocessing.columns[:MOST_FEATURES]:
+        own = values[at : at + column.width]
+        cells.append(f"<dt>{escape(column.name)}</dt><dd>{escape(cell(own, column) or '–')}</dd>")
+        at += column.width
+    more = len(preprocessing.columns) - len(cells)
+    return f"<dl>{''.join(cells)}</dl>" + (f"<div>and {more:,} more</div>" if more > 0 else "")
+
+
+def cell(values: Sequence[float], column: TableColumn) -> str:
+    """What stood in the table, of how it was encoded. Empty: there was no value, or none that training knew."""
+    if column.kind == "empty" or (column.missing and values[-1] == 1):
+        return ""
+    if column.kind == "categorical":
+        return column.categories[values.index(1)] if 1 in values else ""
+    value = values[0] * column.std + column.mean
+    # Days, of which float32 keeps the minute.
+    if column.kind == "date":
+        return str(np.datetime64(round(value * 1440), "m")).removesuffix("T00:00")
+    return f"{value:.5g}"

@@ -1,0 +1,3 @@
+"""The channel `pretrained`: the weights of an image model, or an encoder of texts."""
+
+CHANNEL = "pretrained"
