@@ -44,7 +44,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Parser, processor, write_text
-from deploy import local
+from deploy.grid import program
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.errors import TrainingError, UserError
 
@@ -208,7 +208,7 @@ def run_here(base: Path, limit: int | None) -> Group:
     try:
         with watched(group), (base / "train.log").open("w") as log:
             done = subprocess.run(
-                [local.train_program()],
+                [program.train_program()],
                 env={**os.environ, "SAGEMAKER_BASE_DIR": str(base)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -337,7 +337,7 @@ def measure(case: Case, shards: Path, folder: Path, options: argparse.Namespace)
         "validation_fraction": options.validation_fraction,
         "report": options.report,
     }
-    local.prepare(base, {"training": data}, values)
+    program.prepare(base, {"training": data}, values)
     started = time.perf_counter()
     image = options.image
     group = run_in_docker(image, base, data, case.limit) if image else run_here(base, case.limit)

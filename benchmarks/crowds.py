@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Parser, write_text
-from deploy import consolidation, text
-from deploy.ground_truth import Answer, Item, Label
+from deploy import text
+from deploy.labels import consolidation
+from deploy.labels.ground_truth import Answer, Item, Label
 from subset_trainer.errors import UserError
 
 CLASSES = ("a", "b", "c")

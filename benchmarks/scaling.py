@@ -24,7 +24,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Parser, processor, write_text
-from deploy import local
+from deploy.grid import program
 from subset_trainer.data.machine import cpu_count
 from subset_trainer.errors import TrainingError, UserError
 
@@ -54,12 +54,12 @@ def measure(folder: Path, options: argparse.Namespace, processes: int, most: int
         "processes_per_host": processes,
     }
     base = folder / f"run-{processes}"
-    local.prepare(base, {"training": folder / "images"}, values)
+    program.prepare(base, {"training": folder / "images"}, values)
     environment = {**os.environ, "SAGEMAKER_BASE_DIR": str(base)}
     processors = sorted(os.sched_getaffinity(0))
     each = max(1, cpu_count() // most)
     done = subprocess.run(
-        [local.train_program()],
+        [program.train_program()],
         env=environment,
         capture_output=True,
         text=True,

@@ -36,8 +36,9 @@ from benchmarks import scenarios, study_report
 from benchmarks.common import Parser, processor
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import BASELINES, Row
-from deploy import compare, local
 from deploy.digits import write_digits
+from deploy.grid import program
+from deploy.results import compare
 from subset_trainer import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
 
@@ -216,7 +217,7 @@ def run(
             return None, "interrupted"
         base = directory / cell.folder
         try:
-            local.train(base, channels, cell.values, check)
+            program.train(base, channels, cell.values, check)
         except TrainingError as error:
             return None, str(error)
         summary = finished(base, cell)
@@ -350,7 +351,7 @@ def header_line(
     sizes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
     # rs2 visits what was planned, to the example.
     visited = {c.fraction: s["samples_visited"] for c, s in outcome.summaries.items() if c.row == "rs2"}
-    visits = [f"{count:,} sample visits at {fraction:g}" for fraction, count in visited.items()]
+    visits = [f"{count:,} samples seen at {fraction:g}" for fraction, count in visited.items()]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
     parts = [
         f"{data}: {examples['training']:,} training ({sizes} a class), {examples['validation']:,} validation, "
@@ -441,7 +442,7 @@ def study(options: argparse.Namespace) -> int:
         raise UserError("--test and --validation go with --training")
     given = {name: getattr(options, name) for name in ("training", "validation", "test")}
     sources: dict[str, Path] = {name: path for name, path in given.items() if path is not None}
-    local.check_channels(sources)
+    program.check_channels(sources)
     if digits:
         write_digits(options.out / "digits")
         sources = {name: options.out / "digits" / name for name in ("training", "test")}

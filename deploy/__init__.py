@@ -8,21 +8,21 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deploy.channels import upload
-    from deploy.experiments import experiment_frame
-    from deploy.image import create_repository, push
-    from deploy.launch import estimator
+    from deploy.aws.channels import upload
+    from deploy.aws.image import create_repository, push
+    from deploy.aws.launch import estimator
+    from deploy.results.experiments import experiment_frame
 
 # SDK 2.x is the one with `Estimator`: its advice to move on helps nobody here.
 os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")
 
 __all__ = ["create_repository", "estimator", "experiment_frame", "push", "upload"]
 _PLACES = {
-    "create_repository": "image",
-    "estimator": "launch",
-    "experiment_frame": "experiments",
-    "push": "image",
-    "upload": "channels",
+    "create_repository": "aws.image",
+    "estimator": "aws.launch",
+    "experiment_frame": "results.experiments",
+    "push": "aws.image",
+    "upload": "aws.channels",
 }
 
 

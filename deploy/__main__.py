@@ -40,26 +40,26 @@ def _known(error: Exception) -> TrainingError | None:
         return error
     # Only where a command came so far as to import the SDKs, which takes seconds.
     if "boto3" in sys.modules:
-        from deploy import aws
+        from deploy.aws import calls
 
-        return aws.as_training_error(error)
+        return calls.as_training_error(error)
     return None
 
 
 def _forget() -> None:
     if "boto3" in sys.modules:
-        from deploy import aws
+        from deploy.aws import calls
 
-        aws.reported()
+        calls.reported()
 
 
 def _left_behind() -> str:
     """What AWS had made before it went wrong."""
     if "boto3" not in sys.modules:
         return ""
-    from deploy import aws
+    from deploy.aws import calls
 
-    made = aws.made()
+    made = calls.made()
     return f" (made before that, and still there: {', '.join(made)})" if made else ""
 
 

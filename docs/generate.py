@@ -10,6 +10,7 @@ import argparse
 import io
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ if not __package__:
 import subset_selection.catalogue
 import subset_trainer.hyperparameters
 from deploy import __main__ as cli
-from deploy import policy
+from deploy.aws import policy
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = "docs/explanation/evidence.md"
@@ -67,12 +68,13 @@ def cli_page() -> str:
 
 {NOTE}
 
-`{PROGRAM}` is installed in `.venv/bin` by `make venv`. `python -m deploy` is the same program. The exit code is 0 for
-success, 1 for errors that you can fix, 2 for every other error, and 130 after an interruption.
+`make venv` installs `{PROGRAM}` in `.venv/bin`; `python -m deploy` is the same program. The exit code is 0 for success,
+1 for errors that you can fix, 2 for every other error, and 130 after an interruption.
 """
     ]
     for name, parser in commands(cli._parser(), PROGRAM):
-        parts.append(f"## {name}\n\n{parser.description}\n\n{options_table(parser)}\n")
+        text = textwrap.fill(str(parser.description), 110, break_on_hyphens=False)
+        parts.append(f"## {name}\n\n{text}\n\n{options_table(parser)}\n")
     return "\n".join(parts)
 
 

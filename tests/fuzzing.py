@@ -29,8 +29,8 @@ from PIL import Image
 from sagemaker.amazon.common import write_numpy_to_dense_tensor, write_spmatrix_to_sparse_tensor
 from scipy import sparse
 
-from deploy import answers, consolidation, ground_truth, relabel
-from deploy.storage import Storage
+from deploy.aws.storage import Storage
+from deploy.labels import answers, consolidation, ground_truth, relabel
 from subset_trainer import artifacts, contract
 from subset_trainer.data import Column, Preprocessing, load_splits
 from subset_trainer.data.formats import recordio

@@ -43,11 +43,11 @@ def add(commands: options.Commands) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Build, or watch."""
-    from deploy import aws
+    from deploy.aws import calls
 
     if not given.watch and not given.role:
         raise UserError("--role: expected the name or ARN of the role that CodeBuild takes on")
-    session = aws.boto_session(given.region)
+    session = calls.boto_session(given.region)
     build_id = given.watch or _start(session, given)
     if given.no_wait:
         print(f"the build {build_id} runs; {_advice(build_id, session.region_name)}")
@@ -56,7 +56,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _start(session: "boto3.Session", given: argparse.Namespace) -> str:
-    from deploy import codebuild, image
+    from deploy.aws import codebuild, image
 
     # What can be wrong comes first: a mistake must create nothing.
     commit = codebuild.resolve(given.commit)
@@ -71,7 +71,7 @@ def _start(session: "boto3.Session", given: argparse.Namespace) -> str:
 
 
 def _watch(session: "boto3.Session", build_id: str) -> None:
-    from deploy import codebuild
+    from deploy.aws import codebuild
 
     try:
         build = codebuild.follow(session, build_id, lambda line: print(line, flush=True))

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy import compare, local_sweep
 from deploy.commands import options, results
+from deploy.grid import here
+from deploy.results import compare
 from subset_trainer.errors import UserError
 
 # Fifteen epochs of resnet18 show the whole curve in under a minute; a mirrored digit is another sign. A tenth of the
@@ -94,7 +95,7 @@ def demo(given: argparse.Namespace) -> None:
     write_digits(data)
     channels = {"training": data / "training", "test": data / "test"}
     settings = {**DEMO_SETTINGS, **given.set}
-    runs = local_sweep.run(given.output, channels, (1.0, 0.5, 0.3, 0.1), "glister", settings, given.baselines)
+    runs = here.run(given.output, channels, (1.0, 0.5, 0.3, 0.1), "glister", settings, given.baselines)
     results.present(runs, given.output, _title(runs, "scikit-learn's digits"))
 
 
@@ -118,7 +119,7 @@ def run(given: argparse.Namespace) -> None:
         channels = {
             name: getattr(given, name) for name in options.CHANNELS if getattr(given, name) is not None
         }
-        runs = local_sweep.run(output, channels, given.fractions, given.strategy, given.set, given.baselines)
+        runs = here.run(output, channels, given.fractions, given.strategy, given.set, given.baselines)
         title = _title(runs, str(given.training))
     if given.csv is not None:
         import pandas as pd
@@ -135,9 +136,10 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _experiment(given: argparse.Namespace) -> None:
-    from deploy import aws, experiments, launch
+    from deploy.aws import calls, launch
+    from deploy.results import experiments
 
-    session = launch.sagemaker_session(boto_session=aws.boto_session(given.region))
+    session = launch.sagemaker_session(boto_session=calls.boto_session(given.region))
     analytics = experiments.Analytics(given.experiment, session)
     frame = analytics.frame(given.sort_by, given.ascending)
     folder = given.output or options.BUILD / "experiments" / given.experiment

@@ -47,9 +47,9 @@ def run(given: argparse.Namespace) -> None:
             raise UserError(f"--{name}: an s3:// URI is needed with --clarify")
         if value is not None and not value.startswith("s3://"):
             raise UserError(f"--{name}: expected an s3:// URI, got {value!r}")
-    from deploy import aws, clarify, launch
+    from deploy.aws import calls, clarify, launch
 
-    session = launch.sagemaker_session(boto_session=aws.boto_session(given.region))
+    session = launch.sagemaker_session(boto_session=calls.boto_session(given.region))
     trained = clarify.find(session.sagemaker_client, session.boto_session.client("s3"), given.job)
     analysis = clarify.Analysis(
         given.data, given.output, given.instance_type, given.samples, given.baseline, given.seed
@@ -64,6 +64,6 @@ def _show(given: argparse.Namespace) -> None:
             raise UserError(
                 f"--{name} goes with --clarify only; without it a run's own explanations are shown"
             )
-    from deploy import explanations
+    from deploy.results import explanations
 
     print("\n".join(explanations.lines(given.job, given.region)))

@@ -40,16 +40,16 @@ def _add_place(to: argparse.ArgumentParser, repository: str) -> None:
 
 def build(given: argparse.Namespace) -> None:
     """Build."""
-    from deploy import image
+    from deploy.aws import image
 
     image.build(given.cuda, given.tag, given.base_image)
 
 
 def push(given: argparse.Namespace) -> None:
     """Push, and print the URIs."""
-    from deploy import aws, image
+    from deploy.aws import calls, image
 
-    session = aws.boto_session(given.region)
+    session = calls.boto_session(given.region)
     tagged, by_digest = image.push(
         given.image, given.repository, given.tag, session, given.scan_severity, create=not given.no_create
     )
@@ -58,6 +58,6 @@ def push(given: argparse.Namespace) -> None:
 
 def uri(given: argparse.Namespace) -> None:
     """Print the URI."""
-    from deploy import aws, image
+    from deploy.aws import calls, image
 
-    print(image.uri(given.repository, given.tag, given.image, aws.boto_session(given.region)))
+    print(image.uri(given.repository, given.tag, given.image, calls.boto_session(given.region)))

@@ -28,7 +28,7 @@ class Jobs:
 
     def make(self, values: Mapping[str, Any], name: str) -> "Estimator":
         """For these hyperparameters. `name` is the job's, without what tells attempts apart."""
-        from deploy import launch
+        from deploy.aws import launch
 
         settings = dict(self._settings)
         if self._given.spot and "checkpoint_s3_uri" not in settings:
@@ -47,7 +47,7 @@ class Jobs:
 
     def make_here(self, values: Mapping[str, Any], output: Path) -> "Estimator":
         """The same for local mode, with the folder of its results."""
-        from deploy import launch
+        from deploy.aws import launch
 
         return launch.estimator(
             self._given.image_uri,
@@ -74,10 +74,10 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
             raise UserError(f"--output: expected an s3:// URI, or --local, got {given.output!r}")
         settings["output_path"] = given.output
     # The SDK takes seconds to import: what is wrong without it is said before.
-    from deploy import aws, channels, launch
+    from deploy.aws import calls, channels, launch
 
     channels.check(chosen)
-    session = launch.sagemaker_session(given.local, given.bucket, aws.boto_session(given.region))
+    session = launch.sagemaker_session(given.local, given.bucket, calls.boto_session(given.region))
     if given.local:
         uris = {
             name: value if channels.is_uri(value) else Path(value).resolve().as_uri()

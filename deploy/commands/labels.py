@@ -9,11 +9,11 @@ from deploy.commands import options
 from subset_trainer.errors import UserError
 
 if TYPE_CHECKING:
-    from deploy.agreement import Audit
-    from deploy.answers import Labelling
-    from deploy.labeling_jobs import Status
-    from deploy.relabel import Example
-    from deploy.storage import Storage
+    from deploy.aws.labeling_jobs import Status
+    from deploy.aws.storage import Storage
+    from deploy.labels.agreement import Audit
+    from deploy.labels.answers import Labelling
+    from deploy.labels.relabel import Example
 
 METHODS = ("dawid-skene", "majority")
 NAMED = 3
@@ -125,8 +125,8 @@ def consolidate(given: argparse.Namespace) -> None:
     """Write the manifest, and say what is not in it."""
     import datetime
 
-    from deploy import consolidation, ground_truth
-    from deploy.storage import Storage
+    from deploy.aws.storage import Storage
+    from deploy.labels import consolidation, ground_truth
 
     storage = Storage(given.region)
     labelling = _read(storage, given)
@@ -171,8 +171,8 @@ def audit(given: argparse.Namespace) -> None:
     """Print tables."""
     import json
 
-    from deploy import agreement
-    from deploy.storage import Storage
+    from deploy.aws.storage import Storage
+    from deploy.labels import agreement
 
     storage = Storage(given.region)
     labelling = _read(storage, given)
@@ -183,13 +183,13 @@ def audit(given: argparse.Namespace) -> None:
 
 
 def _read(storage: "Storage", given: argparse.Namespace) -> "Labelling":
-    from deploy import answers
+    from deploy.labels import answers
 
     return answers.read(storage, given.input, given.manifest, given.answers)
 
 
 def _classes(given: Sequence[str], labelling: "Labelling") -> tuple[str, ...]:
-    from deploy import ground_truth
+    from deploy.labels import ground_truth
 
     if len(set(given)) < len(given):
         raise UserError(f"--classes {','.join(given)} names a class twice")
@@ -253,8 +253,8 @@ def _percent(share: float | None) -> str:
 
 def choose(given: argparse.Namespace) -> None:
     """Write the manifest."""
-    from deploy import ground_truth, relabel
-    from deploy.storage import Storage
+    from deploy.aws.storage import Storage
+    from deploy.labels import ground_truth, relabel
 
     if (given.rows is None) != (given.column is None):
         raise UserError("--rows and --column go together")
@@ -277,9 +277,9 @@ def _described(one: "Example") -> str:
 
 def status(given: argparse.Namespace) -> None:
     """Print it."""
-    from deploy import aws, labeling_jobs
+    from deploy.aws import calls, labeling_jobs
 
-    print(_told(labeling_jobs.status(aws.boto_session(given.region), given.job, given.lines)))
+    print(_told(labeling_jobs.status(calls.boto_session(given.region), given.job, given.lines)))
 
 
 def _told(found: "Status") -> str:

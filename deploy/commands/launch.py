@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy import compare
 from deploy.commands import job, options, results
+from deploy.results import compare
 from subset_trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(given: argparse.Namespace) -> None:
         return
     from sagemaker.utils import name_from_base
 
-    from deploy import aws, jobs, launch
+    from deploy.aws import calls, jobs, launch
 
     name = name_from_base(launch.job_prefix(given.set))
     estimator = ready.make(given.set, name)
@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> None:
     if not given.wait:
         return
     ended = launch.follow(ready.session, name)
-    aws.reported()
+    calls.reported()
     if ended.status != jobs.ENDED_WELL:
         raise UserError(f"{name}: {ended}")
     folder = options.BUILD / "jobs" / name
@@ -66,7 +66,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _run_here(given: argparse.Namespace, ready: job.Jobs) -> None:
-    from deploy import jobs
+    from deploy.aws import jobs
 
     output = Path(given.output or job.LOCAL_OUTPUT)
     estimator = ready.make_here(given.set, output)
@@ -84,6 +84,6 @@ def _sum_up(given: argparse.Namespace, estimator: "Estimator", folder: Path, end
 def _experiment(given: argparse.Namespace, ready: job.Jobs, name: str) -> Any:
     if given.experiment is None:
         return nullcontext()
-    from deploy.experiments import run_of_job
+    from deploy.results.experiments import run_of_job
 
     return run_of_job(given.experiment, name, name, ready.session)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from deploy import scan
+from deploy.aws import scan
 from subset_trainer.errors import UserError
 
 CHANNELS = ("training", "validation", "test")

@@ -32,11 +32,11 @@ def add(commands: options.Commands) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Print it."""
-    from deploy import aws, policy
+    from deploy.aws import calls, policy
 
     names = policy.Names(
         account=given.account,
-        region=aws.boto_session(given.region).region_name,
+        region=calls.boto_session(given.region).region_name,
         bucket=given.bucket,
         role=given.role,
         repository=given.repository,

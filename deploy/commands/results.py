@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy import compare, verdict
 from deploy.commands import options
-from deploy.compare import Lost, Run
+from deploy.results import compare, verdict
+from deploy.results.compare import Lost, Run
 
 
 def add_presentation(to: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def present(
         chart = compare.write(runs, output, title, prices)
         print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}\n\nchart: {chart}")
         if html is not None:
-            from deploy import page
+            from deploy.results import page
 
             page.write(html, title, runs, lost, prices or {}, answer)
             print(f"page: {html}")

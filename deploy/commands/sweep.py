@@ -38,8 +38,9 @@ def add(commands: options.Commands) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Start what is missing, wait, and compare."""
-    from deploy import aws, experiments
-    from deploy.sweep import Sweep, check_name, plan, run_here
+    from deploy.aws import calls
+    from deploy.grid.sagemaker import Sweep, check_name, plan, run_here
+    from deploy.results import experiments
 
     check_name(given.name)
     cells = plan(given.fractions, given.strategies, given.seeds, given.set, baselines=not given.no_baselines)
@@ -55,7 +56,7 @@ def run(given: argparse.Namespace) -> None:
         runs, lost = experiments.results(named, ready.session, folder / "runs")
     results.present_jobs(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
     if lost:
-        aws.reported()
+        calls.reported()
         raise UserError(
             f"{len(lost)} of {len(cells)} runs have no results, first {lost[0].name}: {lost[0].reason}"
         )

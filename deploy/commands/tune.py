@@ -51,7 +51,8 @@ def run(given: argparse.Namespace) -> None:
         raise UserError("--local: tuning is SageMaker's; `sweep --local` compares fractions on this machine")
     if given.transfer and not given.warm_start:
         raise UserError("--transfer goes with --warm-start")
-    from deploy import aws, tune
+    from deploy.aws import calls
+    from deploy.grid import tune
 
     tune.check_name(given.name)
     tuned = tune.ranges(given.tune, given.set)
@@ -75,6 +76,6 @@ def run(given: argparse.Namespace) -> None:
     runs, lost = tuning.results(jobs, list(tuned), folder / "runs")
     results.present_jobs(given, runs, lost, folder, f"Tuning {given.name}, best first")
     if not runs:
-        aws.reported()
+        calls.reported()
         reason = f", first {lost[0].name}: {lost[0].reason}" if lost else ""
         raise UserError(f"none of the {len(jobs)} jobs of {given.name} has results{reason}")

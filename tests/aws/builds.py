@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from deploy import aws, codebuild
+from deploy.aws import calls, codebuild
 from tests.aws.conftest import ACCOUNT, REGION
 
 BUILD = "subset-trainer:6f5e0c1a-0000-4000-8000-000000000000"
@@ -23,7 +23,7 @@ class Stubs:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clients = {name: boto3.client(name) for name in ("codebuild", "logs")}
-        make = aws.boto_session
+        make = calls.boto_session
 
         def stubbed(region: str | None = None) -> "boto3.Session":
             session = make(region)
@@ -31,7 +31,7 @@ class Stubs:
             monkeypatch.setattr(session, "client", lambda name: clients.get(name) or original(name))
             return session
 
-        monkeypatch.setattr(aws, "boto_session", stubbed)
+        monkeypatch.setattr(calls, "boto_session", stubbed)
         monkeypatch.setattr(codebuild, "PAUSE", 0.0)
         self.codebuild = Stubber(clients["codebuild"])
         self.logs = Stubber(clients["logs"])

@@ -7,7 +7,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from deploy import aws
+from deploy.aws import calls
 from tests.aws.conftest import ACCOUNT, REGION
 
 JOB = "find-pets"
@@ -17,7 +17,7 @@ CREATED = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=5)
 def stub_client(monkeypatch: pytest.MonkeyPatch, service: str) -> Stubber:
     """Makes `deploy` speak to a stub of one service; to moto for the rest, and what was stubbed before."""
     client = boto3.client(service)
-    make = aws.boto_session
+    make = calls.boto_session
 
     def stubbed(region: str | None = None) -> "boto3.Session":
         session = make(region)
@@ -25,7 +25,7 @@ def stub_client(monkeypatch: pytest.MonkeyPatch, service: str) -> Stubber:
         monkeypatch.setattr(session, "client", lambda name: client if name == service else original(name))
         return session
 
-    monkeypatch.setattr(aws, "boto_session", stubbed)
+    monkeypatch.setattr(calls, "boto_session", stubbed)
     stubber = Stubber(client)
     stubber.activate()
     return stubber

@@ -12,7 +12,7 @@ import boto3
 import pytest
 import yaml
 
-from deploy import image
+from deploy.aws import image
 from tests.aws.conftest import ACCOUNT, REGION
 from tests.aws.stand_ins import StandIns
 

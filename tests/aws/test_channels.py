@@ -5,8 +5,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from deploy import channels, launch
 from deploy.__main__ import main
+from deploy.aws import channels, launch
 from subset_trainer.errors import UserError
 from tests.aws.test_launch import BUCKET, IMAGE, ROLE, launched
 

@@ -11,9 +11,9 @@ import botocore.client
 import pytest
 from botocore.stub import ANY, Stubber
 
-from deploy import aws as deploy_aws
-from deploy import clarify, launch, policy
 from deploy.__main__ import main
+from deploy.aws import calls as deploy_aws
+from deploy.aws import clarify, launch, policy
 from subset_trainer.data import Column, Preprocessing
 from tests.aws.test_policy import IAM_NAMES
 

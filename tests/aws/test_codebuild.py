@@ -14,8 +14,8 @@ import botocore.client
 import pytest
 import yaml
 
-from deploy import codebuild, image
 from deploy.__main__ import main
+from deploy.aws import codebuild, image
 from tests.aws.builds import BUILD, Stubs
 from tests.aws.conftest import ACCOUNT, REGION
 

@@ -10,8 +10,8 @@ import pytest
 from sagemaker.experiments.run import Run
 
 import deploy
-from deploy import launch
 from deploy.__main__ import main
+from deploy.aws import launch
 from tests.aws.test_launch import BUCKET
 from tests.aws.test_sweep import command
 from tests.aws.training_jobs import Platform
@@ -53,7 +53,7 @@ def test_the_frame_has_the_columns_of_the_sdks_own(swept: Platform) -> None:
     from botocore.stub import Stubber
     from sagemaker.analytics import ExperimentAnalytics
 
-    from deploy.experiments import Analytics
+    from deploy.results.experiments import Analytics
 
     session = launch.sagemaker_session(bucket=BUCKET)
     ours = Analytics("fractions", session)

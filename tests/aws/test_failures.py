@@ -161,7 +161,7 @@ def test_a_bucket_that_the_sdk_makes_is_named(
 def test_an_interrupted_wait_says_what_runs_on(
     platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from deploy import launch
+    from deploy.aws import launch
 
     def interrupt(session: Any, name: str) -> None:
         raise KeyboardInterrupt

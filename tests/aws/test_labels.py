@@ -14,8 +14,8 @@ from typing import Any
 import boto3
 import pytest
 
-from deploy import consolidation_lambda
 from deploy.__main__ import main
+from deploy.labels import consolidation_lambda
 from subset_trainer.errors import UserError
 from tests.aws.conftest import ACCOUNT
 from tests.aws.labelling import CREATED, JOB, description, stub_client
@@ -253,7 +253,7 @@ def test_the_functions_image_has_the_files_that_it_needs(bucket: str, tmp_path: 
     for words in (line.split() for line in text.splitlines() if line.startswith("COPY ")):
         *names, folder = (word.replace("${LAMBDA_TASK_ROOT}", str(tmp_path)) for word in words[1:])
         for name in names if folder.startswith(str(tmp_path)) else ():
-            Path(folder).mkdir(exist_ok=True)
+            Path(folder).mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, folder)
     (command,) = re.findall(r'^CMD \["(.+)"\]$', text, re.MULTILINE)
     done = subprocess.run(

@@ -7,8 +7,8 @@ import pytest
 from sagemaker.estimator import Estimator
 
 import deploy
-from deploy import launch
 from deploy.__main__ import main
+from deploy.aws import launch
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import metric_definitions
 

@@ -14,9 +14,9 @@ import botocore.client
 import pytest
 
 import deploy
-from deploy import clarify, codebuild, labeling_jobs, launch, policy
 from deploy.__main__ import main
-from deploy.policy import POLICIES, WITHOUT_RESOURCES, Names
+from deploy.aws import clarify, codebuild, labeling_jobs, launch, policy
+from deploy.aws.policy import POLICIES, WITHOUT_RESOURCES, Names
 from tests.aws import labelling
 from tests.aws.builds import STREAM, Stubs
 from tests.aws.conftest import ACCOUNT
@@ -152,8 +152,8 @@ def test_codebuilds_calls_are_covered(
     stubs.starts()
     stubs.succeeds()
     # The commit itself is not what this is about, and there may be no repository of git's.
-    monkeypatch.setattr("deploy.codebuild.resolve", lambda revision: "a" * 40)
-    monkeypatch.setattr("deploy.codebuild.pack", lambda commit: b"")
+    monkeypatch.setattr("deploy.aws.codebuild.resolve", lambda revision: "a" * 40)
+    monkeypatch.setattr("deploy.aws.codebuild.pack", lambda commit: b"")
     assert main(["codebuild", "--role", "builder"]) == 0
     stubs.check()
     assert {

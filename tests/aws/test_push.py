@@ -6,8 +6,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from deploy import image
 from deploy.__main__ import main
+from deploy.aws import image
 from subset_trainer.errors import UserError
 from tests.aws.conftest import ACCOUNT, REGION
 from tests.aws.stand_ins import StandIns

@@ -7,8 +7,8 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from deploy import image, scan
 from deploy.__main__ import main
+from deploy.aws import image, scan
 from subset_trainer.errors import PlatformError, UserError
 from tests.aws.conftest import REGION
 from tests.aws.stand_ins import StandIns

@@ -70,8 +70,8 @@ def test_every_command(
                 stubs.project_exists()
                 stubs.starts()
                 stubs.succeeds()
-                patch.setattr("deploy.codebuild.resolve", lambda revision: COMMIT)
-                patch.setattr("deploy.codebuild.pack", lambda commit: b"")
+                patch.setattr("deploy.aws.codebuild.resolve", lambda revision: COMMIT)
+                patch.setattr("deploy.aws.codebuild.pack", lambda commit: b"")
             code = main(arguments)
         shown = capsys.readouterr()
         assert code == 0, f"{line.text}\n{shown.out}\n{shown.err}"

@@ -6,8 +6,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from deploy import sweep
 from deploy.__main__ import main
+from deploy.grid import sagemaker
 from subset_trainer.errors import UserError
 from tests.aws.test_launch import BUCKET, IMAGE, ROLE
 from tests.aws.training_jobs import Platform
@@ -99,7 +99,7 @@ def test_mistakes_cost_nothing(
 
 
 def test_the_plan_has_the_baselines_once() -> None:
-    cells = sweep.plan((1, 0.3), ("rs2", "glister"), (0, 1), {"epochs": "30"})
+    cells = sagemaker.plan((1, 0.3), ("rs2", "glister"), (0, 1), {"epochs": "30"})
     assert [cell.name for cell in cells[:4]] == [
         "full-seed-0",
         "rs2-0-3-seed-0",
@@ -112,4 +112,4 @@ def test_the_plan_has_the_baselines_once() -> None:
 
 def test_a_wrong_hyperparameter_is_refused_with_the_plan() -> None:
     with pytest.raises(UserError, match="epochs"):
-        sweep.plan((1,), (), (0,), {"epochs": "0"})
+        sagemaker.plan((1,), (), (0,), {"epochs": "0"})

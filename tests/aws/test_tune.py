@@ -8,8 +8,8 @@ import boto3
 import pytest
 from sagemaker.parameter import CategoricalParameter, ContinuousParameter, IntegerParameter
 
-from deploy import tune
 from deploy.__main__ import main
+from deploy.grid import tune
 from subset_trainer.errors import UserError
 from tests.aws.test_launch import BUCKET, IMAGE, ROLE
 from tests.aws.training_jobs import Platform

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 from moto.sagemaker.models import sagemaker_backends
 
-from deploy import local
+from deploy.grid import program
 from tests.functional.conftest import write_table
 
 
@@ -114,11 +114,11 @@ class Platform:
 
     def _start(self, name: str, job: Any) -> "subprocess.Popen[bytes]":
         base = self._base(name)
-        local.prepare(base, self.channels, job.hyper_parameters or {})
+        program.prepare(base, self.channels, job.hyper_parameters or {})
         own = {"SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_ARN": job.arn, "OMP_NUM_THREADS": "1"}
         with (base / "train.log").open("wb") as log:
             return subprocess.Popen(
-                [local.train_program()],
+                [program.train_program()],
                 env={**os.environ, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import compare, local, local_sweep
+from deploy.grid import here, program
+from deploy.results import compare
 from subset_trainer.errors import UserError
 
 QUICK = {"model": "mlp", "augmentation": "none", "epochs": 4, "batch_size": 64, "learning_rate": 0.05}
@@ -19,7 +20,7 @@ def test_fractions_and_their_baselines(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     channels = {"training": digits / "training", "test": digits / "test"}
-    runs = local_sweep.run(tmp_path, channels, (1.0, 0.5), "glister", QUICK, baselines=True)
+    runs = here.run(tmp_path, channels, (1.0, 0.5), "glister", QUICK, baselines=True)
     assert [run.name for run in runs] == ["full", "glister-0.5", "full-at-0.5", "rs2-0.5"]
     full, glister, equal, rs2 = compare.rows(runs)
     assert full.samples_visited == 4 * runs[0].summary["examples"]["training"]
@@ -38,13 +39,13 @@ def test_fractions_and_their_baselines(
 def test_a_failing_run_is_named_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"run 'full'.*training"):
-        local_sweep.run(tmp_path / "out", {"training": tmp_path / "empty"}, (1.0,), "glister", QUICK)
+        here.run(tmp_path / "out", {"training": tmp_path / "empty"}, (1.0,), "glister", QUICK)
 
 
 def test_a_folder_that_is_no_run_is_left_alone(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="no earlier run"):
-        local.train(tmp_path, {"training": digits / "training"}, QUICK)
+        program.train(tmp_path, {"training": digits / "training"}, QUICK)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
 

@@ -9,8 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Page, ViewportSize
 
-from deploy import compare, page, verdict
-from deploy.jobs import Job
+from deploy.aws.jobs import Job
+from deploy.results import compare, page, verdict
 from tests.unit.test_compare import write_run
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}

@@ -10,7 +10,7 @@ import pytest
 from sagemaker.estimator import Estimator
 from sagemaker.experiments import Run
 
-from deploy import launch
+from deploy.aws import launch
 from tests.aws.conftest import REGION, aws, moto_server  # noqa: F401 - fixtures
 from tests.image.conftest import Image
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sagemaker.estimator import Estimator
 
-from deploy import launch
+from deploy.aws import launch
 
 IMAGE = os.environ.get("SUBSET_TRAINER_IMAGE", "")
 ROLE = "arn:aws:iam::000000000000:role/local-mode-uses-none"

@@ -16,7 +16,7 @@ from sagemaker.predictor import Predictor
 from sagemaker.serializers import CSVSerializer, DataSerializer, JSONLinesSerializer
 from sagemaker.session import Session
 
-from deploy import launch
+from deploy.aws import launch
 from tests.local_mode.conftest import ROLE, Fit, without_ended_containers
 
 CENTRES = {"setosa": (0.0, 0.0), "virginica": (6.0, 0.0), "versicolor": (0.0, 6.0)}

@@ -14,9 +14,10 @@ import requests
 from moto.server import ThreadedMotoServer
 from playwright.sync_api import Browser
 
-from deploy import experiments, launch
 from deploy.__main__ import main
+from deploy.aws import launch
 from deploy.digits import write_digits
+from deploy.results import experiments
 from tests.documentation import blocks_of, lines
 from tests.functional.test_page import DESKTOP, Looked
 from tests.local_mode.conftest import Fit, without_ended_containers

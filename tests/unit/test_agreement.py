@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deploy import agreement
+from deploy.labels import agreement
 from tests.unit.test_consolidation import items
 
 # Three workers. Pairs that agree: 1 of 3, 1 of 1, none, 0 of 1, 3 of 3.

@@ -76,7 +76,7 @@ def test_the_build_is_what_sagemaker_and_ecr_take(spec: dict[str, Any]) -> None:
     ):
         assert needed in build
     # The repository's tags cannot be moved, but for this one.
-    from deploy.image import CACHE_TAG
+    from deploy.aws.image import CACHE_TAG
 
     assert set(re.findall(r"ref=\$REPOSITORY_URI:(\w+)", build)) == {CACHE_TAG}
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from deploy import compare
 from deploy.__main__ import main
+from deploy.results import compare
 from subset_trainer.errors import UserError
 
 

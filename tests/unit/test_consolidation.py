@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import crowds
 from benchmarks.crowds import crowd
-from deploy import consolidation
-from deploy.ground_truth import Answer, Item, Label
+from deploy.labels import consolidation
+from deploy.labels.ground_truth import Answer, Item, Label
 
 
 def items(*votes: str) -> list[Item]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from deploy import answers, ground_truth
-from deploy.ground_truth import Answer, Item, Label
-from deploy.storage import Storage
+from deploy.aws.storage import Storage
+from deploy.labels import answers, ground_truth
+from deploy.labels.ground_truth import Answer, Item, Label
 from subset_trainer.errors import UserError
 
 CAT = {"crowd-image-classifier": {"label": "cat"}}

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deploy import relabel
 from deploy.__main__ import main
+from deploy.labels import relabel
 from subset_trainer.errors import UserError
 
 NAN = float("nan")

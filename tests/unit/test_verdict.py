@@ -1,7 +1,7 @@
 import pytest
 
-from deploy.compare import Run
-from deploy.verdict import losses, sentence
+from deploy.results.compare import Run
+from deploy.results.verdict import losses, sentence
 
 
 def run(

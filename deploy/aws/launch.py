@@ -1,0 +1,126 @@
+"""Launches the image on SageMaker with the SDK's generic `Estimator`, or in its local mode."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import boto3
+from sagemaker.config import load_sagemaker_config
+from sagemaker.debugger import TensorBoardOutputConfig
+from sagemaker.estimator import Estimator
+from sagemaker.exceptions import UnexpectedStatusException
+from sagemaker.local import LocalSession
+from sagemaker.session import Session
+
+from deploy.aws import calls, jobs
+from deploy.aws.jobs import Job
+from subset_trainer import hyperparameters as knobs
+from subset_trainer.errors import UserError
+from subset_trainer.tracking.metrics import metric_definitions
+
+LOCAL_TYPES = ("local", "local_gpu")
+TENSORBOARD = "subset-trainer/tensorboard"
+"""Where in the session's bucket event files go, if the hyperparameter asks for them."""
+LOCAL_SHARED_MEMORY = "1G"
+"""Docker's 64 MB are too few for worker processes that pass images on."""
+
+
+def estimator(
+    image_uri: str,
+    hyperparameters: Mapping[str, Any],
+    role: str,
+    instance_type: str = "ml.g5.xlarge",
+    *,
+    session: Session | None = None,
+    **settings: Any,
+) -> Estimator:
+    """A ready `sagemaker.estimator.Estimator` for the image.
+
+    The hyperparameters are validated by the image's own model before any call to AWS; with `entry_point` among
+    the settings they are the script's business and pass unread. Metrics are always defined. The debugger and
+    profiler, which the image does not use, are off unless asked for. `settings` go to `Estimator` as they are:
+    `max_run`, `use_spot_instances`, `subnets`, `output_path`, ….
+
+    Raises UserError naming every hyperparameter that is wrong.
+    """
+    values = dict(hyperparameters)
+    parsed = None if "entry_point" in settings else knobs.parse(values)
+    if parsed is not None and parsed.backend == "cords" and settings.get("instance_count", 1) > 1:
+        raise UserError("instance_count: backend='cords' runs in one process, on one instance")
+    local = instance_type in LOCAL_TYPES
+    session = session or sagemaker_session(local=local)
+    defaults: dict[str, Any] = {
+        "instance_count": 1,
+        "base_job_name": job_prefix(values),
+        "metric_definitions": metric_definitions(),
+        "debugger_hook_config": False,
+        "disable_profiler": True,
+    }
+    if parsed is not None and parsed.tensorboard and not local:
+        # Without it SageMaker leaves the event files in the container.
+        place = f"s3://{session.default_bucket()}/{TENSORBOARD}"
+        defaults["tensorboard_output_config"] = TensorBoardOutputConfig(s3_output_path=place)
+    return Estimator(
+        image_uri=image_uri,
+        role=role,
+        instance_type=instance_type,
+        sagemaker_session=session,
+        hyperparameters=values,
+        **{**defaults, **settings},
+    )
+
+
+def follow(session: Session, name: str) -> Job:
+    """Show the job's log as it comes, until the job has ended; what it came to."""
+    # The SDK's own words for a job that failed repeat its reason and add a guide's address.
+    with suppress(UnexpectedStatusException):
+        session.logs_for_job(name, wait=True)
+    return jobs.describe(session.sagemaker_client, name)
+
+
+class Request(Exception):  # noqa: N818 - nothing went wrong
+    """The training job that would have been asked for."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        super().__init__(parameters)
+        self.parameters = parameters
+
+
+def stop_before_the_request(session: Session) -> None:
+    """Have the session raise `Request` where it would create a training job."""
+
+    def stop(params: Mapping[str, Any], **_: Any) -> None:
+        raise Request(params)
+
+    session.sagemaker_client.meta.events.register("provide-client-params.sagemaker.CreateTrainingJob", stop)
+
+
+def job_prefix(values: Mapping[str, Any]) -> str:
+    """A job name's beginning that tells runs apart in the console: `subset-trainer-glister-0-3`."""
+    parsed = knobs.Hyperparameters.model_fields
+    strategy = str(values.get("strategy", parsed["strategy"].default))
+    fraction = str(values.get("fraction", parsed["fraction"].default)).replace(".", "-")
+    return f"subset-trainer-{strategy}" + ("" if strategy == "full" else f"-{fraction}")
+
+
+def sagemaker_session(
+    local: bool = False, bucket: str | None = None, boto_session: "boto3.Session | None" = None
+) -> Session:
+    """A session of the SDK's; its usage reports are off unless the user's own SDK configuration wants them.
+
+    Args:
+        local: whether for local mode, which needs a region but no credentials.
+        bucket: for outputs; by default the SDK's `sagemaker-REGION-ACCOUNT`.
+    """
+    boto_session = boto_session or calls.boto_session()
+    config = load_sagemaker_config() or {}
+    config.setdefault("SchemaVersion", "1.0")
+    modules = config.setdefault("SageMaker", {}).setdefault("PythonSDK", {}).setdefault("Modules", {})
+    modules.setdefault("TelemetryOptOut", True)
+    if not local:
+        return Session(boto_session, default_bucket=bucket, sagemaker_config=config)
+    session = LocalSession(boto_session, default_bucket=bucket, sagemaker_config=config)
+    session.config = {
+        "local": {"local_code": True, "container_config": {"shm_size": LOCAL_SHARED_MEMORY}},
+    }
+    return session

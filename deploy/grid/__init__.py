@@ -1,0 +1,1 @@
+"""Trainings planned and run side by side."""

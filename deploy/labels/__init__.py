@@ -1,0 +1,1 @@
+"""Ground Truth's files, and labels to make and to check."""

@@ -1,0 +1,1 @@
+"""What finished trainings have left, and how it is compared and shown."""

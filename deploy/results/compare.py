@@ -1,0 +1,276 @@
+"""Sets finished runs side by side: a table, a chart, and both as CSV and JSON.
+
+A run's seconds count everything that its choice of data costs: training, selecting and evaluating; what looks for wrong
+labels and copies before training is selecting, too. Dollars are for all
+that SageMaker bills, starting up and reading the data included.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from deploy import text
+from deploy.aws import jobs
+from deploy.aws.jobs import Job
+from subset_trainer.errors import UserError
+
+CHART = "comparison.png"
+MOST_IN_THE_AXES = 10
+"""Runs that a legend has room for beside the curves."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training left behind. Accuracies are shares 0..1, seconds are wall time."""
+
+    name: str
+    summary: dict[str, Any]
+    history: list[dict[str, Any]]
+    job: Job | None = None
+    """The SageMaker job that it was, if it was one."""
+
+    @property
+    def seconds(self) -> float:
+        """Training, selecting and evaluating; reading the data and starting up are the same for every run."""
+        return float(
+            self.summary["seconds"]["training"] + self.selecting + self.summary["seconds"]["evaluation"]
+        )
+
+    @property
+    def selecting(self) -> float:
+        """Seconds in which it was decided what to train on, before the first epoch and between epochs."""
+        return float(self.cleaning + self.summary["seconds"]["selection"])
+
+    @property
+    def cleaning(self) -> float:
+        """Those before the first epoch: looking for wrong labels and copies, and the trainings that this takes."""
+        return float(self.summary["seconds"].get("cleaning", 0.0))
+
+    @property
+    def clock(self) -> list[float]:
+        """Seconds at the end of each epoch, all of the above included."""
+        parts = ("epoch:seconds", "selection:seconds", "evaluation:seconds")
+        costs = [sum(entry.get(part, 0.0) for part in parts) for entry in self.history]
+        return list(accumulate(costs, initial=self.cleaning))[1:]
+
+    @property
+    def is_full(self) -> bool:
+        return bool(self.summary["strategy"] == "full")
+
+    def cost(self, prices: Mapping[str, float]) -> float | None:
+        """Dollars, by the instance types' prices an hour; elsewhere than on SageMaker, by the price of `local`."""
+        if self.job is not None:
+            return self.job.cost(prices)
+        return prices["local"] * self.seconds / 3600 if "local" in prices else None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A run that has no results, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run in the table. `speedup`: the reference run's seconds over this run's, if there is one.
+
+    `cost`: estimated dollars; `spot_saving`: the share of the on-demand price that spot instances saved.
+    """
+
+    run: str
+    status: str
+    strategy: str
+    fraction: float
+    epochs: int
+    validation_accuracy: float
+    test_accuracy: float | None
+    seconds_training: float
+    seconds_selecting: float
+    seconds_evaluating: float
+    seconds_total: float
+    samples_visited: int
+    speedup: float | None
+    instance_type: str | None = None
+    billable_seconds: float | None = None
+    cost: float | None = None
+    spot_saving: float | None = None
+
+
+def read_run(directory: Path) -> Run:
+    """Read a run from its base directory, from its output folder, or from an unpacked output.tar.gz.
+
+    Raises UserError where there is no readable summary.json.
+    """
+    summary = jobs.find(directory, "summary.json")
+    if summary is None:
+        raise UserError(
+            f"{str(directory)!r} holds no summary.json of a run, neither directly nor in output/data"
+        )
+    data = summary.parent
+    try:
+        content = json.loads(summary.read_text())
+        history = data / "history.jsonl"
+        lines = history.read_text().splitlines() if history.exists() else []
+        return Run(directory.resolve().name, content, [json.loads(line) for line in lines if line.strip()])
+    except json.JSONDecodeError as error:
+        raise UserError(f"{str(error.doc)[:40]!r} in {str(data)!r} is not JSON: {error}") from error
+
+
+def reference(runs: Sequence[Run]) -> Run | None:
+    """The run that the others are measured against: full data for the most epochs."""
+    return max(
+        (run for run in runs if run.is_full), key=lambda run: run.summary["samples_visited"], default=None
+    )
+
+
+def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list[Row]:
+    """One row a run, in the order given. `prices`: instance type → dollars an hour."""
+    base = reference(runs)
+    return [
+        Row(
+            run=run.name,
+            status=run.summary["status"],
+            strategy=run.summary["strategy"],
+            fraction=1.0 if run.is_full else run.summary["fraction"],
+            epochs=len(run.history) or run.summary["epochs"],
+            validation_accuracy=run.summary["validation"]["accuracy"],
+            test_accuracy=run.summary["test"]["accuracy"] if run.summary.get("test") else None,
+            seconds_training=run.summary["seconds"]["training"],
+            seconds_selecting=run.selecting,
+            seconds_evaluating=run.summary["seconds"]["evaluation"],
+            seconds_total=run.seconds,
+            samples_visited=run.summary["samples_visited"],
+            speedup=base.seconds / run.seconds if base is not None and run.seconds > 0 else None,
+            instance_type=run.job.instance_type if run.job else None,
+            billable_seconds=run.job.billable_seconds if run.job else None,
+            cost=run.cost(prices or {}),
+            spot_saving=run.job.spot_saving if run.job else None,
+        )
+        for run in runs
+    ]
+
+
+def table(lines: Sequence[Row]) -> str:
+    """The comparison for a terminal. Costs have a column where there are any."""
+    header = [
+        ("", "run"),
+        ("", "fraction"),
+        ("", "epochs"),
+        ("accuracy", "validation"),
+        ("accuracy", "test"),
+        ("seconds", "training"),
+        ("seconds", "selecting"),
+        ("seconds", "evaluating"),
+        ("seconds", "in all"),
+        ("samples", "visited"),
+        ("speed-up", "over full"),
+    ]
+    cells = [cells_of(line) for line in lines]
+    if any(line.cost is not None for line in lines):
+        header.append(("estimated", "cost"))
+        for cell, line in zip(cells, lines, strict=True):
+            cell.append(money(line.cost, line.spot_saving))
+    return text.table([[head for head, _ in header], [name for _, name in header]], cells)
+
+
+def cells_of(line: Row) -> list[str]:
+    """A row as people read it, from its name to its speed-up."""
+    return [
+        line.run if line.status == "completed" else f"{line.run} ({line.status})",
+        f"{line.fraction:.3g}",
+        str(line.epochs),
+        f"{line.validation_accuracy:.2%}",
+        "–" if line.test_accuracy is None else f"{line.test_accuracy:.2%}",
+        f"{line.seconds_training:.1f}",
+        f"{line.seconds_selecting:.1f}",
+        f"{line.seconds_evaluating:.1f}",
+        f"{line.seconds_total:.1f}",
+        f"{line.samples_visited:,}",
+        "–" if line.speedup is None else f"{line.speedup:.2f}×",
+    ]
+
+
+def money(dollars: float | None, spot_saving: float | None = None) -> str:
+    """`$0.42`, or `$0.13 (spot −69%)`."""
+    if dollars is None:
+        return "–"
+    text = f"${dollars:.2f}" if dollars >= 0.1 or dollars == 0 else f"${dollars:.2g}"
+    return text if spot_saving is None else f"{text} (spot −{spot_saving:.0%})"
+
+
+def write(
+    runs: Sequence[Run], directory: Path, title: str, prices: Mapping[str, float] | None = None
+) -> Path:
+    """Write comparison.csv, comparison.json and the chart into `directory`; return the chart's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [asdict(row) for row in rows(runs, prices)]
+    with (directory / "comparison.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    (directory / "comparison.json").write_text(json.dumps(lines, indent=2) + "\n")
+    path = directory / CHART
+    chart(runs, path, title)
+    return path
+
+
+def chart(runs: Sequence[Run], path: Path, title: str) -> None:
+    """Draw validation accuracy per epoch, and per second of the whole cost, of all runs into a PNG file."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    crowded = len(runs) > MOST_IN_THE_AXES
+    figure = Figure(figsize=(17 if crowded else 13, max(5.2, 0.24 * len(runs))), layout="constrained")
+    FigureCanvasAgg(figure)
+    by_epoch, by_second = figure.subplots(1, 2, sharey=True)
+    base = reference(runs)
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    markers = "osD^vPX*<>"
+    others = [run for run in runs if run is not base]
+    for run in sorted(runs, key=lambda run: run is not base):
+        accuracy = [entry["validation:accuracy"] for entry in run.history]
+        # The reference in black; baselines beside the strategies that were asked for are dashed.
+        place = others.index(run) if run is not base else 0
+        colour = "black" if run is base else colours[place % len(colours)]
+        dashed = run is not base and run.summary["strategy"] in ("full", "random", "rs2")
+        style: dict[str, Any] = {
+            "color": colour,
+            "linestyle": "--" if dashed else "-",
+            "marker": "." if run is base else markers[place % len(markers)],
+            "markersize": 8 if run is base else 4,
+            "linewidth": 1.8,
+            "label": f"{run.name}: {run.summary['validation']['accuracy']:.1%} in {run.seconds:.0f} s",
+        }
+        by_epoch.plot([entry["epoch"] for entry in run.history], accuracy, **style)
+        by_second.plot(run.clock, accuracy, **style)
+
+    by_epoch.set(xlabel="epoch", ylabel="validation accuracy", title="per epoch")
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
+    by_second.set(
+        xlabel="seconds, selecting and evaluating included",
+        title="per second of training, selecting and evaluating",
+    )
+    by_epoch.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for axes in (by_epoch, by_second):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    title_of_legend = "final validation accuracy, seconds in all"
+    if crowded:
+        figure.legend(
+            *by_epoch.get_legend_handles_labels(),
+            loc="outside right upper",
+            title=title_of_legend,
+            fontsize=8,
+        )
+    else:
+        by_epoch.legend(loc="lower right", title=title_of_legend, fontsize=9)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=130)

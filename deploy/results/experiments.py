@@ -1,0 +1,144 @@
+"""SageMaker Experiments from the launcher's side: a job's Run, and what the Runs of an Experiment came to."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sagemaker.analytics import ExperimentAnalytics
+from sagemaker.experiments.run import Run as ExperimentRun
+from sagemaker.session import Session
+
+from deploy.aws import jobs
+from deploy.aws.jobs import Job
+from deploy.results import compare
+from deploy.results.compare import Lost, Run
+from subset_trainer.errors import UserError
+from subset_trainer.tracking.experiments import JOB_PARAMETER
+
+
+@contextmanager
+def run_of_job(experiment: str, name: str, job: str, session: Session) -> Iterator[None]:
+    """Within it, a job that is started belongs to the Run `name`, which says which job it is."""
+    with ExperimentRun(experiment_name=experiment, run_name=name, sagemaker_session=session) as run:
+        run.log_parameter(JOB_PARAMETER, job)
+        yield
+
+
+class Analytics(ExperimentAnalytics):
+    """The SDK's `ExperimentAnalytics` without its search.
+
+    The search index follows what it indexes by seconds to minutes; a trial component's description is up to date.
+    """
+
+    def __init__(self, experiment: str, session: Session) -> None:
+        super().__init__(experiment_name=experiment, sagemaker_session=session)
+
+    def components(self) -> list[dict[str, Any]]:
+        """The Experiment's trial components as `Search` would give them, oldest first.
+
+        Raises UserError where there is no such Experiment.
+        """
+        if self._trial_components is None:
+            client, name = self._sage_client, self._experiment_name
+            try:
+                trials = list(_pages(client, "list_trials", "TrialSummaries", ExperimentName=name))
+            except client.exceptions.ResourceNotFound:
+                trials = []
+            if not trials:
+                raise UserError(f"there is no Experiment {name!r} with Runs in this account and region")
+            found: dict[str, dict[str, Any]] = {}
+            for trial in trials:
+                parent = {"TrialName": trial["TrialName"], "ExperimentName": name}
+                listed = _pages(
+                    client, "list_trial_components", "TrialComponentSummaries", TrialName=trial["TrialName"]
+                )
+                for summary in listed:
+                    own = summary["TrialComponentName"]
+                    if own not in found:
+                        described = client.describe_trial_component(TrialComponentName=own)
+                        found[own] = {**described, "Parents": []}
+                    found[own]["Parents"].append(parent)
+            self._trial_components = sorted(found.values(), key=lambda component: component["CreationTime"])
+        return list(self._trial_components)
+
+    def _get_trial_components(self, force_refresh: bool = False) -> list[dict[str, Any]]:
+        if force_refresh:
+            self.clear_cache()
+        return self.components()
+
+    def frame(self, sort_by: str | None = None, ascending: bool = False) -> pd.DataFrame:
+        """One row a trial component, with the SDK's columns.
+
+        Args:
+            sort_by: as the SDK's `sort_by`: `metrics.validation:accuracy.max`, `parameters.fraction`, `CreationTime`.
+            ascending: smallest first.
+
+        Raises:
+            UserError: there is nothing to sort by of that name.
+        """
+        frame = self.dataframe()
+        if sort_by is None:
+            return frame
+        kind, _, rest = sort_by.partition(".")
+        if kind == "metrics":
+            metric, _, statistic = rest.rpartition(".")
+            wanted = f"{metric} - {statistic}".lower()
+        else:
+            wanted = rest.lower() if kind == "parameters" else sort_by.lower()
+        if wanted == "creationtime":
+            return frame if ascending else frame.iloc[::-1]
+        by_name = {column.lower(): column for column in frame.columns}
+        if wanted not in by_name:
+            metrics = sorted({name.split(" - ")[0] for name in frame.columns if name.endswith(" - Max")})
+            raise UserError(
+                f"--sort-by {sort_by}: expected metrics.NAME.max (or min, avg, last, count), parameters.NAME, "
+                f"DisplayName or CreationTime; the metrics are {', '.join(metrics) or 'none'}"
+            )
+        return frame.sort_values(by_name[wanted], ascending=ascending, kind="stable")
+
+
+def experiment_frame(experiment: str, session: Session, sort_by: str | None = None) -> pd.DataFrame:
+    """What the Runs of an Experiment recorded, one row each; `sort_by` as `Analytics.frame` takes it."""
+    return Analytics(experiment, session).frame(sort_by)
+
+
+def jobs_of(analytics: Analytics) -> dict[str, Job]:
+    """The Runs that were jobs of this image: name → job, oldest first."""
+    client = analytics._sage_client
+    found = {}
+    for component in analytics.components():
+        name = component.get("Parameters", {}).get(JOB_PARAMETER, {}).get("StringValue")
+        if name:
+            shown = component.get("DisplayName") or component["TrialComponentName"]
+            found[run_name(shown, analytics.name)] = jobs.describe(client, name)
+    return found
+
+
+def run_name(shown: str, experiment: str) -> str:
+    """The Run's name, of its component's: the SDK puts the Experiment's before it."""
+    return shown.removeprefix(f"{experiment}-")
+
+
+def results(named: Mapping[str, Job], session: Session, directory: Path) -> tuple[list[Run], list[Lost]]:
+    """Fetch what the jobs left, each into a folder of its own, and read it; and why the others left nothing."""
+    s3 = session.boto_session.client("s3")
+    runs, lost = [], []
+    for name, job in named.items():
+        if job.status != jobs.ENDED_WELL:
+            lost.append(Lost(name, str(job)))
+            continue
+        folder = directory / job.name
+        try:
+            jobs.fetch_results(s3, job.results, folder)
+            runs.append(replace(compare.read_run(folder), name=name, job=job))
+        except UserError as error:
+            lost.append(Lost(name, str(error)))
+    return runs, lost
+
+
+def _pages(client: Any, operation: str, key: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    for page in client.get_paginator(operation).paginate(**arguments):
+        yield from page[key]
