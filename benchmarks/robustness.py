@@ -2,8 +2,8 @@
 
     python -m benchmarks.robustness --training DIR --test DIR --docs docs/explanation/robustness.md
 
-Each trouble comes alone: 20, 40 and 60% of the labels wrong, classes from 10 and from 100 to 1, 50%
-near-duplicates; and none. Validation and test stay clean and balanced. Each run is one of `benchmarks.study`, whose folder it uses: a
+Each trouble comes alone: 20, 40 and 60% of the labels wrong, classes from 10 and from 100 to 1, 50% near-duplicates;
+and none. Validation and test stay clean and balanced. Each run is one of `benchmarks.study`, whose folder it uses: a
 finished run is not made again, so that the same command resumes where it was stopped.
 """
 
@@ -152,8 +152,8 @@ def document(rows: Sequence[Row], title: str, command: str, picture: str) -> str
     """The page that `--docs` writes."""
     parts = [
         f"# Robustness: {title}",
-        f"{study_report.TESTED.format(TEST)}\n```sh\n{command}\n```\n\nA study that was stopped resumes. Test "
-        "accuracy in percent, mean ± sample deviation over seeds, at equal samples within a column (see the tables below).",
+        f"{study_report.TESTED.format(TEST)}\n```sh\n{command}\n```\n\nA study that was stopped resumes. "
+        "Test accuracy in percent, mean ± sample deviation over seeds, at equal samples within a column (see below).",
         f"![test accuracy]({picture})",
         *(table(rows, trouble) for trouble in TROUBLES),
         "## Cost\n\n" + cost_table(rows),
