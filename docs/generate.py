@@ -20,9 +20,10 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import subset_selection.catalogue
-import subset_trainer.hyperparameters
 from deploy import __main__ as cli
 from deploy.aws import policy
+from subset_trainer.config.hyperparameters import Hyperparameters, markdown_table
+from subset_trainer.config.knobs import Knobs
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = "docs/explanation/evidence.md"
@@ -31,6 +32,12 @@ PROGRAM = "subset-trainer"
 
 
 def hyperparameters_page() -> str:
+    # Pydantic takes the fields of the last base first.
+    groups = [group for group in reversed(Hyperparameters.__bases__) if issubclass(group, Knobs)]
+    assert {name for group in groups for name in group.model_fields} == set(Hyperparameters.model_fields)
+    tables = "\n\n".join(
+        f"## {str(group.__doc__).splitlines()[0].rstrip('.')}\n\n{markdown_table(group)}" for group in groups
+    )
     return f"""# Hyperparameters
 
 {NOTE}
@@ -39,9 +46,9 @@ Every value may arrive as text, as SageMaker sends it: `0.3`, `"0.3"`, `True` an
 names and wrong values are refused before any data is read. One message names every fault.
 
 Names that begin with `sagemaker_`, and `_tuning_objective_metric`, belong to the platform and are ignored. An empty
-value means the default. `.venv/bin/python -m subset_trainer.hyperparameters` prints this table.
+value means the default. `.venv/bin/python -m subset_trainer.config.hyperparameters` prints all of them.
 
-{subset_trainer.hyperparameters.markdown_table()}
+{tables}
 """
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from deploy import compare
+from deploy.results import compare
 from subset_trainer import models
 from subset_trainer.serving.app import application
 from subset_trainer.serving.predictor import Predictor

@@ -15,7 +15,8 @@ import pytest
 
 from deploy.__main__ import main
 from docs import generate
-from subset_trainer.hyperparameters import Hyperparameters
+from subset_selection.catalogue import CATALOGUE
+from subset_trainer.config.hyperparameters import Hyperparameters
 from tests.documentation import ROOT, Block, anchors, blocks, blocks_of, lines, links, pages
 
 PAGES = [str(page.relative_to(ROOT)) for page in pages()]
@@ -167,4 +168,5 @@ def test_the_readme_says_what_the_image_promises() -> None:
     """The names that a reader copies are the code's: channels, files and the article, introduced once."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count("AWS's article on training with less data") == 1
+    assert f"[{len(CATALOGUE)} strategies](" in text
     assert Path(ROOT / "LICENSE").read_text(encoding="utf-8").count("Apache License") >= 2

@@ -24,11 +24,12 @@ from subset_trainer.pretrained import encoders
 from subset_trainer.pretrained.encoders import Encoder
 from subset_trainer.serving import requests
 from subset_trainer.serving.predictor import Predictor
-from subset_trainer.training import devices, job, loop
+from subset_trainer.training import devices, job, optimizer
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.evaluation import look_at
 from subset_trainer.training.optimizer import AdamW
+from subset_trainer.training.place import Place
 from subset_trainer.training.ranks import Ranks
 from tests.encoders import ROWS, change, tokenizer, write
 
@@ -380,15 +381,14 @@ def trained(
     classifier: Classifier, preprocessing: Preprocessing, hp: Hyperparameters, steps: int = 3
 ) -> None:
     assert preprocessing.tokens is not None
-    machine = devices.prepare("cpu", "float32", images=False)
-    optimizer = loop.make_optimizer(classifier, hp, machine)
+    updates = optimizer.make(classifier, hp, hp.learning_rate)
     ids = torch.from_numpy(encode_tokens([text for _, text in ROWS], preprocessing.tokens))
     labels = torch.tensor([CLASSES.index(kind) for kind, _ in ROWS])
     classifier.train()
     for _ in range(steps):
-        optimizer.zero_grad()
+        updates.zero_grad()
         torch.nn.functional.cross_entropy(classifier(ids), labels).backward()
-        optimizer.step()
+        updates.step()
 
 
 def test_a_frozen_encoder_stays_as_it_is(bert: Path) -> None:
@@ -430,19 +430,19 @@ def test_adamw_is_torch_s_to_the_last_bit() -> None:
         for kind, model in ((AdamW, ours), (torch.optim.AdamW, theirs))
     ]
     for _ in range(3):
-        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
-            optimizer.zero_grad()
+        for model, each in zip((ours, theirs), optimizers, strict=True):
+            each.zero_grad()
             model(torch.ones(4, 3)).square().sum().backward()
-            optimizer.step()
+            each.step()
         optimizers[0].load_state_dict(optimizers[0].state_dict())
     assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
 
 
 def test_a_checkpoint_holds_what_adamw_goes_on_from(tmp_path: Path) -> None:
-    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
+    def step(model: torch.nn.Module, step_of: torch.optim.Optimizer) -> None:
+        step_of.zero_grad()
         model(torch.ones(4, 3)).square().sum().backward()
-        optimizer.step()
+        step_of.step()
 
     model = torch.nn.Linear(3, 2)
     optimizer = AdamW(model.parameters(), lr=0.1, fused=True)
@@ -476,7 +476,7 @@ def test_selection_looks_at_the_features(bert: Path) -> None:
         torch.from_numpy(encode_tokens(TEXTS, preprocessing.tokens)),
         torch.zeros(len(TEXTS), dtype=torch.int64),
     )
-    pool, _ = look_at(classifier, dataset, devices.prepare("cpu", "float32", images=False), Ranks())
+    pool, _ = look_at(classifier, dataset, Place(devices.prepare("cpu", "float32", images=False)))
     assert pool.features is not None and pool.logits is not None
     torch.testing.assert_close(pool.features, features_of(classifier, preprocessing, TEXTS))
     with torch.inference_mode():

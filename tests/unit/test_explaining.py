@@ -28,14 +28,14 @@ from subset_trainer.models import Classifier
 from subset_trainer.training import job
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import judge
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.place import Place
 
 CPU = torch.device("cpu")
 
 
 def explained(network: nn.Module, splits: Splits, count: int = 4, seed: int = 0) -> Explanations:
     classifier = Classifier(network, splits.preprocessing.mean or None, splits.preprocessing.std or None)
-    judged = judge(classifier, splits.validation, Machine(CPU, torch.float32), Ranks())
+    judged = judge(classifier, splits.validation, Place(Machine(CPU, torch.float32)))
     return explain(classifier, splits, judged, CPU, count, seed)
 
 
@@ -221,7 +221,7 @@ def test_a_file_that_is_gone_costs_the_explanations_and_not_the_run(
     contract = SimpleNamespace(output_data=tmp_path)
     classifier, machine = Classifier(linear([0.0] * 9)), Machine(CPU, torch.float32)
     with caplog.at_level(logging.WARNING):
-        found = job._explain(contract, rows, classifier, machine, Ranks(), Hyperparameters(explain=2))  # type: ignore[arg-type]
+        found = job._explain(contract, rows, classifier, Place(machine), Hyperparameters(explain=2))  # type: ignore[arg-type]
     assert found is None and not list(tmp_path.iterdir())
     assert "there are no explanations: image 'a.png' cannot be read" in caplog.text
 

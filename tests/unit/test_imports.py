@@ -10,12 +10,12 @@ import sys
 import torch
 from subset_trainer import models
 from subset_trainer.hyperparameters import Hyperparameters
-from subset_trainer.training import devices, job, loop
+from subset_trainer.training import devices, job, loop, optimizer
 machine = devices.prepare("cpu", "float32", images=True)
 classifier = models.build(sys.argv[1], (3, 8, 8), 3, (0.5,) * 3, (0.25,) * 3)
-optimizer = loop.make_optimizer(classifier, Hyperparameters(), machine)
+updates = optimizer.make(classifier, Hyperparameters(), 0.1)
 classifier(torch.zeros(4, 3, 8, 8, dtype=torch.uint8)).sum().backward()
-optimizer.step()
+updates.step()
 print(sorted(set(sys.argv[2:]) & set(sys.modules)))
 """
 SERVED = """

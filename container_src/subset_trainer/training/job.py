@@ -1,6 +1,5 @@
 """The built-in trainer's job, from the contract to the artefacts, in the order in which it happens."""
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -18,7 +17,7 @@ from subset_trainer import artifacts, models, pretrained
 from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
-from subset_trainer.data.formats.manifest import ManifestOptions
+from subset_trainer.data.formats.format import ManifestOptions
 from subset_trainer.data.hosts import Shards
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.errors import UserError
@@ -37,18 +36,18 @@ from subset_trainer.pretrained.image_models import Pretrained
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import cleaning, devices, loop, out_of_memory, plan, synced_batch_norm
+from subset_trainer.training import cleaning, devices, loop, out_of_memory, strategies, synced_batch_norm
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.cleaning import Examination, Examined
-from subset_trainer.training.devices import Machine
-from subset_trainer.training.evaluation import Score, evaluate, judge
-from subset_trainer.training.holdout import irreducible_losses
+from subset_trainer.training.evaluation import Score, judge
 from subset_trainer.training.interruption import Terminated
-from subset_trainer.training.loop import EpochReport
+from subset_trainer.training.place import Place
+from subset_trainer.training.plan import Plan, scaled_learning_rate
 from subset_trainer.training.ranks import Ranks
-from subset_trainer.training.record import Record
-from subset_trainer.training.rounds import FilterSelector, NativeSelector, Selector, SoftPruningSelector
+from subset_trainer.training.reports import EpochReport, totals
+from subset_trainer.training.rounds import Data
+from subset_trainer.training.trainee import Trainee
 
 logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
@@ -177,19 +176,22 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     classifier.place(machine.device, machine.memory_format(preprocessing.input_shape))
     average = MovingAverage(classifier, hp.ema_decay) if hp.ema_decay else None
     trained = average.module if average else classifier
-    effective = plan.scaled_learning_rate(hp.learning_rate, ranks.size, hp.learning_rate_scaling)
-    scaled = hp.model_copy(update={"learning_rate": effective})
+    place = Place(machine, ranks)
     loading_seconds = time.perf_counter() - start
     given = weights or encoder
     begun = f"{model_name} from …{given.digest}" if given else model_name
-    examined = _examine(contract, splits, classifier, machine, scaled, begun, ranks)
+    examined = _examine(contract, splits, classifier, hp, begun, place)
     kept = examined.kept
     if len(kept) < len(splits.train):
         splits = splits.keeping(kept)
     cleaning_seconds = time.perf_counter() - start - loading_seconds
-    # Of what was given: runs that leave something out make as many visits as those that do not.
-    budget = min(len(kept), _budget(hp, len(examined.labels)))
-    selector = _selector(classifier, splits, machine, scaled, budget, ranks)
+    # Of what was given: runs that leave something out see as many samples as those that do not.
+    plan = Plan.of(hp, len(kept), ranks.size, given=len(examined.labels))
+    budget, effective = plan.budget, plan.learning_rate
+    data = Data(splits.train, splits.validation, splits.train_weights)
+    classes = len(preprocessing.classes)
+    selector = strategies.selector(hp, classifier, data, plan, place, classes)
+    trainee = Trainee(classifier, hp, plan, place, average)
     _announce(hp, splits, budget, model_name)
     if ranks.size > 1:
         logger.info(
@@ -244,26 +246,9 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     checkpoints = _checkpoints(contract, hp, splits, begun, ranks.size) if ranks.first else None
     test: Score | None = None
     test_seconds = explanation_seconds = report_seconds = 0.0
-    record = Record(len(splits.train))
     status: Outcome = "completed"
     try:
-        loop.train(
-            classifier,
-            splits.train,
-            splits.validation,
-            selector,
-            budget,
-            scaled,
-            machine,
-            images,
-            ranks,
-            report,
-            average,
-            checkpoints,
-            restore,
-            splits.train_weights,
-            record,
-        )
+        loop.train(trainee, data, selector, plan, report, checkpoints, restore)
     except Terminated:
         status = "stopped"
         logger.info("SIGTERM received after %d whole epochs: saving what there is", len(reports))
@@ -276,7 +261,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     if splits.test is not None and status == "completed":
         test_start = time.perf_counter()
         try:
-            test = evaluate(trained, splits.test, machine, ranks, hp.test_time_flip and images)
+            test = trainee.evaluate(splits.test)
         except Terminated:
             status = "stopped"
             logger.info("SIGTERM received while testing: the model is saved, and a run that goes on tests it")
@@ -285,7 +270,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     if hp.explain and status == "completed":
         explanation_start = time.perf_counter()
         try:
-            explained = _explain(contract, splits, trained, machine, ranks, hp)
+            explained = _explain(contract, splits, trained, place, hp)
         except Terminated:
             status = "stopped"
             logger.info("SIGTERM received: the model is saved, and a run that goes on explains its errors")
@@ -302,7 +287,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
                 "test accuracy": "–" if test is None else f"{test.accuracy:.2%}",
                 **{name: str(value) for name, value in hp.model_dump(exclude_defaults=True).items()},
             }
-            _report(contract, splits, examined, record, trained, machine, ranks, history, facts, explained)
+            _report(contract, splits, examined, trainee, history, facts, explained)
         except Terminated:
             status = "stopped"
             logger.info("SIGTERM received: the model is saved, and a run that goes on writes the report")
@@ -329,7 +314,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         # What an epoch visited on average, where the strategy sets that by itself.
         "fraction": budget / (len(splits.train) if hp.spec.shape == "everything" else len(examined.labels))
         if hp.spec.shape != "own_size"
-        else loop.totals(reports)["samples_visited"] / (len(splits.train) * max(1, len(reports))),
+        else totals(reports)["samples_visited"] / (len(splits.train) * max(1, len(reports))),
         "backend": hp.backend,
         "model": model_name,
         "epochs": len(reports),
@@ -346,7 +331,7 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
         },
         "removed": examined.counts(),
         "classes": list(preprocessing.classes),
-        **loop.totals(reports),
+        **totals(reports),
         "test": None if test is None else {"loss": test.loss, "accuracy": test.accuracy},
         "seconds": seconds,
         "device": machine.describe(),
@@ -371,15 +356,14 @@ def _explain(
     contract: Contract,
     splits: Splits,
     trained: Classifier,
-    machine: Machine,
-    ranks: Ranks,
+    place: Place,
     hp: Hyperparameters,
 ) -> Explanations | None:
     """By the first process, for which the others wait. Raises Terminated on every process."""
-    judged = judge(trained, splits.validation, machine, ranks)
+    judged, ranks = judge(trained, splits.validation, place), place.ranks
     try:
         found = ranks.from_first(
-            lambda: explaining.explain(trained, splits, judged, machine.device, hp.explain, hp.seed)
+            lambda: explaining.explain(trained, splits, judged, place.device, hp.explain, hp.seed)
         )
     except UserError as error:
         # Images are streamed from the channel's files. The model is saved: no reason for the run to fail.
@@ -395,22 +379,20 @@ def _report(
     contract: Contract,
     splits: Splits,
     examined: Examined,
-    record: Record,
-    trained: Classifier,
-    machine: Machine,
-    ranks: Ranks,
+    trainee: Trainee,
     history: list[dict[str, Any]],
     facts: Mapping[str, str],
     explained: Explanations | None,
 ) -> None:
     """Raises Terminated on every process where SIGTERM has reached one of several."""
     splits.tell_names()
-    judged = judge(trained, splits.train, machine, ranks, duplicates.fingerprint)
-    validated = judge(trained, splits.validation, machine, ranks, keep_probabilities=True)
+    place, ranks, record = trainee.place, trainee.place.ranks, trainee.record
+    judged = judge(trainee.evaluated, splits.train, place, duplicates.fingerprint)
+    validated = judge(trainee.evaluated, splits.validation, place, keep_probabilities=True)
 
     def look() -> Findings:
         return findings.findings(
-            splits, examined, record, judged, validated, history, facts, machine.device, explained
+            splits, examined, record, judged, validated, history, facts, place.device, explained
         )
 
     try:
@@ -534,34 +516,22 @@ def _identity(hp: Hyperparameters, splits: Splits, begun: str, processes: int) -
     return identity | {"model": begun, "data": f"…{_digest(splits)[:8]}", "processes": processes}
 
 
-def _budget(hp: Hyperparameters, examples: int) -> int:
-    """How many of the training examples an epoch visits, where the strategy does not set that by itself."""
-    return plan.budget(examples, hp.fraction) if hp.spec.takes_fraction else examples
-
-
 def _examine(
-    contract: Contract,
-    splits: Splits,
-    classifier: Classifier,
-    machine: Machine,
-    hp: Hyperparameters,
-    begun: str,
-    ranks: Ranks,
+    contract: Contract, splits: Splits, classifier: Classifier, hp: Hyperparameters, begun: str, place: Place
 ) -> Examined:
     """Look for what the run is to leave out."""
-
-    folder = contract.checkpoints
+    folder, processes = contract.checkpoints, place.ranks.size
+    classes = len(splits.preprocessing.classes)
+    rate = scaled_learning_rate(hp.learning_rate, processes, hp.learning_rate_scaling)
     try:
         found = Examination(
             classifier,
             splits,
             hp,
-            lambda model, part, budget: _selector(model, part, machine, hp, budget, ranks),
-            lambda examples: _budget(hp, examples),
-            machine,
-            ranks,
+            lambda model, data, plan: strategies.selector(hp, model, data, plan, place, classes),
+            place,
             folder / cleaning.FILE if folder.is_dir() else None,
-            _identity(hp, splits, begun, ranks.size),
+            {**_identity(hp, splits, begun, processes), "learning_rate": rate},
         ).run()
     except (RuntimeError, MemoryError) as error:
         out_of_memory.explain(error, hp.batch_size)
@@ -611,72 +581,6 @@ def _check_channels(contract: Contract) -> None:
         if name not in (*CHANNELS, *LISTINGS, pretrained.CHANNEL):
             known = ", ".join((*CHANNELS, pretrained.CHANNEL))
             logger.warning("channel %r is not used; the channels are %s", name, known)
-
-
-def _selector(
-    classifier: Classifier,
-    splits: Splits,
-    machine: Machine,
-    hp: Hyperparameters,
-    budget: int,
-    ranks: Ranks,
-) -> Selector:
-    if hp.backend == "cords":
-        # CORDS brings numba and matplotlib along: imported only by who asks for it.
-        from subset_trainer.training.cords_backend import CordsSelector
-
-        return CordsSelector(
-            hp,
-            classifier,
-            splits.train,
-            splits.validation,
-            machine,
-            fraction=budget / len(splits.train),
-            classes=len(splits.preprocessing.classes),
-        )
-    settings = _settings(hp, ranks.size)
-    if hp.spec.shape == "own_size":
-        return SoftPruningSelector(hp.spec.load()(settings), splits.train.labels)
-    if hp.spec.shape == "within_batch" and "a held-out model" not in hp.spec.needs:
-        return FilterSelector(lambda state: hp.spec.load()(settings), len(splits.train))
-    if hp.spec.shape == "within_batch":
-        # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
-        fresh = copy.deepcopy(classifier)
-
-        def make_filter(state: Mapping[str, Any]) -> subset_selection.BatchFilter:
-            images = splits.preprocessing.kind == "image"
-            losses = state.get("irreducible_losses_N")
-            if losses is None:
-                losses = irreducible_losses(
-                    fresh, splits.train, splits.validation, hp, machine, images, ranks
-                )
-            made: subset_selection.BatchFilter = hp.spec.load()(settings, losses.to(machine.device))
-            return made
-
-        return FilterSelector(make_filter, len(splits.train))
-    strategy = subset_selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
-    return NativeSelector(
-        strategy, classifier, splits.train, splits.validation, machine, ranks, _candidates(hp)
-    )
-
-
-def _candidates(hp: Hyperparameters) -> float | None:
-    if "candidates_per_pick" not in hp.spec.knobs or hp.mislabelled == "drop":
-        return None
-    return hp.candidates_per_pick or hp.spec.candidates_per_pick
-
-
-def _settings(hp: Hyperparameters, processes: int) -> subset_selection.Settings:
-    """The strategies' knobs have the hyperparameters' names; a batch is one of all processes."""
-    own = {field.name: getattr(hp, field.name) for field in dataclasses.fields(subset_selection.Settings)}
-    own |= {
-        "eta": hp.eta or hp.learning_rate,
-        "batch_size": hp.batch_size * processes,
-        "candidates_per_pick": hp.candidates_per_pick
-        or hp.spec.candidates_per_pick
-        or own["candidates_per_pick"],
-    }
-    return subset_selection.Settings(**own)
 
 
 def _announce(hp: Hyperparameters, splits: Splits, budget: int, model: str) -> None:
