@@ -75,8 +75,8 @@ def cli_page() -> str:
 
 {NOTE}
 
-`make venv` installs `{PROGRAM}` in `.venv/bin`; `python -m deploy` is the same program. The exit code is 0 for success,
-1 for errors that you can fix, 2 for every other error, and 130 after an interruption.
+`make venv` installs `{PROGRAM}` in `.venv/bin`; `python -m deploy` is the same program. The exit code is 0
+for success, 1 for errors that you can fix, 2 for every other error, and 130 after an interruption.
 """
     ]
     for name, parser in commands(cli._parser(), PROGRAM):
