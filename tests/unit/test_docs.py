@@ -149,6 +149,21 @@ def test_what_takes_long_or_a_network_is_understood(
         importlib.import_module(name).main()
 
 
+@pytest.mark.parametrize("block", SHELL, ids=place)
+def test_the_hosts_program_understands_its_commands(block: Block, only_parsed: None) -> None:
+    for line in lines(block.text):
+        if line.is_ours:
+            with pytest.raises(Parsed):
+                main([re.sub(r"\$\w+", "word", word) for word in line.arguments(AnyWord())])
+
+
+class AnyWord(dict[str, str]):
+    """A value for every variable of a shell."""
+
+    def __missing__(self, name: str) -> str:
+        return "word"
+
+
 def test_every_hyperparameter_in_a_command_is_one() -> None:
     unknown = []
     for block in SHELL:
