@@ -39,7 +39,8 @@ class Line:
     @property
     def is_ours(self) -> bool:
         """Whether it calls the host side's program."""
-        return any(self.words[: len(program)] == program for program in PROGRAMS)
+        assigned = self.variable is not None and len(self.words) == 1
+        return not assigned and any(self.words[: len(program)] == program for program in PROGRAMS)
 
     def arguments(self, variables: dict[str, str]) -> list[str]:
         """What comes after the program's name."""

@@ -90,7 +90,7 @@ def _run(interruption: Interruption) -> int:
     if len(job.hosts) > 1 or launcher.processes_here(hyperparameters) > 1:
         launcher.run(job, hyperparameters)
         return 0
-    from subset_trainer.training.job import run
+    from subset_trainer.job import run
     from subset_trainer.training.ranks import Ranks
 
     run(job, hyperparameters, Ranks(interruption))

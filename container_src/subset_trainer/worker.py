@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from subset_trainer import contract
+from subset_trainer import contract, job
 from subset_trainer.entrypoint import explain, log_to_stdout
 from subset_trainer.errors import TrainingError
 from subset_trainer.hyperparameters import parse
-from subset_trainer.training import job, launcher
+from subset_trainer.training import launcher
 from subset_trainer.training.hosts import Reason
 from subset_trainer.training.interruption import Interruption, Terminated
 from subset_trainer.training.ranks import Ranks

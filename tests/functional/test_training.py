@@ -271,7 +271,7 @@ def test_sigterm_while_errors_are_explained(table: Job) -> None:
     assert (table.exit_code, table.failure) == (0, None), table.log
     assert seconds < 15
     assert table.summary["status"] == "stopped"
-    assert "the model is saved, and a run that goes on explains its errors" in table.log
+    assert "the model is saved, and a run that is resumed explains its errors" in table.log
     assert load_model(table.base / "model").preprocessing.classes == ("0", "1", "2")
     assert not any(
         (table.base / "output/data" / name).exists() for name in ("explanations.json", "report.html")

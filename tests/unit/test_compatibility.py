@@ -16,11 +16,10 @@ import pytest
 import torch
 
 from deploy.results import compare
-from subset_trainer import models
+from subset_trainer import job, models
 from subset_trainer.serving.app import application
 from subset_trainer.serving.predictor import Predictor
 from subset_trainer.serving.settings import Settings
-from subset_trainer.training import job
 from subset_trainer.training.ranks import Ranks
 from tests import golden
 

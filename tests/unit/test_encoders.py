@@ -13,18 +13,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from subset_trainer import artifacts
+from subset_trainer import artifacts, job
 from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset, Preprocessing, load_splits
 from subset_trainer.data.texts.tokens import encode_tokens, read_tokenizer
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
+from subset_trainer.job import read
 from subset_trainer.models import Classifier, TextEncoder, build, resolve
 from subset_trainer.pretrained import encoders
 from subset_trainer.pretrained.encoders import Encoder
 from subset_trainer.serving import requests
 from subset_trainer.serving.predictor import Predictor
-from subset_trainer.training import devices, job, optimizer
+from subset_trainer.training import devices, optimizer
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.evaluation import look_at
@@ -395,7 +396,7 @@ def test_a_frozen_encoder_stays_as_it_is(bert: Path) -> None:
     classifier, preprocessing = classifier_of(bert)
     classifier.freeze_backbone()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    trained(classifier, preprocessing, job._as_encoders_are_trained(parse({"fine_tune": "head"})))
+    trained(classifier, preprocessing, read.as_encoders_are_trained(parse({"fine_tune": "head"})))
     changed = {
         name for name, value in classifier.state_dict().items() if not torch.equal(value, before[name])
     }
@@ -406,19 +407,19 @@ def test_a_frozen_encoder_stays_as_it_is(bert: Path) -> None:
 def test_an_encoder_is_trained_but_for_what_it_does_not_use(bert: Path) -> None:
     classifier, preprocessing = classifier_of(bert)
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    trained(classifier, preprocessing, job._as_encoders_are_trained(parse({"learning_rate": 0.01})), steps=1)
+    trained(classifier, preprocessing, read.as_encoders_are_trained(parse({"learning_rate": 0.01})), steps=1)
     unchanged = {name for name, value in classifier.state_dict().items() if torch.equal(value, before[name])}
     assert unchanged == {"network.body.pooler.dense.weight", "network.body.pooler.dense.bias"}
     assert classifier.network.dropout.p == 0.1  # type: ignore[union-attr]
 
 
 def test_the_defaults_are_an_encoder_s_where_nothing_is_said() -> None:
-    usual = job._as_encoders_are_trained(parse({}))
+    usual = read.as_encoders_are_trained(parse({}))
     assert (usual.learning_rate, usual.weight_decay, usual.learning_rate_scaling) == (5e-5, 0.01, "sqrt")
     assert (usual.eta, usual.model) == (0.05, "encoder")
-    assert job._as_encoders_are_trained(parse({"fine_tune": "head"})).learning_rate == 1e-3
+    assert read.as_encoders_are_trained(parse({"fine_tune": "head"})).learning_rate == 1e-3
     said = parse({"fine_tune": "head", "learning_rate": 0.01, "weight_decay": 0, "eta": 1})
-    said = job._as_encoders_are_trained(said)
+    said = read.as_encoders_are_trained(said)
     assert (said.learning_rate, said.weight_decay, said.eta) == (0.01, 0, 1)
 
 
@@ -490,7 +491,7 @@ def test_selection_looks_at_the_features(bert: Path) -> None:
 def left(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job's model folder."""
     classifier, preprocessing = classifier_of(bert)
-    trained(classifier, preprocessing, job._as_encoders_are_trained(parse({"learning_rate": 0.01})), steps=2)
+    trained(classifier, preprocessing, read.as_encoders_are_trained(parse({"learning_rate": 0.01})), steps=2)
     folder = tmp_path_factory.mktemp("model")
     artifacts.save_model(folder, classifier, "encoder", preprocessing, {})
     np.save(folder.parent / "features.npy", features_of(classifier, preprocessing, TEXTS).numpy())
@@ -589,13 +590,13 @@ def test_n_grams_do_not_go_with_an_encoder() -> None:
             "texts",
             None,
             {"model": "encoder"},
-            "model='encoder' needs the channel 'pretrained', which is not given",
+            "hyperparameter model='encoder' needs the channel 'pretrained', which is not given",
         ),
         (
             "texts",
             None,
             {"fine_tune": "head"},
-            "fine_tune='head' needs the channel 'pretrained', which is not given",
+            "hyperparameter fine_tune='head' needs the channel 'pretrained', which is not given",
         ),
         (
             "table",

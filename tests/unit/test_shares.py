@@ -14,13 +14,13 @@ from torch import Tensor
 import subset_selection
 from subset_selection import Settings
 from subset_selection.filters import LossFilter
-from subset_trainer import models
+from subset_trainer import job, models
 from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.hosts import Shard, ShardedDataset, Shards
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import parse
-from subset_trainer.training import job, loop, synced_batch_norm
+from subset_trainer.training import loop, synced_batch_norm
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import evaluate, judge
 from subset_trainer.training.place import Place

@@ -82,7 +82,7 @@ def test_a_selection_that_is_made_again_draws_what_it_drew() -> None:
         assert torch.equal(torch.get_rng_state(), after if selected else before)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_a_gpus_generator_goes_on() -> None:
     torch.rand(1, device="cuda")
     state, _, _ = make(0)

@@ -116,6 +116,11 @@ class Plan:
         """Updates planned for the whole run."""
         return sum(epoch.steps for epoch in self.epochs)
 
+    @property
+    def effective_batch_size(self) -> int:
+        """Examples in a step of all processes."""
+        return self.batch_size * self.processes
+
     def steps_for(self, samples: int) -> int:
         """Updates of an epoch that sees so many samples."""
         return batch_count(samples, self.batch_size, self.processes)

@@ -72,7 +72,7 @@ def settings_of(hp: Hyperparameters, plan: Plan) -> Settings:
     own = {field.name: getattr(hp, field.name) for field in dataclasses.fields(Settings)}
     own |= {
         "eta": hp.eta or plan.learning_rate,
-        "batch_size": plan.batch_size * plan.processes,
+        "batch_size": plan.effective_batch_size,
         "candidates_per_pick": hp.candidates_per_pick
         or hp.spec.candidates_per_pick
         or own["candidates_per_pick"],
