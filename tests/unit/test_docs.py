@@ -130,7 +130,9 @@ def test_what_takes_long_or_a_network_is_understood(
             ["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
-        programs = re.findall(r"^\S*python\S* (benchmarks/\w+\.py .*)$", done.stdout, re.MULTILINE)
+        programs = re.findall(
+            r"^\S*python\S* (benchmarks/\w+\.py .*|-m benchmarks\.\w+ .*)$", done.stdout, re.MULTILINE
+        )
         if not any(word.startswith("OPTIONS=") for word in words):
             return
         assert programs, done.stdout
