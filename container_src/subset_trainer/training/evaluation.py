@@ -13,8 +13,8 @@ from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
 from subset_trainer.training.embeddings import Embeddings, allocate, take
 from subset_trainer.training.out_of_memory import Parts
+from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.place import Place
-from subset_trainer.training.ranks import Ranks
 
 LEAST_PROBABILITY = 1e-12
 BATCH = 512
