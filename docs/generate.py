@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     # Run as a file: the project's root is not on the path yet.
@@ -214,7 +215,12 @@ def picture() -> str:
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    own = {"svg.hashsalt": "subset-trainer", "svg.fonttype": "path", "font.size": 10, "path.simplify": False}
+    own: Any = {
+        "svg.hashsalt": "subset-trainer",
+        "svg.fonttype": "path",
+        "font.size": 10,
+        "path.simplify": False,
+    }
     with mpl.rc_context(own):
         figure, axes = plt.subplots(figsize=(7.6, 3.9), layout="constrained")
         found = points()

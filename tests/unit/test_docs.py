@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -105,8 +105,8 @@ def only_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs stop once they have understood their arguments."""
     parse = argparse.ArgumentParser.parse_args
 
-    def parse_args(self: argparse.ArgumentParser, *given: object, **named: object) -> NoReturn:
-        parse(self, *given, **named)  # type: ignore[call-overload]
+    def parse_args(self: argparse.ArgumentParser, *given: Any, **named: Any) -> NoReturn:
+        parse(self, *given, **named)
         raise Parsed
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
