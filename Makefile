@@ -16,13 +16,9 @@ train: venv ## train on all, 50%, 30% and 10% of the digits, and print the compa
 test: venv venv-sdk3 ## every test that this machine can run; REQUIRE_DOCKER=1 fails where one cannot
 	tests/run.sh $(PYTHON_IN_VENV) unit functional soak aws image local_mode
 
-# What says nothing of another torch: pages, sweeps, studies, other people's scripts, and what is done before training.
-BESIDE_TORCH := $(addprefix --ignore=tests/functional/test_,errors.py faults.py local_sweep.py page.py report.py script_mode.py \
-	secrets.py study.py tensorboard.py)
-
-test-cuda12: ## unit and functional tests of training under the lock for CUDA 12
+test-cuda12: ## what another torch could change (tests/conftest.py, NUMERICS) under the lock for CUDA 12
 	$(MAKE) CUDA=12 venv
-	PYTEST_ADDOPTS="$(BESIDE_TORCH)" tests/run.sh .venv-cuda12/bin/python unit functional
+	PYTEST_ADDOPTS="-m numerics" tests/run.sh .venv-cuda12/bin/python unit functional
 
 soak: venv ## kill real runs for an hour, or SOAK_MINUTES, and compare; SOAK_SEED chooses the moments
 	SOAK_MINUTES=$${SOAK_MINUTES:-60} tests/run.sh $(PYTHON_IN_VENV) soak

@@ -54,7 +54,7 @@ from subset_trainer import job
 from subset_trainer.contract import Contract
 from subset_trainer.errors import TrainingError, UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 
 LABEL = "label"
 TEST_SHARE = 0.25

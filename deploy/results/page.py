@@ -112,15 +112,15 @@ def _charts(runs: Sequence[Run], lines: Sequence[Row]) -> list[Chart]:
         ),
         Chart(
             "Accuracy against fraction",
-            f"{measured} accuracy over the share of the data that an epoch visits on average; full data for fewer "
-            "epochs stands at the share of its visits. Bars: from the lowest to the highest seed.",
+            f"{measured} accuracy over the share of the data that an epoch sees on average. Full data for fewer "
+            "epochs stands at its share of the samples seen. Bars: from the lowest to the highest seed.",
             _against_fraction(
                 runs, [accuracy(run, tested) for run in runs], f"{measured.lower()} accuracy", ".0%"
             ),
         ),
         Chart(
             "Seconds against fraction",
-            "What each run spent on training, on selecting and on evaluating.",
+            "How long each run trained, selected and evaluated.",
             _seconds(runs, lines),
         ),
     ]
@@ -248,7 +248,7 @@ def _styles(runs: Sequence[Run]) -> dict[tuple[str, float], dict[str, Any]]:
 
 
 def _share(run: Run, runs: Sequence[Run]) -> float:
-    """Of the data, that an epoch visits on average; of full data for fewer epochs, the share of the visits."""
+    """Of the data, that an epoch sees on average; of full data for fewer epochs, the share of the samples seen."""
     base = reference(runs)
     if run.is_full and base is not None:
         return float(run.summary["samples_visited"] / base.summary["samples_visited"])

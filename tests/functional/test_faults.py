@@ -333,6 +333,7 @@ def test_clock_jumps(table: Job, tmp_path: Path) -> None:
 
 def test_names_of_every_kind(job: Job) -> None:
     """Two classes have names that would write a line of metrics; one is no text at all."""
+    job.cold = True
     names = [
         "Katze mit Ü 猫 🐈",
         "a\nepoch=9 validation:accuracy=1.0",

@@ -20,7 +20,7 @@ from subset_trainer import job, models
 from subset_trainer.serving.app import application
 from subset_trainer.serving.predictor import Predictor
 from subset_trainer.serving.settings import Settings
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 from tests import golden
 
 HISTORIES: dict[str, Any] = json.loads((golden.FILES / "histories.json").read_text(encoding="utf-8"))

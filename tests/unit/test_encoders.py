@@ -30,8 +30,8 @@ from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.evaluation import look_at
 from subset_trainer.training.optimizer import AdamW
+from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.place import Place
-from subset_trainer.training.ranks import Ranks
 from tests.encoders import ROWS, change, tokenizer, write
 
 CLASSES = ("food", "weather")

@@ -8,7 +8,7 @@ from subset_trainer.job.values import Run
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.tracking.trackers import Trackers
 from subset_trainer.training.interruption import Terminated
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 
 
 def run(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:

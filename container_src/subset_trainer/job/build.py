@@ -7,10 +7,11 @@ from subset_trainer import models
 from subset_trainer.job.read import Material
 from subset_trainer.models import Classifier
 from subset_trainer.pretrained import encoders, image_models
-from subset_trainer.training import devices, synced_batch_norm
+from subset_trainer.training import devices
 from subset_trainer.training.averaging import MovingAverage
+from subset_trainer.training.parallel import synced_batch_norm
+from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.place import Place
-from subset_trainer.training.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from subset_trainer.config import Hyperparameters
 from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.errors import UserError
 from subset_trainer.training import devices
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 CHANNELS = ("training", "validation", "test")

@@ -15,7 +15,7 @@ from subset_trainer.job.values import Run
 from subset_trainer.models import Classifier
 from subset_trainer.training.cleaning import Examined
 from subset_trainer.training.evaluation import judge
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.trainee import Trainee
 
 logger = logging.getLogger(__name__)

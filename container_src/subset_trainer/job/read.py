@@ -22,7 +22,7 @@ from subset_trainer.job.check import CHANNELS, LISTINGS
 from subset_trainer.pretrained import encoders, image_models
 from subset_trainer.pretrained.encoders import Encoder
 from subset_trainer.pretrained.image_models import Pretrained
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.rounds import Data
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from subset_selection import BatchFilter, Subset
 from subset_trainer.training.augmentation import Augmentation
+from subset_trainer.training.parallel.ranks import Ranks
+from subset_trainer.training.parallel.shares import Share
 from subset_trainer.training.place import Place
 from subset_trainer.training.plan import Plan, spread_evenly
-from subset_trainer.training.ranks import Ranks
 from subset_trainer.training.rounds import Choice, Data
-from subset_trainer.training.shares import Share
 
 
 @dataclass(frozen=True)

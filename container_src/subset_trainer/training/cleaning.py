@@ -119,7 +119,8 @@ class Examination:
         if self.hp.label_check == "cross-validation":
             logger.info("label_check: training %d models, each without a part of the examples", labels.FOLDS)
             probabilities = torch.zeros(len(training), len(self.splits.preprocessing.classes))
-            for left in labels.folds(training.labels, self.hp.seed):
+            strata = torch.from_numpy(self.fresh.objective.strata(training.labels.numpy()))
+            for left in labels.folds(strata, self.hp.seed):
                 kept = np.setdiff1d(np.arange(len(training)), left.numpy())
                 model, _ = self._trained(self.splits.keeping(kept))
                 held = judge(model, training.subset(left), self.place, keep_probabilities=True)

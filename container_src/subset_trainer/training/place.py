@@ -6,7 +6,7 @@ import torch
 
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.interruption import Interruption
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from subset_selection import Subset
 from subset_trainer.training.batches import Batch
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.reports import EpochReport
 from subset_trainer.training.rounds import Choice, Selector
 
