@@ -12,10 +12,10 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, ViewportSize
 
+from subset_trainer.data.parts import Words
 from subset_trainer.insight import errors_section
 from subset_trainer.insight.explanations import Explained, Explanations
 from subset_trainer.insight.page import STYLE
-from subset_trainer.insight.parts import Words
 from tests.functional.conftest import Job, write_table
 from tests.functional.test_page import DESKTOP, PHONE, Opened
 

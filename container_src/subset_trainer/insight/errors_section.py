@@ -9,8 +9,8 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from subset_trainer.data.parts import Columns, Regions, Words, Written
 from subset_trainer.insight.explanations import ABSENT, METHOD, Explained, Explanations
-from subset_trainer.insight.parts import Columns, Regions, Words, Written
 
 FOR, AGAINST = (179, 74, 0), (0, 114, 178)
 """Orange-red and blue: the page's colours of wrong and right, which look different to everybody."""
@@ -73,6 +73,7 @@ def _example(one: Explained) -> str:
     elif isinstance(one.parts, Columns):
         shown = _row(one)
     else:
+        assert isinstance(one.parts, Words | Written)
         shown = _text(one, one.parts)
     probabilities = ", ".join(
         f"{escape(name)} {probability:.1%}"

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from subset_trainer.artifacts import Column
-from subset_trainer.data import Column as TableColumn
-from subset_trainer.data import Dataset, Preprocessing, Splits
+from subset_trainer.data import Dataset, Kind, Splits, TableKind
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings
@@ -23,8 +22,6 @@ from subset_trainer.training.record import Record
 THUMBNAIL = 96
 """Pixels of the longer side, at most."""
 MOST_CHARACTERS = 300
-MOST_FEATURES = 8
-"""Of a table's row, that a card shows."""
 
 
 def findings(
@@ -125,17 +122,13 @@ def _among(values_K: np.ndarray, kept_K: np.ndarray, count: int) -> np.ndarray:
 
 
 def show(
-    dataset: Dataset, rows: Sequence[int], preprocessing: Preprocessing, texts: np.ndarray | None = None
+    dataset: Dataset, rows: Sequence[int], preprocessing: Kind, texts: np.ndarray | None = None
 ) -> list[str]:
     """HTML for each of some examples: its picture, or the beginning of a table's row or of its text."""
     if not rows:
         return []
-    if texts is not None:
-        return [f"<blockquote>{escape(_beginning(texts[row]))}</blockquote>" for row in rows]
-    (inputs,) = dataset.batches([torch.tensor(rows)], torch.device("cpu"))
-    if preprocessing.kind == "image":
-        return [_picture(pixels.permute(1, 2, 0).numpy()) for pixels in inputs]
-    return [_row(values.tolist(), preprocessing) for values in inputs]
+    html = _HTML[preprocessing.name]
+    return [html(one, preprocessing) for one in preprocessing.show(dataset, rows, texts)]
 
 
 def _picture(pixels: np.ndarray) -> str:
@@ -152,25 +145,14 @@ def _beginning(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
-def _row(values: Sequence[float], preprocessing: Preprocessing) -> str:
-    """As it stood in the table: scaled back, and the category that is encoded as 1."""
-    cells, at = [], 0
-    for column in preprocessing.columns[:MOST_FEATURES]:
-        own = values[at : at + column.width]
-        cells.append(f"<dt>{escape(column.name)}</dt><dd>{escape(cell(own, column) or '–')}</dd>")
-        at += column.width
-    more = len(preprocessing.columns) - len(cells)
-    return f"<dl>{''.join(cells)}</dl>" + (f"<div>and {more:,} more</div>" if more > 0 else "")
+def _row(cells: Sequence[tuple[str, str]], table: TableKind) -> str:
+    shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value or '–')}</dd>" for name, value in cells)
+    more = len(table.columns) - len(cells)
+    return f"<dl>{shown}</dl>" + (f"<div>and {more:,} more</div>" if more > 0 else "")
 
 
-def cell(values: Sequence[float], column: TableColumn) -> str:
-    """What stood in the table, of how it was encoded. Empty: there was no value, or none that training knew."""
-    if column.kind == "empty" or (column.missing and values[-1] == 1):
-        return ""
-    if column.kind == "categorical":
-        return column.categories[values.index(1)] if 1 in values else ""
-    value = values[0] * column.std + column.mean
-    # Days, of which float32 keeps the minute.
-    if column.kind == "date":
-        return str(np.datetime64(round(value * 1440), "m")).removesuffix("T00:00")
-    return f"{value:.5g}"
+_HTML: dict[str, Callable[[Any, Any], str]] = {
+    "image": lambda pixels, _: _picture(pixels),
+    "table": _row,
+    "text": lambda text, _: f"<blockquote>{escape(_beginning(text))}</blockquote>",
+}

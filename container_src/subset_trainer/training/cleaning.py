@@ -151,7 +151,7 @@ class Examination:
             budget,
             self.hp,
             self.machine,
-            splits.preprocessing.kind == "image",
+            splits.preprocessing.augmented,
             self.ranks,
             lambda report: None,
             importance=splits.train_weights,

@@ -137,26 +137,22 @@ def _run(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tracke
     for note in splits.notes:
         logger.info("%s", note)
     weights = _pretrained(contract, hp, splits, encoder)
-    model_name = models.resolve(hp.model, splits.preprocessing.kind, encoder is not None)
+    model_name = splits.preprocessing.model(hp.model)
     if encoder:
         hp = _as_encoders_are_trained(hp)
     if weights and (expected := image_models.normalisation(weights, model_name)):
         mean, std = expected
-        splits = dataclasses.replace(
-            splits, preprocessing=dataclasses.replace(splits.preprocessing, mean=mean, std=std)
-        )
+        splits = dataclasses.replace(splits, preprocessing=splits.preprocessing.normalised(mean, std))
     preprocessing = splits.preprocessing
-    images = preprocessing.kind == "image"
+    images = preprocessing.augmented
     classifier = models.build(
         model_name,
         preprocessing.input_shape,
         len(preprocessing.classes),
-        preprocessing.mean or None,
-        preprocessing.std or None,
-        preprocessing.hashing.buckets if preprocessing.hashing else None,
         # Of images an mlp sees other parts in each epoch anyway (augmentation).
-        0.0 if images else hp.dropout,
-        encoder.body if encoder else None,
+        dropout=0.0 if images else hp.dropout,
+        encoder=encoder.body if encoder else None,
+        **preprocessing.network,
     )
     if weights:
         logger.info("%s", image_models.load(classifier, weights, model_name, preprocessing.classes))
@@ -484,23 +480,23 @@ def _pretrained(
     """An image model's weights; UserError where what is given does not go with the data."""
     if pretrained.CHANNEL not in contract.channels:
         return None
-    kind = splits.preprocessing.kind
+    kind = splits.preprocessing
     if encoder:
-        if kind != "text":
+        if not kind.takes_encoder:
             raise UserError(
                 f"channel {pretrained.CHANNEL!r}: {encoder.place} is an encoder of texts, and the training channel "
-                f"holds {kind}s"
+                f"holds {kind.name}s"
             )
         return None
-    if kind == "text":
+    if kind.takes_encoder:
         raise UserError(
             f"channel {pretrained.CHANNEL!r}: it holds no encoder of texts, and the training channel holds texts; "
             f"expected {encoders.EXPECTED}"
         )
-    if kind != "image":
+    if not kind.takes_weights:
         raise UserError(
             f"channel {pretrained.CHANNEL!r}: weights are for image models and encoders of texts, and the training "
-            f"channel holds {kind}s"
+            f"channel holds {kind.name}s"
         )
     return image_models.read(contract.channels[pretrained.CHANNEL])
 
@@ -644,7 +640,7 @@ def _selector(
         fresh = copy.deepcopy(classifier)
 
         def make_filter(state: Mapping[str, Any]) -> subset_selection.BatchFilter:
-            images = splits.preprocessing.kind == "image"
+            images = splits.preprocessing.augmented
             losses = state.get("irreducible_losses_N")
             if losses is None:
                 losses = irreducible_losses(
