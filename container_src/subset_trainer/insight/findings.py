@@ -1,20 +1,18 @@
 """What the run has learned of its data: examples.parquet and report.html."""
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from subset_trainer import pages
 from subset_trainer.artifacts import Column
-from subset_trainer.data import Dataset, Kind, Splits, TableKind
+from subset_trainer.data import Dataset, Kind, Splits
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.insight.explanations import Explanations
-from subset_trainer.insight.page import Findings
+from subset_trainer.insight.page import Findings, Row, Shown
 from subset_trainer.training.cleaning import NOISY, Examined
 from subset_trainer.training.evaluation import Judgement
 from subset_trainer.training.record import Record
@@ -57,6 +55,7 @@ def findings(
         groups = _of_several(examined.groups[kept])
     return Findings(
         title="What training has learned of the data",
+        kind=splits.preprocessing.name,
         facts=facts,
         history=history,
         classes=splits.preprocessing.classes,
@@ -123,36 +122,25 @@ def _among(values_K: np.ndarray, kept_K: np.ndarray, count: int) -> np.ndarray:
 
 def show(
     dataset: Dataset, rows: Sequence[int], preprocessing: Kind, texts: np.ndarray | None = None
-) -> list[str]:
-    """HTML for each of some examples: its picture, or the beginning of a table's row or of its text."""
+) -> list[Shown]:
+    """What the cards of some examples show: a picture, the first columns of a table's row, the beginning of a text."""
     if not rows:
         return []
-    html = _HTML[preprocessing.name]
-    return [html(one, preprocessing) for one in preprocessing.show(dataset, rows, texts)]
+    return list(map(_CARDS[preprocessing.name], preprocessing.show(dataset, rows, texts)))
 
 
 def _picture(pixels: np.ndarray) -> str:
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    file = io.BytesIO()
-    image.save(file, "WEBP", quality=75)
-    encoded = base64.b64encode(file.getvalue()).decode()
-    # The caption beside it says what there is to say.
-    return f'<img alt="" src="data:image/webp;base64,{encoded}">'
+    return pages.data_url(Image.fromarray(np.ascontiguousarray(pixels)), THUMBNAIL)
 
 
 def _beginning(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
-def _row(cells: Sequence[tuple[str, str]], table: TableKind) -> str:
-    shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value or '–')}</dd>" for name, value in cells)
-    more = len(table.columns) - len(cells)
-    return f"<dl>{shown}</dl>" + (f"<div>and {more:,} more</div>" if more > 0 else "")
+def _row(shown: tuple[list[tuple[str, str]], int]) -> Row:
+    cells, more = shown
+    return Row(cells, more=more)
 
 
-_HTML: dict[str, Callable[[Any, Any], str]] = {
-    "image": lambda pixels, _: _picture(pixels),
-    "table": _row,
-    "text": lambda text, _: f"<blockquote>{escape(_beginning(text))}</blockquote>",
-}
+_CARDS: dict[str, Callable[[Any], Shown]] = {"image": _picture, "table": _row, "text": _beginning}
+"""By the kind of data, whose template in templates/shown is called so."""

@@ -136,17 +136,21 @@ class TableKind(Kind):
 
     def show(
         self, dataset: Dataset, rows: Sequence[int], texts: np.ndarray | None
-    ) -> list[list[tuple[str, str]]]:
+    ) -> list[tuple[list[tuple[str, str]], int]]:
         """(name, value) of the first columns, as it stood in the table: scaled back, and the category that is encoded
-        as 1. An empty value: there was none, or none that training knew."""
+        as 1; and how many more columns there are. An empty value: there was none, or none that training knew."""
         (inputs,) = dataset.batches([torch.tensor(rows)], torch.device("cpu"))
         shown = self.columns[:COLUMNS_SHOWN]
         widths = [column.width for column in shown]
+        more = len(self.columns) - len(shown)
         return [
-            [
-                (column.name, cell(own.tolist(), column))
-                for column, own in zip(shown, row[: sum(widths)].split(widths), strict=True)
-            ]
+            (
+                [
+                    (column.name, cell(own.tolist(), column))
+                    for column, own in zip(shown, row[: sum(widths)].split(widths), strict=True)
+                ],
+                more,
+            )
             for row in inputs
         ]
 
