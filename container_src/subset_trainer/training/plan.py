@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from subset_selection import Refresh
+from subset_trainer.config import Hyperparameters
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters
 
 
 @dataclass(frozen=True)
