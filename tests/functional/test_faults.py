@@ -1,4 +1,4 @@
-"""Faults of machine and data under the real program: docs/reliability.md tells what happens, and this does it."""
+"""Faults of machine and data under the real program: what docs/reference/reliability.md says of them."""
 
 import gzip
 import json
