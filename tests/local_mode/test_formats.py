@@ -9,7 +9,7 @@ from tests import encoders
 from tests.formats import FORMATS, NUMBERS
 from tests.local_mode.conftest import Fit
 
-SECONDS = 400
+SECONDS = 550
 EACH = """
 for base in /jobs/*; do
     SAGEMAKER_BASE_DIR=$base train >$base/log 2>&1
