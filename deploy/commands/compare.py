@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.commands import options, results
-from deploy.grid import here
+from deploy.commands import options, planning, results
+from deploy.grid.backend import collect
+from deploy.grid.here import Here
 from deploy.results import compare
 from subset_trainer.errors import UserError
 
@@ -25,7 +26,7 @@ TABLES = (".csv", ".parquet")
 def add(commands: options.Commands) -> None:
     """Add the commands."""
     showing = commands.add(
-        "demo", demo, "Train on scikit-learn's digits: the full data, then GLISTER at 50%, 30%, 10%."
+        "demo", demo, "Train on scikit-learn's digits, on all of them and on fractions, and compare."
     )
     showing.add_argument(
         "--output",
@@ -33,7 +34,7 @@ def add(commands: options.Commands) -> None:
         default=options.BUILD / "demo",
         help="folder for the data, runs and results",
     )
-    _add_baselines(showing)
+    planning.add_grid(showing)
     options.add_settings(showing)
 
     comparison = commands.add(
@@ -49,14 +50,7 @@ def add(commands: options.Commands) -> None:
     )
     for name in ("validation", "test"):
         comparison.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{name} data: a folder or file")
-    comparison.add_argument(
-        "--fractions",
-        type=options.fractions,
-        default="1,0.5,0.3,0.1",
-        metavar="LIST",
-        help="shares of the training data, with commas between; 1 is full training, the measure of the rest",
-    )
-    comparison.add_argument("--strategy", default="glister", help="how the subsets are chosen")
+    planning.add_grid(comparison)
     comparison.add_argument("--output", type=Path, help="folder for runs and results (in build/)")
     comparison.add_argument(
         "--csv",
@@ -74,16 +68,7 @@ def add(commands: options.Commands) -> None:
     comparison.add_argument("--ascending", action="store_true", help="the smallest first")
     results.add_presentation(comparison)
     options.add_region(comparison)
-    _add_baselines(comparison)
     options.add_settings(comparison)
-
-
-def _add_baselines(to: argparse.ArgumentParser) -> None:
-    to.add_argument(
-        "--baselines",
-        action="store_true",
-        help="for each fraction, also full data at the same number of sample visits, and rs2",
-    )
 
 
 def demo(given: argparse.Namespace) -> None:
@@ -94,8 +79,7 @@ def demo(given: argparse.Namespace) -> None:
     data = given.output / "digits"
     write_digits(data)
     channels = {"training": data / "training", "test": data / "test"}
-    settings = {**DEMO_SETTINGS, **given.set}
-    runs = here.run(given.output, channels, (1.0, 0.5, 0.3, 0.1), "glister", settings, given.baselines)
+    runs = _train(given, given.output, channels, {**DEMO_SETTINGS, **given.set})
     results.present(runs, given.output, _title(runs, "scikit-learn's digits"))
 
 
@@ -119,7 +103,7 @@ def run(given: argparse.Namespace) -> None:
         channels = {
             name: getattr(given, name) for name in options.CHANNELS if getattr(given, name) is not None
         }
-        runs = here.run(output, channels, given.fractions, given.strategy, given.set, given.baselines)
+        runs = _train(given, output, channels, given.set)
         title = _title(runs, str(given.training))
     if given.csv is not None:
         import pandas as pd
@@ -133,6 +117,18 @@ def run(given: argparse.Namespace) -> None:
         tolerance=given.tolerance if given.local is not None else None,
         html=given.html,
     )
+
+
+def _train(
+    given: argparse.Namespace, output: Path, channels: Mapping[str, Path], settings: Mapping[str, Any]
+) -> list[compare.Run]:
+    """Plan the comparison and run it here; everything is checked before the first run starts.
+
+    Raises UserError or AlgorithmError with the run's name when one fails; finished runs stay where they are.
+    """
+    cells = planning.planned(given, settings).cells
+    runs, _ = collect(Here(output, channels, stop_at_failure=True, progress=True).run(cells), cells)
+    return runs
 
 
 def _experiment(given: argparse.Namespace) -> None:
