@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from subset_trainer.data import load_splits
-from subset_trainer.data.formats.manifest import ManifestOptions
+from subset_trainer.data.formats.format import ManifestOptions
 from subset_trainer.data.images.s3 import S3Images
 from subset_trainer.errors import UserError
 from tests.functional.conftest import Job

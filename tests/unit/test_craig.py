@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from subset_selection import Settings, create, facility_location
-from subset_selection.facility_location import cluster_sizes, greedy, lazy_greedy, stochastic_greedy
+from subset_selection import Settings, create, submodular
+from subset_selection.facility_location import FacilityLocation, cluster_sizes
+from subset_selection.submodular import greedy, lazy_greedy, stochastic_greedy
 from tests.unit.reference import generator, gradients, pool
 
 
@@ -39,8 +40,8 @@ def test_lazy_and_plain_greedy_equal_brute_force(count: int, share: float, seed:
     distances = exact_distances(points(count, seed=seed))
     picks = max(1, round(share * min(count, 40)))
     expected = brute_force(distances, picks)
-    assert lazy_greedy(distances, picks).tolist() == expected
-    assert greedy(distances, picks).tolist() == expected
+    assert lazy_greedy(FacilityLocation(), distances, picks).tolist() == expected
+    assert greedy(FacilityLocation(), distances, picks).tolist() == expected
 
 
 def test_greedy_ranks_as_apricot_ranks() -> None:
@@ -48,16 +49,18 @@ def test_greedy_ranks_as_apricot_ranks() -> None:
     distances = exact_distances(points(80)).square()
     peer = apricot.FacilityLocationSelection(15, metric="precomputed", optimizer="lazy", random_state=0)
     peer.fit((distances.max() - distances).numpy())
-    assert lazy_greedy(distances, 15).tolist() == peer.ranking.tolist()
+    assert lazy_greedy(FacilityLocation(), distances, 15).tolist() == peer.ranking.tolist()
 
 
 @pytest.mark.parametrize("picks", [1, 30, 150, 300])
 def test_the_stochastic_search_comes_close_to_the_exact_one(
     picks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facility_location, "BLOCK_ELEMENTS", 300 * 20)  # several blocks
+    monkeypatch.setattr(submodular, "BLOCK_ELEMENTS", 300 * 20)  # several blocks
     distances = exact_distances(points(300))
-    chosen = stochastic_greedy(lambda at: distances[at], 300, picks, generator(), torch.device("cpu"))
+    chosen = stochastic_greedy(
+        FacilityLocation(), lambda at: distances[at], 300, picks, generator(), torch.device("cpu")
+    )
     assert len(chosen.unique()) == picks
 
     def cost(at: Tensor) -> float:
@@ -66,7 +69,7 @@ def test_the_stochastic_search_comes_close_to_the_exact_one(
     random_cost = np.mean(
         [cost(torch.randperm(300, generator=generator(seed))[:picks]) for seed in range(20)]
     )
-    exact = cost(lazy_greedy(distances, picks))
+    exact = cost(lazy_greedy(FacilityLocation(), distances, picks))
     assert cost(chosen) <= exact + 0.35 * (random_cost - exact) + 1e-9
 
 
@@ -81,9 +84,13 @@ def test_cluster_sizes_count_the_nearest(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_where_all_are_duplicates_the_first_are_picked() -> None:
     distances = exact_distances(points(3)).repeat_interleave(4, 0).repeat_interleave(4, 1)
-    first = lazy_greedy(distances, 3).tolist()
+    first = lazy_greedy(FacilityLocation(), distances, 3).tolist()
     assert sorted(first) == [0, 4, 8]
-    assert lazy_greedy(distances, 9).tolist() == greedy(distances, 9).tolist() == [*first, 1, 2, 3, 5, 6, 7]
+    assert (
+        lazy_greedy(FacilityLocation(), distances, 9).tolist()
+        == greedy(FacilityLocation(), distances, 9).tolist()
+        == [*first, 1, 2, 3, 5, 6, 7]
+    )
 
 
 def test_duplicates_each_count_for_themselves() -> None:
@@ -141,7 +148,7 @@ def test_facility_location_on_features() -> None:
 
 @pytest.mark.parametrize("name", ["craig", "facility-location"])
 def test_beyond_the_dense_limit_the_search_is_stochastic(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facility_location, "DENSE_LIMIT", 20)
+    monkeypatch.setattr(submodular, "DENSE_LIMIT", 20)
     train = pool(200, 2, 5)
     first, again, other = (
         create(name, Settings()).select(train, train, 40, generator(seed)).indices.tolist()

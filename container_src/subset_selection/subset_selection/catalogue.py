@@ -209,6 +209,17 @@ _SPECS = (
         use="a representative subset, for training, labelling or storage: level with `rs2` on clean data here",
     ),
     Spec(
+        "saturated-coverage",
+        make="saturated_coverage:SaturatedCoverage",
+        idea="every example is covered by similar ones, up to its share of the budget and no further",
+        source="Lin & Bilmes, ACL 2011",
+        knobs=("greedy", "select_every", "candidates_per_pick", "balance", "mislabelled"),
+        choices={"greedy": GREEDY},
+        balances_itself=True,
+        cost="O(C·n²·D); memory 4n² bytes up to n = 20,000, bounded beyond",
+        use="a representative subset that outliers do not claim; not measured in training here",
+    ),
+    Spec(
         "graph-cut",
         make="geometry:GraphCut",
         idea="similar to all, dissimilar to each other",

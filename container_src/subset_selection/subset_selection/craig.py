@@ -9,10 +9,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from subset_selection import facility_location
+from subset_selection import submodular
 from subset_selection.classes import by_class
-from subset_selection.facility_location import Distances
+from subset_selection.facility_location import FacilityLocation, cluster_sizes
 from subset_selection.settings import Balance, Settings
+from subset_selection.submodular import Rows
 from subset_selection.types import Pool, Refresh, Subset
 from subset_selection.units import Units, gram_of_means
 
@@ -20,7 +21,7 @@ from subset_selection.units import Units, gram_of_means
 class Medoids:
     """Facility location over examples, class by class or (``supervised``) over all.
 
-    Time O(n²·(C + D)) for n examples together, memory 4·n² bytes up to ``facility_location.DENSE_LIMIT`` of them and
+    Time O(n²·(C + D)) for n examples together, memory 4·n² bytes up to ``submodular.DENSE_LIMIT`` of them and
     bounded beyond.
 
     Args:
@@ -35,7 +36,7 @@ class Medoids:
     refresh: Refresh = "periodically"
 
     def __init__(
-        self, settings: Settings, distances_among: Callable[[Pool, Tensor], Distances], weighted: bool
+        self, settings: Settings, distances_among: Callable[[Pool, Tensor], Rows], weighted: bool
     ) -> None:
         self._greedy = settings.greedy
         self._balance: Balance = settings.balance
@@ -49,10 +50,10 @@ class Medoids:
 
         def choose(label: int, indices: Tensor, quota: int) -> Subset:
             distances = self._distances_among(train, indices)
-            picks = facility_location.maximise(
-                distances, len(indices), quota, self._greedy, generator, train.device
+            picks = submodular.maximise(
+                FacilityLocation(), distances, len(indices), quota, self._greedy, generator, train.device
             )
-            weights = facility_location.cluster_sizes(distances, picks) if self._weighted else None
+            weights = cluster_sizes(distances, picks) if self._weighted else None
             return Subset.of(indices[picks], weights)
 
         if self._supervised:
@@ -100,15 +101,15 @@ class CraigPerBatch:
         def distances(positions_S: Tensor) -> Tensor:
             return distances_UU[positions_S]
 
-        picks = facility_location.maximise(
-            distances, len(units), units.needed(budget), "auto", generator, train.device
+        picks = submodular.maximise(
+            FacilityLocation(), distances, len(units), units.needed(budget), "auto", generator, train.device
         )
-        weights = facility_location.cluster_sizes(distances, picks)
+        weights = cluster_sizes(distances, picks)
         indices = units.members(picks)
         return Subset.of(indices[:budget], weights.repeat_interleave(units.sizes[picks])[:budget])
 
 
-def gradient_distances(train: Pool, indices: Tensor) -> Distances:
+def gradient_distances(train: Pool, indices: Tensor) -> Rows:
     """‖g_i − g_j‖ among these examples, from residuals and features."""
     residuals_NC, features_ND = train.rows(indices)
     squares_N = residuals_NC.square().sum(1) * features_ND.square().sum(1).add_(1)
@@ -124,7 +125,7 @@ def gradient_distances(train: Pool, indices: Tensor) -> Distances:
     return distances
 
 
-def feature_distances(train: Pool, indices: Tensor) -> Distances:
+def feature_distances(train: Pool, indices: Tensor) -> Rows:
     """‖h_i − h_j‖ among these examples."""
     features_ND = train.features_at(indices)
     squares_N = features_ND.square().sum(1)

@@ -4,6 +4,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 LONGEST_NAME = 1 << 16
 """Bytes of an archive's extended header, which tarfile reads into memory whole."""
 _COMPRESSED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\x00": "r:xz"}

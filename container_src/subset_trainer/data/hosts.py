@@ -12,13 +12,15 @@ import numpy as np
 import torch
 
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.classes import natural_order
 from subset_trainer.data.datasets import Dataset
-from subset_trainer.data.formats.csv_tables import Table, is_number, natural_order
-from subset_trainer.data.formats.npz import ImageArray
-from subset_trainer.data.formats.registry import Found, kind
+from subset_trainer.data.formats.format import Format, Found
+from subset_trainer.data.formats.reading import kind
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.images.labelled import ImageArray
 from subset_trainer.data.kinds.preprocessing import Column, Preprocessing
-from subset_trainer.data.texts.ngrams import Texts
+from subset_trainer.data.tables.table import Table, is_number
+from subset_trainer.data.texts.labelled import Texts
 from subset_trainer.errors import UserError, shown
 
 T = TypeVar("T")
@@ -191,7 +193,7 @@ class _Form:
     @classmethod
     def of(cls, found: Found) -> "_Form":
         source = found.source
-        form = cls(found.format, kind(source), source.classes)
+        form = cls(found.format.name, kind(source), source.classes)
         if isinstance(source, ImageArray):
             return replace(form, white=source.white)
         if isinstance(source, Table):
@@ -223,14 +225,11 @@ def agreed(
     Raises:
         UserError: the shards are not of one format, or not of the same columns.
     """
-    if isinstance(found.source, ImageArray) and found.format != "npz":
-        raise channel.error(
-            "CIFAR batches are sharded (S3DistributionType=ShardedByS3Key), of which one host has the test batch and "
-            "the classes' names; expected FullyReplicated."
-        )
+    if found.format.undividable:
+        raise channel.error(found.format.undividable)
     forms = shards.of_each(_Form.of(found))
     for name, form in zip(shards.names, forms, strict=True):
-        for what, ours, theirs in _told_apart(forms[0], form):
+        for what, ours, theirs in _told_apart(forms[0], form, found.format):
             if ours != theirs:
                 raise channel.error(
                     f"the channel is sharded, and {what} is {shown(ours)} on host {shards.names[0]} and "
@@ -242,7 +241,7 @@ def agreed(
     return found, classes
 
 
-def _told_apart(first: _Form, other: _Form) -> list[tuple[str, Any, Any]]:
+def _told_apart(first: _Form, other: _Form, form: Format) -> list[tuple[str, Any, Any]]:
     told: list[tuple[str, Any, Any]] = [
         ("the format", first.format, other.format),
         ("what it holds", first.kind, other.kind),
@@ -251,7 +250,7 @@ def _told_apart(first: _Form, other: _Form) -> list[tuple[str, Any, Any]]:
         ("the column of texts", first.text_column, other.text_column),
         ("a white pixel's value", first.white, other.white),
     ]
-    if first.format != "libsvm":  # whose highest features a host may lack
+    if not form.columns_vary:
         told.append(("the list of columns", list(first.columns), list(other.columns)))
     return told
 

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from PIL import Image
 
-from subset_trainer.data.channels import Channel, open_channel
+from subset_trainer.data.channels import Channel
 from subset_trainer.data.datasets import MOST_WORKERS, Dataset, MemoryDataset, StreamingDataset
-from subset_trainer.data.formats import registry
-from subset_trainer.data.formats.csv_tables import Table
-from subset_trainer.data.formats.manifest import ManifestOptions
-from subset_trainer.data.formats.npz import ImageArray
-from subset_trainer.data.formats.registry import Options, Source
+from subset_trainer.data.formats.format import Found, ManifestOptions, Options, Source
+from subset_trainer.data.formats.reading import read as read_channel
+from subset_trainer.data.formats.registry import open_channel
 from subset_trainer.data.hosts import Names, Shard, Shards, agreed
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.images.decoding import cover, decode_all, natural_size
-from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.images.labelled import ImageArray, LabelledImages
 from subset_trainer.data.images.s3 import S3Images
 from subset_trainer.data.kinds.preprocessing import Preprocessing, Tokens
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.tables.columns import describe, encode, fit_columns
-from subset_trainer.data.texts.ngrams import Texts, fit_hashing, inputs_of
+from subset_trainer.data.tables.table import Table
+from subset_trainer.data.texts.labelled import Texts
+from subset_trainer.data.texts.ngrams import fit_hashing, inputs_of
 from subset_trainer.errors import UserError
 
 T = TypeVar("T")
@@ -254,15 +254,13 @@ def _of_a_shard(shards: Shards | None) -> Iterator[None]:
         raise error if shards is None else shards.error(error) from error
 
 
-def _read_training(
-    channel: Channel, options: Options, loading: _Loading
-) -> tuple[registry.Found, Shard | None]:
+def _read_training(channel: Channel, options: Options, loading: _Loading) -> tuple[Found, Shard | None]:
     """What this host has of it, with the classes of all hosts; which part that is, where it is one."""
     shards = loading.shards_of(channel.name)
 
-    def read(like: Preprocessing | None = None) -> registry.Found:
+    def read(like: Preprocessing | None = None) -> Found:
         with _of_a_shard(shards):
-            return registry.read(channel, options, loading.available, like)
+            return read_channel(channel, options, loading.available, like)
 
     found = read()
     if shards is None:
@@ -289,7 +287,7 @@ def _load(
     source: Source | None = None
     if channel is not None:
         with _of_a_shard(shards):
-            found = registry.read(channel, options, loading.available, preprocessing)
+            found = read_channel(channel, options, loading.available, preprocessing)
             loading.notes.extend(found.notes)
             source = found.source
             own, ids = _encode(channel, source, preprocessing, loading, trained), source.ids

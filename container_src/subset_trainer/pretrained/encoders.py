@@ -15,8 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from subset_trainer.artifacts import DESCRIPTION, ENCODER_PREFIX, TOKENIZER, encoder_of
-from subset_trainer.data.archives import open_tar
-from subset_trainer.data.channels import ARCHIVE_SUFFIXES, Channel, open_channel
+from subset_trainer.data.archives import ARCHIVE_SUFFIXES, open_tar
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.formats.registry import open_channel
 from subset_trainer.data.kinds.preprocessing import Preprocessing, Tokens
 from subset_trainer.data.texts.tokens import read_tokenizer
 from subset_trainer.errors import UserError, first_line

@@ -17,8 +17,8 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from subset_trainer.artifacts import DESCRIPTION
-from subset_trainer.data.archives import open_tar
-from subset_trainer.data.channels import ARCHIVE_SUFFIXES, open_channel
+from subset_trainer.data.archives import ARCHIVE_SUFFIXES, open_tar
+from subset_trainer.data.formats.registry import open_channel
 from subset_trainer.errors import UserError, first_line
 from subset_trainer.models import OWN_MODELS, Classifier
 from subset_trainer.pretrained import CHANNEL

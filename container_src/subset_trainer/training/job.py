@@ -18,7 +18,7 @@ from subset_trainer import artifacts, models, pretrained
 from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
-from subset_trainer.data.formats.manifest import ManifestOptions
+from subset_trainer.data.formats.format import ManifestOptions
 from subset_trainer.data.hosts import Shards
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.errors import UserError

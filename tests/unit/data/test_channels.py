@@ -8,7 +8,11 @@ import pytest
 from PIL import Image
 
 from subset_trainer.data import load_splits
-from subset_trainer.data.channels import EXPECTED, detect, open_channel
+from subset_trainer.data.channels import IMAGE_SUFFIXES
+from subset_trainer.data.formats.class_folders import class_folders
+from subset_trainer.data.formats.format import Options
+from subset_trainer.data.formats.reading import read
+from subset_trainer.data.formats.registry import EXPECTED, detect, open_channel
 from subset_trainer.errors import UserError
 
 
@@ -20,13 +24,16 @@ def put(root: Path, *names: str, content: bytes = b"x") -> Path:
 
 
 def layout_of(root: Path) -> tuple[str, tuple[str, ...], str]:
-    layout = detect(open_channel("training", root))
-    return layout.format, layout.files, layout.folder
+    channel = open_channel("training", root)
+    layout = detect(channel)
+    images = layout.files[0].lower().endswith(IMAGE_SUFFIXES)
+    folder = class_folders(channel, layout.files, IMAGE_SUFFIXES, "image") if images else ""
+    return layout.format.name, layout.files, folder
 
 
 def complaint(root: Path) -> str:
     with pytest.raises(UserError) as error:
-        detect(open_channel("training", root))
+        read(open_channel("training", root), Options(), 1 << 30)
     return str(error.value)
 
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from subset_trainer.data import load_splits
-from subset_trainer.data.channels import detect, open_channel
 from subset_trainer.data.formats.cifar import Cifar, _encode, read_cifar
+from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.errors import UserError
 
 CPU = torch.device("cpu")
@@ -136,14 +136,14 @@ def test_published_forms(tmp_path: Path, form: str, classes: int, packed: bool) 
     )
     np.testing.assert_array_equal(cifar.train.labels, np.concatenate([labels for _, labels in parts]))
     np.testing.assert_array_equal(cifar.test.pixels.reshape(-1, 3072), examples(3, classes, count)[0])
-    assert cifar.train.names == tuple(NAMES_10 if classes == 10 else NAMES_100)
+    assert cifar.train.classes == tuple(NAMES_10 if classes == 10 else NAMES_100)
 
 
 def test_class_names_without_meta(tmp_path: Path) -> None:
     write(tmp_path, files_of("binary", 10, meta=False), packed=False)
     train = read(tmp_path).train
     assert train is not None
-    assert train.names[0] == "airplane"
+    assert train.classes[0] == "airplane"
 
 
 def test_training_channel_brings_its_test_batch(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_odd_class_names_are_left_aside(tmp_path: Path, names: Any) -> None:
     )
     train = read(tmp_path).train
     assert train is not None
-    assert train.names[0] == "airplane"
+    assert train.classes[0] == "airplane"
 
 
 def test_damaged_binary_batches(tmp_path: Path) -> None:

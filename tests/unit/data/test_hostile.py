@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 
 from subset_trainer.data import load_splits
-from subset_trainer.data.channels import detect, open_channel
 from subset_trainer.data.formats.cifar import read_cifar
-from subset_trainer.data.formats.csv_tables import LONGEST_LINE, MOST_COLUMNS
+from subset_trainer.data.formats.csv_tables import LONGEST_LINE
+from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.data.images.decoding import ImageFiles, cover, decode
+from subset_trainer.data.tables.table import MOST_COLUMNS
 from subset_trainer.errors import UserError
 from tests.unit.data.test_cifar import files_of
 

@@ -19,7 +19,7 @@ import torch
 
 from subset_trainer.data import MemoryDataset, Splits, load_splits
 from subset_trainer.data.formats import recordio
-from subset_trainer.data.formats.manifest import ManifestOptions
+from subset_trainer.data.formats.format import ManifestOptions
 from subset_trainer.errors import UserError
 from tests.formats import (
     CLASSES,

@@ -7,8 +7,8 @@ import pytest
 from sklearn.datasets import dump_svmlight_file
 
 from subset_trainer.data import Splits, load_splits
-from subset_trainer.data.channels import detect, open_channel
 from subset_trainer.data.formats.libsvm import read_libsvm
+from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.errors import UserError
 from tests.unit.data.test_tables import everything
 
@@ -38,7 +38,7 @@ def test_what_scikit_learn_writes(tmp_path: Path, zero_based: bool, suffix: str)
     dump_svmlight_file(X[2:], Y[2:], str(tmp_path / f"b.{suffix}"), zero_based=zero_based)
     channel = open_channel("training", tmp_path)
     layout = detect(channel)
-    assert layout.format == "libsvm"
+    assert layout.format.name == "libsvm"
     found = read_libsvm(channel, layout.files)
     assert found.names == (("0", "1", "2") if zero_based else ("1", "2", "3"))
     np.testing.assert_array_equal(np.stack(found.columns, 1), X)

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from subset_trainer.data import load_splits
-from subset_trainer.data.channels import detect, open_channel
-from subset_trainer.data.formats.csv_tables import Table
 from subset_trainer.data.formats.parquet import read_parquet
+from subset_trainer.data.formats.registry import detect, open_channel
+from subset_trainer.data.tables.table import Table
 from subset_trainer.errors import UserError
 from tests.unit.data.test_tables import everything
 
@@ -33,7 +33,7 @@ def frame(rows: int = 12) -> pd.DataFrame:
 def read(root: Path, label_column: str | None = None, memory: int | None = None) -> Table:
     channel = open_channel("training", root)
     layout = detect(channel)
-    assert layout.format == "parquet"
+    assert layout.format.name == "parquet"
     return read_parquet(channel, layout.files, label_column, memory=memory)
 
 

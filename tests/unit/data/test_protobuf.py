@@ -16,8 +16,8 @@ from sagemaker.amazon.record_pb2 import Record
 from scipy import sparse
 
 from subset_trainer.data import load_splits
-from subset_trainer.data.channels import detect, open_channel
 from subset_trainer.data.formats.recordio_protobuf import read_protobuf
+from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.errors import UserError
 
 X = np.array([[0, 1.5, 0], [2, 0, 0], [0, 0, 0], [4, 0, 0.25]])
@@ -58,7 +58,7 @@ def test_what_the_sdk_writes(tmp_path: Path, kind: str, form: Any, file: str) ->
     (tmp_path / file).write_bytes(written(form(x), Y.astype(kind)))
     channel = open_channel("training", tmp_path)
     layout = detect(channel)
-    assert layout.format == "protobuf"
+    assert layout.format.name == "protobuf"
     found = read_protobuf(channel, layout.files)
     np.testing.assert_array_equal(np.stack(found.columns, 1), x)
     assert (found.names, found.classes, found.labels.tolist()) == (("0", "1", "2"), ("0", "1"), Y.tolist())

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from subset_trainer.data import Preprocessing
-from subset_trainer.data.channels import open_channel
 from subset_trainer.data.formats.csv_tables import read_csv
+from subset_trainer.data.formats.registry import open_channel
 from subset_trainer.data.tables.columns import encode, fit_columns
 from subset_trainer.data.tables.rows import encode_rows, row_of_json, rows_of_csv
 from subset_trainer.errors import UserError

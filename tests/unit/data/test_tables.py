@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subset_trainer.data import Dataset, Splits, load_channel, load_splits
-from subset_trainer.data.channels import detect, open_channel
-from subset_trainer.data.formats.csv_tables import MISSING, Table, read_csv
+from subset_trainer.data.formats.csv_tables import read_csv
+from subset_trainer.data.formats.registry import detect, open_channel
+from subset_trainer.data.tables.table import MISSING, Table
 from subset_trainer.errors import UserError
 
 # Label, a number, a text. Line 1 is a header.

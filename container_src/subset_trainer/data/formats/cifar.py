@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from subset_trainer.data.archives import open_tar
-from subset_trainer.data.channels import ARCHIVE_SUFFIXES, Channel, is_cifar_batch
+from subset_trainer.data.archives import ARCHIVE_SUFFIXES, open_tar
+from subset_trainer.data.channels import Channel, base_name
+from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.images.labelled import ImageArray
 from subset_trainer.errors import UserError
 
 PIXELS = 3 * 32 * 32
@@ -23,6 +25,8 @@ DEEPEST = 1
 """A python batch is a dictionary of lists."""
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
+_BATCH = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?|(train|test)(\.bin)?")
+_EXTRA = re.compile(r"batches\.meta(\.txt)?|meta|(fine|coarse)_label_names\.txt|readme\.html|file\.txt~")
 _NAMES = re.compile(r"(batches\.meta|fine_label_names)\.txt|batches\.meta|meta")
 
 
@@ -31,21 +35,11 @@ _Batch = tuple[str, np.ndarray, np.ndarray, int]
 
 
 @dataclass(frozen=True)
-class Batches:
-    """pixels [N, 3, 32, 32] uint8, labels [N] int64 (positions in `names`)."""
-
-    pixels: np.ndarray
-    labels: np.ndarray
-    names: tuple[str, ...]
-    ids: Ids
-
-
-@dataclass(frozen=True)
 class Cifar:
     """A channel's training batches and its test batch; either may be absent, not both."""
 
-    train: Batches | None
-    test: Batches | None
+    train: ImageArray | None
+    test: ImageArray | None
 
 
 def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> Cifar:
@@ -80,13 +74,13 @@ def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = No
     return Cifar(_join(train, names), _join(test, names))
 
 
-def _join(parts: list[_Batch], names: tuple[str, ...]) -> Batches | None:
+def _join(parts: list[_Batch], names: tuple[str, ...]) -> ImageArray | None:
     if not parts:
         return None
     pixels = np.concatenate([pixels for _, pixels, _, _ in parts]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([labels for _, _, labels, _ in parts])
     ids = Ids.numbered([name for name, *_ in parts], [len(labels) for _, _, labels, _ in parts])
-    return Batches(pixels, labels, names, ids)
+    return ImageArray(pixels, labels, names, ids)
 
 
 def _members(
@@ -366,3 +360,46 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (str, bytes, bytearray, int, float, complex)):
         return value
     raise pickle.UnpicklingError(f"a {type(value).__name__}")
+
+
+def is_cifar_batch(name: str) -> bool:
+    """Whether a file's name is that of a batch of images in CIFAR's published forms."""
+    return _BATCH.fullmatch(base_name(name)) is not None
+
+
+def extras(channel: Channel) -> tuple[str, ...]:
+    """What lies beside the batches in the published archives."""
+    return tuple(file for file in channel.files if _EXTRA.fullmatch(base_name(file)))
+
+
+class CifarBatches(Format):
+    """CIFAR's batches, unpacked, perhaps beside the archives that they came in."""
+
+    name = "cifar"
+    expected = ("", "CIFAR batches", "")
+    telling = (".bin",)
+    """Not those without a suffix: `train` and `test` are what a table may be called, too."""
+    undividable = (
+        "CIFAR batches are sharded (S3DistributionType=ShardedByS3Key), of which one host has the test batch and "
+        "the classes' names; expected FullyReplicated."
+    )
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        batches = tuple(file for file in channel.files if is_cifar_batch(file))
+        if not batches:
+            return None
+        files = tuple(sorted((*batches, *channel.ending(*ARCHIVE_SUFFIXES))))
+        return Claim(files, beside=extras(channel))
+
+    def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
+        cifar = read_cifar(channel, claim.files, reading.memory)
+        train, test = cifar.train, cifar.test
+        if reading.like is not None or train is None:
+            # A whole set given for evaluation means its test batch, since the rest is trained on.
+            train, test = test or train, None
+        assert train is not None
+        note = f"{channel.name} channel: CIFAR-{len(train.classes)}, {len(train):,} images."
+        return Found(self, train, test, (note,))
+
+
+CIFAR = CifarBatches()

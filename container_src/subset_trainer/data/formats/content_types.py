@@ -2,24 +2,12 @@
 
 from dataclasses import dataclass
 
-from subset_trainer.data.channels import TABLE_FORMATS, Channel, Format, Layout, detect, has_telling_name
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.formats.format import Claim, Format
+from subset_trainer.data.formats.registry import FORMATS, Layout, detect
 from subset_trainer.errors import shown
 
-_TABLES: dict[str, Format] = {
-    "text/csv": "csv",
-    "csv": "csv",
-    "application/x-parquet": "parquet",
-    "application/parquet": "parquet",
-    "application/vnd.apache.parquet": "parquet",
-    "parquet": "parquet",
-    "text/libsvm": "libsvm",
-    "text/x-libsvm": "libsvm",
-    "libsvm": "libsvm",
-    "application/x-recordio-protobuf": "protobuf",
-    "recordio-protobuf": "protobuf",
-}
 _IMAGES = ("application/x-image", "application/x-recordio", "image/")
-_NAMES = {"csv": "CSV", "parquet": "Parquet", "libsvm": "libsvm", "protobuf": "recordio-protobuf"}
 
 
 @dataclass(frozen=True)
@@ -38,18 +26,14 @@ class ContentType:
         Raises:
             UserError: the two contradict each other, or as `detect`.
         """
-        if (
-            not channel.pipe
-            and self.table is not None
-            and not any(has_telling_name(file, self.table) for file in channel.files)
-        ):
-            return Layout(self.table, channel.files, ())
+        if not channel.pipe and self.table is not None and not _telling(channel, self.table):
+            return Layout(self.table, Claim(channel.files), ())
         layout = detect(channel)
-        fits = layout.format == self.table or (self.images and layout.format not in TABLE_FORMATS)
+        fits = layout.format is self.table or (self.images and layout.format.table is None)
         if (self.table or self.images) and not fits:
             raise channel.error(
                 f"its content type is {shown(self.text)}, and by its name '{layout.files[0]}' is "
-                f"{_NAMES.get(layout.format, 'of another kind')}; expected the content type of its files."
+                f"{layout.format.table or 'of another kind'}; expected the content type of its files."
             )
         return layout
 
@@ -72,4 +56,11 @@ def understand(channel: Channel, text: str | None) -> ContentType:
     header = {"present": "true", "true": "true", "absent": "false", "false": "false"}.get(
         values.get("header", "")
     )
-    return ContentType(text, _TABLES.get(kind), kind.startswith(_IMAGES) and kind not in _TABLES, header)
+    table = next((form for form in FORMATS if kind in form.content_types), None)
+    return ContentType(text, table, table is None and kind.startswith(_IMAGES), header)
+
+
+def _telling(channel: Channel, table: Format) -> bool:
+    """Whether any file's name tells its format to somebody who expects tables in this one."""
+    told = {suffix for form in FORMATS for suffix in form.telling if suffix not in table.shared}
+    return bool(channel.ending(*told))

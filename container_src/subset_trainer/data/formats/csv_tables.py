@@ -5,55 +5,41 @@ Every complaint names the file, the line (1-based, as an editor counts), the col
 
 import csv
 import gzip
-import math
 import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import NoReturn, TextIO
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.classes import LABEL_COLUMN_HINT, classes_of
+from subset_trainer.data.formats.format import Reading
+from subset_trainer.data.formats.tabular import TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.preprocessing import Preprocessing
 from subset_trainer.data.tables import dates
+from subset_trainer.data.tables.table import (
+    MISSING,
+    MOST_COLUMNS,
+    Table,
+    column_title,
+    is_number,
+    names_most,
+    numbers_of,
+    separator_of,
+    with_gaps,
+)
 from subset_trainer.errors import UserError, shown
 
-MOST_COLUMNS = 100_000
 LONGEST_LINE = 1 << 24
 """Characters: what is longer is no table, and would be held in memory whole before anybody could say so."""
 
 _ROWS_AT_ONCE = 1 << 16
 _SAMPLE_ROWS, _SAMPLE_FIELDS = 1_000, 1 << 21
-MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
-"""In a column of numbers or dates, in any case; elsewhere only ""."""
 _MISSING_TO_PANDAS = [spelt for word in MISSING for spelt in {word, word.upper(), word.capitalize(), "NaN"}]
-
-
-@dataclass(frozen=True)
-class Table:
-    """`columns`: one array [N] a feature, with their `names`: float64 for numbers, object (of str) for texts,
-    datetime64[us] for dates in UTC; what is missing is not a number, '' or not a time.
-
-    labels [N] int64: positions in `classes`. `header` tells whether the files had one; `label_column` is the label's
-    name, or its position as text, and `label_index` its position.
-    """
-
-    names: tuple[str, ...]
-    columns: tuple[np.ndarray, ...]
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    ids: Ids
-    header: bool = False
-    label_column: str | None = None
-    label_index: int = 0
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 def read_csv(
@@ -87,52 +73,6 @@ def read_csv(
         label_index=reader.positions.index(reader.label),
         notes=tuple(reader.notes),
     )
-
-
-def natural_order(names: set[str]) -> tuple[str, ...]:
-    """Numbers by value where all are numbers, else texts by code point."""
-    try:
-        return tuple(sorted(names, key=lambda name: (float(name), name)))
-    except ValueError:
-        return tuple(sorted(names))
-
-
-def label_names(values: np.ndarray) -> list[str]:
-    """Class names of numeric labels: '1' for 1 and 1.0, '0.5' for 0.5."""
-    return [str(int(value)) if value == int(value) else repr(float(value)) for value in values.tolist()]
-
-
-def looks_continuous(values: np.ndarray) -> bool:
-    """Whether numeric labels look like measurements: many different values for the number of rows."""
-    distinct = len(np.unique(values))
-    if np.array_equal(values, np.round(values)):
-        return distinct > 1_000 and distinct > len(values) / 5
-    return distinct > 20 or distinct > max(2, len(values) / 3)
-
-
-def classes_of(
-    channel: Channel, title: str, values: np.ndarray, like: Preprocessing | None, hint: str = ""
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels [N] (numbers, or object of str) → int64 [N] positions in the classes, and these.
-
-    Raises:
-        UserError: in training the labels are measurements rather than classes; `title` is what it calls them, and the
-            hint stands at its end.
-    """
-    if values.dtype == object:
-        classes = natural_order(set(values.tolist()))
-        position = {name: index for index, name in enumerate(classes)}
-        return np.fromiter((position[value] for value in values), np.int64, len(values)), classes
-    distinct, labels = np.unique(values, return_inverse=True)
-    if like is None and looks_continuous(values):
-        raise channel.error(
-            f"the label, {title}, has {len(distinct):,} different values such as {distinct[len(distinct) // 2]:g}; "
-            f"expected classes, because regression is not supported{hint}."
-        )
-    return labels.astype(np.int64), tuple(label_names(distinct))
-
-
-LABEL_COLUMN_HINT = " (label_column names another column as the label)"
 
 
 class _Reader:
@@ -265,7 +205,7 @@ class _Reader:
             texts = [piece.dtype == object for piece in pieces]
             if any(texts) and position not in as_text:
                 if self._check_mixed(position, pieces):
-                    parts[position] = list(map(_with_gaps, pieces))
+                    parts[position] = list(map(with_gaps, pieces))
                 elif not all(texts):
                     mixed.append(position)
         if mixed:  # texts after a stretch of what looked like numbers, whose spelling is lost
@@ -316,7 +256,7 @@ class _Reader:
         texts = as_text | {
             p
             for p in positions
-            if any(row[p].lower() not in MISSING and _numbers((row[p],)) is None for row in self.sample)
+            if any(row[p].lower() not in MISSING and numbers_of((row[p],)) is None for row in self.sample)
         }
         gaps = {p: _MISSING_TO_PANDAS for p in positions if p not in texts and p != self.label}
         frames = []
@@ -383,7 +323,7 @@ class _Reader:
             by_column = list(zip(*rows, strict=True))
             for position in positions:
                 values = by_column[position]
-                piece = None if position in as_text else _numbers(values)
+                piece = None if position in as_text else numbers_of(values)
                 if piece is None:
                     piece = np.empty(len(values), object)
                     piece[:] = [known.setdefault(value, value) for value in map(str.strip, values)]
@@ -555,59 +495,8 @@ class _Text:
             raise self._limit[1]
 
 
-def column_title(name: str, header: bool) -> str:
-    """What messages call a column."""
-    return f"column {name!r}" if header else f"column {name} (counted from 0)"
-
-
-def separator_of(line: str) -> str:
-    """What separates the fields of a table whose first line this is."""
-    return next((other for other in (";", "\t") if other in line and "," not in line), ",")
-
-
-def parse_numbers(texts: Sequence[str]) -> tuple[np.ndarray, int | None]:
-    """Texts [N], stripped → float64 [N], and the row of the first that is no finite number, where they are of no use.
-
-    What is missing is not a number.
-    """
-    numbers = _numbers(tuple(texts))
-    if numbers is None:
-        for row, text in enumerate(texts):
-            if text.lower() not in MISSING and not is_number(text):
-                return np.zeros(0), row
-        numbers = _with_gaps(np.array(texts, object))
-    infinite = np.flatnonzero(np.isinf(numbers))
-    return numbers, int(infinite[0]) if len(infinite) else None
-
-
-def _numbers(values: tuple[str, ...]) -> np.ndarray | None:
-    """float64 [N], or None where a value is no number."""
-    try:
-        numbers = np.fromiter(map(float, values), np.float64, len(values))
-    except ValueError:
-        return None
-    # Python reads 1_000 as a number; in a file it is a text.
-    return None if "_" in "".join(values) else numbers
-
-
-def _with_gaps(piece: np.ndarray) -> np.ndarray:
-    """Texts of numbers and of what is missing → float64."""
-    if piece.dtype != object:
-        return piece
-    numbers = (math.nan if value.lower() in MISSING else float(value) for value in piece.tolist())
-    return np.fromiter(numbers, np.float64, len(piece))
-
-
 def _not_finite(values: np.ndarray) -> np.ndarray:
     return ~np.isfinite(values)
-
-
-def is_number(value: str) -> bool:
-    """Whether it is read as one: neither missing nor spelt as Python alone spells it."""
-    try:
-        return "_" not in value and not math.isnan(float(value))
-    except ValueError:
-        return False
 
 
 def _looks_like_header(sample: list[list[str]]) -> bool:
@@ -632,7 +521,21 @@ def _mostly_numbers(values: Sequence[str]) -> bool:
     return numbers > odd and odd <= max(1, len(values) // 100)
 
 
-def names_most(first: list[str], like: Preprocessing) -> bool:
-    """Whether a first record is training's header, perhaps with a column more or less."""
-    names = {like.label_column, *(column.name for column in like.columns)}
-    return like.header and 2 * len(names.intersection(first)) > len(first)
+class CsvTables(TableFormat):
+    """CSV and TSV files, packed with gzip or not."""
+
+    name = "csv"
+    table = "CSV"
+    expected = ("", "CSV", " files")
+    suffixes = telling = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+    content_types = ("text/csv", "csv")
+
+    def table_of(
+        self,
+        channel: Channel,
+        files: tuple[str, ...],
+        label_column: str | None,
+        like: Preprocessing | None,
+        reading: Reading,
+    ) -> Table:
+        return read_csv(channel, files, label_column, reading.options.csv_header, like, reading.memory)

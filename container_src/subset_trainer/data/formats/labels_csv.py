@@ -3,13 +3,15 @@
 import csv
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 
-from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
-from subset_trainer.data.images.decoding import ImageFiles
-from subset_trainer.data.images.labelled import Finder, LabelledImages, coded, lines
+from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, base_name
+from subset_trainer.data.formats.format import Claim, Format, Found, Reading
+from subset_trainer.data.formats.lists import Finder, lines, listed, only
+from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.errors import UserError, shown
 
+_NAMES = ("labels.csv", "labels.tsv", "metadata.csv")
+"""Tables that say what beside them is of which class, rather than being the examples."""
 _LABEL_NAMES = ("label", "class", "category", "target")
 
 
@@ -48,37 +50,7 @@ def read_labels_csv(
                 )
             label = _label_position(channel, file, header, len(first), files, label_column)
         names.append((number, row[files], row[label].strip()))
-    return _listed(channel, file, images, names, found)
-
-
-def read_lst(channel: Channel, listing: Channel, file: str, images: tuple[str, ...]) -> LabelledImages:
-    """Images as a `.lst` says: lines of a number, a class's number and a path, with tabs between.
-
-    listing: the channel that holds the file, which is `channel` or its companion `…_lst`. Format: SageMaker developer
-    guide, Image Classification, "Train with Image Format". UserError on anything else, with the line.
-    """
-    expected = "a number, the class's number and the image's path, with tabs between"
-    names: list[tuple[int, str, str]] = []
-    for number, text in lines(listing, file, f"lines of {expected}"):
-        parts = text.split("\t")
-        if len(parts) > 3:
-            raise listing.error(
-                f"'{file}', line {number:,} has {len(parts) - 2} labels; expected one, because an image is of one "
-                "class."
-            )
-        try:
-            _, value, path = parts
-            names.append((number, path.strip(), class_name(float(value))))
-        except ValueError:
-            raise listing.error(f"'{file}', line {number:,} is {shown(text)}; expected {expected}.") from None
-    return _listed(channel, file, images, names, Finder(images))
-
-
-def class_name(value: float) -> str:
-    """'3' for 3.0. ValueError where it is no whole number from 0."""
-    if not (value >= 0 and value == int(value)):
-        raise ValueError(f"the label {value:g}")
-    return str(int(value))
+    return listed(channel, file, images, names, found)
 
 
 def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, list[str]]]:
@@ -117,30 +89,18 @@ def _label_position(
     return others[0]
 
 
-def _listed(
-    channel: Channel, file: str, images: tuple[str, ...], names: list[tuple[int, str, str]], finder: Finder
-) -> LabelledImages:
-    """names: (line, image, class) each."""
-    if not names:
-        raise channel.error(f"'{file}' names no images; expected a line for each.")
-    paths: dict[str, tuple[int, str]] = {}
-    for number, reference, name in names:
-        path = finder.find(reference)
-        if path is None:
-            raise channel.error(
-                f"'{file}', line {number:,}: the image {shown(reference)} is not in the channel (nor one only that is "
-                "called so); expected each image that is named."
-            )
-        if not name:
-            raise channel.error(f"'{file}', line {number:,}: no class for {shown(reference)}; expected one.")
-        if path in paths:
-            raise channel.error(
-                f"'{file}', lines {paths[path][0]:,} and {number:,} both name the image '{path}'; expected each once."
-            )
-        paths[path] = (number, name)
-    labels, classes = coded([name for _, name in paths.values()])
-    left = len(images) - len(paths)
-    note = f"{channel.name} channel: {len(paths):,} images, of {len(classes)} classes as '{file}' says"
-    note += f"; {left:,} that it does not name are left out." if left else "."
-    files = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
-    return LabelledImages(files, labels, classes, (note,))
+class LabelsCsv(Format):
+    """Images with a table beside them that is called so."""
+
+    name = "listing"
+    expected = ("images with ", "a labels.csv", "")
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        images = channel.images
+        files = tuple(file for file in channel.ending(".csv", ".tsv") if base_name(file).lower() in _NAMES)
+        return Claim(files, images) if images and files else None
+
+    def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
+        file = only(channel, claim)
+        images = read_labels_csv(channel, file, claim.images, reading.options.label_column)
+        return Found(self, images, notes=images.notes)

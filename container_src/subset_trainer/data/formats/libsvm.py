@@ -10,9 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.formats.csv_tables import MOST_COLUMNS, Table, classes_of
+from subset_trainer.data.classes import classes_of
+from subset_trainer.data.formats.format import Reading
+from subset_trainer.data.formats.tabular import TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.preprocessing import Preprocessing
+from subset_trainer.data.tables.table import MOST_COLUMNS, Table
 from subset_trainer.errors import first_line, shown
 
 _SPARSE_BYTES = 4
@@ -151,3 +154,23 @@ def _finite(word: bytes) -> bool:
 
 def _text(word: bytes) -> str:
     return shown(word[:200].decode("utf-8", "replace"), 60)
+
+
+class Libsvm(TableFormat):
+    """libsvm's and svmlight's files, whose label is the first number of each line."""
+
+    name = table = "libsvm"
+    expected = ("", "libsvm", " files")
+    suffixes = telling = (".libsvm", ".svm", ".svmlight")
+    content_types = ("text/libsvm", "text/x-libsvm", "libsvm")
+    columns_vary = True  # of a file the features that are 0 in all its rows are not told
+
+    def table_of(
+        self,
+        channel: Channel,
+        files: tuple[str, ...],
+        label_column: str | None,
+        like: Preprocessing | None,
+        reading: Reading,
+    ) -> Table:
+        return read_libsvm(channel, files, like, reading.memory)

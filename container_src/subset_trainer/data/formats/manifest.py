@@ -16,9 +16,14 @@ from typing import Any
 import numpy as np
 
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.classes import coded
+from subset_trainer.data.formats.format import Claim, Format, Found, ManifestOptions, Reading
+from subset_trainer.data.formats.lists import Finder, lines
+from subset_trainer.data.ids import Ids
 from subset_trainer.data.images.decoding import EncodedImages, ImageFiles
-from subset_trainer.data.images.labelled import Finder, LabelledImages, coded, lines
+from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.s3 import SCHEME, S3Images, bucket_and_key
+from subset_trainer.data.texts.labelled import Texts
 from subset_trainer.errors import shown
 
 LONGEST_URI = 1_200
@@ -62,20 +67,6 @@ _REJECTED = {
     "poor",
     "0",
 }
-
-
-@dataclass(frozen=True)
-class ManifestOptions:
-    """What of a manifest is used. min_confidence: labels of less are left out. weighted: whether an image
-    counts as much as its label's confidence. human_only: leave out what machines annotated. accepted: the classes of a
-    verification (in lower case) whose images are kept; empty: by the usual words. from_s3: read what is named by an S3
-    URI from there, and not from the channel."""
-
-    min_confidence: float = 0.0
-    weighted: bool = False
-    human_only: bool = False
-    accepted: tuple[str, ...] = ()
-    from_s3: bool = False
 
 
 @dataclass(frozen=True)
@@ -338,3 +329,59 @@ def _confidence(attribute: str, value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ValueError(f"{attribute} has the confidence {shown(value, 60)}; expected 0 to 1")
     return float(value)
+
+
+def read_text_manifest(
+    channel: Channel, files: tuple[str, ...], attribute: str | None, options: ManifestOptions
+) -> Texts:
+    """The texts that manifests hold as `source`, with the labels that they tell: see
+    :func:`read_manifest`. UserError as there, and on lines without `source`."""
+    expected = (
+        "lines of JSON objects with source (or with source-ref, and the images or s3_images=true) and a label"
+    )
+    labels = Labels(attribute, options)
+    found = list(labelled_lines(channel, files, "source", labels, expected))
+    kept = [label for *_, label in found]
+    places = [(file, number) for file, number, *_ in found]
+    codes, classes = coded(labels.names(kept))
+    note = f"{channel.name} channel: {len(kept):,} texts of {len(classes)} classes in a manifest, {labels.note(kept)}."
+    ids = Ids.of_lines(files, len(places), lambda: places)
+    return Texts(
+        np.array([text for _, _, text, _ in found], object),
+        codes,
+        classes,
+        ids,
+        (note,),
+        weights_of(kept, options),
+    )
+
+
+class Manifest(Format):
+    """Augmented manifests: of images in the channel or in S3, or of texts that they hold."""
+
+    name = "manifest"
+    expected = ("images with ", "a manifest", "")
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        # Lines of JSON may be anybody's notes: they are a manifest if they begin like one.
+        lines_of_json = tuple(
+            file for file in channel.ending(".jsonl", ".ndjson") if _names_a_source(channel.root / file)
+        )
+        files = (*channel.ending(".manifest"), *lines_of_json)
+        return Claim(files, channel.images) if files else None
+
+    def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
+        options = reading.options
+        if claim.images or options.manifest.from_s3:
+            images = read_manifest(channel, claim.files, claim.images, options.label_column, options.manifest)
+            return Found(self, images, notes=images.notes)
+        texts = read_text_manifest(channel, claim.files, options.label_column, options.manifest)
+        return Found(self, texts, notes=texts.notes)
+
+
+def _names_a_source(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return b'"source' in file.read(1 << 12)
+    except OSError:
+        return False

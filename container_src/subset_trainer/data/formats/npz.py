@@ -2,28 +2,16 @@
 
 import sys
 import zipfile
-from dataclasses import dataclass
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.formats.csv_tables import Table, label_names, looks_continuous, natural_order
+from subset_trainer.data.classes import label_names, looks_continuous, natural_order
+from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.images.labelled import ImageArray
+from subset_trainer.data.tables.table import Table
 from subset_trainer.errors import UserError
-
-
-@dataclass(frozen=True)
-class ImageArray:
-    """pixels [N, 3, H, W] uint8; labels [N] int64, positions in `classes`. `white`: what 255 was in the files."""
-
-    pixels: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    ids: Ids
-    white: int = 255
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> ImageArray | Table:
@@ -179,3 +167,23 @@ def _pixels(
             )
         pixels.append(np.broadcast_to(x, (len(x), 3, *x.shape[2:])))
     return pixels, 255 // scale
+
+
+class Npz(Format):
+    """`.npz` files with `x` and `y`."""
+
+    name = "npz"
+    expected = ("", ".npz", " files")
+    telling = (".npz",)
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        files = channel.ending(".npz")
+        return Claim(files) if files else None
+
+    def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
+        source = read_npz(channel, claim.files, reading.memory)
+        note = (
+            f"{channel.name} channel: {len(source):,} examples from arrays, read as "
+            f"{'a table' if isinstance(source, Table) else 'images'}, {len(source.classes)} classes."
+        )
+        return Found(self, source, notes=(note,))

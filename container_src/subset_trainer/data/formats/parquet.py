@@ -17,9 +17,13 @@ from urllib.parse import unquote
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.formats.csv_tables import LABEL_COLUMN_HINT, MOST_COLUMNS, Table, classes_of, dates
+from subset_trainer.data.classes import LABEL_COLUMN_HINT, classes_of
+from subset_trainer.data.formats.csv_tables import dates
+from subset_trainer.data.formats.format import Claim, Found, Reading
+from subset_trainer.data.formats.tabular import TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.preprocessing import Preprocessing
+from subset_trainer.data.tables.table import MOST_COLUMNS, Table
 from subset_trainer.errors import UserError, first_line, shown
 
 if TYPE_CHECKING:
@@ -364,3 +368,35 @@ def _is_number(text: str) -> bool:
 def _listed(names: Iterable[str], most: int = 8) -> str:
     names = list(names)
     return ", ".join(map(repr, names[:most])) + (", …" if len(names) > most else "") if names else "none"
+
+
+class Parquet(TableFormat):
+    """Parquet files: of a table, or of encoded images."""
+
+    name = "parquet"
+    table = "Parquet"
+    expected = ("", "Parquet", " files")
+    suffixes = telling = (".parquet", ".pq", ".parq")
+    content_types = (
+        *("application/x-parquet", "application/parquet", "application/vnd.apache.parquet"),
+        "parquet",
+    )
+
+    def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
+        # pyarrow takes a quarter of a second to import, which others need not wait for.
+        from subset_trainer.data.formats.parquet_images import image_column, read_parquet_images
+
+        if image_column(channel, claim.files[0]) is None:
+            return super().read(channel, claim, reading)
+        images = read_parquet_images(channel, claim.files, reading.options.label_column)
+        return Found(self, images, notes=images.notes)
+
+    def table_of(
+        self,
+        channel: Channel,
+        files: tuple[str, ...],
+        label_column: str | None,
+        like: Preprocessing | None,
+        reading: Reading,
+    ) -> Table:
+        return read_parquet(channel, files, label_column, like, reading.memory)

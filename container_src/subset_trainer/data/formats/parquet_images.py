@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.formats.csv_tables import label_names, looks_continuous
-from subset_trainer.data.images.labelled import LabelledImages, coded
+from subset_trainer.data.classes import coded, label_names, looks_continuous
+from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages, Spool
 from subset_trainer.errors import UserError, first_line, shown
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats import recordio
-from subset_trainer.data.formats.manifest import Label, Labels, ManifestOptions, json_object, labelled
+from subset_trainer.data.formats.format import Claim, Format, Found, ManifestOptions, Reading
+from subset_trainer.data.formats.manifest import Label, Labels, json_object, labelled
 from subset_trainer.data.images.decoding import is_encoded
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages, Spool
@@ -84,3 +85,19 @@ def _entry(records: list[bytes], number: int) -> dict[str, Any]:
             name = f"attribute {len(entry) + 1}"
             entry[name] = text.strip('"')
     return entry
+
+
+class Pipe(Format):
+    """Pipe mode: the channel is a named pipe, which can be read once."""
+
+    name = "pipe"
+    expected = ("", "", "")
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        return Claim(channel.files, certain=True) if channel.pipe else None
+
+    def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
+        options = reading.options
+        path = channel.root / claim.files[0]
+        images = read_pipe(channel.name, path, options.label_column, options.manifest)
+        return Found(self, images, notes=images.notes)

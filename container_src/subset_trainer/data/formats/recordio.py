@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+SUFFIXES = (".rec", ".recordio")
+"""Of images, or of tables in recordio-protobuf."""
 MAGIC = struct.pack("<I", 0xCED7230A)
 
 _HEADER = struct.Struct("<4sI")

@@ -11,9 +11,12 @@ from typing import BinaryIO
 import numpy as np
 
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.classes import coded
 from subset_trainer.data.formats import recordio
-from subset_trainer.data.formats.labels_csv import class_name
-from subset_trainer.data.images.labelled import LabelledImages, coded
+from subset_trainer.data.formats.format import Claim, Format, Found, Reading
+from subset_trainer.data.formats.lists import class_name
+from subset_trainer.data.formats.protobuf_messages import holds_messages
+from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages
 
 _HEADER = struct.Struct("<IfQQ")
@@ -82,3 +85,20 @@ def _header(record: bytes) -> tuple[tuple[float, ...], int]:
     if end > len(record):
         raise ValueError(f"it has {count:,} labels; expected one, because an image is of one class")
     return struct.unpack_from(f"<{count}f", record, _HEADER.size), end
+
+
+class RecordIOImages(Format):
+    """RecordIO of MXNet's image records, perhaps with the index and the list that they were made with."""
+
+    name = "records"
+    expected = ("", "RecordIO", "")
+    telling = recordio.SUFFIXES
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        found = channel.ending(*recordio.SUFFIXES)
+        files = tuple(file for file in found if not holds_messages(channel.root / file))
+        return Claim(files, beside=channel.ending(".idx", ".lst")) if files else None
+
+    def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
+        images = read_image_records(channel, claim.files)
+        return Found(self, images, notes=images.notes)

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.classes import classes_of
 from subset_trainer.data.formats import recordio
-from subset_trainer.data.formats.csv_tables import MOST_COLUMNS, Table, classes_of
-from subset_trainer.data.formats.protobuf_messages import KEY, message_class
+from subset_trainer.data.formats.format import Claim, Reading
+from subset_trainer.data.formats.protobuf_messages import KEY, holds_messages, message_class
+from subset_trainer.data.formats.tabular import TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.preprocessing import Preprocessing
+from subset_trainer.data.tables.table import MOST_COLUMNS, Table
 
 
 def read_protobuf(
@@ -123,3 +126,32 @@ def _tensor(value: Any, what: str) -> np.ndarray:
     dense = np.zeros(size)
     dense[keys.astype(np.int64)] = values
     return dense
+
+
+class RecordIOProtobuf(TableFormat):
+    """recordio-protobuf, the form of SageMaker's own algorithms."""
+
+    name = "protobuf"
+    table = "recordio-protobuf"
+    expected = ("", "recordio-protobuf", " files")
+    suffixes = telling = (".pbr", ".pb", ".protobuf")
+    content_types = ("application/x-recordio-protobuf", "recordio-protobuf")
+    shared = recordio.SUFFIXES
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        files = tuple(
+            file
+            for file in channel.ending(*self.suffixes, *recordio.SUFFIXES)
+            if file.lower().endswith(self.suffixes) or holds_messages(channel.root / file)
+        )
+        return Claim(files) if files else None
+
+    def table_of(
+        self,
+        channel: Channel,
+        files: tuple[str, ...],
+        label_column: str | None,
+        like: Preprocessing | None,
+        reading: Reading,
+    ) -> Table:
+        return read_protobuf(channel, files, like, reading.memory)

@@ -16,10 +16,14 @@ from typing import Literal
 
 import numpy as np
 
-from subset_trainer.data.archives import compression, open_tar
-from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, is_cifar_batch
+from subset_trainer.data.archives import ARCHIVE_SUFFIXES, compression, open_tar
+from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
+from subset_trainer.data.classes import coded
+from subset_trainer.data.formats.cifar import CIFAR, extras, is_cifar_batch
+from subset_trainer.data.formats.format import Claim, Format, Found, Reading
+from subset_trainer.data.formats.lists import LONGEST_LINE
 from subset_trainer.data.images.decoding import LARGEST_FILE
-from subset_trainer.data.images.labelled import LONGEST_LINE, LabelledImages, coded
+from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages, Spool
 from subset_trainer.errors import UserError, shown
 
@@ -150,3 +154,25 @@ def _label(name: str, suffix: str, text: str) -> str:
             "class's name or number"
         )
     return str(value)
+
+
+class TarArchives(Format):
+    """Tar archives of images, or of CIFAR's batches."""
+
+    name = "archives"
+    expected = ("", "tar shards", "")
+    telling = ARCHIVE_SUFFIXES
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        files = channel.ending(*ARCHIVE_SUFFIXES)
+        if not files or any(
+            map(is_cifar_batch, channel.files)
+        ):  # which are unpacked beside what they came in
+            return None
+        return Claim(files, beside=extras(channel))
+
+    def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
+        if all(holds(channel, file) != "images" for file in claim.files):
+            return CIFAR.read(channel, claim, reading)
+        images = read_shards(channel, claim.files)
+        return Found(self, images, notes=images.notes)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.formats.csv_tables import Table, column_title, natural_order
+from subset_trainer.data.classes import natural_order
 from subset_trainer.data.kinds.preprocessing import CYCLES, Column, Preprocessing
+from subset_trainer.data.tables.table import Table, column_title
 
 MOST_CATEGORIES = 1_000
 

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.formats.csv_tables import (
+from subset_trainer.data.formats.csv_tables import dates
+from subset_trainer.data.ids import Ids
+from subset_trainer.data.kinds.preprocessing import Column, Preprocessing
+from subset_trainer.data.tables.columns import encode
+from subset_trainer.data.tables.table import (
     MISSING,
     Table,
     column_title,
-    dates,
     names_most,
     parse_numbers,
     separator_of,
 )
-from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.preprocessing import Column, Preprocessing
-from subset_trainer.data.tables.columns import encode
 from subset_trainer.errors import UserError, shown
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.preprocessing import BUCKETS, MOST_NGRAMS, Hashing, Preprocessing
 from subset_trainer.data.texts.tokens import encode_tokens
 
@@ -22,26 +21,6 @@ _WORD = r"(?u)\b\w+\b"
 _ROWS_AT_ONCE = 8_192
 _UNITS = {"word": (2, " "), "character": (3, "")}
 """How many units make the longest n-gram, and what stands between them."""
-
-
-@dataclass(frozen=True)
-class Texts:
-    """`texts` [N] object (of str); labels [N] int64: positions in `classes`. `column`: the texts' name in a table; the
-    other fields are the table's."""
-
-    texts: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    ids: Ids
-    notes: tuple[str, ...] = ()
-    weights: np.ndarray | None = None
-    column: str | None = None
-    header: bool = False
-    label_column: str | None = None
-    label_index: int = 0
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 def fit_hashing(

@@ -1,0 +1,68 @@
+"""All hyperparameters: each with its type, range, default and meaning, once.
+
+A group of them stands in a module of its own; here they become one. Names that begin with ``sagemaker_``, and
+``_tuning_objective_metric``, belong to the platform and are ignored.
+
+``python -m subset_trainer.config.hyperparameters`` prints their table. Nothing here imports torch, so that a launcher
+can validate before an instance is paid for.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError, model_validator
+
+from subset_trainer.config import parsing
+from subset_trainer.config.data import DataKnobs
+from subset_trainer.config.insight import InsightKnobs
+from subset_trainer.config.selection import SelectionKnobs
+from subset_trainer.config.tracking import TrackingKnobs
+from subset_trainer.config.training import TrainingKnobs
+from subset_trainer.errors import UserError
+
+PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
+
+
+# Pydantic takes the fields of the last base first.
+class Hyperparameters(TrackingKnobs, InsightKnobs, TrainingKnobs, DataKnobs, SelectionKnobs):
+    """The knobs of the built-in trainer. Immutable; unknown names are refused."""
+
+    @model_validator(mode="after")
+    def _cords_leaves_nothing_out(self) -> "Hyperparameters":
+        if self.backend == "cords" and (self.drop_noisy or self.label_check == "cross-validation"):
+            raise ValueError("drop_noisy and label_check='cross-validation' are of backend='native' only")
+        return self
+
+
+def parse(raw: Mapping[str, Any]) -> Hyperparameters:
+    """Validate hyperparameters as the platform, an SDK or a person gives them.
+
+    Args:
+        raw: name → value, a string or already typed.
+
+    Raises:
+        UserError: at least one is wrong; the message names every fault.
+    """
+    own = {
+        name: parsing.decode(value) for name, value in raw.items() if not name.startswith(PLATFORM_PREFIXES)
+    }
+    try:
+        # An empty string is how some launchers say "not given".
+        return Hyperparameters.model_validate({k: v for k, v in own.items() if v is not None and v != ""})
+    except ValidationError as error:
+        raise UserError(
+            "; ".join(parsing.sentence(fault, Hyperparameters) for fault in error.errors())
+        ) from error
+
+
+def markdown_table() -> str:
+    """The README's table of hyperparameters."""
+    rows = ["| hyperparameter | default | accepts | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in Hyperparameters.model_fields.items():
+        default = "–" if field.default is None else f"`{str(field.default).lower()}`"
+        rows.append(f"| `{name}` | {default} | {parsing.expectation(field)} | {field.description} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

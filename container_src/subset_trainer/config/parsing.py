@@ -1,0 +1,105 @@
+"""SageMaker's strings → values, and pydantic's faults → sentences.
+
+SageMaker delivers strings. Depending on the SDK's version and on what launched the job, a value arrives as ``glister``,
+``"glister"`` or ``"\\"glister\\""``, a boolean as ``True`` or ``true``: all are accepted.
+"""
+
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from subset_trainer.errors import shown
+
+LONGEST_INTEGER = 10_000
+"""Bits; of much longer ones Python refuses to make a text, which takes quadratic time."""
+
+
+def decode(value: Any) -> Any:
+    """Undo the quoting of SDKs and tuners: however often a value was JSON-encoded, the value itself."""
+    while isinstance(value, str):
+        text = value.strip()
+        if text in ("True", "False", "None"):
+            return {"True": "true", "False": "false", "None": None}[text]
+        if not (len(text) >= 2 and text[0] == text[-1] == '"'):
+            return text
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return text
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # Numbers stand for text where text is wanted (`label_column: 0`); pydantic reads them back where a number is.
+    if isinstance(value, int):
+        return str(value) if value.bit_length() < LONGEST_INTEGER else hex(value)
+    return value
+
+
+def sentence(fault: Any, model: type[BaseModel]) -> str:
+    """One of pydantic's faults, in words that name the knob, the value and what was expected.
+
+    Args:
+        fault: of validation.
+        model: whose fields they are.
+    """
+    if not fault["loc"] or fault["type"] == "mlflow_server":
+        return str(fault["msg"]).removeprefix("Value error, ")
+    name = str(fault["loc"][0])
+    field = model.model_fields.get(name)
+    if field is None:
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), model.model_fields, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(model.model_fields)}"
+        return f"unknown hyperparameter {shown(name)}: {hint}"
+    message = f"hyperparameter {name}={shown(fault['input'])}: expected {expectation(field)}"
+    choices = _choices(field)
+    if near := difflib.get_close_matches(shown(fault["input"]).strip("'"), choices, 1, 0.5):
+        message += f"; did you mean {near[0]!r}?"
+    return message
+
+
+def expectation(field: FieldInfo) -> str:
+    """What a field accepts, in words: from its type and constraints."""
+    if choices := _choices(field):
+        return "one of " + ", ".join(choices)
+    kinds = {kind for kind, _ in _parts(field.annotation, field.metadata)}
+    if bool in kinds:
+        return "true or false"
+    bounds = [bound for _, metadata in _parts(field.annotation, field.metadata) for bound in metadata]
+    noun = "text" if str in kinds else "a whole number" if int in kinds else "a number"
+    words = []
+    for kind, phrase in (
+        (annotated_types.Gt, "greater than"),
+        (annotated_types.Ge, "at least"),
+        (annotated_types.Lt, "less than"),
+        (annotated_types.Le, "at most"),
+    ):
+        attribute = kind.__name__.lower()
+        words += [f"{phrase} {getattr(bound, attribute)}" for bound in bounds if isinstance(bound, kind)]
+    return " ".join([noun, " and ".join(words)]).strip()
+
+
+def _parts(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """The plain types within an annotation, each with the constraints that stand beside it."""
+    if get_origin(annotation) is Annotated:
+        inner, *extra = get_args(annotation)
+        flat = [
+            item for entry in extra for item in (entry.metadata if isinstance(entry, FieldInfo) else [entry])
+        ]
+        yield from _parts(inner, metadata + flat)
+    elif get_origin(annotation) in (typing.Union, types.UnionType):
+        for member in get_args(annotation):
+            if member is not type(None):
+                yield from _parts(member, metadata)
+    else:
+        yield annotation, metadata
+
+
+def _choices(field: FieldInfo) -> tuple[str, ...]:
+    kinds = [kind for kind, _ in _parts(field.annotation, field.metadata)]
+    return get_args(kinds[0]) if len(kinds) == 1 and get_origin(kinds[0]) is Literal else ()

@@ -1,0 +1,59 @@
+"""Values that labels have → classes, in their order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from subset_trainer.data.channels import Channel
+
+LABEL_COLUMN_HINT = " (label_column names another column as the label)"
+
+
+def coded(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels [N] int64 of class names, and the classes in their order."""
+    classes = natural_order(set(names))
+    position = {name: index for index, name in enumerate(classes)}
+    return np.fromiter((position[name] for name in names), np.int64, len(names)), classes
+
+
+def natural_order(names: set[str]) -> tuple[str, ...]:
+    """Numbers by value where all are numbers, else texts by code point."""
+    try:
+        return tuple(sorted(names, key=lambda name: (float(name), name)))
+    except ValueError:
+        return tuple(sorted(names))
+
+
+def label_names(values: np.ndarray) -> list[str]:
+    """Class names of numeric labels: '1' for 1 and 1.0, '0.5' for 0.5."""
+    return [str(int(value)) if value == int(value) else repr(float(value)) for value in values.tolist()]
+
+
+def looks_continuous(values: np.ndarray) -> bool:
+    """Whether numeric labels look like measurements: many different values for the number of rows."""
+    distinct = len(np.unique(values))
+    if np.array_equal(values, np.round(values)):
+        return distinct > 1_000 and distinct > len(values) / 5
+    return distinct > 20 or distinct > max(2, len(values) / 3)
+
+
+def classes_of(
+    channel: Channel, title: str, values: np.ndarray, like: object | None, hint: str = ""
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels [N] (numbers, or object of str) → int64 [N] positions in the classes, and these.
+
+    Raises:
+        UserError: in training the labels are measurements rather than classes; `title` is what it calls them, and the
+            hint stands at its end.
+    """
+    if values.dtype == object:
+        classes = natural_order(set(values.tolist()))
+        position = {name: index for index, name in enumerate(classes)}
+        return np.fromiter((position[value] for value in values), np.int64, len(values)), classes
+    distinct, labels = np.unique(values, return_inverse=True)
+    if like is None and looks_continuous(values):
+        raise channel.error(
+            f"the label, {title}, has {len(distinct):,} different values such as {distinct[len(distinct) // 2]:g}; "
+            f"expected classes, because regression is not supported{hint}."
+        )
+    return labels.astype(np.int64), tuple(label_names(distinct))

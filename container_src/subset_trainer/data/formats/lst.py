@@ -1,0 +1,52 @@
+"""SageMaker image classification's `.lst`: lines of a number, a class's number and a path."""
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.formats.format import Claim, Format, Found, Reading
+from subset_trainer.data.formats.lists import Finder, class_name, lines, listed, only
+from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.errors import shown
+
+
+def read_lst(channel: Channel, listing: Channel, file: str, images: tuple[str, ...]) -> LabelledImages:
+    """Images as a `.lst` says: lines of a number, a class's number and a path, with tabs between.
+
+    listing: the channel that holds the file, which is `channel` or its companion `…_lst`. Format: SageMaker developer
+    guide, Image Classification, "Train with Image Format". UserError on anything else, with the line.
+    """
+    expected = "a number, the class's number and the image's path, with tabs between"
+    names: list[tuple[int, str, str]] = []
+    for number, text in lines(listing, file, f"lines of {expected}"):
+        parts = text.split("\t")
+        if len(parts) > 3:
+            raise listing.error(
+                f"'{file}', line {number:,} has {len(parts) - 2} labels; expected one, because an image is of one "
+                "class."
+            )
+        try:
+            _, value, path = parts
+            names.append((number, path.strip(), class_name(float(value))))
+        except ValueError:
+            raise listing.error(f"'{file}', line {number:,} is {shown(text)}; expected {expected}.") from None
+    return listed(channel, file, images, names, Finder(images))
+
+
+class Lst(Format):
+    """Images with a `.lst`, beside them or in the channel's companion `…_lst`."""
+
+    name = "lst"
+    expected = ("images with ", "a .lst", "")
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        images, companion = channel.images, channel.listing
+        files = (companion or channel).ending(".lst")
+        if companion is None:
+            return Claim(files, images) if images and files else None
+        if len(files) != 1 or not images:
+            lacking = f"{len(files)} .lst files" if images else f"no images in the channel {channel.name}"
+            raise companion.error(f"{lacking}; expected one .lst, and the images that it names.")
+        return Claim(files, images, certain=True)
+
+    def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
+        file = only(channel, claim)
+        images = read_lst(channel, channel.listing or channel, file, claim.images)
+        return Found(self, images, notes=images.notes)

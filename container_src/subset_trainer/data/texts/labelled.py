@@ -1,0 +1,70 @@
+"""Texts with their labels, which may have stood in a table."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.ids import Ids
+from subset_trainer.data.tables.table import Table
+from subset_trainer.errors import UserError, shown
+
+_LOOKED_AT = 1_000
+
+
+@dataclass(frozen=True)
+class Texts:
+    """`texts` [N] object (of str); labels [N] int64: positions in `classes`. `column`: the texts' name in a table; the
+    other fields are the table's."""
+
+    texts: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    ids: Ids
+    notes: tuple[str, ...] = ()
+    weights: np.ndarray | None = None
+    column: str | None = None
+    header: bool = False
+    label_column: str | None = None
+    label_index: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def text_column(table: Table) -> str | None:
+    """The column to classify by, where a table's only feature is one of texts: of several words, mostly different."""
+    if len(table.columns) != 1 or table.columns[0].dtype != object:
+        return None
+    sample = table.columns[0][:_LOOKED_AT].tolist()
+    with_spaces = sum(" " in text.strip() for text in sample)
+    return table.names[0] if 2 * min(with_spaces, len(set(sample))) > len(sample) else None
+
+
+def texts_of(channel: Channel, table: Table, column: str) -> Texts:
+    """One column of a table. UserError where it is not there, or holds something else."""
+    position = table.names.index(column) if column in table.names else None
+    if position is None or table.columns[position].dtype != object:
+        known = [
+            name for name, values in zip(table.names, table.columns, strict=True) if values.dtype == object
+        ]
+        raise UserError(
+            f"text_column is {shown(column)}, which the {channel.name} channel lacks as a column of texts; expected "
+            f"one of {', '.join(map(repr, known)) or 'those that it has none of'}."
+        )
+    others = len(table.columns) - 1
+    note = (
+        f"{channel.name} channel: {len(table):,} texts of column {column!r}, {len(table.classes)} classes"
+        + (f"; {others} other columns are not used." if others else ".")
+    )
+    return Texts(
+        table.columns[position],
+        table.labels,
+        table.classes,
+        table.ids,
+        (*table.notes, note),
+        column=column,
+        header=table.header,
+        label_column=table.label_column,
+        label_index=table.label_index,
+    )
