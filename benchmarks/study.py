@@ -270,8 +270,10 @@ def study(options: argparse.Namespace) -> int:
     if "epochs" in settings:
         raise UserError("--set epochs: use --epochs")
     settings["epochs"] = str(options.epochs)
-    rows = parse_strategies(options.strategies)
-    cells = planned(rows, options.fractions, options.seeds, settings).cells
+    found = planned(parse_strategies(options.strategies), options.fractions, options.seeds, settings)
+    cells = found.cells
+    for note in found.notes:
+        print(note)
     if digits and (options.test or options.validation):
         raise UserError("--test and --validation go with --training")
     given = {name: getattr(options, name) for name in ("training", "validation", "test")}

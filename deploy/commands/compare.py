@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.commands import options, planning, results
+from deploy.grid import program
 from deploy.grid.backend import collect
 from deploy.grid.here import Here
 from deploy.results import compare
@@ -126,6 +127,7 @@ def _train(
 
     Raises UserError or AlgorithmError with the run's name when one fails; finished runs stay where they are.
     """
+    program.check_channels(channels)
     cells = planning.planned(given, settings).cells
     runs, _ = collect(Here(output, channels, stop_at_failure=True, progress=True).run(cells), cells)
     return runs

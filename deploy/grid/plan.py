@@ -128,9 +128,7 @@ def plan(grid: Grid) -> Plan:
                 values = {**grid.settings, **own, "seed": str(seed)}
                 name = _name(row, at, seed if len(grid.seeds) > 1 else None)
                 cell = Cell(name, row, at or fraction, seed, values, unequal)
-                # What decides a training's result, however it was written.
-                key = json.dumps(_parse(row, values).model_dump(mode="json"), sort_keys=True)
-                same = cells.setdefault(key, cell)
+                same = cells.setdefault(_result_of(row, values), cell)
                 if same is cell:
                     notes |= dict.fromkeys(_sentences(grid, cell))
                 elif same.name != cell.name:
@@ -199,6 +197,14 @@ def _parse(row: str, values: Mapping[str, Any]) -> Hyperparameters:
         return hyperparameters.parse(values)
     except UserError as error:
         raise UserError(f"`{row}`: {error}") from error
+
+
+def _result_of(row: str, values: Mapping[str, Any]) -> str:
+    """What decides a training's result, however it was written."""
+    hp = _parse(row, values)
+    resolved = hp.model_dump(mode="json")
+    resolved |= {knob: choices[0] for knob, choices in hp.spec.choices.items() if resolved[knob] is None}
+    return json.dumps(resolved, sort_keys=True)
 
 
 def _rows(grid: Grid, fraction: float) -> Iterator[tuple[str, dict[str, Any], float | None, float]]:
