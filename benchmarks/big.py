@@ -134,20 +134,16 @@ def make_group(limit: int | None, cgroup: Path = CGROUP, proc: Path = Path("/pro
     Raises:
         UserError: this process may not make one.
     """
-    for line in proc.read_text().splitlines():
-        _, controllers, own = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            parent, files = cgroup / "memory" / own.strip("/"), _LIMITS[1]
-            break
-        # Version 2 lets no group have both processes and limited groups in it: the nearest that hands memory on.
-        if not controllers:
-            groups = [cgroup / own.strip("/"), *(cgroup / own.strip("/")).parents]
-            known = [group for group in groups if group.is_relative_to(cgroup) and _hands_on_memory(group)]
-            if known:
-                parent, files = known[0], _LIMITS[2]
-                break
-    else:
+    own, version = group_of(proc.read_text(), cgroup)
+    # Version 2 lets no group have both processes and limited groups in it: the nearest that hands memory on.
+    known = [
+        group
+        for group in (own, *own.parents)
+        if version == 1 or (group.is_relative_to(cgroup) and _hands_on_memory(group))
+    ]
+    if not known:
         raise UserError(f"no control group of this machine limits memory; {_OTHERWISE}")
+    parent, files = known[0], _LIMITS[version]
     path = parent / f"subset-trainer-{os.getpid()}-{time.monotonic_ns()}"
     try:
         path.mkdir()
@@ -256,7 +252,7 @@ def run_in_docker(image: str, base: Path, data: Path, limit: int | None) -> Grou
     try:
         pid = _docker("inspect", "--format", "{{.State.Pid}}", container)
         try:
-            group = Group(group_of(Path(f"/proc/{pid}/cgroup").read_text()))
+            group = Group(group_of(Path(f"/proc/{pid}/cgroup").read_text())[0])
         except OSError as error:
             raise UserError(f"{image!r} ended at once: {_docker('logs', container)}") from error
         with watched(group):
@@ -271,13 +267,16 @@ def run_in_docker(image: str, base: Path, data: Path, limit: int | None) -> Grou
     return group
 
 
-def group_of(text: str, cgroup: Path = CGROUP) -> Path:
-    """Where the kernel shows the memory of a process. text: its /proc/…/cgroup."""
-    lines = [line.split(":", 2) for line in text.splitlines()]
+def group_of(text: str, cgroup: Path = CGROUP) -> tuple[Path, int]:
+    """Where the kernel shows the memory of a process, and by which version of control groups.
+
+    text: of its /proc/…/cgroup.
+    """
+    lines = [line.split(":", 2) for line in text.splitlines() or ["0::/"]]
     for _, controllers, own in lines:
         if "memory" in controllers.split(","):
-            return cgroup / "memory" / own.strip("/")
-    return cgroup / lines[-1][2].strip("/")
+            return cgroup / "memory" / own.strip("/"), 1
+    return cgroup / lines[-1][2].strip("/"), 2
 
 
 def _docker(*arguments: str) -> str:

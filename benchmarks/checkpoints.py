@@ -45,9 +45,11 @@ from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.training import devices, loop
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine
-from subset_trainer.training.loop import EpochReport
-from subset_trainer.training.ranks import Ranks
-from subset_trainer.training.rounds import NativeSelector
+from subset_trainer.training.place import Place
+from subset_trainer.training.plan import Plan
+from subset_trainer.training.reports import EpochReport
+from subset_trainer.training.rounds import Data, NativeSelector
+from subset_trainer.training.trainee import Trainee
 
 CLASSES, FEATURES, SIZE, VALIDATION = 10, 64, 32, 64
 BATCH = {"resnet18": 16, "mlp": 128}
@@ -123,16 +125,13 @@ def train(model: str, examples: int, epochs: int, machine: Machine, checkpoints:
         classifier.place(machine.device, machine.memory_format((SIZE, SIZE)))
     hp = Hyperparameters(strategy="full", epochs=epochs, batch_size=BATCH[model])
     training, validation = synthesise(model, examples), synthesise(model, VALIDATION)
+    data, plan, place = Data(training, validation), Plan.of(hp, examples), Place(machine)
+    selector = NativeSelector(Full(), classifier, data, plan.budget, place)
     loop.train(
-        classifier,
-        training,
-        validation,
-        NativeSelector(Full(), classifier, training, validation, machine, Ranks()),
-        examples,
-        hp,
-        machine,
-        model != "mlp",
-        Ranks(),
+        Trainee(classifier, hp, plan, place),
+        data,
+        selector,
+        plan,
         checkpoints.report,
         checkpoints=checkpoints,
     )

@@ -57,14 +57,15 @@ from subset_trainer.data import MemoryDataset, load_splits
 from subset_trainer.data.splits import stratified_split
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.insight import duplicates, labels
-from subset_trainer.training import loop
+from subset_trainer.training import loop, rounds
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import Judgement, judge, look_at
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.place import Place
+from subset_trainer.training.plan import Plan
 from subset_trainer.training.record import Record
-from subset_trainer.training.rounds import NativeSelector
+from subset_trainer.training.trainee import Trainee
 
-MACHINE = Machine(torch.device("cpu"), torch.float32)
+PLACE = Place(Machine(torch.device("cpu"), torch.float32))
 VALIDATION = 0.1
 IMAGES = {"model": "cnn", "batch_size": 64, "learning_rate": 0.1, "augmentation": "flip-crop"}
 TABLES = {"model": "mlp", "batch_size": 32, "learning_rate": 0.02, "augmentation": "none"}
@@ -129,23 +130,11 @@ def train(
     torch.manual_seed(hp.seed)
     classifier = models.build(hp.model, tuple(data.inputs.shape[1:]), data.classes, data.mean, data.std)
     record = Watched(len(training))
-    budget = len(training) if hp.strategy == "full" else round(hp.fraction * len(training))
-    selector = NativeSelector(
-        subset_selection.create(hp.strategy), classifier, training, validation, MACHINE, Ranks()
+    plan, seen = Plan.of(hp, len(training)), rounds.Data(training, validation)
+    selector = rounds.NativeSelector(
+        subset_selection.create(hp.strategy), classifier, seen, plan.budget, PLACE
     )
-    loop.train(
-        classifier,
-        training,
-        validation,
-        selector,
-        budget,
-        hp,
-        MACHINE,
-        data.inputs.ndim == 4,
-        Ranks(),
-        lambda report: None,
-        record=record,
-    )
+    loop.train(Trainee(classifier, hp, plan, PLACE, record=record), seen, selector, plan)
     return classifier, record
 
 
@@ -173,8 +162,8 @@ def find_labels(
     start = time.perf_counter()
     classifier, record = train(data, training, validation, hp)
     once = time.perf_counter() - start
-    judged = judge(classifier, training, MACHINE, Ranks())
-    validated = judge(classifier, validation, MACHINE, Ranks(), keep_probabilities=True)
+    judged = judge(classifier, training, PLACE)
+    validated = judge(classifier, validation, PLACE, keep_probabilities=True)
     excess = labels.excess(record.excess_losses(), -judged.own.clamp(min=1e-12).log())
     estimated = labels.wrong_share(validation.labels, validated.probabilities)
     plain = (record.sums_N / record.visits_N).nan_to_num(-torch.inf)
@@ -189,9 +178,7 @@ def find_labels(
     ):
         part, held = (training.subset(torch.from_numpy(at)) for at in (kept, left))
         other, _ = train(data, part, validation, hp.model_copy(update={"seed": hp.seed + 1_000 + fold}))
-        probabilities[left] = judge(
-            other, held, MACHINE, Ranks(), keep_probabilities=True
-        ).probabilities.numpy()
+        probabilities[left] = judge(other, held, PLACE, keep_probabilities=True).probabilities.numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         flags = find_label_issues(noisy[rows], probabilities, n_jobs=1)
@@ -252,7 +239,7 @@ def find_copies(data: Data) -> list[dict[str, Any]]:
 
     def features(inputs: Tensor) -> Tensor:
         pool, _ = look_at(
-            classifier, MemoryDataset(inputs, torch.zeros(len(inputs), dtype=torch.int64)), MACHINE, Ranks()
+            classifier, MemoryDataset(inputs, torch.zeros(len(inputs), dtype=torch.int64)), PLACE
         )
         assert pool.features is not None
         return F.normalize(pool.features, dim=1)

@@ -50,11 +50,11 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Parser, processor, write_text
+from subset_trainer import job
 from subset_trainer.contract import Contract
 from subset_trainer.errors import TrainingError, UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
-from subset_trainer.training import job
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 
 LABEL = "label"
 TEST_SHARE = 0.25

@@ -66,13 +66,15 @@ from subset_trainer.data.machine import cpu_count
 from subset_trainer.errors import TrainingError
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
-from subset_trainer.training import devices, loop, plan
+from subset_trainer.training import devices, loop, optimizer, plan, rounds
 from subset_trainer.training.augmentation import Augmentation
 from subset_trainer.training.cords_backend import CordsProtocolModel
 from subset_trainer.training.devices import Machine, Stopwatch
-from subset_trainer.training.loop import EpochReport
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.place import Place
+from subset_trainer.training.plan import Plan
+from subset_trainer.training.reports import EpochReport
 from subset_trainer.training.rounds import NativeSelector
+from subset_trainer.training.trainee import Trainee
 
 CLASSES, SIZE = 10, 32
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -266,7 +268,7 @@ class BareLoop:
     def __init__(self, data: Data, budget: int, settings: Settings, machine: Machine) -> None:
         self.machine, self.batch_size = machine, settings.batch_size
         self.classifier = _classifier(settings, machine)
-        self.optimizer = loop.make_optimizer(self.classifier, Hyperparameters(), machine)
+        self.optimizer = optimizer.make(self.classifier, Hyperparameters(), LEARNING_RATE)
         with torch.no_grad():
             prepared = self.classifier.prepare(data.train.inputs[:budget].to(machine.device))
         last = prepared.is_contiguous(memory_format=torch.channels_last)
@@ -310,12 +312,14 @@ class OurLoop:
             seed=self.settings.seed,
         )
         strategy = subset_selection.create(hp.strategy)
-        selector = NativeSelector(
-            strategy, self.classifier, train, self.data.validation, self.machine, Ranks()
+        data, made, place = (
+            rounds.Data(train, self.data.validation),
+            Plan.of(hp, len(train)),
+            Place(self.machine),
         )
-        common = (selector, budget, hp, self.machine, True, Ranks())
+        selector = NativeSelector(strategy, self.classifier, data, made.budget, place)
         reports: list[EpochReport] = []
-        loop.train(self.classifier, train, self.data.validation, *common, reports.append)
+        loop.train(Trainee(self.classifier, hp, made, place), data, selector, made, reports.append)
         return reports
 
     def warm_up(self) -> None:
@@ -332,13 +336,12 @@ class OurLoop:
         strategy = subset_selection.create(
             "glister", subset_selection.Settings(scope="supervised", eta=LEARNING_RATE)
         )
-        selector = NativeSelector(
-            strategy, self.classifier, self.data.train, self.data.validation, self.machine, Ranks()
-        )
+        data = rounds.Data(self.data.train, self.data.validation)
+        selector = NativeSelector(strategy, self.classifier, data, self.budget, Place(self.machine))
         generator = torch.Generator().manual_seed(self.settings.seed)
         synchronise(self.machine.device)
         start = time.perf_counter()
-        selector.select(self.budget, generator)
+        selector.select(generator)
         synchronise(self.machine.device)
         return time.perf_counter() - start
 
@@ -346,7 +349,7 @@ class OurLoop:
         """Seconds an epoch of the parts of a step."""
         device = self.machine.device
         watches = [Stopwatch(device) for _ in range(3)]
-        optimizer = loop.make_optimizer(self.classifier, Hyperparameters(), self.machine)
+        updates = optimizer.make(self.classifier, Hyperparameters(), LEARNING_RATE)
         generator = torch.Generator().manual_seed(self.settings.seed)
         picks = torch.randperm(len(self.data.train), generator=generator)[: self.budget]
         steps = plan.batch_count(self.budget, self.settings.batch_size)
@@ -362,8 +365,8 @@ class OurLoop:
                     logits = self.classifier.network(batch)
                 F.cross_entropy(logits.float(), labels).backward()
             with watches[2].running():
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                updates.step()
+                updates.zero_grad(set_to_none=True)
         scale = self.budget / sum(len(indices) for indices in order)
         names = ("input_seconds", "forward_backward_seconds", "optimizer_seconds")
         return {name: watch.seconds() * scale for name, watch in zip(names, watches, strict=True)}

@@ -9,6 +9,7 @@ from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
 from deploy.digits import write_digits
+from tests.gpu import pytest_runtest_setup as pytest_runtest_setup
 
 # A run shall not fail for what nobody has changed: properties are tried with the same examples every time, and the tier
 # soak looks for others.

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from subset_trainer import contract
+from subset_trainer import contract, job
 from subset_trainer.entrypoint import explain, log_to_stdout
 from subset_trainer.errors import TrainingError
 from subset_trainer.hyperparameters import parse
-from subset_trainer.training import job, launcher
-from subset_trainer.training.hosts import Reason
 from subset_trainer.training.interruption import Interruption, Terminated
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel import launcher
+from subset_trainer.training.parallel.hosts import Reason
+from subset_trainer.training.parallel.ranks import Ranks
 
 BYSTANDER_SECONDS = 10
 """How long a process that lost another one waits to be ended, so that the other is the first to have failed."""

@@ -3,9 +3,9 @@
 The charts are Plotly's, whose script is in the page. What they show is in tables as well, for whoever cannot see them.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from statistics import mean
@@ -15,29 +15,50 @@ import plotly.graph_objects as go
 
 from deploy.results.compare import Lost, Row, Run, cells_of, money, reference, rows
 from deploy.results.verdict import accuracy
+from subset_trainer import pages
 
 # Okabe and Ito's, which colour-blind people can tell apart, darkened where they were too faint on white.
 COLOURS = ("#0072b2", "#b34a00", "#007a5a", "#a3507f", "#7a6400", "#1f78a8", "#5d3a9b", "#994f00")
 BASELINES = ("full", "random", "rs2")
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 75rem; padding: 1rem; color: #1a1a1a; background: #fff;
-       font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2rem 0 0.3rem; }
-.answer { border-left: 0.3rem solid #0072b2; padding: 0.6rem 1rem; background: #eef5fa; font-size: 1.1rem; }
-.charts { display: grid; gap: 0 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 28rem), 1fr)); }
-figure { margin: 0; min-width: 0; }
-figcaption { color: #444; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.25rem 0.7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
-th.text, td.text { text-align: left; white-space: normal; min-width: 20rem; }
-summary { cursor: pointer; }
-:focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
-"""
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart of Plotly's, with what stands above it."""
+
+    name: str
+    caption: str
+    figure: go.Figure
+
+    def drawn(self, script: bool) -> str:
+        """Its HTML. script: whether with Plotly's own script, which a page needs once, before the first chart."""
+        self.figure.update_layout(
+            template="plotly_white",
+            margin={"l": 60, "r": 10, "t": 10, "b": 50},
+            height=420,
+            font={"color": "#1a1a1a", "family": "system-ui, sans-serif", "size": 13},
+            # Below: beside the curves it would leave them no room on a phone.
+            legend={"orientation": "h", "yanchor": "top", "y": -0.22},
+        )
+        html: str = self.figure.to_html(
+            full_html=False,
+            include_plotlyjs=script,
+            config={"responsive": True, "displaylogo": False, "displayModeBar": False},
+        )
+        return html
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The runs' hyperparameters."""
+
+    differing: Sequence[str]
+    """Names of those that differ between runs."""
+    of_runs: Sequence[Sequence[str]]
+    """For each run its name and the values of these."""
+    shared: Sequence[tuple[str, str]]
+    """Name and value of the others."""
 
 
 def write(
@@ -56,79 +77,57 @@ def write(
         runs: at least one.
         lost: runs that failed.
         prices: instance type → dollars an hour.
-        answer: a sentence that stands at the top.
+        answer: a sentence that stands at the top; what is between backticks is shown as code.
     """
     lines = rows(runs, prices)
-    charts = _charts(runs, lines)
-    # Its script once, before the first chart.
-    figures = [
-        _figure(name, caption, chart, script=number == 0)
-        for number, (name, caption, chart) in enumerate(charts)
-    ]
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        _answer(answer),
-        '<section class="charts">',
-        *figures,
-        "</section>",
-        "<h2>The runs</h2>",
-        _table(lines),
-        _losses(lost),
-        _settings(runs),
-        # The first were drawn before there was a layout to fit into.
-        "<script>document.querySelectorAll('.plotly-graph-div').forEach(Plotly.Plots.resize)</script>",
-    ]
-    content = "\n".join(part for part in body if part)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # An icon of nothing: a browser would ask for one.
-        f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n'
-        f"<body>\n<main>\n{content}\n</main>\n</body>\n</html>\n",
-        encoding="utf-8",
+    columns, cells = _table(lines)
+    page = pages.render(
+        "comparison.html",
+        TEMPLATES,
+        title=title,
+        answer=answer,
+        charts=_charts(runs, lines),
+        columns=columns,
+        cells=cells,
+        lost=lost,
+        settings=_settings(runs),
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
 
 
-def _answer(sentence: str | None) -> str:
-    if sentence is None:
-        return ""
-    with_code = re.sub("`(.+?)`", r"<code>\1</code>", escape(sentence))
-    return f'<p class="answer">{with_code}</p>'
-
-
-def _charts(runs: Sequence[Run], lines: Sequence[Row]) -> list[tuple[str, str, go.Figure]]:
+def _charts(runs: Sequence[Run], lines: Sequence[Row]) -> list[Chart]:
     tested = all(run.summary.get("test") for run in runs)
     measured = "Test" if tested else "Validation"
     charts = [
-        (
+        Chart(
             "Accuracy per epoch",
             "Validation accuracy after each epoch. Dashed: the baselines.",
             _curves(runs, seconds=False),
         ),
-        (
+        Chart(
             "Accuracy per second",
             "Validation accuracy over seconds of training, selecting and evaluating. Dashed: the baselines.",
             _curves(runs, seconds=True),
         ),
-        (
+        Chart(
             "Accuracy against fraction",
-            f"{measured} accuracy over the share of the data that an epoch visits on average; full data for fewer "
-            "epochs stands at the share of its visits. Bars: from the lowest to the highest seed.",
+            f"{measured} accuracy over the share of the data that an epoch sees on average. Full data for fewer "
+            "epochs stands at its share of the samples seen. Bars: from the lowest to the highest seed.",
             _against_fraction(
                 runs, [accuracy(run, tested) for run in runs], f"{measured.lower()} accuracy", ".0%"
             ),
         ),
-        (
+        Chart(
             "Seconds against fraction",
-            "What each run spent on training, on selecting and on evaluating.",
+            "How long each run trained, selected and evaluated.",
             _seconds(runs, lines),
         ),
     ]
     costs = [line.cost for line in lines]
     if any(cost is not None for cost in costs):
         charts.append(
-            (
+            Chart(
                 "Cost against fraction",
                 "Estimated: the instance's price times its billable seconds. Bars: from the lowest to the highest "
                 "seed.",
@@ -249,100 +248,50 @@ def _styles(runs: Sequence[Run]) -> dict[tuple[str, float], dict[str, Any]]:
 
 
 def _share(run: Run, runs: Sequence[Run]) -> float:
-    """Of the data, that an epoch visits on average; of full data for fewer epochs, the share of the visits."""
+    """Of the data, that an epoch sees on average; of full data for fewer epochs, the share of the samples seen."""
     base = reference(runs)
     if run.is_full and base is not None:
         return float(run.summary["samples_visited"] / base.summary["samples_visited"])
     return float(run.summary["fraction"])
 
 
-def _figure(name: str, caption: str, chart: go.Figure, script: bool) -> str:
-    chart.update_layout(
-        template="plotly_white",
-        margin={"l": 60, "r": 10, "t": 10, "b": 50},
-        height=420,
-        font={"color": "#1a1a1a", "family": "system-ui, sans-serif", "size": 13},
-        # Below: beside the curves it would leave them no room on a phone.
-        legend={"orientation": "h", "yanchor": "top", "y": -0.22},
-    )
-    html = chart.to_html(
-        full_html=False,
-        include_plotlyjs=script,
-        config={"responsive": True, "displaylogo": False, "displayModeBar": False},
-    )
-    return (
-        f'<figure aria-label="{escape(name)}">\n<h2>{escape(name)}</h2>\n'
-        f"<figcaption>{escape(caption)}</figcaption>\n{html}\n</figure>"
-    )
-
-
-def _table(lines: Sequence[Row]) -> str:
-    priced = any(line.cost is not None for line in lines)
-    billed = any(line.billable_seconds is not None for line in lines)
-    head = [
-        "run",
-        "share of data",
-        "epochs",
-        "validation",
-        "test",
-        "training s",
-        "selecting s",
-        "evaluating s",
+def _table(lines: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The columns' names, and the cells of each run. Billing has columns where it is known."""
+    names = [
+        *(
+            "run",
+            "share of data",
+            "epochs",
+            "validation",
+            "test",
+            "training s",
+            "selection s",
+            "evaluation s",
+        ),
+        *("total time, s", "samples seen", "speed-up over full"),
     ]
-    head += ["seconds in all", "samples visited", "speed-up over full"]
-    head += ["billable s"] if billed else []
-    head += ["estimated cost"] if priced else []
-    body = []
-    for line in lines:
-        cells = cells_of(line)
-        if billed:
-            cells.append("–" if line.billable_seconds is None else f"{line.billable_seconds:,.0f}")
-        if priced:
-            cells.append(money(line.cost, line.spot_saving))
-        body.append(cells)
-    return _html_table("The runs", head, body)
+    cells = [cells_of(line) for line in lines]
+    if any(line.billable_seconds is not None for line in lines):
+        names.append("billable s")
+        for row, line in zip(cells, lines, strict=True):
+            row.append("–" if line.billable_seconds is None else f"{line.billable_seconds:,.0f}")
+    if any(line.cost is not None for line in lines):
+        names.append("estimated cost")
+        for row, line in zip(cells, lines, strict=True):
+            row.append(money(line.cost, line.spot_saving))
+    return names, cells
 
 
-def _html_table(label: str, head: Sequence[str], body: Sequence[Sequence[str]], text: str = "") -> str:
-    """A table that scrolls by itself where it is too wide, also by the keyboard. `text`: the class of its cells."""
-    mark = f' class="{text}"' if text else ""
-    header = "".join(f'<th scope="col"{mark}>{escape(cell)}</th>' for cell in head)
-    lines = "\n".join(
-        "<tr>" + "".join(f"<td{mark}>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in body
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">\n<table>\n'
-        f"<thead><tr>{header}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>\n</div>"
-    )
-
-
-def _losses(lost: Sequence[Lost]) -> str:
-    if not lost:
-        return ""
-    body = [[run.name, run.reason] for run in lost]
-    return "<h2>Without results</h2>\n" + _html_table("Without results", ["run", "reason"], body, "text")
-
-
-def _settings(runs: Sequence[Run]) -> str:
-    """The hyperparameters: what all have in common, and what differs."""
+def _settings(runs: Sequence[Run]) -> Settings:
     given = [run.summary.get("hyperparameters", {}) for run in runs]
     names = sorted(set().union(*given))
-    if not names:
-        return ""
     shared = [name for name in names if len({str(values.get(name)) for values in given}) == 1]
     differing = [name for name in names if name not in shared]
-    parts = ["<details>\n<summary>Hyperparameters</summary>"]
-    if differing:
-        body = [
+    return Settings(
+        differing,
+        [
             [run.name, *(str(values.get(name, "–")) for name in differing)]
             for run, values in zip(runs, given, strict=True)
-        ]
-        parts.append(_html_table("Hyperparameters that differ", ["run", *differing], body))
-    parts.append(
-        _html_table(
-            "Hyperparameters of all",
-            ["of all runs", "value"],
-            [[name, str(given[0][name])] for name in shared],
-        )
+        ],
+        [(name, str(given[0][name])) for name in shared],
     )
-    return "\n".join([*parts, "</details>"])

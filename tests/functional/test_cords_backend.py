@@ -20,10 +20,12 @@ from subset_trainer.training import cords_backend
 from subset_trainer.training.cords_backend import CordsSelector
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import look_at
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.place import Place
+from subset_trainer.training.plan import Plan
+from subset_trainer.training.rounds import Data
 from tests.functional.conftest import Job
 
-CPU = Machine(torch.device("cpu"), torch.float32)
+CPU = Place(Machine(torch.device("cpu"), torch.float32))
 CLASSES, FEATURES = 3, 5
 WORKING: list[dict[str, Any]] = [
     {"strategy": "random"},
@@ -83,16 +85,16 @@ def selector(
     return CordsSelector(
         parse({**options, "backend": "cords"}),
         classifier,
-        train,
-        validation or dataset(labels(36), seed=1),
-        CPU,
-        fraction=budget / len(train),
-        classes=CLASSES,
+        Data(train, validation or dataset(labels(36), seed=1)),
+        Plan.of(parse({**options, "backend": "cords", "fraction": budget / len(train)}), len(train)),
+        CPU.device,
+        CLASSES,
     )
 
 
 def select(selector: CordsSelector, budget: int = BUDGET, seed: int = 0) -> Subset:
-    return selector.select(budget, torch.Generator().manual_seed(seed), True)
+    selector.budget = budget
+    return selector.select(torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("options", WORKING, ids=lambda options: "-".join(map(str, options.values())))
@@ -146,8 +148,8 @@ def test_glister_equals_the_native_one(classifier: Classifier, scope: Any, greed
     subset = select(selector(classifier.train(), options, train=train, validation=validation))
     settings = Settings(scope=scope, greedy=greedy, greedy_rounds=rounds, eta=0.1)
     ours = create("glister", settings).select(
-        look_at(classifier, train, CPU, Ranks())[0],
-        look_at(classifier, validation, CPU, Ranks())[0],
+        look_at(classifier, train, CPU)[0],
+        look_at(classifier, validation, CPU)[0],
         BUDGET,
         torch.Generator(),
     )

@@ -104,7 +104,7 @@ def test_disk_full_while_writing_checkpoints(table: Job) -> None:
         for name in ("model", "output"):
             shutil.rmtree(table.base / name)
         table.run({**CHECKPOINTED, "checkpoints_kept": 1})
-        assert "going on from a checkpoint: 1 of 3 epochs are done" in table.log
+        assert "resuming from a checkpoint: 1 of 3 epochs are done" in table.log
         assert outcome(table) == outcome(whole)
 
 
@@ -249,7 +249,7 @@ def test_divergence(table: Job) -> None:
     assert len(table.history) == epoch - 1
     assert not (table.base / "model").exists()
     table.run({**DIVERGING, "checkpoint_minutes": 1e-6})
-    assert "going on from a checkpoint" in table.log
+    assert "resuming from a checkpoint" in table.log
     assert failed(table, 1) == sentence
 
 

@@ -146,7 +146,7 @@ def test_killed_and_resumed(how: int, make_job: Jobs) -> None:
     assert not psutil.wait_procs(processes, timeout=10)[1]
     job.run(values)
     assert job.exit_code == 0, job.log
-    assert "going on from a checkpoint" in job.log
+    assert "resuming from a checkpoint" in job.log
     assert outcome(job) == outcome(whole)
 
 

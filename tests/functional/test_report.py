@@ -12,13 +12,16 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, ViewportSize
 
+from subset_trainer import pages
 from subset_trainer.insight import errors_section
 from subset_trainer.insight.explanations import Explained, Explanations
-from subset_trainer.insight.page import STYLE
 from subset_trainer.insight.parts import Words
 from tests.functional.conftest import Job, write_table
 from tests.functional.test_page import DESKTOP, PHONE, Opened
 
+ALONE = """{% extends "page.html" %}
+{% block style %}{% include "report.css" %}{% endblock %}
+{% block content %}{% include "errors.html" %}{% endblock %}"""
 CLASSES = ("<b>cat</b> & 'co'", "a" * 60, "dog")
 
 
@@ -82,7 +85,7 @@ def test_it_renders_and_can_be_read(looked: Opened, report: Path) -> None:
     if images:
         assert "<b>cat</b> & 'co'" in text and "<script>alert(1)<.png" in text
         # Its copy has another label.
-        assert "have different labels" in text and f"{CLASSES[0]}/copy.png" in text
+        assert "has different labels" in text and f"{CLASSES[0]}/copy.png" in text
         assert "copy.png" in page.inner_text(".cards >> nth=0")
     else:
         assert page.locator("dt", has_text="a").count() > 10 and "train.csv:" in text
@@ -120,13 +123,10 @@ def test_words_are_marked(browser: Browser, viewport: ViewportSize, tmp_path: Pa
     parts = Words(" ".join(words), spans, nothing, nothing, nothing, 0)
     contributions = np.tile([0.8, -1.0, 0.01, 0.3], 40)
     one = Explained("t.csv:3", "good", "bad", {"bad": 0.9, "good": 0.1}, 2.2, 0.0, contributions, parts)
-    section = errors_section.section(Explanations("text", 50, 7, [one]))
+    (tmp_path / "alone.html").write_text(ALONE, encoding="utf-8")
+    errors = errors_section.shown(Explanations("text", 50, 7, [one]))
     path = tmp_path / "page.html"
-    path.write_text(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>t</title><link rel="icon" href="data:,">'
-        f"<style>{STYLE}{errors_section.STYLE}</style></head><body><main><h1>t</h1>{section}</main></body></html>",
-        encoding="utf-8",
-    )
+    path.write_text(pages.render("alone.html", tmp_path, title="t", errors=errors), encoding="utf-8")
     context = browser.new_context(viewport=viewport, offline=True)
     opened = Opened(context.new_page(), path)
     assert opened.said == []

@@ -77,7 +77,7 @@ def test_killed_again_and_again(strategy: str, make_job: Jobs) -> None:
     job.run(values)
     assert job.exit_code == 0, job.log
     assert kills >= 2
-    assert "going on from a checkpoint" in job.log
+    assert "resuming from a checkpoint" in job.log
     assert outcome(job) == outcome(whole)
 
 
@@ -111,7 +111,7 @@ def test_rho_loss_does_not_train_its_held_out_model_again(make_job: Jobs) -> Non
     lose_the_machine(job)
     job.run(values)
     assert "training a model on" in whole.log and "training a model on" not in job.log
-    assert "going on from a checkpoint" in job.log
+    assert "resuming from a checkpoint" in job.log
     assert outcome(job) == outcome(whole)
 
 
@@ -169,7 +169,7 @@ def test_another_runs_checkpoint_is_refused(changed: dict[str, Any], expected: s
     assert job.exit_code == 1
     assert job.failure is not None and expected in job.failure and "resume=never" in job.failure
     job.run({**settings("rs2"), **changed, "resume": "never"})
-    assert job.exit_code == 0 and "going on" not in job.log
+    assert job.exit_code == 0 and "resuming from" not in job.log
 
 
 def test_without_the_folder_nothing_is_kept(make_job: Jobs) -> None:

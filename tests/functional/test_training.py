@@ -20,7 +20,7 @@ from subset_trainer.hyperparameters import StrategyName
 from subset_trainer.tracking.metrics import metric_definitions
 from subset_trainer.training import devices
 from subset_trainer.training.evaluation import evaluate
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.place import Place
 from tests.formats import NAMED, NUMBERS, entry, framed, png
 from tests.functional.conftest import SECONDS, Job, write_table
 
@@ -87,7 +87,7 @@ def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
     test = load_channel(job.base / "input/data/test", model.preprocessing, name="test")
     machine = devices.prepare("cpu", "auto", images=True)
     model.classifier.place(machine.device, machine.memory_format(model.preprocessing.input_shape))
-    assert evaluate(model.classifier, test, machine, Ranks()).accuracy == summary["test"]["accuracy"]
+    assert evaluate(model.classifier, test, Place(machine)).accuracy == summary["test"]["accuracy"]
     assert f"test:accuracy={summary['test']['accuracy']:.4f}" in job.log
     assert json.loads((job.base / "model/model.json").read_text())["hyperparameters"]["fraction"] == 0.3
     assert not list(job.base.rglob("*.tmp"))
@@ -240,9 +240,9 @@ def test_what_training_can_be_told_reaches_it(job: Job, digits: Path) -> None:
     test = load_channel(job.base / "input/data/test", model.preprocessing, name="test")
     machine = devices.prepare("cpu", "auto", images=True)
     model.classifier.place(machine.device, machine.memory_format(model.preprocessing.input_shape))
-    score = evaluate(model.classifier, test, machine, Ranks(), flip=True)
+    score = evaluate(model.classifier, test, Place(machine), flip=True)
     assert score.loss == pytest.approx(job.summary["test"]["loss"], rel=1e-3)
-    assert score.loss != pytest.approx(evaluate(model.classifier, test, machine, Ranks()).loss, rel=1e-3)
+    assert score.loss != pytest.approx(evaluate(model.classifier, test, Place(machine)).loss, rel=1e-3)
 
 
 def test_sigterm_ends_the_run_with_the_model_saved(job: Job, digits: Path) -> None:
@@ -271,7 +271,7 @@ def test_sigterm_while_errors_are_explained(table: Job) -> None:
     assert (table.exit_code, table.failure) == (0, None), table.log
     assert seconds < 15
     assert table.summary["status"] == "stopped"
-    assert "the model is saved, and a run that goes on explains its errors" in table.log
+    assert "the model is saved, and a run that is resumed explains its errors" in table.log
     assert load_model(table.base / "model").preprocessing.classes == ("0", "1", "2")
     assert not any(
         (table.base / "output/data" / name).exists() for name in ("explanations.json", "report.html")

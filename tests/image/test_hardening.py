@@ -20,15 +20,15 @@ SECRETS = {
 }
 STREAMED = """
 from subset_trainer.entrypoint import main
-from subset_trainer.training import job
-load = job.load_splits
-job.load_splits = lambda *channels, **options: load(*channels, **{**options, "memory_limit": 0})
+from subset_trainer.job import read
+load = read.load_splits
+read.load_splits = lambda *channels, **options: load(*channels, **{**options, "memory_limit": 0})
 main()
 """
 BROKEN = """
 import os
+from subset_trainer import job
 from subset_trainer.entrypoint import main
-from subset_trainer.training import job
 def run(*arguments):
     environment = dict(os.environ)
     raise RuntimeError("broken")

@@ -124,10 +124,10 @@ def test_killed_and_stopped_containers_are_gone_on_from(
         docker("stop", "--time", "60", machine.container)
         assert time.monotonic() - began < 30, machine.log
         assert machine.exit_code() == 0, machine.log
-        assert "going on from a checkpoint" in machine.log
+        assert "resuming from a checkpoint" in machine.log
     with Machine(image, digits, tmp_path / "last", volume) as machine:
         assert machine.exit_code() == 0, machine.log
-        assert "going on from a checkpoint" in machine.log and "epoch=2 " not in machine.log
+        assert "resuming from a checkpoint" in machine.log and "epoch=2 " not in machine.log
         assert machine.outcome() == expected
 
 

@@ -121,10 +121,8 @@ def test_who_may_make_no_group_is_told(tmp_path: Path) -> None:
 
 
 def test_where_a_container_s_memory_is_shown(tmp_path: Path) -> None:
-    assert group_of("4:memory:/docker/ab\n0::/x\n", tmp_path) == tmp_path / "memory/docker/ab"
-    assert (
-        group_of("0::/system.slice/docker-ab.scope\n", tmp_path) == tmp_path / "system.slice/docker-ab.scope"
-    )
+    assert group_of("4:memory:/docker/ab\n0::/x\n", tmp_path) == (tmp_path / "memory/docker/ab", 1)
+    assert group_of("0::/system.slice/d.scope\n", tmp_path) == (tmp_path / "system.slice/d.scope", 2)
 
 
 def test_what_a_run_says_of_itself(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_a_bit_that_has_turned_is_noticed_wherever_it_matters(
     assert "is damaged and left aside" in caplog.text
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_a_gpus_state_is_as_it_was_when_it_was_asked_for(tmp_path: Path) -> None:
     weights = torch.zeros(2**24, device="cuda")
     checkpoints = Checkpoints(tmp_path, {"seed": 0}, LONG)

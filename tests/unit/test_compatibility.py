@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from deploy import compare
-from subset_trainer import models
+from deploy.results import compare
+from subset_trainer import job, models
 from subset_trainer.serving.app import application
 from subset_trainer.serving.predictor import Predictor
 from subset_trainer.serving.settings import Settings
-from subset_trainer.training import job
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 from tests import golden
 
 HISTORIES: dict[str, Any] = json.loads((golden.FILES / "histories.json").read_text(encoding="utf-8"))

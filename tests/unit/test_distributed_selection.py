@@ -9,7 +9,7 @@ import torch.multiprocessing
 
 from subset_selection import NotFiniteError, Pool, Settings, create
 from subset_selection.distributed import select
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 from tests.unit.reference import generator, pool
 
 STRATEGIES = ["glister", "gradmatch", "craig", "rs2"]

@@ -6,10 +6,10 @@ from torch import nn
 
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import parse
-from subset_trainer.training.devices import Machine
 from subset_trainer.training.divergence import STEPS_ON_A_GPU, Watch, finite
+from subset_trainer.training.plan import Plan
 
-HP = parse({"learning_rate": "30", "batch_size": "16"})
+PLAN = Plan.of(parse({"learning_rate": "30", "batch_size": "16"}), 100)
 WHY = "learning_rate=30 with batch_size=16 is likely too high for this model"
 NAN, INFINITE = torch.tensor(float("nan")), torch.tensor(float("inf"))
 
@@ -26,7 +26,7 @@ class Counted:
 
 
 def watch(device: str, first: int = 0, steps: int = 200) -> Watch:
-    return Watch(3, first, steps, HP, Machine(torch.device(device), torch.float32))
+    return Watch(3, first, steps, PLAN, torch.device(device))
 
 
 @pytest.mark.parametrize("value", [NAN, INFINITE])

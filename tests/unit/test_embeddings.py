@@ -15,7 +15,7 @@ from subset_trainer.training import embeddings
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.embeddings import Embeddings, allocate, take
 from subset_trainer.training.evaluation import judge, look_at
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.place import Place
 from tests.unit.reference import generator, pool
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def looked_at(examples: int = 700) -> Pool:
     torch.manual_seed(0)
     classifier = models.build("mlp", (3,), 4)
     data = MemoryDataset(torch.randn(examples, 3), torch.arange(examples) % 4)
-    seen, own = look_at(classifier, data, Machine(CPU, torch.float32), Ranks())
+    seen, own = look_at(classifier, data, Place(Machine(CPU, torch.float32)))
     assert torch.equal(own, torch.arange(examples))
     return seen
 
@@ -113,9 +113,7 @@ def test_a_judgement_s_columns_lie_where_there_is_room(
     classifier = models.build("mlp", (3,), 4).eval()
     inputs, labels = torch.randn(1100, 3), torch.arange(1100) % 4
     data, machine = MemoryDataset(inputs, labels), Machine(CPU, torch.float32)
-    judged = judge(
-        classifier, data, machine, Ranks(), lambda rows: rows[:, :2].half(), keep_probabilities=True
-    )
+    judged = judge(classifier, data, Place(machine), lambda rows: rows[:, :2].half(), keep_probabilities=True)
     with torch.inference_mode():
         expected = torch.cat([classifier(part) for part in inputs.split(512)]).softmax(1)
     assert torch.equal(judged.probabilities, expected)
@@ -123,7 +121,7 @@ def test_a_judgement_s_columns_lie_where_there_is_room(
     assert torch.equal(judged.predicted(labels), expected.argmax(1))
     assert torch.equal(judged.fingerprints, inputs[:, :2].half())
     assert lie_in_files(judged.probabilities, judged.fingerprints) == in_file
-    bare = judge(classifier, data, machine, Ranks())
+    bare = judge(classifier, data, Place(machine))
     assert (bare.probabilities.shape, bare.fingerprints.shape) == ((1100, 0), (1100, 0))
 
 

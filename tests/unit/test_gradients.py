@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from subset_trainer.models import Classifier
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.gradients import Gradients
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.place import Place
 
-CPU = Machine(torch.device("cpu"), torch.float32)
+CPU = Place(Machine(torch.device("cpu"), torch.float32))
 FEATURES, CLASSES = 4, 3
 
 
@@ -41,7 +41,7 @@ def batch(examples: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def gradients(network: Small, microbatch_size: int | None = None) -> Gradients:
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return Gradients(Classifier(network), CPU, Ranks(), scaler, 0.1, microbatch_size)
+    return Gradients(Classifier(network), CPU, scaler, 0.1, microbatch_size)
 
 
 @pytest.mark.parametrize("microbatch_size", [None, 2, 3, 4, 10, 99])

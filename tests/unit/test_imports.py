@@ -10,12 +10,13 @@ import sys
 import torch
 from subset_trainer import models
 from subset_trainer.hyperparameters import Hyperparameters
-from subset_trainer.training import devices, job, loop
+from subset_trainer import job
+from subset_trainer.training import devices, loop, optimizer
 machine = devices.prepare("cpu", "float32", images=True)
 classifier = models.build(sys.argv[1], (3, 8, 8), 3, (0.5,) * 3, (0.25,) * 3)
-optimizer = loop.make_optimizer(classifier, Hyperparameters(), machine)
+updates = optimizer.make(classifier, Hyperparameters(), 0.1)
 classifier(torch.zeros(4, 3, 8, 8, dtype=torch.uint8)).sum().backward()
-optimizer.step()
+updates.step()
 print(sorted(set(sys.argv[2:]) & set(sys.modules)))
 """
 SERVED = """
@@ -37,7 +38,17 @@ print(sorted(set(sys.argv[1:]) & set(sys.modules)))
 HEAVY = (
     *("pandas", "sklearn", "scipy", "matplotlib", "sympy", "numba", "cords", "boto3", "sagemaker_training"),
     *("torchvision", "torch._dynamo", "torch._inductor", "triton", "torch.utils.tensorboard"),
-    *("tensorboard", "mlflow", "pyarrow", "cleanlab", "captum", "skimage", "transformers", "tokenizers"),
+    *(
+        "tensorboard",
+        "mlflow",
+        "pyarrow",
+        "cleanlab",
+        "captum",
+        "skimage",
+        "transformers",
+        "tokenizers",
+        "jinja2",
+    ),
 )
 SERVER = ("starlette", "uvicorn", "anyio")
 

@@ -9,8 +9,8 @@ import torch
 from subset_trainer.contract import Contract
 from subset_trainer.errors import AlgorithmError, PlatformError, UserError
 from subset_trainer.hyperparameters import parse
-from subset_trainer.training import launcher
-from subset_trainer.training.hosts import Hosts, Reason
+from subset_trainer.training.parallel import launcher
+from subset_trainer.training.parallel.hosts import Hosts, Reason
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -94,7 +94,7 @@ def test_a_reason_is_sent_whole() -> None:
 
 
 def test_hosts_that_do_not_come_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subset_trainer.training.hosts.PORT", 29_777)
+    monkeypatch.setattr("subset_trainer.training.parallel.hosts.PORT", 29_777)
     hosts = Hosts(("localhost", "algo-2", "algo-3"), "localhost", 0.01)
     with pytest.raises(PlatformError, match=r"2 of 3 hosts did not come .*: algo-2, algo-3 \(see"):
         hosts.meet({"gpus": 0})

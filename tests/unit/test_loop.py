@@ -16,11 +16,13 @@ from subset_trainer.models import Classifier
 from subset_trainer.training import loop
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.devices import Machine
-from subset_trainer.training.loop import EpochReport
-from subset_trainer.training.ranks import Ranks
-from subset_trainer.training.rounds import NativeSelector
+from subset_trainer.training.place import Place
+from subset_trainer.training.plan import Plan
+from subset_trainer.training.reports import EpochReport
+from subset_trainer.training.rounds import Data, NativeSelector
+from subset_trainer.training.trainee import Trainee
 
-CPU = Machine(torch.device("cpu"), torch.float32)
+CPU = Place(Machine(torch.device("cpu"), torch.float32))
 EXAMPLES, VALIDATION, CLASSES = 90, 30, 3
 SETTINGS = {
     "strategy": "rs2",
@@ -57,22 +59,10 @@ def run(
     averaged = MovingAverage(classifier, average) if average else None
     training, validation = data(images, EXAMPLES, 0), data(images, VALIDATION, 1)
     strategy = subset_selection.create(hp.strategy)
-    selector = NativeSelector(strategy, classifier, training, validation, CPU, Ranks())
-    budget = round(hp.fraction * EXAMPLES)
+    seen, plan = Data(training, validation), Plan.of(hp, EXAMPLES)
+    selector = NativeSelector(strategy, classifier, seen, plan.budget, CPU)
     reports: list[EpochReport] = []
-    loop.train(
-        classifier,
-        training,
-        validation,
-        selector,
-        budget,
-        hp,
-        CPU,
-        images,
-        Ranks(),
-        reports.append,
-        averaged,
-    )
+    loop.train(Trainee(classifier, hp, plan, CPU, averaged), seen, selector, plan, reports.append)
     return classifier, averaged, reports
 
 
@@ -96,11 +86,10 @@ def test_an_epoch_reads_its_subset_and_nothing_else(strategy: str) -> None:
         Watched(data(True, EXAMPLES, 0)),
         data(True, VALIDATION, 1),
     )
-    selector = NativeSelector(
-        subset_selection.create(strategy), classifier, training, validation, CPU, Ranks()
-    )
+    seen, plan = Data(training, validation), Plan.of(hp, EXAMPLES)
+    selector = NativeSelector(subset_selection.create(strategy), classifier, seen, plan.budget, CPU)
     reports: list[EpochReport] = []
-    loop.train(classifier, training, validation, selector, 20, hp, CPU, True, Ranks(), reports.append)
+    loop.train(Trainee(classifier, hp, plan, CPU), seen, selector, plan, reports.append)
     chosen = [report.subset.indices.tolist() for report in reports if report.subset]
     assert len(training.passes) == 3
     for number, read in enumerate(training.passes):

@@ -30,7 +30,7 @@ def test_selection_is_due_at_the_first_epoch_and_every_so_many_from_there() -> N
     assert not any(epoch.everything for epoch in epochs)
 
 
-def test_a_warm_start_replaces_visits_and_selection_follows_it() -> None:
+def test_a_warm_start_replaces_subset_epochs_and_selection_follows_it() -> None:
     epochs = plan.epochs(20, 0.1, select_every=4, warm_fraction=0.5)
     assert [epoch.number for epoch in epochs if epoch.everything] == [1]
     assert [epoch.number for epoch in epochs if epoch.selection_due] == [2, 6, 10]

@@ -15,7 +15,7 @@ from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier, build
 from subset_trainer.pretrained import image_models
-from subset_trainer.training import devices, loop
+from subset_trainer.training import optimizer
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 IMAGES = Preprocessing("image", ("cat", "dog"), (8, 8), MEAN, STD)
@@ -179,13 +179,12 @@ def test_a_frozen_backbone_stays_as_it_is() -> None:
     classifier = cnn(0)
     classifier.freeze_backbone()
     before = weights(classifier)
-    machine = devices.prepare("cpu", "float32", images=True)
-    optimizer = loop.make_optimizer(classifier, Hyperparameters(weight_decay=0.1), machine)
+    updates = optimizer.make(classifier, Hyperparameters(weight_decay=0.1), 0.05)
     classifier.train()
     for _ in range(3):
         inputs = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
         classifier(inputs).square().sum().backward()
-        optimizer.step()
+        updates.step()
     after = weights(classifier)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == head_of(classifier)

@@ -6,10 +6,10 @@ from subset_trainer import models
 from subset_trainer.data import MemoryDataset
 from subset_trainer.training import rounds
 from subset_trainer.training.devices import Machine
-from subset_trainer.training.ranks import Ranks
-from subset_trainer.training.rounds import NativeSelector
+from subset_trainer.training.place import Place
+from subset_trainer.training.rounds import Data, NativeSelector
 
-CPU = Machine(torch.device("cpu"), torch.float32)
+CPU = Place(Machine(torch.device("cpu"), torch.float32))
 EXAMPLES = 40
 
 
@@ -34,11 +34,10 @@ def dataset(examples: int) -> MemoryDataset:
     return MemoryDataset(inputs, torch.arange(examples) % 4)
 
 
-def selector(strategy: First, candidates_per_pick: float | None = None) -> NativeSelector:
+def selector(strategy: First, budget: int, candidates_per_pick: float | None = None) -> NativeSelector:
     classifier = models.build("mlp", (2,), 4)
-    return NativeSelector(
-        strategy, classifier, dataset(EXAMPLES), dataset(8), CPU, Ranks(), candidates_per_pick
-    )
+    data = Data(dataset(EXAMPLES), dataset(8))
+    return NativeSelector(strategy, classifier, data, budget, CPU, candidates_per_pick)
 
 
 def generator() -> torch.Generator:
@@ -47,8 +46,8 @@ def generator() -> torch.Generator:
 
 def test_candidates_are_drawn_anew_and_picks_count_in_the_whole() -> None:
     strategy = First()
-    chooses, draws = selector(strategy, 2.5), generator()
-    first, second = (chooses.select(4, draws).indices.tolist() for _ in range(2))
+    chooses, draws = selector(strategy, 4, 2.5), generator()
+    first, second = (chooses.select(draws).indices.tolist() for _ in range(2))
     assert first != second and len(first) == 4
     pool = strategy.seen[0][0]
     assert len(pool) == 10 and pool.logits is not None
@@ -59,7 +58,7 @@ def test_candidates_are_drawn_anew_and_picks_count_in_the_whole() -> None:
 
 def test_there_are_no_more_candidates_than_examples() -> None:
     strategy = First()
-    assert len(selector(strategy, 3).select(30, generator()).indices) == 30
+    assert len(selector(strategy, 30, 3).select(generator()).indices) == 30
     assert len(strategy.seen[0][0]) == EXAMPLES
 
 
@@ -67,16 +66,16 @@ def test_few_candidates_are_steered_by_as_few_validation_examples(monkeypatch: p
     monkeypatch.setattr(rounds, "LEAST_VALIDATION", 3)
     for candidates, expected in ((2.5, 3), (5.0, 4), (10.0, 8), (None, 8)):
         strategy = First(needs_validation=True)
-        selector(strategy, candidates).select(4, generator())
+        selector(strategy, 4, candidates).select(generator())
         assert len(strategy.seen[0][1]) == expected
 
 
 def test_validation_is_looked_at_only_where_it_is_needed() -> None:
     for needed in (False, True):
         strategy = First(needs_validation=needed)
-        selector(strategy).select(5, generator())
+        selector(strategy, 5).select(generator())
         train, validation = strategy.seen[0]
         assert train.logits is not None and (validation.logits is not None) == needed
     blind = First(needs_last_layer=False)
-    selector(blind).select(5, generator())
+    selector(blind, 5).select(generator())
     assert blind.seen[0][0].logits is None

@@ -175,7 +175,7 @@ def test_the_order_of_the_data_does_not_matter(variant: tuple[str, Settings]) ->
     )
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("variant", VARIANTS, ids=named)
 def test_a_gpu_picks_what_the_cpu_picks_in_float64(variant: tuple[str, Settings]) -> None:
     name, own = variant

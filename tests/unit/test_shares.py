@@ -14,20 +14,23 @@ from torch import Tensor
 import subset_selection
 from subset_selection import Settings
 from subset_selection.filters import LossFilter
-from subset_trainer import models
+from subset_trainer import job, models
 from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.hosts import Shard, ShardedDataset, Shards
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import parse
-from subset_trainer.training import job, loop, synced_batch_norm
+from subset_trainer.training import loop
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import evaluate, judge
-from subset_trainer.training.loop import EpochReport
-from subset_trainer.training.plan import spread_evenly
-from subset_trainer.training.ranks import Ranks
-from subset_trainer.training.rounds import FilterSelector, NativeSelector
-from subset_trainer.training.shares import Share
+from subset_trainer.training.parallel import synced_batch_norm
+from subset_trainer.training.parallel.ranks import Ranks
+from subset_trainer.training.parallel.shares import Share
+from subset_trainer.training.place import Place
+from subset_trainer.training.plan import Plan, spread_evenly
+from subset_trainer.training.reports import EpochReport
+from subset_trainer.training.rounds import Data, FilterSelector, NativeSelector
+from subset_trainer.training.trainee import Trainee
 
 CPU = Machine(torch.device("cpu"), torch.float32)
 COUNTS = (64, 33)
@@ -55,30 +58,29 @@ def sharded(part: int, examples: tuple[int, ...], seed: int) -> ShardedDataset:
 def outcome(name: str, part: int, ranks: Ranks) -> dict[str, Any]:
     """Losses of a run, its model's weights, its subsets, and what the model makes of the validation set."""
     batch = 24 // ranks.size
-    hp = parse({**RUNS[name], "epochs": 2, "batch_size": batch, "augmentation": "crop", "dropout": 0})
+    common = {"epochs": 2, "augmentation": "crop", "dropout": 0, "learning_rate_scaling": "none"}
+    hp = parse({**common, **RUNS[name], "batch_size": batch})
     torch.manual_seed(0)
     classifier = models.build(hp.model, (3, 8, 8), 3, (0.5,) * 3, (0.25,) * 3)
     if ranks.size > 1:
         synced_batch_norm.convert(classifier, on_gpu=False)
     training, validation = sharded(part, COUNTS, 0), sharded(part, (12, 6), 1)
-    settings = Settings(batch_size=24)
-    selector: Any = FilterSelector(lambda memory: LossFilter(settings), len(training))
+    settings, seen, place = Settings(batch_size=24), Data(training, validation), Place(CPU, ranks)
+    plan = Plan.of(hp, len(training), ranks.size)
+    selector: Any = FilterSelector(lambda state: LossFilter(settings), plan.examples, plan.budget)
     if name != "loss-filter":
         strategy = subset_selection.create(hp.strategy, settings)
-        selector = NativeSelector(strategy, classifier, training, validation, CPU, ranks, 1.5)
+        selector = NativeSelector(strategy, classifier, seen, plan.budget, place, 1.5)
     reports: list[EpochReport] = []
-    budget = len(training) if name == "full" else round(hp.fraction * len(training))
-    loop.train(
-        *(classifier, training, validation, selector, budget, hp, CPU, True, ranks, reports.append),
-    )
-    seen = judge(classifier, validation, CPU, ranks, lambda inputs: inputs.flatten(1)[:, :2])
+    loop.train(Trainee(classifier, hp, plan, place), seen, selector, plan, reports.append)
+    judged = judge(classifier, validation, place, lambda inputs: inputs.flatten(1)[:, :2])
     return {
         "losses": torch.tensor([[report.train.loss, report.validation.loss] for report in reports]),
         "weights": torch.cat([each.detach().flatten() for each in classifier.state_dict().values()]),
         "subsets": [None if report.subset is None else report.subset.indices for report in reports],
-        "score": evaluate(classifier, validation, CPU, ranks).accuracy,
-        "own": seen.own,
-        "prints": seen.fingerprints,
+        "score": evaluate(classifier, validation, place).accuracy,
+        "own": judged.own,
+        "prints": judged.fingerprints,
     }
 
 

@@ -8,11 +8,11 @@ from subset_selection import Pool, Subset
 from subset_trainer.data import MemoryDataset
 from subset_trainer.models import build
 from subset_trainer.training.devices import Machine
-from subset_trainer.training.ranks import Ranks
-from subset_trainer.training.rounds import NativeSelector
+from subset_trainer.training.place import Place
+from subset_trainer.training.rounds import Choice, Data, NativeSelector
 from subset_trainer.training.state import RunState, Within
 
-CPU = Machine(torch.device("cpu"), torch.float32)
+CPU = Place(Machine(torch.device("cpu"), torch.float32))
 LABELS = torch.arange(30) % 3
 
 
@@ -20,7 +20,7 @@ def make(seed: int) -> tuple[RunState, NativeSelector, torch.Generator]:
     torch.manual_seed(seed)
     classifier = build("mlp", (4,), 3)
     data = MemoryDataset(torch.randn(30, 4), LABELS)
-    selector = NativeSelector(subset_selection.create("rs2"), classifier, data, data, CPU, Ranks())
+    selector = NativeSelector(subset_selection.create("rs2"), classifier, Data(data, data), 7, CPU)
     generator = torch.Generator().manual_seed(seed)
     subset = Subset.of(torch.arange(30))
     return (
@@ -33,9 +33,9 @@ def make(seed: int) -> tuple[RunState, NativeSelector, torch.Generator]:
 def test_a_loaded_state_can_be_gathered_again_at_once() -> None:
     """A signal may arrive before the first update of a run that goes on."""
     state, selector, generator = make(0)
-    state.subset = selector.select(7, generator, True)
+    state.choice = Choice(selector.select(generator))
     state.mark()
-    within = Within(selected=True, chosen=state.subset, step=3, loss_sum=torch.tensor(1.5))
+    within = Within(selected=True, chosen=state.choice.subset, step=3, loss_sum=torch.tensor(1.5))
     gathered = state.gather(within)
 
     other, other_selector, other_generator = make(1)
@@ -46,7 +46,7 @@ def test_a_loaded_state_can_be_gathered_again_at_once() -> None:
     # Both go on alike, round after round.
     for _ in range(5):
         mine, theirs = (
-            chooser.select(7, draw, True).indices
+            chooser.select(draw).indices
             for chooser, draw in ((selector, generator), (other_selector, other_generator))
         )
         assert torch.equal(mine, theirs)
@@ -82,7 +82,7 @@ def test_a_selection_that_is_made_again_draws_what_it_drew() -> None:
         assert torch.equal(torch.get_rng_state(), after if selected else before)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_a_gpus_generator_goes_on() -> None:
     torch.rand(1, device="cuda")
     state, _, _ = make(0)

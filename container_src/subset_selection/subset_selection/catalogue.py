@@ -59,7 +59,7 @@ class Spec:
 
     @property
     def takes_fraction(self) -> bool:
-        """Whether it is told how many examples an epoch sees."""
+        """Whether the number of examples that an epoch sees is given."""
         return self.shape in ("subset", "within_batch")
 
     def load(self) -> Callable[..., Any]:
@@ -80,7 +80,7 @@ _SPECS = (
         refresh="once",
         needs=(),
         cost="none",
-        use="the yardstick",
+        use="the full-data reference",
     ),
     Spec(
         "random",
@@ -106,7 +106,7 @@ _SPECS = (
     Spec(
         "rs2",
         make="uniform:RepeatedSampling",
-        idea="repeated random sampling without replacement: all examples are visited equally often",
+        idea="repeated random sampling without replacement: all examples are seen equally often",
         source="Okanovic et al., ICLR 2024",
         refresh="every epoch",
         needs=(),
@@ -256,7 +256,7 @@ _SPECS = (
         source="Paul et al., NeurIPS 2021",
         knobs=("select_every", "balance", "mislabelled"),
         cost="O(N·C)",
-        use="large fractions of clean data, says its paper; at 10% far below random subsets here",
+        use="large fractions of clean data, according to its paper; at 10% far below random subsets here",
     ),
     Spec(
         "forgetting",
@@ -265,7 +265,7 @@ _SPECS = (
         source="Toneva et al., ICLR 2019",
         knobs=("select_every", "balance", "mislabelled"),
         cost="O(N·C)",
-        use="large fractions of clean data, says its paper; at 10% far below random subsets here",
+        use="large fractions of clean data, according to its paper; at 10% far below random subsets here",
     ),
     Spec(
         "moderate",
@@ -275,7 +275,7 @@ _SPECS = (
         knobs=("select_every", "candidates_per_pick", "balance", "mislabelled"),
         balances_itself=True,
         cost="O(N·D)",
-        use="where outliers and duplicates both abound, says its paper; 3 points below `rs2` on clean data here",
+        use="data with many outliers and duplicates, according to its paper; 3 points below `rs2` on clean data here",
     ),
     Spec(
         "ccs",
@@ -284,7 +284,7 @@ _SPECS = (
         source="Zheng et al., ICLR 2023",
         knobs=("hardest_dropped", "select_every", "balance", "mislabelled"),
         cost="O(N·C)",
-        use="small fractions, says its paper; 7 points below `rs2` here",
+        use="small fractions, according to its paper; 7 points below `rs2` here",
     ),
     Spec(
         "infobatch",

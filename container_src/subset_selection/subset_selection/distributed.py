@@ -1,4 +1,4 @@
-"""Selection over the ranks of a process group, each of which has looked at a shard of the data."""
+"""Selection over the ranks of a process group, each of which has embedded a shard of the data."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -31,9 +31,9 @@ def select(
 ) -> Subset:
     """The subset that one process with all of the data would choose; the same on every rank.
 
-    The ranks share the passes over the data, which is where selection's time goes; residuals' and features' sources
-    (N·(C + D) numbers) are gathered on the first rank, which chooses and tells the others. A strategy that remembers
-    earlier rounds does so there.
+    The ranks share the passes over the data, where selection spends its time. Logits and features (N·(C + D) numbers)
+    are gathered on the first rank, which chooses and sends the choice to the others. A strategy keeps its state
+    there.
 
     Args:
         strategy: the same on every rank.

@@ -21,7 +21,7 @@ from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 from subset_selection.units import Units
 
 SAMPLING_ERROR = 0.01
-"""ε of stochastic greedy: each pick looks at N/K·ln(1/ε) candidates (Mirzasoleiman et al., "Lazier Than Lazy Greedy",
+"""ε of stochastic greedy: each pick scores N/K·ln(1/ε) candidates (Mirzasoleiman et al., "Lazier Than Lazy Greedy",
 AAAI 2015), the value that CORDS uses."""
 KERNEL_KEPT = 2**26
 """Elements up to which the kernel between all examples and the validation set is kept (256 MiB in float32)."""
@@ -99,7 +99,7 @@ class Glister:
         return Subset.of(search(Units.of_all(train), validation, budget))
 
     def _effort(self, units: int, picks: int) -> tuple[int, int]:
-        """How many steps a search takes, and how many units it looks at in each."""
+        """How many steps a search takes, and how many units it scores in each."""
         if self._settings.greedy == "naive":
             return picks, units
         if self._settings.greedy == "rgreedy":
@@ -116,7 +116,7 @@ def _sample(validation: Pool, generator: torch.Generator) -> Pool:
 
 Form = Literal["gradient", "kernel", "known kernel"]
 """What a gain is computed from: the mean gradient [C, D], made anew at each step; the kernel 1 + h_i·h_v between the
-examples looked at and the validation examples; or that kernel of all examples, made once."""
+examples scored and the validation examples; or that kernel of all examples, made once."""
 
 
 def cheapest_form(train: Pool, validation: Pool, units: Units, steps: int, looks: int) -> Form:
@@ -196,7 +196,7 @@ def candidates_per_pick(units: int, picks: int) -> int:
 
 
 def candidate_positions(units: int, picks: int, generator: torch.Generator) -> Tensor:
-    """For each pick, the positions (among those that remain) of the candidates that it looks at, [K, S].
+    """For each pick, the positions (among those that remain) of the candidates that it scores, [K, S].
 
     Drawn with replacement, which stochastic greedy's guarantee allows: then all draws are made at once.
     """

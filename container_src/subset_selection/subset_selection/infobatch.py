@@ -13,7 +13,7 @@ from subset_selection.types import Subset
 
 class InfoBatch(Stateful):
     """Soft pruning: an example whose last loss is below the mean sits out with probability r, and counts 1/(1 −
-    r) where it does not, so that the expected gradient is that of all data. The last epochs visit everything.
+    r) where it does not, so that the expected gradient is that of all data. The last epochs see all examples.
     It sets its own size: about 1 − r·(share of examples below the mean) of the data.
 
     Args:

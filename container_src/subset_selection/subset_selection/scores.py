@@ -89,7 +89,7 @@ class Forgetting(Stateful):
     ties go to the larger loss.
 
     Source: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019,
-    section 3. The paper looks at every visit of training; here at the rounds of selection.
+    section 3. The paper counts at every time that training sees the example; this class, at the rounds of selection.
     """
 
     needs_last_layer = True

@@ -10,7 +10,7 @@ Greedy = Literal["auto", "stochastic", "naive", "rgreedy"]
 
 @dataclass(frozen=True)
 class Settings:
-    """The strategies' knobs; each strategy reads its own. The hyperparameters of the same names say what they mean."""
+    """The strategies' knobs; each strategy reads its own. The hyperparameters of the same names describe them."""
 
     scope: Scope | None = None
     greedy: Greedy = "auto"

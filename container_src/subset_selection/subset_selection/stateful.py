@@ -1,4 +1,4 @@
-"""What a strategy remembers from round to round, in a form that a checkpoint can hold."""
+"""The state that a strategy keeps from round to round, in a form that a checkpoint can hold."""
 
 from typing import Any, ClassVar
 

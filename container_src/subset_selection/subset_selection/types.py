@@ -1,7 +1,7 @@
 """What a strategy sees and what it answers.
 
 Dimensions in names: N examples to choose from, M validation examples, C classes, D features (the last linear layer's
-input), K picks, S rows looked at together.
+input), K picks, S rows computed together.
 """
 
 from collections.abc import Callable
@@ -191,7 +191,7 @@ class Subset:
 class Strategy(Protocol):
     """Chooses which examples to train on.
 
-    A strategy may remember earlier rounds (a shuffled order, running scores): one instance serves one run.
+    A strategy may keep a state of earlier rounds (a shuffled order, running scores): one instance serves one run.
     """
 
     needs_last_layer: bool
@@ -221,7 +221,7 @@ class SoftPruning(Protocol):
     """A strategy that sets the size of each epoch by itself, from the losses that training observes."""
 
     final_share: float
-    """Share of the epochs, the last ones, that visit everything."""
+    """Share of the epochs, the last ones, that see all examples."""
 
     def select(self, labels_N: Tensor, generator: torch.Generator) -> Subset:
         """The next epoch's examples: any number from 1 to N."""

@@ -1,4 +1,4 @@
-"""Strategies that look at nothing: everything, and random subsets."""
+"""Strategies that need no model: all of the data, and random subsets."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from subset_selection.types import Pool, Refresh, Subset
 
 
 class Full:
-    """All of the data: the yardstick. It sets its own size; the loop passes a budget of N."""
+    """All of the data: the reference. It sets its own size; the loop passes a budget of N."""
 
     needs_last_layer = False
     needs_validation = False
@@ -49,7 +49,7 @@ class RandomEveryEpoch(Random):
 
 
 class RepeatedSampling(Stateful):
-    """RS2 without replacement: each epoch takes the next examples of a shuffled order; all are visited equally often.
+    """RS2 without replacement: each epoch takes the next examples of a shuffled order; all are seen equally often.
 
     Where an order ends within an epoch, the rest comes from the next one, less what the epoch has already.
 

@@ -1,21 +1,19 @@
 """What the run has learned of its data: examples.parquet and report.html."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from subset_trainer import pages
 from subset_trainer.artifacts import Column
 from subset_trainer.data import Column as TableColumn
 from subset_trainer.data import Dataset, Preprocessing, Splits
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.insight.explanations import Explanations
-from subset_trainer.insight.page import Findings
+from subset_trainer.insight.page import Findings, Row, Shown
 from subset_trainer.training.cleaning import NOISY, Examined
 from subset_trainer.training.evaluation import Judgement
 from subset_trainer.training.record import Record
@@ -60,6 +58,7 @@ def findings(
         groups = _of_several(examined.groups[kept])
     return Findings(
         title="What training has learned of the data",
+        kind=splits.preprocessing.kind,
         facts=facts,
         history=history,
         classes=splits.preprocessing.classes,
@@ -126,12 +125,12 @@ def _among(values_K: np.ndarray, kept_K: np.ndarray, count: int) -> np.ndarray:
 
 def show(
     dataset: Dataset, rows: Sequence[int], preprocessing: Preprocessing, texts: np.ndarray | None = None
-) -> list[str]:
-    """HTML for each of some examples: its picture, or the beginning of a table's row or of its text."""
+) -> list[Shown]:
+    """What the cards of some examples show: a picture, the first columns of a table's row, the beginning of a text."""
     if not rows:
         return []
     if texts is not None:
-        return [f"<blockquote>{escape(_beginning(texts[row]))}</blockquote>" for row in rows]
+        return [_beginning(texts[row]) for row in rows]
     (inputs,) = dataset.batches([torch.tensor(rows)], torch.device("cpu"))
     if preprocessing.kind == "image":
         return [_picture(pixels.permute(1, 2, 0).numpy()) for pixels in inputs]
@@ -139,28 +138,20 @@ def show(
 
 
 def _picture(pixels: np.ndarray) -> str:
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    file = io.BytesIO()
-    image.save(file, "WEBP", quality=75)
-    encoded = base64.b64encode(file.getvalue()).decode()
-    # The caption beside it says what there is to say.
-    return f'<img alt="" src="data:image/webp;base64,{encoded}">'
+    return pages.data_url(Image.fromarray(np.ascontiguousarray(pixels)), THUMBNAIL)
 
 
 def _beginning(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
-def _row(values: Sequence[float], preprocessing: Preprocessing) -> str:
+def _row(values: Sequence[float], preprocessing: Preprocessing) -> Row:
     """As it stood in the table: scaled back, and the category that is encoded as 1."""
     cells, at = [], 0
     for column in preprocessing.columns[:MOST_FEATURES]:
-        own = values[at : at + column.width]
-        cells.append(f"<dt>{escape(column.name)}</dt><dd>{escape(cell(own, column) or '–')}</dd>")
+        cells.append((column.name, cell(values[at : at + column.width], column)))
         at += column.width
-    more = len(preprocessing.columns) - len(cells)
-    return f"<dl>{''.join(cells)}</dl>" + (f"<div>and {more:,} more</div>" if more > 0 else "")
+    return Row(cells, more=len(preprocessing.columns) - len(cells))
 
 
 def cell(values: Sequence[float], column: TableColumn) -> str:

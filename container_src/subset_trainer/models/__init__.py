@@ -59,6 +59,15 @@ class Classifier(nn.Module):
         """Whether what an example becomes within it is much larger than what it is at its end."""
         return self.mean is not None or isinstance(self.network, TextEncoder)
 
+    @property
+    def takes_images(self) -> bool:
+        return self.mean is not None
+
+    @property
+    def mean_colour(self) -> Tensor | None:
+        """[3, 1, 1] uint8: what normalisation takes to zero; None for other inputs than images."""
+        return None if self.mean is None else (255 * self.mean[0]).round().to(torch.uint8)
+
     def freeze_backbone(self) -> None:
         """Train the last layer alone from now on: the rest keeps its weights and batch normalisation's statistics."""
         trained = set(self.head.parameters())

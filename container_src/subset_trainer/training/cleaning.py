@@ -19,11 +19,12 @@ from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.models import Classifier
 from subset_trainer.training import loop
-from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import BATCH, judge
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.place import Place
+from subset_trainer.training.plan import Plan
 from subset_trainer.training.record import Record
-from subset_trainer.training.rounds import Selector
+from subset_trainer.training.rounds import Data, Selector
+from subset_trainer.training.trainee import Trainee
 
 logger = logging.getLogger(__name__)
 FILE = "examination.npz"
@@ -62,8 +63,8 @@ class Examination:
     Args:
         fresh: the run's classifier, not yet trained: copies of it are, and thrown away.
         hp: the run's hyperparameters, which are theirs, too.
-        selector: for such a copy, what it is trained on, and how many of that an epoch visits.
-        budget: of how many examples, how many an epoch visits.
+        selector: for such a copy, and the data and the plan that it is trained by.
+        place: where.
         file: where the labels' part is kept for a run that goes on; None: nowhere.
         identity: of the run, and its data.
     """
@@ -71,10 +72,8 @@ class Examination:
     fresh: Classifier
     splits: Splits
     hp: Hyperparameters
-    selector: Callable[[Classifier, Splits, int], Selector]
-    budget: Callable[[int], int]
-    machine: Machine
-    ranks: Ranks
+    selector: Callable[[Classifier, Data, Plan], Selector]
+    place: Place
     file: Path | None
     identity: Mapping[str, Any]
 
@@ -85,7 +84,7 @@ class Examination:
         if hp.drop_redundant:
             found = replace(found, groups=self._groups())
         if hp.drop_noisy or hp.label_check == "cross-validation":
-            mislabelled, suspect = self.ranks.from_first(self._known) or self._labels()
+            mislabelled, suspect = self.place.ranks.from_first(self._known) or self._labels()
             found = replace(found, mislabelled=mislabelled, suspect=suspect)
         if hp.drop_noisy:
             assert found.suspect is not None
@@ -104,14 +103,14 @@ class Examination:
         return found
 
     def _groups(self) -> Tensor:
-        dataset, ranks = self.splits.train, self.ranks
+        dataset, ranks = self.splits.train, self.place.ranks
         order = ranks.passing(dataset, BATCH)
-        batches = dataset.batches(order, self.machine.device)
+        batches = dataset.batches(order, self.place.device)
         own = [duplicates.fingerprint(inputs).cpu() for inputs in ranks.until_asked(batches)]
         ranks.check()
         (prints,) = ranks.in_order((torch.cat(own),) if own else (), order)
         return ranks.from_first(
-            lambda: duplicates.groups(prints, self.splits.train.labels, self.machine.device)
+            lambda: duplicates.groups(prints, self.splits.train.labels, self.place.device)
         )
 
     def _labels(self) -> tuple[Tensor, Tensor]:
@@ -123,41 +122,30 @@ class Examination:
             for left in labels.folds(training.labels, self.hp.seed):
                 kept = np.setdiff1d(np.arange(len(training)), left.numpy())
                 model, _ = self._trained(self.splits.keeping(kept))
-                held = judge(model, training.subset(left), self.machine, self.ranks, keep_probabilities=True)
+                held = judge(model, training.subset(left), self.place, keep_probabilities=True)
                 probabilities[left] = held.probabilities
-            found = self.ranks.from_first(lambda: labels.cross_checked(training.labels, probabilities))
+            found = self.place.ranks.from_first(lambda: labels.cross_checked(training.labels, probabilities))
         else:
             logger.info(
                 "drop_noisy: training once to see which labels are learned late, before the training proper"
             )
             model, record = self._trained(self.splits)
-            judged = judge(model, training, self.machine, self.ranks)
-            validated = judge(model, validation, self.machine, self.ranks, keep_probabilities=True)
+            judged = judge(model, training, self.place)
+            validated = judge(model, validation, self.place, keep_probabilities=True)
             excess = labels.excess(record.excess_losses(), judged.losses)
             share = labels.wrong_share(validation.labels, validated.probabilities)
             found = excess.sigmoid(), labels.suspects(excess, share)
-        if self.file is not None and self.ranks.first:
+        if self.file is not None and self.place.ranks.first:
             self._keep(self.file, *found)
         return found
 
     def _trained(self, splits: Splits) -> tuple[Classifier, Record]:
-        model, record = copy.deepcopy(self.fresh), Record(len(splits.train))
-        budget = self.budget(len(splits.train))
-        loop.train(
-            model,
-            splits.train,
-            splits.validation,
-            self.selector(model, splits, budget),
-            budget,
-            self.hp,
-            self.machine,
-            splits.preprocessing.kind == "image",
-            self.ranks,
-            lambda report: None,
-            importance=splits.train_weights,
-            record=record,
-        )
-        return model, record
+        model, data = copy.deepcopy(self.fresh), Data(splits.train, splits.validation, splits.train_weights)
+        plan = Plan.of(self.hp, len(splits.train), self.place.ranks.size)
+        selector = self.selector(model, data, plan)
+        trainee = Trainee(model, self.hp, plan, self.place)
+        loop.train(trainee, data, selector, plan)
+        return model, trainee.record
 
     # What took a training is not done again by a run that goes on.
 

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from subset_selection import Refresh, Subset
+from subset_selection import Subset
 from subset_selection.classes import members, quotas
-from subset_trainer.data import Dataset, MemoryDataset
+from subset_trainer.data import MemoryDataset
 from subset_trainer.data.machine import memory_available
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
-from subset_trainer.training.devices import Machine
-from subset_trainer.training.rounds import checked, everything
+from subset_trainer.training.plan import Plan
+from subset_trainer.training.rounds import Asking, Data, checked, everything
 
 logger = logging.getLogger(__name__)
 
@@ -71,13 +71,14 @@ class CordsProtocolModel(nn.Module):
         return (logits, features) if last else logits
 
 
-class CordsSelector:
+class CordsSelector(Asking):
     """Hands CORDS the data once, and asks its loader to resample at each round.
+
+    It has no state: CORDS's loaders cannot be asked for one, and a run with them keeps no checkpoints.
 
     Args:
         hp: ``strategy``, ``scope``, ``greedy``, ``greedy_rounds``, ``eta``, ``lam``, ``eps``, ``match``, ``batch_size``
             (for the strategies that choose batches) and ``seed``.
-        fraction: K / N.
         classes: C.
 
     Raises:
@@ -89,13 +90,13 @@ class CordsSelector:
         self,
         hp: Hyperparameters,
         classifier: Classifier,
-        train: Dataset,
-        validation: Dataset,
-        machine: Machine,
-        *,
-        fraction: float,
+        data: Data,
+        plan: Plan,
+        device: torch.device,
         classes: int,
     ) -> None:
+        super().__init__(None, hp.spec.refresh, plan.budget)
+        train, validation, budget = data.train, data.validation, plan.budget
         try:
             from cords.utils.data.dataloader.SL import adaptive
             from dotmap import DotMap
@@ -107,9 +108,8 @@ class CordsSelector:
             raise UserError(
                 "hyperparameter backend='cords' expects data that fits in memory; use backend='native'"
             )
-        _check_choices(hp, machine.device)
-        examples, budget = len(train), round(fraction * len(train))
-        self.refresh: Refresh = hp.spec.refresh
+        _check_choices(hp, device)
+        examples = len(train)
         self._strategy = hp.strategy
         self._kind = hp.spec.cords
         self._scope = _scope(hp)
@@ -127,16 +127,16 @@ class CordsSelector:
             if budget < examples:
                 _check_sizes(hp, self._scope, train.labels, validation.labels, budget, classes)
                 searches = _searches(hp, self._scope, _sizes(train.labels, classes), budget)
-                _check_memory(hp, self._scope, searches, len(validation), width, machine.device)
+                _check_memory(hp, self._scope, searches, len(validation), width, device)
         arguments = DotMap(
             # CORDS copies the model, mode included, and later loads weights into the copy: so it stays in eval mode.
             model=CordsProtocolModel(classifier).eval(),
             loss=nn.CrossEntropyLoss(reduction="none"),
-            eta=hp.eta or hp.learning_rate,
+            eta=hp.eta or plan.learning_rate,
             num_classes=classes,
             num_epochs=1,
-            device=str(machine.device),
-            fraction=fraction,
+            device=str(device),
+            fraction=budget / examples,
             select_every=1,
             kappa=0,
             linear_layer=True,
@@ -158,20 +158,13 @@ class CordsSelector:
         with _contained(torch.Generator().manual_seed(0)):
             self._loader = getattr(adaptive, str(hp.spec.cords))(*loaders, arguments, self._log)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: CORDS's loaders cannot be asked, and a run with them keeps no checkpoints."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See ``state_dict``."""
-
-    def select(self, budget: int, generator: torch.Generator, look: bool = True) -> Subset:
-        """See :class:`~subset_trainer.training.rounds.Selector`. CORDS looks at the data whenever it is asked.
+    def select(self, generator: torch.Generator, look: bool = True) -> Subset:
+        """See :class:`~subset_trainer.training.rounds.Asking`. CORDS looks at the data whenever it is asked.
 
         Raises:
             UserError: CORDS fails, or answers with an example twice or with weights that cannot be used.
         """
-        examples = len(self._labels)
+        examples, budget = len(self._labels), self.budget
         if budget == examples:
             # CORDS's stochastic greedy raises there: it samples more candidates than remain.
             return everything(examples)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters
-from subset_trainer.training.devices import Machine
+from subset_trainer.training.plan import Plan
 
 STEPS_ON_A_GPU = 50
 """Between two looks there: reading a number waits for the step that makes it. On a CPU every step is looked at."""
@@ -20,16 +19,16 @@ class Watch:
         epoch: its number, from 1.
         first: steps that are done.
         steps: of the epoch.
-        hp: for the sentence.
-        machine: whose numbers are read.
+        plan: for the sentence.
+        device: whose numbers are read.
     """
 
-    def __init__(self, epoch: int, first: int, steps: int, hp: Hyperparameters, machine: Machine) -> None:
+    def __init__(self, epoch: int, first: int, steps: int, plan: Plan, device: torch.device) -> None:
         self._epoch = epoch
         self._seen = first
         self._steps = steps
-        self._hp = hp
-        self._every = STEPS_ON_A_GPU if machine.device.type == "cuda" else 1
+        self._plan = plan
+        self._every = STEPS_ON_A_GPU if device.type == "cuda" else 1
 
     def look(self, step: int, loss_sum: Tensor) -> None:
         """After so many steps of the epoch, the last of them included in the sum.
@@ -44,7 +43,7 @@ class Watch:
         self._seen = step
 
     def end(self, model: nn.Module) -> None:
-        """After the epoch's last step, whose loss tells nothing of the weights that it has made.
+        """After the epoch's last step, whose loss says nothing of the weights that it has made.
 
         Raises:
             UserError: they are not finite.
@@ -57,8 +56,8 @@ class Watch:
         where = f"step {step}" if first == step else f"steps {first} to {step}"
         return UserError(
             f"training diverged in epoch {self._epoch}, {where} of {self._steps}: {what}; "
-            f"learning_rate={self._hp.learning_rate:g} with batch_size={self._hp.batch_size} is likely too high for "
-            "this model"
+            f"learning_rate={self._plan.learning_rate:g} with batch_size={self._plan.batch_size} is likely too high "
+            "for this model"
         )
 
 

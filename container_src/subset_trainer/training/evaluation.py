@@ -11,10 +11,10 @@ from torch import Tensor
 from subset_selection import Pool
 from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
-from subset_trainer.training.devices import Machine
 from subset_trainer.training.embeddings import Embeddings, allocate, take
 from subset_trainer.training.out_of_memory import Parts
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
+from subset_trainer.training.place import Place
 
 LEAST_PROBABILITY = 1e-12
 BATCH = 512
@@ -31,16 +31,14 @@ class Score:
     accuracy: float
 
 
-def _in_order(dataset: Dataset, classifier: Classifier, machine: Machine, ranks: Ranks) -> list[Tensor]:
+def _in_order(dataset: Dataset, classifier: Classifier, place: Place) -> list[Tensor]:
     """This process's batches of a pass."""
-    small = machine.device.type == "cpu" and classifier.has_large_layers
-    return ranks.passing(dataset, SMALL_BATCH_ON_A_CPU if small else BATCH)
+    small = place.device.type == "cpu" and classifier.has_large_layers
+    return place.ranks.passing(dataset, SMALL_BATCH_ON_A_CPU if small else BATCH)
 
 
 @torch.inference_mode()
-def evaluate(
-    classifier: Classifier, dataset: Dataset, machine: Machine, ranks: Ranks, flip: bool = False
-) -> Score:
+def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool = False) -> Score:
     """Loss and accuracy in eval mode, without augmentation or label smoothing; over all processes.
 
     Args:
@@ -49,11 +47,12 @@ def evaluate(
     Raises:
         Terminated: SIGTERM has reached one of several processes.
     """
+    machine, ranks = place.machine, place.ranks
     ranks.same_buffers(classifier)
     classifier.eval()
     loss = torch.zeros((), device=machine.device, dtype=torch.float64)
     correct = torch.zeros((), device=machine.device, dtype=torch.int64)
-    order = _in_order(dataset, classifier, machine, ranks)
+    order = _in_order(dataset, classifier, place)
     parts = Parts()
     for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
         labels = dataset.labels[indices].to(machine.device, non_blocking=True)
@@ -68,7 +67,7 @@ def evaluate(
 
 
 @torch.inference_mode()
-def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: Ranks) -> tuple[Pool, Tensor]:
+def look_at(classifier: Classifier, dataset: Dataset, place: Place) -> tuple[Pool, Tensor]:
     """Logits and last-layer features of this process's examples, in data order; which these are, int64. On the device,
     in memory or in a file, in float32 or float16: see :mod:`~subset_trainer.training.embeddings`.
 
@@ -76,9 +75,10 @@ def look_at(classifier: Classifier, dataset: Dataset, machine: Machine, ranks: R
         Terminated: SIGTERM has reached one of several processes.
         UserError: there is no room for them.
     """
+    machine, ranks = place.machine, place.ranks
     ranks.same_buffers(classifier)
     classifier.eval()
-    order = _in_order(dataset, classifier, machine, ranks)
+    order = _in_order(dataset, classifier, place)
     own = torch.cat(order) if order else torch.empty(0, dtype=torch.int64)
     done = 0
     found: Embeddings | None = None
@@ -134,8 +134,7 @@ class Judgement:
 def judge(
     classifier: Classifier,
     dataset: Dataset,
-    machine: Machine,
-    ranks: Ranks,
+    place: Place,
     fingerprint: Callable[[Tensor], Tensor] | None = None,
     keep_probabilities: bool = False,
 ) -> Judgement:
@@ -148,9 +147,10 @@ def judge(
     Raises:
         Terminated: SIGTERM has reached one of several processes.
     """
+    machine, ranks = place.machine, place.ranks
     ranks.same_buffers(classifier)
     classifier.eval()
-    order = _in_order(dataset, classifier, machine, ranks)
+    order = _in_order(dataset, classifier, place)
     count, done = sum(map(len, order)), 0
     found: list[Tensor] = []
     parts = Parts()
@@ -180,11 +180,11 @@ def _room_for(like: Tensor, rows: int, ranks: Ranks) -> Tensor:
 
 
 @torch.no_grad()
-def losses_in_eval_mode(classifier: Classifier, inputs: Tensor, labels: Tensor, machine: Machine) -> Tensor:
+def losses_in_eval_mode(classifier: Classifier, inputs: Tensor, labels: Tensor, place: Place) -> Tensor:
     """Cross-entropy of a batch of training, [B], without touching the statistics of batch normalisation; leaves the
     classifier in training mode."""
     classifier.eval()
-    with machine.autocast():
+    with place.machine.autocast():
         logits = Parts().of(classifier, inputs)
     classifier.train()
     return F.cross_entropy(logits.float(), labels, reduction="none")

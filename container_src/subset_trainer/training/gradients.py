@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from subset_trainer.training.devices import Machine
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.place import Place
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +24,8 @@ class Gradients:
     Where several processes share a batch, each brings its part, and the gradient is that of the whole.
 
     Args:
-        classifier: in training mode when called; as ``ranks`` wraps it.
-        machine: where and in what precision.
-        ranks: who shares the batches.
+        classifier: in training mode when called; as the place's ranks wrap it.
+        place: where, in what precision, and who shares the batches.
         scaler: of the loss.
         label_smoothing: share of the target spread over all classes.
         microbatch_size: examples in a part, at least 2; None: the whole batch.
@@ -36,15 +34,13 @@ class Gradients:
     def __init__(
         self,
         classifier: nn.Module,
-        machine: Machine,
-        ranks: Ranks,
+        place: Place,
         scaler: torch.amp.GradScaler,
         label_smoothing: float = 0.0,
         microbatch_size: int | None = None,
     ) -> None:
         self._classifier = classifier
-        self._machine = machine
-        self._ranks = ranks
+        self._machine, self._ranks = place.machine, place.ranks
         self._scaler = scaler
         self._label_smoothing = label_smoothing
         self._most = microbatch_size

@@ -3,6 +3,9 @@
 import inspect
 
 import torch
+from torch import nn
+
+from subset_trainer.hyperparameters import Hyperparameters
 
 
 class SGD(torch.optim.SGD):
@@ -27,3 +30,14 @@ class AdamW(torch.optim.AdamW):
     state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
     load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
     step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+def make(classifier: nn.Module, hp: Hyperparameters, learning_rate: float) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW for text encoders; weight decay on matrices and kernels alone."""
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trained if parameter.ndim > 1]
+    exempt = [parameter for parameter in trained if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": hp.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
+    if hp.model == "encoder":
+        return AdamW(groups, lr=learning_rate, fused=True)
+    return SGD(groups, lr=learning_rate, momentum=hp.momentum, nesterov=hp.momentum > 0, fused=True)

@@ -1,6 +1,6 @@
 """Everything that decides how a run goes on, gathered for a checkpoint and loaded from one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from subset_selection import Subset
-from subset_trainer.training.rounds import Selector
-
-SUMS = ("loss_sum", "correct", "observed")
-"""What of an epoch each process knows of its own examples only."""
+from subset_trainer.training.batches import Batch
+from subset_trainer.training.parallel.ranks import Ranks
+from subset_trainer.training.reports import EpochReport
+from subset_trainer.training.rounds import Choice, Selector
 
 
 class Stateful(Protocol):
@@ -39,12 +39,59 @@ class Within:
     observed: Tensor | None = None
     """[visits] losses in the order in which the epoch trains on its examples."""
 
-    def summed(self, total: Callable[[Tensor], Tensor]) -> "Within":
-        """The same, with the sums and losses of all processes."""
-        sums: dict[str, Any] = {
-            name: None if part is None else total(part) for name, part in vars(self).items() if name in SUMS
-        }
-        return replace(self, **sums)
+    def begun(self, device: torch.device, size: int) -> "Within":
+        """The same, with what is summed up so far on the device: zero at an epoch's beginning."""
+
+        def there(value: Tensor | None, dtype: torch.dtype, *shape: int) -> Tensor:
+            # Sums stay on the device: reading one would wait for the step that makes it.
+            return torch.zeros(shape, device=device, dtype=dtype) if value is None else value.to(device)
+
+        self.loss_sum = there(self.loss_sum, torch.float32)
+        self.correct = there(self.correct, torch.int64)
+        self.observed = there(self.observed, torch.float32, size)
+        self.kept = [part.to(device) for part in self.kept]
+        return self
+
+    def add(self, batch: Batch, losses: Tensor, hits: Tensor, start: int) -> Tensor:
+        """One update more, with each of this process's examples' loss and whether it was classified as labelled.
+
+        Args:
+            start: where in the epoch the batch's examples begin.
+
+        Returns:
+            the sum of the epoch's losses so far, of this process.
+        """
+        loss_sum, correct, observed = self._sums
+        count = len(batch.labels)
+        loss_sum += torch.dot(losses, batch.weights[batch.own]) / batch.total * count
+        correct += hits.sum()
+        observed[start : start + count][batch.own] = losses
+        self.step += 1
+        return loss_sum
+
+    def ended(self, ranks: Ranks) -> tuple[float, float, Tensor]:
+        """Of all processes: the epoch's mean loss, its accuracy, and the losses [size] in the order of training, on the
+        CPU."""
+        loss_sum, correct, observed = map(ranks.total, self._sums)
+        return float(loss_sum) / len(observed), int(correct) / len(observed), observed.cpu()
+
+    def gathered(self, ranks: Ranks) -> "Within":
+        """For a checkpoint: what all processes know of their own examples."""
+        if self.loss_sum is None:
+            return self
+        loss_sum, correct, observed = self._sums
+        # Each process's own sum, since sums in another order have other last bits.
+        own = slice(ranks.rank, ranks.rank + 1)
+        sums = ranks.whole(loss_sum.view(1), own, ranks.size)
+        return replace(self, loss_sum=sums, correct=ranks.total(correct), observed=ranks.total(observed))
+
+    @property
+    def _sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of an epoch that has begun."""
+        assert self.loss_sum is not None
+        assert self.correct is not None
+        assert self.observed is not None
+        return self.loss_sum, self.correct, self.observed
 
     def take_own(self, rank: int) -> None:
         """Of what a checkpoint holds of all processes: one's own sum of losses, and the rest for the first."""
@@ -61,7 +108,7 @@ class RunState:
         modules: what has a ``state_dict``.
         generators: of random numbers.
         selector: whose state belongs to the run.
-        subset: that is trained on.
+        everything: all examples.
     """
 
     def __init__(
@@ -69,20 +116,26 @@ class RunState:
         modules: Mapping[str, Stateful],
         generators: Mapping[str, torch.Generator],
         selector: Selector,
-        subset: Subset,
+        everything: Subset,
     ) -> None:
         self._modules = modules
-        self._generators = generators
+        self.generators = generators
         self._selector = selector
-        self.subset = subset
+        self.everything = everything
+        self.choice = Choice(everything)
+        """What was chosen last."""
+        self.within = Within()
+        """The epoch that is being made."""
+        self.done: list[EpochReport] = []
+        """Of the epochs before it."""
         self.visited = 0
-        """Samples, in whole epochs."""
+        """Samples seen, in whole epochs."""
         self.mark()
 
     def mark(self) -> None:
         """A point that the epoch can be made again from: before its selection, or before its order is drawn."""
         self._marked = {
-            "generators": {name: generator.get_state() for name, generator in self._generators.items()},
+            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "memory": self._selector.state_dict(),
             "random": _random_state(),
         }
@@ -91,7 +144,7 @@ class RunState:
         """For a checkpoint. What the epoch was marked at last must fit ``within``."""
         return {
             "modules": {name: module.state_dict() for name, module in self._modules.items()},
-            "subset": _packed(self.subset),
+            "subset": _packed(self.choice.subset),
             "visited": self.visited,
             "marked": self._marked,
             # A selection that is made again draws again: rho-loss trains a model in it.
@@ -103,11 +156,12 @@ class RunState:
         """Go on from what ``gather`` gave; what of the epoch is done."""
         for name, module in self._modules.items():
             module.load_state_dict(gathered["modules"][name])
-        self.subset = _unpacked(gathered["subset"]) or self.subset
         self.visited = gathered["visited"]
         # Before the generators: what is made anew here may draw numbers.
         self._selector.load_state_dict(gathered["marked"]["memory"])
-        for name, generator in self._generators.items():
+        if gathered["subset"] is not None:
+            self.choice = self._selector.choice_of(Subset(**gathered["subset"]))
+        for name, generator in self.generators.items():
             generator.set_state(gathered["marked"]["generators"][name])
         _set_random_state(gathered["random"])
         self._marked = gathered["marked"]

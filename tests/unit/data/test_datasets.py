@@ -224,7 +224,7 @@ def test_lengths_must_agree(pixels: torch.Tensor) -> None:
         MemoryDataset(pixels, LABELS[1:])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_on_a_gpu(dataset: Dataset, pixels: torch.Tensor) -> None:
     cuda = torch.device("cuda")
 

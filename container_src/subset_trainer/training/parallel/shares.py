@@ -7,7 +7,7 @@ from torch import Tensor
 
 from subset_trainer.data import Dataset
 from subset_trainer.errors import UserError
-from subset_trainer.training.ranks import Ranks
+from subset_trainer.training.parallel.ranks import Ranks
 
 LEAST = 2
 """Examples that go through the network at once."""

@@ -19,7 +19,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.errors import PlatformError, UserError, first_line
 from subset_trainer.hyperparameters import Hyperparameters
-from subset_trainer.training.hosts import PORT, SILENT_SECONDS, Hosts, Reason
+from subset_trainer.training.parallel.hosts import PORT, SILENT_SECONDS, Hosts, Reason
 
 logger = logging.getLogger(__name__)
 REPORTS_VARIABLE = "SUBSET_TRAINER_REPORTS"

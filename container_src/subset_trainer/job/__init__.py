@@ -1,0 +1,50 @@
+"""The built-in trainer's job, from the contract to the artefacts, as phases in the order in which they happen."""
+
+from subset_trainer.config import Hyperparameters
+from subset_trainer.contract import Contract
+from subset_trainer.job import build, check, clean, finish, fit, read
+from subset_trainer.job.stages import Stages
+from subset_trainer.job.values import Run
+from subset_trainer.tracking.background import Outcome
+from subset_trainer.tracking.trackers import Trackers
+from subset_trainer.training.interruption import Terminated
+from subset_trainer.training.parallel.ranks import Ranks
+
+
+def run(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:
+    """Train, and write everything below the contract's model and output directories; of several processes the first
+    one does.
+
+    Returns normally also where SIGTERM ended the training, with what there was by then saved.
+
+    Raises:
+        TrainingError: with the sentence that the user shall read.
+        Terminated: SIGTERM arrived before there was anything to save.
+    """
+    trackers = Trackers([])
+    if ranks.first:
+        trackers = Trackers.of_this_job(
+            contract.tensorboard if hp.tensorboard else None, hp.mlflow_tracking_uri
+        )
+    outcome: Outcome = "failed"
+    try:
+        outcome = _phases(contract, hp, ranks, trackers)
+    except Terminated:
+        outcome = "stopped"
+        raise
+    finally:
+        trackers.close(outcome)
+
+
+def _phases(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Trackers) -> Outcome:
+    stages = Stages()
+    with stages.stage("loading"):
+        check.check(contract, hp, ranks)
+        data = read.read(contract, hp, ranks)
+        built = build.build(data, ranks)
+    job = Run(contract, data.config, built.place, trackers, stages)
+    with stages.stage("cleaning"):
+        examined = clean.clean(job, data, built.classifier)
+    data = data.keeping(examined.kept)
+    fitted = fit.fit(job, data, examined, built)
+    return finish.finish(job, data, examined, fitted)

@@ -1,0 +1,68 @@
+"""The network, where it trains."""
+
+import logging
+from dataclasses import dataclass
+
+from subset_trainer import models
+from subset_trainer.job.read import Material
+from subset_trainer.models import Classifier
+from subset_trainer.pretrained import encoders, image_models
+from subset_trainer.training import devices
+from subset_trainer.training.averaging import MovingAverage
+from subset_trainer.training.parallel import synced_batch_norm
+from subset_trainer.training.parallel.ranks import Ranks
+from subset_trainer.training.place import Place
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Built:
+    classifier: Classifier
+    average: MovingAverage | None
+    place: Place
+
+
+def build(data: Material, ranks: Ranks) -> Built:
+    """Raises UserError where the network does not go with the data, or what it begins from not with it."""
+    config, splits = data.config, data.splits
+    classifier = _network(data)
+    machine = devices.prepare(
+        config.device, config.precision, classifier.has_large_layers, ranks.local_rank, ranks.local_size
+    )
+    if config.deterministic:
+        devices.be_deterministic()
+    logger.info("training on %s", machine.describe())
+    sharded = splits.train.owners is not None
+    if sharded and not config.sync_batch_norm:
+        logger.info(
+            "sync_batch_norm: on, because the hosts have different examples, perhaps of different classes"
+        )
+    if ranks.size > 1 and (config.sync_batch_norm or sharded):
+        synced_batch_norm.convert(classifier, machine.device.type == "cuda")
+    classifier.place(machine.device, machine.memory_format(splits.preprocessing.input_shape))
+    average = MovingAverage(classifier, config.ema_decay) if config.ema_decay else None
+    return Built(classifier, average, Place(machine, ranks))
+
+
+def _network(data: Material) -> Classifier:
+    preprocessing, config = data.splits.preprocessing, data.config
+    classifier = models.build(
+        data.model,
+        preprocessing.input_shape,
+        len(preprocessing.classes),
+        preprocessing.mean or None,
+        preprocessing.std or None,
+        preprocessing.hashing.buckets if preprocessing.hashing else None,
+        # Of images an mlp sees other parts in each epoch anyway (augmentation).
+        0.0 if preprocessing.kind == "image" else config.dropout,
+        data.encoder.body if data.encoder else None,
+    )
+    if data.weights:
+        said = image_models.load(classifier, data.weights, data.model, preprocessing.classes)
+        logger.info("%s", said)
+    if data.encoder:
+        logger.info("%s", encoders.load_head(classifier, data.encoder, preprocessing.classes))
+    if config.fine_tune == "head":
+        classifier.freeze_backbone()
+    return classifier

@@ -1,0 +1,37 @@
+"""What the run leaves out of its training examples."""
+
+import torch
+
+from subset_trainer.job.read import Material
+from subset_trainer.job.values import Run
+from subset_trainer.models import Classifier
+from subset_trainer.training import cleaning, out_of_memory, strategies
+from subset_trainer.training.cleaning import Examination, Examined
+from subset_trainer.training.plan import scaled_learning_rate
+
+
+def clean(run: Run, data: Material, classifier: Classifier) -> Examined:
+    """Look for what to leave out.
+
+    Raises:
+        Terminated: SIGTERM arrived.
+        UserError: a training for it diverges, or memory is too small.
+    """
+    folder, config, processes = run.contract.checkpoints, run.config, run.place.ranks.size
+    classes = len(data.splits.preprocessing.classes)
+    rate = scaled_learning_rate(config.learning_rate, processes, config.learning_rate_scaling)
+    try:
+        found = Examination(
+            classifier,
+            data.splits,
+            config,
+            lambda model, some, plan: strategies.selector(config, model, some, plan, run.place, classes),
+            run.place,
+            folder / cleaning.FILE if folder.is_dir() else None,
+            {**data.identity(processes), "learning_rate": rate},
+        ).run()
+    except (RuntimeError, MemoryError) as error:
+        out_of_memory.explain(error, config.batch_size)
+    # What comes is the same whether labels were looked at now or before an interruption.
+    torch.manual_seed(config.seed)
+    return found

@@ -1,0 +1,148 @@
+"""What a run leaves: its model, the test's score, what is said of its data, and the summary."""
+
+import logging
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from subset_trainer import artifacts
+from subset_trainer.insight.explanations import Explanations
+from subset_trainer.job import insights
+from subset_trainer.job.fit import Fitted
+from subset_trainer.job.read import Material
+from subset_trainer.job.values import Run
+from subset_trainer.tracking.background import Outcome
+from subset_trainer.training.cleaning import Examined
+from subset_trainer.training.evaluation import Score
+from subset_trainer.training.reports import totals
+
+logger = logging.getLogger(__name__)
+SAVED = ": the model is saved, and a run that is resumed "
+
+
+def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outcome:
+    """Save what there is. SIGTERM ends a test, the explanations or the report, and what would follow it."""
+    config, stages, trainee = run.config, run.stages, fitted.trainee
+    _save_model(run, data, fitted)
+    test: Score | None = None
+    if data.splits.test is not None and not stages.stopped:
+        with stages.stage("test", lambda: f" while testing{SAVED}tests it"):
+            test = trainee.evaluate(data.splits.test)
+    explained: Explanations | None = None
+    if config.explain and not stages.stopped:
+        with stages.stage("explanation", lambda: f"{SAVED}explains its errors"):
+            explained = insights.explain(run, data.splits, trainee.evaluated)
+    if config.report and not stages.stopped:
+        with stages.stage("report", lambda: f"{SAVED}writes the report"):
+            facts = _facts(data, examined, fitted, test)
+            insights.report(run, data.splits, examined, trainee, fitted.history.rows, facts, explained)
+    outcome: Outcome = "stopped" if stages.stopped else "completed"
+    if run.first:
+        if test is not None:
+            fitted.history.tell({"test:loss": test.loss, "test:accuracy": test.accuracy})
+        summary = _summary(run, data, examined, fitted, test)
+        artifacts.write_json(run.contract.output_data / "summary.json", {"status": outcome, **summary})
+        _say(outcome, summary, config.explain > 0)
+    return outcome
+
+
+def _save_model(run: Run, data: Material, fitted: Fitted) -> None:
+    trained = fitted.trainee.evaluated
+    run.place.ranks.same_buffers(trained)
+    if run.first:
+        with run.place.interruption.deferred():
+            artifacts.save_model(
+                run.contract.model, trained, data.model, data.splits.preprocessing, run.config.model_dump()
+            )
+
+
+def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | None) -> dict[str, str]:
+    """For the head of the report."""
+    config, plan = data.config, fitted.plan
+    return {
+        "strategy": config.strategy,
+        "budget": f"{plan.budget:,} of {plan.examples:,} examples an epoch",
+        "left out before": ", ".join(f"{count:,} {why}" for why, count in examined.counts().items()),
+        "model": data.model,
+        "validation accuracy": f"{fitted.history.reports[-1].validation.accuracy:.2%}",
+        "test accuracy": "–" if test is None else f"{test.accuracy:.2%}",
+        **{name: str(value) for name, value in config.model_dump(exclude_defaults=True).items()},
+    }
+
+
+def _summary(
+    run: Run, data: Material, examined: Examined, fitted: Fitted, test: Score | None
+) -> dict[str, Any]:
+    config, plan, splits, reports = run.config, fitted.plan, data.splits, fitted.history.reports
+    return {
+        "strategy": config.strategy,
+        "fraction": _fraction(fitted, examined, config.spec.shape),
+        "backend": config.backend,
+        "model": data.model,
+        "epochs": len(reports),
+        "seed": config.seed,
+        "budget": plan.budget,
+        "processes": plan.processes,
+        "hosts": len(run.contract.hosts),
+        "effective_batch_size": plan.effective_batch_size,
+        "effective_learning_rate": plan.learning_rate,
+        "examples": {
+            "training": len(splits.train),
+            "validation": len(splits.validation),
+            "test": None if splits.test is None else len(splits.test),
+        },
+        "removed": examined.counts(),
+        "classes": list(splits.preprocessing.classes),
+        **totals(reports),
+        "test": None if test is None else {"loss": test.loss, "accuracy": test.accuracy},
+        "seconds": _seconds(run, fitted),
+        "device": run.place.machine.describe(),
+        "versions": _versions(),
+        "hyperparameters": config.model_dump(),
+    }
+
+
+def _fraction(fitted: Fitted, examined: Examined, shape: str) -> float:
+    """The share of the examples that an epoch saw: on average, where the strategy sets that by itself."""
+    plan, reports = fitted.plan, fitted.history.reports
+    if shape == "own_size":
+        return float(totals(reports)["samples_visited"] / (plan.examples * max(1, len(reports))))
+    return plan.budget / (plan.examples if shape == "everything" else len(examined.labels))
+
+
+def _seconds(run: Run, fitted: Fitted) -> dict[str, float]:
+    stages, reports = run.stages, fitted.history.reports
+    return {
+        "loading": stages.seconds("loading"),
+        "cleaning": stages.seconds("cleaning"),
+        "training": sum(epoch.training_seconds for epoch in reports),
+        "selection": sum(epoch.selection_seconds for epoch in reports),
+        "evaluation": sum(epoch.evaluation_seconds for epoch in reports) + stages.seconds("test"),
+        "explanation": stages.seconds("explanation"),
+        "report": stages.seconds("report"),
+        "total": stages.total(),
+    }
+
+
+def _say(outcome: Outcome, summary: dict[str, Any], explained: bool) -> None:
+    seconds = summary["seconds"]
+    logger.info(
+        "%s: %.1f s training, %.1f s selection, %.1f s evaluation,%s %.1f s total time; %d samples seen",
+        outcome,
+        seconds["training"],
+        seconds["selection"],
+        seconds["evaluation"],
+        f" {seconds['explanation']:.1f} s explanations," if explained else "",
+        seconds["total"],
+        summary["samples_visited"],
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("subset-trainer", "torch", "torchvision", "cords", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

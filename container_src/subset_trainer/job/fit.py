@@ -1,0 +1,140 @@
+"""The training itself, on what is left of the data."""
+
+import logging
+from dataclasses import dataclass, fields
+
+from subset_selection import Settings
+from subset_trainer.config import Hyperparameters
+from subset_trainer.job.build import Built
+from subset_trainer.job.history import History
+from subset_trainer.job.read import Material
+from subset_trainer.job.values import Run
+from subset_trainer.training import loop, out_of_memory, strategies
+from subset_trainer.training.checkpoints import Checkpoints
+from subset_trainer.training.cleaning import Examined
+from subset_trainer.training.plan import Plan
+from subset_trainer.training.trainee import Trainee
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves, whole or ended by SIGTERM."""
+
+    trainee: Trainee
+    plan: Plan
+    history: History
+
+
+def fit(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
+    """Train, from a checkpoint on where there is one.
+
+    Raises:
+        UserError: the loss is no longer finite, memory is too small, or the checkpoint is another run's.
+    """
+    config, place = run.config, run.place
+    # Of what was given: runs that leave something out see as many samples as those that do not.
+    plan = Plan.of(config, len(data.splits.train), place.ranks.size, given=len(examined.labels))
+    classes = len(data.splits.preprocessing.classes)
+    selector = strategies.selector(config, built.classifier, data.training, plan, place, classes)
+    trainee = Trainee(built.classifier, config, plan, place, built.average)
+    _announce(config, data, plan)
+    _announce_processes(run, plan)
+    run.trackers.parameters(
+        {
+            **config.model_dump(),
+            "model": data.model,
+            "budget": plan.budget,
+            "processes": plan.processes,
+            "effective_batch_size": plan.effective_batch_size,
+            "effective_learning_rate": plan.learning_rate,
+        }
+    )
+    checkpoints = _checkpoints(run, data) if run.first else None
+    history = History(run, checkpoints)
+    with run.stages.stage(
+        "training", lambda: f" after {len(history.reports)} whole epochs: saving what there is"
+    ):
+        try:
+            loop.train(trainee, data.training, selector, plan, history.add, checkpoints, history.restore)
+        except (RuntimeError, MemoryError) as error:
+            out_of_memory.explain(error, config.batch_size)
+    return Fitted(trainee, plan, history)
+
+
+def _checkpoints(run: Run, data: Material) -> Checkpoints | None:
+    folder, config = run.contract.checkpoints, run.config
+    if not folder.is_dir():
+        return None
+    if config.backend == "cords":
+        logger.warning("backend='cords' keeps no checkpoints: its loaders cannot be asked what they remember")
+        return None
+    identity = data.identity(run.place.ranks.size)
+    resume = config.resume == "auto"
+    return Checkpoints(folder, identity, config.checkpoint_minutes, config.checkpoints_kept, resume)
+
+
+def _announce(config: Hyperparameters, data: Material, plan: Plan) -> None:
+    splits, examples, budget = data.splits, plan.examples, plan.budget
+    logger.info(
+        "%d training, %d validation and %s test examples of %d classes; %s with %s",
+        examples,
+        len(splits.validation),
+        "no" if splits.test is None else len(splits.test),
+        len(splits.preprocessing.classes),
+        data.model,
+        ", ".join(f"{name}={value}" for name, value in config.model_dump(exclude_defaults=True).items())
+        or "all defaults",
+    )
+    if not config.spec.takes_fraction:
+        if "fraction" in config.model_fields_set and config.fraction < 1:
+            sized = (
+                "sees all examples"
+                if config.spec.shape == "everything"
+                else "sets the size of each epoch itself"
+            )
+            logger.warning("strategy %r %s: fraction=%g is not used", config.strategy, sized, config.fraction)
+    else:
+        logger.info("%s chooses %d of them, %.4g%%", config.strategy, budget, 100 * budget / examples)
+        if "select_every" in config.spec.knobs and config.select_every >= config.epochs:
+            logger.warning(
+                "select_every=%d with epochs=%d: the subset is chosen once",
+                config.select_every,
+                config.epochs,
+            )
+    _warn_of_unused(config)
+    if config.batch_size > budget:
+        logger.warning(
+            "batch_size=%d is larger than the subset: each epoch is one step of %d examples",
+            config.batch_size,
+            budget,
+        )
+
+
+def _warn_of_unused(config: Hyperparameters) -> None:
+    """Of the strategies' hyperparameters, those that were given and that this strategy does not read."""
+    knobs = {*(each.name for each in fields(Settings)), "select_every", "mislabelled"}
+    used = {"batch_size", *config.spec.knobs}
+    if config.mislabelled == "drop":
+        used.add("select_every")  # how often it looks
+    unused = sorted((knobs & config.model_fields_set) - used)
+    if unused:
+        logger.warning("strategy %r does not use %s", config.strategy, ", ".join(unused))
+
+
+def _announce_processes(run: Run, plan: Plan) -> None:
+    if plan.processes == 1:
+        return
+    logger.info(
+        "%d processes on %d host%s: effective batch %d × %d = %d examples, learning rate %g (%s scaling of %g)",
+        plan.processes,
+        len(run.contract.hosts),
+        "s" * (len(run.contract.hosts) > 1),
+        plan.processes,
+        plan.batch_size,
+        plan.effective_batch_size,
+        plan.learning_rate,
+        run.config.learning_rate_scaling,
+        run.config.learning_rate,
+    )

@@ -1,0 +1,71 @@
+"""The epochs' reports, as they go to the log, the files and the trackers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from subset_trainer import artifacts
+from subset_trainer.job.values import Run
+from subset_trainer.tracking import metrics
+from subset_trainer.training.checkpoints import Checkpoints
+from subset_trainer.training.reports import EpochReport
+
+
+class History:
+    """What the epochs of a run have reported. The first process writes it.
+
+    Args:
+        checkpoints: keep the subsets, too; None: none are made.
+    """
+
+    def __init__(self, run: Run, checkpoints: Checkpoints | None) -> None:
+        self._run, self._checkpoints = run, checkpoints
+        self._output = run.contract.output_data
+        self.reports: list[EpochReport] = []
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, report: EpochReport) -> None:
+        """The epoch that has ended."""
+        self.reports.append(report)
+        self.rows.append(_row(report))
+        if not self._run.first:
+            return
+        number = report.epoch.number
+        if report.subset is not None:
+            artifacts.save_subset(self._output / "subsets", number, report.subset)
+            if self._checkpoints:
+                self._checkpoints.keep_subset(number, report.subset)
+        artifacts.save_history(self._output / "history.jsonl", self.rows)
+        self.tell(self.rows[-1])
+
+    def restore(self, done: Sequence[EpochReport]) -> None:
+        """What an earlier machine had reported: its folders of results are not here."""
+        self.reports.extend(done)
+        self.rows.extend(map(_row, done))
+        if not self._run.first:
+            return
+        if self._checkpoints:
+            artifacts.copy_subsets(self._checkpoints.subsets, self._output / "subsets", len(done))
+        artifacts.save_history(self._output / "history.jsonl", self.rows)
+
+    def tell(self, values: Mapping[str, Any]) -> None:
+        """Metrics of the last epoch: a line of the log, from which SageMaker reads them, and to the trackers."""
+        epoch = self.reports[-1].epoch.number
+        print(metrics.line(epoch, values), flush=True)
+        known = {name: values[name] for name in metrics.FORMATS if name in values}
+        self._run.trackers.metrics(epoch, known)
+
+
+def _row(report: EpochReport) -> dict[str, Any]:
+    return {
+        "epoch": report.epoch.number,
+        "train:loss": report.train.loss,
+        "train:accuracy": report.train.accuracy,
+        "validation:loss": report.validation.loss,
+        "validation:accuracy": report.validation.accuracy,
+        "epoch:seconds": report.training_seconds,
+        "selection:seconds": report.selection_seconds,
+        "evaluation:seconds": report.evaluation_seconds,
+        "samples:visited": report.samples_visited,
+        "learning_rate": report.learning_rate,
+        "subset_size": report.subset_size,
+    }

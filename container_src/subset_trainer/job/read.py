@@ -1,0 +1,169 @@
+"""The channels, and what is given to begin from."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from typing import Any
+
+import numpy as np
+
+from subset_trainer import models, pretrained
+from subset_trainer.config import Hyperparameters
+from subset_trainer.config.training import ENCODER_DEFAULTS, FROZEN_ENCODER_RATE
+from subset_trainer.contract import Contract
+from subset_trainer.data import Splits, load_splits
+from subset_trainer.data.datasets import MOST_WORKERS
+from subset_trainer.data.formats.format import ManifestOptions
+from subset_trainer.data.hosts import Shards
+from subset_trainer.data.machine import cpu_count, memory_available
+from subset_trainer.errors import UserError
+from subset_trainer.job.check import CHANNELS, LISTINGS
+from subset_trainer.pretrained import encoders, image_models
+from subset_trainer.pretrained.encoders import Encoder
+from subset_trainer.pretrained.image_models import Pretrained
+from subset_trainer.training.parallel.ranks import Ranks
+from subset_trainer.training.rounds import Data
+
+logger = logging.getLogger(__name__)
+NOT_DECISIVE = (
+    *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
+    *("report", "explain", "tensorboard", "mlflow_tracking_uri"),
+    *("processes_per_host", "host_wait_minutes"),
+)
+"""Hyperparameters that a resumed run may have other values of."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a run trains on, and begins from."""
+
+    splits: Splits
+    model: str
+    """The name of the network, `auto` replaced."""
+    encoder: Encoder | None
+    weights: Pretrained | None
+    """Of an image model."""
+    config: Hyperparameters
+    """The run's, with the defaults of this kind of model."""
+
+    @property
+    def training(self) -> Data:
+        """What the training loop reads."""
+        return Data(self.splits.train, self.splits.validation, self.splits.train_weights)
+
+    @property
+    def begun(self) -> str:
+        """The model, and from which weights it begins."""
+        given = self.weights or self.encoder
+        return f"{self.model} from …{given.digest}" if given else self.model
+
+    def keeping(self, rows: np.ndarray) -> "Material":
+        """With some of the training examples: rows [K] int64, ascending."""
+        if len(rows) == len(self.splits.train):
+            return self
+        return dataclasses.replace(self, splits=self.splits.keeping(rows))
+
+    def identity(self, processes: int) -> dict[str, Any]:
+        """What a run must have in common with the one that it resumes."""
+        own = {name: value for name, value in self.config.model_dump().items() if name not in NOT_DECISIVE}
+        data = f"…{_digest(self.splits)[:8]}"
+        return own | {"model": self.begun, "data": data, "processes": processes}
+
+
+def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
+    """Raises UserError for everything that is wrong with the data, or with what is given to begin from."""
+    given = contract.channels.get(pretrained.CHANNEL)
+    # Before the data, which becomes its tokens.
+    encoder = None if given is None else encoders.read(given, hp.max_tokens)
+    splits = _splits(contract, hp, ranks, encoder)
+    _check_same_data(contract, splits, ranks)
+    for note in splits.notes:
+        logger.info("%s", note)
+    kind = splits.preprocessing.kind
+    if given is not None:
+        _check_goes_with(kind, encoder)
+    weights = image_models.read(given) if given is not None and encoder is None else None
+    model = models.resolve(hp.model, kind, encoder is not None)
+    if weights and (expected := image_models.normalisation(weights, model)):
+        mean, std = expected
+        preprocessing = dataclasses.replace(splits.preprocessing, mean=mean, std=std)
+        splits = dataclasses.replace(splits, preprocessing=preprocessing)
+    return Material(splits, model, encoder, weights, as_encoders_are_trained(hp) if encoder else hp)
+
+
+def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Encoder | None) -> Splits:
+    hosts = tuple(ranks.everyones(contract.current_host))
+    workers = None if ranks.local_size == 1 else max(1, min(cpu_count() // ranks.local_size, MOST_WORKERS))
+    return load_splits(
+        {name: path for name, path in contract.channels.items() if name in (*CHANNELS, *LISTINGS)},
+        validation_fraction=hp.validation_fraction,
+        seed=hp.seed,
+        label_column=hp.label_column,
+        csv_header=hp.csv_header,
+        text_column=hp.text_column,
+        tokens=encoder.tokens if encoder else None,
+        manifest=ManifestOptions(
+            hp.min_confidence,
+            hp.confidence_weighting,
+            hp.human_annotated_only,
+            tuple(word.strip().lower() for word in (hp.verified_as or "").split(",") if word.strip()),
+            hp.s3_images,
+        ),
+        image_size=hp.image_size,
+        num_workers=hp.num_workers if hp.num_workers is not None else workers,
+        # Each process has a copy of its own.
+        memory_limit=memory_available() // (2 * ranks.local_size),
+        content_types=contract.content_types,
+        shards=Shards(ranks.everyones, hosts, ranks.rank, contract.sharded) if contract.sharded else None,
+    )
+
+
+def _check_goes_with(kind: str, encoder: Encoder | None) -> None:
+    """Whether what the channel `pretrained` holds is for data of this kind."""
+    channel = f"channel {pretrained.CHANNEL!r}"
+    if encoder:
+        if kind != "text":
+            raise UserError(
+                f"{channel}: {encoder.place} is an encoder of texts, and the training channel holds {kind}s"
+            )
+    elif kind == "text":
+        raise UserError(
+            f"{channel}: it holds no encoder of texts, and the training channel holds texts; expected "
+            f"{encoders.EXPECTED}"
+        )
+    elif kind != "image":
+        raise UserError(
+            f"{channel}: weights are for image models and encoders of texts, and the training channel holds {kind}s"
+        )
+
+
+def as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
+    """With the defaults that are usual for encoders, where no value was given."""
+    usual = ENCODER_DEFAULTS | ({"learning_rate": FROZEN_ENCODER_RATE} if hp.fine_tune == "head" else {})
+    unsaid = {name: value for name, value in usual.items() if name not in hp.model_fields_set}
+    if "momentum" in hp.model_fields_set:
+        logger.warning("model='encoder' is trained with AdamW: momentum=%g is not used", hp.momentum)
+    return hp.model_copy(update={"model": "encoder", **unsaid})
+
+
+def _digest(splits: Splits) -> str:
+    """Of the labels, and of what preprocessing has learned of the inputs: other data has other means."""
+    data = hashlib.sha256(json.dumps(splits.preprocessing.to_json(), sort_keys=True).encode())
+    for part in (
+        *(splits.train.labels, splits.validation.labels, splits.train_weights),
+        *(splits.train.owners, splits.validation.owners),
+    ):
+        data.update(b"" if part is None else part.numpy().tobytes())
+    return data.hexdigest()
+
+
+def _check_same_data(contract: Contract, splits: Splits, ranks: Ranks) -> None:
+    """Every process must number the examples alike."""
+    seen = ranks.everyones((_digest(splits), contract.current_host, len(splits.train)))
+    for digest, host, examples in seen:
+        if digest != seen[0][0]:
+            raise UserError(
+                f"host {host} has other data than {seen[0][1]} ({examples} training examples against {seen[0][2]}); "
+                "expected the same on each host: S3DistributionType=FullyReplicated"
+            )

@@ -1,0 +1,65 @@
+"""When a run's state goes into a checkpoint, and comes out of one."""
+
+import logging
+
+from torch import nn
+
+from subset_trainer.training import divergence
+from subset_trainer.training.checkpoints import Checkpoints
+from subset_trainer.training.place import Place
+from subset_trainer.training.plan import Plan
+from subset_trainer.training.reports import EpochReport
+from subset_trainer.training.state import RunState
+
+logger = logging.getLogger(__name__)
+
+
+class Saving:
+    """The checkpoints of one training. All processes call it together, and the first one reads and writes.
+
+    Args:
+        state: that is kept.
+        model: whose weights must be finite.
+        checkpoints: of the first process; None: nothing is kept.
+    """
+
+    def __init__(
+        self, state: RunState, model: nn.Module, plan: Plan, place: Place, checkpoints: Checkpoints | None
+    ) -> None:
+        self._state, self._model, self._plan, self._place = state, model, plan, place
+        self._checkpoints = checkpoints
+        self._kept = place.ranks.from_first(lambda: checkpoints is not None)
+
+    def resume(self) -> bool:
+        """Load the newest checkpoint, if there is one.
+
+        Raises:
+            UserError: it is another run's.
+        """
+        state, ranks, epochs = self._state, self._place.ranks, self._plan.epochs
+        gathered = ranks.from_first(lambda: self._checkpoints.load() if self._checkpoints else None)
+        if not gathered:
+            return False
+        state.within = state.load_state_dict(gathered)
+        state.within.take_own(ranks.rank)
+        state.done = [EpochReport.unpacked(packed, epochs) for packed in gathered["reports"]]
+        done, count = len(state.done), len(epochs)
+        at = f"epoch {done + 1}, step {state.within.step}" if done < count else "its end"
+        logger.info("resuming from a checkpoint: %d of %d epochs are done (%s)", done, count, at)
+        return True
+
+    def due(self) -> bool:
+        """Whether there should be another one now, as far as this process knows."""
+        return self._checkpoints is not None and self._checkpoints.due()
+
+    def save(self, last: bool = False) -> None:
+        """Keep the state between two updates; the last one waits until it is written."""
+        if not self._kept:
+            return
+        state = self._state
+        with self._place.interruption.deferred():
+            within = state.within.gathered(self._place.ranks)
+            # Nothing resumes from weights that are not finite: the checkpoint before stays the last one.
+            if self._checkpoints and divergence.finite(self._model):
+                gathered = {**state.gather(within), "reports": [report.packed() for report in state.done]}
+                self._checkpoints.save(len(state.done) + 1, within.step, gathered, last)
