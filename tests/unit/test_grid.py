@@ -188,12 +188,12 @@ def test_two_cells_of_one_name_are_refused() -> None:
         planned().renamed(lambda cell: "full")
 
 
-def test_planning_loads_no_sdk() -> None:
+def test_planning_loads_neither_torch_nor_an_sdk() -> None:
     done = subprocess.run(
         [
             sys.executable,
             "-c",
-            "import sys, deploy.grid.plan; print({'boto3', 'sagemaker'} & {*sys.modules})",
+            "import sys, deploy.grid.plan; print({'torch', 'boto3', 'sagemaker'} & {*sys.modules})",
         ],
         capture_output=True,
         text=True,
