@@ -52,7 +52,7 @@ def run(given: argparse.Namespace) -> None:
             poll=given.poll,
         )
     runs, lost = collect(backend.run(cells), cells)
-    results.present_jobs(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
+    results.present(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
     if lost:
         calls.reported()
         raise UserError(
