@@ -14,8 +14,8 @@ from deploy.results import compare
 from deploy.results.compare import Lost, Run
 from subset_trainer.errors import UserError
 
-# Each fraction of twenty epochs is whole, so that full data can see as many samples. A mirrored digit is another sign. A
-# tenth of the digits are 130 images: in batches of 128 they would make forty updates in all, too few to learn from.
+# Each fraction of twenty epochs is whole, so that full data can see as many samples. A mirrored digit is another sign.
+# A tenth of the digits are 130 images: in batches of 128 they would make forty updates in all, too few to learn from.
 DEMO_SETTINGS = {
     "model": "resnet18",
     "epochs": 20,
