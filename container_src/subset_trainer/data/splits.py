@@ -28,6 +28,7 @@ from subset_trainer.data.tables.table import Table
 from subset_trainer.data.texts.labelled import Texts
 from subset_trainer.data.texts.ngrams import fit_hashing, inputs_of
 from subset_trainer.errors import UserError
+from subset_trainer.objectives import CLASSIFICATION, Objective
 
 T = TypeVar("T")
 _SIZES_LOOKED_AT = 1_000
@@ -112,6 +113,7 @@ def load_splits(
     text_column: str | None = None,
     tokens: Tokens | None = None,
     shards: Shards | None = None,
+    objective: Objective = CLASSIFICATION,
 ) -> Splits:
     """Read the channels `training` (required), `validation` and `test`, each with its `…_lst` where there is one.
 
@@ -120,7 +122,7 @@ def load_splits(
     take, by default half of what is available; images beyond it are streamed. num_workers: processes that
     decode images (None: one a processor; 0: none). content_types: what the platform says of the channels' files.
     tokens: what becomes of texts; None: n-grams. shards: where channels are sharded: then all processes call this
-    together.
+    together. objective: of whose strata the validation set has its share.
     UserError, in one sentence, for everything that is wrong with the data.
     """
     if "training" not in channels:
@@ -158,7 +160,7 @@ def load_splits(
     if "validation" in channels:
         train_rows, validation_rows = np.arange(len(labels)), None
     else:
-        train_rows, validation_rows = stratified_split(labels, validation_fraction, seed)
+        train_rows, validation_rows = stratified_split(objective.strata(labels), validation_fraction, seed)
         loading.notes.append(
             f"validation: {len(validation_rows):,} of the {len(labels):,} training examples set aside, by class "
             f"(validation_fraction {validation_fraction:g}, seed {seed})."

@@ -97,7 +97,7 @@ class _Explaining:
         generator = torch.Generator().manual_seed(self._seed)
         contributions = shapley_values(worth, parts.count, most, generator)
         ends = worth(torch.tensor([[True] * parts.count, [False] * parts.count]))
-        probabilities = self._logits(batch)[0].softmax(0)
+        probabilities = self._classifier.objective.answer(self._logits(batch))[0]
         label = int(splits.validation.labels[row])
         told = probabilities.topk(min(MOST_PROBABLE, len(probabilities))).indices.tolist()
         exact = is_exact(parts.count, most)

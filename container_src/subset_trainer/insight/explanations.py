@@ -114,7 +114,7 @@ def _turn(groups: Iterable[Any]) -> list[int]:
 
 
 def to_json(found: Explanations) -> dict[str, Any]:
-    """For explanations.json: plain values. README says what the keys mean."""
+    """For explanations.json: plain values. docs/reference/outputs.md says what the keys mean."""
     return {
         "method": METHOD,
         "explains": "log-odds of the predicted class",

@@ -16,6 +16,7 @@ from subset_trainer.models.resnet import SmallImageResNet18
 from subset_trainer.models.text_encoder import Body as Body
 from subset_trainer.models.text_encoder import TextEncoder as TextEncoder
 from subset_trainer.models.text_encoder import body as body
+from subset_trainer.objectives import CLASSIFICATION, Objective
 
 OWN_MODELS = ("resnet18", "cnn", "mlp", "ngrams", "encoder")
 AUTO = {"image": "resnet18", "table": "mlp", "text": "ngrams"}
@@ -40,10 +41,15 @@ class Classifier(nn.Module):
     shift: Tensor | None
 
     def __init__(
-        self, network: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+        self,
+        network: nn.Module,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        objective: Objective = CLASSIFICATION,
     ) -> None:
         super().__init__()
         self.network = network
+        self.objective = objective
         buffers: dict[str, Tensor | None] = dict.fromkeys(("mean", "std", "scale", "shift"))
         if mean is not None and std is not None:
             centre, spread = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))

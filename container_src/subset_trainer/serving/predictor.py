@@ -55,7 +55,7 @@ class Predictor:
         for batch in batches:
             with self._lock, torch.inference_mode():
                 logits = self._classifier(torch.from_numpy(batch).to(self._device))
-                rows = logits.float().softmax(dim=1).cpu().numpy()
+                rows = self._classifier.objective.answer(logits).cpu().numpy()
             odd = np.flatnonzero(~np.isfinite(rows).all(axis=1))
             if len(odd):
                 raise REQUEST.error(
