@@ -24,11 +24,11 @@ import sys
 import numpy as np
 import torch
 import uvicorn
-from subset_trainer.data import Preprocessing
+from subset_trainer.data import ImageKind
 from subset_trainer.models import build
 from subset_trainer.serving import app, predictor, requests, server, settings
 from subset_trainer.artifacts import TrainedModel
-like = Preprocessing("image", ("a", "b"), (8, 8), (0.5,) * 3, (0.25,) * 3)
+like = ImageKind(("a", "b"), (8, 8), (0.5,) * 3, (0.25,) * 3)
 model = TrainedModel(build("cnn", (3, 8, 8), 2, like.mean, like.std).eval(), like, {})
 ready = predictor.Predictor(model, torch.device("cpu"))
 app.application(ready, settings.Settings())
