@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = (["subset-trainer"], ["python", "-m", "deploy"], [".venv/bin/python", "-m", "deploy"])
+PROGRAMS = ([".venv/bin/subset-trainer"], ["subset-trainer"], ["python", "-m", "deploy"])
 """How the host side's program is called."""
 TESTED_BY = re.compile(r"<!-- tested by ((?:tests/[\w/]+\.py::\w+(?:, )?)+) -->\n\Z")
 

@@ -1,7 +1,7 @@
 """The ``train`` program: the process, its signals, its exit code and its failure file.
 
-Exit codes: 0 done (or stopped by SIGTERM, with what there was saved), 1 what the user can mend, 2 anything
-else. In script mode the script's own exit code is passed on.
+Exit codes: 0 done (or stopped by SIGTERM, with what there was saved), 1 errors that you can fix, 2 anything else. In
+script mode the script's own exit code is passed on.
 """
 
 import errno
@@ -22,6 +22,13 @@ from subset_trainer.errors import (
 from subset_trainer.training.interruption import Interruption, Terminated
 
 logger = logging.getLogger("subset_trainer")
+HELP = """usage: train [--help] [--version]
+
+Runs the training job that SageMaker, or anyone else, has laid out below /opt/ml, or below SAGEMAKER_BASE_DIR:
+hyperparameters in input/config/hyperparameters.json, each channel's data in input/data/CHANNEL. The model goes to
+model/, results to output/data/, and the reason of a failure to output/failure.
+
+`python -m subset_trainer.hyperparameters` lists the hyperparameters."""
 UNWRITABLE = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
@@ -35,6 +42,7 @@ UNWRITABLE = {
 
 def main() -> None:
     """Run the job that the contract describes, and exit."""
+    answer_options(HELP)
     log_to_stdout()
     interruption = Interruption()
     try:
@@ -53,10 +61,21 @@ def main() -> None:
     sys.exit(code)
 
 
+def answer_options(text: str) -> None:
+    """Print the help or the version, and exit, where the command line asks for it; other words mean nothing."""
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print(text)
+    elif "--version" in sys.argv[1:]:
+        print(f"subset-trainer {__version__}")
+    else:
+        return
+    sys.exit(0)
+
+
 def log_to_stdout(who: str = "", level: int = logging.INFO) -> None:
-    """One line a message, each from the level on, with the name of who says it where several do."""
+    """Log one line a message, from this level on, with the name of the process where there are several."""
     # Lines reach CloudWatch as they are written, in one stream with the metrics, so that their order holds.
-    # Names of files may hold bytes that are no text.
+    # File names may hold bytes that are not text.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
@@ -98,7 +117,7 @@ def _run(interruption: Interruption) -> int:
 
 
 def explain(error: BaseException) -> TrainingError:
-    """The failure as one of our three kinds, with a sentence fit for the user."""
+    """The failure as one of our three kinds of error, with a sentence for the user."""
     if isinstance(error, TrainingError):
         return error
     said = first_line(error, "no message")
@@ -137,7 +156,7 @@ def _report(failure: TrainingError, error: BaseException) -> int:
     """Log the failure, write the failure file, and return the exit code."""
     if not isinstance(error, TrainingError):
         traceback.print_exception(error, file=sys.stdout)
-    # A file's name may hold bytes that are no text, which neither the log nor the failure file take.
+    # A file name may hold bytes that are not text, which neither the log nor the failure file accept.
     sentence = " ".join(str(failure).encode("utf-8", "backslashreplace").decode().split())
     if len(sentence) > contract.FAILURE_CHARACTERS:
         sentence = sentence[: contract.FAILURE_CHARACTERS - 1] + "…"

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from subset_trainer.artifacts import TrainedModel, load_model
-from subset_trainer.data import Preprocessing
-from subset_trainer.data.tables.rows import REQUEST
+from subset_trainer.data import Kind
+from subset_trainer.data.requests import REQUEST
 from subset_trainer.training import devices
 
 
@@ -26,7 +26,7 @@ class Predictor:
         self._classifier.place(device, self._machine.memory_format(model.preprocessing.input_shape))
         # One pass at a time: it keeps all processors or the GPU busy by itself, and the memory is one batch's.
         self._lock = threading.Lock()
-        self.preprocessing: Preprocessing = model.preprocessing
+        self.preprocessing: Kind = model.preprocessing
 
     @classmethod
     def load(cls, directory: Path) -> "Predictor":
