@@ -6,13 +6,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from subset_trainer import artifacts
+from subset_trainer.insight.cleaning import Examined
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.job import insights
 from subset_trainer.job.fit import Fitted
 from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
 from subset_trainer.tracking.background import Outcome
-from subset_trainer.training.cleaning import Examined
 from subset_trainer.training.evaluation import Score
 from subset_trainer.training.reports import totals
 
