@@ -5,7 +5,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-cuda12 soak benchmark benchmark-training benchmark-checkpoints benchmark-scaling benchmark-big benchmark-tables gpu-proof evidence image audit lint lock venv venv-sdk3 clean
+.PHONY: help train test test-cuda12 soak benchmark benchmark-training benchmark-checkpoints benchmark-scaling benchmark-big benchmark-tables gpu-proof docs evidence image audit lint lock venv venv-sdk3 clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -16,13 +16,9 @@ train: venv ## train on all, 50%, 30% and 10% of the digits, and print the compa
 test: venv venv-sdk3 ## every test that this machine can run; REQUIRE_DOCKER=1 fails where one cannot
 	tests/run.sh $(PYTHON_IN_VENV) unit functional soak aws image local_mode
 
-# What says nothing of another torch: pages, sweeps, studies, other people's scripts, and what is done before training.
-BESIDE_TORCH := $(addprefix --ignore=tests/functional/test_,errors.py faults.py local_sweep.py page.py report.py script_mode.py \
-	secrets.py study.py tensorboard.py)
-
-test-cuda12: ## unit and functional tests of training under the lock for CUDA 12
+test-cuda12: ## what another torch could change (tests/conftest.py, NUMERICS) under the lock for CUDA 12
 	$(MAKE) CUDA=12 venv
-	PYTEST_ADDOPTS="$(BESIDE_TORCH)" tests/run.sh .venv-cuda12/bin/python unit functional
+	PYTEST_ADDOPTS="-m numerics" tests/run.sh .venv-cuda12/bin/python unit functional
 
 soak: venv ## kill real runs for an hour, or SOAK_MINUTES, and compare; SOAK_SEED chooses the moments
 	SOAK_MINUTES=$${SOAK_MINUTES:-60} tests/run.sh $(PYTHON_IN_VENV) soak
@@ -48,7 +44,10 @@ benchmark-tables: venv ## mlp beside gradient boosting on real tables; OPTIONS a
 gpu-proof: venv ## what only a GPU can tell, in nine minutes of one; OPTIONS="--data PATH", "--dry" and others as --help lists them
 	$(PYTHON_IN_VENV) -m benchmarks.gpu_proof $(OPTIONS)
 
-evidence: venv ## the article's experiment with fair baselines: OPTIONS="--training DIR --test DIR [--preset small]"
+docs: venv ## write the pages that follow from the code, and the README's picture
+	$(PYTHON_IN_VENV) docs/generate.py
+
+evidence: venv ## the experiment of AWS's article with fair baselines: OPTIONS="--training DIR --test DIR [--preset small]"
 	$(PYTHON_IN_VENV) benchmarks/evidence.py $(OPTIONS)
 
 image: ## build the image; TAG, BASE_IMAGE and CUDA=12 change what docker/build.sh says

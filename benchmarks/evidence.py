@@ -4,7 +4,7 @@
     python -m benchmarks.evidence --training DIR --test DIR --preset small     # a small network, for two CPU cores
 
 Each run is one of `benchmarks.study`, whose folder it uses: a finished run is not made again, so that the same command
-goes on where it was stopped. At every fraction stand `full` with the same number of sample visits on a compressed
+resumes where it was stopped. At every fraction stand `full` with the same number of samples seen on a compressed
 schedule, and `rs2`; `full` for all the epochs is the yardstick. CORDS's own GLISTER loader chooses in the same loop at
 the smallest fraction. `--docs FILE` writes the tables and, beside it, the chart.
 """
@@ -23,6 +23,8 @@ if not __package__:
 from benchmarks import study, study_report
 from benchmarks.study_report import Row
 
+TEST = "tests/functional/test_study.py::test_the_evidence_is_one_command_that_goes_on_where_it_was"
+"""What the page names before its command."""
 OVERHEAD = 1.15
 """What a fraction's run may take, of the fraction times the seconds of all the data."""
 
@@ -83,7 +85,7 @@ def time_table(rows: Sequence[Row]) -> str:
     (whole,) = (row for row in rows if row.fraction == 1)
     seconds = mean(whole.seconds)
     lines = [
-        "| strategy | fraction | seconds in all | of full's | allowed: fraction × 1.15 | kept |",
+        "| strategy | fraction | total time, s | of full's | allowed: fraction × 1.15 | kept |",
         "| --- | ---: | ---: | ---: | ---: | --- |",
     ]
     for row in study_report.sort(rows):
@@ -151,7 +153,7 @@ def document(rows: Sequence[Row], preset: Preset, title: str, command: str, pict
     """The page that `--docs` writes."""
     parts = [
         f"# Evidence: {title}",
-        f"Made by\n\n```sh\n{command}\n```\n\nwhich goes on where it was stopped.",
+        f"{study_report.TESTED.format(TEST)}\n```sh\n{command}\n```\n\nA study that was stopped resumes.",
         f"## Accuracy\n\n{study_report.markdown(rows)}",
         f"![test accuracy]({picture})",
     ]

@@ -53,7 +53,7 @@ from benchmarks.scenarios import CHANGES as NEAR
 from benchmarks.scenarios import MEMORY, draw_per_class, replace_labels
 from subset_selection import Subset
 from subset_trainer import models
-from subset_trainer.data import MemoryDataset, load_splits
+from subset_trainer.data import ImageKind, MemoryDataset, load_splits
 from subset_trainer.data.splits import stratified_split
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.insight import duplicates, labels
@@ -121,7 +121,9 @@ def images(directory: Path, per_class: int, epochs: int) -> Data:
     rows = draw_per_class(given, [per_class] * len(splits.preprocessing.classes), np.random.default_rng(0))
     inputs = torch.cat([part.inputs for part in parts])[rows]
     settings = {**IMAGES, "epochs": epochs}
-    return Data("images", inputs, given[rows], settings, splits.preprocessing.mean, splits.preprocessing.std)
+    learned = splits.preprocessing
+    assert isinstance(learned, ImageKind)
+    return Data("images", inputs, given[rows], settings, learned.mean, learned.std)
 
 
 def train(

@@ -9,7 +9,7 @@ and the article's; the step under CUDA graphs and compiled; selection; the artic
 `--data` is a folder, or an archive that is read as it is, with `train/<class>/<image>` and `test/<class>/<image>`: the
 article's experiment needs it. Each stage runs in a process of its own and has a limit, each of its parts too. What is
 found is written after every part, errors included. `--resume` takes over what a file of the same sources has settled
-on the same machine. `benchmarks/gpu_tables.py` makes the tables of docs/gpu.md from a file.
+on the same machine. `benchmarks/gpu_tables.py` makes the tables of docs/explanation/gpu.md from a file.
 
 For a bare machine that has Python 3.12 and torch 2.11 but no package index, `--wheels FOLDER` downloads what it needs
 besides into a folder, with the data, and says the command to run there; `--has` names packages that it has already.

@@ -1,4 +1,4 @@
-"""The tables of docs/gpu.md, from the JSON file of a GPU proof.
+"""The tables of docs/explanation/gpu.md, from the JSON file of a GPU proof.
 
     python -m benchmarks.gpu_tables                       # from docs/measured/gpu.json, where it is there
     python -m benchmarks.gpu_tables --json build/gpu.json --page /tmp/gpu.md
@@ -22,7 +22,7 @@ if not __package__:
 from benchmarks.gpu.runner import MEASURED, NOT_MEASURED, ROOT, Values, measured_values
 from benchmarks.gpu.stages import STAGES, article_ratio, judge
 
-PAGE = ROOT / "docs/gpu.md"
+PAGE = ROOT / "docs/explanation/gpu.md"
 FILE = ROOT / "docs/measured/gpu.json"
 BLOCK = re.compile(r"(<!-- gpu:([a-z-]+) -->\n).*?(<!-- /gpu -->)", re.DOTALL)
 NO_FILE = "no GPU has run the proof yet"
@@ -285,7 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument(
         "--json", type=Path, default=FILE, metavar="FILE", help="default: docs/measured/gpu.json"
     )
-    line.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="default: docs/gpu.md")
+    line.add_argument(
+        "--page", type=Path, default=PAGE, metavar="FILE", help="default: docs/explanation/gpu.md"
+    )
     options: Any = line.parse_args(arguments)
     if not options.page.exists():
         print(f"error: --page {options.page}: there is no such file", file=sys.stderr)

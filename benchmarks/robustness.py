@@ -1,10 +1,10 @@
-"""GLISTER's claim of robustness, tested: wrong labels, classes of unequal size and near copies, at equal sample visits.
+"""GLISTER's claim of robustness, tested: wrong labels, classes of unequal size and near-duplicates, at equal samples.
 
-    python -m benchmarks.robustness --training DIR --test DIR --docs docs/robustness.md
+    python -m benchmarks.robustness --training DIR --test DIR --docs docs/explanation/robustness.md
 
-Each trouble comes alone: 20, 40 and 60% of the labels wrong, classes from 10 and from 100 to 1, 50% near copies; and
-none. Validation and test stay clean and balanced. Each run is one of `benchmarks.study`, whose folder it uses: a
-finished run is not made again, so that the same command goes on where it was stopped.
+Each trouble comes alone: 20, 40 and 60% of the labels wrong, classes from 10 and from 100 to 1, 50% near-duplicates;
+and none. Validation and test stay clean and balanced. Each run is one of `benchmarks.study`, whose folder it uses: a
+finished run is not made again, so that the same command resumes where it was stopped.
 """
 
 import sys
@@ -21,10 +21,12 @@ from benchmarks.common import write_text
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import Row
 
+TEST = "tests/unit/test_docs.py::test_what_takes_long_or_a_network_is_understood"
+"""What the page names before its command."""
 TROUBLES = {
     "label noise": {f"{share:.0%}": Scenario(noise=share) for share in (0.0, 0.2, 0.4, 0.6)},
     "imbalance": {f"{ratio:g}:1": Scenario(imbalance=ratio) for ratio in (1.0, 10.0, 100.0)},
-    "near copies": {f"{share:.0%}": Scenario(duplicates=share) for share in (0.0, 0.5)},
+    "near-duplicates": {f"{share:.0%}": Scenario(duplicates=share) for share in (0.0, 0.5)},
 }
 """What is made worse, and by how much; the first of each is the same clean data."""
 STRATEGIES = {
@@ -95,7 +97,7 @@ def cost_table(rows: Sequence[Row]) -> str:
     """Mean seconds and visits of each strategy on the clean data."""
     clean = {row.strategy: row for row in rows if row.scenario == Scenario().sentence and row.seeds}
     lines = [
-        "| strategy | | seconds in all | of which selecting | sample visits |",
+        "| strategy | | total time, s | selection time, s | samples seen |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for name, meaning in STRATEGIES.items():
@@ -142,7 +144,7 @@ def chart(rows: Sequence[Row], path: Path, title: str) -> None:
     panels[0].set_ylabel("test accuracy: mean, deviation")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    figure.suptitle(f"{title}: equal sample visits", fontsize=11)
+    figure.suptitle(f"{title}: equal samples", fontsize=11)
     figure.savefig(path, dpi=110)
 
 
@@ -150,8 +152,8 @@ def document(rows: Sequence[Row], title: str, command: str, picture: str) -> str
     """The page that `--docs` writes."""
     parts = [
         f"# Robustness: {title}",
-        f"Made by\n\n```sh\n{command}\n```\n\nwhich goes on where it was stopped. Test accuracy in percent, mean ± "
-        "sample deviation over seeds, at equal sample visits within a column (see the tables of the study, below).",
+        f"{study_report.TESTED.format(TEST)}\n```sh\n{command}\n```\n\nA study that was stopped resumes. "
+        "Test accuracy in percent, mean ± sample deviation over seeds, at equal samples within a column (see below).",
         f"![test accuracy]({picture})",
         *(table(rows, trouble) for trouble in TROUBLES),
         "## Cost\n\n" + cost_table(rows),

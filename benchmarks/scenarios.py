@@ -1,8 +1,8 @@
 """The data of a study: channels made once from a folder, with wrong labels or a long tail in training alone.
 
 In this order: a part of each class is drawn, validation is set aside, training is thinned to the long tail, some of its
-examples are replaced by near copies of others, and some of its labels by other labels. Validation and test stay as they
-are: clean, and balanced as far as the folder is.
+examples are replaced by near-duplicates of others, and some of its labels by other labels. Validation and test stay
+as they are: clean, and balanced as far as the folder is.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ class Scenario:
     """How many times more of its training examples the first class keeps than the last. In between the share falls
     exponentially in the class's position: imbalance^(−k/(C − 1)) for k = 0…C − 1."""
     duplicates: float = 0.0
-    """Share of the training examples, by class, that are replaced by a near copy of one of its class that stays: 20%
-    brighter or darker, or a pixel aside; of tables, moved by 1% of each column's deviation."""
+    """Share of the training examples, by class, that are replaced by a near-duplicate of one of its class that stays:
+    20% brighter or darker, or a pixel aside; of tables, moved by 1% of each column's deviation."""
     per_class: int | None = None
     """Examples of each class that are drawn from the training folder, before validation is set aside."""
     validation_fraction: float = 0.1
@@ -74,7 +74,7 @@ class Scenario:
         if self.imbalance > 1:
             parts.append(f"classes in training from {self.imbalance:g} to 1 (exponential)")
         if self.duplicates:
-            parts.append(f"{self.duplicates:.0%} of the training examples near copies of others")
+            parts.append(f"{self.duplicates:.0%} of the training examples near-duplicates of others")
         if self.noise:
             parts.append(f"{self.noise:.0%} of the training labels replaced by another class, at random")
         return ", ".join(parts) or "clean"
@@ -194,7 +194,7 @@ def long_tail(counts: np.ndarray, imbalance: float) -> list[int]:
 def replace_by_copies(
     inputs: np.ndarray, labels: np.ndarray, share: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Inputs of which round(share · n), of each class's n but at most n − 1, are near copies of one that stays.
+    """Inputs of which round(share · n), of each class's n but at most n − 1, are near-duplicates of one that stays.
 
     Args:
         inputs: [N, …], uint8 images [N, 3, H, W] or float32 rows.
@@ -219,7 +219,7 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "20% brighter": lambda images: np.minimum(images * 1.2, 255).astype(np.uint8),
     "1 pixel aside": lambda images: np.concatenate((images[..., :1], images[..., :-1]), axis=-1),
 }
-"""What makes near copies of images, uint8 […, H, W]."""
+"""What makes near-duplicates of images, uint8 […, H, W]."""
 
 
 def replace_labels(

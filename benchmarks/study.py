@@ -351,7 +351,7 @@ def header_line(
     sizes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
     # rs2 visits what was planned, to the example.
     visited = {c.fraction: s["samples_visited"] for c, s in outcome.summaries.items() if c.row == "rs2"}
-    visits = [f"{count:,} sample visits at {fraction:g}" for fraction, count in visited.items()]
+    visits = [f"{count:,} samples seen at {fraction:g}" for fraction, count in visited.items()]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
     parts = [
         f"{data}: {examples['training']:,} training ({sizes} a class), {examples['validation']:,} validation, "

@@ -11,15 +11,17 @@ from typing import Any
 from benchmarks.common import write_text
 
 BASELINES = ("full", "rs2")
+TESTED = "<!-- tested by {} -->"
+"""Before a command in a page: the test that runs it."""
 COLUMNS = (
     "strategy",
     "fraction",
     "epochs",
     "test accuracy",
     "validation accuracy",
-    "seconds in all",
-    "seconds selecting",
-    "samples visited",
+    "total time, s",
+    "selection time, s",
+    "samples seen",
 )
 
 
@@ -127,8 +129,8 @@ def markdown(rows: Sequence[Row]) -> str:
         parts.append("\n".join([*lines, *(["", "Without a result:", "", *failures] if failures else [])]))
     parts.append(
         "**Bold**: the best mean at its fraction; ≈: short of it by no more than one deviation, the larger of the two. "
-        "±: sample deviation over seeds. Seconds and visits are means; seconds in all are training, selecting "
-        "and evaluating, without start and reading of data."
+        "±: sample deviation over seeds. Times and samples are means. The total time is that of training, "
+        "selection and evaluation, without start and reading of data."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -214,7 +216,5 @@ def chart(rows: Sequence[Row], path: Path, title: str) -> None:
         axes.title.set_fontsize(9)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(
-        f"{title} (equal sample visits; dashed: full, compressed schedule; dotted: rs2)", fontsize=10
-    )
+    figure.suptitle(f"{title} (equal samples; dashed: full, compressed schedule; dotted: rs2)", fontsize=10)
     figure.savefig(path, dpi=130)

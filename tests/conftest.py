@@ -1,5 +1,6 @@
 """What every tier shares: the embedded digits, and an SDK that reports nothing to anybody."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,47 @@ from tests.gpu import pytest_runtest_setup as pytest_runtest_setup
 # soak looks for others.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+
+# What another torch could change: the loop, gradients, selection, evaluation, checkpoints, devices, encoders, serving.
+# `pytest -m numerics` runs these files, `make test-cuda12` under the other lock.
+NUMERICS = (
+    *(
+        "unit/data/test_datasets.py",
+        "unit/test_artifacts.py",
+        "unit/test_augmentation.py",
+        "unit/test_averaging.py",
+    ),
+    *("unit/test_checkpoints.py", "unit/test_compatibility.py", "unit/test_craig.py", "unit/test_devices.py"),
+    *("unit/test_distributed_selection.py", "unit/test_divergence.py", "unit/test_embeddings.py"),
+    *("unit/test_encoders.py", "unit/test_geometry.py", "unit/test_glister.py", "unit/test_gradients.py"),
+    *("unit/test_gradmatch.py", "unit/test_imports.py", "unit/test_launcher.py", "unit/test_loop.py"),
+    *("unit/test_memory.py", "unit/test_models.py", "unit/test_parts.py", "unit/test_pretrained.py"),
+    *("unit/test_record.py", "unit/test_rounds.py", "unit/test_saturated_coverage.py", "unit/test_scores.py"),
+    *("unit/test_selection.py", "unit/test_serving.py", "unit/test_shapley.py", "unit/test_shares.py"),
+    *("unit/test_state.py", "functional/test_cords_backend.py", "functional/test_encoders.py"),
+    *("functional/test_ranks.py", "functional/test_resume.py", "functional/test_serving.py"),
+    "functional/test_training.py",
+)
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if gone := [name for name in NUMERICS if not (HERE / name).exists()]:
+        raise pytest.UsageError(f"tests/conftest.py, NUMERICS: {', '.join(gone)} is not there any more")
+    numerics = {HERE / name for name in NUMERICS}
+    for item in items:
+        if item.path in numerics:
+            item.add_marker(pytest.mark.numerics)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several workers (`pytest -n`) has processors of its own, so that a training's threads wait for nobody."""
+    config.addinivalue_line("markers", "numerics: computes what another torch could change")
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, processors[number::count] or processors)
+
 
 # The SageMaker SDK sends a usage report with every call, and prints tracebacks where it cannot.
 SDK_CONFIG = """\

@@ -32,8 +32,9 @@ from scipy import sparse
 from deploy.aws.storage import Storage
 from deploy.labels import answers, consolidation, ground_truth, relabel
 from subset_trainer import artifacts, contract
-from subset_trainer.data import Column, Preprocessing, load_splits
+from subset_trainer.data import Column, ImageKind, TableKind, load_splits
 from subset_trainer.data.formats import recordio
+from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.errors import TrainingError, UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.models import build
@@ -251,10 +252,7 @@ def split(files: dict[str, bytes], **options: Any) -> None:
                 )
                 (batch,) = part.batches([torch.arange(len(part))], torch.device("cpu"))
                 assert bool(torch.isfinite(batch.float()).all())
-        assert (
-            Preprocessing.from_json(json.loads(json.dumps(found.preprocessing.to_json())))
-            == found.preprocessing
-        )
+        assert from_json(json.loads(json.dumps(found.preprocessing.to_json()))) == found.preprocessing
 
 
 @functools.cache
@@ -654,7 +652,7 @@ def load_checkpoint(content: bytes) -> None:
 @functools.cache
 def model() -> tuple[bytes, dict[str, Any]]:
     """The weights' file and the description's content of a small network."""
-    preprocessing = Preprocessing("image", ("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3)
+    preprocessing = ImageKind(("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3)
     with folder() as directory:
         artifacts.save_model(
             directory, build("cnn", (3, 8, 8), 2, (0.5,) * 3, (0.2,) * 3), "cnn", preprocessing, {}
@@ -784,9 +782,8 @@ REQUESTS = st.tuples(
     | TEXTS,
 )
 SERVED = {
-    "image": Preprocessing("image", ("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3),
-    "table": Preprocessing(
-        "table",
+    "image": ImageKind(("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3),
+    "table": TableKind(
         ("a", "b"),
         columns=(
             Column("a", "numeric", 0.5, 2.0, missing=True),

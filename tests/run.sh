@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # Runs tiers of the tests one after the other and sums up: tests/run.sh PYTHON TIER…
+# The summary gives each tier's counts and time, and the ten slowest tests of all.
+#
+# All but local_mode run in a worker for each processor, at most WORKERS (8), with one thread of arithmetic each.
+# WORKERS=0 runs them in one process, as `pytest tests/unit` does.
 #
 # The tiers image and local_mode need Docker. It is started where it can be (docker/engine.sh), and the image is built
-# (docker/build.sh), which is quick where nothing changed. Without Docker these tiers are skipped, or, with
-# REQUIRE_DOCKER=1, a tier that is skipped counts as failed. SUBSET_TRAINER_IMAGE names the image to the tests.
+# (docker/build.sh) while the tiers before them run; that is quick where nothing changed. Without Docker these tiers are
+# skipped, or, with REQUIRE_DOCKER=1, a tier that is skipped counts as failed. SUBSET_TRAINER_IMAGE names the image to the
+# tests.
 #
 # The tier soak goes on for SOAK_MINUTES (a whole number; by default it does what it must), and is ended 25 minutes later.
 set -uo pipefail
@@ -14,6 +19,8 @@ shift
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 summary=() failed=0
+processors=$(nproc)
+workers=${WORKERS:-$((processors < 8 ? processors : 8))}
 
 # What a tier's report says: its counts, on the second line the reasons of its skipped tests.
 read_report() {
@@ -29,6 +36,19 @@ print("; ".join(sorted({skip.get("message", "") for skip in skips if skip is not
 PYTHON
 }
 
+# The ten tests of these reports that took longest, with their seconds.
+slowest() {
+    "$python" - "$@" <<'PYTHON'
+import sys
+import xml.etree.ElementTree as ElementTree
+
+cases = [case for path in sys.argv[1:] for case in ElementTree.parse(path).getroot().findall(".//testcase")]
+for case in sorted(cases, key=lambda case: -float(case.get("time", 0)))[:10]:
+    place = case.get("classname", "").removeprefix("tests.").replace(".", "/")
+    print(f"{float(case.get('time', 0)):7.1f} s  {place}::{case.get('name')}")
+PYTHON
+}
+
 record() { # tier, outcome, detail
     summary+=("$(printf '%-11s %-8s %s' "$1" "$2" "$3")")
     if [[ $2 == failed || ($2 == skipped && ${REQUIRE_DOCKER:-} == 1) ]]; then
@@ -36,24 +56,35 @@ record() { # tier, outcome, detail
     fi
 }
 
-docker_state=untried
+# Beside the first tiers: what it says comes when a tier needs it.
 prepare_docker() {
-    [[ $docker_state == untried ]] || return 0
     if ! docker/engine.sh 2> >(tee "$results/engine" >&2); then
-        docker_state=absent
+        echo absent >"$results/docker"
     elif ! docker/build.sh; then
-        docker_state=unbuilt
+        echo unbuilt >"$results/docker"
     else
-        docker_state=ready
-        export SUBSET_TRAINER_IMAGE=${TAG:-subset-trainer}
+        echo ready >"$results/docker"
     fi
+    echo "The image was ready after $((SECONDS - began)) s"
 }
+if [[ " $* " == *" image "* || " $* " == *" local_mode "* ]]; then
+    # apt-get takes one caller at a time, and the engine's packages come from it, too.
+    [[ " $* " != *" functional "* ]] || tests/chromium.sh || true
+    began=$SECONDS
+    prepare_docker >"$results/preparing" 2>&1 </dev/null &
+    preparing=$!
+fi
 
 for tier in "$@"; do
     echo
     echo "== $tier"
     if [[ $tier == image || $tier == local_mode ]]; then
-        prepare_docker
+        if [[ -n ${preparing:-} ]]; then
+            wait "$preparing"
+            preparing=
+            cat "$results/preparing"
+        fi
+        docker_state=$(cat "$results/docker")
         if [[ $docker_state == absent ]]; then
             record "$tier" skipped "$(tail -n 1 "$results/engine")"
             continue
@@ -61,17 +92,23 @@ for tier in "$@"; do
             record "$tier" failed "the image could not be built"
             continue
         fi
+        export SUBSET_TRAINER_IMAGE=${TAG:-subset-trainer}
     fi
     if [[ $tier == functional ]]; then
         # Its tests of pages skip where there is no browser, and say so.
         tests/chromium.sh || true
     fi
-    bound=()
+    bound=() together=()
     if [[ $tier == soak ]]; then
         bound=(timeout --kill-after=60 "$((25 + ${SOAK_MINUTES:-0}))m")
     fi
+    # `make soak` has a pool of its own; the SDK's local mode takes one port, and removes what has ended.
+    if [[ $workers -gt 1 && $tier != local_mode && ! ($tier == soak && -n ${SOAK_MINUTES:-}) ]]; then
+        # A worker that has done its tests takes over some of another's.
+        bound+=(env OMP_NUM_THREADS=1) together=(--numprocesses "$workers" --dist worksteal)
+    fi
     began=$SECONDS
-    "${bound[@]}" "$python" -m pytest "tests/$tier" -rs --junitxml="$results/$tier.xml" </dev/null
+    "${bound[@]}" "$python" -m pytest "tests/$tier" "${together[@]}" -rs --junitxml="$results/$tier.xml" </dev/null
     status=$?
     took="$((SECONDS - began)) s"
     if [[ ! -s $results/$tier.xml ]]; then
@@ -89,9 +126,16 @@ for tier in "$@"; do
     fi
 done
 
+reports=("$results"/*.xml)
+if [[ -e ${reports[0]} ]]; then
+    echo
+    echo "== The slowest tests"
+    slowest "${reports[@]}"
+fi
 echo
 echo "== Summary"
 printf '%s\n' "${summary[@]}"
+echo "$SECONDS s in all"
 if [[ $failed == 1 && ${REQUIRE_DOCKER:-} == 1 ]]; then
     echo "REQUIRE_DOCKER=1: a tier that failed or was skipped fails the run"
 fi

@@ -124,19 +124,23 @@ def article(context: Context, **values: Any) -> Values:
         "samples": summary["samples_visited"],
         "examples": summary["examples"],
         "epoch_seconds": statistics.median(later),
-        **{f"{name}_seconds": summary["seconds"][name] for name in ("training", "selection", "total")},
+        **{
+            f"{name}_seconds": summary["seconds"][name]
+            for name in ("training", "selection", "evaluation", "total")
+        },
         "hyperparameters": {name: str(value) for name, value in values.items()},
     }
 
 
 def _must_fit(context: Context, values: Mapping[str, Any]) -> None:
-    """By what earlier runs took for each sample seen."""
+    """By what earlier runs took for each sample seen, and for each epoch's evaluation."""
     earlier = [run for run in context.known.get("experiment", {}).values() if run["samples"]]
     if not earlier:
         return
     samples = values["epochs"] * values.get("fraction", 1) * earlier[0]["examples"]["training"]
-    rate = min(run["training_seconds"] / run["samples"] for run in earlier)
-    wanted = samples * rate + SPARE_SECONDS * (not context.dry)
+    step = min(run["training_seconds"] / run["samples"] for run in earlier)
+    evaluation = min(run["evaluation_seconds"] / run["epochs"] for run in earlier)
+    wanted = samples * step + values["epochs"] * evaluation + SPARE_SECONDS * (not context.dry)
     if wanted > context.seconds_left():
         raise NotMeasured(
             f"it would take about {wanted:.0f} s, and {context.seconds_left():.0f} s of the stage are left"

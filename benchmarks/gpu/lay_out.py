@@ -16,7 +16,17 @@ import zipfile
 from pathlib import Path
 
 NEEDED = (
-    *("numpy", "PIL", "pydantic", "safetensors", "pyarrow", "torchvision", "transformers", "tokenizers"),
+    *(
+        "numpy",
+        "pandas",
+        "PIL",
+        "pydantic",
+        "safetensors",
+        "pyarrow",
+        "torchvision",
+        "transformers",
+        "tokenizers",
+    ),
     *("pytest", "pytest_timeout", "hypothesis", "subset_selection", "subset_trainer.entrypoint"),
 )
 CORDS = ("cords_shim", "cords.utils.data.dataloader.SL.adaptive")

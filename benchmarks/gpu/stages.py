@@ -114,7 +114,7 @@ def _runs() -> tuple[Part, ...]:
         if strategy != "full":
             values["fraction"] = fraction
         name = f"{strategy}, {epochs} epochs" if strategy == "full" else f"{strategy} at {fraction:.0%}"
-        parts.append(Part(name, "benchmarks.gpu.jobs:article", 200, values, dry if place < 3 else None))
+        parts.append(Part(name, "benchmarks.gpu.jobs:article", 260, values, dry if place < 3 else None))
     return tuple(parts)
 
 
@@ -189,7 +189,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("loop", "The loop", 150, _epochs()),
     Stage("step", "What is worth building", 110, _ways()),
     Stage("selection", "Selection", 75, _choices()),
-    Stage("experiment", "The article's experiment, one seed", 270, _runs()),
+    Stage("experiment", "The article's experiment, one seed", 300, _runs()),
     Stage(
         "exactness",
         "Exactness",

@@ -12,7 +12,7 @@ from benchmarks.gpu.runner import ROOT
 
 MOST_MIB = 60.0
 WITH_NEEDS = (
-    *("numpy", "pillow", "pyarrow", "pydantic", "safetensors", "transformers"),
+    *("numpy", "pandas", "pillow", "pyarrow", "pydantic", "safetensors", "transformers"),
     *("pytest", "pytest-timeout", "hypothesis", "dotmap"),
 )
 WITHOUT_NEEDS = ("torchvision==0.26.0", "cords==0.0.4")

@@ -4,13 +4,11 @@ Every file is written under a temporary name and renamed when it is whole.
 """
 
 import errno
-import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +18,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from subset_selection import Subset
-from subset_trainer.data import Ids, Preprocessing
-from subset_trainer.data.kinds.preprocessing import BUCKETS, MOST_NGRAMS, Tokens
+from subset_trainer.data import Ids, Kind
+from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.errors import PlatformError, UserError, first_line, shown
-from subset_trainer.hyperparameters import LARGEST_IMAGE, MOST_TOKENS
 from subset_trainer.models import Body, Classifier, TextEncoder, body, build, check_name
 
 Column = np.ndarray | Ids
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
-TOKENIZER = "tokenizer.json"
-"""Beside them for an encoder of texts, as Hugging Face's tokenizers write it."""
 ENCODER_PREFIX = "network.body."
 """Of the names of an encoder's weights in ours."""
 ROWS_AT_ONCE = 1 << 16
@@ -42,7 +37,7 @@ class TrainedModel:
 
     classifier: Classifier
     """Images as uint8 [B, 3, H, W], or table rows as float32 [B, D], → logits [B, C]."""
-    preprocessing: Preprocessing
+    preprocessing: Kind
     """Classes in the order of the logits; with it ``subset_trainer.data.load_channel`` reads more data of the kind."""
     hyperparameters: Mapping[str, Any]
 
@@ -51,10 +46,10 @@ def save_model(
     directory: Path,
     classifier: Classifier,
     name: str,
-    preprocessing: Preprocessing,
+    preprocessing: Kind,
     hyperparameters: Mapping[str, Any],
 ) -> None:
-    """Write model.safetensors and model.json, for an encoder of texts tokenizer.json, too.
+    """Write model.safetensors and model.json, and what its kind of data has beside them.
 
     Args:
         directory: made if it is missing.
@@ -67,8 +62,8 @@ def save_model(
         of_encoder = {
             "encoder": {"config": dict(classifier.network.config), "pooling": classifier.network.pooling}
         }
-    if preprocessing.tokens is not None:
-        write_text(directory / TOKENIZER, preprocessing.tokens.definition)
+    for file, content in preprocessing.files().items():
+        write_text(directory / file, content)
     description = {
         "architecture": name,
         **of_encoder,
@@ -94,7 +89,8 @@ def load_model(directory: Path | str) -> TrainedModel:
     try:
         description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
         hyperparameters = dict(description["hyperparameters"])
-        preprocessing = _preprocessing(description)
+        preprocessing = kinds.from_json(description["preprocessing"])
+        preprocessing.check()
         check_name(description["architecture"])
         if (description["architecture"] == "encoder") != (preprocessing.tokens is not None):
             raise ValueError("an encoder and tokens belong together")
@@ -110,8 +106,7 @@ def load_model(directory: Path | str) -> TrainedModel:
             f"{len(preprocessing.classes)} classes"
         )
 
-    if preprocessing.tokens is not None:
-        preprocessing = replace(preprocessing, tokens=_with_tokenizer(directory, preprocessing.tokens))
+    preprocessing = _with_files(directory, preprocessing)
     try:
         state = load_file(directory / WEIGHTS)
         encoder = None
@@ -125,10 +120,8 @@ def load_model(directory: Path | str) -> TrainedModel:
         description["architecture"],
         preprocessing.input_shape,
         len(preprocessing.classes),
-        preprocessing.mean or None,
-        preprocessing.std or None,
-        preprocessing.hashing.buckets if preprocessing.hashing else None,
         encoder=encoder,
+        **preprocessing.network,
     )
     try:
         classifier.load_state_dict(state)
@@ -153,53 +146,15 @@ def _of_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _with_tokenizer(directory: Path, tokens: Tokens) -> Tokens:
+def _with_files(directory: Path, preprocessing: Kind) -> Kind:
+    """With what lies beside model.json."""
     try:
-        definition = (directory / TOKENIZER).read_bytes().decode("utf-8")
-        if hashlib.sha256(definition.encode()).hexdigest() != tokens.digest:
-            raise ValueError("it is not the one that the model was trained with")
+        return preprocessing.with_files(lambda file: (directory / file).read_bytes().decode("utf-8"))
     except (OSError, ValueError) as error:
+        files = " and ".join(str(directory / file) for file in preprocessing.files())
         raise UserError(
-            f"{directory / TOKENIZER} cannot be used ({first_line(error)}); expected the tokenizer that the job saved"
+            f"{files} cannot be used ({first_line(error)}); expected the tokenizer that the job saved"
         ) from error
-    return replace(tokens, definition=definition)
-
-
-def _preprocessing(description: Any) -> Preprocessing:
-    """What the description says of it; ValueError, TypeError or KeyError where that cannot be."""
-    found = Preprocessing.from_json(description["preprocessing"])
-    if not found.classes or not all(isinstance(name, str) for name in found.classes):
-        raise ValueError(f"classes: {shown(found.classes)}")
-    numbers = (
-        *found.mean,
-        *found.std,
-        *(number for column in found.columns for number in (column.mean, column.std)),
-    )
-    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-        raise ValueError("a mean or standard deviation that is no number")
-    if found.kind == "image":
-        size = found.image_size
-        if not (
-            size
-            and len(size) == 2
-            and all(isinstance(side, int) and 0 < side <= LARGEST_IMAGE for side in size)
-        ):
-            raise ValueError(f"image_size: {shown(size)}")
-        if len(found.mean) != 3 or len(found.std) != 3 or not all(found.std):
-            raise ValueError(f"mean and std: {shown((found.mean, found.std))}")
-    elif found.kind == "text":
-        hashing, tokens = found.hashing, found.tokens
-        if tokens is not None:
-            whole = isinstance(tokens.length, int) and isinstance(tokens.vocabulary, int)
-            if not (whole and 0 < tokens.length <= MOST_TOKENS and hashing is None):
-                raise ValueError(f"tokens: {shown(tokens)}")
-        elif hashing is None or hashing.buckets != BUCKETS or not 0 < hashing.length <= MOST_NGRAMS:
-            raise ValueError(f"hashing: {shown(hashing)}")
-    elif (
-        found.kind != "table" or found.image_size is not None or found.mean or found.std or not found.columns
-    ):
-        raise ValueError(f"kind: {shown(found.kind)}")
-    return found
 
 
 def _reason(error: Exception) -> str:

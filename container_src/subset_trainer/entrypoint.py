@@ -1,7 +1,7 @@
 """The ``train`` program: the process, its signals, its exit code and its failure file.
 
-Exit codes: 0 done (or stopped by SIGTERM, with what there was saved), 1 what the user can mend, 2 anything
-else. In script mode the script's own exit code is passed on.
+Exit codes: 0 done (or stopped by SIGTERM, with what there was saved), 1 errors that you can fix, 2 anything else. In
+script mode the script's own exit code is passed on.
 """
 
 import errno
@@ -54,9 +54,9 @@ def main() -> None:
 
 
 def log_to_stdout(who: str = "", level: int = logging.INFO) -> None:
-    """One line a message, each from the level on, with the name of who says it where several do."""
+    """Log one line a message, from this level on, with the name of the process where there are several."""
     # Lines reach CloudWatch as they are written, in one stream with the metrics, so that their order holds.
-    # Names of files may hold bytes that are no text.
+    # File names may hold bytes that are not text.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
@@ -98,7 +98,7 @@ def _run(interruption: Interruption) -> int:
 
 
 def explain(error: BaseException) -> TrainingError:
-    """The failure as one of our three kinds, with a sentence fit for the user."""
+    """The failure as one of our three kinds of error, with a sentence for the user."""
     if isinstance(error, TrainingError):
         return error
     said = first_line(error, "no message")
@@ -137,7 +137,7 @@ def _report(failure: TrainingError, error: BaseException) -> int:
     """Log the failure, write the failure file, and return the exit code."""
     if not isinstance(error, TrainingError):
         traceback.print_exception(error, file=sys.stdout)
-    # A file's name may hold bytes that are no text, which neither the log nor the failure file take.
+    # A file name may hold bytes that are not text, which neither the log nor the failure file accept.
     sentence = " ".join(str(failure).encode("utf-8", "backslashreplace").decode().split())
     if len(sentence) > contract.FAILURE_CHARACTERS:
         sentence = sentence[: contract.FAILURE_CHARACTERS - 1] + "…"

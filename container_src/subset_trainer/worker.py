@@ -1,4 +1,4 @@
-"""One of several processes of a training: ``python -m subset_trainer.worker``, as torch's launcher starts it."""
+"""One of several processes that train together: ``python -m subset_trainer.worker``, started by torch's launcher."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from subset_trainer.training.parallel.hosts import Reason
 from subset_trainer.training.parallel.ranks import Ranks
 
 BYSTANDER_SECONDS = 10
-"""How long a process that lost another one waits to be ended, so that the other is the first to have failed."""
+"""How long a process that has lost another waits to be ended, so that the other one counts as the first to fail."""
 LOST = ("connection", "gloo", "nccl", "timed out", "peer", "socket", "store")
 
 

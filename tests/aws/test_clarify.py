@@ -14,14 +14,13 @@ from botocore.stub import ANY, Stubber
 from deploy.__main__ import main
 from deploy.aws import calls as deploy_aws
 from deploy.aws import clarify, launch, policy
-from subset_trainer.data import Column, Preprocessing
+from subset_trainer.data import Column, ImageKind, Kind, TableKind
 from tests.aws.test_policy import IAM_NAMES
 
 ROLE = "arn:aws:iam::123456789012:role/subset-trainer"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/subset-trainer@sha256:" + "a" * 64
 ARCHIVE = "s3://results/job-1/output/model.tar.gz"
-TABLE = Preprocessing(
-    "table",
+TABLE = TableKind(
     ("cat", "dog"),
     columns=(Column("width", "numeric"), Column("site", "categorical", categories=("a", "b"))),
     header=True,
@@ -46,7 +45,7 @@ def described(status: str = "Completed") -> dict[str, Any]:
     }
 
 
-def leave(preprocessing: Preprocessing, name: str = "model.json") -> None:
+def leave(preprocessing: Kind, name: str = "model.json") -> None:
     """What the job has left: the archive of its model."""
     content = json.dumps(
         {"classes": list(preprocessing.classes), "preprocessing": preprocessing.to_json()}
@@ -186,7 +185,7 @@ def test_the_requests(
         ("Completed", TABLE, "other.json", "holds no model.json; expected the model of a job of this image"),
         (
             "Completed",
-            Preprocessing("image", ("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3),
+            ImageKind(("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3),
             "model.json",
             "has a model of image data; explain --clarify is for tables",
         ),
@@ -196,7 +195,7 @@ def test_a_job_that_cannot_be_explained(
     sagemaker: Stubber,
     capsys: pytest.CaptureFixture[str],
     status: str,
-    preprocessing: Preprocessing,
+    preprocessing: Kind,
     name: str,
     sentence: str,
 ) -> None:

@@ -20,7 +20,7 @@ from subset_trainer.errors import UserError
 from tests.aws.conftest import ACCOUNT
 from tests.aws.labelling import CREATED, JOB, description, stub_client
 from tests.aws.test_experiments import create_job
-from tests.readme import lines, section
+from tests.documentation import blocks_of, lines
 from tests.unit.test_ground_truth import CAT, response, sources, write_job
 from tests.unit.test_relabel import EXAMPLES, packed, parquet
 
@@ -384,7 +384,7 @@ def test_aws_that_cannot_be_reached_is_one_sentence(
         assert capsys.readouterr().err.startswith("error: AWS cannot be reached: ")
 
 
-def test_every_command_of_the_readme(
+def test_every_command_of_the_page(
     labelled: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -406,7 +406,8 @@ def test_every_command_of_the_readme(
     stubbed.add_response("describe_training_job", described, {"TrainingJobName": "pets-1"})
     variables: dict[str, str] = {}
     ran = []
-    for line in lines(section("## Labels")):
+    (block,) = blocks_of("tests/aws/test_labels.py::test_every_command_of_the_page")
+    for line in lines(block.text):
         if line.variable:
             variables[line.variable] = line.words[0]
         elif line.words[0] != "docker":

@@ -96,7 +96,7 @@ def test_a_run_trains_on_images_that_are_in_s3_alone(photos: str, fetched: Fetch
 def test_fetched_is_what_is_looked_at_and_nothing_twice(
     workers: int, photos: str, fetched: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("subset_trainer.data.splits._FETCHED", 8)
+    monkeypatch.setattr("subset_trainer.data.kinds.image._FETCHED", 8)
     root = channel(tmp_path / "training", put(photos, 60))
     splits = load_splits({"training": root}, manifest=FROM_S3, num_workers=workers)
     assert len(fetched.numbers) == 8

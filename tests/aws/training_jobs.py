@@ -16,6 +16,7 @@ from moto.sagemaker.models import sagemaker_backends
 
 from deploy.grid import program
 from tests.functional.conftest import write_table
+from tests.warm import Train
 
 
 class Platform:
@@ -33,7 +34,7 @@ class Platform:
         self.looks_until_done = 0
         self.most_at_once = 0
         self._looks: dict[str, int] = {}
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, Train] = {}
 
     def jobs(self) -> dict[str, Any]:
         found: dict[str, Any] = self._backend.training_jobs
@@ -112,15 +113,9 @@ class Platform:
     def _base(self, name: str) -> Path:
         return self.folder / "jobs" / name
 
-    def _start(self, name: str, job: Any) -> "subprocess.Popen[bytes]":
+    def _start(self, name: str, job: Any) -> Train:
         base = self._base(name)
         program.prepare(base, self.channels, job.hyper_parameters or {})
         own = {"SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_ARN": job.arn, "OMP_NUM_THREADS": "1"}
         with (base / "train.log").open("wb") as log:
-            return subprocess.Popen(
-                [program.train_program()],
-                env={**os.environ, **own},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            return Train(env={**os.environ, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

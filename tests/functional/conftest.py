@@ -1,12 +1,13 @@
-"""The real ``train`` program over a temporary base directory."""
+"""The real ``train`` program over a temporary base directory, forked from a warm parent unless its start is tested."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-TRAIN = Path(sys.executable).with_name("train")
+from tests.warm import TRAIN, Train
+
 SECONDS = 240
 
 
@@ -29,6 +31,8 @@ class Job:
     environment: dict[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
     """The command that runs the program, where it is not started by itself."""
+    cold: bool = False
+    """Whether Python and the imports are started, too, as they are where there is a wrapper or a PYTHONPATH."""
     content_types: dict[str, str] = field(default_factory=dict)
 
     def channel(self, name: str) -> Path:
@@ -68,17 +72,18 @@ class Job:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content), encoding="utf-8")
 
-    def start(self) -> "subprocess.Popen[str]":
+    def start(self, log: int = subprocess.PIPE) -> "subprocess.Popen[str]":
+        """Start the program, without a word of configuration.
+
+        Args:
+            log: the file that stdout and stderr go to; default: the process's ``stdout``.
+        """
         environment = {**os.environ, **self.environment, "SAGEMAKER_BASE_DIR": str(self.base)}
         environment["PYTHONUNBUFFERED"] = "1"
-        return subprocess.Popen(
-            [*self.wrapper, str(TRAIN)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.base,
-        )
+        options: dict[str, Any] = {"stderr": subprocess.STDOUT, "text": True, "cwd": self.base}
+        if self.cold or self.wrapper or "PYTHONPATH" in self.environment:
+            return subprocess.Popen([*self.wrapper, str(TRAIN)], env=environment, stdout=log, **options)
+        return Train(env=environment, stdout=log, **options)
 
     def run(self, hyperparameters: Mapping[str, Any], hosts: tuple[str, ...] = ("localhost",)) -> "Job":
         self.configure(hyperparameters, hosts)
@@ -166,6 +171,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("digits")
     write_digits(directory)
     return directory
+
+
+@pytest.fixture
+def meeting_port() -> Iterator[None]:
+    """For tests of several hosts, which meet at one port of this machine: one test at a time."""
+    with (Path(tempfile.gettempdir()) / "subset-trainer-hosts.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

@@ -116,6 +116,7 @@ def test_a_fault_that_the_user_can_mend(
 
 
 def test_a_file_name_that_is_no_text_is_named_all_the_same(job: Job) -> None:
+    job.cold = True
     images(job)
     (job.channel("training") / "cat" / os.fsdecode(b"\xff.png")).write_bytes(b"no image")
     job.run({})
@@ -124,6 +125,7 @@ def test_a_file_name_that_is_no_text_is_named_all_the_same(job: Job) -> None:
 
 
 def test_an_earlier_failure_does_not_outlive_a_good_run(table_job: Job) -> None:
+    table_job.cold = True
     (table_job.base / "output").mkdir(parents=True)
     (table_job.base / "output" / "failure").write_text("an old reason", encoding="utf-8")
     table_job.run({"model": "mlp", "epochs": 1})
@@ -132,6 +134,7 @@ def test_an_earlier_failure_does_not_outlive_a_good_run(table_job: Job) -> None:
 
 def test_what_the_user_cannot_mend_exits_with_2(table_job: Job) -> None:
     """The output directory is a file: nothing can be written there."""
+    table_job.cold = True
     (table_job.base / "model").write_text("in the way", encoding="utf-8")
     table_job.run({"model": "mlp", "epochs": 1})
     assert table_job.exit_code == 2

@@ -1,4 +1,4 @@
-"""Faults of machine and data under the real program: docs/reliability.md tells what happens, and this does it."""
+"""Faults of machine and data under the real program: what docs/reference/reliability.md says of them."""
 
 import gzip
 import json
@@ -333,6 +333,7 @@ def test_clock_jumps(table: Job, tmp_path: Path) -> None:
 
 def test_names_of_every_kind(job: Job) -> None:
     """Two classes have names that would write a line of metrics; one is no text at all."""
+    job.cold = True
     names = [
         "Katze mit Ü 猫 🐈",
         "a\nepoch=9 validation:accuracy=1.0",

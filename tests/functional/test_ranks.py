@@ -1,7 +1,6 @@
 """Several processes, on one host and on two, train as one would; what befalls one of them ends all, with its reason."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -29,7 +28,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "full": {"microbatch_size": 8, "sync_batch_norm": False},
     "glister": {"fraction": 0.3, "select_every": 2, "ema_decay": 0.9},
     "gradmatch-pb": {"fraction": 0.4, "select_every": 2, "warm_fraction": 0.5},
-    "craig": {"fraction": 0.3, "select_every": 2},
     "forgetting": {"fraction": 0.4, "select_every": 2, "mislabelled": "drop"},
     "infobatch": {"final_share": 0.25},
     "loss-filter": {"fraction": 0.3, "report": True, "explain": 2},
@@ -53,10 +51,8 @@ def settings(strategy: str, processes: int = 1) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("strategy", "processes"),
-    [
-        *[(name, 2) for name in STRATEGIES if name != "full"],
-        *[(name, 4) for name in ("glister", "infobatch", "loss-filter")],
-    ],
+    # What `full` and `craig` do in several processes is in unit/test_shares.py and unit/test_distributed_selection.py.
+    [*[(name, 2) for name in STRATEGIES if name != "full"], ("infobatch", 4)],
 )
 def test_as_many_processes_as_you_like_train_as_one(strategy: str, processes: int, make_job: Jobs) -> None:
     alone = prepare(make_job("alone")).run(settings(strategy))
@@ -105,14 +101,15 @@ def test_images_and_uneven_shares(make_job: Jobs, digits: Path) -> None:
 
 
 def test_the_learning_rate_follows_the_number_of_processes(make_job: Jobs) -> None:
-    for rule, expected in (("linear", 0.1), ("sqrt", 0.05 * 2**0.5)):
-        job = prepare(make_job(rule)).run(
-            {"epochs": 1, "model": "mlp", "processes_per_host": 2, "learning_rate_scaling": rule}
-        )
-        assert job.exit_code == 0, job.log
-        assert job.summary["effective_learning_rate"] == pytest.approx(expected)
-        assert job.summary["effective_batch_size"] == 256
-        assert f"learning rate {expected:g} ({rule} scaling of 0.05)" in job.log
+    """By its square root; unit/test_plan.py has the other rules."""
+    expected = 0.05 * 2**0.5
+    job = prepare(make_job("sqrt")).run(
+        {"epochs": 1, "model": "mlp", "processes_per_host": 2, "learning_rate_scaling": "sqrt"}
+    )
+    assert job.exit_code == 0, job.log
+    assert job.summary["effective_learning_rate"] == pytest.approx(expected)
+    assert job.summary["effective_batch_size"] == 256
+    assert f"learning rate {expected:g} (sqrt scaling of 0.05)" in job.log
 
 
 def test_parts_of_a_batch_are_exchanged_once(make_job: Jobs) -> None:
@@ -120,8 +117,7 @@ def test_parts_of_a_batch_are_exchanged_once(make_job: Jobs) -> None:
     assert job.exit_code == 0, job.log
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_killed_and_resumed(how: int, make_job: Jobs) -> None:
+def test_killed_and_resumed(make_job: Jobs) -> None:
     """Bit for bit; SIGTERM, which reaches one process only, leaves a checkpoint in the middle of an epoch."""
     values = {**settings("infobatch", 2), "epochs": 8, "checkpoint_minutes": 0.002}
     whole = prepare(make_job("whole"))
@@ -130,20 +126,22 @@ def test_killed_and_resumed(how: int, make_job: Jobs) -> None:
     assert whole.exit_code == 0, whole.log
     job = prepare(make_job("killed"))
     (job.base / "checkpoints").mkdir(parents=True)
-    process = start(job, values)
-    wait_for(job, process, "epoch=3 ")
-    processes = [process_of(process), *workers(process)]
-    began = time.monotonic()
-    if how == signal.SIGTERM:
-        process.send_signal(how)
-        assert process.wait(30) == 0
-        assert time.monotonic() - began < 30
-        assert job.summary["status"] == "stopped"
-    else:
-        for one in processes:
-            one.kill()
-        process.wait(10)
-    assert not psutil.wait_procs(processes, timeout=10)[1]
+    for how, line in ((signal.SIGKILL, "epoch=3 "), (signal.SIGTERM, "epoch=5 ")):
+        process = start(job, values)
+        wait_for(job, process, line)
+        processes = [process_of(process), *workers(process)]
+        began = time.monotonic()
+        if how == signal.SIGTERM:
+            process.send_signal(how)
+            assert process.wait(30) == 0
+            assert time.monotonic() - began < 30
+            assert job.summary["status"] == "stopped"
+            assert "going on from a checkpoint" in read([job])[0].log
+        else:
+            for one in processes:
+                one.kill()
+            process.wait(10)
+        assert not psutil.wait_procs(processes, timeout=10)[1]
     job.run(values)
     assert job.exit_code == 0, job.log
     assert "resuming from a checkpoint" in job.log
@@ -192,6 +190,7 @@ def pair(make_job: Jobs, values: Mapping[str, Any]) -> list[Job]:
     return jobs
 
 
+@pytest.mark.usefixtures("meeting_port")
 def test_two_hosts_train_as_one(make_job: Jobs) -> None:
     alone = prepare(make_job("alone")).run(settings("glister"))
     jobs = pair(make_job, settings("glister", 2))
@@ -209,6 +208,7 @@ def test_two_hosts_train_as_one(make_job: Jobs) -> None:
     assert "epoch=1 " not in second.log and not (second.base / "output/data").exists()
 
 
+@pytest.mark.usefixtures("meeting_port")
 def test_the_reason_of_one_host_is_every_host_s(make_job: Jobs) -> None:
     jobs = pair(make_job, settings("full", 1))
     (jobs[1].base / "input/data/training/train.csv").write_text("label,a\n", encoding="utf-8")
@@ -219,6 +219,7 @@ def test_the_reason_of_one_host_is_every_host_s(make_job: Jobs) -> None:
     assert first.failure == second.failure
 
 
+@pytest.mark.usefixtures("meeting_port")
 def test_other_data_on_one_host_is_refused(make_job: Jobs) -> None:
     jobs = pair(make_job, settings("full", 1))
     write_table(jobs[1].base / "input/data/training/train.csv", 400)
@@ -229,6 +230,7 @@ def test_other_data_on_one_host_is_refused(make_job: Jobs) -> None:
         assert "FullyReplicated" in str(job.failure)
 
 
+@pytest.mark.usefixtures("meeting_port")
 @pytest.mark.parametrize("present", [0, 1])
 def test_a_host_that_never_comes(present: int, make_job: Jobs) -> None:
     job = prepare(make_job("waiting"))
@@ -239,6 +241,7 @@ def test_a_host_that_never_comes(present: int, make_job: Jobs) -> None:
     assert missing in str(job.failure) and "did not come within 0.05 minutes" in str(job.failure)
 
 
+@pytest.mark.usefixtures("meeting_port")
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_host_that_is_lost(lost: int, make_job: Jobs) -> None:
     """Killed with all of its processes, it cannot say anything any more."""
@@ -252,15 +255,12 @@ def test_a_host_that_is_lost(lost: int, make_job: Jobs) -> None:
     processes[lost].wait(10)
 
 
-def start(job: Job, values: Mapping[str, Any] | None = None) -> "subprocess.Popen[bytes]":
+def start(job: Job, values: Mapping[str, Any] | None = None) -> "subprocess.Popen[str]":
     """Its log goes to a file, so that nobody has to read it while it runs."""
     if values is not None:
         job.configure(values)
-    environment = {**os.environ, "SAGEMAKER_BASE_DIR": str(job.base), "PYTHONUNBUFFERED": "1"}
-    from tests.functional.conftest import TRAIN
-
     with (job.base / "log").open("wb") as log:
-        return subprocess.Popen([str(TRAIN)], env=environment, stdout=log, stderr=log, cwd=job.base)
+        return job.start(log.fileno())
 
 
 def read(jobs: list[Job]) -> list[Job]:
@@ -269,16 +269,16 @@ def read(jobs: list[Job]) -> list[Job]:
     return jobs
 
 
-def wait_for(job: Job, process: "subprocess.Popen[bytes]", text: str) -> None:
+def wait_for(job: Job, process: "subprocess.Popen[str]", text: str) -> None:
     deadline = time.monotonic() + SECONDS
     while text not in (job.base / "log").read_text(encoding="utf-8"):
         assert process.poll() is None and time.monotonic() < deadline, read([job])[0].log
         time.sleep(0.05)
 
 
-def process_of(process: "subprocess.Popen[bytes]") -> psutil.Process:
+def process_of(process: "subprocess.Popen[str]") -> psutil.Process:
     return psutil.Process(process.pid)
 
 
-def workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     return [one for one in process_of(process).children() if "subset_trainer.worker" in one.cmdline()]

@@ -13,9 +13,9 @@ from PIL import Image
 from playwright.sync_api import Browser, ViewportSize
 
 from subset_trainer import pages
+from subset_trainer.data.parts import Words
 from subset_trainer.insight import errors_section
 from subset_trainer.insight.explanations import Explained, Explanations
-from subset_trainer.insight.parts import Words
 from tests.functional.conftest import Job, write_table
 from tests.functional.test_page import DESKTOP, PHONE, Opened
 

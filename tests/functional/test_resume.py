@@ -30,6 +30,8 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "loss-filter": {"fraction": 0.3, "report": True},
     "gradmatch-pb": {"fraction": 0.4, "select_every": 2, "warm_fraction": 0.5},
 }
+SHAPES = ("glister", "forgetting", "infobatch", "loss-filter")
+"""One of each way to select: a subset now and then, one of what training showed, a size of its own, within a batch."""
 Jobs = Callable[[str], Job]
 
 
@@ -61,8 +63,9 @@ def kill_at(job: Job, values: Mapping[str, Any], line: int, how: int) -> bool:
     return not done
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", SHAPES)
 def test_killed_again_and_again(strategy: str, make_job: Jobs) -> None:
+    """The others are in the tier soak."""
     values = settings(strategy)
     whole = prepare(make_job("whole")).run(values)
     assert whole.exit_code == 0, whole.log
@@ -82,12 +85,14 @@ def test_killed_again_and_again(strategy: str, make_job: Jobs) -> None:
 
 
 def test_every_place_within_an_epoch_is_one_to_go_on_from(make_job: Jobs) -> None:
-    """Each checkpoint of a run that keeps them all, by itself."""
-    values = {**settings("infobatch"), "epochs": 2, "checkpoints_kept": 1000}
+    """Checkpoints of a run that keeps them all, each by itself."""
+    values = {**settings("infobatch"), "checkpoints_kept": 1000}
     whole = prepare(make_job("whole")).run(values)
     files = sorted((whole.base / "checkpoints").glob("checkpoint-*.pt"))
-    assert len(files) > 5
-    for file in random.Random(0).sample(files, 4):
+    # How many were written within epochs depends on the disk: no second one is begun before the first is done.
+    within = [file for file in files if not file.stem.endswith("-0000000")]
+    assert len(within) >= 2 and len(files) > len(within)
+    for file in [*random.Random(0).sample(within, 2), files[-2]]:
         job = prepare(make_job(f"from-{file.stem}"))
         shutil.copy(file, job.base / "checkpoints" / file.name)
         shutil.copytree(whole.base / "checkpoints/subsets", job.base / "checkpoints/subsets")

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
+
 from tests.functional.conftest import Job, write_table
 from tests.functional.test_ranks import HOSTS, SECONDS, read, start
 
@@ -38,6 +40,7 @@ def run(jobs: list[Job], values: Mapping[str, Any]) -> list[int]:
     return codes
 
 
+@pytest.mark.usefixtures("meeting_port")
 def test_hosts_with_other_files_train_as_one(make_job: Callable[[str], Job]) -> None:
     jobs = [make_job(name) for name in HOSTS]
     for part, job in enumerate(jobs):

@@ -10,6 +10,7 @@ from sklearn.datasets import dump_svmlight_file, load_digits
 
 from subset_trainer.artifacts import load_model
 from tests.functional.conftest import Job
+from tests.kinds import table_kind
 
 QUICK = {"strategy": "rs2", "epochs": 6, "batch_size": 64, "device": "cpu"}
 
@@ -73,7 +74,7 @@ def test_named_columns_with_gaps_and_dates(job: Job) -> None:
         ("sold", "date"),
         ("note", "empty"),
     ]
-    size, colour, sold, _ = load_model(job.base / "model").preprocessing.columns
+    size, colour, sold, _ = table_kind(load_model(job.base / "model").preprocessing).columns
     assert size.missing and abs(size.mean - 50) < 2
     assert (colour.categories, sold.cycles) == (("", "blue", "green", "red"), ("year", "week"))
     assert "values are missing in column 'size', column 'colour'" in job.log

@@ -28,6 +28,7 @@ QUICK = {"model": "mlp", "epochs": 4, "batch_size": 32, "augmentation": "none", 
 
 
 def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
+    job.cold = True
     job.link_channel("training", digits / "training")
     job.link_channel("test", digits / "test")
     hyperparameters: dict[str, object] = {
@@ -187,6 +188,7 @@ def test_a_warm_start_visits_everything_first(table: Job) -> None:
 
 
 def test_a_folder_without_configuration_files(job: Job) -> None:
+    job.cold = True
     write_table(job.channel("training") / "train.csv", rows=60)
     process = job.start()
     job.log, _ = process.communicate(timeout=240)
@@ -279,6 +281,7 @@ def test_sigterm_while_errors_are_explained(table: Job) -> None:
 
 
 def test_sigterm_before_there_is_anything(job: Job, digits: Path) -> None:
+    job.cold = True
     job.link_channel("training", digits / "training")
     seconds = job.terminate_when({}, "subset-trainer ")
     assert job.exit_code == 0, job.log

@@ -27,7 +27,8 @@ class Image:
         self, *command: str, options: Sequence[str] = (), network: str = "none"
     ) -> "subprocess.CompletedProcess[str]":
         """`docker run`, without a network unless told; stdout and stderr are kept apart, a failure is not raised."""
-        arguments = ["docker", "run", "--rm", "--network", network, *options, self.name, *command]
+        own = own_processors()
+        arguments = ["docker", "run", "--rm", "--network", network, *own, *options, self.name, *command]
         return subprocess.run(
             arguments, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL
         )
@@ -41,6 +42,13 @@ class Image:
     def python(self, code: str) -> Any:
         """What a piece of Python prints as JSON on its last line, run by the image's interpreter."""
         return json.loads(self.output("python", "-c", code).splitlines()[-1])
+
+
+def own_processors() -> list[str]:
+    """Options of `docker run` for a container to keep to this process's processors, where several run tests."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return []
+    return ["--cpuset-cpus", ",".join(map(str, sorted(os.sched_getaffinity(0))))]
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.image.conftest import Image
+from tests.image.conftest import Image, own_processors
 
 SETTINGS = {
     "strategy": "glister",
@@ -54,7 +54,7 @@ class Machine:
         (folder / "hyperparameters.json").write_text(json.dumps(SETTINGS))
         self.folder = folder
         # One processor, and so one thread of training: where others are at work, two wait for each other for long.
-        options = ["--cpus", "1"]
+        options = ["--cpus", "1", *own_processors()]
         if volume:
             options += ["-v", f"{volume}:/opt/ml/checkpoints"]
         options += ["-v", f"{folder / 'hyperparameters.json'}:{CONFIGURATION}:ro"]

@@ -1,4 +1,4 @@
-"""What the README says of local mode, line by line; and a container whose metrics are read back by `compare`."""
+"""What the page on local mode says, line by line; and a container whose metrics are read back by `compare`."""
 
 import ipaddress
 import json
@@ -18,10 +18,11 @@ from deploy.__main__ import main
 from deploy.aws import launch
 from deploy.digits import write_digits
 from deploy.results import experiments
+from tests.documentation import blocks_of, lines
 from tests.functional.test_page import DESKTOP, Looked
 from tests.local_mode.conftest import Fit, without_ended_containers
-from tests.readme import lines, section
 
+HERE = "tests/local_mode/test_story.py::test_the_commands_of_local_mode"
 ROLE = "arn:aws:iam::123456789012:role/trainer"
 
 
@@ -94,7 +95,7 @@ def test_a_container_records_and_compare_reads(
     assert compared["test_accuracy"] == result.summary["test"]["accuracy"]
 
 
-def test_the_readmes_commands_of_local_mode(
+def test_the_commands_of_local_mode(
     image: str,
     quiet_sdk: None,
     tmp_path: Path,
@@ -108,7 +109,8 @@ def test_the_readmes_commands_of_local_mode(
     write_digits(Path("build/demo/digits"))
     commands = [
         [image if word == "subset-trainer" else word for word in line.arguments({})]
-        for line in lines(section("### Without an AWS account"))
+        for block in blocks_of(HERE)
+        for line in lines(block.text)
     ]
     assert [command[0] for command in commands] == ["launch", "sweep"]
     with without_ended_containers(image):

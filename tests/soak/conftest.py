@@ -1,4 +1,7 @@
-"""The real ``train`` program, killed for as long as there is time."""
+"""The real ``train`` program, killed for as long as there is time.
+
+`make test` does the least that each test must, with jobs forked from a warm parent; `make soak` starts each cold.
+"""
 
 import os
 from collections.abc import Callable
@@ -11,7 +14,7 @@ from tests.functional.conftest import Job
 
 @pytest.fixture
 def make_job(tmp_path: Path) -> Callable[[str], Job]:
-    return lambda name: Job(tmp_path / name)
+    return lambda name: Job(tmp_path / name, cold="SOAK_MINUTES" in os.environ)
 
 
 @pytest.fixture(scope="session")

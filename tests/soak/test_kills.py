@@ -1,7 +1,7 @@
 """Real runs killed at random moments, again and again, end as the runs that were not: bit for bit on the CPU.
 
-Five kills of each strategy, every fifth by SIGTERM; with SOAK_MINUTES=60 again, at other moments, until an hour is
-over. SOAK_SEED chooses the moments.
+Five kills of a strategy of each shape, every fifth by SIGTERM; with SOAK_MINUTES=60 of all strategies, again and again
+at other moments, until an hour is over. SOAK_SEED chooses the moments.
 
 As many strategies at once as there are processors, each of which has one to itself: training with more threads than
 processors is ten times as slow.
@@ -23,6 +23,7 @@ import pytest
 
 from subset_trainer.training import plan
 from tests.functional.conftest import Job, write_table
+from tests.functional.test_resume import SHAPES
 from tests.kills import AIMS, Kill, Killer, Running, lose_the_machine, outcome
 
 Jobs = Callable[[str], Job]
@@ -138,9 +139,10 @@ def test_runs_that_are_killed_end_as_those_that_are_not(
     began = time.monotonic()
     kills: list[Kill] = []
     compared, seed = 0, SEED
+    strategies = SCENARIOS if minutes else SHAPES
     while not kills or time.monotonic() - began < 60 * minutes:
         with ThreadPoolExecutor(len(PROCESSORS), initializer=take_one, initargs=(list(PROCESSORS),)) as pool:
-            campaigns = [pool.submit(Campaign(name, make_job, seed).run) for name in SCENARIOS]
+            campaigns = [pool.submit(Campaign(name, make_job, seed).run) for name in strategies]
             for campaign in [future.result() for future in campaigns]:
                 kills += campaign.kills
                 compared += campaign.compared
@@ -149,7 +151,7 @@ def test_runs_that_are_killed_end_as_those_that_are_not(
             print(f"\n{report(kills, compared)}; seeds {SEED} to {seed - 1}")
     record_property("kills", len(kills))
     record_property("report", report(kills, compared))
-    assert len(kills) >= 30
+    assert len(kills) >= KILLS_EACH * len(strategies)
     places = {kill.place for kill in kills if kill.how == "SIGKILL"}
     assert {"selecting", "writing", "training"} <= places, report(kills, compared)
 

@@ -124,6 +124,7 @@ def test_sigterm(
 ) -> None:
     moment = MOMENTS[name]
     job = make_job("stopped")
+    job.cold = job.cold or name == "importing"
     moment.prepare(job)
     (job.base / "checkpoints").mkdir()
     running = Running(job, moment.values)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from subset_trainer import pages
-from subset_trainer.data import Column, MemoryDataset, Preprocessing
-from subset_trainer.data.kinds.preprocessing import Hashing
+from subset_trainer.data import Column, ImageKind, MemoryDataset, TableKind, TextKind
+from subset_trainer.data.texts.ngrams import Hashing
 from subset_trainer.insight import findings
 
 COLUMNS = (
@@ -28,7 +28,7 @@ COLUMNS = (
     ],
 )
 def test_a_row_of_a_table_is_shown_as_it_stood_there(row: list[float], expected: list[str]) -> None:
-    table = Preprocessing("table", ("x", "y"), columns=COLUMNS)
+    table = TableKind(("x", "y"), columns=COLUMNS)
     dataset = MemoryDataset(torch.tensor([row]), torch.zeros(1, dtype=torch.int64))
     (shown,) = findings.show(dataset, [0], table)
     html = pages.render("shown/table.html", shown=shown)
@@ -39,7 +39,7 @@ def test_a_row_of_a_table_is_shown_as_it_stood_there(row: list[float], expected:
 def test_an_image_is_small_whatever_it_was() -> None:
     pixels = torch.randint(256, (2, 3, 200, 400), dtype=torch.uint8)
     dataset = MemoryDataset(pixels, torch.zeros(2, dtype=torch.int64))
-    image = Preprocessing("image", ("x", "y"), image_size=(200, 400))
+    image = ImageKind(("x", "y"), image_size=(200, 400))
     shown = [pages.render("shown/image.html", shown=one) for one in findings.show(dataset, [1, 0], image)]
     assert all('<img alt="" src="data:image/webp;base64,' in html for html in shown)
     assert max(map(len, shown)) < 12_000 and shown[0] != shown[1]
@@ -48,7 +48,7 @@ def test_an_image_is_small_whatever_it_was() -> None:
 
 def test_a_text_is_cut_and_escaped() -> None:
     dataset = MemoryDataset(torch.zeros(2, 3, dtype=torch.int32), torch.tensor([0, 1]))
-    preprocessing = Preprocessing("text", ("a", "b"), hashing=Hashing("word", 1 << 16, 3))
+    preprocessing = TextKind(("a", "b"), hashing=Hashing("word", 1 << 16, 3))
     texts = np.array(["<b>short</b>", "x" * 1_000], object)
     shown = findings.show(dataset, [0, 1], preprocessing, texts)
     short, long = (pages.render("shown/text.html", shown=one) for one in shown)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from subset_trainer import artifacts
-from subset_trainer.data import Preprocessing
+from subset_trainer.data import ImageKind
 from subset_trainer.errors import UserError
 from subset_trainer.models import build
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    preprocessing = Preprocessing("image", ("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3)
+    preprocessing = ImageKind(("a", "b"), (8, 8), (0.5,) * 3, (0.2,) * 3)
     classifier = build("cnn", (3, 8, 8), 2, (0.5,) * 3, (0.2,) * 3)
     artifacts.save_model(tmp_path, classifier, "cnn", preprocessing, {"epochs": 1})
     return tmp_path

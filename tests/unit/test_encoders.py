@@ -15,12 +15,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from subset_trainer import artifacts, job
 from subset_trainer.contract import Contract
-from subset_trainer.data import MemoryDataset, Preprocessing, load_splits
-from subset_trainer.data.texts.tokens import encode_tokens, read_tokenizer
+from subset_trainer.data import ImageKind, Kind, MemoryDataset, TextKind, load_splits
+from subset_trainer.data.kinds.registry import from_json
+from subset_trainer.data.texts.ngrams import Hashing
+from subset_trainer.data.texts.tokens import Tokens, encode_tokens, read_tokenizer
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.job import read
-from subset_trainer.models import Classifier, TextEncoder, build, resolve
+from subset_trainer.models import Classifier, TextEncoder, build
 from subset_trainer.pretrained import encoders
 from subset_trainer.pretrained.encoders import Encoder
 from subset_trainer.serving import requests
@@ -33,6 +35,7 @@ from subset_trainer.training.optimizer import AdamW
 from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.place import Place
 from tests.encoders import ROWS, change, tokenizer, write
+from tests.kinds import text_kind
 
 CLASSES = ("food", "weather")
 TEXTS = [text for _, text in ROWS[::7]]
@@ -55,14 +58,14 @@ def given(root: Path, most_tokens: int = 32) -> Encoder:
     return found
 
 
-def classifier_of(root: Path, most_tokens: int = 32, seed: int = 0) -> tuple[Classifier, Preprocessing]:
+def classifier_of(root: Path, most_tokens: int = 32, seed: int = 0) -> tuple[Classifier, Kind]:
     encoder = given(root, most_tokens)
     torch.manual_seed(seed)
-    preprocessing = Preprocessing("text", CLASSES, tokens=encoder.tokens)
+    preprocessing = TextKind(CLASSES, tokens=encoder.tokens)
     return build("encoder", preprocessing.input_shape, 2, encoder=encoder.body), preprocessing
 
 
-def features_of(classifier: Classifier, preprocessing: Preprocessing, texts: list[str]) -> torch.Tensor:
+def features_of(classifier: Classifier, preprocessing: Kind, texts: list[str]) -> torch.Tensor:
     assert preprocessing.tokens is not None
     with torch.inference_mode():
         ids = torch.from_numpy(encode_tokens(texts, preprocessing.tokens))
@@ -368,19 +371,17 @@ def test_reading_a_channel_gives_tokens(bert: Path, tmp_path: Path) -> None:
         (tmp_path / kind / f"{n}.txt").write_text(text)
     tokens = given(bert).tokens
     splits = load_splits({"training": tmp_path}, tokens=tokens)
-    assert splits.preprocessing.tokens == tokens and splits.preprocessing.hashing is None
+    assert splits.preprocessing.tokens == tokens and text_kind(splits.preprocessing).hashing is None
     assert isinstance(splits.train, MemoryDataset) and splits.train_texts is not None
     np.testing.assert_array_equal(splits.train.inputs.numpy(), encode_tokens(splits.train_texts, tokens))
-    again = Preprocessing.from_json(json.loads(json.dumps(splits.preprocessing.to_json())))
+    again = from_json(json.loads(json.dumps(splits.preprocessing.to_json())))
     assert again == splits.preprocessing
 
 
 # Training
 
 
-def trained(
-    classifier: Classifier, preprocessing: Preprocessing, hp: Hyperparameters, steps: int = 3
-) -> None:
+def trained(classifier: Classifier, preprocessing: Kind, hp: Hyperparameters, steps: int = 3) -> None:
     assert preprocessing.tokens is not None
     updates = optimizer.make(classifier, hp, hp.learning_rate)
     ids = torch.from_numpy(encode_tokens([text for _, text in ROWS], preprocessing.tokens))
@@ -571,16 +572,17 @@ def test_a_model_folder_that_is_damaged(
 
 
 def test_n_grams_do_not_go_with_an_encoder() -> None:
-    assert resolve("auto", "text") == "ngrams"
-    assert resolve("auto", "text", encoder=True) == resolve("encoder", "text", encoder=True) == "encoder"
+    given = TextKind(CLASSES, tokens=Tokens(8, 100, ""))
+    assert TextKind(CLASSES, hashing=Hashing("word", 8, 8)).model("auto") == "ngrams"
+    assert given.model("auto") == given.model("encoder") == "encoder"
     with pytest.raises(UserError) as error:
-        resolve("ngrams", "text", encoder=True)
+        given.model("ngrams")
     assert str(error.value) == (
         "hyperparameter model='ngrams' does not go with an encoder in the channel 'pretrained'; expected "
         "model=encoder or auto, or no such channel"
     )
     with pytest.raises(UserError, match="model='encoder' is for texts; images expect another"):
-        resolve("encoder", "image")
+        ImageKind(CLASSES, (8, 8)).model("encoder")
 
 
 @pytest.mark.parametrize(

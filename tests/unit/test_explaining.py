@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from subset_trainer import pages
 from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset, Splits, load_splits
-from subset_trainer.data.texts.ngrams import encode_texts
+from subset_trainer.data.parts import Columns
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.insight import errors_section
 from subset_trainer.insight.explaining import explain, log_odds
 from subset_trainer.insight.explanations import Explained, Explanations, surest, to_json
-from subset_trainer.insight.parts import Columns
 from subset_trainer.job import insights
 from subset_trainer.job.stages import Stages
 from subset_trainer.job.values import Run
@@ -34,12 +33,14 @@ from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import judge
 from subset_trainer.training.place import Place
 from subset_trainer.training.record import Record
+from tests.kinds import text_kind
 
 CPU = torch.device("cpu")
 
 
 def explained(network: nn.Module, splits: Splits, count: int = 4, seed: int = 0) -> Explanations:
-    classifier = Classifier(network, splits.preprocessing.mean or None, splits.preprocessing.std or None)
+    told = splits.preprocessing.network
+    classifier = Classifier(network, told.get("mean"), told.get("std"))
     judged = judge(classifier, splits.validation, Place(Machine(CPU, torch.float32)))
     return explain(classifier, splits, judged, CPU, count, seed)
 
@@ -136,7 +137,7 @@ def test_one_quadrant_decides(tmp_path: Path) -> None:
         ("light", "dark"),
     ] * 2
     for one in found.examples:
-        region = one.parts.region  # type: ignore[union-attr]
+        region = one.parts.region  # type: ignore[attr-defined]
         inside = np.isin(np.arange(len(one.contributions)), region[:8, :8].unique())
         outside = ~np.isin(np.arange(len(one.contributions)), region[:9, :9].unique())
         assert inside.any() and outside.any()
@@ -177,8 +178,7 @@ def test_one_word_decides(tmp_path: Path, channels: Sequence[str]) -> None:
             text = f"{channel} {number}: the Wind <was> {('loud', 'low')[number % 2]}, & the sea high"
             (tmp_path / channel / name / f"{number}.txt").write_text(text, encoding="utf-8")
     splits = load_splits({name: tmp_path / name for name in channels}, validation_fraction=0.5)
-    assert splits.preprocessing.hashing is not None
-    bucket = int(encode_texts(["loud"], splits.preprocessing.hashing)[0, 0])
+    bucket = int(text_kind(splits.preprocessing).inputs(["loud"])[0, 0])
     found = explained(Hears(bucket), splits)
     surest_of_all = found.examples[0]
     assert (surest_of_all.label, surest_of_all.predicted) == ("calm", "storm")
@@ -274,7 +274,7 @@ def test_the_data_holds_all_that_there_is_to_know(tmp_path: Path, rows: Splits) 
     (one,) = to_json(found)["examples"]
     with Image.open(io.BytesIO(base64.b64decode(one["regions"]))) as opened:
         region = np.asarray(opened)
-    assert np.array_equal(region, found.examples[0].parts.region.numpy())  # type: ignore[union-attr]
+    assert np.array_equal(region, found.examples[0].parts.region.numpy())  # type: ignore[attr-defined]
     assert [part["pixels"] for part in one["parts"]] == np.bincount(region.ravel()).tolist()
 
 

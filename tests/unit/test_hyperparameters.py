@@ -1,12 +1,11 @@
 import subprocess
 import sys
-from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters, StrategyName, markdown_table, parse
+from subset_trainer.hyperparameters import Hyperparameters, StrategyName, parse
 
 
 @pytest.mark.parametrize("quoted", ["glister", '"glister"', '"\\"glister\\""', " glister "])
@@ -113,11 +112,6 @@ def test_all_faults_are_reported_at_once() -> None:
 def test_what_does_not_go_together_is_refused(raw: dict[str, str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         parse({"strategy": "glister", **raw})
-
-
-def test_the_readme_has_the_generated_table() -> None:
-    readme = Path(__file__).parents[2] / "README.md"
-    assert markdown_table() in readme.read_text(encoding="utf-8")
 
 
 def test_validating_needs_no_torch() -> None:

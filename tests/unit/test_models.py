@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from subset_trainer import models
+from subset_trainer.data import ImageKind, TableKind
 from subset_trainer.errors import UserError
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -122,9 +123,10 @@ def test_an_unknown_name_gets_the_nearest_right_one() -> None:
 
 
 def test_auto_follows_the_data_and_tables_take_no_convolutions() -> None:
-    assert (models.resolve("auto", "image"), models.resolve("auto", "table")) == ("resnet18", "mlp")
+    table = TableKind(("a", "b"), ())
+    assert (ImageKind(("a", "b"), (8, 8)).model("auto"), table.model("auto")) == ("resnet18", "mlp")
     with pytest.raises(UserError, match="model='resnet18' is not for tables; these expect mlp"):
-        models.resolve("resnet18", "table")
+        table.model("resnet18")
 
 
 def test_a_network_without_a_last_linear_layer_says_so_when_it_is_needed() -> None:

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from subset_trainer.data import Column
-from subset_trainer.data.kinds.preprocessing import BUCKETS, Hashing
-from subset_trainer.data.texts.ngrams import encode_texts
+from subset_trainer.data.parts import MOST_PARTS, REGIONS, Columns, Regions, Words, Written
+from subset_trainer.data.texts.ngrams import BUCKETS, Hashing, encode_texts
 from subset_trainer.data.texts.tokens import encode_tokens, read_tokenizer
-from subset_trainer.insight.parts import MOST_PARTS, REGIONS, Columns, Regions, Words, Written
 from tests.encoders import tokenizer
 
 GREY = torch.tensor([100, 110, 120], dtype=torch.uint8)

@@ -63,3 +63,8 @@ def test_the_last_epochs_visit_everything_where_a_strategy_asks_for_it() -> None
     epochs = plan.epochs(16, 1.0, select_every=4, warm_fraction=0, final_share=0.125)
     assert [epoch.number for epoch in epochs if epoch.everything] == [15, 16]
     assert not any(epoch.selection_due for epoch in epochs[-2:])
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("linear", 0.2), ("sqrt", 0.1), ("none", 0.05)])
+def test_the_learning_rate_follows_the_number_of_processes(rule: str, expected: float) -> None:
+    assert plan.scaled_learning_rate(0.05, 4, rule) == pytest.approx(expected)

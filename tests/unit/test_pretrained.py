@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from subset_trainer import artifacts
-from subset_trainer.data import Preprocessing
+from subset_trainer.data import ImageKind
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier, build
@@ -18,7 +18,7 @@ from subset_trainer.pretrained import image_models
 from subset_trainer.training import optimizer
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
-IMAGES = Preprocessing("image", ("cat", "dog"), (8, 8), MEAN, STD)
+IMAGES = ImageKind(("cat", "dog"), (8, 8), MEAN, STD)
 
 
 def cnn(seed: int, classes: int = 2) -> Classifier:

@@ -1,4 +1,4 @@
-"""docs/reliability.md and the tests that it names do not drift apart."""
+"""docs/reference/reliability.md and the tests that it names do not drift apart."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 HERE = "tests/functional/test_faults.py"
 TABLES = re.findall(
     r"^\| fault \|.*\n\| --- .*\n((?:\|.*\n)+)",
-    (ROOT / "docs/reliability.md").read_text(encoding="utf-8"),
+    (ROOT / "docs/reference/reliability.md").read_text(encoding="utf-8"),
     re.M,
 )
 ROWS = [line for table in TABLES for line in table.splitlines()]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subset_selection import NotFiniteError, Pool, Settings, create, names
-from subset_selection.catalogue import CATALOGUE, markdown_table
+from subset_selection.catalogue import CATALOGUE
 from subset_selection.classes import by_class, members, quotas
 from subset_selection.filters import LossFilter, ReducibleLossFilter
 from subset_selection.infobatch import InfoBatch
@@ -103,10 +103,6 @@ def test_nothing_else_names_a_strategy() -> None:
         if isinstance(node, ast.Constant) and node.value in CATALOGUE
     }
     assert found == allowed
-
-
-def test_the_readme_has_the_catalogue() -> None:
-    assert markdown_table() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=named)

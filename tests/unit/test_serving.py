@@ -19,10 +19,9 @@ import torch
 from PIL import Image
 
 from subset_trainer.artifacts import TrainedModel
-from subset_trainer.data import Column, Preprocessing
+from subset_trainer.data import Column, ImageKind, Kind, TableKind, TextKind
 from subset_trainer.data.images.decoding import decode
-from subset_trainer.data.kinds.preprocessing import Hashing
-from subset_trainer.data.texts.ngrams import encode_texts
+from subset_trainer.data.texts.ngrams import Hashing, encode_texts
 from subset_trainer.errors import UserError
 from subset_trainer.models import build
 from subset_trainer.serving import predictor, requests, responses
@@ -31,9 +30,8 @@ from subset_trainer.serving.errors import RequestError
 from subset_trainer.serving.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-IMAGES = Preprocessing("image", ("cat", "dog"), (8, 8), (0.5,) * 3, (0.2,) * 3)
-TABLES = Preprocessing(
-    "table",
+IMAGES = ImageKind(("cat", "dog"), (8, 8), (0.5,) * 3, (0.2,) * 3)
+TABLES = TableKind(
     ("cat", "dog"),
     columns=(Column("a", "numeric"), Column("b", "numeric")),
     header=True,
@@ -48,7 +46,7 @@ def image_file(form: str = "PNG", seed: int = 0) -> bytes:
     return content.getvalue()
 
 
-def read(body: bytes, content_type: str, like: Preprocessing) -> np.ndarray:
+def read(body: bytes, content_type: str, like: Kind) -> np.ndarray:
     return np.concatenate(list(requests.batches(body, content_type, like)))
 
 
@@ -67,7 +65,7 @@ def test_one_image_whatever_it_is_called(content_type: str) -> None:
 
 
 def test_images_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "IMAGES_AT_ONCE", 2)
+    monkeypatch.setattr("subset_trainer.data.kinds.image.IMAGES_AT_ONCE", 2)
     files = [image_file("PNG", 1), image_file("JPEG", 2), image_file("WEBP", 3)]
     objects = [{"image": base64.b64encode(file).decode()} for file in files]
     expected = np.stack([decode(file, (8, 8)).transpose(2, 0, 1) for file in files])
@@ -96,11 +94,11 @@ def test_images_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_rows(body: bytes, content_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (1, 4096):
-        monkeypatch.setattr(requests, "ROWS_AT_ONCE", size)
+        monkeypatch.setattr("subset_trainer.data.kinds.table.ROWS_AT_ONCE", size)
         assert read(body, content_type, TABLES).tolist() == [[1, 2], [3, 4]]
 
 
-TEXTS = Preprocessing("text", ("ham", "spam"), hashing=Hashing("word", 1 << 16, 8), text_column="message")
+TEXTS = TextKind(("ham", "spam"), hashing=Hashing("word", 1 << 16, 8), text_column="message")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +167,7 @@ def test_a_flat_list_is_one_row() -> None:
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(
-    like: Preprocessing, body: bytes, content_type: str, sentence: str
+    like: Kind, body: bytes, content_type: str, sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence) as raised:
         read(body, content_type, like)
@@ -186,7 +184,7 @@ def test_what_cannot_be_read_is_one_sentence(
         (IMAGES, "imagex/png"),
     ],
 )
-def test_other_content_types_are_refused(like: Preprocessing, content_type: str) -> None:
+def test_other_content_types_are_refused(like: Kind, content_type: str) -> None:
     with pytest.raises(RequestError, match=r"request: the content type is .*; expected ") as raised:
         requests.form_of(content_type, like)
     assert raised.value.status == 415

@@ -56,7 +56,10 @@ def select(
     def choose() -> tuple[Subset, Tensor]:
         assert whole is not None
         assert whole_validation is not None
-        pools = Pool(*whole, keep=train.keep), Pool(*whole_validation, keep=validation.keep)
+        pools = (
+            Pool(*whole, keep=train.keep, loss=train.loss),
+            Pool(*whole_validation, keep=validation.keep, loss=validation.loss),
+        )
         return strategy.select(*pools, budget, generator), generator.get_state()
 
     subset, state = from_first(choose)

@@ -30,6 +30,36 @@ class NotFiniteError(ValueError):
     """The model's outputs contain NaN or infinity: nothing can be chosen by them."""
 
 
+class Loss(Protocol):
+    """What a model's outputs are held against, S examples at a time."""
+
+    def losses(self, logits_SC: Tensor, labels_S: Tensor) -> Tensor:
+        """[S]: each example's loss."""
+        ...
+
+    def residuals(self, logits_SC: Tensor, labels_S: Tensor) -> Tensor:
+        """[S, C] float32 or wider: the gradient of each example's loss with respect to its logits; a new tensor."""
+        ...
+
+
+class CrossEntropy:
+    """Of the softmax of the logits, in nats."""
+
+    def losses(self, logits_SC: Tensor, labels_S: Tensor) -> Tensor:
+        """See :class:`Loss`."""
+        return torch.nn.functional.cross_entropy(_wide(logits_SC), labels_S, reduction="none")
+
+    def residuals(self, logits_SC: Tensor, labels_S: Tensor) -> Tensor:
+        """softmax(logits) − onehot(label)."""
+        residuals_SC = _wide(logits_SC).softmax(dim=1)
+        return residuals_SC.scatter_add_(
+            1, labels_S[:, None], residuals_SC.new_full((len(labels_S), 1), -1.0)
+        )
+
+
+CROSS_ENTROPY = CrossEntropy()
+
+
 @dataclass(frozen=True)
 class Pool:
     """Examples in data order, and what the model makes of each, evaluated in eval mode without augmentation.
@@ -53,6 +83,7 @@ class Pool:
     they remember under these numbers."""
     keep: Callable[[Tensor, Tensor], Tensor] = field(default=_rows, repr=False)
     """A column and positions [K] → its rows there, for a pool of them: wherever there is room for so many."""
+    loss: Loss = field(default=CROSS_ENTROPY, repr=False)
     _checked: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -94,7 +125,7 @@ class Pool:
     @cached_property
     def residuals(self) -> Tensor:
         """[N, C] softmax(logits) − onehot(label): the gradient of each example's loss with respect to its logits."""
-        return _residuals(self._logits(), self.labels)
+        return self.loss.residuals(self._logits(), self.labels)
 
     def rows(self, indices_S: Tensor) -> tuple[Tensor, Tensor]:
         """Residuals [S, C] and features [S, D] of some examples, float32 or wider; indices on the pool's device."""
@@ -108,7 +139,9 @@ class Pool:
         return self.residuals, _wide(self._features())
 
     def residuals_at(self, indices_S: Tensor) -> Tensor:
-        return _residuals(self._logits().index_select(0, indices_S), self.labels.index_select(0, indices_S))
+        return self.loss.residuals(
+            self._logits().index_select(0, indices_S), self.labels.index_select(0, indices_S)
+        )
 
     def features_at(self, indices_S: Tensor) -> Tensor:
         """[S, D] float32 or wider, a copy."""
@@ -122,6 +155,7 @@ class Pool:
             None if self.features is None else self.keep(self.features, indices_S),
             self.ids[indices_S],
             self.keep,
+            self.loss,
             _checked=True,
         )
 
@@ -129,14 +163,9 @@ class Pool:
         return replace(self, features=None, _checked=True)
 
     def losses(self) -> Tensor:
-        """[N] cross-entropy in nats."""
+        """[N] each example's loss."""
         parts = zip(self._logits().split(ROWS_AT_ONCE), self.labels.split(ROWS_AT_ONCE), strict=True)
-        return torch.cat(
-            [
-                torch.nn.functional.cross_entropy(_wide(logits), labels, reduction="none")
-                for logits, labels in parts
-            ]
-        )
+        return torch.cat([self.loss.losses(logits, labels) for logits, labels in parts])
 
     def _logits(self) -> Tensor:
         if self.logits is None:
@@ -162,11 +191,6 @@ def _sum(values: Tensor) -> Tensor:
     if values.itemsize >= 4:
         return values.sum()
     return torch.stack([part.float().sum() for part in values.split(ROWS_CHECKED)]).sum()
-
-
-def _residuals(logits_SC: Tensor, labels_S: Tensor) -> Tensor:
-    residuals_SC = _wide(logits_SC).softmax(dim=1)
-    return residuals_SC.scatter_add_(1, labels_S[:, None], residuals_SC.new_full((len(labels_S), 1), -1.0))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pydantic import ValidationError, model_validator
 from subset_trainer.config import parsing
 from subset_trainer.config.data import DataKnobs
 from subset_trainer.config.insight import InsightKnobs
+from subset_trainer.config.knobs import Knobs
 from subset_trainer.config.selection import SelectionKnobs
 from subset_trainer.config.tracking import TrackingKnobs
 from subset_trainer.config.training import TrainingKnobs
@@ -55,10 +56,10 @@ def parse(raw: Mapping[str, Any]) -> Hyperparameters:
         ) from error
 
 
-def markdown_table() -> str:
-    """The README's table of hyperparameters."""
+def markdown_table(group: type[Knobs] = Hyperparameters) -> str:
+    """A row for each hyperparameter, of all or of one group, for docs/reference/hyperparameters.md."""
     rows = ["| hyperparameter | default | accepts | meaning |", "| --- | --- | --- | --- |"]
-    for name, field in Hyperparameters.model_fields.items():
+    for name, field in group.model_fields.items():
         default = "–" if field.default is None else f"`{str(field.default).lower()}`"
         rows.append(f"| `{name}` | {default} | {parsing.expectation(field)} | {field.description} |")
     return "\n".join(rows)

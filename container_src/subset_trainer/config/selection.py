@@ -51,16 +51,16 @@ class SelectionKnobs(Knobs):
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="share of the training examples, those that `drop_…` leaves out included, that an epoch visits; "
-        "`full` always visits all",
+        description="fraction of the training set used per epoch, counted before `drop_*` filtering; `full` "
+        "always uses all",
     )
     select_every: Count = Field(
         5, description="epochs between two selections, for strategies that choose again as the model learns"
     )
     warm_fraction: Share = Field(
         0.0,
-        description="share of the visits that is spent first, on all of the data, before the first selection "
-        "(CORDS calls it kappa)",
+        description="share of the samples that is spent first, on all data, before the first selection "
+        "(CORDS: kappa)",
     )
     backend: Literal["native", "cords"] = Field(
         "native",
@@ -70,13 +70,13 @@ class SelectionKnobs(Knobs):
     )
     balance: Literal["none", "class"] = Field(
         "none",
-        description="`class`: equal numbers from every class, as far as it has so many; `none`: as the strategy says, "
-        "which for those that choose class by class is in proportion to the classes' sizes",
+        description="`class`: equal numbers from each class, as far as it has so many; `none`: as the "
+        "strategy says. Strategies that choose class by class then follow the classes' sizes",
     )
     mislabelled: Literal["keep", "drop"] = Field(
         "keep",
-        description="`drop`: choose among the examples whose running loss looks correctly labelled, judged against the "
-        "validation set, which must be trusted",
+        description="`drop`: choose only among examples whose running loss looks correctly labelled, compared"
+        " with the validation set, which must be trusted",
     )
 
     # The strategies' own
@@ -88,14 +88,14 @@ class SelectionKnobs(Knobs):
     )
     greedy: Literal["auto", "stochastic", "naive", "rgreedy"] = Field(
         "auto",
-        description="`stochastic` looks at a random sample for each pick, `naive` at all, `rgreedy` (`glister` only) "
-        "picks in `greedy_rounds` rounds; `auto`: stochastic for `glister`, exact elsewhere as far as a class's "
-        "similarities fit in memory",
+        description="`stochastic` scores a random sample for each pick, `naive` all examples, `rgreedy` "
+        "(`glister` only) picks in `greedy_rounds` rounds; `auto`: stochastic for `glister`, "
+        "exact elsewhere as long as a class's similarities fit in memory",
     )
-    greedy_rounds: Count = Field(15, description="rounds of `greedy=rgreedy` (CORDS calls it r)")
+    greedy_rounds: Count = Field(15, description="rounds of `greedy=rgreedy` (CORDS: r)")
     eta: Positive | None = Field(
         None,
-        description="GLISTER's step size on the validation logits; default: `learning_rate`, as in CORDS, for "
+        description="GLISTER's step size on the validation logits; default: `learning_rate`, as in CORDS; for "
         f"`encoder` {ENCODER_ETA:g}",
     )
     lam: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
@@ -105,16 +105,18 @@ class SelectionKnobs(Knobs):
         1e-4, description="GRAD-MATCH stops matching when the residual is this share of the gradient (ε)"
     )
     match: Literal["training", "validation"] = Field(
-        "training", description="whose gradient GRAD-MATCH matches (CORDS calls it valid)"
+        "training", description="whose gradient GRAD-MATCH matches (CORDS: valid)"
     )
     hardest_dropped: Share = Field(
-        0.1, description="`ccs`: share of the examples, the hardest, that is never chosen (β)"
+        0.1, description="`ccs`: share of the hardest examples, which are never chosen (β)"
     )
     prune_probability: Share = Field(
-        0.5, description="`infobatch`: how probably an example of below-average loss sits out an epoch (r)"
+        0.5,
+        description="`infobatch`: probability that an example of below-average loss is left out of an epoch "
+        "(r)",
     )
     final_share: Share = Field(
-        0.125, description="`infobatch`: share of the epochs, the last, that visit everything (1 − δ)"
+        0.125, description="`infobatch`: share of the last epochs, which use all examples (1 − δ)"
     )
     candidates_per_pick: Annotated[float, Field(gt=1, le=100, allow_inf_nan=False)] | None = Field(
         None,

@@ -14,15 +14,16 @@ MLFLOW_SERVER = (
 
 
 class TrackingKnobs(Knobs):
-    """Which trackers a run has."""
+    """Where metrics go."""
 
     tensorboard: bool = Field(
         False, description="write TensorBoard's event files to `/opt/ml/output/tensorboard`"
     )
     mlflow_tracking_uri: str | None = Field(
         None,
-        description="the MLflow server that keeps the run: its URL, without a password, or the ARN of a managed one "
-        "(`mlflow-tracking-server` or `mlflow-app`); default: the environment's `MLFLOW_TRACKING_URI`",
+        description="the MLflow server that records the run: a URL without a password, or the ARN of a "
+        "managed one (`mlflow-tracking-server` or `mlflow-app`); default: the environment's "
+        "`MLFLOW_TRACKING_URI`",
     )
 
     @field_validator("mlflow_tracking_uri")

@@ -2,17 +2,24 @@
 
 from subset_trainer.data.datasets import Dataset, MemoryDataset, StreamingDataset
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.preprocessing import Column, Preprocessing
+from subset_trainer.data.kinds.image import ImageKind
+from subset_trainer.data.kinds.kind import Kind
+from subset_trainer.data.kinds.table import TableKind
+from subset_trainer.data.kinds.text import TextKind
 from subset_trainer.data.splits import Splits, load_channel, load_splits
+from subset_trainer.data.tables.table import Column
 
 __all__ = [
     "Column",
     "Dataset",
     "Ids",
+    "ImageKind",
+    "Kind",
     "MemoryDataset",
-    "Preprocessing",
     "Splits",
     "StreamingDataset",
+    "TableKind",
+    "TextKind",
     "load_channel",
     "load_splits",
 ]

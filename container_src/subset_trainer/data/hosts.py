@@ -4,27 +4,18 @@ The shards' examples are numbered one shard after the other, in the hosts' order
 has the inputs of its host's shard; of these each process of the host owns an equal part, which it is to read.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from subset_trainer.data.channels import Channel
-from subset_trainer.data.classes import natural_order
 from subset_trainer.data.datasets import Dataset
-from subset_trainer.data.formats.format import Format, Found
-from subset_trainer.data.formats.reading import kind
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.images.labelled import ImageArray
-from subset_trainer.data.kinds.preprocessing import Column, Preprocessing
-from subset_trainer.data.tables.table import Table, is_number
-from subset_trainer.data.texts.labelled import Texts
-from subset_trainer.errors import UserError, shown
+from subset_trainer.errors import UserError
 
 T = TypeVar("T")
-Kind = Literal["numeric", "categorical", "date"]
 
 
 @dataclass(frozen=True)
@@ -171,115 +162,3 @@ class Names:
             return names[row - int(starts[shard])]
 
         return Ids(name, np.arange(starts[-1]))
-
-
-# Making one of what each host has read
-
-
-@dataclass(frozen=True)
-class _Form:
-    """What a host's shard looks like. columns: a table's, with what each becomes, None where it holds no value."""
-
-    format: str
-    kind: str
-    classes: tuple[str, ...]
-    columns: Mapping[str, Kind | None] = field(default_factory=dict)
-    header: bool = False
-    label: str | None = None
-    label_index: int = 0
-    text_column: str | None = None
-    white: int = 255
-
-    @classmethod
-    def of(cls, found: Found) -> "_Form":
-        source = found.source
-        form = cls(found.format.name, kind(source), source.classes)
-        if isinstance(source, ImageArray):
-            return replace(form, white=source.white)
-        if isinstance(source, Table):
-            columns = dict(zip(source.names, map(_becomes, source.columns), strict=True))
-            form = replace(form, columns=columns)
-        if isinstance(source, Table | Texts):
-            form = replace(
-                form, header=source.header, label=source.label_column, label_index=source.label_index
-            )
-        return replace(form, text_column=source.column) if isinstance(source, Texts) else form
-
-
-def _becomes(values: np.ndarray) -> Kind | None:
-    kinds: dict[str, Kind] = {"O": "categorical", "M": "date"}
-    becomes = kinds.get(values.dtype.kind, "numeric")
-    # What is not a number, and not a time, is no equal of itself.
-    missing = values == "" if becomes == "categorical" else values != values
-    return None if bool(np.all(missing)) else becomes
-
-
-def agreed(
-    channel: Channel, found: Found, shards: Shards, again: Callable[[Preprocessing], Found]
-) -> tuple[Found, tuple[str, ...]]:
-    """What this host has found, in the form that all have in common, and the classes of all.
-
-    again: reads the shard as what training taught says: asked where a host's own values say another thing of a column
-    than all hosts' do, as where its part of the texts looks like numbers.
-
-    Raises:
-        UserError: the shards are not of one format, or not of the same columns.
-    """
-    if found.format.undividable:
-        raise channel.error(found.format.undividable)
-    forms = shards.of_each(_Form.of(found))
-    for name, form in zip(shards.names, forms, strict=True):
-        for what, ours, theirs in _told_apart(forms[0], form, found.format):
-            if ours != theirs:
-                raise channel.error(
-                    f"the channel is sharded, and {what} is {shown(ours)} on host {shards.names[0]} and "
-                    f"{shown(theirs)} on host {name}; expected the same in every shard."
-                )
-    classes = natural_order({name for form in forms for name in form.classes})
-    if forms[0].columns:
-        found = _as_all_have(forms, forms[shards.own], found, classes, again)
-    return found, classes
-
-
-def _told_apart(first: _Form, other: _Form, form: Format) -> list[tuple[str, Any, Any]]:
-    told: list[tuple[str, Any, Any]] = [
-        ("the format", first.format, other.format),
-        ("what it holds", first.kind, other.kind),
-        ("whether there is a header", first.header, other.header),
-        ("the label's column", first.label, other.label),
-        ("the column of texts", first.text_column, other.text_column),
-        ("a white pixel's value", first.white, other.white),
-    ]
-    if not form.columns_vary:
-        told.append(("the list of columns", list(first.columns), list(other.columns)))
-    return told
-
-
-def _as_all_have(
-    forms: Sequence[_Form],
-    own: _Form,
-    found: Found,
-    classes: tuple[str, ...],
-    again: Callable[[Preprocessing], Found],
-) -> Found:
-    names = {name for form in forms for name in form.columns}
-    columns = []
-    for name in own.columns if len(own.columns) == len(names) else natural_order(names):
-        told = {form.columns.get(name) for form in forms} - {None}
-        columns.append(Column(name, (told.pop() if len(told) == 1 else "categorical") if told else "numeric"))  # type: ignore[arg-type]
-    # A column without a value is read as one of numbers. Where any host has labels that are texts, those that are
-    # numbers are read again for their spelling.
-    same = [(own.columns.get(column.name) or "numeric") == column.kind for column in columns]
-    numbers = all(map(is_number, classes))
-    if len(own.columns) == len(columns) and all(same) and numbers == all(map(is_number, own.classes)):
-        return found
-    return again(
-        Preprocessing(
-            "table",
-            classes,
-            columns=tuple(columns),
-            header=own.header,
-            label_column=own.label,
-            label_index=own.label_index,
-        )
-    )

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from subset_trainer import pages
+from subset_trainer.data.parts import Regions, Words, Written
 from subset_trainer.insight.explanations import ABSENT, METHOD, Explained, Explanations
-from subset_trainer.insight.parts import Columns, Regions, Words, Written
 
 FOR, AGAINST = (179, 74, 0), (0, 114, 178)
 """The page's orange and blue, of wrong and right, which look different to everybody."""
@@ -98,10 +98,10 @@ def _error(one: Explained) -> Error:
     picture: Painted | Marked | None
     if isinstance(one.parts, Regions):
         most, picture = MOST_REGIONS, _painted(one.parts, shares)
-    elif isinstance(one.parts, Columns):
-        most, picture = MOST_COLUMNS, None
-    else:
+    elif isinstance(one.parts, Words | Written):
         most, picture = MOST_WORDS, _marked(one.parts, shares.tolist())
+    else:
+        most, picture = MOST_COLUMNS, None
     names = one.names
     values = one.values or [""] * len(names)
     parts = [

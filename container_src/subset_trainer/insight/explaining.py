@@ -6,11 +6,8 @@ import torch
 from torch import Tensor
 
 from subset_selection.progress import with_progress
-from subset_trainer.data import Dataset, Preprocessing, Splits
-from subset_trainer.data.texts.ngrams import inputs_of
+from subset_trainer.data import Splits
 from subset_trainer.insight.explanations import Explained, Explanations, surest
-from subset_trainer.insight.findings import cell
-from subset_trainer.insight.parts import Columns, Regions, Words, Written
 from subset_trainer.insight.shapley import NoNumberError, is_exact, shapley_values
 from subset_trainer.models import Classifier
 from subset_trainer.training import out_of_memory
@@ -23,9 +20,6 @@ EVALUATIONS_OF_A_SLOW_ONE = 1_000
 """The same of networks for images and of encoders: as often as the library `lime` does of images."""
 MOST_PROBABLE = 5
 """Classes whose probabilities are told, and the label's."""
-MOST_ROWS = 100_000
-"""Training rows of which a table's mean is taken, at most."""
-ROWS_AT_ONCE = 8_192
 
 
 def explain(
@@ -57,7 +51,7 @@ def explain(
                 "%s is not explained: without some of its parts the model gives no number for it",
                 splits.validation_ids[row],
             )
-    return Explanations(splits.preprocessing.kind, len(labels), errors, found)
+    return Explanations(splits.preprocessing.name, len(labels), errors, found)
 
 
 class _Explaining:
@@ -66,38 +60,24 @@ class _Explaining:
     def __init__(self, classifier: Classifier, splits: Splits, device: torch.device, seed: int) -> None:
         self._classifier, self._splits, self._device, self._seed = classifier, splits, device, seed
         self._forward = out_of_memory.Parts()
-        if classifier.mean is not None:
-            self._absent = (classifier.mean.flatten() * 255).round().to(torch.uint8).cpu()
-        elif splits.preprocessing.kind == "table":
-            self._absent = _mean(splits.train)
+        self._absent = splits.preprocessing.absent(splits.train)
 
     def example(self, row: int, predicted: int) -> Explained:
         """Raises NoNumberError."""
         splits, preprocessing = self._splits, self._splits.preprocessing
         (batch,) = splits.validation.batches([torch.tensor([row])], torch.device("cpu"))
-        parts: Regions | Columns | Words | Written
-        if preprocessing.kind == "image":
-            parts = Regions.of(batch[0], self._absent)
-        elif preprocessing.kind == "table":
-            parts = Columns.of(batch[0], preprocessing.columns, self._absent)
-        else:
-            texts = splits.validation_texts
-            assert texts is not None
-            if preprocessing.hashing is not None:
-                parts = Words.of(texts[row], batch[0], preprocessing.hashing)
-            else:
-                length = preprocessing.input_shape[0]
-                parts = Written.of(texts[row], lambda some: inputs_of(some, preprocessing), length)
+        texts = splits.validation_texts
+        text = None if texts is None else texts[row]
+        parts = preprocessing.parts(batch[0], text, self._absent)
 
         def worth(present_BM: Tensor) -> Tensor:
             return log_odds(self._logits(parts.with_only(present_BM)), predicted)
 
-        slow = isinstance(parts, Regions | Written)
-        most = (EVALUATIONS_OF_A_SLOW_ONE if slow else EVALUATIONS) + EVALUATIONS_A_PART * parts.count
+        most = (EVALUATIONS_OF_A_SLOW_ONE if parts.slow else EVALUATIONS) + EVALUATIONS_A_PART * parts.count
         generator = torch.Generator().manual_seed(self._seed)
         contributions = shapley_values(worth, parts.count, most, generator)
         ends = worth(torch.tensor([[True] * parts.count, [False] * parts.count]))
-        probabilities = self._logits(batch)[0].softmax(0)
+        probabilities = self._classifier.objective.answer(self._logits(batch))[0]
         label = int(splits.validation.labels[row])
         told = probabilities.topk(min(MOST_PROBABLE, len(probabilities))).indices.tolist()
         exact = is_exact(parts.count, most)
@@ -112,7 +92,7 @@ class _Explaining:
             log_odds_absent=float(ends[1]),
             contributions=contributions.numpy(),
             parts=parts,
-            values=_values(batch[0], preprocessing, parts) if isinstance(parts, Columns) else (),
+            values=preprocessing.values(batch[0], parts),
             exact=exact,
             evaluations=2**parts.count if exact else most,
         )
@@ -127,18 +107,3 @@ def log_odds(logits_BC: Tensor, label: int) -> Tensor:
     others_BC = logits_BC.clone()
     others_BC[:, label] = -torch.inf
     return logits_BC[:, label] - others_BC.logsumexp(1)
-
-
-def _mean(dataset: Dataset) -> Tensor:
-    """float32 [D] of a table's encoded rows; of very many, of some that lie at equal distances."""
-    rows = torch.arange(0, len(dataset), -(-len(dataset) // MOST_ROWS))
-    batches = dataset.batches(rows.split(ROWS_AT_ONCE), torch.device("cpu"))
-    return (sum((batch.double().sum(0) for batch in batches), torch.zeros(())) / len(rows)).float()
-
-
-def _values(row: Tensor, preprocessing: Preprocessing, parts: Columns) -> list[str]:
-    there = [column for column in preprocessing.columns if column.width]
-    values = row.split([column.width for column in there])
-    cells = iter([cell(own.tolist(), column) for own, column in zip(values, there, strict=True)])
-    some = [[next(cells) for _ in names] for names in parts.names]
-    return [group[0] if len(group) == 1 else "" for group in some]

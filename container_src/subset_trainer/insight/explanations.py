@@ -1,16 +1,12 @@
 """Which errors are worth an explanation, and what one says."""
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
-from subset_trainer.insight.parts import Columns, Regions, Words, Written
+from subset_trainer.data.parts import Parts
 
 FILE = "explanations.json"
 METHOD = "KernelSHAP"
@@ -41,7 +37,7 @@ class Explained:
     """By an example of which every part is absent: the contributions make up the difference."""
     contributions: np.ndarray
     """[M] float64, of the parts."""
-    parts: Regions | Columns | Words | Written
+    parts: Parts
     values: Sequence[str] = ()
     """[M], of a table's row, what stood there; empty: nothing, or there are several columns."""
     exact: bool = False
@@ -52,38 +48,19 @@ class Explained:
     @property
     def names(self) -> list[str]:
         """[M], of the parts, for people."""
-        if isinstance(self.parts, Regions):
-            return region_names(self.parts.region)
-        if isinstance(self.parts, Columns):
-            return [some[0] if len(some) == 1 else f"{some[0]} … {some[-1]}" for some in self.parts.names]
-        return [self.parts.text[begin:end] for begin, end in self.parts.spans.tolist()]
+        return self.parts.titles
 
 
 @dataclass(frozen=True)
 class Explanations:
     """Of some of the errors that a model makes in validation."""
 
-    kind: Literal["image", "table", "text"]
+    kind: str
     validated: int
     """Validation examples."""
     errors: int
     """Those that the model takes for another class."""
     examples: Sequence[Explained]
-
-
-def region_names(region_HW: Tensor) -> list[str]:
-    """Where in the image each region lies, by its centre."""
-    regions = region_HW.numpy()
-    sizes = np.bincount(regions.ravel())
-    names = []
-    places = [
-        np.bincount(regions.ravel(), axis.ravel()) / sizes / side
-        for axis, side in zip(np.indices(regions.shape) + 0.5, regions.shape, strict=True)
-    ]
-    for down, across in zip(*places, strict=True):
-        row, column = ("upper", "", "lower")[int(3 * down)], ("left", "", "right")[int(3 * across)]
-        names.append(" ".join(filter(None, (row, column))) or "centre")
-    return names
 
 
 def surest(
@@ -114,7 +91,7 @@ def _turn(groups: Iterable[Any]) -> list[int]:
 
 
 def to_json(found: Explanations) -> dict[str, Any]:
-    """For explanations.json: plain values. README says what the keys mean."""
+    """For explanations.json: plain values. docs/reference/outputs.md says what the keys mean."""
     return {
         "method": METHOD,
         "explains": "log-odds of the predicted class",
@@ -128,23 +105,7 @@ def to_json(found: Explanations) -> dict[str, Any]:
 
 def _example(one: Explained) -> dict[str, Any]:
     contributions = one.contributions.tolist()
-    parts: list[dict[str, Any]]
-    own: dict[str, Any] = {}
-    if isinstance(one.parts, Regions):
-        sizes = one.parts.region.flatten().bincount().tolist()
-        parts = [{"place": name, "pixels": size} for name, size in zip(one.names, sizes, strict=True)]
-        own["regions"] = _png(one.parts.region.numpy().astype(np.uint8))
-    elif isinstance(one.parts, Columns):
-        parts = [
-            {"columns": list(names), "value": value or None}
-            for names, value in zip(one.parts.names, one.values, strict=True)
-        ]
-    else:
-        own["text"] = one.parts.text
-        parts = [
-            {"token": name, "begin": begin, "end": end}
-            for name, (begin, end) in zip(one.names, one.parts.spans.tolist(), strict=True)
-        ]
+    own, parts = one.parts.to_json(one.values)
     return {
         "id": one.id,
         "label": one.label,
@@ -160,10 +121,3 @@ def _example(one: Explained) -> dict[str, Any]:
             for part, contribution in zip(parts, contributions, strict=True)
         ],
     }
-
-
-def _png(pixels_HW: np.ndarray) -> str:
-    """A greyscale image, in base64."""
-    file = io.BytesIO()
-    Image.fromarray(pixels_HW).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()

@@ -1,6 +1,6 @@
 """What the run has learned of its data: examples.parquet and report.html."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,20 +9,17 @@ from PIL import Image
 
 from subset_trainer import pages
 from subset_trainer.artifacts import Column
-from subset_trainer.data import Column as TableColumn
-from subset_trainer.data import Dataset, Preprocessing, Splits
+from subset_trainer.data import Dataset, Kind, Splits
 from subset_trainer.insight import duplicates, labels
+from subset_trainer.insight.cleaning import NOISY, Examined
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings, Row, Shown
-from subset_trainer.training.cleaning import NOISY, Examined
 from subset_trainer.training.evaluation import Judgement
 from subset_trainer.training.record import Record
 
 THUMBNAIL = 96
 """Pixels of the longer side, at most."""
 MOST_CHARACTERS = 300
-MOST_FEATURES = 8
-"""Of a table's row, that a card shows."""
 
 
 def findings(
@@ -58,7 +55,7 @@ def findings(
         groups = _of_several(examined.groups[kept])
     return Findings(
         title="What training has learned of the data",
-        kind=splits.preprocessing.kind,
+        kind=splits.preprocessing.name,
         facts=facts,
         history=history,
         classes=splits.preprocessing.classes,
@@ -124,17 +121,12 @@ def _among(values_K: np.ndarray, kept_K: np.ndarray, count: int) -> np.ndarray:
 
 
 def show(
-    dataset: Dataset, rows: Sequence[int], preprocessing: Preprocessing, texts: np.ndarray | None = None
+    dataset: Dataset, rows: Sequence[int], preprocessing: Kind, texts: np.ndarray | None = None
 ) -> list[Shown]:
     """What the cards of some examples show: a picture, the first columns of a table's row, the beginning of a text."""
     if not rows:
         return []
-    if texts is not None:
-        return [_beginning(texts[row]) for row in rows]
-    (inputs,) = dataset.batches([torch.tensor(rows)], torch.device("cpu"))
-    if preprocessing.kind == "image":
-        return [_picture(pixels.permute(1, 2, 0).numpy()) for pixels in inputs]
-    return [_row(values.tolist(), preprocessing) for values in inputs]
+    return list(map(_CARDS[preprocessing.name], preprocessing.show(dataset, rows, texts)))
 
 
 def _picture(pixels: np.ndarray) -> str:
@@ -145,23 +137,10 @@ def _beginning(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
-def _row(values: Sequence[float], preprocessing: Preprocessing) -> Row:
-    """As it stood in the table: scaled back, and the category that is encoded as 1."""
-    cells, at = [], 0
-    for column in preprocessing.columns[:MOST_FEATURES]:
-        cells.append((column.name, cell(values[at : at + column.width], column)))
-        at += column.width
-    return Row(cells, more=len(preprocessing.columns) - len(cells))
+def _row(shown: tuple[list[tuple[str, str]], int]) -> Row:
+    cells, more = shown
+    return Row(cells, more=more)
 
 
-def cell(values: Sequence[float], column: TableColumn) -> str:
-    """What stood in the table, of how it was encoded. Empty: there was no value, or none that training knew."""
-    if column.kind == "empty" or (column.missing and values[-1] == 1):
-        return ""
-    if column.kind == "categorical":
-        return column.categories[values.index(1)] if 1 in values else ""
-    value = values[0] * column.std + column.mean
-    # Days, of which float32 keeps the minute.
-    if column.kind == "date":
-        return str(np.datetime64(round(value * 1440), "m")).removesuffix("T00:00")
-    return f"{value:.5g}"
+_CARDS: dict[str, Callable[[Any], Shown]] = {"image": _picture, "table": _row, "text": _beginning}
+"""By the kind of data, whose template in templates/shown is called so."""

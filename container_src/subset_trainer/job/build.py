@@ -51,12 +51,10 @@ def _network(data: Material) -> Classifier:
         data.model,
         preprocessing.input_shape,
         len(preprocessing.classes),
-        preprocessing.mean or None,
-        preprocessing.std or None,
-        preprocessing.hashing.buckets if preprocessing.hashing else None,
         # Of images an mlp sees other parts in each epoch anyway (augmentation).
-        0.0 if preprocessing.kind == "image" else config.dropout,
-        data.encoder.body if data.encoder else None,
+        dropout=0.0 if preprocessing.augmented else config.dropout,
+        encoder=data.encoder.body if data.encoder else None,
+        **preprocessing.network,
     )
     if data.weights:
         said = image_models.load(classifier, data.weights, data.model, preprocessing.classes)

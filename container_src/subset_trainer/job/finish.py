@@ -6,12 +6,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from subset_trainer import artifacts
+from subset_trainer.insight.cleaning import Examined
 from subset_trainer.job.fit import Fitted
 from subset_trainer.job.insights import Insights
 from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
 from subset_trainer.tracking.background import Outcome
-from subset_trainer.training.cleaning import Examined
 from subset_trainer.training.evaluation import Score
 from subset_trainer.training.reports import totals
 

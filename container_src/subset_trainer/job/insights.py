@@ -11,11 +11,11 @@ from subset_trainer import artifacts
 from subset_trainer.data import Splits
 from subset_trainer.errors import UserError
 from subset_trainer.insight import duplicates, explaining, explanations, findings
+from subset_trainer.insight.cleaning import Examined
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings, Shown, cards_of, page
 from subset_trainer.job.values import Run
 from subset_trainer.models import Classifier
-from subset_trainer.training.cleaning import Examined
 from subset_trainer.training.evaluation import Judgement, judge
 from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.record import Record

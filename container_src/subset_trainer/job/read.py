@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from subset_trainer import models, pretrained
+from subset_trainer import pretrained
 from subset_trainer.config import Hyperparameters
 from subset_trainer.config.training import ENCODER_DEFAULTS, FROZEN_ENCODER_RATE
 from subset_trainer.contract import Contract
-from subset_trainer.data import Splits, load_splits
+from subset_trainer.data import Kind, Splits, load_splits
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.formats.format import ManifestOptions
 from subset_trainer.data.hosts import Shards
@@ -80,15 +80,14 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     _check_same_data(contract, splits, ranks)
     for note in splits.notes:
         logger.info("%s", note)
-    kind = splits.preprocessing.kind
+    preprocessing = splits.preprocessing
     if given is not None:
-        _check_goes_with(kind, encoder)
+        _check_goes_with(preprocessing, encoder)
     weights = image_models.read(given) if given is not None and encoder is None else None
-    model = models.resolve(hp.model, kind, encoder is not None)
+    model = preprocessing.model(hp.model)
     if weights and (expected := image_models.normalisation(weights, model)):
         mean, std = expected
-        preprocessing = dataclasses.replace(splits.preprocessing, mean=mean, std=std)
-        splits = dataclasses.replace(splits, preprocessing=preprocessing)
+        splits = dataclasses.replace(splits, preprocessing=preprocessing.normalised(mean, std))
     return Material(splits, model, encoder, weights, as_encoders_are_trained(hp) if encoder else hp)
 
 
@@ -119,22 +118,23 @@ def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Enco
     )
 
 
-def _check_goes_with(kind: str, encoder: Encoder | None) -> None:
+def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
     """Whether what the channel `pretrained` holds is for data of this kind."""
     channel = f"channel {pretrained.CHANNEL!r}"
     if encoder:
-        if kind != "text":
+        if not kind.takes_encoder:
             raise UserError(
-                f"{channel}: {encoder.place} is an encoder of texts, and the training channel holds {kind}s"
+                f"{channel}: {encoder.place} is an encoder of texts, and the training channel holds {kind.name}s"
             )
-    elif kind == "text":
+    elif kind.takes_encoder:
         raise UserError(
             f"{channel}: it holds no encoder of texts, and the training channel holds texts; expected "
             f"{encoders.EXPECTED}"
         )
-    elif kind != "image":
+    elif not kind.takes_weights:
         raise UserError(
-            f"{channel}: weights are for image models and encoders of texts, and the training channel holds {kind}s"
+            f"{channel}: weights are for image models and encoders of texts, and the training channel holds "
+            f"{kind.name}s"
         )
 
 

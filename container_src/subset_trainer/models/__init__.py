@@ -16,9 +16,9 @@ from subset_trainer.models.resnet import SmallImageResNet18
 from subset_trainer.models.text_encoder import Body as Body
 from subset_trainer.models.text_encoder import TextEncoder as TextEncoder
 from subset_trainer.models.text_encoder import body as body
+from subset_trainer.objectives import CLASSIFICATION, Objective
 
 OWN_MODELS = ("resnet18", "cnn", "mlp", "ngrams", "encoder")
-AUTO = {"image": "resnet18", "table": "mlp", "text": "ngrams"}
 MLP_WIDTH = 256
 NGRAMS_WIDTH, NGRAMS_SPREAD = 64, 0.01
 """Of the n-grams' embeddings: batch normalisation undoes a small spread, under which SGD learns them faster."""
@@ -40,10 +40,15 @@ class Classifier(nn.Module):
     shift: Tensor | None
 
     def __init__(
-        self, network: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+        self,
+        network: nn.Module,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        objective: Objective = CLASSIFICATION,
     ) -> None:
         super().__init__()
         self.network = network
+        self.objective = objective
         buffers: dict[str, Tensor | None] = dict.fromkeys(("mean", "std", "scale", "shift"))
         if mean is not None and std is not None:
             centre, spread = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
@@ -130,30 +135,6 @@ class Classifier(nn.Module):
         return logits, captured[-1].flatten(1)
 
 
-def resolve(name: str, kind: str, encoder: bool = False) -> str:
-    """The model's name for data of this kind, ``auto`` replaced.
-
-    Args:
-        encoder: whether an encoder of texts is given.
-
-    Raises:
-        UserError: there is no such model, or it does not fit the data.
-    """
-    if kind == "text" and encoder:
-        if name not in ("auto", "encoder"):
-            raise UserError(
-                f"hyperparameter model={name!r} does not go with an encoder in the channel 'pretrained'; expected "
-                "model=encoder or auto, or no such channel"
-            )
-        return "encoder"
-    resolved = AUTO[kind] if name == "auto" else name
-    if kind != "image" and resolved != AUTO[kind]:
-        raise UserError(f"hyperparameter model={name!r} is not for {kind}s; these expect {AUTO[kind]}")
-    if kind == "image" and resolved in ("ngrams", "encoder"):
-        raise UserError(f"hyperparameter model={name!r} is for texts; images expect another")
-    return resolved
-
-
 def check_name(name: str) -> None:
     """Refuse a model that does not exist, before any data is read.
 
@@ -185,7 +166,7 @@ def build(
     """A classifier with fresh weights, drawn from torch's default generator.
 
     Args:
-        name: as ``resolve`` gives it.
+        name: as the kind of data gives it, without ``auto``.
         input_shape: of one example: (3, H, W), (D,) or, of a text, (L,).
         classes: C.
         buckets: of a text's n-grams; None: other data.

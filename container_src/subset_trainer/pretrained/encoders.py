@@ -14,12 +14,13 @@ from typing import Any
 
 from torch import Tensor
 
-from subset_trainer.artifacts import DESCRIPTION, ENCODER_PREFIX, TOKENIZER, encoder_of
+from subset_trainer.artifacts import DESCRIPTION, ENCODER_PREFIX, encoder_of
 from subset_trainer.data.archives import ARCHIVE_SUFFIXES, open_tar
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.registry import open_channel
-from subset_trainer.data.kinds.preprocessing import Preprocessing, Tokens
-from subset_trainer.data.texts.tokens import read_tokenizer
+from subset_trainer.data.kinds import registry as kinds
+from subset_trainer.data.kinds.text import TOKENIZER
+from subset_trainer.data.texts.tokens import Tokens, read_tokenizer
 from subset_trainer.errors import UserError, first_line
 from subset_trainer.models import Body, Classifier, body
 from subset_trainer.pretrained import CHANNEL
@@ -255,7 +256,7 @@ def _earlier(folder: _Folder, about: Mapping[str, Any], most_tokens: int) -> Enc
     own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     try:
         given = encoder_of(about, own)
-        classes = Preprocessing.from_json(about["preprocessing"]).classes
+        classes = kinds.from_json(about["preprocessing"]).classes
         if set(head) != {"weight", "bias"} or head["weight"].shape[0] != len(classes):
             raise ValueError(f"its last layer is not of {len(classes)} classes")
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -41,9 +41,7 @@ def application(predictor: Predictor, settings: Settings) -> Starlette:
             {
                 "MaxConcurrentTransforms": max(1, min(settings.threads, BATCH_MIB // largest)),
                 # Images are sent one by one: a file cannot be cut into records, nor put together of them.
-                "BatchStrategy": "SINGLE_RECORD"
-                if predictor.preprocessing.kind == "image"
-                else "MULTI_RECORD",
+                "BatchStrategy": "MULTI_RECORD" if predictor.preprocessing.divisible else "SINGLE_RECORD",
                 "MaxPayloadInMB": largest,
             }
         )

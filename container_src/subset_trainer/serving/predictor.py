@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from subset_trainer.artifacts import TrainedModel, load_model
-from subset_trainer.data import Preprocessing
-from subset_trainer.data.tables.rows import REQUEST
+from subset_trainer.data import Kind
+from subset_trainer.data.requests import REQUEST
 from subset_trainer.training import devices
 
 
@@ -26,7 +26,7 @@ class Predictor:
         self._classifier.place(device, self._machine.memory_format(model.preprocessing.input_shape))
         # One pass at a time: it keeps all processors or the GPU busy by itself, and the memory is one batch's.
         self._lock = threading.Lock()
-        self.preprocessing: Preprocessing = model.preprocessing
+        self.preprocessing: Kind = model.preprocessing
 
     @classmethod
     def load(cls, directory: Path) -> "Predictor":
@@ -55,7 +55,7 @@ class Predictor:
         for batch in batches:
             with self._lock, torch.inference_mode():
                 logits = self._classifier(torch.from_numpy(batch).to(self._device))
-                rows = logits.float().softmax(dim=1).cpu().numpy()
+                rows = self._classifier.objective.answer(logits).cpu().numpy()
             odd = np.flatnonzero(~np.isfinite(rows).all(axis=1))
             if len(odd):
                 raise REQUEST.error(

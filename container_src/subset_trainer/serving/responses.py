@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from subset_trainer.data.requests import CSV, JSON, JSON_LINES
 from subset_trainer.errors import shown
 from subset_trainer.serving.errors import RequestError
-from subset_trainer.serving.requests import CSV, JSON, JSON_LINES, SPELLINGS
+from subset_trainer.serving.requests import SPELLINGS
 
 DIGITS = 7
 """Significant ones, which is what float32 has."""

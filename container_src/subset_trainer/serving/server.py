@@ -58,7 +58,7 @@ def _serve() -> None:
     predictor = Predictor.load(contract.model_directory())
     logger.info(
         "serving a model of %s data, %d classes, on %s, port %d",
-        predictor.preprocessing.kind,
+        predictor.preprocessing.name,
         len(predictor.preprocessing.classes),
         predictor.describe(),
         settings.port,

@@ -1,4 +1,4 @@
-"""Checkpoints: a run that was killed goes on where it was, and ends as if it had not been.
+"""Checkpoints: a run that was killed resumes where it was, and ends as if it had not been killed.
 
 A file is what torch makes of dicts, lists, tensors, numbers and text, a zip archive, whose checksums are checked before
 it is read; nothing in it is unpickled but these. It is written under another name, flushed to the disk and renamed, so
@@ -33,14 +33,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Checkpoints:
-    """Those of one run, in one folder.
+    """The checkpoints of one run, in one folder.
 
     Args:
         directory: of the files.
-        identity: what a checkpoint must agree on, to be gone on from: hyperparameters and facts of the data.
+        identity: what a checkpoint must agree on to be resumed from: hyperparameters and facts of the data.
         minutes: between two checkpoints within an epoch.
         keep: how many files stay.
-        resume: whether to go on from what is there.
+        resume: whether to resume from what is there.
     """
 
     def __init__(
@@ -56,34 +56,34 @@ class Checkpoints:
         self._complained = False
         self._subsets: deque[tuple[int, Subset]] = deque()
         self._copier = _Copier()
-        # The process waits for its thread at the end: after a failure, too, what is being written is finished.
+        # The process waits for its thread at the end: what is being written is finished, also after a failure.
         self._writer = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
 
     @property
     def subsets(self) -> Path:
-        """Where the subsets of the epochs before are kept: the folder of results may be another machine's."""
+        """A copy of the subsets so far: the results' folder of an earlier machine is gone."""
         return self._directory / "subsets"
 
     def keep_subset(self, epoch: int, subset: Subset) -> None:
-        """With the next checkpoint, and before it."""
+        """Write the subset with the next checkpoint, before it."""
         self._subsets.append((epoch, subset))
 
     def due(self) -> bool:
-        """Whether there should be another within the epoch: the last is old, or one could not be made in its time."""
+        """Whether another checkpoint should be made within the epoch: the last is old, or one was left out."""
         return not self._busy() and (self._owed or time.monotonic() - self._last >= self._seconds)
 
     def save(self, epoch: int, step: int, state: Mapping[str, Any], last: bool = False) -> None:
-        """Have one written, and the oldest beyond those that are kept removed; waits for neither.
+        """Have a checkpoint written, and the oldest beyond those that are kept removed; waits for neither.
 
-        While another is being written, none is made, but one is due as soon as that is done. Where one
-        cannot be written, the last that could stays, and training goes on.
+        While another is being written, none is made, and one is due as soon as that is done. Where a checkpoint
+        cannot be written, the last one stays and training continues.
 
         Args:
             epoch: that is being made, from 1.
             step: updates of it that are done.
             state: of dicts with text for keys, lists, tensors, numbers, text and None; it may change afterwards.
-            last: whether there is no other to come: waits until it is written.
+            last: whether none will follow; then this waits until it is written.
         """
         if self._busy() and not last:
             self._owed = True
@@ -116,11 +116,11 @@ class Checkpoints:
                     each.unlink(missing_ok=True)
                 self._write_files(file, content)
         except OSError as error:
-            # Said once until it works again: a job has more to lose by stopping.
+            # Logged once until it works again: a job has more to lose by stopping.
             if not self._complained:
                 logger.warning(
-                    "checkpoint %s could not be written (%s: %s): training goes on, and a run that is started again "
-                    "goes on from the last checkpoint that could",
+                    "checkpoint %s could not be written (%s: %s): training continues, and a run that is started "
+                    "again resumes from the last checkpoint that was written",
                     *(file.stem.removeprefix("checkpoint-"), error.strerror, error.filename or file),
                 )
             self._complained = True
@@ -138,10 +138,10 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
-        """The state of the newest that is whole; None where there is none, or none is wanted.
+        """The state in the newest whole checkpoint; None where there is none, or where ``resume`` is off.
 
         Raises:
-            UserError: it is another run's.
+            UserError: the checkpoint is of another run.
         """
         files = self._files()
         with contextlib.suppress(OSError):  # of a folder that is read-only they stay
@@ -154,7 +154,7 @@ class Checkpoints:
         for file in files:
             try:
                 content = _read(file)
-            except Exception as error:  # there is no end of what a damaged file makes its readers raise
+            except Exception as error:  # a damaged file makes its readers raise almost anything
                 reason = first_line(error)
                 if isinstance(error, UnpicklingError):
                     # Torch would advise to read it without restrictions.
@@ -183,19 +183,19 @@ class Checkpoints:
             )
 
     def _files(self) -> list[Path]:
-        """Newest first: by how far the run was, not by a clock."""
+        """Newest first: the one of the latest step, whatever the clock says."""
         return sorted(self._directory.glob(PATTERN), reverse=True)
 
 
 class _Copier:
-    """Copies a state's tensors to the CPU's memory, the same memory every time: to get 90 MB from the system takes ten
-    times as long as to fill them."""
+    """Copies a state's tensors to the CPU, into the same memory every time: getting 90 MB from the system takes ten
+    times as long as filling it."""
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[Any, ...], Tensor] = {}
 
     def copy(self, state: dict[str, Any]) -> "tuple[dict[str, Any], torch.cuda.Event | None]":
-        """The copy, which is good until the next is made, and what to wait for until it is: a GPU copies by itself."""
+        """The copy, valid until the next one is made, and the event that ends it: a GPU copies asynchronously."""
         earlier, self._buffers = self._buffers, {}
         on_gpu = False
 

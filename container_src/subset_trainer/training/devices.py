@@ -53,8 +53,19 @@ class Machine:
         return f"{self.device.type} ({name}), {str(self.dtype).removeprefix('torch.')}"
 
 
+class Lap:
+    """Seconds since it was made, or last asked."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __call__(self) -> float:
+        start, self._start = self._start, time.perf_counter()
+        return self._start - start
+
+
 class Stopwatch:
-    """Adds up how long some stretches of work took; on a GPU by its own events, so that nothing waits for it."""
+    """Adds up how long some stretches of work took; on a GPU with its events, so that nothing waits."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
@@ -144,12 +155,12 @@ def prepare(device: str, precision: str, images: bool, local_rank: int = 0, loca
 
 
 def be_deterministic() -> None:
-    """Kernels that give the same bits every time, or an error where there is none for an operation. After
-    :func:`prepare`, before the first product on a GPU."""
+    """Use kernels that give the same bits every time; an operation without one raises an error. To be called after
+    :func:`prepare` and before the first product on a GPU."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
-    # It is for finding faults: nothing here reads memory that was not written.
+    # That serves to find faults: nothing here reads memory that was not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from subset_selection import Pool
@@ -60,8 +59,8 @@ def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool 
             logits = parts.of(classifier, inputs)
             if flip:
                 logits = (logits + parts.of(classifier, inputs.flip(3))) / 2
-        loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-        correct += (logits.argmax(1) == labels).sum()
+        loss += classifier.objective.loss_sum(logits, labels)
+        correct += classifier.objective.scores(logits, labels).sum()
     ranks.check()
     return Score(float(ranks.total(loss)) / len(dataset), int(ranks.total(correct)) / len(dataset))
 
@@ -98,7 +97,8 @@ def look_at(classifier: Classifier, dataset: Dataset, place: Place) -> tuple[Poo
     found = found or room(classifier.head.out_features, classifier.head.in_features)
     logits_NC, features_ND = found.columns
     labels_N = dataset.labels[own].to(logits_NC.device)
-    return Pool(labels_N, logits_NC, features_ND, keep=partial(take, processes=ranks.local_size)), own
+    keep = partial(take, processes=ranks.local_size)
+    return Pool(labels_N, logits_NC, features_ND, keep=keep, loss=classifier.objective), own
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def judge(
         with machine.autocast():
             logits = parts.of(classifier, inputs)
         labels = dataset.labels[indices].to(machine.device, non_blocking=True)[:, None]
-        probabilities = logits.float().softmax(1)
+        probabilities = classifier.objective.answer(logits)
         own = probabilities.gather(1, labels).flatten()
         rival, rival_class = probabilities.scatter(1, labels, -1.0).max(1)
         prints = inputs[:, :0].flatten(1) if fingerprint is None else fingerprint(inputs)
@@ -187,4 +187,4 @@ def losses_in_eval_mode(classifier: Classifier, inputs: Tensor, labels: Tensor, 
     with place.machine.autocast():
         logits = Parts().of(classifier, inputs)
     classifier.train()
-    return F.cross_entropy(logits.float(), labels, reduction="none")
+    return classifier.objective.losses(logits, labels)

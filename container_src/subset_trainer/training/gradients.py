@@ -6,9 +6,9 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from subset_trainer.objectives import CLASSIFICATION, Objective
 from subset_trainer.training.place import Place
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class Gradients:
         scaler: of the loss.
         label_smoothing: share of the target spread over all classes.
         microbatch_size: examples in a part, at least 2; None: the whole batch.
+        objective: whose losses are summed.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class Gradients:
         scaler: torch.amp.GradScaler,
         label_smoothing: float = 0.0,
         microbatch_size: int | None = None,
+        objective: Objective = CLASSIFICATION,
     ) -> None:
+        self._objective = objective
         self._classifier = classifier
         self._machine, self._ranks = place.machine, place.ranks
         self._scaler = scaler
@@ -100,10 +103,8 @@ class Gradients:
             with nullcontext() if number == parts else self._ranks.without_exchange(self._classifier):
                 with self._machine.autocast():
                     logits = self._classifier(inputs)
-                loss = F.cross_entropy(
-                    logits.float(), targets, reduction="none", label_smoothing=self._label_smoothing
-                )
+                loss = self._objective.losses(logits, targets, self._label_smoothing)
                 self._scaler.scale(torch.dot(loss, shares)).backward()
             losses.append(loss.detach())
-            hits.append(logits.detach().argmax(1) == targets)
+            hits.append(self._objective.scores(logits.detach(), targets))
         return torch.cat(losses), torch.cat(hits)

@@ -1,4 +1,4 @@
-"""SIGTERM, turned into an exception at a moment when nothing is left half done."""
+"""SIGTERM, raised as an exception at a moment when nothing is left half done."""
 
 import os
 import signal
@@ -35,11 +35,11 @@ class Interruption:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def ignore(self) -> None:
-        """All is done: what is left is the end of the process, which takes its time."""
+        """Ignore SIGTERM from now on: only the end of the process is left."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _swallowed(self, event: "sys.UnraisableHookArgs") -> None:
-        """Python ignores what is raised while it removes an object: then the exception comes again, a moment later."""
+        """Python ignores what is raised while an object is removed: then raise the exception again, a moment later."""
         if event.exc_type is not Terminated:
             sys.__unraisablehook__(event)
             return
@@ -59,8 +59,8 @@ class Interruption:
             raise Terminated
 
     def hold(self) -> None:
-        """From now on only ``requested`` tells, and what is ``abandonable()``: for processes that must stop together,
-        at a place that they agree on."""
+        """From now on raise only within ``abandonable()``, and set ``requested``: for processes that must stop
+        together, at a place that they agree on."""
         self._depth += 1
 
     @contextmanager

@@ -10,7 +10,7 @@ import torch
 from subset_selection import Subset
 from subset_trainer.training.batches import Batches
 from subset_trainer.training.checkpoints import Checkpoints
-from subset_trainer.training.devices import Stopwatch
+from subset_trainer.training.devices import Lap, Stopwatch
 from subset_trainer.training.divergence import Watch
 from subset_trainer.training.evaluation import Score
 from subset_trainer.training.interruption import Terminated
@@ -57,7 +57,7 @@ def train(
         for epoch in plan.epochs[len(state.done) :]:
             choice = _choice(epoch, selector, state, place)
 
-            lap = _Lap()
+            lap = Lap()
             trainee.classifier.train()
             batches = Batches(choice, data, plan, place, state.generators, trainee.augmentation)
             within = state.within.begun(place.device, choice.size)
@@ -119,7 +119,7 @@ def train(
 def _choice(epoch: Epoch, selector: Selector, state: RunState, place: Place) -> Choice:
     """What the epoch trains on, chosen now unless the run resumes from within it."""
     if not state.within.selected:
-        lap = _Lap()
+        lap = Lap()
         chosen = None if epoch.everything else selector.choose(epoch, state.generators["selection"])
         with place.interruption.deferred():
             state.choice = chosen or state.choice
@@ -128,17 +128,6 @@ def _choice(epoch: Epoch, selector: Selector, state: RunState, place: Place) -> 
             state.within.selected = True
             state.within.selection_seconds = lap()
     return Choice(state.everything) if epoch.everything else state.choice
-
-
-class _Lap:
-    """Seconds since it was made, or last asked."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __call__(self) -> float:
-        start, self._start = self._start, time.perf_counter()
-        return self._start - start
 
 
 def _with_progress(batches: Iterable[T], epoch: Epoch, first: int, steps: int) -> Iterator[T]:

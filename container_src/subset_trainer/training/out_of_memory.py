@@ -1,4 +1,4 @@
-"""Too little memory: forward passes in parts that fit, and a sentence that names what to try."""
+"""Too little memory: evaluate in parts that fit, and name what to try."""
 
 import logging
 import math
@@ -12,13 +12,13 @@ from subset_trainer.errors import UserError, first_line, short_of_memory
 
 logger = logging.getLogger(__name__)
 LEAST = 2
-"""Of batch_size."""
+"""The smallest batch_size."""
 Output = TypeVar("Output", Tensor, tuple[Tensor, Tensor])
 
 
 class Parts:
-    """Passes batches through in evaluation mode, where examples do not see each other, in as many parts as the GPU's
-    memory asks for."""
+    """Evaluates batches in as many parts as the GPU's memory requires; in evaluation mode examples do not affect each
+    other."""
 
     def __init__(self) -> None:
         self._most: int | None = None
@@ -51,7 +51,7 @@ class Parts:
 
 
 def explain(error: Exception, batch_size: int) -> NoReturn:
-    """Raise what came out of training again, or, where memory ran out, a sentence that names the batch size to try.
+    """Raise the error again or, where memory ran out, a sentence that names the batch size to try.
 
     Raises:
         UserError: memory ran out.

@@ -1,4 +1,4 @@
-"""What training has seen of each example: how often it trained on it, with what weight, and at what loss."""
+"""What training has observed of each example: how often it was trained on, with what weight, and at what loss."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ MEMORY = 0.7
 
 
 class Record:
-    """Of N examples, over the epochs of a run: 16 bytes each, part of every checkpoint.
+    """Observations of N examples over the epochs of a run: 16 bytes each, part of every checkpoint.
 
     Args:
         examples: N.
@@ -22,14 +22,14 @@ class Record:
         self.visits_N = torch.zeros(examples, dtype=torch.int32)
         """Epochs that trained on it."""
         self.weights_N = torch.full((examples,), torch.nan)
-        """In the last of them; NaN: there was none. So are the losses."""
+        """Its weight in the last of them. Here and below NaN: there was none."""
         self.running_losses_N = torch.full((examples,), torch.nan)
         """Exponential mean of its losses as it was trained on: augmented, with label smoothing."""
         self._excess_sums_N = torch.zeros(examples)
 
     def excess_losses(self) -> Tensor:
-        """[N] how much larger its loss was than the mean of the same epoch's examples, on average over its visits; NaN:
-        there was none. Losses by themselves would tell early visits from late ones."""
+        """[N] how much larger its loss was than the mean of the same epoch's examples, averaged over the epochs that
+        trained on it; NaN: there was none. Plain losses would reflect how early those epochs were."""
         return self._excess_sums_N / self.visits_N  # 0 / 0 is NaN
 
     def observe(self, visited: Subset, losses_K: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Everything that decides how a run goes on, gathered for a checkpoint and loaded from one."""
+"""Everything that a run resumes from, gathered for a checkpoint and loaded from one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ class Stateful(Protocol):
 
 @dataclass
 class Within:
-    """What of an epoch is done."""
+    """How far an epoch is."""
 
     selected: bool = False
     """Whether its examples are chosen."""
@@ -37,7 +37,7 @@ class Within:
     kept: list[Tensor] = field(default_factory=list)
     """What a filter within batches has kept."""
     observed: Tensor | None = None
-    """[visits] losses in the order in which the epoch trains on its examples."""
+    """[size] losses, in the order in which the epoch trains on its examples."""
 
     def begun(self, device: torch.device, size: int) -> "Within":
         """The same, with what is summed up so far on the device: zero at an epoch's beginning."""
@@ -53,7 +53,7 @@ class Within:
         return self
 
     def add(self, batch: Batch, losses: Tensor, hits: Tensor, start: int) -> Tensor:
-        """One update more, with each of this process's examples' loss and whether it was classified as labelled.
+        """Count one update: of each of this process's examples the loss, and whether it was classified as labelled.
 
         Args:
             start: where in the epoch the batch's examples begin.
@@ -70,13 +70,13 @@ class Within:
         return loss_sum
 
     def ended(self, ranks: Ranks) -> tuple[float, float, Tensor]:
-        """Of all processes: the epoch's mean loss, its accuracy, and the losses [size] in the order of training, on the
-        CPU."""
+        """Over all processes: the epoch's mean loss, its accuracy, and the losses [size] in the order of training, on
+        the CPU."""
         loss_sum, correct, observed = map(ranks.total, self._sums)
         return float(loss_sum) / len(observed), int(correct) / len(observed), observed.cpu()
 
     def gathered(self, ranks: Ranks) -> "Within":
-        """For a checkpoint: what all processes know of their own examples."""
+        """The same with the sums of all processes, for a checkpoint."""
         if self.loss_sum is None:
             return self
         loss_sum, correct, observed = self._sums
@@ -87,14 +87,14 @@ class Within:
 
     @property
     def _sums(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of an epoch that has begun."""
+        """The sums of an epoch that has begun."""
         assert self.loss_sum is not None
         assert self.correct is not None
         assert self.observed is not None
         return self.loss_sum, self.correct, self.observed
 
     def take_own(self, rank: int) -> None:
-        """Of what a checkpoint holds of all processes: one's own sum of losses, and the rest for the first."""
+        """From a checkpoint of all processes: this one's own sum of losses; the other sums belong to the first."""
         if self.loss_sum is not None:
             self.loss_sum = self.loss_sum[rank]
         if rank:
@@ -125,15 +125,15 @@ class RunState:
         self.choice = Choice(everything)
         """What was chosen last."""
         self.within = Within()
-        """The epoch that is being made."""
+        """The current epoch."""
         self.done: list[EpochReport] = []
-        """Of the epochs before it."""
+        """Reports of the epochs before it."""
         self.visited = 0
         """Samples seen, in whole epochs."""
         self.mark()
 
     def mark(self) -> None:
-        """A point that the epoch can be made again from: before its selection, or before its order is drawn."""
+        """A point from which the epoch can be repeated: before its selection, or before its order is drawn."""
         self._marked = {
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "memory": self._selector.state_dict(),
@@ -141,19 +141,19 @@ class RunState:
         }
 
     def gather(self, within: Within) -> dict[str, Any]:
-        """For a checkpoint. What the epoch was marked at last must fit ``within``."""
+        """The content of a checkpoint; ``within`` must belong to the point that was marked last."""
         return {
             "modules": {name: module.state_dict() for name, module in self._modules.items()},
             "subset": _packed(self.choice.subset),
             "visited": self.visited,
             "marked": self._marked,
-            # A selection that is made again draws again: rho-loss trains a model in it.
+            # A selection that is repeated draws again: it may train a model of its own.
             "random": _random_state() if within.selected else self._marked["random"],
             "within": {**vars(within), "chosen": _packed(within.chosen)} if within.selected else None,
         }
 
     def load_state_dict(self, gathered: Mapping[str, Any]) -> Within:
-        """Go on from what ``gather`` gave; what of the epoch is done."""
+        """Continue from what ``gather`` returned, and return how far the epoch is."""
         for name, module in self._modules.items():
             module.load_state_dict(gathered["modules"][name])
         self.visited = gathered["visited"]

@@ -47,7 +47,12 @@ class Trainee:
         self._optimizer = optimizer.make(classifier, hp, plan.learning_rate)
         self._scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.needs_loss_scaling)
         self._gradients = Gradients(
-            place.ranks.wrap(classifier), place, self._scaler, hp.label_smoothing, hp.microbatch_size
+            place.ranks.wrap(classifier),
+            place,
+            self._scaler,
+            hp.label_smoothing,
+            hp.microbatch_size,
+            classifier.objective,
         )
         self.augmentation = (
             Augmentation(hp.augmentation, hp.cutout, classifier.mean_colour)

@@ -11,6 +11,7 @@ import torch
 
 from subset_trainer.data import Dataset, load_splits
 from subset_trainer.errors import UserError
+from tests.kinds import image_kind
 
 LABELS = np.array([0, 1] * 10)
 
@@ -53,7 +54,7 @@ def test_images(tmp_path: Path, shape: tuple[int, ...]) -> None:
     expected = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2) if shape[2] in (1, 3) else x
     splits = load_splits(training(tmp_path, x=x, y=LABELS))
     np.testing.assert_array_equal(everything(splits.train), np.broadcast_to(expected, (20, 3, 6, 7)))
-    assert splits.preprocessing.image_size == (6, 7)
+    assert image_kind(splits.preprocessing).image_size == (6, 7)
 
 
 @pytest.mark.parametrize(

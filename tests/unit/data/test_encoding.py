@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from subset_trainer.data import Column, Preprocessing, Splits, load_splits
+from subset_trainer.data import Column, Splits, TableKind, load_splits
+from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.errors import UserError
+from tests.kinds import table_kind
 from tests.unit.data.test_tables import channel, complaint, everything
 
 
@@ -32,7 +34,7 @@ def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("reading")
 def test_a_missing_number_is_the_mean_and_flagged(tmp_path: Path, gap: str) -> None:
     splits = split(tmp_path, ["y,a,b", "0,1,1", f"1,{gap},2", "0,5,3"], ["y,a,b", f"1,{gap},{gap}", "0,3,4"])
-    a, b = splits.preprocessing.columns
+    a, b = table_kind(splits.preprocessing).columns
     assert (a.mean, a.std, a.missing) == (3, 2, True)
     assert (b.mean, b.missing) == (2, False)
     assert everything(splits.train)[:, :2].tolist() == [[-1, 0], [0, 1], [1, 0]]
@@ -49,7 +51,7 @@ def test_a_missing_number_is_the_mean_and_flagged(tmp_path: Path, gap: str) -> N
 @pytest.mark.usefixtures("reading")
 def test_a_missing_text_is_a_category(tmp_path: Path) -> None:
     splits = split(tmp_path, ["y,a", "0,red", "1,", "0,none"], ["y,a", "0,", "1,red", "1,none"])
-    assert splits.preprocessing.columns[0].categories == ("", "none", "red")
+    assert table_kind(splits.preprocessing).columns[0].categories == ("", "none", "red")
     assert everything(splits.validation).tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
 
 
@@ -58,7 +60,11 @@ def test_a_column_without_any_value_is_left_out(tmp_path: Path) -> None:
     splits = split(
         tmp_path, ["y,a,b,c", "0,,1,", "1,NA,2,", "0,,3,"], ["y,a,b,c", "0,7,1,x", "1,,2,2024-01-01"]
     )
-    assert [column.kind for column in splits.preprocessing.columns] == ["empty", "numeric", "empty"]
+    assert [column.kind for column in table_kind(splits.preprocessing).columns] == [
+        "empty",
+        "numeric",
+        "empty",
+    ]
     assert everything(splits.validation).shape == (2, 1)
     assert any(
         "2 without any value in training, left out (column 'a', column 'c')" in n for n in splits.notes
@@ -84,7 +90,7 @@ def test_no_column_has_a_value(tmp_path: Path) -> None:
 def test_dates_are_days_and_cycles(tmp_path: Path, texts: list[str], days: list[float]) -> None:
     rows = ["y,when", *(f"{i % 2},{texts[i % 2]}" for i in range(6))]
     splits = split(tmp_path, [*rows, "1,NULL"], rows)
-    (column,) = splits.preprocessing.columns
+    (column,) = table_kind(splits.preprocessing).columns
     timed = any(":" in text and ("12" in text or "06" in text or "02:00" in text) for text in texts)
     assert column.cycles == (("year", "week", "day") if timed else ("year", "week"))
     assert (column.kind, column.missing) == ("date", True)
@@ -97,10 +103,7 @@ def test_dates_are_days_and_cycles(tmp_path: Path, texts: list[str], days: list[
     torch.testing.assert_close(inputs[0], torch.tensor([*expected, 0]).float())
     gap = everything(splits.train)[-1]
     assert gap.tolist() == [0] * (len(gap) - 1) + [1]
-    assert (
-        Preprocessing.from_json(json.loads(json.dumps(splits.preprocessing.to_json())))
-        == splits.preprocessing
-    )
+    assert from_json(json.loads(json.dumps(splits.preprocessing.to_json()))) == splits.preprocessing
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,7 @@ def test_dates_are_days_and_cycles(tmp_path: Path, texts: list[str], days: list[
 def test_what_is_no_date_makes_categories(tmp_path: Path, text: str) -> None:
     rows = [f"{i % 2},{text if i == 3 else '2024-01-01'},x" for i in range(6)]
     splits = split(tmp_path, ["y,when,z", *rows], ["y,when,z", *rows])
-    assert splits.preprocessing.columns[0].kind == "categorical"
+    assert table_kind(splits.preprocessing).columns[0].kind == "categorical"
 
 
 def test_a_text_where_training_has_dates(tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_what_an_older_version_saved_is_read_as_it_was() -> None:
         "label_column": "y",
         "label_index": 0,
     }
-    found = Preprocessing.from_json(saved)
+    found = table_kind(from_json(saved))
     assert found.columns == (
         Column("size", "numeric", 1.0, 2.0),
         Column("when", "categorical", categories=("2024-01-01", "2024-01-02")),
@@ -146,8 +149,7 @@ def test_what_an_older_version_saved_is_read_as_it_was() -> None:
 def test_dates_stay_categories_for_a_model_that_learned_them_so(tmp_path: Path) -> None:
     from subset_trainer.data import load_channel
 
-    like = Preprocessing(
-        "table",
+    like = TableKind(
         ("0", "1"),
         columns=(Column("when", "categorical", categories=("2024-01-01",)),),
         header=True,

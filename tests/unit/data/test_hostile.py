@@ -23,6 +23,7 @@ from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.data.images.decoding import ImageFiles, cover, decode
 from subset_trainer.data.tables.table import MOST_COLUMNS
 from subset_trainer.errors import UserError
+from tests.kinds import table_kind
 from tests.unit.data.test_cifar import files_of
 
 MEMORY = 64 << 20
@@ -277,7 +278,7 @@ def test_a_wide_table_is_read(tmp_path: Path) -> None:
 def test_formulas_are_texts(tmp_path: Path) -> None:
     rows = "".join(f"{i % 2},{['=1+1', '=cmd|/c calc!A1', '@SUM(A1)'][i % 3]}\n" for i in range(30))
     splits = load_splits({"training": csv(tmp_path, ("label,a\n" + rows).encode())})
-    assert splits.preprocessing.columns[0].categories == ("=1+1", "=cmd|/c calc!A1", "@SUM(A1)")
+    assert table_kind(splits.preprocessing).columns[0].categories == ("=1+1", "=cmd|/c calc!A1", "@SUM(A1)")
 
 
 def test_a_formula_among_numbers_is_named(tmp_path: Path) -> None:

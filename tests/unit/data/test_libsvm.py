@@ -10,6 +10,7 @@ from subset_trainer.data import Splits, load_splits
 from subset_trainer.data.formats.libsvm import read_libsvm
 from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.errors import UserError
+from tests.kinds import table_kind
 from tests.unit.data.test_tables import everything
 
 X = np.array([[0, 1.5, 0], [2, 0, 0], [0, 0, -3], [4, 0, 0.25]])
@@ -53,14 +54,14 @@ def test_comments_queries_and_gaps(tmp_path: Path) -> None:
     text = "# a comment\n\n+1 qid:3 1:1 3:nan # more\n-1 qid:4 1:2\n1\n"
     splits = split(tmp_path, training=text, validation=text)
     assert splits.preprocessing.classes == ("-1", "1")
-    assert splits.preprocessing.columns[2].missing
+    assert table_kind(splits.preprocessing).columns[2].missing
     assert everything(splits.train).shape == (3, 4)
     assert list(splits.train_ids) == ["t.libsvm:3", "t.libsvm:4", "t.libsvm:5"]
 
 
 def test_another_channel_has_training_s_features(tmp_path: Path) -> None:
     splits = split(tmp_path, training="0 1:1 3:1\n1 1:3\n", validation="0 2:5 3:1\n1 1:1 2000000:7\n")
-    one, two, three = splits.preprocessing.columns
+    one, two, three = table_kind(splits.preprocessing).columns
     assert (one.name, one.mean, two.mean, three.mean) == ("1", 2, 0, 0.5)
     assert everything(splits.validation).tolist() == [[-2, 5, 1], [-1, 0, -1]]
     assert (

@@ -15,6 +15,7 @@ from subset_trainer.data.formats.parquet import read_parquet
 from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.data.tables.table import Table
 from subset_trainer.errors import UserError
+from tests.kinds import table_kind
 from tests.unit.data.test_tables import everything
 
 DAY = datetime.date(2024, 2, 29)
@@ -168,8 +169,8 @@ def test_splits_learn_from_training_and_match_by_name(tmp_path: Path) -> None:
     (tmp_path / "validation/t.csv").unlink()
     other.to_parquet(tmp_path / "validation/t.parquet")
     splits = load_splits({name: tmp_path / name for name in ("training", "validation")})
-    assert [column.kind for column in splits.preprocessing.columns] == ["numeric", "categorical"]
-    assert splits.preprocessing.columns[1].categories == ("", "blue", "red")
+    assert [column.kind for column in table_kind(splits.preprocessing).columns] == ["numeric", "categorical"]
+    assert table_kind(splits.preprocessing).columns[1].categories == ("", "blue", "red")
     for found in (splits, from_csv):
         assert everything(found.validation).tolist() == everything(splits.train).tolist()
         assert found.validation.labels.tolist() == splits.train.labels.tolist()

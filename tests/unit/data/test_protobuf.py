@@ -19,6 +19,7 @@ from subset_trainer.data import load_splits
 from subset_trainer.data.formats.recordio_protobuf import read_protobuf
 from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.errors import UserError
+from tests.kinds import table_kind
 
 X = np.array([[0, 1.5, 0], [2, 0, 0], [0, 0, 0], [4, 0, 0.25]])
 Y = np.array([1, 0, 1, 0])
@@ -72,7 +73,7 @@ def test_dense_and_sparse_and_several_files_are_one_table(tmp_path: Path) -> Non
         (tmp_path / name / "b.pbr").write_bytes(written(sparse.csr_matrix(np.where(X, np.nan, 0)), Y))
     splits = load_splits({name: tmp_path / name for name in ("training", "validation")})
     assert (len(splits.train), splits.preprocessing.input_shape) == (8, (6,))
-    assert all(column.missing for column in splits.preprocessing.columns)
+    assert all(column.missing for column in table_kind(splits.preprocessing).columns)
 
 
 def clear(message: Any, attribute: str) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subset_trainer.data import Preprocessing
+from subset_trainer.data import TableKind
 from subset_trainer.data.formats.csv_tables import read_csv
 from subset_trainer.data.formats.registry import open_channel
+from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.data.tables.columns import encode, fit_columns
 from subset_trainer.data.tables.rows import encode_rows, row_of_json, rows_of_csv
 from subset_trainer.errors import UserError
+from tests.kinds import table_kind
 
 ROWS = [  # width, site, day, size, code
     ("1.5", "north", "2024-01-31", "3", "007"),
@@ -22,7 +24,7 @@ ROWS = [  # width, site, day, size, code
     ("4", "süd, west", "2024-05-05T00:00:00Z", "-1", "007"),
     ("5", "south", "2024-05-06", "-", "7"),
 ]
-Learned = tuple[Preprocessing, np.ndarray]
+Learned = tuple[TableKind, np.ndarray]
 HEADER = "kind,width,site,day,size,code"
 
 
@@ -54,15 +56,14 @@ def learned(
 def learn(folder: Path) -> Learned:
     channel = open_channel("training", folder)
     table = read_csv(channel, channel.files)
-    like = Preprocessing(
-        "table",
+    like = TableKind(
         table.classes,
         columns=fit_columns(channel, table, np.arange(len(table))),
         header=table.header,
         label_column=table.label_column,
         label_index=table.label_index,
     )
-    return like, encode(channel, read_csv(channel, channel.files, like=like), like)[0]
+    return like, encode(channel, read_csv(channel, channel.files, like=like), like.columns, like.header)[0]
 
 
 def test_csv_without_a_header(learned: Learned) -> None:
@@ -173,5 +174,5 @@ def test_a_table_of_one_column(tmp_path: Path) -> None:
 
 def test_it_needs_nothing_but_what_model_json_holds(learned: Learned) -> None:
     like, inputs = learned
-    again = Preprocessing.from_json(json.loads(json.dumps(like.to_json())))
+    again = table_kind(from_json(json.loads(json.dumps(like.to_json()))))
     np.testing.assert_array_equal(encode_rows(list(rows_of_csv(csv_text(ROWS), again)), again), inputs)

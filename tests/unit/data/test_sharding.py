@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from subset_trainer.data import Splits, load_splits
+from subset_trainer.data import ImageKind, Kind, Splits, load_splits
 from subset_trainer.data.hosts import Shard, Shards
 from subset_trainer.errors import UserError
+from tests.kinds import image_kind, table_kind
 
 TWO = ("algo-1", "algo-2")
 Write = Callable[[Path, int], None]
@@ -138,13 +139,7 @@ def test_the_shards_are_numbered_and_prepared_as_if_one_host_had_them(
         assert splits.preprocessing.classes == alone.preprocessing.classes
         assert splits.train.labels.tolist() == alone.train.labels.tolist()
         assert splits.validation.labels.tolist() == alone.validation.labels.tolist()
-        for ours, theirs in zip(splits.preprocessing.columns, alone.preprocessing.columns, strict=True):
-            assert (ours.kind, ours.categories, ours.missing, ours.cycles) == (
-                *(theirs.kind, theirs.categories),
-                *(theirs.missing, theirs.cycles),
-            )
-            assert (ours.mean, ours.std) == pytest.approx((theirs.mean, theirs.std))
-        assert splits.preprocessing.mean == alone.preprocessing.mean  # sums of whole numbers
+        _prepared_alike(splits.preprocessing, alone.preprocessing)
         (expected,) = alone.train.batches([torch.arange(len(alone.train))], torch.device("cpu"))
         for row, values in inputs(splits, rank).items():
             torch.testing.assert_close(values, expected[row])
@@ -152,12 +147,24 @@ def test_the_shards_are_numbered_and_prepared_as_if_one_host_had_them(
     assert owned == list(range(len(alone.train)))  # each by one process, in order
 
 
+def _prepared_alike(ours: Kind, theirs: Kind) -> None:
+    if isinstance(ours, ImageKind):
+        assert ours.mean == image_kind(theirs).mean  # sums of whole numbers
+        return
+    for own, other in zip(table_kind(ours).columns, table_kind(theirs).columns, strict=True):
+        assert (own.kind, own.categories, own.missing, own.cycles) == (
+            *(other.kind, other.categories),
+            *(other.missing, other.cycles),
+        )
+        assert (own.mean, own.std) == pytest.approx((other.mean, other.std))
+
+
 def test_images_beyond_one_host_s_memory_stream_from_there(tmp_path: Path) -> None:
     roots, whole = spread(tmp_path, images)
     limit = 15 * 3 * 64  # bytes: a host has 16 images
     alone = load_splits({"training": whole}, memory_limit=limit, num_workers=0)
     for splits in together(roots, memory_limit=limit, num_workers=0):
-        assert splits.preprocessing.mean == alone.preprocessing.mean
+        assert image_kind(splits.preprocessing).mean == image_kind(alone.preprocessing).mean
         assert any("streamed from files" in note for note in splits.notes)
 
 

@@ -16,14 +16,18 @@ from PIL import Image
 from subset_trainer.data import (
     Column,
     Dataset,
+    ImageKind,
+    Kind,
     MemoryDataset,
-    Preprocessing,
     StreamingDataset,
+    TableKind,
     load_channel,
     load_splits,
 )
+from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.data.splits import stratified_split
 from subset_trainer.errors import UserError
+from tests.kinds import image_kind
 
 
 def folders(root: Path, counts: dict[str, int], size: tuple[int, int] = (8, 8), seed: int = 0) -> Path:
@@ -55,8 +59,8 @@ def test_class_folders(tmp_path: Path) -> None:
     assert splits.test is None
     assert splits.preprocessing.input_shape == (3, 8, 8)
     pixels = everything(splits.train).double() / 255
-    assert splits.preprocessing.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist())
-    assert splits.preprocessing.std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist())
+    assert image_kind(splits.preprocessing).mean == pytest.approx(pixels.mean((0, 2, 3)).tolist())
+    assert image_kind(splits.preprocessing).std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist())
     assert (
         "validation: 5 of the 50 training examples set aside, by class (validation_fraction 0.1, seed 0)."
         in splits.notes
@@ -126,7 +130,7 @@ def test_a_validation_channel_leaves_training_whole(tmp_path: Path) -> None:
 def test_images_of_different_sizes(tmp_path: Path) -> None:
     folders(tmp_path, {"a": 3}, (30, 40))
     splits = load_splits({"training": folders(tmp_path, {"b": 3}, (40, 30))})
-    assert splits.preprocessing.image_size == (224, 224)
+    assert image_kind(splits.preprocessing).image_size == (224, 224)
     assert everything(splits.train).shape == (4, 3, 224, 224)
 
 
@@ -207,7 +211,7 @@ def test_a_saved_preprocessing_reads_a_channel_as_training_did(tmp_path: Path) -
     root = folders(tmp_path / "training", {"a": 5, "b": 5}, (20, 30))
     test = folders(tmp_path / "test", {"b": 3}, (33, 25))
     splits = load_splits({"training": root, "test": test}, image_size=16)
-    saved = Preprocessing.from_json(json.loads(json.dumps(splits.preprocessing.to_json())))
+    saved = from_json(json.loads(json.dumps(splits.preprocessing.to_json())))
     again = load_channel(test, saved, name="test")
     assert splits.test is not None
     assert torch.equal(everything(again), everything(splits.test))
@@ -217,9 +221,8 @@ def test_a_saved_preprocessing_reads_a_channel_as_training_did(tmp_path: Path) -
 @pytest.mark.parametrize(
     "value",
     [
-        Preprocessing("image", ("a", "b"), image_size=(32, 30), mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0)),
-        Preprocessing(
-            "table",
+        ImageKind(("a", "b"), image_size=(32, 30), mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0)),
+        TableKind(
             ("0", "1"),
             columns=(
                 Column("x", "numeric", mean=1 / 3, std=0.1),
@@ -231,8 +234,8 @@ def test_a_saved_preprocessing_reads_a_channel_as_training_did(tmp_path: Path) -
         ),
     ],
 )
-def test_preprocessing_survives_json(value: Preprocessing) -> None:
-    assert Preprocessing.from_json(json.loads(json.dumps(value.to_json()))) == value
+def test_preprocessing_survives_json(value: Kind) -> None:
+    assert from_json(json.loads(json.dumps(value.to_json()))) == value
 
 
 def test_images_where_a_table_is_expected(tmp_path: Path) -> None:
@@ -250,7 +253,7 @@ def test_workers_end_with_the_process(tmp_path: Path) -> None:
         "splits = load_splits({'training': pathlib.Path(sys.argv[1])}, memory_limit=0, num_workers=2);"
         "passed = splits.train.batches([torch.arange(4)] * 8, torch.device('cpu')); next(passed); print('done')"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
-    )
+    # Torch warns of more workers than processors, of which there may be one.
+    command = [sys.executable, "-W", "ignore:This DataLoader will create", "-c", code, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")

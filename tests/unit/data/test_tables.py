@@ -17,6 +17,7 @@ from subset_trainer.data.formats.csv_tables import read_csv
 from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.data.tables.table import MISSING, Table
 from subset_trainer.errors import UserError
+from tests.kinds import table_kind
 
 # Label, a number, a text. Line 1 is a header.
 ROWS = ["label,size,colour", *(f"{i % 2},{i}.5,{'red' if i % 3 else 'blue'}" for i in range(30))]
@@ -282,7 +283,7 @@ def test_encoding_is_learned_from_training_examples_only(tmp_path: Path) -> None
     torch.testing.assert_close(train[:, 0].std(correction=0), torch.tensor(1.0))
     assert validation[:, 0].mean().abs() > 1e-3
     assert torch.equal(train[:, 1:].sum(1), torch.ones(24))
-    size, colour = splits.preprocessing.columns
+    size, colour = table_kind(splits.preprocessing).columns
     assert (size.name, colour.categories) == ("size", ("blue", "red"))
     assert sorted((train[:, 0].double() * size.std + size.mean).round(decimals=3).tolist()) == pytest.approx(
         sorted(
@@ -315,7 +316,7 @@ def with_channels(root: Path, validation: list[str], **options: str) -> Splits:
 )
 def test_validation_columns_are_matched(tmp_path: Path, validation: list[str]) -> None:
     splits = with_channels(tmp_path, validation)
-    size = splits.preprocessing.columns[0]
+    size = table_kind(splits.preprocessing).columns[0]
     expected = [[(1.5 - size.mean) / size.std, 0, 1], [(2.5 - size.mean) / size.std, 1, 0]]
     torch.testing.assert_close(everything(splits.validation), torch.tensor(expected))
     assert splits.validation.labels.tolist() == [0, 1]

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from subset_trainer.data import MemoryDataset, Preprocessing, Splits, load_channel, load_splits
-from subset_trainer.data.kinds.preprocessing import BUCKETS, MOST_NGRAMS, Hashing
-from subset_trainer.data.texts.ngrams import encode_texts, fit_hashing
+from subset_trainer.data import MemoryDataset, Splits, load_channel, load_splits
+from subset_trainer.data.kinds.registry import from_json
+from subset_trainer.data.texts.ngrams import BUCKETS, MOST_NGRAMS, Hashing, encode_texts, fit_hashing
 from subset_trainer.errors import UserError
+from tests.kinds import text_kind
 
 WORDS = {"weather": ("rain", "sun", "wind"), "food": ("bread", "soup", "salt")}
 ROWS = [
@@ -60,9 +61,9 @@ def manifest(root: Path, change: Mapping[str, Any] | None = None) -> Path:
 
 
 def check(found: Splits) -> None:
-    assert found.preprocessing.kind == "text"
+    assert found.preprocessing.name == "text"
     assert found.preprocessing.classes == ("food", "weather")
-    hashing = found.preprocessing.hashing
+    hashing = text_kind(found.preprocessing).hashing
     assert hashing is not None
     expected = {}
     for kind, text in ROWS:
@@ -73,7 +74,7 @@ def check(found: Splits) -> None:
         assert isinstance(part, MemoryDataset)
         for row, label in zip(part.inputs, part.labels.tolist(), strict=True):
             assert expected[row.numpy().tobytes()] == found.preprocessing.classes[label]
-    again = Preprocessing.from_json(json.loads(json.dumps(found.preprocessing.to_json())))
+    again = from_json(json.loads(json.dumps(found.preprocessing.to_json())))
     assert again == found.preprocessing
 
 
@@ -120,7 +121,7 @@ def test_a_column_of_parquet(tmp_path: Path) -> None:
 
 def test_a_column_of_categories_is_no_text(tmp_path: Path) -> None:
     rows = [(kind, "a town" if n % 2 else "a village") for n, (kind, _) in enumerate(ROWS)]
-    assert load_splits({"training": table(tmp_path, rows)}).preprocessing.kind == "table"
+    assert load_splits({"training": table(tmp_path, rows)}).preprocessing.name == "table"
 
 
 def test_a_manifest_that_holds_the_texts(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.format import Claim, Format
 from subset_trainer.data.formats.registry import FORMATS, Layout, detect
+from subset_trainer.data.media import header_of, media_type
 from subset_trainer.errors import shown
 
 _IMAGES = ("application/x-image", "application/x-recordio", "image/")
@@ -46,16 +47,7 @@ def understand(channel: Channel, text: str | None) -> ContentType:
     """
     if not text:
         return ContentType("")
-    kind, *parameters = (part.strip().lower() for part in text.split(";"))
-    values = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parameters)}
-    if (size := values.get("label_size", "1")) != "1":
-        raise channel.error(
-            f"its content type is {shown(text)}, with label_size={shown(size)}; expected label_size=1, "
-            "a class in the first column."
-        )
-    header = {"present": "true", "true": "true", "absent": "false", "false": "false"}.get(
-        values.get("header", "")
-    )
+    header, (kind, _) = header_of(channel, text), media_type(text)
     table = next((form for form in FORMATS if kind in form.content_types), None)
     return ContentType(text, table, table is None and kind.startswith(_IMAGES), header)
 

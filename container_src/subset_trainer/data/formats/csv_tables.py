@@ -19,7 +19,7 @@ from subset_trainer.data.classes import LABEL_COLUMN_HINT, classes_of
 from subset_trainer.data.formats.format import Reading
 from subset_trainer.data.formats.tabular import TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.preprocessing import Preprocessing
+from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.table import (
     MISSING,
@@ -47,7 +47,7 @@ def read_csv(
     files: tuple[str, ...],
     label_column: str | None = None,
     csv_header: str = "auto",
-    like: Preprocessing | None = None,
+    like: TableKind | None = None,
     memory: int | None = None,
 ) -> Table:
     """Read a channel's CSV files, in name order, as one table.
@@ -88,7 +88,7 @@ class _Reader:
         files: tuple[str, ...],
         label_column: str | None,
         csv_header: str,
-        like: Preprocessing | None,
+        like: TableKind | None,
         memory: int | None,
     ):
         self.channel, self.like, self.told_header = channel, like, csv_header == "true"
@@ -166,7 +166,7 @@ class _Reader:
             f"label_column is {shown(label_column)}, which the {self.channel.name} channel lacks: {expected}."
         )
 
-    def _match(self, like: Preprocessing) -> tuple[int, list[int]]:
+    def _match(self, like: TableKind) -> tuple[int, list[int]]:
         """Label and features as training had them: by name where both have a header, else by position."""
         label, names = like.label_column or "0", [column.name for column in like.columns]
         if self.header is not None and like.header:
@@ -535,7 +535,7 @@ class CsvTables(TableFormat):
         channel: Channel,
         files: tuple[str, ...],
         label_column: str | None,
-        like: Preprocessing | None,
+        like: TableKind | None,
         reading: Reading,
     ) -> Table:
         return read_csv(channel, files, label_column, reading.options.csv_header, like, reading.memory)

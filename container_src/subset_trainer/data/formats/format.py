@@ -6,13 +6,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.images.labelled import ImageArray, LabelledImages
-from subset_trainer.data.kinds.preprocessing import Preprocessing
-from subset_trainer.data.tables.table import Table
-from subset_trainer.data.texts.labelled import Texts
-
-Source = LabelledImages | ImageArray | Table | Texts
-"""Labelled examples as they lie in a channel."""
+from subset_trainer.data.images.labelled import ImageArray
+from subset_trainer.data.kinds.kind import Kind, Source
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class Reading:
 
     options: Options
     memory: int
-    like: Preprocessing | None = None
+    like: Kind | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from subset_trainer.data.classes import classes_of
 from subset_trainer.data.formats.format import Reading
 from subset_trainer.data.formats.tabular import TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.preprocessing import Preprocessing
+from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables.table import MOST_COLUMNS, Table
 from subset_trainer.errors import first_line, shown
 
@@ -23,7 +23,7 @@ _SPARSE_BYTES = 4
 
 
 def read_libsvm(
-    channel: Channel, files: tuple[str, ...], like: Preprocessing | None = None, memory: int | None = None
+    channel: Channel, files: tuple[str, ...], like: TableKind | None = None, memory: int | None = None
 ) -> Table:
     """Read a channel's libsvm files, in name order, as one dense table.
 
@@ -83,7 +83,7 @@ def read_libsvm(
 
 
 def _features(
-    channel: Channel, lowest: int, highest: int, like: Preprocessing | None
+    channel: Channel, lowest: int, highest: int, like: TableKind | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Columns' names, and notes on what is left out."""
     if like is None:
@@ -170,7 +170,7 @@ class Libsvm(TableFormat):
         channel: Channel,
         files: tuple[str, ...],
         label_column: str | None,
-        like: Preprocessing | None,
+        like: TableKind | None,
         reading: Reading,
     ) -> Table:
         return read_libsvm(channel, files, like, reading.memory)

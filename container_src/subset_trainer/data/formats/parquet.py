@@ -18,11 +18,11 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import LABEL_COLUMN_HINT, classes_of
-from subset_trainer.data.formats.csv_tables import dates
 from subset_trainer.data.formats.format import Claim, Found, Reading
 from subset_trainer.data.formats.tabular import TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.preprocessing import Preprocessing
+from subset_trainer.data.kinds.table import TableKind
+from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.table import MOST_COLUMNS, Table
 from subset_trainer.errors import UserError, first_line, shown
 
@@ -40,7 +40,7 @@ def read_parquet(
     channel: Channel,
     files: tuple[str, ...],
     label_column: str | None = None,
-    like: Preprocessing | None = None,
+    like: TableKind | None = None,
     memory: int | None = None,
 ) -> Table:
     """Read a channel's Parquet files, in name order, as one table.
@@ -73,7 +73,7 @@ def read_parquet(
 
 
 def _as_training_had(
-    reader: _Reader, name: str, values: np.ndarray, columns: dict[str, np.ndarray], like: Preprocessing | None
+    reader: _Reader, name: str, values: np.ndarray, columns: dict[str, np.ndarray], like: TableKind | None
 ) -> None:
     """Dates written as texts, where they are such in training or this is training."""
     if values.dtype != object:
@@ -188,7 +188,7 @@ class _Reader:
             )
         return label, features
 
-    def match(self, like: Preprocessing) -> tuple[str, list[str]]:
+    def match(self, like: TableKind) -> tuple[str, list[str]]:
         """Label and features as training had them: by name, or where it had no names, by position."""
         names = [column.name for column in like.columns]
         if like.header:
@@ -238,7 +238,7 @@ class _Reader:
 
     def _batches(self, file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
         # Texts come as dictionaries, so that one long text on many rows is in memory once.
-        opened = self._open(file, [name for name in names if _kind(self.types[name]) == "text"])
+        opened = self._open(file, [name for name in names if _kind(self.types[name]) == "string"])
         try:
             yield from opened.iter_batches(_ROWS_AT_ONCE, columns=names)
         except Exception as error:
@@ -307,17 +307,17 @@ def _partition(file: str) -> dict[str, str]:
 
 
 def _kind(kind: pa.DataType) -> str | None:
-    """number, text, date or nothing; None: what no column of a table is."""
+    """number, string, date or nothing; None: what no column of a table is."""
     from pyarrow import types
 
     if types.is_dictionary(kind):
-        return "text" if _kind(kind.value_type) in ("number", "text") else None
+        return "string" if _kind(kind.value_type) in ("number", "string") else None
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind):
         return "number"
     if types.is_duration(kind):
         return "number"
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return "text"
+        return "string"
     if types.is_date(kind) or types.is_timestamp(kind):
         return "date"
     return "nothing" if types.is_null(kind) else None
@@ -336,7 +336,7 @@ def _values(column: pa.Array, known: _Texts) -> np.ndarray:
         codes = column.indices.cast(pa.int64())
         return texts[compute.fill_null(codes, -1).to_numpy(zero_copy_only=False)]
     what = _kind(kind)
-    if what == "text":
+    if what == "string":
         return _values(column.dictionary_encode(), known)
     if what == "date":
         return (
@@ -396,7 +396,7 @@ class Parquet(TableFormat):
         channel: Channel,
         files: tuple[str, ...],
         label_column: str | None,
-        like: Preprocessing | None,
+        like: TableKind | None,
         reading: Reading,
     ) -> Table:
         return read_parquet(channel, files, label_column, like, reading.memory)

@@ -4,15 +4,12 @@ from dataclasses import replace
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.content_types import understand
-from subset_trainer.data.formats.format import Found, Options, Reading, Source
-from subset_trainer.data.kinds.preprocessing import Preprocessing
-from subset_trainer.data.tables.table import Table
-from subset_trainer.data.texts.labelled import Texts
-
-_KINDS = {"image": "images", "table": "a table", "text": "texts"}
+from subset_trainer.data.formats.format import Found, Options, Reading
+from subset_trainer.data.kinds import registry as kinds
+from subset_trainer.data.kinds.kind import Kind
 
 
-def read(channel: Channel, options: Options, memory: int, like: Preprocessing | None = None) -> Found:
+def read(channel: Channel, options: Options, memory: int, like: Kind | None = None) -> Found:
     """Read the channel.
 
     like: what the training channel taught; then what is found must be of its kind, and of a CIFAR set the test batch is
@@ -26,13 +23,7 @@ def read(channel: Channel, options: Options, memory: int, like: Preprocessing | 
         more = f" and {len(layout.unused) - 1:,} more" if len(layout.unused) > 1 else ""
         note = f"{channel.name} channel: not used: '{layout.unused[0]}'{more}."
         found = replace(found, notes=(note, *found.notes))
-    if like is not None and kind(found.source) != _KINDS[like.kind]:
-        file, expected = layout.files[0], _KINDS[like.kind]
-        raise channel.error(f"'{file}' holds {kind(found.source)}; expected {expected}, as in training.")
+    held = kinds.of(found.source).held
+    if like is not None and held != like.held:
+        raise channel.error(f"'{layout.files[0]}' holds {held}; expected {like.held}, as in training.")
     return found
-
-
-def kind(source: Source) -> str:
-    if isinstance(source, Texts):
-        return _KINDS["text"]
-    return _KINDS["table"] if isinstance(source, Table) else _KINDS["image"]

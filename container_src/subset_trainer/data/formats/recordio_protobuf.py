@@ -15,12 +15,12 @@ from subset_trainer.data.formats.format import Claim, Reading
 from subset_trainer.data.formats.protobuf_messages import KEY, holds_messages, message_class
 from subset_trainer.data.formats.tabular import TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.preprocessing import Preprocessing
+from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables.table import MOST_COLUMNS, Table
 
 
 def read_protobuf(
-    channel: Channel, files: tuple[str, ...], like: Preprocessing | None = None, memory: int | None = None
+    channel: Channel, files: tuple[str, ...], like: TableKind | None = None, memory: int | None = None
 ) -> Table:
     """Read a channel's recordio-protobuf files, in name order, as one dense table.
 
@@ -151,7 +151,7 @@ class RecordIOProtobuf(TableFormat):
         channel: Channel,
         files: tuple[str, ...],
         label_column: str | None,
-        like: Preprocessing | None,
+        like: TableKind | None,
         reading: Reading,
     ) -> Table:
         return read_protobuf(channel, files, like, reading.memory)

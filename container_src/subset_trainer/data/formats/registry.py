@@ -1,6 +1,6 @@
 """The formats that a channel may be in: which one it is, and reading it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,7 @@ from subset_trainer.data.formats.labels_csv import LabelsCsv
 from subset_trainer.data.formats.libsvm import Libsvm
 from subset_trainer.data.formats.lst import Lst
 from subset_trainer.data.formats.manifest import Manifest
+from subset_trainer.data.formats.metadata_jsonl import MetadataJsonl
 from subset_trainer.data.formats.npz import Npz
 from subset_trainer.data.formats.parquet import Parquet
 from subset_trainer.data.formats.pipe import Pipe
@@ -27,6 +28,7 @@ FORMATS: tuple[Format, ...] = (
     Pipe(),
     ImageFolders(),
     LabelsCsv(),
+    MetadataJsonl(),
     Lst(),
     Manifest(),
     TarArchives(),
@@ -93,7 +95,7 @@ def detect(channel: Channel) -> Layout:
             return Layout.of(channel, form, claim)
         if claim is not None:
             claims[form] = claim
-    fitting = list(_undisputed(claims))
+    fitting = _undisputed(claims)
     if len(fitting) > 1:
         examples = " and ".join(f"'{claim.files[0]}'" for _, claim in fitting)
         raise channel.error(f"files of several formats ({examples}); expected one of: {EXPECTED}.")
@@ -103,11 +105,14 @@ def detect(channel: Channel) -> Layout:
     return Layout.of(channel, *fitting[0])
 
 
-def _undisputed(claims: Mapping[Format, Claim]) -> Iterator[tuple[Format, Claim]]:
-    """What is left to each format: a list that names images has these, and itself, for its own."""
-    for form, claim in claims.items():
-        lists = [other for one, other in claims.items() if one is not form and other.images]
-        taken = {file for other in lists for file in (*other.images, *other.files)}
-        files = tuple(file for file in claim.files if file not in taken)
-        if files:
-            yield form, replace(claim, files=files)
+def _undisputed(claims: Mapping[Format, Claim]) -> list[tuple[Format, Claim]]:
+    """What is left to each format: a list that names images has these, and itself, for its own. What is claimed by two
+    lists is the first one's."""
+    taken = {image for claim in claims.values() for image in claim.images}
+    left: dict[Format, tuple[str, ...]] = {}
+    # Lists before others, whose files may be called the same.
+    for form, claim in sorted(claims.items(), key=lambda item: not item[1].images):
+        left[form] = tuple(file for file in claim.files if file not in taken)
+        if claim.images:
+            taken.update(claim.files)
+    return [(form, replace(claim, files=left[form])) for form, claim in claims.items() if left[form]]

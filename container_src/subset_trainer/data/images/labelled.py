@@ -25,6 +25,10 @@ class LabelledImages:
         return len(self.labels)
 
     @property
+    def texts(self) -> None:
+        return None
+
+    @property
     def ids(self) -> Ids:
         return Ids.of_paths(self.images.names if self.references is None else self.references)
 
@@ -41,3 +45,11 @@ class ImageArray:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def texts(self) -> None:
+        return None
+
+    @property
+    def weights(self) -> None:
+        return None

@@ -3,15 +3,15 @@
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import natural_order
-from subset_trainer.data.kinds.preprocessing import CYCLES, Column, Preprocessing
-from subset_trainer.data.tables.table import Table, column_title
+from subset_trainer.data.tables.table import CYCLES, Column, Table, column_title
 
 MOST_CATEGORIES = 1_000
 
@@ -160,18 +160,23 @@ def _titles(columns: list[Column], table: Table, most: int = 8) -> str:
     return ", ".join(column_title(column.name, table.header) for column in columns[:most]) + more
 
 
-def encode(channel: Channel, table: Table, preprocessing: Preprocessing) -> tuple[np.ndarray, list[str]]:
-    """A table → float32 [N, D] as `preprocessing` says, and notes on what training had not."""
-    expected = [column.name for column in preprocessing.columns]
+def encode(
+    channel: Channel, table: Table, columns: tuple[Column, ...], header: bool
+) -> tuple[np.ndarray, list[str]]:
+    """A table → float32 [N, D], its columns as in training, and notes on what training had not.
+
+    header: whether training's files had one.
+    """
+    expected = [column.name for column in columns]
     if len(table.columns) != len(expected):
         raise channel.error(
             f"{len(table.columns)} feature columns; expected {len(expected)}, as in training."
         )
-    inputs = np.zeros((len(table), preprocessing.input_shape[0]), np.float32)
+    inputs = np.zeros((len(table), sum(column.width for column in columns)), np.float32)
     notes: list[str] = []
     at = 0
-    for column, values in zip(preprocessing.columns, table.columns, strict=True):
-        title = column_title(column.name, preprocessing.header)
+    for column, values in zip(columns, table.columns, strict=True):
+        title = column_title(column.name, header)
         held = {"O": "categorical", "M": "date"}.get(values.dtype.kind, "numeric")
         out = inputs[:, at : at + column.width]
         at += column.width
@@ -237,3 +242,36 @@ def _numbers(values: np.ndarray) -> np.ndarray:
         return values
     days = values.astype("datetime64[us]").astype(np.int64) / _DAY
     return np.where(np.isnat(values), np.nan, days)
+
+
+def cell(values: Sequence[float], column: Column) -> str:
+    """What stood in the table, of how it was encoded. Empty: there was no value, or none that training knew."""
+    if column.kind == "empty" or (column.missing and values[-1] == 1):
+        return ""
+    if column.kind == "categorical":
+        return column.categories[values.index(1)] if 1 in values else ""
+    value = values[0] * column.std + column.mean
+    # Days, of which float32 keeps the minute.
+    if column.kind == "date":
+        return str(np.datetime64(round(value * 1440), "m")).removesuffix("T00:00")
+    return f"{value:.5g}"
+
+
+def column_to_json(column: Column) -> dict[str, Any]:
+    """Plain values, those alone that concern its kind."""
+    names = {"categorical": ("categories",), "empty": (), "numeric": ("mean", "std", "missing")}.get(
+        column.kind, ("mean", "std", "missing", "cycles")
+    )
+    return {
+        "name": column.name,
+        "kind": column.kind,
+        **{
+            name: list(value) if isinstance(value := getattr(column, name), tuple) else value
+            for name in names
+        },
+    }
+
+
+def column_from_json(value: Mapping[str, Any]) -> Column:
+    """The inverse of `column_to_json`. TypeError on anything else."""
+    return Column(**{**value, **{name: tuple(value.get(name, ())) for name in ("categories", "cycles")}})

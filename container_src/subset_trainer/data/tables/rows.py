@@ -8,40 +8,26 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from subset_trainer.data.channels import Channel
-from subset_trainer.data.formats.csv_tables import dates
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.preprocessing import Column, Preprocessing
+from subset_trainer.data.requests import REQUEST
+from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.columns import encode
 from subset_trainer.data.tables.table import (
     MISSING,
+    Column,
     Table,
+    TrainedTable,
     column_title,
     names_most,
     parse_numbers,
     separator_of,
 )
-from subset_trainer.errors import UserError, shown
+from subset_trainer.errors import shown
 
-
-@dataclass(frozen=True)
-class Request(Channel):
-    """The one who sends the rows, in place of a channel."""
-
-    name: str = "request"
-    root: Path = Path()
-    files: tuple[str, ...] = ()
-
-    def error(self, sentence: str) -> UserError:
-        return UserError(f"request: {sentence}")
-
-
-REQUEST = Request()
 Scalar = str | int | float | bool | None
 
 
@@ -53,7 +39,7 @@ class Row:
     values: Sequence[Scalar]
 
 
-def rows_of_csv(text: str, like: Preprocessing, header: str = "auto") -> Iterator[Row]:
+def rows_of_csv(text: str, like: TrainedTable, header: str = "auto") -> Iterator[Row]:
     """The rows of a CSV text: training's features in their order, or by name below a header, which may name more.
 
     Args:
@@ -104,7 +90,7 @@ def _by_name(titles: list[str], names: list[str]) -> list[int]:
     return [position[name] for name in names]
 
 
-def row_of_json(value: Any, place: str, like: Preprocessing) -> Row:
+def row_of_json(value: Any, place: str, like: TrainedTable) -> Row:
     """One row: a list of values in training's order, an object that holds such a list as `features`, or one of values
     by column name, which may have more names.
 
@@ -141,7 +127,7 @@ def row_of_json(value: Any, place: str, like: Preprocessing) -> Row:
     return Row(place, value)
 
 
-def encode_rows(rows: Sequence[Row], like: Preprocessing) -> np.ndarray:
+def encode_rows(rows: Sequence[Row], like: TrainedTable) -> np.ndarray:
     """Rows → float32 [N, D], encoded as training's were.
 
     Raises:
@@ -159,7 +145,7 @@ def encode_rows(rows: Sequence[Row], like: Preprocessing) -> np.ndarray:
         classes=like.classes,
         ids=nobody,
     )
-    return encode(REQUEST, table, like)[0]
+    return encode(REQUEST, table, like.columns, like.header)[0]
 
 
 def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndarray:

@@ -1,15 +1,17 @@
-"""A table in memory, and what texts in one are: missing, numbers, names of columns."""
+"""A table in memory, what is learned of its columns, and what texts in one are: missing, numbers, names."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.preprocessing import Preprocessing
 
 MOST_COLUMNS = 100_000
+CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
+"""What comes again in dates, and after how many days."""
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 """In a column of numbers or dates, in any case; elsewhere only ""."""
 
@@ -35,6 +37,55 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def texts(self) -> None:
+        return None
+
+    @property
+    def weights(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One feature column of a table.
+
+    numeric: the encoded value is (value - mean) / std. date: the same of the days since 1970 began (UTC), then the
+    sine and cosine of 2π · days / period for each of `cycles`. Of both: with `missing` a last column is 1 where there
+    is no value, which then counts as the mean, and its sines and cosines as 0. categorical: one column of zeros and
+    ones a category, in the order of `categories`, of which '' is a missing text; a category that is not listed becomes
+    all zeros. empty: no column, because training had no value.
+    """
+
+    name: str
+    kind: Literal["numeric", "categorical", "date", "empty"]
+    mean: float = 0.0
+    std: float = 1.0
+    categories: tuple[str, ...] = ()
+    missing: bool = False
+    cycles: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Encoded columns that this column becomes."""
+        if self.kind in ("categorical", "empty"):
+            return len(self.categories)
+        return 1 + 2 * len(self.cycles) + self.missing
+
+
+class TrainedTable(Protocol):
+    """What training taught of a table, by which others are read: see
+    :class:`subset_trainer.data.kinds.table.TableKind`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def columns(self) -> tuple[Column, ...]: ...
+    @property
+    def header(self) -> bool: ...
+    @property
+    def label_column(self) -> str | None: ...
 
 
 def column_title(name: str, header: bool) -> str:
@@ -88,7 +139,7 @@ def is_number(value: str) -> bool:
         return False
 
 
-def names_most(first: list[str], like: Preprocessing) -> bool:
+def names_most(first: list[str], like: TrainedTable) -> bool:
     """Whether a first record is training's header, perhaps with a column more or less."""
     names = {like.label_column, *(column.name for column in like.columns)}
     return like.header and 2 * len(names.intersection(first)) > len(first)

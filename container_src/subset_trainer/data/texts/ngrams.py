@@ -1,4 +1,4 @@
-"""Texts → token ids for an encoder that is given, or hashed n-grams for a classifier that needs no download.
+"""Texts → hashed n-grams, for a classifier that needs no download.
 
 The n-grams are those of fastText (Joulin et al., "Bag of Tricks for Efficient Text Classification", EACL 2017): words
 and pairs of words, each hashed into one of a fixed number of buckets. Where words are not set apart by spaces,
@@ -8,12 +8,12 @@ characters and their pairs and triples take their place.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from subset_trainer.data.kinds.preprocessing import BUCKETS, MOST_NGRAMS, Hashing, Preprocessing
-from subset_trainer.data.texts.tokens import encode_tokens
-
+BUCKETS, MOST_NGRAMS = 1 << 16, 512
+"""That texts' n-grams are hashed to, and that one text has."""
 _MOST_CHARACTERS = 8_192
 LONG_WORD = 15
 """Characters: where words are longer on average, they are not set apart by spaces."""
@@ -21,6 +21,15 @@ _WORD = r"(?u)\b\w+\b"
 _ROWS_AT_ONCE = 8_192
 _UNITS = {"word": (2, " "), "character": (3, "")}
 """How many units make the longest n-gram, and what stands between them."""
+
+
+@dataclass(frozen=True)
+class Hashing:
+    """How a text becomes at most `length` of `buckets` numbers: see :mod:`subset_trainer.data.texts.ngrams`."""
+
+    unit: Literal["word", "character"]
+    buckets: int
+    length: int
 
 
 def fit_hashing(
@@ -36,14 +45,6 @@ def fit_hashing(
     hashing = Hashing("word" if mean <= LONG_WORD else "character", BUCKETS, MOST_NGRAMS)
     longest = max(of_each(max((len(row) for row in _rows(texts, hashing)), default=0)))
     return Hashing(hashing.unit, BUCKETS, max(1, min(longest, MOST_NGRAMS)))
-
-
-def inputs_of(texts: Sequence[str] | np.ndarray, like: Preprocessing) -> np.ndarray:
-    """int32 [N, L]: what a model takes of texts. UserError as `encode_tokens`."""
-    if like.tokens is not None:
-        return encode_tokens(texts, like.tokens)
-    assert like.hashing is not None
-    return encode_texts(texts, like.hashing)
 
 
 def encode_texts(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from subset_trainer.data.kinds.preprocessing import Tokens
 from subset_trainer.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -17,6 +17,19 @@ _TEXTS_AT_ONCE = 4_096
 _CHARACTERS_A_TOKEN = 64
 """Of a longer text no more is looked at than so many for each token that is kept."""
 NOTHING = -1
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How a text becomes at most `length` token ids below `vocabulary`: see :mod:`subset_trainer.data.texts.tokens`.
+
+    definition: what the tokenizer.json holds that is saved beside the JSON of all else; digest: its SHA-256.
+    """
+
+    length: int
+    vocabulary: int
+    digest: str
+    definition: str = field(default="", compare=False, repr=False)
 
 
 def read_tokenizer(definition: str, length: int, vocabulary: int) -> Tokens:

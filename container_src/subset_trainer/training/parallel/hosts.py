@@ -1,4 +1,4 @@
-"""What the hosts of a job tell each other besides the training itself: who is there, and why somebody failed."""
+"""What the hosts of a job exchange besides the training itself: who is there, and why one failed."""
 
 import json
 import logging
@@ -14,9 +14,9 @@ from subset_trainer.errors import AlgorithmError, PlatformError, TrainingError, 
 
 logger = logging.getLogger(__name__)
 PORT = 29_400
-"""Of the first host, which keeps what all have told. The launcher's own rendezvous is on the next one."""
+"""Of the first host, which keeps what all have reported. The launcher's own rendezvous is on the next port."""
 SILENT_SECONDS = 20
-"""After which a host that has told nothing is taken for lost. All tell something every second."""
+"""After which a silent host is taken for lost. Every host reports once a second."""
 KINDS: dict[str, type[TrainingError]] = {
     kind.__name__: kind for kind in (UserError, AlgorithmError, PlatformError)
 }
@@ -24,7 +24,7 @@ KINDS: dict[str, type[TrainingError]] = {
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a job failed, fit to be sent."""
+    """Why a job failed, in a form that can be sent."""
 
     sentence: str
     kind: str
@@ -111,7 +111,7 @@ class Hosts:
         )
 
     def tell(self, reason: Reason) -> None:
-        """Let all know why the job failed. The first reason stays, but for one of a bystander."""
+        """Report to all why the job failed. The first reason stays, unless it is a bystander's."""
         if self._store is None:
             return
         try:
@@ -120,7 +120,7 @@ class Hosts:
             else:
                 self._store.compare_set("failure", "", reason.to_json())
         except RuntimeError as error:
-            logger.debug("the hosts could not be told: %s", error)
+            logger.debug("the reason could not be reported to the hosts: %s", error)
 
     def heard(self) -> Reason | None:
         """Why the job has failed, as another host says it or as its silence shows; to be asked every second."""
@@ -154,7 +154,7 @@ class Hosts:
         return self._store.check([f"left/{name}" for name in self.names if name != self.own])
 
     def leave(self) -> None:
-        """Say so; the first host, where all is kept, stays until those others that have come have done the same."""
+        """Report that this host leaves; the first host, which keeps the store, waits for the others to do the same."""
         if self._store is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""Starts a process for each GPU on this host, with torch's own launcher, and finds out why one of them failed."""
+"""Starts a process for each GPU of this host, with torch's own launcher, and reports why one of them failed."""
 
 import logging
 import os
@@ -23,10 +23,10 @@ from subset_trainer.training.parallel.hosts import PORT, SILENT_SECONDS, Hosts, 
 
 logger = logging.getLogger(__name__)
 REPORTS_VARIABLE = "SUBSET_TRAINER_REPORTS"
-"""A folder where each process leaves why it failed, under its rank."""
+"""A folder in which each process leaves the reason of its failure, under its rank."""
 WORKER = "subset_trainer.worker"
 ENDED = ".ended"
-"""The suffix of what a process leaves there, under its number on its host, that has come to its end."""
+"""The suffix of the file that a process leaves there at its end, under its number on its host."""
 NETWORK = Path("/sys/class/net")
 EFA = Path("/sys/class/infiniband")
 
@@ -57,7 +57,9 @@ def run(contract: Contract, hp: Hyperparameters) -> None:
     Raises:
         TrainingError: what the process that failed first has to say, on every host.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # said in one sentence, here
+    logging.getLogger("torch.distributed.elastic").setLevel(
+        logging.CRITICAL
+    )  # it is reported here, in one sentence
     hosts = Hosts(contract.hosts, contract.current_host, hp.host_wait_minutes)
     facts = {"processes": processes_here(hp), "gpus": gpus(hp)}
     try:
@@ -131,7 +133,7 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
                 PlatformError(f"the training's processes could not be started: {first_line(error)}")
             )
         finally:
-            # What is left to do ends soon by itself, and torch's handler would raise in the middle of it.
+            # The rest ends soon by itself, and torch's handler would raise in the middle of it.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         reason = _reason(Path(reports), failed, contract.current_host) or unstarted
         if watch.reason is not None and (reason is None or reason.bystander):
@@ -144,7 +146,7 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
 
 
 def _settled(hosts: Hosts, reason: Reason) -> Reason:
-    """The job's reason: this host's own, or, where it only saw another one go, that one's."""
+    """Why the job failed: this host's own reason or, where it only lost another host, that host's."""
     hosts.tell(reason)
     if not reason.bystander or len(hosts.names) == 1:
         return reason
@@ -155,13 +157,13 @@ def _settled(hosts: Hosts, reason: Reason) -> Reason:
             hosts.tell(heard)
             return heard
         if heard is not None:
-            return heard  # the host that would know is gone
+            return heard  # the host that knows the reason is gone
         time.sleep(0.5)
     return reason
 
 
 def _reason(reports: Path, failed: dict[int, int], host: str) -> Reason | None:
-    """Why a process of this host failed: what one has left, or that one was killed."""
+    """Why a process of this host failed: the reason that it left, or that it was killed."""
     left = sorted(reports.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     reasons = {path.stem: Reason.from_json(path.read_text(encoding="utf-8")) for path in left}
     own = [reason for reason in reasons.values() if not reason.bystander]
@@ -218,6 +220,6 @@ class _Watch:
             reason = self._hosts.heard()
             if reason is not None and not self._over.is_set():
                 self.reason = reason
-                # The launcher in the main thread takes it for the platform's, and ends its processes.
+                # The launcher in the main thread treats it as the platform's, and ends its processes.
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

@@ -71,7 +71,7 @@ class Ranks:
         return cls(interruption, own, size, local, on_host, objects)
 
     def leave(self) -> None:
-        """Wait for the others to come as far, and leave the group."""
+        """Wait until the others have come as far, and leave the group."""
         if self.size > 1:
             dist.barrier(self.objects)
             dist.destroy_process_group()
@@ -81,7 +81,7 @@ class Ranks:
         """Whether this process writes and reports."""
         return self.rank == 0
 
-    # What is whose
+    # Who has what
 
     def places(self, count: int, owners: Tensor | None = None) -> slice | Tensor:
         """Which of a batch's examples are this process's.
@@ -114,7 +114,7 @@ class Ranks:
         """Those of a pass's batches that this process takes."""
         return items[self.share(len(items))]
 
-    # What becomes known to all
+    # Exchanges
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over the processes."""
@@ -155,7 +155,7 @@ class Ranks:
         return chosen[self.share(len(positions))]
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes, or the exception that it raises, on all of them."""
+        """What the first process returns, or the exception that it raises, on all processes."""
         if self.size == 1:
             return make()
         answer: list[Any] = [None, None]
@@ -172,7 +172,7 @@ class Ranks:
         return made
 
     def everyones(self, own: T) -> list[T]:
-        """What each process brings, in the order of their ranks."""
+        """The values of all processes, in the order of their ranks."""
         if self.size == 1:
             return [own]
         answers: list[Any] = [None] * self.size
@@ -180,7 +180,7 @@ class Ranks:
         return answers
 
     def in_order(self, columns: tuple[Tensor, ...], own: list[Tensor]) -> tuple[Tensor, ...]:
-        """What each process has found out of its batches of a pass, on all of them and in data order; on the CPU.
+        """What each process has computed of its batches of a pass, on every process and in data order; on the CPU.
 
         Args:
             columns: [B, …] of its examples, each.
@@ -198,7 +198,7 @@ class Ranks:
     # Stopping together
 
     def check(self) -> None:
-        """To be called by all at one place: SIGTERM on any of them ends all.
+        """Called by all processes at one place: SIGTERM on any of them ends all.
 
         Raises:
             Terminated
@@ -207,15 +207,15 @@ class Ranks:
             raise Terminated
 
     def until_asked(self, items: Iterable[T]) -> Iterator[T]:
-        """The items of a long pass; one of several processes leaves it when SIGTERM arrives, for :meth:`check`."""
+        """The items of a long pass. One of several processes leaves it when SIGTERM arrives, for :meth:`check`."""
         for item in items:
             if self.size > 1 and self.interruption.requested:
                 return
             yield item
 
     def pulse(self, due: bool) -> tuple[bool, bool]:
-        """To be called by all in every step: whether SIGTERM has reached any process, and whether the first finds
-        something due. What is said in one step is heard in the next, so that no step waits for the exchange."""
+        """Called by all processes in every step: whether SIGTERM has reached any of them, and whether something is due
+        on the first. The answer is that of the step before, so that no step waits for the exchange."""
         if self.size == 1:
             return False, due  # alone, SIGTERM raises by itself
         before = self._asked
@@ -241,13 +241,13 @@ class Ranks:
         )
 
     def same_buffers(self, module: nn.Module) -> None:
-        """Give all processes the first one's: each has followed its own examples in the last step."""
+        """Give all processes the buffers of the first: in the last step each has followed its own examples."""
         buffers = list(module.buffers()) if self.size > 1 else []
         for buffer in buffers:
             dist.broadcast(buffer, 0)
 
     def without_exchange(self, module: nn.Module) -> AbstractContextManager[Any]:
-        """Within it, a wrapped module's gradients stay this process's own."""
+        """A context in which a wrapped module's gradients are not exchanged."""
         if isinstance(module, nn.parallel.DistributedDataParallel):
             return module.no_sync()
         return nullcontext()

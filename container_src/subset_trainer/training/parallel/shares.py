@@ -1,4 +1,4 @@
-"""What of a batch one of several processes brings."""
+"""One process's share of a batch."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from subset_trainer.errors import UserError
 from subset_trainer.training.parallel.ranks import Ranks
 
 LEAST = 2
-"""Examples that go through the network at once."""
+"""Examples that a process passes through the network at once: batch normalisation needs two."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Share:
     """indices [B + filled] int64: the examples that this process reads; places: which of the batch's these are, without
     the last ``filled``, which count nothing.
 
-    Of a sharded channel a batch may have no example of this process's, who takes part all the same: the others wait for
-    its gradients. It passes examples of its own through the network then, at a weight of 0.
+    A batch of a sharded channel may have no example of this process. It takes part all the same, because the others
+    wait for its gradients: it passes examples of its own through the network, with a weight of 0.
     """
 
     indices: Tensor

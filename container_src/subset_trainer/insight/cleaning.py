@@ -1,4 +1,4 @@
-"""Before the run's own training: looking for wrong labels and copies, and leaving them out where that is asked for."""
+"""Before the run's own training: find wrong labels and duplicates, and leave them out where that is asked for."""
 
 import copy
 import io
@@ -33,7 +33,7 @@ NOISY, REDUNDANT = "noisy", "redundant"
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found among the N training examples that the channels hold, and which of them the run trains on."""
+    """What was found in the N training examples of the channels, and which of them the run trains on."""
 
     ids: Ids
     labels: Tensor
@@ -41,7 +41,7 @@ class Examined:
     removed: np.ndarray
     """[N] object: `noisy`, `redundant`, or None for what stays."""
     mislabelled: Tensor | None = None
-    """[N] float32, 0 to 1; None: it was not looked for. So are the others."""
+    """[N] float32, 0 to 1; None, here and below: it was not computed."""
     suspect: Tensor | None = None
     """[N] bool."""
     groups: Tensor | None = None
@@ -58,14 +58,14 @@ class Examined:
 
 @dataclass(frozen=True)
 class Examination:
-    """How to look.
+    """How to find them.
 
     Args:
         fresh: the run's classifier, not yet trained: copies of it are, and thrown away.
         hp: the run's hyperparameters, which are theirs, too.
         selector: for such a copy, and the data and the plan that it is trained by.
         place: where.
-        file: where the labels' part is kept for a run that goes on; None: nowhere.
+        file: where what was found of the labels is kept for a run that is resumed; None: nowhere.
         identity: of the run, and its data.
     """
 
@@ -92,7 +92,7 @@ class Examination:
         if hp.drop_redundant:
             assert found.groups is not None
             found.removed[_later_ones(found.groups.numpy(), found.removed)] = REDUNDANT
-        # A class is never left without any.
+        # Every class keeps at least one example.
         for label in np.setdiff1d(given.numpy(), given.numpy()[found.kept]):
             found.removed[np.flatnonzero(given.numpy() == label)[0]] = None
         for reason, count in found.counts().items():
@@ -114,12 +114,13 @@ class Examination:
         )
 
     def _labels(self) -> tuple[Tensor, Tensor]:
-        """Of each training example how suspect its label is, from 0 to 1, and whether it counts as wrong."""
+        """[N] how suspect each training label is, from 0 to 1, and [N] whether it counts as wrong."""
         training, validation = self.splits.train, self.splits.validation
         if self.hp.label_check == "cross-validation":
             logger.info("label_check: training %d models, each without a part of the examples", labels.FOLDS)
             probabilities = torch.zeros(len(training), len(self.splits.preprocessing.classes))
-            for left in labels.folds(training.labels, self.hp.seed):
+            strata = torch.from_numpy(self.fresh.objective.strata(training.labels.numpy()))
+            for left in labels.folds(strata, self.hp.seed):
                 kept = np.setdiff1d(np.arange(len(training)), left.numpy())
                 model, _ = self._trained(self.splits.keeping(kept))
                 held = judge(model, training.subset(left), self.place, keep_probabilities=True)
@@ -127,7 +128,7 @@ class Examination:
             found = self.place.ranks.from_first(lambda: labels.cross_checked(training.labels, probabilities))
         else:
             logger.info(
-                "drop_noisy: training once to see which labels are learned late, before the training proper"
+                "drop_noisy: training once before the run's own training, to see which labels are learned late"
             )
             model, record = self._trained(self.splits)
             judged = judge(model, training, self.place)
@@ -147,7 +148,7 @@ class Examination:
         loop.train(trainee, data, selector, plan)
         return model, trainee.record
 
-    # What took a training is not done again by a run that goes on.
+    # What took a training is not repeated by a run that is resumed.
 
     def _keep(self, file: Path, mislabelled: Tensor, suspect: Tensor) -> None:
         content = io.BytesIO()
@@ -157,7 +158,9 @@ class Examination:
             artifacts.write(file, lambda path: path.write_bytes(content.getvalue()), durable=True)
         except OSError as error:
             logger.warning(
-                "%s could not be written (%s): a run that goes on looks again", FILE, error.strerror
+                "%s could not be written (%s): a run that is resumed examines the data again",
+                FILE,
+                error.strerror,
             )
 
     def _known(self) -> tuple[Tensor, Tensor] | None:
@@ -174,7 +177,7 @@ class Examination:
 
 
 def _later_ones(groups_N: np.ndarray, removed_N: np.ndarray) -> np.ndarray:
-    """Positions, ascending, of all of a group but the first that is still there."""
+    """Positions, ascending, of every example of a group but the first that is still there."""
     rows = np.flatnonzero((groups_N >= 0) & (removed_N == None))  # noqa: E711  element by element
     _, first = np.unique(groups_N[rows], return_index=True)
     return np.delete(rows, first)

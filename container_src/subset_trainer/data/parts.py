@@ -1,19 +1,21 @@
 """What an example is made of, for a person who asks why it was classified so: regions of an image, columns of a table's
 row, words of a text; and the example without some of them."""
 
+import base64
+import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from subset_trainer.data import Column
-from subset_trainer.data.kinds.preprocessing import Hashing
-from subset_trainer.data.texts.ngrams import LONG_WORD, ngrams_of
+from subset_trainer.data.tables.table import Column
+from subset_trainer.data.texts.ngrams import LONG_WORD, Hashing, ngrams_of
 
 REGIONS = 36
 """Of an image, about; one of less than 64 pixels has one a pixel."""
@@ -22,10 +24,22 @@ MOST_PARTS = 500
 
 
 class Parts(Protocol):
-    """An example of M parts."""
+    """An example of M parts.
+
+    slow: whether what a model makes of it takes long, as of images and of what goes through an encoder.
+    """
+
+    slow: ClassVar[bool]
 
     @property
     def count(self) -> int: ...
+
+    @property
+    def titles(self) -> list[str]:
+        """[M] what the parts are called, for people."""
+
+    def to_json(self, values: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Plain values: of the whole, and of each part. values [M]: what stood in the data, where that is told."""
 
     def with_only(self, present_BM: Tensor) -> Tensor:
         """bool [B, M] → [B, …]: the example with these parts alone, as the classifier takes it."""
@@ -40,6 +54,8 @@ class Regions:
 
     pixels: uint8 [3, H, W]. region: int64 [H, W], 0 … M - 1. absent: uint8 [3].
     """
+
+    slow: ClassVar[bool] = True
 
     pixels: Tensor
     region: Tensor
@@ -59,6 +75,15 @@ class Regions:
     def count(self) -> int:
         return int(self.region.max()) + 1
 
+    @property
+    def titles(self) -> list[str]:
+        return region_names(self.region)
+
+    def to_json(self, values: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        sizes = self.region.flatten().bincount().tolist()
+        parts = [{"place": name, "pixels": size} for name, size in zip(self.titles, sizes, strict=True)]
+        return {"regions": _png(self.region.numpy().astype(np.uint8))}, parts
+
     def with_only(self, present_BM: Tensor) -> Tensor:
         return torch.where(present_BM[:, None, self.region], self.pixels, self.absent[:, None, None])
 
@@ -73,6 +98,8 @@ class Columns:
     row: float32 [D]. part: int64 [D], which part each input is of. names: [M] tuples, the columns of each part. absent:
     float32 [D].
     """
+
+    slow: ClassVar[bool] = False
 
     row: Tensor
     part: Tensor
@@ -92,6 +119,14 @@ class Columns:
     def count(self) -> int:
         return len(self.names)
 
+    @property
+    def titles(self) -> list[str]:
+        return [some[0] if len(some) == 1 else f"{some[0]} … {some[-1]}" for some in self.names]
+
+    def to_json(self, values: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        told = zip(self.names, values, strict=True)
+        return {}, [{"columns": list(names), "value": value or None} for names, value in told]
+
     def with_only(self, present_BM: Tensor) -> Tensor:
         return torch.where(present_BM[:, self.part], self.row, self.absent)
 
@@ -106,6 +141,8 @@ class Words:
     it was encoded. slot: int64 [O], where in the row each n-gram is. members: int64 [O, K], its words. nothing: what a
     row has where there is no n-gram.
     """
+
+    slow: ClassVar[bool] = False
 
     text: str
     spans: Tensor
@@ -136,6 +173,13 @@ class Words:
     def count(self) -> int:
         return len(self.spans)
 
+    @property
+    def titles(self) -> list[str]:
+        return _pieces(self.text, self.spans)
+
+    def to_json(self, values: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        return _text_to_json(self.text, self.spans)
+
     def with_only(self, present_BM: Tensor) -> Tensor:
         whole_BO = present_BM[:, self.members].all(2)
         # As often as an n-gram is there whole.
@@ -151,6 +195,8 @@ class Written:
     text: as far as the encoder sees it, at least. spans: int64 [M, 2], where in it each word begins and ends. encode:
     texts → int32 [N, L].
     """
+
+    slow: ClassVar[bool] = True
 
     text: str
     spans: Tensor
@@ -169,6 +215,13 @@ class Written:
     def count(self) -> int:
         return len(self.spans)
 
+    @property
+    def titles(self) -> list[str]:
+        return _pieces(self.text, self.spans)
+
+    def to_json(self, values: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        return _text_to_json(self.text, self.spans)
+
     def with_only(self, present_BM: Tensor) -> Tensor:
         begins = [*self.spans[:, 0].tolist(), len(self.text)]
         pieces = [self.text[begin:end] for begin, end in pairwise(begins)]
@@ -177,3 +230,34 @@ class Written:
             for row in present_BM.tolist()
         ]
         return torch.from_numpy(self.encode(texts))
+
+
+def _pieces(text: str, spans: Tensor) -> list[str]:
+    return [text[begin:end] for begin, end in spans.tolist()]
+
+
+def _text_to_json(text: str, spans: Tensor) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    pieces = zip(_pieces(text, spans), spans.tolist(), strict=True)
+    return {"text": text}, [{"token": piece, "begin": begin, "end": end} for piece, (begin, end) in pieces]
+
+
+def region_names(region_HW: Tensor) -> list[str]:
+    """Where in the image each region lies, by its centre."""
+    regions = region_HW.numpy()
+    sizes = np.bincount(regions.ravel())
+    names = []
+    places = [
+        np.bincount(regions.ravel(), axis.ravel()) / sizes / side
+        for axis, side in zip(np.indices(regions.shape) + 0.5, regions.shape, strict=True)
+    ]
+    for down, across in zip(*places, strict=True):
+        row, column = ("upper", "", "lower")[int(3 * down)], ("left", "", "right")[int(3 * across)]
+        names.append(" ".join(filter(None, (row, column))) or "centre")
+    return names
+
+
+def _png(pixels_HW: np.ndarray) -> str:
+    """A greyscale image, in base64."""
+    file = io.BytesIO()
+    Image.fromarray(pixels_HW).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,123 @@
+"""Making one data set of what each host has read of a sharded channel."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.classes import natural_order
+from subset_trainer.data.formats.format import Format, Found
+from subset_trainer.data.hosts import Shards
+from subset_trainer.data.kinds import registry as kinds
+from subset_trainer.data.kinds.table import TableKind
+from subset_trainer.data.tables.table import Column, Table, is_number
+from subset_trainer.errors import shown
+
+ColumnKind = Literal["numeric", "categorical", "date"]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a host's shard looks like. common: what the others' must be, too. columns: a table's, with what each
+    becomes, None where it holds no value."""
+
+    format: str
+    kind: str
+    classes: tuple[str, ...]
+    common: Mapping[str, Any]
+    columns: Mapping[str, ColumnKind | None] = field(default_factory=dict)
+    header: bool = False
+    label: str | None = None
+    label_index: int = 0
+
+    @classmethod
+    def of(cls, found: Found) -> "_Form":
+        source = found.source
+        kind = kinds.of(source)
+        form = cls(found.format.name, kind.held, source.classes, kind.common(source))
+        if not isinstance(source, Table):
+            return form
+        return replace(
+            form,
+            columns=dict(zip(source.names, map(_becomes, source.columns), strict=True)),
+            header=source.header,
+            label=source.label_column,
+            label_index=source.label_index,
+        )
+
+
+def _becomes(values: np.ndarray) -> ColumnKind | None:
+    kinds: dict[str, ColumnKind] = {"O": "categorical", "M": "date"}
+    becomes = kinds.get(values.dtype.kind, "numeric")
+    # What is not a number, and not a time, is no equal of itself.
+    missing = values == "" if becomes == "categorical" else values != values
+    return None if bool(np.all(missing)) else becomes
+
+
+def agreed(
+    channel: Channel, found: Found, shards: Shards, again: Callable[[TableKind], Found]
+) -> tuple[Found, tuple[str, ...]]:
+    """What this host has found, in the form that all have in common, and the classes of all.
+
+    again: reads the shard as what training taught says: asked where a host's own values say another thing of a column
+    than all hosts' do, as where its part of the texts looks like numbers.
+
+    Raises:
+        UserError: the shards are not of one format, or not of the same columns.
+    """
+    if found.format.undividable:
+        raise channel.error(found.format.undividable)
+    forms = shards.of_each(_Form.of(found))
+    for name, form in zip(shards.names, forms, strict=True):
+        for what, ours, theirs in _told_apart(forms[0], form, found.format):
+            if ours != theirs:
+                raise channel.error(
+                    f"the channel is sharded, and {what} is {shown(ours)} on host {shards.names[0]} and "
+                    f"{shown(theirs)} on host {name}; expected the same in every shard."
+                )
+    classes = natural_order({name for form in forms for name in form.classes})
+    if forms[0].columns:
+        found = _as_all_have(forms, forms[shards.own], found, classes, again)
+    return found, classes
+
+
+def _told_apart(first: _Form, other: _Form, form: Format) -> list[tuple[str, Any, Any]]:
+    told: list[tuple[str, Any, Any]] = [
+        ("the format", first.format, other.format),
+        ("what it holds", first.kind, other.kind),
+        *((what, ours, other.common.get(what)) for what, ours in first.common.items()),
+    ]
+    if not form.columns_vary:
+        told.append(("the list of columns", list(first.columns), list(other.columns)))
+    return told
+
+
+def _as_all_have(
+    forms: Sequence[_Form],
+    own: _Form,
+    found: Found,
+    classes: tuple[str, ...],
+    again: Callable[[TableKind], Found],
+) -> Found:
+    names = {name for form in forms for name in form.columns}
+    columns = []
+    for name in own.columns if len(own.columns) == len(names) else natural_order(names):
+        told = {form.columns.get(name) for form in forms} - {None}
+        columns.append(Column(name, (told.pop() if len(told) == 1 else "categorical") if told else "numeric"))  # type: ignore[arg-type]
+    # A column without a value is read as one of numbers. Where any host has labels that are texts, those that are
+    # numbers are read again for their spelling.
+    same = [(own.columns.get(column.name) or "numeric") == column.kind for column in columns]
+    numbers = all(map(is_number, classes))
+    if len(own.columns) == len(columns) and all(same) and numbers == all(map(is_number, own.classes)):
+        return found
+    return again(
+        TableKind(
+            classes,
+            tuple(columns),
+            header=own.header,
+            label_column=own.label,
+            label_index=own.label_index,
+        )
+    )

@@ -1,0 +1,123 @@
+"""Hugging Face's `metadata.jsonl`: a line of JSON an image, in the folder of the images or above it.
+
+Format: Hugging Face `datasets`, "Create an image dataset", ImageFolder: `file_name` is a path from the file's own
+folder, and the other names are columns. There may be one such file in each of several folders.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from subset_trainer.data.channels import Channel, base_name
+from subset_trainer.data.classes import coded
+from subset_trainer.data.formats.format import Claim, Format, Found, Reading
+from subset_trainer.data.formats.lists import lines
+from subset_trainer.data.formats.manifest import json_object
+from subset_trainer.data.images.decoding import ImageFiles
+from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.errors import shown
+
+_FILE, _LABEL = "file_name", "label"
+_EXPECTED = f"lines of JSON objects with {_FILE} and a label"
+
+
+class MetadataJsonl(Format):
+    """Images with Hugging Face's metadata beside them or above them."""
+
+    name = "metadata"
+    expected = ("images with ", "a metadata.jsonl", "")
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        images = channel.images
+        files = tuple(file for file in channel.ending(".jsonl") if _is_metadata(channel, file))
+        return Claim(files, images) if images and files else None
+
+    def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
+        images = read_metadata(channel, claim.files, claim.images, reading.options.label_column)
+        return Found(self, images, notes=images.notes)
+
+
+def read_metadata(
+    channel: Channel, files: tuple[str, ...], images: tuple[str, ...], label_column: str | None = None
+) -> LabelledImages:
+    """The images that the files name, each with the class that its line tells as `label`, or under another name.
+
+    UserError on lines that are no JSON object or tell no class, on images that are not there or named twice, with the
+    line.
+    """
+    column, known = label_column or _LABEL, set(images)
+    places: dict[str, str] = {}
+    names: list[str] = []
+    for place, folder, entry in _entries(channel, files):
+        path = _path(folder, entry.get(_FILE))
+        if path not in known:
+            raise channel.error(
+                f"{place}: {_FILE} is {shown(entry.get(_FILE))}, which is no image below '{folder or '.'}'; expected a "
+                "path from the folder of the metadata.jsonl to an image of the channel."
+            )
+        if path in places:
+            raise channel.error(
+                f"{places[path]} and {place} both name the image '{path}'; expected each once."
+            )
+        if column not in entry:
+            told = ", ".join(shown(name, 60) for name in entry if name != _FILE) or "nothing"
+            raise channel.error(
+                f"{place}: it has no {column!r} beside {_FILE}, but {told[:300]}; expected the class as {_LABEL!r}, or "
+                "label_column to name what holds it (a caption is no class)."
+            )
+        name = _class(entry[column])
+        if name is None:
+            raise channel.error(
+                f"{place}: {column} is {shown(entry[column], 60)}; expected a class: its name or whole number."
+            )
+        places[path] = place
+        names.append(name)
+    if not names:
+        raise channel.error(f"'{files[0]}' names no images; expected {_EXPECTED}.")
+    labels, classes = coded(names)
+    left = len(images) - len(names)
+    says = f"as {column!r} of '{files[0]}' says"
+    note = f"{channel.name} channel: {len(names):,} images, of {len(classes)} classes {says}"
+    note += f"; {left:,} that it does not name are left out." if left else "."
+    encoded = ImageFiles([Path(path) for path in places], channel.root, channel.name)
+    return LabelledImages(encoded, labels, classes, (note,))
+
+
+def _is_metadata(channel: Channel, file: str) -> bool:
+    if base_name(file).lower() != "metadata.jsonl":
+        return False
+    try:
+        with (channel.root / file).open("rb") as opened:
+            return json.dumps(_FILE).encode() in opened.read(1 << 12)
+    except OSError:
+        return False
+
+
+def _entries(channel: Channel, files: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """What messages call each line, the folder of its file ('' or 'a/b/'), and what it holds."""
+    for file in files:
+        for number, text in lines(channel, file, _EXPECTED):
+            place = f"'{file}', line {number:,}"
+            try:
+                yield place, file.removesuffix(base_name(file)), json_object(text)
+            except ValueError as error:
+                raise channel.error(f"{place}: {error}; expected {_EXPECTED}.") from error
+
+
+def _path(folder: str, reference: Any) -> str | None:
+    """None where it is no path, or one that leaves the folder."""
+    if not isinstance(reference, str) or reference.startswith("/"):
+        return None
+    parts = [part for part in reference.split("/") if part not in ("", ".")]
+    return None if ".." in parts else folder + "/".join(parts)
+
+
+def _class(value: Any) -> str | None:
+    """None where it is none."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return str(int(value)) if value == int(value) else None

@@ -1,0 +1,266 @@
+"""Images: their size, their normalisation, and how they become pixels."""
+
+import base64
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from subset_trainer.config.data import LARGEST_IMAGE
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.datasets import Dataset, MemoryDataset, StreamingDataset
+from subset_trainer.data.images.decoding import EncodedImages, cover, decode_all, natural_size
+from subset_trainer.data.images.labelled import ImageArray, LabelledImages
+from subset_trainer.data.images.s3 import S3Images
+from subset_trainer.data.kinds.kind import Kind
+from subset_trainer.data.loading import Fitting, Loading
+from subset_trainer.data.parts import Regions
+from subset_trainer.data.requests import (
+    JSON_LINES,
+    REQUEST,
+    examples_of,
+    in_groups,
+    lines_of,
+    loaded,
+    text_of,
+)
+from subset_trainer.errors import UserError, first_line, shown
+
+Source = LabelledImages | ImageArray
+ONE_IMAGE = ("image/", "application/x-image", "application/octet-stream")
+"""Begin the content types of one image, whose own first bytes tell its format."""
+IMAGES_AT_ONCE = 32
+"""Of a request, so that memory stays small however many it brings."""
+_SIZES_LOOKED_AT = 1_000
+_STATISTICS_FILES = 2_000
+_FETCHED = 256
+"""Training images in S3 that are fetched for their sizes and statistics, whatever is selected."""
+
+
+@dataclass(frozen=True)
+class ImageKind(Kind):
+    """`image_size` is (height, width) in pixels; `mean` and `std` are per channel (red, green, blue), of values scaled
+    to 0..1. Batches stay uint8, so whoever feeds the model normalises."""
+
+    name = "image"
+    sources = (LabelledImages, ImageArray)
+    held = "images"
+    default_model = "resnet18"
+    augmented = True
+    bytes_each = 1
+    takes_weights = True
+    divisible = False
+    own_content_types = ONE_IMAGE
+    accepted = ("image/png, image/jpeg or another image's, application/x-image", "images")
+
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (3, *self.image_size)
+
+    @classmethod
+    def fit(cls, channel: Channel, source: Source, fitting: Fitting) -> tuple["ImageKind", Dataset]:
+        """The size that images have, or are wanted in, and the moments of the pixels of the training images; where not
+        all are at hand, of some that are drawn."""
+        rows, own, of_each = fitting.rows, fitting.own, fitting.of_each
+        generator = np.random.default_rng(fitting.seed)
+        images = source.images if isinstance(source, LabelledImages) else None
+        far = images if isinstance(images, S3Images) else None
+        looked_at = np.arange(fitting.count)
+        if far is not None:
+            looked_at = rows = np.sort(generator.permutation(rows)[:_FETCHED])
+            if fitting.loading.decoders:
+                far.prepare_apart(own(rows))
+        elif fitting.image_size is None:
+            looked_at = generator.permutation(fitting.count)[:_SIZES_LOOKED_AT]
+        if fitting.image_size is not None:
+            size = (fitting.image_size, fitting.image_size)
+        else:
+            sizes = of_each(_sizes(source, own(looked_at)))
+            size = natural_size([pair for part in sizes for pair in part])
+        sized = cls(source.classes, size)
+        dataset = sized.encode(channel, source, fitting.loading, np.arange(len(source.classes)))
+        if far is None and not all(of_each(isinstance(dataset, MemoryDataset))):
+            # Decoding everything would take as long as an epoch.
+            rows = np.sort(generator.permutation(rows)[:_STATISTICS_FILES])
+        sums = of_each(_sums(dataset.batches(_in_chunks(own(rows)), torch.device("cpu"))))
+        counts, totals, squares = zip(*sums, strict=True)
+        mean, std = _moments(sum(counts), torch.stack(totals).sum(0), torch.stack(squares).sum(0))
+        return sized.normalised(mean, std), dataset
+
+    def _dataset(self, channel: Channel, source: Source, labels: Tensor, loading: Loading) -> Dataset:
+        needed, size = self._bytes(len(source)), self.image_size
+        if isinstance(source, ImageArray):
+            loading.take(channel, needed)
+            return MemoryDataset(torch.from_numpy(_resized(source.pixels, size)), labels)
+        images = source.images
+        if isinstance(images, S3Images):
+            loading.notes.append(
+                f"{channel.name} channel: read from S3 as they are needed, and kept on the disk while it has room."
+            )
+            return StreamingDataset(images, labels, size, loading.workers)
+        if needed > loading.memory:
+            loading.notes.append(
+                f"{channel.name} channel: streamed from files, because {needed / 1e9:.1f} GB of pixels exceed the "
+                f"{loading.memory / 1e9:.1f} GB of memory set apart."
+            )
+            return StreamingDataset(images, labels, size, loading.workers)
+        started = time.monotonic()
+        pixels = decode_all(images, np.arange(len(source)), size, loading.decoders)
+        loading.notes.append(
+            f"{channel.name} channel: decoded to {size[0]} x {size[1]} pixels, {needed / 1e6:,.0f} MB, in "
+            f"{time.monotonic() - started:.1f} s."
+        )
+        loading.take(channel, needed)
+        return MemoryDataset(torch.from_numpy(pixels), labels)
+
+    @classmethod
+    def common(cls, source: Source) -> Mapping[str, Any]:
+        return {"a white pixel's value": source.white if isinstance(source, ImageArray) else 255}
+
+    def model(self, name: str) -> str:
+        if name in ("ngrams", "encoder"):
+            raise UserError(f"hyperparameter model={name!r} is for texts; images expect another")
+        return self.default_model if name == "auto" else name
+
+    @property
+    def network(self) -> dict[str, Any]:
+        return {"mean": self.mean or None, "std": self.std or None}
+
+    def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
+        return replace(self, mean=mean, std=std)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.name,
+            "classes": list(self.classes),
+            "image_size": list(self.image_size),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        return cls(**{name: tuple(one) for name, one in value.items()})
+
+    def check(self) -> None:
+        super().check()
+        size = self.image_size
+        if not (len(size) == 2 and all(isinstance(side, int) and 0 < side <= LARGEST_IMAGE for side in size)):
+            raise ValueError(f"image_size: {shown(size)}")
+        self._check_numbers(*self.mean, *self.std)
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
+            raise ValueError(f"mean and std: {shown((self.mean, self.std))}")
+
+    def batches(self, body: bytes, form: str, content_type: str) -> Iterator[np.ndarray]:
+        """uint8 [B, 3, H, W] of one image file, or of JSON objects that hold some in base64."""
+        if form in ONE_IMAGE:
+            yield self._decoded([("of the request", body)])
+            return
+        text = text_of(body)
+        values = lines_of(text) if form == JSON_LINES else examples_of(loaded(text, "the body"))
+        images = ((place, _from_base64(value, place)) for place, value in values)
+        yield from map(self._decoded, in_groups(images, IMAGES_AT_ONCE))
+
+    def _decoded(self, images: list[tuple[str, bytes]]) -> np.ndarray:
+        files = _RequestImages(images)
+        pixels = np.empty((len(images), *self.input_shape), np.uint8)
+        for index in range(len(images)):
+            pixels[index] = files.decode(index, self.image_size).transpose(2, 0, 1)
+        return pixels
+
+    def parts(self, inputs: Tensor, text: str | None, absent: Tensor | None) -> Regions:
+        assert absent is not None
+        return Regions.of(inputs, absent)
+
+    def absent(self, dataset: Dataset) -> Tensor:
+        """uint8 [3]: the colour by which images are normalised."""
+        return (torch.tensor(self.mean) * 255).round().to(torch.uint8)
+
+    def show(self, dataset: Dataset, rows: Sequence[int], texts: np.ndarray | None) -> list[np.ndarray]:
+        """Pixels [H, W, 3] uint8 each."""
+        (inputs,) = dataset.batches([torch.tensor(rows)], torch.device("cpu"))
+        return [pixels.permute(1, 2, 0).numpy() for pixels in inputs]
+
+
+class _RequestImages(EncodedImages):
+    """Encoded images that a request brought: what messages call each, and its bytes."""
+
+    def __init__(self, images: list[tuple[str, bytes]]) -> None:
+        super().__init__([place for place, _ in images], "")
+        self._contents = [content for _, content in images]
+
+    def size(self, index: int) -> int:
+        return len(self._contents[index])
+
+    def read(self, index: int) -> bytes:
+        return self._contents[index]
+
+
+def _from_base64(value: Any, place: str) -> bytes:
+    """The encoded image that a JSON object holds."""
+    text = value.get("image") if isinstance(value, dict) else None
+    if not isinstance(text, str):
+        raise REQUEST.error(
+            f'{place} holds no image; expected {{"image": "…"}} with an image file in base64.'
+        )
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise REQUEST.error(f"{place}: the image is not in base64 ({first_line(error)}).") from error
+
+
+def _sizes(source: Source, rows: np.ndarray) -> list[tuple[int, int]]:
+    """(H, W) of the images at `rows`. Beyond a thousand files, a few that differ should not decide about all the
+    others."""
+    if isinstance(source, ImageArray):
+        height, width = source.pixels.shape[2:]
+        return [(height, width)]
+    return [source.images.dimensions(index) for index in np.sort(rows)]
+
+
+def _in_chunks(rows: np.ndarray, size: int = 256) -> list[torch.Tensor]:
+    return list(torch.from_numpy(rows).split(size))
+
+
+def _sums(batches: Iterator[torch.Tensor]) -> tuple[int, torch.Tensor, torch.Tensor]:
+    """How many pixels uint8 images [B, 3, H, W] have, and the sums of these and of their squares, [3] float64."""
+    count = 0
+    total, squares = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for batch in batches:
+        values = batch.double()  # whole numbers, so that the sums are exact in any order
+        total += values.sum((0, 2, 3))
+        squares += values.square().sum((0, 2, 3))
+        count += batch[:, 0].numel()
+    return count, total, squares
+
+
+def _moments(
+    count: int, total: torch.Tensor, squares: torch.Tensor
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation a channel, as shares of 255."""
+    mean = total / count / 255
+    variance = (squares / count / 255**2 - mean.square()).clamp(min=0)
+    # A channel without variation must not be divided by 0.
+    std = torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance))
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if pixels.shape[2:] == size:
+        return np.ascontiguousarray(pixels)
+    resized = np.empty((len(pixels), 3, *size), np.uint8)
+    for position, image in enumerate(pixels):
+        resized[position] = np.asarray(
+            cover(Image.fromarray(image.transpose(1, 2, 0).copy()), size)
+        ).transpose(2, 0, 1)
+    return resized

@@ -1,0 +1,25 @@
+"""The kinds of data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from subset_trainer.data.kinds.image import ImageKind
+from subset_trainer.data.kinds.kind import Kind, Source
+from subset_trainer.data.kinds.table import TableKind
+from subset_trainer.data.kinds.text import TextKind
+from subset_trainer.errors import shown
+
+KINDS: tuple[type[Kind], ...] = (ImageKind, TableKind, TextKind)
+
+
+def of(source: Source) -> type[Kind]:
+    """The kind of what a reader has brought."""
+    return next(kind for kind in KINDS if isinstance(source, kind.sources))
+
+
+def from_json(value: Mapping[str, Any]) -> Kind:
+    """What `to_json` of any kind gave. KeyError, TypeError or ValueError on anything else."""
+    kind = next((kind for kind in KINDS if kind.name == value["kind"]), None)
+    if kind is None:
+        raise ValueError(f"kind: {shown(value['kind'])}")
+    return kind.from_json({name: one for name, one in value.items() if name != "kind"})

@@ -1,0 +1,163 @@
+"""Rows of tables: the means, deviations, categories and dates of their columns."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.data.datasets import Dataset, MemoryDataset
+from subset_trainer.data.kinds.kind import Kind
+from subset_trainer.data.loading import Fitting, Loading
+from subset_trainer.data.media import header_of
+from subset_trainer.data.parts import Columns, Parts
+from subset_trainer.data.requests import (
+    CSV,
+    JSON_LINES,
+    REQUEST,
+    examples_of,
+    in_groups,
+    lines_of,
+    loaded,
+    text_of,
+)
+from subset_trainer.data.tables.columns import (
+    cell,
+    column_from_json,
+    column_to_json,
+    describe,
+    encode,
+    fit_columns,
+)
+from subset_trainer.data.tables.rows import encode_rows, row_of_json, rows_of_csv
+from subset_trainer.data.tables.table import Column, Table
+
+ROWS_AT_ONCE = 4_096
+"""Of a request, so that memory stays small however many it brings."""
+COLUMNS_SHOWN = 8
+"""Of a row, to a person."""
+_ROWS_OF_MEAN = 100_000
+"""Training rows of which the mean is taken, at most."""
+_BATCH_OF_MEAN = 8_192
+
+
+@dataclass(frozen=True)
+class TableKind(Kind):
+    """`columns` in the order of the encoded inputs; batches are encoded already. `header` tells whether the training
+    files had a header, `label_column` is the label's name there (its 0-based position as text where there was none),
+    `label_index` its position."""
+
+    name = "table"
+    sources = (Table,)
+    held = "a table"
+    default_model = "mlp"
+    own_content_types = (CSV,)
+    accepted = (CSV, "rows of a table")
+
+    classes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    header: bool = False
+    label_column: str | None = None
+    label_index: int = 0
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (sum(column.width for column in self.columns),)
+
+    @classmethod
+    def fit(cls, channel: Channel, source: Table, fitting: Fitting) -> tuple["TableKind", Dataset]:
+        columns = fit_columns(channel, source, fitting.own(fitting.rows), fitting.of_each)
+        fitted = cls(source.classes, columns, source.header, source.label_column, source.label_index)
+        fitting.loading.notes.extend(describe(channel, source, columns))
+        every = np.arange(len(source.classes))
+        return fitted, fitted.encode(channel, source, fitting.loading, every)
+
+    def _dataset(self, channel: Channel, source: Table, labels: Tensor, loading: Loading) -> Dataset:
+        loading.take(channel, self._bytes(len(source)))
+        inputs, notes = encode(channel, source, self.columns, self.header)
+        loading.notes.extend(notes)
+        return MemoryDataset(torch.from_numpy(inputs), labels)
+
+    def of_table(self, channel: Channel, file: str, read: Callable[[str | None, Any], Table]) -> Table:
+        return read(None, self)
+
+    @classmethod
+    def common(cls, source: Table) -> Mapping[str, Any]:
+        return {
+            "whether there is a header": source.header,
+            "the label's column": source.label_column,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.name,
+            "classes": list(self.classes),
+            "columns": [column_to_json(column) for column in self.columns],
+            "header": self.header,
+            "label_column": self.label_column,
+            "label_index": self.label_index,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        columns = tuple(map(column_from_json, value["columns"]))
+        return cls(**{**value, "classes": tuple(value["classes"]), "columns": columns})
+
+    def check(self) -> None:
+        super().check()
+        self._check_numbers(*(number for column in self.columns for number in (column.mean, column.std)))
+        if not self.columns:
+            raise ValueError("kind: 'table' without columns")
+
+    def batches(self, body: bytes, form: str, content_type: str) -> Iterator[np.ndarray]:
+        """float32 [B, D] of CSV, or of JSON's lists and objects."""
+        text = text_of(body)
+        if form == CSV:
+            rows = rows_of_csv(text, self, header_of(REQUEST, content_type) or "auto")
+        else:
+            values = (
+                lines_of(text) if form == JSON_LINES else examples_of(loaded(text, "the body"), lists=True)
+            )
+            rows = (row_of_json(value, place, self) for place, value in values)
+        yield from (encode_rows(some, self) for some in in_groups(rows, ROWS_AT_ONCE))
+
+    def parts(self, inputs: Tensor, text: str | None, absent: Tensor | None) -> Columns:
+        assert absent is not None
+        return Columns.of(inputs, self.columns, absent)
+
+    def absent(self, dataset: Dataset) -> Tensor:
+        """float32 [D]: the mean of the encoded rows; of very many, of some that lie at equal distances."""
+        rows = torch.arange(0, len(dataset), -(-len(dataset) // _ROWS_OF_MEAN))
+        batches = dataset.batches(rows.split(_BATCH_OF_MEAN), torch.device("cpu"))
+        return (sum((batch.double().sum(0) for batch in batches), torch.zeros(())) / len(rows)).float()
+
+    def show(
+        self, dataset: Dataset, rows: Sequence[int], texts: np.ndarray | None
+    ) -> list[tuple[list[tuple[str, str]], int]]:
+        """(name, value) of the first columns, as it stood in the table: scaled back, and the category that is encoded
+        as 1; and how many more columns there are. An empty value: there was none, or none that training knew."""
+        (inputs,) = dataset.batches([torch.tensor(rows)], torch.device("cpu"))
+        shown = self.columns[:COLUMNS_SHOWN]
+        widths = [column.width for column in shown]
+        more = len(self.columns) - len(shown)
+        return [
+            (
+                [
+                    (column.name, cell(own.tolist(), column))
+                    for column, own in zip(shown, row[: sum(widths)].split(widths), strict=True)
+                ],
+                more,
+            )
+            for row in inputs
+        ]
+
+    def values(self, inputs: Tensor, parts: Parts) -> list[str]:
+        assert isinstance(parts, Columns)
+        there = [column for column in self.columns if column.width]
+        values = inputs.split([column.width for column in there])
+        cells = iter([cell(own.tolist(), column) for own, column in zip(values, there, strict=True)])
+        some = [[next(cells) for _ in names] for names in parts.names]
+        return [group[0] if len(group) == 1 else "" for group in some]

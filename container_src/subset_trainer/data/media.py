@@ -1,0 +1,28 @@
+"""Media types, as channels and requests have them."""
+
+from subset_trainer.data.channels import Channel
+from subset_trainer.errors import shown
+
+
+def media_type(text: str) -> tuple[str, dict[str, str]]:
+    """`text/csv; header=present` → ('text/csv', {'header': 'present'}), in lower case."""
+    kind, *parameters = (part.strip().lower() for part in text.split(";"))
+    return kind, {
+        name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parameters)
+    }
+
+
+def header_of(channel: Channel, text: str) -> str | None:
+    """Whether CSV has a header: "true", "false" or None, where the media type does not tell.
+
+    Raises:
+        UserError: it says that there is no label, or that there are several.
+    """
+    _, values = media_type(text)
+    if (size := values.get("label_size", "1")) != "1":
+        raise channel.error(
+            f"its content type is {shown(text)}, with label_size={shown(size)}; expected label_size=1, "
+            "a class in the first column."
+        )
+    told = {"present": "true", "true": "true", "absent": "false", "false": "false"}
+    return told.get(values.get("header", ""))

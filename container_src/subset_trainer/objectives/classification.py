@@ -1,0 +1,35 @@
+"""One class of C."""
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from subset_selection.types import CrossEntropy
+
+
+class Classification:
+    """Targets are classes, int64, and outputs are logits. The loss is the cross-entropy in nats."""
+
+    def losses(self, outputs_BC: Tensor, targets_B: Tensor, smoothing: float = 0.0) -> Tensor:
+        """See :class:`~subset_trainer.objectives.objective.Objective`."""
+        return F.cross_entropy(outputs_BC.float(), targets_B, reduction="none", label_smoothing=smoothing)
+
+    def loss_sum(self, outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
+        """See :class:`~subset_trainer.objectives.objective.Objective`."""
+        return F.cross_entropy(outputs_BC.float(), targets_B, reduction="sum")
+
+    def residuals(self, outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
+        """softmax(outputs) − onehot(target)."""
+        return CrossEntropy().residuals(outputs_BC, targets_B)
+
+    def scores(self, outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
+        """Whether an example is classified as labelled; its mean is the accuracy."""
+        return outputs_BC.argmax(1) == targets_B
+
+    def strata(self, targets_N: np.ndarray) -> np.ndarray:
+        """The classes."""
+        return targets_N
+
+    def answer(self, outputs_BC: Tensor) -> Tensor:
+        """The classes' probabilities."""
+        return outputs_BC.float().softmax(1)

@@ -1,0 +1,79 @@
+"""The pages' Python about the library, run as it stands."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from subset_selection import Pool
+from tests.documentation import ROOT, blocks_of
+
+HERE = "tests/unit/test_docs_python.py"
+
+
+def test_the_readmes_loop() -> None:
+    (block,) = blocks_of(f"{HERE}::test_the_readmes_loop", "python")
+    drawn = torch.Generator().manual_seed(1)
+    made: list[Any] = []
+    scope: dict[str, Any] = {
+        "labels": torch.arange(600) % 3,
+        "logits": torch.randn(600, 3, generator=drawn),
+        "features": torch.randn(600, 4, generator=drawn),
+        "validation_pool": Pool(
+            torch.arange(30) % 3, torch.randn(30, 3, generator=drawn), torch.randn(30, 4, generator=drawn)
+        ),
+        "make_loader": lambda indices, weights: made.append((indices, weights)),
+    }
+    exec(block.text, scope)
+    ((indices, weights),) = made
+    assert len(indices) == len(indices.unique()) == len(weights) == 500
+
+
+def test_the_tutorial_s_loop_learns() -> None:
+    (block,) = blocks_of(f"{HERE}::test_the_tutorial_s_loop_learns", "python")
+    scope: dict[str, Any] = {}
+    exec(block.text, scope)
+    digits = load_digits()
+    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
+    inputs, labels = torch.tensor(digits.data).float()[order] / 16, torch.tensor(digits.target)[order]
+    body, head = scope["train"](inputs[:1200], labels[:1200], inputs[1200:1400], labels[1200:1400])
+    with torch.no_grad():
+        right = head(body(inputs[1400:])).argmax(1) == labels[1400:]
+    assert right.float().mean() > 0.9
+
+
+def test_the_library_installs_alone(tmp_path: Path) -> None:
+    """As the tutorial says, from a copy of the checkout; its one dependency is there already."""
+    (block,) = blocks_of(f"{HERE}::test_the_library_installs_alone")
+    command = block.text.split()
+    assert command[:2] == ["pip", "install"]
+    source = tmp_path / command[2]
+    shutil.copytree(
+        ROOT / command[2], source, ignore=shutil.ignore_patterns("*.egg-info", "build", "__pycache__")
+    )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(
+        [*pip, "--target", str(tmp_path / "site"), command[2]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "No module named pip" in done.stderr:
+        pytest.skip("this environment has no pip")
+    assert done.returncode == 0, done.stderr
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import subset_selection as ss; "
+        "print(ss.__file__); print(any(name.startswith('subset_trainer') for name in sys.modules))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    file, trainer = output.stdout.split()
+    assert file.startswith(str(tmp_path)) and trainer == "False"
