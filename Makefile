@@ -84,5 +84,5 @@ venv-sdk3: .venv-sdk3/.complete ## the environment with SageMaker's SDK 3 and ML
 
 clean: ## remove the virtual environments and what builds and tests leave
 	rm -rf .venv .venv-cuda12 .venv-sdk3 .venv-audit build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf $(foreach project,container_src container_src/subset_selection,$(project)/build $(project)/dist $(project)/*.egg-info)
+	rm -rf $(foreach project,. container_src container_src/subset_selection,$(project)/build $(project)/dist $(project)/*.egg-info)
 	find . -name __pycache__ -type d -prune -exec rm -r {} +

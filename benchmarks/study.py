@@ -8,22 +8,16 @@ Without `--training` the embedded digits serve. Each cell is a run of the image'
 own; a finished one is not run again, so that the same command goes on where it was stopped. Calls with the same
 `--out` gather their scenarios and strategies in one `study.md`, `study.json` and `study.png`.
 
-Two strategies set their own visits. `infobatch` gets the epochs that come nearest to equal ones, and the table shows
-what it made of them. `loss-filter` and `rho-loss` train on as many examples as the others; those that they look at
-and leave out are not counted as visits, but their time is, as selection.
+A strategy that sets its own size gets the epochs in which it sees about as many samples, and the table shows how many
+it saw. Strategies that choose within a batch train on as many examples as the others; those that they score and leave
+out are not counted as seen, but their time is, as selection.
 """
 
 import argparse
-import hashlib
-import json
-import os
-import re
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,9 +29,11 @@ if not __package__:
 from benchmarks import scenarios, study_report
 from benchmarks.common import Parser, processor
 from benchmarks.scenarios import Scenario
-from benchmarks.study_report import BASELINES, Row
+from benchmarks.study_report import Row
 from deploy.digits import write_digits
 from deploy.grid import program
+from deploy.grid.here import Here
+from deploy.grid.plan import UNEQUAL, Cell, Grid, Plan, file_name, parse_strategies, plan
 from deploy.results import compare
 from subset_trainer import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
@@ -47,31 +43,6 @@ SETTINGS: dict[str, str] = {"model": "cnn", "batch_size": "64", "learning_rate":
 since what the seconds compare is the training."""
 DIGITS_SETTINGS: dict[str, str] = {"augmentation": "crop", "batch_size": "32", "learning_rate": "0.02"}
 """A tenth of the digits makes few updates in larger batches, and a mirrored digit is another sign."""
-PLANNED = ("strategy", "fraction", "seed", "epochs")
-"""Hyperparameters that have options of their own."""
-MOST_UNEQUAL = 0.05
-"""By how much `full`'s visits, a whole number of epochs, may differ from the others'."""
-BELOW_MEAN = 0.6
-"""Share of examples whose loss is below the mean, to plan infobatch's epochs: loss distributions lean to the right."""
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One run of the grid; a key by identity."""
-
-    row: str
-    fraction: float
-    seed: int
-    values: dict[str, str]
-    """Hyperparameters, as strings."""
-
-    @property
-    def folder(self) -> str:
-        """Its name among the runs of a scenario."""
-        row = re.sub(r"[^A-Za-z0-9.=-]+", "-", self.row)
-        # The strange characters of two rows may be alike when replaced.
-        tag = "" if row == self.row else "-" + hashlib.sha256(self.row.encode()).hexdigest()[:6]
-        return f"{row}{tag}-at-{self.fraction:g}-seed-{self.seed}"
 
 
 @dataclass
@@ -82,179 +53,52 @@ class Outcome:
     failures: dict[Cell, str] = field(default_factory=dict)
 
 
-def parse_strategies(text: str) -> dict[str, dict[str, str]]:
-    """`a,b:k=v,k=v,c` → row name → hyperparameters; a part with `=` belongs to the strategy before it.
-
-    Raises UserError where a setting has no strategy before it, or a row is named twice.
-    """
-    rows: list[list[str]] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        head = part.partition("=")[0]
-        if "=" in part and ":" not in head:
-            if not rows or ":" not in rows[-1][0]:
-                raise UserError(f"--strategies: {part!r} follows no strategy; expected NAME:SETTING=VALUE,…")
-            rows[-1].append(part)
-        else:
-            rows.append([part])
-    parsed: dict[str, dict[str, str]] = {}
-    for parts in rows:
-        name = ",".join(parts)
-        strategy, _, first = parts[0].partition(":")
-        settings = {"strategy": strategy}
-        for pair in [*([first] if first else []), *parts[1:]]:
-            key, equals, value = pair.partition("=")
-            if not (key and equals and value):
-                raise UserError(f"--strategies: {name!r}: expected NAME=VALUE, got {pair!r}")
-            settings[key.strip()] = value.strip()
-        if name in parsed:
-            raise UserError(f"--strategies names {name!r} twice")
-        parsed[name] = settings
-    return parsed
-
-
-def plan(
+def planned(
     rows: Mapping[str, Mapping[str, str]],
     fractions: Sequence[float],
     seeds: Sequence[int],
     settings: Mapping[str, str],
-) -> list[Cell]:
-    """The grid's cells, seed by seed, so that a study that is stopped has compared something.
-
-    Args:
-        rows: as `parse_strategies` gives them; `full` and `rs2` are put before them where they are missing.
-        fractions: above 0; at 1 stands `full` alone.
-        seeds: of the runs.
-        settings: hyperparameters that all share, `epochs` among them; a row's own go before.
+) -> Plan:
+    """The grid's cells at equal samples seen, named as their folders among the runs of a scenario.
 
     Raises:
-        UserError: a hyperparameter is wrong, or full data cannot make about as many visits.
+        UserError: a hyperparameter is wrong, or `full` cannot see about as many samples.
     """
-    everything = {name: {"strategy": name} for name in BASELINES} | {k: dict(v) for k, v in rows.items()}
-    for name, own in [("--set", {k: v for k, v in settings.items() if k != "epochs"}), *everything.items()]:
-        if taken := [key for key in PLANNED if key in own and (key != "strategy" or name == "--set")]:
-            raise UserError(f"{name}: the study itself sets {', '.join(taken)}")
-    if wrong := [fraction for fraction in fractions if not 0 < fraction <= 1]:
-        raise UserError(f"--fractions: {wrong[0]:g}: expected numbers above 0 and at most 1")
-    cells = []
-    for fraction in fractions:
-        for seed in seeds:
-            for name, own in everything.items() if fraction < 1 else [("full", everything["full"])]:
-                values = {**settings, **own, "seed": str(seed)}
-                epochs = hyperparameters.parse(values).epochs * fraction
-                if own["strategy"] in ("full", "infobatch"):
-                    values["epochs"] = str(_epochs_for(own["strategy"], epochs, values))
-                else:
-                    values["fraction"] = f"{fraction:g}"
-                cells.append(Cell(name, fraction, seed, values))
-    order = {seed: place for place, seed in enumerate(seeds)}
-    cells.sort(key=lambda cell: order[cell.seed])  # stable
-    for cell in cells:
-        try:
-            hyperparameters.parse(cell.values)
-        except UserError as error:
-            raise UserError(f"{cell.row!r}: {error}") from error
-    return cells
-
-
-def _epochs_for(strategy: str, full_epochs: float, values: Mapping[str, str]) -> int:
-    """Epochs of a strategy that sets its own visits, for `full_epochs` passes over everything in all."""
-    if strategy == "full":
-        whole = max(1, round(full_epochs))
-        if abs(whole - full_epochs) > MOST_UNEQUAL * full_epochs:
+    found = plan(Grid(rows, fractions, seeds, settings, match_own_sizes=True))
+    for cell in found.cells:
+        if abs(cell.unequal) > UNEQUAL:
             raise UserError(
-                f"epochs times the fraction is {full_epochs:g}, but full data takes whole epochs, so its visits would "
-                f"differ by {abs(whole - full_epochs) / full_epochs:.0%}; choose --epochs so that the product is whole"
+                f"epochs times the fraction {cell.fraction:g} is not whole, but full data takes whole epochs, so the "
+                f"samples it sees would differ by {abs(cell.unequal):.0%}; choose --epochs so that the product is whole"
             )
-        return whole
-    hp = hyperparameters.parse(values)
-
-    def passes(count: int) -> float:
-        # The first epoch knows no losses yet; the last visit everything again.
-        whole = min(count, 1 + round(hp.final_share * count))
-        return whole + (count - whole) * (1 - hp.prune_probability * BELOW_MEAN)
-
-    most = max(1, int(2 * full_epochs) + 2)
-    return min(range(1, most), key=lambda count: abs(passes(count) - full_epochs), default=1)
+    return found.renamed(lambda cell: f"{file_name(cell.row)}-at-{cell.fraction:g}-seed-{cell.seed}")
 
 
-def finished(base: Path, cell: Cell) -> dict[str, Any] | None:
-    """The summary of a run of exactly this cell that came to its end; None where there is none."""
-    try:
-        summary = compare.read_run(base).summary
-    except UserError:
-        return None
-    wanted = hyperparameters.parse(cell.values).model_dump()
-    same = summary.get("hyperparameters") == json.loads(json.dumps(wanted))
-    return summary if same and summary.get("status") == "completed" and summary.get("test") else None
+def run(cells: Sequence[Cell], here: Here, label: str) -> Outcome:
+    """Run the cells that are not finished. One that fails does not end the others.
 
-
-def run(
-    cells: Sequence[Cell], directory: Path, channels: Mapping[str, Path], label: str, jobs: int = 1
-) -> Outcome:
-    """Run the cells that are not finished, each below `directory`. One that fails does not end the others.
-
-    Args:
-        cells: the grid.
-        directory: of the scenario's runs.
-        channels: the scenario's.
-        label: the scenario's name, for the lines that say how far it is.
-        jobs: runs at a time, each on its share of the processors.
+    label: the scenario's name, for the lines that say how far it is.
     """
     outcome = Outcome()
-    for cell in cells:
-        if (summary := finished(directory / cell.folder, cell)) is not None:
-            outcome.summaries[cell] = summary
-    waiting = [cell for cell in cells if cell not in outcome.summaries]
-    print(f"{label}: {len(cells)} runs, {len(outcome.summaries)} of them finished before", flush=True)
-    stop = threading.Event()
-
-    def run_one(cell: Cell) -> tuple[dict[str, Any] | None, str]:
-        def check(metrics: Mapping[str, float]) -> None:
-            if stop.is_set():
-                raise KeyboardInterrupt
-
-        if stop.is_set():
-            return None, "interrupted"
-        base = directory / cell.folder
-        try:
-            program.train(base, channels, cell.values, check)
-        except TrainingError as error:
-            return None, str(error)
-        summary = finished(base, cell)
-        # SIGTERM from outside ends a run in order, but not at its end.
-        return summary, "" if summary else "the run was stopped before its end"
-
-    def take(cell: Cell, answer: tuple[dict[str, Any] | None, str]) -> None:
-        summary, reason = answer
-        if summary is None:
-            outcome.failures[cell] = reason
-            result = f"failed: {reason}"
+    before = sum(here.finished(cell) is not None for cell in cells)
+    print(f"{label}: {len(cells)} runs, {before} of them finished before", flush=True)
+    for cell, ended in here.run(cells):
+        if isinstance(ended, compare.Lost):
+            outcome.failures[cell] = ended.reason
+            result = f"failed: {ended.reason}"
         else:
-            outcome.summaries[cell] = summary
-            result = f"test accuracy {summary['test']['accuracy']:.2%}, {summary['seconds']['total']:.0f} s"
+            outcome.summaries[cell] = ended.summary
+            seconds = ended.summary["seconds"]["total"]
+            result = f"test accuracy {ended.summary['test']['accuracy']:.2%}, {seconds:.0f} s"
         done = len(outcome.summaries) + len(outcome.failures)
-        remaining = [c for c in waiting if c not in outcome.failures and c not in outcome.summaries]
-        left = seconds_left(remaining, outcome.summaries) / max(1, min(jobs, len(remaining)))
-        print(
-            f"[{done}/{len(cells)}] {label}, {cell.row} at {cell.fraction:g}, seed {cell.seed}: {result}; "
-            f"left: {len(cells) - done}, about {duration(left)}",
-            flush=True,
-        )
-
-    if jobs == 1:
-        for cell in waiting:
-            take(cell, run_one(cell))
-        return outcome
-    with ThreadPoolExecutor(jobs, initializer=_take_processors, initargs=(_shares(jobs),)) as pool:
-        futures = {pool.submit(run_one, cell): cell for cell in waiting}
-        try:
-            for future in as_completed(futures):
-                take(futures[future], future.result())
-        except BaseException:
-            # The runs under way are stopped at their next epoch's end.
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        if done > before:
+            remaining = [c for c in cells if c not in outcome.failures and c not in outcome.summaries]
+            left = seconds_left(remaining, outcome.summaries) / max(1, min(here.jobs, len(remaining)))
+            print(
+                f"[{done}/{len(cells)}] {label}, {cell.row} at {cell.fraction:g}, seed {cell.seed}: {result}; "
+                f"left: {len(remaining)}, about {duration(left)}",
+                flush=True,
+            )
     return outcome
 
 
@@ -280,17 +124,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def _shares(jobs: int) -> list[set[int]]:
-    processors = sorted(os.sched_getaffinity(0))
-    return [set(processors[job::jobs]) or set(processors) for job in range(jobs)]
-
-
-def _take_processors(shares: list[set[int]]) -> None:
-    # Linux gives affinity to threads, and a process starts with that of the thread that makes it: so the run sees, and
-    # takes threads for, its own share alone.
-    os.sched_setaffinity(0, shares.pop())
 
 
 def rows_of(
@@ -437,7 +270,10 @@ def study(options: argparse.Namespace) -> int:
     if "epochs" in settings:
         raise UserError("--set epochs: use --epochs")
     settings["epochs"] = str(options.epochs)
-    cells = plan(parse_strategies(options.strategies), options.fractions, options.seeds, settings)
+    found = planned(parse_strategies(options.strategies), options.fractions, options.seeds, settings)
+    cells = found.cells
+    for note in found.notes:
+        print(note)
     if digits and (options.test or options.validation):
         raise UserError("--test and --validation go with --training")
     given = {name: getattr(options, name) for name in ("training", "validation", "test")}
@@ -453,7 +289,8 @@ def study(options: argparse.Namespace) -> int:
     description = scenarios.read_description(folder / "channels")
     assert description is not None
     started = time.monotonic()
-    outcome = run(cells, folder / "runs", channels, scenario.name, options.jobs)
+    here = Here(folder / "runs", channels, options.jobs, reuse=True)
+    outcome = run(cells, here, scenario.name)
     header = header_line(description, outcome, cells, settings, data, options.jobs)
     shared = {**settings, "data": description["sha256"]}
     new = rows_of(cells, outcome, scenario.sentence, header, shared)

@@ -1,4 +1,4 @@
-"""`python -m deploy COMMAND`: the host side's commands.
+"""`subset-trainer COMMAND`, or `python -m deploy COMMAND`: the host side's commands.
 
 Exit code 1 for what the user can mend, 2 for the rest.
 """
@@ -6,10 +6,15 @@ Exit code 1 for what the user can mend, 2 for the rest.
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from deploy.commands import codebuild, compare, explain, image, labels, launch, options, policy, sweep, tune
+from subset_trainer import __version__
 from subset_trainer.errors import TrainingError
+
+COMMAND = "subset-trainer"
+"""As it is installed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,9 +70,10 @@ def _left_behind() -> str:
 
 def _parser() -> options.Parser:
     parser = options.Parser(
-        prog="python -m deploy",
+        prog=COMMAND if Path(sys.argv[0]).name == COMMAND else "python -m deploy",
         description="Trains on chosen fractions of the data, here and on Amazon SageMaker, and compares.",
     )
+    parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
     commands = options.Commands(parser)
     for module in (compare, image, codebuild, launch, sweep, tune, labels, explain, policy):
         module.add(commands)

@@ -66,4 +66,5 @@ if [[ $lock == sdk3 || $lock == audit ]]; then
 fi
 install --require-hashes --no-build-isolation -r "docker/requirements/dev-cuda$lock.txt"
 "$folder/bin/python" docker/cords/install.py
-install --quiet --no-deps --no-build-isolation --editable container_src/subset_selection --editable container_src
+install --quiet --no-deps --no-build-isolation --editable container_src/subset_selection --editable container_src \
+    --editable .

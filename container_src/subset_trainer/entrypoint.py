@@ -22,6 +22,13 @@ from subset_trainer.errors import (
 from subset_trainer.training.interruption import Interruption, Terminated
 
 logger = logging.getLogger("subset_trainer")
+HELP = """usage: train [--help] [--version]
+
+Runs the training job that SageMaker, or anyone else, has laid out below /opt/ml, or below SAGEMAKER_BASE_DIR:
+hyperparameters in input/config/hyperparameters.json, each channel's data in input/data/CHANNEL. The model goes to
+model/, results to output/data/, and the reason of a failure to output/failure.
+
+`python -m subset_trainer.hyperparameters` lists the hyperparameters."""
 UNWRITABLE = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
@@ -35,6 +42,7 @@ UNWRITABLE = {
 
 def main() -> None:
     """Run the job that the contract describes, and exit."""
+    answer_options(HELP)
     log_to_stdout()
     interruption = Interruption()
     try:
@@ -51,6 +59,17 @@ def main() -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.exit(code)
+
+
+def answer_options(text: str) -> None:
+    """Print the help or the version, and exit, where the command line asks for it; other words mean nothing."""
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print(text)
+    elif "--version" in sys.argv[1:]:
+        print(f"subset-trainer {__version__}")
+    else:
+        return
+    sys.exit(0)
 
 
 def log_to_stdout(who: str = "", level: int = logging.INFO) -> None:

@@ -2,19 +2,23 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.commands import options, results
-from deploy.grid import here
+from deploy.commands import options, planning, results
+from deploy.grid import program
+from deploy.grid.backend import collect
+from deploy.grid.here import Here
 from deploy.results import compare
+from deploy.results.compare import Lost, Run
 from subset_trainer.errors import UserError
 
-# Fifteen epochs of resnet18 show the whole curve in under a minute; a mirrored digit is another sign. A tenth of the
-# digits are 130 images: in batches of 128 they would make thirty updates in all, too few to learn from.
+# Each fraction of twenty epochs is whole, so that full data can see as many samples. A mirrored digit is another sign.
+# A tenth of the digits are 130 images: in batches of 128 they would make forty updates in all, too few to learn from.
 DEMO_SETTINGS = {
     "model": "resnet18",
-    "epochs": 15,
+    "epochs": 20,
     "augmentation": "crop",
     "batch_size": 32,
     "learning_rate": 0.01,
@@ -25,7 +29,7 @@ TABLES = (".csv", ".parquet")
 def add(commands: options.Commands) -> None:
     """Add the commands."""
     showing = commands.add(
-        "demo", demo, "Train on scikit-learn's digits: the full data, then GLISTER at 50%, 30%, 10%."
+        "demo", demo, "Train on scikit-learn's digits, on all of them and on fractions, and compare."
     )
     showing.add_argument(
         "--output",
@@ -33,30 +37,24 @@ def add(commands: options.Commands) -> None:
         default=options.BUILD / "demo",
         help="folder for the data, runs and results",
     )
-    _add_baselines(showing)
+    planning.add_grid(showing)
+    results.add_presentation(showing)
     options.add_settings(showing)
 
     comparison = commands.add(
         "compare",
         run,
-        "Compare the Runs of a SageMaker Experiment, or finished runs in folders; or train on your own data at several "
-        "fractions on this machine, and compare those.",
+        "Compare finished runs in folders, or the Runs of a SageMaker Experiment; or, with --training, train on your "
+        "own data at several fractions on this machine, and compare those.",
     )
-    comparison.add_argument("experiment", nargs="?", metavar="EXPERIMENT", help="of SageMaker Experiments")
-    comparison.add_argument("--training", type=Path, metavar="PATH", help="training data: a folder or file")
     comparison.add_argument(
-        "--local", type=Path, nargs="+", metavar="FOLDER", help="output folders of finished runs"
+        "runs", nargs="*", metavar="RUN", help="output folders of finished runs, or an Experiment's name"
     )
-    for name in ("validation", "test"):
+    # The older spelling of folders.
+    comparison.add_argument("--local", nargs="+", default=[], metavar="FOLDER", help=argparse.SUPPRESS)
+    for name in options.CHANNELS:
         comparison.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{name} data: a folder or file")
-    comparison.add_argument(
-        "--fractions",
-        type=options.fractions,
-        default="1,0.5,0.3,0.1",
-        metavar="LIST",
-        help="shares of the training data, with commas between; 1 is full training, the measure of the rest",
-    )
-    comparison.add_argument("--strategy", default="glister", help="how the subsets are chosen")
+    planning.add_grid(comparison)
     comparison.add_argument("--output", type=Path, help="folder for runs and results (in build/)")
     comparison.add_argument(
         "--csv",
@@ -74,16 +72,20 @@ def add(commands: options.Commands) -> None:
     comparison.add_argument("--ascending", action="store_true", help="the smallest first")
     results.add_presentation(comparison)
     options.add_region(comparison)
-    _add_baselines(comparison)
     options.add_settings(comparison)
 
 
-def _add_baselines(to: argparse.ArgumentParser) -> None:
-    to.add_argument(
-        "--baselines",
-        action="store_true",
-        help="for each fraction, also full data at the same number of sample visits, and rs2",
-    )
+@dataclass(frozen=True)
+class Compared:
+    """What is compared, wherever it comes from."""
+
+    title: str
+    folder: Path
+    """Of the results."""
+    runs: Sequence[Run]
+    lost: Sequence[Lost] = ()
+    frame: Any = None
+    """An Experiment's own data frame."""
 
 
 def demo(given: argparse.Namespace) -> None:
@@ -95,73 +97,86 @@ def demo(given: argparse.Namespace) -> None:
     write_digits(data)
     channels = {"training": data / "training", "test": data / "test"}
     settings = {**DEMO_SETTINGS, **given.set}
-    runs = here.run(given.output, channels, (1.0, 0.5, 0.3, 0.1), "glister", settings, given.baselines)
-    results.present(runs, given.output, _title(runs, "scikit-learn's digits"))
+    found = _train(given, given.output, channels, settings, "scikit-learn's digits")
+    results.present(given, found.runs, found.lost, found.folder, found.title, given.tolerance)
 
 
 def run(given: argparse.Namespace) -> None:
     """Compare."""
-    sources = [given.experiment, given.training, given.local]
-    if sum(source is not None for source in sources) != 1:
-        raise UserError("expected the name of an Experiment, or --local FOLDER…, or --training PATH")
-    if given.sort_by is not None and given.experiment is None:
-        raise UserError("--sort-by: of an Experiment's data frame")
     if given.csv is not None and given.csv.suffix not in TABLES:
         raise UserError(f"--csv: expected a name that ends in {' or '.join(TABLES)}, got {str(given.csv)!r}")
-    if given.experiment is not None:
-        _experiment(given)
-        return
-    output = given.output or options.BUILD / "compare"
-    if given.local is not None:
-        runs = [compare.read_run(folder) for folder in given.local]
-        title = "Comparison"
-    else:
-        channels = {
-            name: getattr(given, name) for name in options.CHANNELS if getattr(given, name) is not None
-        }
-        runs = here.run(output, channels, given.fractions, given.strategy, given.set, given.baselines)
-        title = _title(runs, str(given.training))
+    found = _found(given)
     if given.csv is not None:
-        import pandas as pd
-
-        _write_frame(pd.DataFrame(compare.rows(runs, given.prices)), given.csv)
-    results.present(
-        runs,
-        output,
-        title,
-        prices=given.prices,
-        tolerance=given.tolerance if given.local is not None else None,
-        html=given.html,
-    )
+        _write_frame(found, given)
+    results.present(given, found.runs, found.lost, found.folder, found.title, given.tolerance)
+    if found.frame is not None and not found.runs:
+        # Of other trainings, perhaps, which have their metrics all the same.
+        metrics = [column for column in found.frame.columns if column.endswith(" - Last")]
+        shown = found.frame[["DisplayName", *metrics]] if len(found.frame) else "no Runs"
+        print(f"\nno Run has results of this image; what was recorded:\n\n{shown}")
 
 
-def _experiment(given: argparse.Namespace) -> None:
+def _found(given: argparse.Namespace) -> Compared:
+    """What the options name: data to train on, an Experiment, or folders.
+
+    Raises:
+        UserError: they name none of these, or several.
+    """
+    runs = [*given.runs, *given.local]
+    if bool(runs) == (given.training is not None):
+        raise UserError("expected folders of runs, the name of an Experiment, or --training PATH")
+    experiment = len(given.runs) == len(runs) == 1 and not Path(runs[0]).is_dir()
+    if given.sort_by is not None and not experiment:
+        raise UserError("--sort-by: of an Experiment's data frame")
+    if experiment:
+        return _experiment(given, runs[0])
+    output = given.output or options.BUILD / "compare"
+    if runs:
+        return Compared("Comparison", output, [compare.read_run(Path(folder)) for folder in runs])
+    channels = {name: path for name in options.CHANNELS if (path := getattr(given, name)) is not None}
+    return _train(given, output, channels, given.set, str(given.training))
+
+
+def _train(
+    given: argparse.Namespace,
+    output: Path,
+    channels: Mapping[str, Path],
+    settings: Mapping[str, Any],
+    data: str,
+) -> Compared:
+    """Plan the comparison and run it here; everything is checked before the first run starts.
+
+    Raises UserError or AlgorithmError with the run's name when one fails; finished runs stay where they are.
+    """
+    program.check_channels(channels)
+    cells = planning.planned(given, settings).cells
+    runs, lost = collect(Here(output, channels, stop_at_failure=True, progress=True).run(cells), cells)
+    facts = runs[0].summary
+    title = f"{data}: {facts['model']}, {facts['examples']['training']:,} training examples"
+    seeds = list(dict.fromkeys(run.summary["seed"] for run in runs))
+    return Compared(f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", output, runs, lost)
+
+
+def _experiment(given: argparse.Namespace, name: str) -> Compared:
     from deploy.aws import calls, launch
     from deploy.results import experiments
 
     session = launch.sagemaker_session(boto_session=calls.boto_session(given.region))
-    analytics = experiments.Analytics(given.experiment, session)
+    analytics = experiments.Analytics(name, session)
     frame = analytics.frame(given.sort_by, given.ascending)
-    folder = given.output or options.BUILD / "experiments" / given.experiment
-    named = experiments.jobs_of(analytics)
-    runs, lost = experiments.results(named, session, folder / "runs")
+    folder = given.output or options.BUILD / "experiments" / name
+    runs, lost = experiments.results(experiments.jobs_of(analytics), session, folder / "runs")
     if given.sort_by is not None:
-        order = {
-            experiments.run_name(shown, given.experiment): n for n, shown in enumerate(frame["DisplayName"])
-        }
+        order = {experiments.run_name(shown, name): n for n, shown in enumerate(frame["DisplayName"])}
         runs.sort(key=lambda run: order[run.name])
-    if given.csv is not None:
-        _write_frame(frame, given.csv)
-        print(f"data frame: {given.csv} ({len(frame)} rows, {len(frame.columns)} columns)")
-    results.present_jobs(given, runs, lost, folder, f"Experiment {given.experiment}", given.tolerance)
-    if not runs:
-        # Of other trainings, perhaps, which have their metrics all the same.
-        metrics = [column for column in frame.columns if column.endswith(" - Last")]
-        shown = frame[["DisplayName", *metrics]] if len(frame) else "no Runs"
-        print(f"\nno Run of {given.experiment} has results of this image; what was recorded:\n\n{shown}")
+    return Compared(f"Experiment {name}", folder, runs, lost, frame)
 
 
-def _write_frame(frame: Any, path: Path) -> None:
+def _write_frame(found: Compared, given: argparse.Namespace) -> None:
+    import pandas as pd
+
+    path: Path = given.csv
+    frame = pd.DataFrame(compare.rows(found.runs, given.prices)) if found.frame is None else found.frame
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         # A parameter may be a number in one Run and text in another; a column of Parquet is one or the other.
@@ -169,9 +184,4 @@ def _write_frame(frame: Any, path: Path) -> None:
         frame.astype(dict.fromkeys(mixed, "str")).to_parquet(path, index=False)
     else:
         frame.to_csv(path, index=False)
-
-
-def _title(runs: Sequence[compare.Run], data: str) -> str:
-    facts: Mapping[str, Any] = runs[0].summary
-    examples = facts["examples"]["training"]
-    return f"{data}: {facts['model']}, {examples:,} training examples, seed {facts['seed']}"
+    print(f"data frame: {path} ({len(frame)} rows, {len(frame.columns)} columns)")

@@ -77,7 +77,7 @@ def _run_here(given: argparse.Namespace, ready: job.Jobs) -> None:
 def _sum_up(given: argparse.Namespace, estimator: "Estimator", folder: Path, ended: Any) -> None:
     finished = compare.read_run(folder)
     finished = replace(finished, name=finished.summary["strategy"], job=ended)
-    results.present([finished], folder, folder.name, prices=given.prices)
+    results.show([finished], folder, folder.name, given.prices)
     print(f"model: {estimator.model_data}")
 
 

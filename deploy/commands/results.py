@@ -14,39 +14,20 @@ def add_presentation(to: argparse.ArgumentParser) -> None:
     options.add_tolerance(to)
     options.add_prices(to)
     to.add_argument(
-        "--html", type=Path, metavar="FILE", help="also a page with everything, which needs no network"
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="where the page with everything goes, if not beside the table",
     )
 
 
+def show(runs: Sequence[Run], folder: Path, title: str, prices: Mapping[str, float]) -> None:
+    """Write table and chart below a folder, and print the table."""
+    chart = compare.write(runs, folder, title, prices)
+    print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}\n\nchart: {chart}")
+
+
 def present(
-    runs: Sequence[Run],
-    output: Path,
-    title: str,
-    *,
-    lost: Sequence[Lost] = (),
-    prices: Mapping[str, float] | None = None,
-    tolerance: float | None = None,
-    html: Path | None = None,
-) -> None:
-    """Write table and chart below `output`, and print what there is to know. Tolerance: percentage points."""
-    answer = verdict.sentence(runs, tolerance / 100) if tolerance is not None else None
-    if runs:
-        chart = compare.write(runs, output, title, prices)
-        print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}\n\nchart: {chart}")
-        if html is not None:
-            from deploy.results import page
-
-            page.write(html, title, runs, lost, prices or {}, answer)
-            print(f"page: {html}")
-    if lost:
-        print("\nwithout results:")
-        for run in lost:
-            print(f"  {run.name}: {run.reason}")
-    if answer is not None and runs:
-        print(f"\n{answer}")
-
-
-def present_jobs(
     given: argparse.Namespace,
     runs: Sequence[Run],
     lost: Sequence[Lost],
@@ -54,13 +35,24 @@ def present_jobs(
     title: str,
     tolerance: float | None = None,
 ) -> None:
-    """The same for a command's jobs, whose page is always written."""
-    present(
-        runs,
-        folder,
-        title,
-        lost=lost,
-        prices=given.prices,
-        tolerance=tolerance,
-        html=given.html or folder / "comparison.html",
-    )
+    """Write table, chart and page below a folder, and print what there is to know.
+
+    Args:
+        given: the options of `add_presentation`.
+        tolerance: percentage points; with one the answer is given in words.
+    """
+    answer = verdict.sentence(runs, tolerance / 100) if tolerance is not None else None
+    if runs:
+        show(runs, folder, title, given.prices)
+        # Plotly takes a second to import.
+        from deploy.results import page
+
+        html = given.html or folder / "comparison.html"
+        page.write(html, title, runs, lost, given.prices, answer)
+        print(f"page: {html}")
+    if lost:
+        print("\nwithout results:")
+        for run in lost:
+            print(f"  {run.name}: {run.reason}")
+    if answer is not None and runs:
+        print(f"\n{answer}")

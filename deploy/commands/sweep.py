@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from deploy.commands import job, options, results
+from deploy.commands import job, options, planning, results
 from subset_trainer.errors import UserError
 
 
@@ -16,18 +16,7 @@ def add(commands: options.Commands) -> None:
         "on this machine, and compare. Started again, it goes on where it was.",
     )
     sweep.add_argument("--name", required=True, help="of the Experiment")
-    sweep.add_argument(
-        "--fractions", type=options.fractions, default="1,0.5,0.3,0.1", metavar="LIST", help="1 is all"
-    )
-    sweep.add_argument(
-        "--strategies", type=options.names, default="glister", metavar="LIST", help="with commas between"
-    )
-    sweep.add_argument(
-        "--seeds", type=options.seeds, default="0", metavar="LIST", help="three or more for an answer"
-    )
-    sweep.add_argument(
-        "--no-baselines", action="store_true", help="without rs2, and full data at the same visits"
-    )
+    planning.add_grid(sweep)
     sweep.add_argument("--parallel", type=options.count, default=4, metavar="N", help="jobs at a time")
     sweep.add_argument(
         "--poll", type=float, default=30.0, metavar="SECONDS", help="between two looks at the jobs"
@@ -39,22 +28,31 @@ def add(commands: options.Commands) -> None:
 def run(given: argparse.Namespace) -> None:
     """Start what is missing, wait, and compare."""
     from deploy.aws import calls
-    from deploy.grid.sagemaker import Sweep, check_name, plan, run_here
-    from deploy.results import experiments
+    from deploy.grid.backend import Backend, collect, job_name
+    from deploy.grid.containers import Containers
+    from deploy.grid.sagemaker import SageMaker, check_name
 
     check_name(given.name)
-    cells = plan(given.fractions, given.strategies, given.seeds, given.set, baselines=not given.no_baselines)
+    cells = planning.planned(given, given.set).renamed(job_name).cells
     ready = job.prepare(given)
     folder = options.BUILD / "sweeps" / given.name
+    backend: Backend
     if given.local:
         where = Path(given.output) if given.output else folder / "local"
-        runs, lost = run_here(cells, given.image_uri, ready.make_here, ready.uris, where)
+        backend = Containers(given.image_uri, ready.make_here, ready.uris, where)
     else:
-        sweep = Sweep(given.name, given.image_uri, ready.make, ready.uris, ready.session)
-        jobs = sweep.run(cells, given.parallel, given.poll)
-        named = {cell.name: job for cell, job in zip(cells, jobs, strict=True)}
-        runs, lost = experiments.results(named, ready.session, folder / "runs")
-    results.present_jobs(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
+        backend = SageMaker(
+            given.name,
+            given.image_uri,
+            ready.make,
+            ready.uris,
+            ready.session,
+            folder / "runs",
+            parallel=given.parallel,
+            poll=given.poll,
+        )
+    runs, lost = collect(backend.run(cells), cells)
+    results.present(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
     if lost:
         calls.reported()
         raise UserError(

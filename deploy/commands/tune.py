@@ -74,7 +74,7 @@ def run(given: argparse.Namespace) -> None:
     jobs = tuning.wait(given.poll)
     folder = options.BUILD / "tuning" / given.name
     runs, lost = tuning.results(jobs, list(tuned), folder / "runs")
-    results.present_jobs(given, runs, lost, folder, f"Tuning {given.name}, best first")
+    results.present(given, runs, lost, folder, f"Tuning {given.name}, best first")
     if not runs:
         calls.reported()
         reason = f", first {lost[0].name}: {lost[0].reason}" if lost else ""

@@ -1,63 +1,124 @@
-"""The article's experiment on this machine: the same training on the full data and on fractions of it."""
+"""Cells on this machine, each a run of the image's own `train` program in a folder of its own."""
 
+import os
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deploy.grid import program
+from deploy.grid.backend import Ended
+from deploy.grid.plan import Cell
 from deploy.results import compare
+from deploy.results.compare import Lost, Run
 from subset_trainer import hyperparameters
-from subset_trainer.errors import TrainingError
+from subset_trainer.errors import TrainingError, UserError
 
 BAR = 16
 
 
-def run(
-    output: Path,
-    channels: Mapping[str, Path],
-    fractions: Sequence[float],
-    strategy: str,
-    settings: Mapping[str, Any],
-    baselines: bool = False,
-) -> list[compare.Run]:
-    """Train once for each fraction, 1 meaning the full data, each in a folder of its own below `output`.
+@dataclass(frozen=True)
+class Here:
+    """Runs the cells below a folder, each in the subfolder of its name."""
 
-    `settings` are hyperparameters that all runs share. With `baselines`, each fraction below 1 is followed by
-    full data for as many epochs as cost the same sample visits, on a schedule compressed to them, and by `rs2` (a
-    fresh random subset every epoch) at the same fraction. Everything is validated before the first run starts.
+    folder: Path
+    channels: Mapping[str, Path]
+    jobs: int = 1
+    """Runs at a time, each on its share of the processors."""
+    reuse: bool = False
+    """Whether cells that ended before, with the same hyperparameters, are not run again."""
+    stop_at_failure: bool = False
+    """Whether the first run that fails ends the others, and its error is raised with its name."""
+    progress: bool = False
+    """Whether each run shows how far it is; for one at a time."""
 
-    Raises UserError or AlgorithmError with the run's name when one fails; finished runs stay where they are.
-    """
-    planned: list[tuple[str, dict[str, Any]]] = []
-    for fraction in fractions:
-        whole = fraction == 1
-        chosen = {"strategy": "full"} if whole else {"strategy": strategy, "fraction": fraction}
-        planned.append(("full" if whole else f"{strategy}-{fraction:g}", {**settings, **chosen}))
-        if baselines and not whole:
-            planned.append((f"full-at-{fraction:g}", {**settings, "strategy": "full"}))
-            planned.append((f"rs2-{fraction:g}", {**settings, "strategy": "rs2", "fraction": fraction}))
-    program.check_channels(channels)
-    for _, values in planned:
-        hyperparameters.parse(values)
+    def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
+        """Every cell when it has ended, those that had ended before first.
 
-    runs: list[compare.Run] = []
-    for number, (name, values) in enumerate(planned, 1):
-        if name.startswith("full-at-"):
-            # The visits that the run before it really made, warm-up included.
-            spent = runs[-1].summary
-            values["epochs"] = max(1, round(spent["samples_visited"] / spent["examples"]["training"]))
-        epochs = hyperparameters.parse(values).epochs
-        progress = Progress(f"[{number}/{len(planned)}] {name:<14}", epochs)
+        An interruption stops the runs under way in order, at the next epoch's end where there are several.
+        """
+        program.check_channels(self.channels)
+        known = {cell: run for cell in cells if self.reuse and (run := self.finished(cell)) is not None}
+        yield from known.items()
+        waiting = [cell for cell in cells if cell not in known]
+        if self.jobs == 1:
+            for cell in waiting:
+                yield cell, self._run_one(cell, self._shown(cell, cells))
+        else:
+            yield from self._run_several(waiting)
+
+    def finished(self, cell: Cell) -> Run | None:
+        """The run of exactly this cell that came to its end, if there is one."""
         try:
-            program.train(output / name, channels, values, progress.update)
+            run = compare.read_run(self.folder / cell.name)
+        except UserError:
+            return None
+        wanted = hyperparameters.parse(cell.values).model_dump(mode="json")
+        same = run.summary.get("hyperparameters") == wanted and run.summary.get("status") == "completed"
+        return run if same and ("test" not in self.channels or run.summary.get("test")) else None
+
+    def _shown(self, cell: Cell, cells: Sequence[Cell]) -> "Progress | None":
+        if not self.progress:
+            return None
+        label = f"[{cells.index(cell) + 1}/{len(cells)}] {cell.name:<{max(len(one.name) for one in cells)}}"
+        return Progress(label, hyperparameters.parse(cell.values).epochs)
+
+    def _run_one(
+        self, cell: Cell, progress: "Progress | None" = None, stop: threading.Event | None = None
+    ) -> Run | Lost:
+        def watch(metrics: Mapping[str, float]) -> None:
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt
+            if progress is not None:
+                progress.update(metrics)
+
+        base = self.folder / cell.name
+        try:
+            program.train(base, self.channels, cell.values, watch)
         except TrainingError as error:
-            raise type(error)(f"run {name!r}: {error}") from error
+            if self.stop_at_failure:
+                raise type(error)(f"run {cell.name!r}: {error}") from error
+            return Lost(cell.name, str(error))
         finally:
-            progress.close()
-        runs.append(compare.read_run(output / name))
-    return runs
+            if progress is not None:
+                progress.close()
+        run = compare.read_run(base)
+        # SIGTERM from outside ends a run in order, but not at its end.
+        stopped = run.summary["status"] != "completed" and not self.stop_at_failure
+        return Lost(cell.name, "the run was stopped before its end") if stopped else run
+
+    def _run_several(self, cells: Sequence[Cell]) -> Iterator[Ended]:
+        stop = threading.Event()
+
+        def run_one(cell: Cell) -> Run | Lost:
+            return Lost(cell.name, "interrupted") if stop.is_set() else self._run_one(cell, stop=stop)
+
+        with ThreadPoolExecutor(
+            self.jobs, initializer=_take_processors, initargs=(_shares(self.jobs),)
+        ) as pool:
+            futures = {pool.submit(run_one, cell): cell for cell in cells}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            except BaseException:
+                # The runs under way are stopped at their next epoch's end.
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _shares(jobs: int) -> list[set[int]]:
+    processors = sorted(os.sched_getaffinity(0))
+    return [set(processors[job::jobs]) or set(processors) for job in range(jobs)]
+
+
+def _take_processors(shares: list[set[int]]) -> None:
+    # Linux gives affinity to threads, and a process starts with that of the thread that makes it: so the run sees, and
+    # takes threads for, its own share alone.
+    os.sched_setaffinity(0, shares.pop())
 
 
 class Progress:

@@ -122,21 +122,22 @@ def run_name(shown: str, experiment: str) -> str:
     return shown.removeprefix(f"{experiment}-")
 
 
+def result(name: str, job: Job, session: Session, directory: Path) -> Run | Lost:
+    """Fetch what an ended job left, into a folder of its own, and read it; or why it left nothing."""
+    if job.status != jobs.ENDED_WELL:
+        return Lost(name, str(job))
+    folder = directory / job.name
+    try:
+        jobs.fetch_results(session.boto_session.client("s3"), job.results, folder)
+        return replace(compare.read_run(folder), name=name, job=job)
+    except UserError as error:
+        return Lost(name, str(error))
+
+
 def results(named: Mapping[str, Job], session: Session, directory: Path) -> tuple[list[Run], list[Lost]]:
-    """Fetch what the jobs left, each into a folder of its own, and read it; and why the others left nothing."""
-    s3 = session.boto_session.client("s3")
-    runs, lost = [], []
-    for name, job in named.items():
-        if job.status != jobs.ENDED_WELL:
-            lost.append(Lost(name, str(job)))
-            continue
-        folder = directory / job.name
-        try:
-            jobs.fetch_results(s3, job.results, folder)
-            runs.append(replace(compare.read_run(folder), name=name, job=job))
-        except UserError as error:
-            lost.append(Lost(name, str(error)))
-    return runs, lost
+    """The same of several jobs: those that left something, and the others."""
+    found = [result(name, job, session, directory) for name, job in named.items()]
+    return [one for one in found if isinstance(one, Run)], [one for one in found if isinstance(one, Lost)]
 
 
 def _pages(client: Any, operation: str, key: str, **arguments: Any) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ from tests.aws.training_jobs import Platform
 def swept(platform: Platform, capsys: pytest.CaptureFixture[str]) -> Platform:
     """Full data and two fractions; the job of one fraction failed."""
     platform.fail = {"fractions-glister-0-25"}
-    assert main(command("--fractions", "1,0.5,0.25", "--no-baselines")) == 1
+    assert main(command("--fractions", "1,0.5,0.25", "--strategies", "glister", "--no-baselines")) == 1
     capsys.readouterr()
     return platform
 

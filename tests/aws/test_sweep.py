@@ -7,8 +7,6 @@ import boto3
 import pytest
 
 from deploy.__main__ import main
-from deploy.grid import sagemaker
-from subset_trainer.errors import UserError
 from tests.aws.test_launch import BUCKET, IMAGE, ROLE
 from tests.aws.training_jobs import Platform
 
@@ -25,7 +23,7 @@ def test_the_articles_experiment_and_the_same_again(
     platform: Platform, capsys: pytest.CaptureFixture[str]
 ) -> None:
     platform.looks_until_done = 2
-    assert main(command("--fractions", "1,0.5", "--parallel", "2")) == 0
+    assert main(command("--fractions", "1,0.5", "--strategies", "glister", "--parallel", "2")) == 0
     shown = capsys.readouterr().out
     assert platform.most_at_once == 2
     described = [
@@ -44,11 +42,11 @@ def test_the_articles_experiment_and_the_same_again(
     assert visits == {"full": 4 * 179, "glister-0-5": 4 * 90, "rs2-0-5": 4 * 90, "full-at-0-5": 2 * 179}
     assert "[4/4]" in shown and "cannot be known from one seed" in shown
 
-    assert main(command("--fractions", "1,0.5", "--parallel", "2")) == 0
+    assert main(command("--fractions", "1,0.5", "--strategies", "glister", "--parallel", "2")) == 0
     assert "started as" not in capsys.readouterr().out
     assert len(platform.jobs()) == 4
     # Another fraction: its jobs alone are new.
-    assert main(command("--fractions", "1,0.5,0.25", "--no-baselines")) == 0
+    assert main(command("--fractions", "1,0.5,0.25", "--strategies", "glister", "--no-baselines")) == 0
     assert len(platform.jobs()) == 5
 
 
@@ -96,20 +94,3 @@ def test_mistakes_cost_nothing(
     assert main([*command(), *options]) == 1
     assert expected in capsys.readouterr().err
     assert not platform.jobs()
-
-
-def test_the_plan_has_the_baselines_once() -> None:
-    cells = sagemaker.plan((1, 0.3), ("rs2", "glister"), (0, 1), {"epochs": "30"})
-    assert [cell.name for cell in cells[:4]] == [
-        "full-seed-0",
-        "rs2-0-3-seed-0",
-        "glister-0-3-seed-0",
-        "full-at-0-3-seed-0",
-    ]
-    assert len(cells) == 8
-    assert cells[3].values == {"epochs": "9", "strategy": "full", "seed": "0"}
-
-
-def test_a_wrong_hyperparameter_is_refused_with_the_plan() -> None:
-    with pytest.raises(UserError, match="epochs"):
-        sagemaker.plan((1,), (), (0,), {"epochs": "0"})

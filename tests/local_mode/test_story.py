@@ -124,7 +124,7 @@ def test_the_commands_of_local_mode(
     assert "Attaching to" not in again.out + again.err
 
     found = json.loads(Path("build/sweeps/digits/comparison.json").read_text())
-    assert [row["run"] for row in found] == ["full", "glister-0-5", "glister-0-3", "glister-0-1"]
+    assert [row["run"] for row in found] == ["full", "rs2-0-5", "rs2-0-3", "rs2-0-1"]
     visited = [row["samples_visited"] for row in found]
     assert visited == sorted(visited, reverse=True) and visited[0] == 5 * 1295
     context = browser.new_context(viewport=DESKTOP, offline=True)

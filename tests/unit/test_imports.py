@@ -1,9 +1,13 @@
-"""Importing is most of the time to a job's first step: what a job does not use, it does not import."""
+"""Imports run one way; and since they are most of the time to a job's first step, a job imports what it uses."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import subset_trainer
 
 STEP = """
 import sys
@@ -70,3 +74,33 @@ def test_a_first_answer_takes_nothing_heavy_but_torch() -> None:
         [sys.executable, "-c", SERVED, *HEAVY], capture_output=True, text=True, check=True, timeout=120
     )
     assert output.stdout.strip() == "[]"
+
+
+LAYERS = (
+    *("errors", "contract", "config", "objectives", "data", "models", "artifacts", "pretrained"),
+    *("training", "insight", "job"),
+)
+"""Packages and modules of the trainer, the lower ones first; tracking and pages stand beside them."""
+
+
+def imports(path: Path) -> set[str]:
+    """What a module imports of the trainer when it is loaded, by package."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found.update(name.split(".")[1] for name in names if name.startswith("subset_trainer."))
+        if not isinstance(node, ast.FunctionDef):
+            waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_run_one_way(layer: str) -> None:
+    place = Path(subset_trainer.__file__).parent / layer
+    modules = list(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    assert modules
+    above = set(LAYERS[LAYERS.index(layer) + 1 :]) | {"entrypoint", "worker", "serving"}
+    assert {path.name: upward for path in modules if (upward := imports(path) & above)} == {}

@@ -8,6 +8,7 @@ from benchmarks import robustness, study
 from benchmarks.robustness import STRATEGIES, TROUBLES
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import Row
+from deploy.grid.plan import parse_strategies
 
 
 def row(strategy: str, scenario: Scenario, accuracy: float) -> Row:
@@ -49,7 +50,8 @@ def test_each_scenario_is_asked_of_the_study_once_a_seed_and_with_every_strategy
     }
     assert [seeds for *_, seeds in asked] == [(0,)] * 7 + [(0, 1)] * 7 + [(0, 1, 2)] * 7
     for call in calls:
-        cells = study.plan(study.parse_strategies(call.strategies), call.fractions, (0,), {"epochs": "30"})
+        rows = parse_strategies(call.strategies)
+        cells = study.planned(rows, call.fractions, (0,), {"epochs": "30"}).cells
         assert {cell.row for cell in cells} == set(STRATEGIES)
 
 

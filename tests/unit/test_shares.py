@@ -21,13 +21,14 @@ from subset_trainer.data.hosts import Shard, ShardedDataset, Shards
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import parse
 from subset_trainer.training import loop
+from subset_trainer.training.batches import spread_evenly
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import evaluate, judge
 from subset_trainer.training.parallel import synced_batch_norm
 from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.parallel.shares import Share
 from subset_trainer.training.place import Place
-from subset_trainer.training.plan import Plan, spread_evenly
+from subset_trainer.training.plan import Plan
 from subset_trainer.training.reports import EpochReport
 from subset_trainer.training.rounds import Data, FilterSelector, NativeSelector
 from subset_trainer.training.trainee import Trainee

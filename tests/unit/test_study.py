@@ -1,4 +1,4 @@
-"""The study's parts: scenarios, the grid, resumption's test of equality, and the table."""
+"""The study's parts: scenarios, the grid, and the table."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from benchmarks import scenarios, study, study_report
 from benchmarks.scenarios import Scenario
-from benchmarks.study import Cell, Outcome
+from benchmarks.study import Outcome
 from benchmarks.study_report import Row
+from deploy.grid.plan import Cell, parse_strategies
 from subset_trainer import hyperparameters
 from subset_trainer.errors import UserError
 
@@ -179,32 +180,8 @@ def test_scenarios_out_of_range(wrong: dict[str, Any], message: str) -> None:
 # The grid
 
 
-def test_strategies_with_settings() -> None:
-    rows = study.parse_strategies("random, glister:scope=per-class,eta=0.01,infobatch")
-    assert rows == {
-        "random": {"strategy": "random"},
-        "glister:scope=per-class,eta=0.01": {"strategy": "glister", "scope": "per-class", "eta": "0.01"},
-        "infobatch": {"strategy": "infobatch"},
-    }
-    assert study.parse_strategies("") == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("eta=1", "follows no strategy"),
-        ("glister,eta=1", "follows no strategy"),
-        ("glister:eta", "expected NAME=VALUE, got 'eta'"),
-        ("rs2,rs2", "twice"),
-    ],
-)
-def test_strategies_that_cannot_be_read(text: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        study.parse_strategies(text)
-
-
 def test_the_grid_makes_equal_visits_and_holds_the_baselines() -> None:
-    cells = study.plan(study.parse_strategies("glister"), (0.1, 0.5), (3, 4), {"epochs": "30"})
+    cells = study.planned(parse_strategies("glister"), (0.1, 0.5), (3, 4), {"epochs": "30"}).cells
     assert len(cells) == 2 * 2 * 3
     assert [cell.seed for cell in cells] == [3] * 6 + [4] * 6  # a whole comparison first
     visits = set()
@@ -215,16 +192,16 @@ def test_the_grid_makes_equal_visits_and_holds_the_baselines() -> None:
         visits.add((cell.fraction, round(hp.epochs * part, 9)))
     assert visits == {(0.1, 3.0), (0.5, 15.0)}
     assert {cell.row for cell in cells} == {"full", "rs2", "glister"}
-    assert len({cell.folder for cell in cells}) == len(cells)
+    assert {cell.name for cell in cells if cell.seed == 3} >= {"full-at-0.1-seed-3", "glister-at-0.5-seed-3"}
 
 
 def test_a_baseline_that_is_asked_for_is_there_once() -> None:
-    cells = study.plan(study.parse_strategies("rs2,random"), (0.1,), (0,), {"epochs": "10"})
-    assert [cell.row for cell in cells] == ["full", "rs2", "random"]
+    cells = study.planned(parse_strategies("rs2,random"), (0.1,), (0,), {"epochs": "10"}).cells
+    assert [cell.row for cell in cells] == ["rs2", "random", "full"]
 
 
 def test_at_the_whole_stands_full_alone() -> None:
-    cells = study.plan(study.parse_strategies("random"), (1.0, 0.5), (0, 1), {"epochs": "10"})
+    cells = study.planned(parse_strategies("random"), (1.0, 0.5), (0, 1), {"epochs": "10"}).cells
     whole = [cell for cell in cells if cell.fraction == 1]
     assert [(cell.row, cell.seed, cell.values["epochs"]) for cell in whole] == [
         ("full", 0, "10"),
@@ -236,7 +213,7 @@ def test_at_the_whole_stands_full_alone() -> None:
 def test_infobatch_gets_the_epochs_that_come_nearest() -> None:
     (cell,) = [
         cell
-        for cell in study.plan(study.parse_strategies("infobatch"), (0.1,), (0,), {"epochs": "100"})
+        for cell in study.planned(parse_strategies("infobatch"), (0.1,), (0,), {"epochs": "100"}).cells
         if cell.row == "infobatch"
     ]
     # 13 epochs: the first and the last two (an eighth) whole, ten of 70%: ten passes.
@@ -247,9 +224,14 @@ def test_infobatch_gets_the_epochs_that_come_nearest() -> None:
 @pytest.mark.parametrize(
     ("strategies", "fraction", "settings", "message"),
     [
-        ("random", 0.1, {"epochs": "15"}, "visits would differ by 33%"),
-        ("random", 0.1, {"epochs": "10", "seed": "1"}, "--set: the study itself sets seed"),
-        ("random:fraction=0.2", 0.1, {"epochs": "10"}, "random:fraction=0.2: the study itself sets fraction"),
+        ("random", 0.1, {"epochs": "15"}, "samples it sees would differ by 33%"),
+        ("random", 0.1, {"epochs": "10", "seed": "1"}, "--set: seed=1: expected --seeds instead"),
+        (
+            "random:fraction=0.2",
+            0.1,
+            {"epochs": "10"},
+            "random:fraction=0.2: fraction=0.2: expected --fractions",
+        ),
         ("random", 1.5, {"epochs": "10"}, "above 0 and at most 1"),
         ("glistr", 0.1, {"epochs": "10"}, "glister"),
         ("random:eta=none", 0.1, {"epochs": "10"}, "eta"),
@@ -259,46 +241,13 @@ def test_grids_that_cannot_be_run(
     strategies: str, fraction: float, settings: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        study.plan(study.parse_strategies(strategies), (fraction,), (0,), settings)
-
-
-def test_folders_of_different_rows_differ() -> None:
-    names = {Cell(row, 0.1, 0, {}).folder for row in ("a:b=1,c=2", "a:b=1:c=2", "a-b=1-c=2")}
-    assert len(names) == 3
-    assert all(set(name) <= set("abc=0123456789def-.t.sd") for name in names)
-
-
-# Resumption
-
-
-def write_summary(base: Path, cell: Cell, **changes: Any) -> None:
-    data = base / "output/data"
-    data.mkdir(parents=True, exist_ok=True)
-    content = {
-        "status": "completed",
-        "test": {"accuracy": 0.5},
-        "hyperparameters": hyperparameters.parse(cell.values).model_dump(),
-        **changes,
-    }
-    (data / "summary.json").write_text(json.dumps(content))
-
-
-def test_only_a_completed_run_of_the_same_hyperparameters_is_finished(tmp_path: Path) -> None:
-    cell = Cell("rs2", 0.1, 0, {"strategy": "rs2", "fraction": "0.1", "seed": "0"})
-    assert study.finished(tmp_path, cell) is None
-    write_summary(tmp_path, cell)
-    assert study.finished(tmp_path, cell) is not None
-    # How a value is written makes no difference.
-    assert study.finished(tmp_path, Cell("rs2", 0.1, 0, {**cell.values, "fraction": "0.10"})) is not None
-    assert study.finished(tmp_path, Cell("rs2", 0.1, 0, {**cell.values, "epochs": "7"})) is None
-    write_summary(tmp_path, cell, status="stopped")
-    assert study.finished(tmp_path, cell) is None
-    (tmp_path / "output/data/summary.json").write_text('{"status": "comp')
-    assert study.finished(tmp_path, cell) is None
+        study.planned(parse_strategies(strategies), (fraction,), (0,), settings)
 
 
 def test_what_is_left_takes_as_long_as_its_row_did() -> None:
-    cells = [Cell(row, 0.1, seed, {}) for seed in range(2) for row in ("quick", "slow", "new")]
+    cells = [
+        Cell(f"{row}-{seed}", row, 0.1, seed, {}) for seed in range(2) for row in ("quick", "slow", "new")
+    ]
     known = {cells[0]: {"seconds": {"total": 10.0}}, cells[1]: {"seconds": {"total": 50.0}}}
     assert study.seconds_left(cells, known) == 30 + 10 + 50 + 30
     assert study.seconds_left(cells, {}) == 0
@@ -328,7 +277,7 @@ def row(strategy: str, *accuracies: float, **changes: Any) -> Row:
 
 
 def test_rows_of_runs_in_the_order_of_seeds() -> None:
-    cells = [Cell("rs2", 0.1, seed, {"strategy": "rs2"}) for seed in (0, 1, 2)]
+    cells = [Cell(f"rs2-{seed}", "rs2", 0.1, seed, {"strategy": "rs2"}) for seed in (0, 1, 2)]
 
     def summary(accuracy: float) -> dict[str, Any]:
         seconds = {"training": 5.0, "selection": 2.0, "evaluation": 1.0, "total": 99.0}

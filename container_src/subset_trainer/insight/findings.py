@@ -11,9 +11,9 @@ from subset_trainer import pages
 from subset_trainer.artifacts import Column
 from subset_trainer.data import Dataset, Kind, Splits
 from subset_trainer.insight import duplicates, labels
+from subset_trainer.insight.cleaning import NOISY, Examined
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings, Row, Shown
-from subset_trainer.training.cleaning import NOISY, Examined
 from subset_trainer.training.evaluation import Judgement
 from subset_trainer.training.record import Record
 

@@ -2,11 +2,12 @@
 
 import torch
 
+from subset_trainer.insight import cleaning
+from subset_trainer.insight.cleaning import Examination, Examined
 from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
 from subset_trainer.models import Classifier
-from subset_trainer.training import cleaning, out_of_memory, strategies
-from subset_trainer.training.cleaning import Examination, Examined
+from subset_trainer.training import out_of_memory, strategies
 from subset_trainer.training.plan import scaled_learning_rate
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, fields
 
 from subset_selection import Settings
 from subset_trainer.config import Hyperparameters
+from subset_trainer.insight.cleaning import Examined
 from subset_trainer.job.build import Built
 from subset_trainer.job.history import History
 from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
 from subset_trainer.training import loop, out_of_memory, strategies
 from subset_trainer.training.checkpoints import Checkpoints
-from subset_trainer.training.cleaning import Examined
 from subset_trainer.training.plan import Plan
 from subset_trainer.training.trainee import Trainee
 

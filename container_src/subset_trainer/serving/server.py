@@ -9,13 +9,17 @@ import sys
 import traceback
 
 from subset_trainer import __version__, contract
-from subset_trainer.entrypoint import explain, log_to_stdout
+from subset_trainer.entrypoint import answer_options, explain, log_to_stdout
 from subset_trainer.errors import TrainingError
 from subset_trainer.serving.settings import Settings
 from subset_trainer.training.interruption import Interruption, Terminated
 
 logger = logging.getLogger("subset_trainer")
 
+HELP = """usage: serve [--help] [--version]
+
+Serves the model in /opt/ml/model, or in model/ below SAGEMAKER_BASE_DIR, at GET /ping and POST /invocations on port
+8080, or on SAGEMAKER_BIND_TO_PORT, until SIGTERM."""
 GRACE_SECONDS = 5
 """For requests that are being answered when SIGTERM comes."""
 KEEP_ALIVE_SECONDS = 75
@@ -24,6 +28,7 @@ KEEP_ALIVE_SECONDS = 75
 
 def main() -> None:
     """Serve the model of the contract's folder until SIGTERM, and exit."""
+    answer_options(HELP)
     log_to_stdout()
     interruption = Interruption()
     code = 0

@@ -13,7 +13,7 @@ from subset_trainer.training.augmentation import Augmentation
 from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.parallel.shares import Share
 from subset_trainer.training.place import Place
-from subset_trainer.training.plan import Plan, spread_evenly
+from subset_trainer.training.plan import Plan
 from subset_trainer.training.rounds import Choice, Data
 
 
@@ -128,3 +128,17 @@ class Batches:
 
     def _left(self, column: Tensor, step: int) -> Sequence[Tensor]:
         return column.tensor_split(self.steps)[step:]
+
+
+def spread_evenly(owners: Tensor) -> Tensor:
+    """An order, [K] int64, in which every stretch has of each owner's examples as many as is its share of all, but for
+    one or two; each owner's keep their order among themselves.
+
+    Args:
+        owners: [K] integers.
+    """
+    at = torch.empty(len(owners), dtype=torch.float64)
+    for owner in owners.unique():
+        own = (owners == owner).nonzero().flatten()
+        at[own] = (torch.arange(len(own), dtype=torch.float64) + 0.5) / len(own)
+    return at.argsort(stable=True)

@@ -1,15 +1,19 @@
-"""What a run will do, decided before its first step: what each epoch sees, in how many updates, at which rates."""
+"""What a run will do, decided before its first step: what each epoch sees, in how many updates, at which rates.
+
+Importing it loads no torch: what plans comparisons on a launcher counts epochs by it.
+"""
 
 import math
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from subset_selection import Refresh
+from subset_selection.catalogue import Refresh
 from subset_trainer.errors import UserError
 from subset_trainer.hyperparameters import Hyperparameters
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -133,8 +137,10 @@ class Plan:
         at = epoch.first_step + step * epoch.steps / steps
         return self.learning_rate * learning_rate_factor(at, self.steps, self.warmup_ratio)
 
-    def generators(self) -> dict[str, torch.Generator]:
+    def generators(self) -> "dict[str, torch.Generator]":
         """One for each purpose: a strategy that draws more numbers does not change the order of examples."""
+        import torch
+
         purposes = ("selection", "order", "augmentation")
         return {
             purpose: torch.Generator().manual_seed(self.seed * 3 + number)
@@ -204,20 +210,6 @@ def batch_count(samples: int, batch_size: int, processes: int = 1) -> int:
             "fraction, or fewer instances or processes_per_host"
         )
     return max(1, min(math.ceil(samples / (batch_size * processes)), samples // (2 * processes)))
-
-
-def spread_evenly(owners: Tensor) -> Tensor:
-    """An order, [K] int64, in which every stretch has of each owner's examples as many as is its share of all, but for
-    one or two; each owner's keep their order among themselves.
-
-    Args:
-        owners: [K] integers.
-    """
-    at = torch.empty(len(owners), dtype=torch.float64)
-    for owner in owners.unique():
-        own = (owners == owner).nonzero().flatten()
-        at[own] = (torch.arange(len(own), dtype=torch.float64) + 0.5) / len(own)
-    return at.argsort(stable=True)
 
 
 def scaled_learning_rate(learning_rate: float, processes: int, rule: str) -> float:

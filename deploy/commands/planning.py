@@ -1,0 +1,63 @@
+"""What is compared: the options that `demo`, `compare` and `sweep` share, and the plan that they come to."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from deploy.commands import options
+from deploy.grid.plan import Grid, Plan, parse_strategies, plan
+from subset_selection.catalogue import DEFAULT
+from subset_trainer import hyperparameters
+
+FRACTIONS = "1,0.5,0.3,0.1"
+
+
+def add_grid(to: argparse.ArgumentParser) -> None:
+    """Fractions, strategies, seeds and baselines."""
+    to.add_argument(
+        "--fractions",
+        type=options.fractions,
+        default=FRACTIONS,
+        metavar="LIST",
+        help="fractions of the training data, with commas between; 1 is the full-data reference",
+    )
+    to.add_argument(
+        "--strategies",
+        "--strategy",
+        type=parse_strategies,
+        default=DEFAULT,
+        metavar="LIST",
+        help="with commas between; a strategy's own settings follow its name: glister:scope=per-class,eta=0.01",
+    )
+    to.add_argument(
+        "--seeds",
+        type=options.seeds,
+        metavar="LIST",
+        help="with commas between (0); an answer takes three or more",
+    )
+    to.add_argument(
+        "--baselines",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="beside each fraction, full data at equal samples seen, and rs2",
+    )
+
+
+def planned(given: argparse.Namespace, settings: Mapping[str, Any]) -> Plan:
+    """The plan, with what is to be known of it said.
+
+    Args:
+        given: the options of `add_grid`.
+        settings: hyperparameters that all runs share. A `seed` among them counts where no seeds are given.
+
+    Raises:
+        UserError: something of it is wrong.
+    """
+    shared = dict(settings)
+    seeds = given.seeds
+    if seeds is None:
+        seeds = (hyperparameters.parse({"seed": shared.pop("seed", None)}).seed,)
+    found = plan(Grid(given.strategies, given.fractions, seeds, shared, given.baselines))
+    for note in found.notes:
+        print(note)
+    return found

@@ -1,0 +1,266 @@
+"""Which trainings a comparison takes: each strategy at each fraction with each seed, and the baselines beside them.
+
+The same plan serves this machine, containers, SageMaker and the benchmarks' studies. It is decided before anything
+runs, so no cell waits for another: all of them can run at once.
+
+**Equal samples seen.** At a fraction f, `full` trains for the whole number of epochs that comes nearest to the samples
+that a subset of that fraction sees, its warm start included, and for at least one. That is `epochs · f` where there is
+no warm start. Examples that `drop_noisy` and `drop_redundant` leave out are not known before, and not counted.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from subset_selection.catalogue import BASELINE, CATALOGUE, REFERENCE
+from subset_trainer import hyperparameters
+from subset_trainer.errors import UserError
+from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.training.plan import epochs
+
+UNEQUAL = 0.05
+"""From which difference on samples seen are not about equal, and a sentence says so."""
+BELOW_MEAN = 0.6
+"""Share of examples whose loss is below the mean, to estimate what a strategy that prunes those sees: distributions of
+losses lean to the right."""
+OPTIONS = {"strategy": "--strategies", "fraction": "--fractions", "seed": "--seeds"}
+"""Hyperparameters that a plan sets → the option that says to what."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is to be compared."""
+
+    strategies: Mapping[str, Mapping[str, str]]
+    """Row → its own hyperparameters, `strategy` among them, as `parse_strategies` gives them."""
+    fractions: Sequence[float]
+    """Above 0; at 1 stands `full` alone, for all epochs."""
+    seeds: Sequence[int]
+    settings: Mapping[str, Any]
+    """Hyperparameters that all cells share; a row's own go before."""
+    baselines: bool = True
+    """Whether each fraction below 1 also has `full` at equal samples seen, and `rs2`."""
+    match_own_sizes: bool = False
+    """A strategy that sets by itself how many samples an epoch sees: True, it gets, for each fraction, the epochs that
+    come nearest to equal samples; False, it is trained once, for all epochs, whatever the fractions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One training; a key by identity."""
+
+    name: str
+    """Its own within the plan."""
+    row: str
+    fraction: float
+    """Of the samples that `full` sees in all epochs."""
+    seed: int
+    values: Mapping[str, Any]
+    """Hyperparameters."""
+    unequal: float = 0.0
+    """By how much more (or, below 0, fewer) samples it sees than the others of its fraction, as a share."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells, seed by seed, so that what is stopped has compared something; no two are the same training."""
+
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader should know of it, a sentence each."""
+
+    def __post_init__(self) -> None:
+        names = [cell.name for cell in self.cells]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"cells with the same name: {', '.join(twice)}")
+
+    def renamed(self, name: Callable[[Cell], str]) -> "Plan":
+        """The same with other names."""
+        return Plan(tuple(replace(cell, name=name(cell)) for cell in self.cells), self.notes)
+
+
+def parse_strategies(text: str) -> dict[str, dict[str, str]]:
+    """`a,b:k=v,k=v,c` → row → hyperparameters; a part with `=` belongs to the strategy before it.
+
+    Raises:
+        UserError: a setting has no strategy before it, or a row is named twice.
+    """
+    rows: list[list[str]] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        head = part.partition("=")[0]
+        if "=" in part and ":" not in head:
+            if not rows or ":" not in rows[-1][0]:
+                raise UserError(f"--strategies: {part!r} follows no strategy; expected NAME:SETTING=VALUE,…")
+            rows[-1].append(part)
+        else:
+            rows.append([part])
+    parsed: dict[str, dict[str, str]] = {}
+    for parts in rows:
+        name = ",".join(parts)
+        strategy, _, first = parts[0].partition(":")
+        settings = {"strategy": strategy}
+        for pair in [*([first] if first else []), *parts[1:]]:
+            key, equals, value = pair.partition("=")
+            if not (key and equals and value):
+                raise UserError(f"--strategies: {name!r}: expected NAME=VALUE, got {pair!r}")
+            settings[key.strip()] = value.strip()
+        if name in parsed:
+            raise UserError(f"--strategies names {name!r} twice")
+        parsed[name] = settings
+    return parsed
+
+
+def plan(grid: Grid) -> Plan:
+    """The trainings of a grid. They are called `glister-0.3`, and `glister-0.3-seed-1` where there are several seeds.
+
+    Raises:
+        UserError: a hyperparameter is wrong, or is one that the plan sets.
+    """
+    _check(grid)
+    cells: dict[str, Cell] = {}
+    notes: dict[str, None] = {}
+    for seed in grid.seeds:
+        for fraction in grid.fractions:
+            for row, own, at, unequal in _rows(grid, fraction):
+                values = {**grid.settings, **own, "seed": str(seed)}
+                name = _name(row, at, seed if len(grid.seeds) > 1 else None)
+                cell = Cell(name, row, at or fraction, seed, values, unequal)
+                same = cells.setdefault(_result_of(row, values), cell)
+                if same is cell:
+                    notes |= dict.fromkeys(_sentences(grid, cell))
+                elif same.name != cell.name:
+                    notes[
+                        f"{_shown(cell)} would be the same training as {_shown(same)}: it is planned once."
+                    ] = None
+    return Plan(tuple(cells.values()), tuple(notes))
+
+
+def _name(row: str, fraction: float | None, seed: int | None) -> str:
+    name = file_name(row)
+    if fraction is not None:
+        name += f"-at-{fraction:g}" if row == REFERENCE else f"-{fraction:g}"
+    return name if seed is None else f"{name}-seed-{seed}"
+
+
+def file_name(row: str) -> str:
+    """A row's name without what may not stand in a file's, and tagged where that could make two rows alike."""
+    plain = re.sub(r"[^A-Za-z0-9.=-]+", "-", row)
+    return plain if plain == row else f"{plain}-{hashlib.sha256(row.encode()).hexdigest()[:6]}"
+
+
+def passes(hp: Hyperparameters, fraction: float) -> float:
+    """How many samples a run sees at a fraction, in passes over all examples, by its plan of epochs."""
+    own_size = hp.spec.shape == "own_size"
+    share = 1 - hp.prune_probability * BELOW_MEAN if own_size else fraction
+    planned = epochs(
+        hp.epochs,
+        1.0 if own_size else fraction,
+        hp.select_every,
+        hp.warm_fraction,
+        hp.final_share if own_size else 0.0,
+    )
+    # Before the first epoch there are no losses by which anything could be left out.
+    whole = sum(epoch.everything or (own_size and epoch.number == 1) for epoch in planned)
+    return whole + (len(planned) - whole) * share
+
+
+def full_epochs(hp: Hyperparameters, fraction: float) -> tuple[int, float]:
+    """The epochs of `full` at equal samples seen, and by what share more (or fewer) samples it then sees.
+
+    hp: of the runs that it stands beside.
+    """
+    seen = passes(hp, fraction)
+    whole = max(1, round(seen))
+    return whole, whole / seen - 1
+
+
+def _check(grid: Grid) -> None:
+    """Raises UserError for what the plan itself sets, and for fractions that are none."""
+    given: dict[str, tuple[Mapping[str, Any], Mapping[str, str]]] = {"--set": (grid.settings, OPTIONS)}
+    within = {**OPTIONS, "epochs": "the same epochs in every row"}
+    del within["strategy"]
+    given |= {f"--strategies {row}": (own, within) for row, own in grid.strategies.items()}
+    for where, (own, planned) in given.items():
+        for name, instead in planned.items():
+            if name in own:
+                raise UserError(f"{where}: {name}={own[name]}: expected {instead} instead")
+    for fraction in grid.fractions:
+        if not 0 < fraction <= 1:
+            raise UserError(f"--fractions: {fraction:g}: expected numbers above 0 and at most 1")
+
+
+def _parse(row: str, values: Mapping[str, Any]) -> Hyperparameters:
+    try:
+        return hyperparameters.parse(values)
+    except UserError as error:
+        raise UserError(f"`{row}`: {error}") from error
+
+
+def _result_of(row: str, values: Mapping[str, Any]) -> str:
+    """What decides a training's result, however it was written."""
+    hp = _parse(row, values)
+    resolved = hp.model_dump(mode="json")
+    resolved |= {knob: choices[0] for knob, choices in hp.spec.choices.items() if resolved[knob] is None}
+    return json.dumps(resolved, sort_keys=True)
+
+
+def _rows(grid: Grid, fraction: float) -> Iterator[tuple[str, dict[str, Any], float | None, float]]:
+    """At a fraction: row, hyperparameters, the fraction in its name, by what share more samples it sees than meant."""
+    if fraction == 1:
+        yield REFERENCE, {"strategy": REFERENCE}, None, 0.0
+        return
+    # Of a subset's run: what is wrong with the others is said of the rows that have them.
+    length = {name: grid.settings[name] for name in ("epochs", "warm_fraction") if name in grid.settings}
+    beside = hyperparameters.parse({**length, "strategy": BASELINE})
+    rows = {row: dict(own) for row, own in grid.strategies.items()}
+    if grid.baselines:
+        rows = {**rows, **{name: {"strategy": name} for name in (BASELINE, REFERENCE) if name not in rows}}
+    for row, own in rows.items():
+        hp = _parse(row, {**grid.settings, **own})
+        if hp.spec.shape == "everything":
+            count, unequal = full_epochs(beside, fraction)
+            yield row, {**own, "epochs": str(count)}, fraction, unequal
+        elif hp.spec.shape != "own_size":
+            yield row, {**own, "fraction": f"{fraction:g}"}, fraction, 0.0
+        elif grid.match_own_sizes:
+            yield row, {**own, "epochs": str(_matched_epochs(hp, fraction))}, fraction, 0.0
+        else:
+            yield row, own, None, 0.0
+            if grid.baselines:
+                seen = float(f"{passes(hp, 1.0) / hp.epochs:.2g}")
+                count, unequal = full_epochs(beside, seen)
+                yield REFERENCE, {"strategy": REFERENCE, "epochs": str(count)}, seen, unequal
+
+
+def _matched_epochs(hp: Hyperparameters, fraction: float) -> int:
+    """Of a strategy that sets its own size: those in which it sees about as many samples as others at the fraction."""
+    wanted = passes(hp.model_copy(update={"strategy": BASELINE}), fraction)
+
+    def distance(count: int) -> float:
+        return abs(passes(hp.model_copy(update={"epochs": count}), 1.0) - wanted)
+
+    return min(range(1, max(2, int(2 * wanted) + 2)), key=distance)
+
+
+def _shown(cell: Cell) -> str:
+    own_size = CATALOGUE[cell.values["strategy"]].shape == "own_size"
+    return f"`{cell.row}`" if own_size else f"`{cell.row}` at {cell.fraction:g}"
+
+
+def _sentences(grid: Grid, cell: Cell) -> Iterator[str]:
+    """What a reader should know of a cell."""
+    below = [f"{fraction:g}" for fraction in grid.fractions if fraction < 1]
+    own_size = CATALOGUE[cell.values["strategy"]].shape == "own_size"
+    if own_size and not grid.match_own_sizes and len(below) > 1:
+        yield (
+            f"`{cell.row}` sets by itself how many samples an epoch sees: at {', '.join(below[:-1])} and {below[-1]} "
+            "it would be the same training, so it is planned once."
+        )
+    if abs(cell.unequal) > UNEQUAL:
+        yield (
+            f"`{cell.row}` at {cell.fraction:g} trains for whole epochs, {cell.values['epochs']} here, and so sees "
+            f"{abs(cell.unequal):.0%} {'more' if cell.unequal > 0 else 'fewer'} samples than the others."
+        )
