@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from subset_trainer import pages
+from subset_trainer.data.kinds.registry import BY_NAME
 from subset_trainer.data.parts import Regions, Words, Written
-from subset_trainer.insight.explanations import ABSENT, METHOD, Explained, Explanations
+from subset_trainer.insight.explanations import METHOD, Explained, Explanations
 
 FOR, AGAINST = (179, 74, 0), (0, 114, 178)
 """The page's orange and blue, of wrong and right, which look different to everybody."""
@@ -88,7 +89,7 @@ def shown(found: Explanations) -> Errors:
         found.validated,
         found.errors,
         METHOD,
-        ABSENT[found.kind],
+        BY_NAME[found.kind].stand_in,
         [_error(one) for one in found.examples],
     )
 

@@ -6,16 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from subset_trainer.data.kinds.registry import BY_NAME
 from subset_trainer.data.parts import Parts
 
 FILE = "explanations.json"
 METHOD = "KernelSHAP"
-ABSENT = {
-    "image": "the colour by which images are normalised",
-    "table": "the mean of the training rows as they are encoded",
-    "text": "nothing",
-}
-"""What takes the place of a part that is absent."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,7 @@ def to_json(found: Explanations) -> dict[str, Any]:
     return {
         "method": METHOD,
         "explains": "log-odds of the predicted class",
-        "absent": ABSENT[found.kind],
+        "absent": BY_NAME[found.kind].stand_in,
         "kind": found.kind,
         "validation_examples": found.validated,
         "validation_errors": found.errors,

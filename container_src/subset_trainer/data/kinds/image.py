@@ -55,6 +55,7 @@ class ImageKind(Kind):
     bytes_each = 1
     takes_weights = True
     divisible = False
+    stand_in = "the colour by which images are normalised"
     own_content_types = ONE_IMAGE
     accepted = ("image/png, image/jpeg or another image's, application/x-image", "images")
 

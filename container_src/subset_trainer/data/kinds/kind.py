@@ -47,6 +47,8 @@ class Kind(ABC):
     """Whether it may hold an encoder."""
     divisible: ClassVar[bool] = True
     """Whether a request's body is made of records, which batch transform may cut and put together."""
+    stand_in: ClassVar[str]
+    """What takes the place of a part that is not there, in words."""
     own_content_types: ClassVar[tuple[str, ...]]
     """Of requests, beside JSON and JSON Lines; one that ends in a slash stands for all that begin so."""
     accepted: ClassVar[tuple[str, str]]

@@ -10,6 +10,7 @@ from subset_trainer.data.kinds.text import TextKind
 from subset_trainer.errors import shown
 
 KINDS: tuple[type[Kind], ...] = (ImageKind, TableKind, TextKind)
+BY_NAME = {kind.name: kind for kind in KINDS}
 
 
 def of(source: Source) -> type[Kind]:
@@ -19,7 +20,6 @@ def of(source: Source) -> type[Kind]:
 
 def from_json(value: Mapping[str, Any]) -> Kind:
     """What `to_json` of any kind gave. KeyError, TypeError or ValueError on anything else."""
-    kind = next((kind for kind in KINDS if kind.name == value["kind"]), None)
-    if kind is None:
+    if value["kind"] not in BY_NAME:
         raise ValueError(f"kind: {shown(value['kind'])}")
-    return kind.from_json({name: one for name, one in value.items() if name != "kind"})
+    return BY_NAME[value["kind"]].from_json({name: one for name, one in value.items() if name != "kind"})

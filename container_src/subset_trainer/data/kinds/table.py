@@ -54,6 +54,7 @@ class TableKind(Kind):
     sources = (Table,)
     held = "a table"
     default_model = "mlp"
+    stand_in = "the mean of the training rows as they are encoded"
     own_content_types = (CSV,)
     accepted = (CSV, "rows of a table")
 

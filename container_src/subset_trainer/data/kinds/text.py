@@ -51,6 +51,7 @@ class TextKind(Kind):
     held = "texts"
     default_model = "ngrams"
     takes_encoder = True
+    stand_in = "nothing"
     own_content_types = (CSV, PLAIN)
     accepted = (f"{PLAIN}, {CSV}", "texts")
 
