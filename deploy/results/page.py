@@ -107,7 +107,7 @@ def _charts(runs: Sequence[Run], lines: Sequence[Row]) -> list[Chart]:
         ),
         Chart(
             "Accuracy per second",
-            "Validation accuracy over seconds of training, selecting and evaluating. Dashed: the baselines.",
+            "Validation accuracy over total time: training, selection and evaluation. Dashed: the baselines.",
             _curves(runs, seconds=True),
         ),
         Chart(
