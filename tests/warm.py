@@ -33,8 +33,8 @@ IMPORTED = (
     "pandas",
     "pyarrow.parquet",
     "subset_trainer.entrypoint",
-    "subset_trainer.training.job",
-    "subset_trainer.training.launcher",
+    "subset_trainer.job",
+    "subset_trainer.training.parallel.launcher",
     "subset_trainer.script_mode",
 )
 """What a job imports sooner or later, but for what reads its environment while it is imported."""

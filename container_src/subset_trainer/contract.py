@@ -1,11 +1,11 @@
 """SageMaker's training contract: what the platform puts under /opt/ml, as typed values.
 
-Nothing else in the package reads or builds those paths. The layout is that of "How Amazon SageMaker Provides Training
+No other module reads or builds these paths. The layout is that of "How Amazon SageMaker Provides Training
 Information" and "How Amazon SageMaker Processes Training Output" in the SageMaker developer guide. The environment
 variable SAGEMAKER_BASE_DIR relocates the base directory, as it does for the sagemaker-training toolkit.
 
-All three configuration files may be missing: then there are no hyperparameters, the channels are the folders that
-are there, and the job runs on one host. So a folder filled by hand serves with ``docker run``.
+All three configuration files may be missing. Then there are no hyperparameters, the channels are the folders that
+exist, and the job runs on one host. So ``docker run`` works with a folder that was filled by hand.
 """
 
 import itertools
@@ -25,28 +25,28 @@ FAILURE_CHARACTERS = 1024
 
 INPUT_MODES = ("File", "FastFile", "Pipe")
 SHARDED = "ShardedByS3Key"
-"""The distribution type of a channel whose files are dealt out to the hosts."""
+"""The distribution type of a channel whose files are divided among the hosts."""
 CHANNEL_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
-"""What SageMaker calls channels; nothing that leads out of their folder."""
+"""A channel's name as SageMaker allows it; none leads out of the channels' folder."""
 
 
 @dataclass(frozen=True)
 class Contract:
-    """Where a job's input lies, where its output goes, and on which hosts it runs."""
+    """Where a job's input is, where its output goes, and on which hosts it runs."""
 
     base: Path
     hyperparameters: Mapping[str, Any]
-    """As the platform delivers them, platform's own (``sagemaker_*``) included: name → string, mostly."""
+    """As the platform delivers them, its own (``sagemaker_*``) included: name → string, mostly."""
     channels: Mapping[str, Path]
     hosts: tuple[str, ...]
     current_host: str
     network_interface: str | None
-    """Over which the hosts reach each other."""
+    """The interface over which the hosts reach each other."""
     job_name: str | None
     content_types: Mapping[str, str] = field(default_factory=dict)
-    """Of the channels that say one."""
+    """Channel → content type, where one is given."""
     sharded: frozenset[str] = frozenset()
-    """Channels of which each host has other files: none where there is one host, which has them all."""
+    """Channels of which each host has a part; empty with one host, which has all files."""
 
     @property
     def model(self) -> Path:
@@ -60,12 +60,12 @@ class Contract:
 
     @property
     def checkpoints(self) -> Path:
-        """Kept in step with S3 where the job was given a place for checkpoints; not there otherwise."""
+        """Synchronised with S3 where the job has a place for checkpoints; otherwise absent."""
         return self.base / "checkpoints"
 
     @property
     def tensorboard(self) -> Path:
-        """Where SageMaker's TensorBoardOutputConfig looks for event files unless it is told otherwise."""
+        """Where SageMaker's TensorBoardOutputConfig looks for event files by default."""
         return self.base / "output" / "tensorboard"
 
 
@@ -78,7 +78,7 @@ def failure_file() -> Path:
 
 
 def model_directory() -> Path:
-    """Where hosting unpacks model.tar.gz, as training's goes into it."""
+    """Where training leaves the model, and where hosting unpacks model.tar.gz."""
     return base_directory() / "model"
 
 
@@ -88,7 +88,7 @@ def read() -> Contract:
     Raises:
         UserError: a configuration file is not JSON of the expected form, or a channel is delivered in a mode that
             cannot be read.
-        PlatformError: a configuration file is there and cannot be read.
+        PlatformError: a configuration file exists and cannot be read.
     """
     base = base_directory()
     path = base / "input" / "config" / "resourceconfig.json"
@@ -110,9 +110,9 @@ def read() -> Contract:
 
 
 def _hosts(resources: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], str]:
-    """The names of all hosts, in one order on all of them, and of this one, which is among them.
+    """The names of all hosts, in the same order on each, and this host's name, which is among them.
 
-    Those of a heterogeneous cluster's groups (``instance_groups``) are all there.
+    The groups of a heterogeneous cluster (``instance_groups``) are included.
     """
     current = resources.get("current_host", "localhost")
     groups = resources.get("instance_groups") or []
@@ -131,7 +131,7 @@ def _hosts(resources: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], s
 
 
 def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str], frozenset[str]]:
-    """Folders, content types, and which channels' files are distributed over the hosts."""
+    """Folders, content types, and the channels whose files are divided among the hosts."""
     data = base / "input" / "data"
     content_types: dict[str, str] = {}
     configured = _read_object(base / "input" / "config" / "inputdataconfig.json")
@@ -154,7 +154,7 @@ def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str], frozenset[st
                 f"{shown(settings.get('RecordWrapperType'))}; expected RecordIO, for an augmented manifest, or another "
                 "input mode"
             )
-        # A pipe for each pass over the data; the first is all that is needed.
+        # There is a pipe for each pass over the data; the first is enough.
         channels[name] = data / (f"{name}_0" if mode == "Pipe" else name)
         content_type = settings.get("ContentType") if isinstance(settings, dict) else None
         if not isinstance(content_type, str | None):

@@ -1,41 +1,41 @@
-"""The three kinds of failure, told apart by who can mend them.
+"""The three kinds of failure, by who can fix them.
 
-The message of each is what SageMaker shows as the failure reason: one readable sentence that names the knob,
-channel or file, the value, and what was expected.
+SageMaker shows the message as the failure reason: one sentence that names the hyperparameter, channel, file or column,
+the value, and what was expected.
 """
 
 from typing import Literal
 
 
 class TrainingError(Exception):
-    """A failure with a message fit for the user and an exit code."""
+    """A failure with a message for the user and an exit code."""
 
     exit_code = 2
 
 
 class UserError(TrainingError):
-    """The user can mend it: a hyperparameter, the data, the choice of instance or image."""
+    """An error that the user can fix: a hyperparameter, the data, the choice of instance or image."""
 
     exit_code = 1
 
 
 class AlgorithmError(TrainingError):
-    """This program is at fault, or training itself broke down."""
+    """This program is at fault, or training itself failed."""
 
 
 class PlatformError(TrainingError):
-    """The machine or the service is at fault: a disk that is full, a configuration file that is missing."""
+    """The machine or the service is at fault: a full disk, a file that cannot be read."""
 
 
 def short_of_memory(error: BaseException) -> Literal["GPU", "host"] | None:
-    """Whose memory ran out; None where it is another error. By names and words, since this does not import torch."""
+    """Whose memory ran out; None for any other error. It compares names and texts, so as not to import torch."""
     if isinstance(error, MemoryError):
         return "host"
     if type(error).__name__ == "OutOfMemoryError":
         return "GPU"
     if not isinstance(error, RuntimeError):
         return None
-    # What torch's classes do not tell apart: its allocator on the CPU, and CUDA's libraries.
+    # torch raises a plain RuntimeError for its allocator on the CPU and for CUDA's libraries.
     text = str(error)
     if "DefaultCPUAllocator" in text:
         return "host"
@@ -43,12 +43,12 @@ def short_of_memory(error: BaseException) -> Literal["GPU", "host"] | None:
 
 
 def first_line(error: BaseException, otherwise: str | None = None) -> str:
-    """What an error says, in a sentence of ours; of one that says nothing its type's name, or what is given."""
+    """The first line of an error's message; where there is none, ``otherwise`` or the type's name."""
     return (str(error).strip().splitlines() or [otherwise or type(error).__name__])[0]
 
 
 def shown(value: object, most: int = 200) -> str:
-    """A value in a message: its repr, cut where it is long."""
+    """A value for a message: its repr, cut to ``most`` characters."""
     try:
         text = repr(value)
     except ValueError:  # a whole number of more than 4,300 digits, which Python does not write out

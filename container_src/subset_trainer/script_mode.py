@@ -1,7 +1,7 @@
 """Script mode: the user's own training script, run in the image by the sagemaker-training toolkit.
 
-The toolkit downloads the source, installs its requirements.txt, sets the SM_* environment variables and builds
-the command. What its stock ``train`` program leaves undone is done here: SIGTERM reaches the script, its exit
+The toolkit downloads the source, installs its requirements.txt, sets the SM_* environment variables and builds the
+command. This module adds what the toolkit's own ``train`` program lacks: SIGTERM reaches the script, the script's exit
 code becomes the job's, and the last lines of its stderr become the failure reason.
 """
 
@@ -38,7 +38,7 @@ def run(job: Contract) -> int:
     Returns:
         Its exit code; 128 + n where signal n ended it.
     """
-    # Here, not at the top: the toolkit makes directories and reads configuration when it is imported.
+    # Not at the top: the toolkit makes directories and reads configuration when it is imported.
     from sagemaker_training import entry_point, environment, errors, logging_config
 
     env = environment.Environment()
@@ -72,9 +72,7 @@ def _runner(settings: Mapping[str, Any]) -> Any:
     if settings.get(TORCH_DISTRIBUTED):
         return runner.RunnerType.TorchDistributed
     if settings.get(params.MPI_ENABLED):
-        raise UserError(
-            "distribution 'mpi' needs MPI, which this image has not; expected torch_distributed or none"
-        )
+        raise UserError("distribution='mpi': this image has no MPI; expected torch_distributed or none")
     return runner.RunnerType.Process
 
 
@@ -84,8 +82,10 @@ def _exit_code(return_code: str | int | None) -> int:
 
 
 def _write_failure(what: str, stderr: list[str]) -> None:
-    """The failure reason: what happened, and as many of stderr's last lines as fit. A script's own failure file
-    is kept."""
+    """Write the failure reason: what happened, and as many of stderr's last lines as fit.
+
+    A failure file that the script wrote is kept.
+    """
     message = what
     for line in reversed(stderr):
         longer = f"{what}: {line}" if message == what else f"{what}: {line}\n{message[len(what) + 2 :]}"
@@ -101,7 +101,7 @@ def _write_failure(what: str, stderr: list[str]) -> None:
 
 @contextmanager
 def _signals_passed_on() -> Iterator[None]:
-    """While the script runs, SIGTERM and SIGINT go to it; the job ends when it does."""
+    """Pass SIGTERM and SIGINT on to the script while it runs; the job ends when the script does."""
     import psutil
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -118,7 +118,7 @@ def _signals_passed_on() -> Iterator[None]:
 
 @contextmanager
 def _stderr_tail() -> Iterator[deque[str]]:
-    """Copies what this process and its children write to stderr, and keeps the last lines."""
+    """Copy what this process and its children write to stderr, and keep the last lines."""
     lines: deque[str] = deque(maxlen=STDERR_LINES)
     original = os.dup(2)
     read_end, write_end = os.pipe()
@@ -126,7 +126,7 @@ def _stderr_tail() -> Iterator[deque[str]]:
     os.close(write_end)
 
     def copy() -> None:
-        # In pieces as they come, not by line: a progress bar writes no line ends.
+        # In pieces as they arrive, not by line: a progress bar writes no line ends.
         unfinished = b""
         while piece := os.read(read_end, 65536):
             os.write(original, piece)
@@ -142,5 +142,5 @@ def _stderr_tail() -> Iterator[deque[str]]:
     finally:
         sys.stderr.flush()
         os.dup2(original, 2)
-        # A process that the script left running may hold the pipe open: do not wait for it.
+        # A process that the script left running may keep the pipe open: do not wait for it.
         thread.join(timeout=2)

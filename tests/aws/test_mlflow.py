@@ -93,7 +93,7 @@ def test_a_whole_job_is_recorded(server: Server, job: Job) -> None:
     (test,) = client(server).get_metric_history(run.info.run_id, "test/accuracy")
     assert (test.step, test.value) == (3, pytest.approx(job.summary["test"]["accuracy"]))
     assert f"MLflow: run fractions-1 ({run.info.run_id}) of experiment " in job.log
-    assert "training goes on" not in job.log and "WARNING mlflow" not in job.log
+    assert "training continues" not in job.log and "WARNING mlflow" not in job.log
 
 
 def test_the_hyperparameter_goes_before_the_environment(server: Server, job: Job) -> None:
@@ -158,7 +158,7 @@ def test_with_the_server_down_the_job_trains_and_says_so_once(job: Job) -> None:
     assert job.exit_code == 0, job.log
     assert job.summary["status"] == "completed" and len(job.history) == 50
     assert job.log.count("MLflow: API request to http://127.0.0.1:9/") == 1
-    assert job.log.count("training goes on, and its metrics are in the log") == 1
+    assert job.log.count("training continues, and its metrics are in the log") == 1
     assert "secret" not in job.log and "Retry" not in job.log.replace("Max retries", "")
     assert time.monotonic() - start < 60
 
@@ -221,7 +221,7 @@ def test_a_server_that_goes_away_stops_nothing(own_server: Server, job: Job) -> 
     assert job.exit_code == 0, job.log
     assert time.monotonic() - start < 30
     assert job.summary["status"] == "stopped" and job.summary["epochs"] > epochs + 20
-    assert len(re.findall("MLflow: .* training goes on", job.log)) == 1
+    assert len(re.findall("MLflow: .* training continues", job.log)) == 1
 
 
 def test_what_a_server_missed_it_gets_when_it_comes_back(own_server: Server, job: Job) -> None:
@@ -312,4 +312,4 @@ def test_an_arn_without_credentials_is_said_once(job: Job, monkeypatch: pytest.M
     assert job.exit_code == 0, job.log
     assert job.summary["status"] == "completed"
     assert job.log.count("MLflow: ") == 1
-    assert re.search("MLflow: .*redentials.*; training goes on", job.log)
+    assert re.search("MLflow: .*redentials.*; training continues", job.log)

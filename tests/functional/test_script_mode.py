@@ -111,4 +111,4 @@ def test_requirements_beside_the_script_are_installed(script: Job) -> None:
 def test_mpi_is_refused_and_not_ignored(script: Job) -> None:
     script.run({**hyperparameters(script, "import"), "sagemaker_mpi_enabled": "true"})
     assert script.exit_code == 1
-    assert "distribution 'mpi'" in str(script.failure)
+    assert "distribution='mpi'" in str(script.failure)

@@ -33,7 +33,7 @@ def test_a_run_on_a_server_and_event_files(
     assert run.info.status == "FINISHED" and run.data.params["strategy"] == "glister"
     points = client.get_metric_history(run.info.run_id, "validation/accuracy")
     assert [point.step for point in points] == [1, 2, 3]
-    assert "training goes on" not in done.stdout
+    assert "training continues" not in done.stdout
     (events,) = (tmp_path / "ml" / "output" / "tensorboard").iterdir()
     assert events.name.startswith("events.out.tfevents.") and events.stat().st_size > 0
 

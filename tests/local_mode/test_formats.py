@@ -9,7 +9,7 @@ from tests import encoders
 from tests.formats import FORMATS, NUMBERS
 from tests.local_mode.conftest import Fit
 
-SECONDS = 400
+SECONDS = 550
 EACH = """
 for base in /jobs/*; do
     SAGEMAKER_BASE_DIR=$base train >$base/log 2>&1
@@ -20,8 +20,9 @@ done
 
 def test_every_form_trains(image: str, tmp_path: Path) -> None:
     """In one container, one program after the other: what the SDK has beside it is the same for every form."""
+    bases = {form: tmp_path / str(number) for number, form in enumerate(FORMATS)}
     for form, write in FORMATS.items():
-        channel = tmp_path / form / "input/data/training"
+        channel = bases[form] / "input/data/training"
         channel.mkdir(parents=True)
         write(channel)
         hyperparameters = {
@@ -33,27 +34,15 @@ def test_every_form_trains(image: str, tmp_path: Path) -> None:
             "validation_fraction": 0.25,
             "learning_rate": 0.05,
         }
-        configuration = tmp_path / form / "input/config"
+        configuration = bases[form] / "input/config"
         configuration.mkdir()
         (configuration / "hyperparameters.json").write_text(
             json.dumps({name: str(value) for name, value in hyperparameters.items()})
         )
-    arguments = [
-        "docker",
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "-v",
-        f"{tmp_path}:/jobs",
-        image,
-        "sh",
-        "-c",
-        EACH,
-    ]
-    subprocess.run(arguments, check=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
-    for form in FORMATS:
-        base = tmp_path / form
+    mounted = ["--network=none", f"--volume={tmp_path}:/jobs"]
+    command = ["docker", "run", "--rm", *mounted, image, "sh", "-c", EACH]
+    subprocess.run(command, check=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+    for form, base in bases.items():
         assert (base / "code").read_text().strip() == "0", f"{form}: {(base / 'log').read_text()}"
         summary = json.loads((base / "output/data/summary.json").read_text())
         examples = summary["examples"]

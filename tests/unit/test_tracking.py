@@ -62,7 +62,7 @@ def test_a_passing_fault_loses_nothing_and_is_said_once(
         tracker.metrics(epoch, {"m": epoch})
     tracker.close()
     assert (recorder.taken, recorder.outcome) == ([1, 2, 3], "completed")
-    assert warnings() == ["here: away; trying again; training goes on, and its metrics are in the log"]
+    assert warnings() == ["here: away; trying again; training continues, and its metrics are in the log"]
 
 
 def test_what_stays_away_is_given_up_at_the_end(
@@ -86,7 +86,7 @@ def test_a_refusal_ends_it(warnings: Callable[[], list[str]]) -> None:
     tracker.metrics(2, {"m": 2})
     tracker.close(5)
     assert len(errors) == 1
-    assert warnings() == ["here: no; training goes on, and its metrics are in the log"]
+    assert warnings() == ["here: no; training continues, and its metrics are in the log"]
 
 
 def test_a_hanging_tracker_holds_up_neither_training_nor_for_long_the_end(
@@ -104,7 +104,7 @@ def test_a_hanging_tracker_holds_up_neither_training_nor_for_long_the_end(
         tracker.metrics(epoch, {"m": 1})
     tracker.close(0.2)
     assert time.monotonic() - start < 5
-    assert "not everything had been sent after 0.2 s" in warnings()[0]
+    assert "not everything was sent within 0.2 s" in warnings()[0]
     hanging.set()
 
 
@@ -113,7 +113,7 @@ def test_a_package_that_is_not_there_is_said(warnings: Callable[[], list[str]]) 
     tracker.metrics(1, {"m": 1})
     tracker.close()
     assert warnings() == [
-        "here: No module named 'no_such_package'; training goes on, and its metrics are in the log"
+        "here: No module named 'no_such_package'; training continues, and its metrics are in the log"
     ]
 
 

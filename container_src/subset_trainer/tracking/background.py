@@ -1,7 +1,7 @@
 """What the trackers share: each sends a job's parameters and metrics from a thread of its own.
 
-Whatever happens there, training goes on: what fails is said once in the log, and at the end the job waits a bounded
-time for the rest. What failed for a passing reason is sent again with what comes next.
+Whatever happens there, training continues: the first failure is one warning in the log, and at the end the job waits a
+bounded time for the rest. What failed for a temporary reason is sent again with the next metrics.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from subset_trainer.errors import first_line
 logger = logging.getLogger(__name__)
 DRAIN_SECONDS = 10.0
 LAST_ATTEMPTS = 3
-"""How often what is left at the end is tried."""
+"""How often sending the rest is tried at the end."""
 PAUSE = 0.5
 Outcome = Literal["completed", "stopped", "failed"]
 
@@ -51,7 +51,7 @@ class Sender(Protocol):
     """Runs in the tracker's thread only."""
 
     def send(self, backlog: Backlog) -> None:
-        """Send, and take from the backlog what has gone, so that an error leaves the rest for the next time."""
+        """Send, and remove from the backlog what was sent, so that an error leaves the rest for the next time."""
 
     def passing(self, error: Exception) -> bool:
         """Whether trying again may help."""
@@ -63,14 +63,14 @@ class Background:
     Args:
         label: what the log calls it.
         connect: makes the sender, in the tracker's thread; None where there is nothing to send to.
-        imports: modules that take long to import: done here, where nothing is measured yet, and not beside training.
+        imports: modules that take long to import. They are imported here, before anything is measured.
     """
 
     def __init__(
         self, label: str, connect: Callable[[], Sender | None] | None, imports: Sequence[str] = ()
     ) -> None:
         self._label = label
-        self._news: queue.SimpleQueue[Backlog] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Backlog] = queue.SimpleQueue()
         self._complained = False
         self._thread: threading.Thread | None = None
         if connect is not None and self._imported(imports):
@@ -79,7 +79,7 @@ class Background:
             self._thread.start()
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Name → number or text; what is None is left out."""
+        """Name → number or text; None is left out."""
         self._put(Backlog(parameters={name: value for name, value in values.items() if value is not None}))
 
     def metrics(self, epoch: int, values: Mapping[str, float]) -> None:
@@ -88,27 +88,27 @@ class Background:
         self._put(Backlog(metrics=[Metric(name, float(value), epoch, now) for name, value in values.items()]))
 
     def close(self, seconds: float = DRAIN_SECONDS, outcome: Outcome = "completed") -> None:
-        """Wait until all is sent, or so long."""
+        """Wait until all is sent, at most for so long."""
         self.finish(outcome)
         self.wait(seconds)
 
     def finish(self, outcome: Outcome) -> None:
-        """There is nothing more to come."""
+        """Nothing more follows."""
         self._put(Backlog(outcome=outcome))
 
     def wait(self, seconds: float) -> None:
-        """After ``finish``: until all is sent, or so long."""
+        """After ``finish``: wait until all is sent, at most for so long."""
         if self._thread is None:
             return
         self._thread.join(seconds)
         if self._thread.is_alive():
-            self.complain(f"not everything had been sent after {seconds:.3g} s")
+            self.complain(f"not everything was sent within {seconds:.3g} s")
 
     def complain(self, reason: str) -> None:
-        """Say it in the log, if nothing has been said yet."""
+        """Log the first failure of this tracker; later ones are not logged."""
         if not self._complained:
             self._complained = True
-            logger.warning("%s: %s; training goes on, and its metrics are in the log", self._label, reason)
+            logger.warning("%s: %s; training continues, and its metrics are in the log", self._label, reason)
 
     def _imported(self, names: Sequence[str]) -> bool:
         try:
@@ -119,9 +119,9 @@ class Background:
             return False
         return True
 
-    def _put(self, news: Backlog) -> None:
+    def _put(self, more: Backlog) -> None:
         if self._thread is not None:
-            self._news.put(news)
+            self._queue.put(more)
 
     def _work(self, connect: Callable[[], Sender | None]) -> None:
         try:
@@ -151,13 +151,13 @@ class Background:
                     return
 
     def _gather(self, backlog: Backlog) -> None:
-        """Wait for news, and take all that there are."""
-        backlog.add(self._news.get())
-        while not self._news.empty():
-            backlog.add(self._news.get())
+        """Wait for something to send, and take all that is there."""
+        backlog.add(self._queue.get())
+        while not self._queue.empty():
+            backlog.add(self._queue.get())
 
 
 def reason(error: Exception) -> str:
-    """The error's first line, without what an address may hold of a password."""
+    """The error's first line, without a password that an address may hold."""
     line = first_line(error)
     return re.sub(r"//[^/@\s]*@", "//", line)

@@ -1,8 +1,8 @@
 """SageMaker Experiments: a job's parameters, metrics and artefacts, in the Run that launched it.
 
-The light path, for which DescribeTrainingJob, BatchPutMetrics and UpdateTrialComponent are rights enough: the job's
-description names the Run, and a Run is a trial component. The SDK's ``load_run`` makes experiment and trial again at
-every load, and sends each metric while training waits.
+It needs the rights for DescribeTrainingJob, BatchPutMetrics and UpdateTrialComponent only: the job's description
+names the Run, and a Run is a trial component. The SDK's ``load_run`` would need the rights to create experiment and
+trial, and sends each metric while training waits.
 """
 
 import logging
@@ -15,9 +15,9 @@ from subset_trainer.tracking.background import Background, Backlog
 logger = logging.getLogger(__name__)
 JOB_VARIABLE = "TRAINING_JOB_ARN"
 JOB_PARAMETER = "training_job"
-"""The Run's parameter that names its job, by which a comparison finds what the job left."""
+"""The Run's parameter that names its job; a comparison finds the job's results by it."""
 BATCH = 10
-"""Metrics that BatchPutMetrics takes at once."""
+"""Metrics that BatchPutMetrics accepts at once."""
 TEXT = 2_500
 """Characters that a parameter may have."""
 THROTTLING = ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
@@ -47,7 +47,7 @@ class Experiments(Background):
         run = job.get("ExperimentConfig", {}).get("RunName")
         if not run:
             logger.info(
-                "this job belongs to no Run of SageMaker Experiments: its metrics are in the log alone"
+                "this job belongs to no Run of SageMaker Experiments: its metrics are only in the log"
             )
             return None
         sender = _Sender(sagemaker, self._connect("sagemaker-metrics", region), run, self.complain)
@@ -63,11 +63,11 @@ class _Sender:
         self._metrics = metrics
         self._run = run
         self._complain = complain
-        # All that were sent: whether an update keeps those that it does not name, AWS's documentation leaves open.
+        # All of them with each update: AWS's documentation does not say whether an update keeps those it does not name.
         self._parameters: dict[str, Any] = {}
 
     def describe(self, job: Mapping[str, Any]) -> None:
-        """Name the job, and the archives that it will leave."""
+        """Record the job's name, and where its archives will be."""
         base = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job['TrainingJobName']}/output"
         archives = {"model": f"{base}/model.tar.gz", "data": f"{base}/output.tar.gz"}
         self._parameters[JOB_PARAMETER] = _parameter(job["TrainingJobName"])
@@ -95,7 +95,7 @@ class _Sender:
                 self._complain(f"{refused} was refused: {errors[0].get('Code')}")
 
     def passing(self, error: Exception) -> bool:
-        """AWS is out of reach, busy or ill, but has not refused."""
+        """AWS cannot be reached, is busy or has an error of its own, but has not refused."""
         from botocore.exceptions import ClientError, HTTPClientError
 
         if isinstance(error, ClientError):

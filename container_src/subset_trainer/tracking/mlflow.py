@@ -1,8 +1,8 @@
-"""MLflow: a job's parameters, metrics, tags and end in a run, on a server of one's own or SageMaker's managed MLflow.
+"""MLflow: a job's parameters, metrics, tags and status in a run, on any server or on SageMaker's managed MLflow.
 
-MLflow's own variables decide where: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID, and
-MLFLOW_RUN_ID to go on with a run that exists; MLFLOW_RUN_NAME names a new one, which is called after the training job
-otherwise. For the ARN of a managed server or app, the plugin sagemaker-mlflow signs each request with the job's role.
+MLflow's own variables say where: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID, and
+MLFLOW_RUN_ID to continue an existing run. MLFLOW_RUN_NAME names a new run, which otherwise has the training job's name.
+For the ARN of a managed server or app, the plugin sagemaker-mlflow signs each request with the job's role.
 """
 
 import logging
@@ -17,20 +17,20 @@ from subset_trainer.tracking.background import Background, Backlog, reason
 logger = logging.getLogger(__name__)
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 PARAMETERS = 100
-"""Parameters that the server takes at once."""
+"""Parameters that the server accepts at once."""
 METRICS = 1_000
 """The same of metrics."""
 TEXT = 500
 """Characters that a parameter may have, whatever the server's version."""
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 SETTINGS = {
-    # Trying again is our part; each of the client's own attempts would be a line of the log.
+    # The tracker itself tries again; each of the client's own attempts would be a line in the log.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-"""Of the client, where the job's environment says nothing else."""
+"""The client's settings, unless the job's environment sets them."""
 
 
 class MLflow(Background):
@@ -51,15 +51,15 @@ class MLflow(Background):
 
 
 class _Sender:
-    """Sends to one run, which begins with the first news."""
+    """Sends to one run, which begins with the first metrics or parameters."""
 
     def __init__(self, uri: str, environment: Mapping[str, str], complain: Callable[[str], None]) -> None:
         import mlflow
 
         if not uri.startswith("arn:"):
-            # SageMaker's plugin takes part in every request, and each of them would be a warning that this is no ARN.
+            # SageMaker's plugin sees every request, and would log a warning for each that this is no ARN.
             logging.getLogger("mlflow.tracking.request_header.registry").setLevel(logging.ERROR)
-        # Not the client's argument: the plugin that signs looks here for the ARN.
+        # Not as the client's argument: the plugin that signs requests reads the ARN from here.
         mlflow.set_tracking_uri(uri)
         self._client = mlflow.MlflowClient()
         self._environment = environment
@@ -136,7 +136,7 @@ class _Sender:
                     run, params=[Param(name, str(value)[:TEXT]) for name, value in batch.items()]
                 )
             except MlflowException as error:
-                # What a run that went before has set cannot be changed: that is no reason to keep the metrics back.
+                # Parameters of an existing run cannot be changed; the metrics are sent all the same.
                 if error.error_code != "INVALID_PARAMETER_VALUE":
                     raise
                 self._complain(f"parameters were refused: {reason(error)}")
@@ -147,7 +147,7 @@ class _Sender:
         from mlflow.entities import Metric
 
         while batch := backlog.metrics[:METRICS]:
-            # Older servers refuse a colon in a name; by a slash their pages group the charts.
+            # Older servers refuse a colon in a name, and their pages group charts by a slash.
             metrics = [
                 Metric(m.name.replace(":", "/"), m.value, int(m.time.timestamp() * 1000), m.step)
                 for m in batch

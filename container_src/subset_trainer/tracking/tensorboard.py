@@ -25,7 +25,7 @@ class _Writer:
             table = "\n".join(["| hyperparameter | value |", "| --- | --- |", *rows])
             self._writer.add_text("hyperparameters", table, 0)
         for metric in backlog.metrics:
-            # Its cards are grouped by what stands before a slash, and a colon is not allowed.
+            # TensorBoard groups its cards by the part before a slash, and allows no colon.
             name = metric.name.replace(":", "/")
             self._writer.add_scalar(name, metric.value, metric.step, metric.time.timestamp())
         backlog.parameters.clear()

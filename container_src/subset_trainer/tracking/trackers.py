@@ -12,7 +12,7 @@ from subset_trainer.tracking.mlflow import URI_VARIABLE, MLflow
 from subset_trainer.tracking.tensorboard import TensorBoard
 
 DRAIN_SECONDS: dict[Outcome, float] = {"completed": 30.0, "failed": 30.0, "stopped": 10.0}
-"""How long the end of a job waits. Whoever stops one does not wait long."""
+"""How long a job waits at its end for its trackers. A job that was stopped has less time."""
 
 
 class Trackers:
@@ -39,7 +39,7 @@ class Trackers:
             tracker.metrics(epoch, values)
 
     def close(self, outcome: Outcome) -> None:
-        """Wait a bounded time until all have sent what they have."""
+        """Wait a bounded time until all trackers have sent everything."""
         deadline = time.monotonic() + DRAIN_SECONDS[outcome]
         for tracker in self._trackers:
             tracker.finish(outcome)
