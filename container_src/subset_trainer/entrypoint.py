@@ -100,7 +100,7 @@ def _run(interruption: Interruption) -> int:
     if script_mode.requested(job):
         return script_mode.run(job)
     logger.info("subset-trainer %s", __version__)
-    from subset_trainer.hyperparameters import parse
+    from subset_trainer.config import parse
 
     hyperparameters = parse(job.hyperparameters)
     # After validation: importing torch takes seconds, a misspelt knob should not.

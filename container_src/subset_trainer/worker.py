@@ -10,9 +10,9 @@ from pathlib import Path
 import torch.distributed as dist
 
 from subset_trainer import contract, job
+from subset_trainer.config import parse
 from subset_trainer.entrypoint import failure_of, log_to_stdout
 from subset_trainer.errors import TrainingError
-from subset_trainer.hyperparameters import parse
 from subset_trainer.training.interruption import Interruption, Terminated
 from subset_trainer.training.parallel import launcher
 from subset_trainer.training.parallel.hosts import Reason

@@ -32,6 +32,7 @@ from subset_trainer.tracking.trackers import Trackers
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.evaluation import judge
 from subset_trainer.training.place import Place
+from subset_trainer.training.record import Record
 from tests.kinds import text_kind
 
 CPU = torch.device("cpu")
@@ -231,8 +232,9 @@ def test_a_file_that_is_gone_costs_the_explanations_and_not_the_run(
     place, config = Place(Machine(CPU, torch.float32)), Hyperparameters(explain=2)
     run = Run(contract, config, place, Trackers([]), Stages())
     with caplog.at_level(logging.WARNING):
-        found = insights.explain(run, rows, Classifier(linear([0.0] * 9)))
-    assert found is None and not list(tmp_path.iterdir())
+        told = insights.Insights(run, rows, Classifier(linear([0.0] * 9)), Record(len(rows.train)))
+        told.explain()
+    assert told.explained is None and not list(tmp_path.iterdir())
     assert "there are no explanations: image 'a.png' cannot be read" in caplog.text
 
 

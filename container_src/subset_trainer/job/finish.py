@@ -7,9 +7,8 @@ from typing import Any
 
 from subset_trainer import artifacts
 from subset_trainer.insight.cleaning import Examined
-from subset_trainer.insight.explanations import Explanations
-from subset_trainer.job import insights
 from subset_trainer.job.fit import Fitted
+from subset_trainer.job.insights import Insights
 from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
 from subset_trainer.tracking.background import Outcome
@@ -28,14 +27,14 @@ def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outc
     if data.splits.test is not None and not stages.stopped:
         with stages.stage("test", lambda: f" while testing{SAVED}tests it"):
             test = trainee.evaluate(data.splits.test)
-    explained: Explanations | None = None
+    insights = Insights(run, data.splits, trainee.evaluated, trainee.record)
     if config.explain and not stages.stopped:
         with stages.stage("explanation", lambda: f"{SAVED}explains its errors"):
-            explained = insights.explain(run, data.splits, trainee.evaluated)
+            insights.explain()
     if config.report and not stages.stopped:
         with stages.stage("report", lambda: f"{SAVED}writes the report"):
             facts = _facts(data, examined, fitted, test)
-            insights.report(run, data.splits, examined, trainee, fitted.history.rows, facts, explained)
+            insights.report(examined, fitted.history.rows, facts)
     outcome: Outcome = "stopped" if stages.stopped else "completed"
     if run.first:
         if test is not None:

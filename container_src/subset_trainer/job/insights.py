@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from subset_trainer import artifacts
@@ -14,65 +16,84 @@ from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings, Shown, cards_of, page
 from subset_trainer.job.values import Run
 from subset_trainer.models import Classifier
-from subset_trainer.training.evaluation import judge
+from subset_trainer.training.evaluation import Judgement, judge
 from subset_trainer.training.parallel.ranks import Ranks
-from subset_trainer.training.trainee import Trainee
+from subset_trainer.training.record import Record
 
 logger = logging.getLogger(__name__)
 
 
-def explain(run: Run, splits: Splits, trained: Classifier) -> Explanations | None:
-    """By the first process, for which the others wait. Raises Terminated on every process."""
-    place, config = run.place, run.config
-    judged = judge(trained, splits.validation, place)
-    try:
-        found = place.ranks.from_first(
-            lambda: explaining.explain(trained, splits, judged, place.device, config.explain, config.seed)
-        )
-    except UserError as error:
-        # Images are streamed from the channel's files. The model is saved: no reason for the run to fail.
-        logger.warning("there are no explanations: %s", error)
-        return None
-    if run.first:
-        with place.interruption.deferred():
-            artifacts.write_json(run.contract.output_data / explanations.FILE, explanations.to_json(found))
-    return found
+@dataclass
+class Insights:
+    """What a trained model tells of the data that it was trained and validated on."""
 
+    run: Run
+    splits: Splits
+    trained: Classifier
+    record: Record
+    """Of its training."""
+    explained: Explanations | None = None
+    """By :meth:`explain`; None: that was not asked for, or is not possible."""
 
-def report(
-    run: Run,
-    splits: Splits,
-    examined: Examined,
-    trainee: Trainee,
-    history: list[dict[str, Any]],
-    facts: Mapping[str, str],
-    explained: Explanations | None,
-) -> None:
-    """Raises Terminated on every process where SIGTERM has reached one of several."""
-    splits.tell_names()
-    place, record, output = run.place, trainee.record, run.contract.output_data
-    judged = judge(trainee.evaluated, splits.train, place, duplicates.fingerprint)
-    validated = judge(trainee.evaluated, splits.validation, place, keep_probabilities=True)
+    @cached_property
+    def validated(self) -> Judgement:
+        """Of the validation set, in one pass for all that needs it. Raises Terminated on every process."""
+        return judge(self.trained, self.splits.validation, self.run.place, keep_probabilities=True)
 
-    def look() -> Findings:
-        return findings.findings(
-            splits, examined, record, judged, validated, history, facts, place.device, explained
-        )
-
-    try:
-        found = _shown_by_all(look, splits, place.ranks) if splits.train.owners is not None else None
-        if not run.first:
+    def explain(self) -> None:
+        """Explain errors, by the first process, for which the others wait. Raises Terminated on every process."""
+        place, config = self.run.place, self.run.config
+        validated = self.validated
+        try:
+            self.explained = place.ranks.from_first(
+                lambda: explaining.explain(
+                    self.trained, self.splits, validated, place.device, config.explain, config.seed
+                )
+            )
+        except UserError as error:
+            # Images are streamed from the channel's files. The model is saved: no reason for the run to fail.
+            logger.warning("there are no explanations: %s", error)
             return
-        with place.interruption.abandonable():
-            found = found or look()
-            html = page(found)
-        with place.interruption.deferred():
-            columns = findings.columns(found, examined, record)
-            artifacts.save_examples(output / "examples.parquet", columns)
-            artifacts.write_text(output / "report.html", html)
-    except UserError as error:
-        # Names are read from the channel's files again. The model is saved: no reason for the run to fail.
-        logger.warning("there is no report: %s", error)
+        if self.run.first:
+            path = self.run.contract.output_data / explanations.FILE
+            with place.interruption.deferred():
+                artifacts.write_json(path, explanations.to_json(self.explained))
+
+    def report(self, examined: Examined, history: list[dict[str, Any]], facts: Mapping[str, str]) -> None:
+        """Write report.html and examples.parquet. Raises Terminated on every process where SIGTERM has reached one of
+        several."""
+        splits, place, output = self.splits, self.run.place, self.run.contract.output_data
+        splits.tell_names()
+        judged = judge(self.trained, splits.train, place, duplicates.fingerprint)
+        validated = self.validated
+
+        def look() -> Findings:
+            return findings.findings(
+                splits,
+                examined,
+                self.record,
+                judged,
+                validated,
+                history,
+                facts,
+                place.device,
+                self.explained,
+            )
+
+        try:
+            found = _shown_by_all(look, splits, place.ranks) if splits.train.owners is not None else None
+            if not self.run.first:
+                return
+            with place.interruption.abandonable():
+                found = found or look()
+                html = page(found)
+            with place.interruption.deferred():
+                columns = findings.columns(found, examined, self.record)
+                artifacts.save_examples(output / "examples.parquet", columns)
+                artifacts.write_text(output / "report.html", html)
+        except UserError as error:
+            # Names are read from the channel's files again. The model is saved: no reason for the run to fail.
+            logger.warning("there is no report: %s", error)
 
 
 def _shown_by_all(look: Callable[[], Findings], splits: Splits, ranks: Ranks) -> Findings | None:
