@@ -115,7 +115,7 @@ def run(given: argparse.Namespace) -> None:
         # Of other trainings, perhaps, which have their metrics all the same.
         metrics = [column for column in found.frame.columns if column.endswith(" - Last")]
         shown = found.frame[["DisplayName", *metrics]] if len(found.frame) else "no Runs"
-        print(f"\nno Run has results of this image; what was recorded:\n\n{shown}")
+        print(f"\n{found.title}: no Run has results of this image; what was recorded:\n\n{shown}")
 
 
 def _found(given: argparse.Namespace) -> Compared:
