@@ -1,6 +1,6 @@
 """`subset-trainer COMMAND`, or `python -m deploy COMMAND`: the host side's commands.
 
-Exit code 1 for what the user can mend, 2 for the rest.
+Exit code 1 for errors that you can fix, 2 for every other error.
 """
 
 import signal
@@ -59,19 +59,19 @@ def _forget() -> None:
 
 
 def _left_behind() -> str:
-    """What AWS had made before it went wrong."""
+    """What AWS had created before the error."""
     if "boto3" not in sys.modules:
         return ""
     from deploy.aws import calls
 
     made = calls.made()
-    return f" (made before that, and still there: {', '.join(made)})" if made else ""
+    return f" (created before that, and still there: {', '.join(made)})" if made else ""
 
 
 def _parser() -> options.Parser:
     parser = options.Parser(
         prog=COMMAND if Path(sys.argv[0]).name == COMMAND else "python -m deploy",
-        description="Trains on chosen fractions of the data, here and on Amazon SageMaker, and compares.",
+        description="Train on chosen fractions of your data, here and on Amazon SageMaker, and compare the results.",
     )
     parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
     commands = options.Commands(parser)

@@ -18,26 +18,26 @@ def add(commands: options.Commands) -> None:
     building = commands.add(
         "codebuild",
         run,
-        "Build, test and push a commit's image in AWS CodeBuild; show the log; print the URI, by tag and digest.",
+        "Build, test and push a commit's image in AWS CodeBuild, show the log, and print the URIs by tag and digest.",
     )
     building.add_argument(
-        "--role", help="CodeBuild's IAM role: its name or ARN; `policy codebuild` prints its rights"
+        "--role", help="IAM role of CodeBuild: its name or ARN; `policy codebuild` prints its permissions"
     )
-    building.add_argument("--project", default="subset-trainer", help="the project; created or updated")
     building.add_argument(
-        "--repository", default="subset-trainer", help="the ECR repository; created if need be"
+        "--project", default="subset-trainer", help="CodeBuild project, which is created or updated"
     )
-    building.add_argument("--cuda", choices=("12", "13"), default="13", help="whose lock to take")
     building.add_argument(
-        "--commit", metavar="REV", help="what to build; without it HEAD, where nothing is uncommitted"
+        "--repository", default="subset-trainer", help="ECR repository, which is created if it is missing"
     )
-    building.add_argument("--bucket", help="of the source, if not sagemaker-REGION-ACCOUNT")
+    building.add_argument("--cuda", choices=("12", "13"), default="13", help="CUDA version of the image")
+    building.add_argument("--commit", metavar="REV", help="commit to build (HEAD, if nothing is uncommitted)")
+    building.add_argument("--bucket", help="S3 bucket for the source (sagemaker-REGION-ACCOUNT)")
     building.add_argument(
-        "--compute-type", choices=COMPUTE_TYPES, default=COMPUTE_TYPES[1], help="the machine"
+        "--compute-type", choices=COMPUTE_TYPES, default=COMPUTE_TYPES[1], help="compute type of the build"
     )
     options.add_scan_severity(building)
-    building.add_argument("--no-wait", action="store_true", help="start the build and leave it")
-    building.add_argument("--watch", metavar="BUILD", help="start nothing: show the build of this id")
+    building.add_argument("--no-wait", action="store_true", help="start the build and return")
+    building.add_argument("--watch", metavar="BUILD", help="start nothing, and show the build with this id")
     options.add_region(building)
 
 

@@ -1,6 +1,7 @@
 """`demo` and `compare`: finished runs side by side, and runs on this machine to compare."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +25,19 @@ DEMO_SETTINGS = {
     "learning_rate": 0.01,
 }
 TABLES = (".csv", ".parquet")
+EXPERIMENT = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 
 
 def add(commands: options.Commands) -> None:
     """Add the commands."""
     showing = commands.add(
-        "demo", demo, "Train on scikit-learn's digits, on all of them and on fractions, and compare."
+        "demo", demo, "Train on scikit-learn's digits, full and at several fractions, and compare."
     )
     showing.add_argument(
         "--output",
         type=Path,
         default=options.BUILD / "demo",
-        help="folder for the data, runs and results",
+        help="folder for data, runs and results",
     )
     planning.add_grid(showing)
     results.add_presentation(showing)
@@ -48,7 +50,7 @@ def add(commands: options.Commands) -> None:
         "own data at several fractions on this machine, and compare those.",
     )
     comparison.add_argument(
-        "runs", nargs="*", metavar="RUN", help="output folders of finished runs, or an Experiment's name"
+        "runs", nargs="*", metavar="RUN", help="output folders of finished runs, or the name of an Experiment"
     )
     # The older spelling of folders.
     comparison.add_argument("--local", nargs="+", default=[], metavar="FOLDER", help=argparse.SUPPRESS)
@@ -60,16 +62,16 @@ def add(commands: options.Commands) -> None:
         "--csv",
         type=Path,
         metavar="FILE",
-        help="also the data frame, as CSV or, where the name ends so, Parquet: an Experiment's as the SDK's "
-        "ExperimentAnalytics gives it",
+        help="also write the data frame, as CSV or Parquet by the file's name; an Experiment's has the columns of the "
+        "SDK's ExperimentAnalytics",
     )
     comparison.add_argument(
         "--sort-by",
         metavar="WHAT",
-        help="order of an Experiment's data frame: metrics.validation:accuracy.max, parameters.fraction, "
+        help="order of an Experiment's data frame, such as metrics.validation:accuracy.max, parameters.fraction or "
         "CreationTime; the largest first",
     )
-    comparison.add_argument("--ascending", action="store_true", help="the smallest first")
+    comparison.add_argument("--ascending", action="store_true", help="sort the smallest first")
     results.add_presentation(comparison)
     options.add_region(comparison)
     options.add_settings(comparison)
@@ -113,7 +115,7 @@ def run(given: argparse.Namespace) -> None:
         # Of other trainings, perhaps, which have their metrics all the same.
         metrics = [column for column in found.frame.columns if column.endswith(" - Last")]
         shown = found.frame[["DisplayName", *metrics]] if len(found.frame) else "no Runs"
-        print(f"\nno Run has results of this image; what was recorded:\n\n{shown}")
+        print(f"\n{found.title}: no Run has results of this image; what was recorded:\n\n{shown}")
 
 
 def _found(given: argparse.Namespace) -> Compared:
@@ -125,7 +127,9 @@ def _found(given: argparse.Namespace) -> Compared:
     runs = [*given.runs, *given.local]
     if bool(runs) == (given.training is not None):
         raise UserError("expected folders of runs, the name of an Experiment, or --training PATH")
-    experiment = len(given.runs) == len(runs) == 1 and not Path(runs[0]).is_dir()
+    experiment = (
+        runs == given.runs and len(runs) == 1 and EXPERIMENT.fullmatch(runs[0]) and not Path(runs[0]).is_dir()
+    )
     if given.sort_by is not None and not experiment:
         raise UserError("--sort-by: of an Experiment's data frame")
     if experiment:

@@ -11,27 +11,33 @@ def add(commands: options.Commands) -> None:
     explain = commands.add(
         "explain",
         run,
-        "Show why a run's model errs, as the run has explained it (explain=N); with --clarify: SHAP values by "
-        "SageMaker Clarify, for tables.",
+        "Show the explanations of errors that a run has written (explain=N), or with --clarify compute SHAP values "
+        "of a table's features by SageMaker Clarify.",
     )
     explain.add_argument(
-        "job", help="the training job's name; without --clarify also a run's folder or its output.tar.gz"
+        "job", help="name of a training job; without --clarify also a run's folder or its output.tar.gz"
     )
     explain.add_argument(
-        "--clarify", action="store_true", help="by a Clarify processing job, with an endpoint of its own"
+        "--clarify", action="store_true", help="start a Clarify processing job, with an endpoint of its own"
     )
     clarify = explain.add_argument_group("with --clarify")
     clarify.add_argument(
-        "--data", metavar="URI", help="CSV in S3 to explain, with the label where training had it (required)"
+        "--data",
+        metavar="URI",
+        help="CSV in S3 to explain, with the label in the same column as in training (required)",
     )
-    clarify.add_argument("--output", metavar="URI", help="where in S3 the analysis goes (required)")
+    clarify.add_argument("--output", metavar="URI", help="S3 folder for the analysis (required)")
     clarify.add_argument(
-        "--baseline", metavar="URI", help="CSV in S3 of rows to compare with, without the label"
+        "--baseline", metavar="URI", help="CSV in S3 with the rows of SHAP's baseline, without labels"
     )
-    clarify.add_argument("--samples", type=options.count, help="rows that SHAP makes of each example")
-    clarify.add_argument("--seed", type=int, default=0, help="of SHAP's samples")
     clarify.add_argument(
-        "--instance-type", default="ml.m5.xlarge", help="of the processing job and the endpoint"
+        "--samples", type=options.count, help="synthetic rows that SHAP draws for each example"
+    )
+    clarify.add_argument("--seed", type=int, default=0, help="seed of SHAP's samples")
+    clarify.add_argument(
+        "--instance-type",
+        default="ml.m5.xlarge",
+        help="instance type of the processing job and of the endpoint",
     )
     options.add_region(explain)
 
@@ -61,9 +67,7 @@ def run(given: argparse.Namespace) -> None:
 def _show(given: argparse.Namespace) -> None:
     for name in ("data", "output", "baseline", "samples"):
         if getattr(given, name) is not None:
-            raise UserError(
-                f"--{name} goes with --clarify only; without it a run's own explanations are shown"
-            )
+            raise UserError(f"--{name} goes with --clarify only")
     from deploy.results import explanations
 
     print("\n".join(explanations.lines(given.job, given.region)))

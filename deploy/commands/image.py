@@ -8,33 +8,36 @@ from deploy.commands import options
 def add(commands: options.Commands) -> None:
     """Add the commands."""
     group = options.Commands(
-        commands.add("image", None, "The image: build it, push it to Amazon ECR, name it there."), "ACTION"
+        commands.add("image", None, "Build the image, push it to Amazon ECR, or print its URI there."),
+        "ACTION",
     )
-    building = group.add("build", build, "Build the image here, with this machine's own package settings.")
-    building.add_argument("--cuda", choices=("12", "13"), help="whose lock to take (13)")
+    building = group.add("build", build, "Build the image on this machine, with its package settings.")
+    building.add_argument("--cuda", choices=("12", "13"), help="CUDA version of the image (13)")
     building.add_argument(
-        "--tag", metavar="NAME", help="the local image's name (subset-trainer, or subset-trainer:cuda12)"
+        "--tag", metavar="NAME", help="name of the local image (subset-trainer, or subset-trainer:cuda12)"
     )
     building.add_argument(
-        "--base-image", metavar="NAME", help="a Debian or Ubuntu image, if not NVIDIA's or one that is made"
+        "--base-image",
+        metavar="NAME",
+        help="Debian or Ubuntu image to build on (NVIDIA's, or one made from this machine's packages)",
     )
 
     pushing = group.add(
-        "push", push, "Push the built image to Amazon ECR and have it scanned; print its URIs."
+        "push", push, "Push the image to Amazon ECR, wait for the scan, and print its URIs by tag and digest."
     )
-    _add_place(pushing, "the ECR repository; created if need be")
+    _add_place(pushing, "ECR repository, which is created if it is missing")
     options.add_scan_severity(pushing)
     pushing.add_argument(
-        "--no-create", action="store_true", help="the repository is there, and its settings are left alone"
+        "--no-create", action="store_true", help="use an existing repository and leave its settings alone"
     )
-    naming = group.add("uri", uri, "Print the URI, by digest, of an image that is in Amazon ECR.")
-    _add_place(naming, "the ECR repository")
+    naming = group.add("uri", uri, "Print the URI, by digest, of an image in Amazon ECR.")
+    _add_place(naming, "ECR repository")
 
 
 def _add_place(to: argparse.ArgumentParser, repository: str) -> None:
-    to.add_argument("--image", default="subset-trainer", help="the local image")
+    to.add_argument("--image", default="subset-trainer", help="name of the local image")
     to.add_argument("--repository", default="subset-trainer", help=repository)
-    to.add_argument("--tag", help="by default the commit that the local image was built from")
+    to.add_argument("--tag", help="tag in the repository (the commit that the local image was built from)")
     options.add_region(to)
 
 

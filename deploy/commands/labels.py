@@ -24,73 +24,83 @@ def add(commands: options.Commands) -> None:
     """Add the commands."""
     group = options.Commands(
         commands.add(
-            "labels", None, "Ground Truth's labels: make them of workers' answers, and better ones."
+            "labels",
+            None,
+            "Work with Ground Truth's labels: consolidate, audit, choose the next round, follow a job.",
         ),
         "ACTION",
     )
     making = group.add(
         "consolidate",
         consolidate,
-        "Several workers' answers to labels with a confidence: an augmented manifest, which training takes.",
+        "Turn several workers' answers into labels with a confidence: an augmented manifest, which training reads.",
     )
     _add_answers(making)
     making.add_argument("output", metavar="OUTPUT", help="the manifest to write: a path, or s3://…")
     making.add_argument(
         "--attribute",
         metavar="NAME",
-        help="the label's attribute; if not the one that held a manifest's answers, or `label`",
+        help="attribute of the label (the one that held a manifest's answers, or `label`)",
     )
     making.add_argument(
         "--unresolved",
         metavar="FILE",
-        help="also an input manifest of the items without an answer, and of the ties: to be labelled again",
+        help="also write an input manifest of the items without an answer and of the ties, to be labelled again",
     )
     options.add_region(making)
 
     checking = group.add(
-        "audit", audit, "How far workers agree: over all, by class and worker; what they dispute and confuse."
+        "audit",
+        audit,
+        "Measure how far workers agree, overall, by class and by worker, and what they dispute and confuse.",
     )
     _add_answers(checking)
     checking.add_argument(
-        "--disputed", type=options.count, default=10, metavar="N", help="items to list, the most disputed"
+        "--disputed", type=options.count, default=10, metavar="N", help="number of disputed items to list"
     )
-    checking.add_argument("--json", metavar="FILE", help="also all of it as JSON: a path, or s3://…")
+    checking.add_argument("--json", metavar="FILE", help="also write everything as JSON: a path, or s3://…")
     options.add_region(checking)
 
     choosing = group.add(
         "next",
         choose,
-        "The examples to label anew first, by a finished training: the most probably mislabelled, of near-duplicates "
-        "one before any other; as an input manifest for a labelling job.",
+        "Choose the examples to label again first, from a finished training: the most probably mislabelled, and one of "
+        "each group of near-duplicates. The output is an input manifest for a labelling job.",
     )
     choosing.add_argument(
         "run",
         metavar="RUN",
-        help="a training job's name, or its output.tar.gz or output folder, here or s3://…",
+        help="name of a training job, or its output.tar.gz or output folder, here or at s3://…",
     )
     choosing.add_argument("output", metavar="OUTPUT", help="the manifest to write: a path, or s3://…")
     choosing.add_argument(
-        "--budget", type=options.count, required=True, metavar="N", help="examples to label, at most"
+        "--budget", type=options.count, required=True, metavar="N", help="largest number of examples to label"
     )
     choosing.add_argument(
-        "--prefix", metavar="URI", help="s3://…: where the training channel's files lie, which training names"
+        "--prefix", metavar="URI", help="s3://… folder with the files of the training channel"
     )
     choosing.add_argument(
         "--rows",
         type=Path,
         metavar="FOLDER",
-        help="a table's files, to give workers a cell's text; with --column",
+        help="folder with a table's files, to show workers the text of a column; with --column",
     )
     choosing.add_argument(
-        "--column", metavar="NAME", help="of the text, by the first line's name or by position from 0"
+        "--column",
+        metavar="NAME",
+        help="column of the text: its name in the first line, or its position from 0",
     )
     options.add_region(choosing)
 
     telling = group.add(
-        "status", status, "A labelling job's state and counts, why it failed, its metrics, and its log's end."
+        "status",
+        status,
+        "Show a labelling job's state, counts, reason of failure, metrics and the end of its log.",
     )
-    telling.add_argument("job", metavar="JOB", help="the labelling job's name")
-    telling.add_argument("--lines", type=options.count, default=20, metavar="N", help="of the log")
+    telling.add_argument("job", metavar="JOB", help="name of the labelling job")
+    telling.add_argument(
+        "--lines", type=options.count, default=20, metavar="N", help="lines of the log to show"
+    )
     options.add_region(telling)
 
 
@@ -98,26 +108,26 @@ def _add_answers(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "input",
         metavar="INPUT",
-        help="a labelling job's output folder (with annotations/worker-response), or a manifest with several workers' "
+        help="output folder of a labelling job (with annotations/worker-response), or a manifest with several workers' "
         "answers: a path, or s3://…",
     )
     to.add_argument(
         "--manifest",
         metavar="FILE",
-        help="of a folder: the manifest that the labelling job was given; if not the folder's own output manifest",
+        help="for a folder: the input manifest of the labelling job (the folder's own output manifest)",
     )
     to.add_argument(
         "--answers",
         metavar="NAME",
-        help="of a manifest: the attribute with the answers, if there are several",
+        help="for a manifest: the attribute with the answers, if there are several",
     )
-    to.add_argument("--method", choices=METHODS, default=METHODS[0], help="of consolidation")
+    to.add_argument("--method", choices=METHODS, default=METHODS[0], help="method of consolidation")
     to.add_argument(
         "--classes",
         type=options.names,
         default=(),
         metavar="LIST",
-        help="in the order of their indices, with commas between; if not those answered, sorted",
+        help="classes in the order of their indices, separated by commas (those answered, sorted)",
     )
 
 

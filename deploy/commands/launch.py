@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 def add(commands: options.Commands) -> None:
     """Add the command."""
-    start = commands.add("launch", run, "Train on SageMaker, or with --local in a container on this machine.")
-    start.add_argument("--dry-run", action="store_true", help="print the request, and start nothing")
-    start.add_argument("--wait", action="store_true", help="follow the job's log to its end, and sum up")
-    start.add_argument("--experiment", metavar="NAME", help="make the job a Run of this Experiment")
+    start = commands.add(
+        "launch", run, "Run one training job on SageMaker, or with --local in a container on this machine."
+    )
+    start.add_argument("--dry-run", action="store_true", help="print the request and start nothing")
+    start.add_argument(
+        "--wait", action="store_true", help="follow the job's log to its end, then print its results"
+    )
+    start.add_argument("--experiment", metavar="NAME", help="SageMaker Experiment to record the job in")
     options.add_prices(start)
     options.add_job(start)
 
@@ -29,11 +33,11 @@ def run(given: argparse.Namespace) -> None:
     """Start it."""
     from subset_trainer import hyperparameters
 
-    # First of all: it needs nothing, and it is what is wrong most often.
+    # First: the check needs nothing, and these are wrong most often.
     hyperparameters.parse(given.set)
     if given.local and (given.dry_run or given.experiment):
         what = "--dry-run" if given.dry_run else "--experiment"
-        raise UserError(f"{what}: of jobs on SageMaker, and not with --local")
+        raise UserError(f"{what}: only for jobs on SageMaker, not with --local")
     ready = job.prepare(given, send=not given.dry_run)
     if given.local:
         _run_here(given, ready)

@@ -17,7 +17,7 @@ DAY = 86_400
 
 
 def fractions(text: str) -> tuple[float, ...]:
-    """Shares of the data with commas between."""
+    """Shares of the data separated by commas."""
     values = []
     for part in text.split(","):
         try:
@@ -26,7 +26,7 @@ def fractions(text: str) -> tuple[float, ...]:
             value = 0.0
         if not 0 < value <= 1:
             raise argparse.ArgumentTypeError(
-                f"{part!r}: expected numbers above 0 and at most 1 with commas between, such as 1,0.5,0.3,0.1"
+                f"{part!r}: expected numbers above 0 and at most 1 separated by commas, such as 1,0.5,0.3,0.1"
             )
         values.append(value)
     if len(set(values)) < len(values):
@@ -35,15 +35,15 @@ def fractions(text: str) -> tuple[float, ...]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Words with commas between."""
+    """Words separated by commas."""
     return tuple(part for part in text.split(",") if part)
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """Different whole numbers with commas between."""
+    """Different whole numbers separated by commas."""
     parts = text.split(",")
     if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected different whole numbers with commas between")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected different whole numbers separated by commas")
     return tuple(int(part) for part in parts)
 
 
@@ -175,69 +175,86 @@ def add_scan_severity(to: argparse.ArgumentParser) -> None:
         metavar="SEVERITY",
         choices=(*scan.SEVERITIES, scan.OPEN),
         default=scan.DEFAULT,
-        help="findings of ECR's scan that keep the image from its tag: these or worse, of "
-        f"{', '.join(scan.SEVERITIES)}; {scan.OPEN}: nothing does",
+        help="least severity of a finding of ECR's scan that keeps the image from its tag, one of "
+        f"{', '.join(scan.SEVERITIES)}; {scan.OPEN}: none does",
     )
 
 
 def add_region(to: argparse.ArgumentParser) -> None:
-    """Where AWS is spoken to."""
-    to.add_argument("--region", help="the AWS region, if not your configuration's")
+    """The region."""
+    to.add_argument("--region", help="AWS region; default: AWS_REGION or your AWS configuration")
 
 
 def add_tolerance(to: argparse.ArgumentParser) -> None:
-    """The question's other half."""
+    """How much accuracy may be lost."""
     to.add_argument(
         "--tolerance",
         type=points,
         default=1.0,
         metavar="POINTS",
-        help="the loss of accuracy that you would accept, in percentage points",
+        help="accepted loss of accuracy, in percentage points",
     )
 
 
 def add_job(to: argparse.ArgumentParser) -> None:
     """The image, its channels, the machine and its surroundings."""
-    to.add_argument("--image-uri", required=True, help="as `image push` prints it; by digest is the safest")
-    to.add_argument("--role", help="the IAM role that a job runs under: its name or ARN; not with --local")
+    to.add_argument(
+        "--image-uri",
+        required=True,
+        help="the image's URI, as `image push` prints it; the one with the digest never changes",
+    )
+    to.add_argument("--role", help="IAM role of the job: its name or ARN; not with --local")
     for name in CHANNELS:
         to.add_argument(
             f"--{name}",
             required=name == "training",
             metavar="URI",
-            help=f"{name} data: s3://…, or a path of this machine, which is uploaded",
+            help=f"{name} data: s3://…, or a path on this machine, which is uploaded",
         )
-    to.add_argument("--local", action="store_true", help="local mode: Docker on this machine, no AWS account")
-    to.add_argument("--instance-type", default="ml.g5.xlarge", help="the machine to train on")
-    to.add_argument("--instance-count", type=count, default=1, metavar="N", help="machines a job")
-    to.add_argument("--bucket", help="the SDK's bucket, if not sagemaker-REGION-ACCOUNT")
-    add_region(to)
-    to.add_argument("--output", metavar="URI", help="where results go: s3://…, or a folder with --local")
-    to.add_argument("--max-run", type=count, metavar="SECONDS", help="end a job after so long (a day)")
     to.add_argument(
-        "--spot", action="store_true", help="spot instances; an interrupted job goes on from its checkpoint"
+        "--local",
+        action="store_true",
+        help="run in Docker on this machine (SageMaker's local mode), without an AWS account",
+    )
+    to.add_argument("--instance-type", default="ml.g5.xlarge", help="instance type to train on")
+    to.add_argument("--instance-count", type=count, default=1, metavar="N", help="instances for each job")
+    to.add_argument("--bucket", help="S3 bucket for uploads and results (sagemaker-REGION-ACCOUNT)")
+    add_region(to)
+    to.add_argument(
+        "--output", metavar="URI", help="where results are written: s3://…, or a folder with --local"
+    )
+    to.add_argument("--max-run", type=count, metavar="SECONDS", help="time limit of each job (86400, a day)")
+    to.add_argument(
+        "--spot",
+        action="store_true",
+        help="use spot instances; an interrupted job resumes from its checkpoint",
     )
     to.add_argument(
-        "--max-wait", type=count, metavar="SECONDS", help="for spot instances and the job (twice --max-run)"
+        "--max-wait",
+        type=count,
+        metavar="SECONDS",
+        help="limit on waiting for spot instances and training together (twice --max-run)",
     )
     to.add_argument(
         "--checkpoints",
         metavar="URI",
-        help="s3://…: kept up to date while a job runs; --spot has one by default",
+        help="s3://… folder for checkpoints; --spot has one by default",
     )
-    to.add_argument("--volume", type=count, metavar="GB", help="disk for data and results (30)")
-    to.add_argument("--keep-alive", type=count, metavar="SECONDS", help="keep the instance: a warm pool")
-    to.add_argument("--subnets", nargs="+", metavar="ID", help="of your VPC; with --security-groups")
-    to.add_argument("--security-groups", nargs="+", metavar="ID", help="of your VPC; with --subnets")
-    to.add_argument("--isolated", action="store_true", help="no network in the container")
+    to.add_argument("--volume", type=count, metavar="GB", help="size of the disk for data and results (30)")
     to.add_argument(
-        "--encrypt-traffic", action="store_true", help="between the machines of a job with more than one"
+        "--keep-alive", type=count, metavar="SECONDS", help="keep the instance for the next job (a warm pool)"
     )
-    to.add_argument("--kms-key", metavar="KEY", help="encrypts the disk and the results")
-    add_pairs(to, "--tags", "of the job")
-    add_pairs(
-        to, "--env", "variables of the container's environment, such as MLFLOW_EXPERIMENT_NAME=cifar-10"
+    to.add_argument("--subnets", nargs="+", metavar="ID", help="subnets of your VPC; with --security-groups")
+    to.add_argument(
+        "--security-groups", nargs="+", metavar="ID", help="security groups of your VPC; with --subnets"
     )
+    to.add_argument("--isolated", action="store_true", help="run the container without a network")
+    to.add_argument(
+        "--encrypt-traffic", action="store_true", help="encrypt the traffic between the instances of a job"
+    )
+    to.add_argument("--kms-key", metavar="KEY", help="KMS key that encrypts the disk and the results")
+    add_pairs(to, "--tags", "tags of the job")
+    add_pairs(to, "--env", "environment variables of the container, such as MLFLOW_EXPERIMENT_NAME=cifar-10")
     add_settings(to)
 
 
@@ -271,12 +288,12 @@ def job_settings(options: argparse.Namespace) -> dict[str, Any]:
             f"--max-wait {options.max_wait}: expected at least --max-run's {options.max_run or DAY} seconds"
         )
     if options.spot and options.keep_alive:
-        raise UserError("--keep-alive: SageMaker keeps no spot instances warm")
+        raise UserError("--keep-alive does not go with --spot: SageMaker keeps no spot instances warm")
     if bool(options.subnets) != bool(options.security_groups):
         raise UserError("--subnets and --security-groups go together")
     if options.local and (elsewhere := given.keys() - {"instance_count", "environment"}):
         what = ", ".join(sorted(elsewhere))
-        raise UserError(f"{what}: of jobs on SageMaker, and not with --local")
+        raise UserError(f"{what}: only for jobs on SageMaker, not with --local")
     return given
 
 
@@ -285,7 +302,7 @@ def add_prices(to: argparse.ArgumentParser) -> None:
     add_pairs(
         to,
         "--prices",
-        "an instance's price an hour, such as ml.g5.xlarge=1.41 (or local=0.2): adds estimated costs",
+        "price of an instance type in dollars an hour, such as ml.g5.xlarge=1.41 (or local=0.2); adds estimated costs",
         "TYPE=DOLLARS",
         Prices,
     )

@@ -19,7 +19,7 @@ def add_grid(to: argparse.ArgumentParser) -> None:
         type=options.fractions,
         default=FRACTIONS,
         metavar="LIST",
-        help="fractions of the training data, with commas between; 1 is the full-data reference",
+        help="fractions of the training data, separated by commas; 1 is the full-data reference",
     )
     to.add_argument(
         "--strategies",
@@ -27,19 +27,19 @@ def add_grid(to: argparse.ArgumentParser) -> None:
         type=parse_strategies,
         default=DEFAULT,
         metavar="LIST",
-        help="with commas between; a strategy's own settings follow its name: glister:scope=per-class,eta=0.01",
+        help="strategies, separated by commas; settings of one follow its name: glister:scope=per-class,eta=0.01",
     )
     to.add_argument(
         "--seeds",
         type=options.seeds,
         metavar="LIST",
-        help="with commas between (0); an answer takes three or more",
+        help="seeds, separated by commas (0); an answer needs three or more",
     )
     to.add_argument(
         "--baselines",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="beside each fraction, full data at equal samples seen, and rs2",
+        help="train full data at equal samples seen, and rs2, beside each fraction",
     )
 
 

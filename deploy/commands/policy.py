@@ -11,23 +11,29 @@ def add(commands: options.Commands) -> None:
     rights = commands.add(
         "policy",
         run,
-        "Print a least-privilege IAM policy: the launcher's, the job role's or CodeBuild's.",
+        "Print a least-privilege IAM policy for the launcher, the job's role or CodeBuild's role.",
     )
-    rights.add_argument("whose", choices=("launcher", "job", "codebuild"), help="whom it is for")
-    rights.add_argument("--account", type=options.account, required=True, help="its twelve digits")
+    rights.add_argument("whose", choices=("launcher", "job", "codebuild"), help="whose policy")
+    rights.add_argument("--account", type=options.account, required=True, help="AWS account, twelve digits")
     rights.add_argument(
-        "--bucket", required=True, help="of the results; the SDK's is sagemaker-REGION-ACCOUNT"
+        "--bucket", required=True, help="S3 bucket of the results; the SDK's own is sagemaker-REGION-ACCOUNT"
     )
-    rights.add_argument("--role", default="subset-trainer", help="the training job's role, by name")
-    rights.add_argument("--data", nargs="+", default=[], metavar="BUCKET", help="further buckets of channels")
-    rights.add_argument("--repository", default="subset-trainer", help="the ECR repository")
-    rights.add_argument("--project", default="subset-trainer", help="the CodeBuild project")
-    rights.add_argument("--codebuild-role", default="subset-trainer-codebuild", help="CodeBuild's, by name")
+    rights.add_argument("--role", default="subset-trainer", help="name of the training job's role")
+    rights.add_argument(
+        "--data", nargs="+", default=[], metavar="BUCKET", help="further buckets with training data"
+    )
+    rights.add_argument("--repository", default="subset-trainer", help="ECR repository")
+    rights.add_argument("--project", default="subset-trainer", help="CodeBuild project")
+    rights.add_argument(
+        "--codebuild-role", default="subset-trainer-codebuild", help="name of CodeBuild's role"
+    )
     options.add_region(rights)
-    rights.add_argument("--partition", default="aws", help="aws, aws-cn or aws-us-gov")
-    rights.add_argument("--mlflow", metavar="SERVER", help="a managed MLflow tracking server, by name")
-    rights.add_argument("--clarify", action="store_true", help="the job's role runs `explain --clarify`, too")
-    rights.add_argument("--explain", action="store_true", help="each statement with its reason, not JSON")
+    rights.add_argument("--partition", default="aws", help="AWS partition: aws, aws-cn or aws-us-gov")
+    rights.add_argument("--mlflow", metavar="SERVER", help="name of a managed MLflow tracking server")
+    rights.add_argument("--clarify", action="store_true", help="include what `explain --clarify` needs")
+    rights.add_argument(
+        "--explain", action="store_true", help="print each statement with its reason instead of JSON"
+    )
 
 
 def run(given: argparse.Namespace) -> None:

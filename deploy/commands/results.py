@@ -17,7 +17,7 @@ def add_presentation(to: argparse.ArgumentParser) -> None:
         "--html",
         type=Path,
         metavar="FILE",
-        help="where the page with everything goes, if not beside the table",
+        help="where the page is written (comparison.html beside the table)",
     )
 
 

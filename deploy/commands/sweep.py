@@ -12,14 +12,14 @@ def add(commands: options.Commands) -> None:
     sweep = commands.add(
         "sweep",
         run,
-        "Train at several fractions, on SageMaker each job a Run of one Experiment, or with --local in containers "
-        "on this machine, and compare. Started again, it goes on where it was.",
+        "Train at several fractions and compare: on SageMaker, each job a Run of one Experiment, or with --local in "
+        "containers on this machine. The same command resumes where it was interrupted.",
     )
-    sweep.add_argument("--name", required=True, help="of the Experiment")
+    sweep.add_argument("--name", required=True, help="name of the Experiment")
     planning.add_grid(sweep)
     sweep.add_argument("--parallel", type=options.count, default=4, metavar="N", help="jobs at a time")
     sweep.add_argument(
-        "--poll", type=float, default=30.0, metavar="SECONDS", help="between two looks at the jobs"
+        "--poll", type=float, default=30.0, metavar="SECONDS", help="time between two queries of the jobs"
     )
     results.add_presentation(sweep)
     options.add_job(sweep)

@@ -13,34 +13,40 @@ def add(commands: options.Commands) -> None:
     tune = commands.add(
         "tune",
         run,
-        "Search for hyperparameters with SageMaker's automatic model tuning, and compare what was tried. By accuracy "
-        "alone the fraction ends at its upper end: bound it by what you would pay. Started again with a name that is "
-        "there, it follows that.",
+        "Search for hyperparameters with SageMaker's automatic model tuning, and compare the jobs. Accuracy alone "
+        "favours the largest fraction, so set an upper bound. With the name of an existing tuning job, the command "
+        "follows that job.",
     )
-    tune.add_argument("--name", required=True, help="of the tuning job")
+    tune.add_argument("--name", required=True, help="name of the tuning job")
     options.add_pairs(
         tune,
         "--tune",
-        "fraction=0.05:0.3, learning_rate=0.001:0.1:log, strategy=glister,rs2",
+        "ranges to search, such as fraction=0.05:0.3 learning_rate=0.001:0.1:log strategy=glister,rs2",
         "NAME=RANGE",
         required=True,
     )
-    tune.add_argument("--objective", default="validation:accuracy", help="one of the image's metrics")
-    tune.add_argument("--jobs", type=options.count, default=12, metavar="N", help="in all")
+    tune.add_argument("--objective", default="validation:accuracy", help="metric of the image to optimise")
+    tune.add_argument("--jobs", type=options.count, default=12, metavar="N", help="number of jobs")
     tune.add_argument("--parallel", type=options.count, default=3, metavar="N", help="jobs at a time")
     tune.add_argument("--search", choices=tuple(SEARCHES), default="bayesian", help="how values are chosen")
     tune.add_argument(
-        "--early-stopping", action="store_true", help="SageMaker stops jobs that will not be the best"
+        "--early-stopping", action="store_true", help="let SageMaker stop jobs that will not be the best"
     )
     tune.add_argument(
-        "--warm-start", nargs="+", default=[], metavar="NAME", help="earlier tuning jobs to learn from"
+        "--warm-start",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="earlier tuning jobs whose results are used",
     )
     tune.add_argument(
         "--transfer",
         action="store_true",
-        help="the earlier ones had other data, another image or other ranges",
+        help="the earlier tuning jobs had other data, another image or other ranges",
     )
-    tune.add_argument("--poll", type=float, default=30.0, metavar="SECONDS", help="between two looks")
+    tune.add_argument(
+        "--poll", type=float, default=30.0, metavar="SECONDS", help="time between two queries of the job"
+    )
     results.add_presentation(tune)
     options.add_job(tune)
 
@@ -48,7 +54,7 @@ def add(commands: options.Commands) -> None:
 def run(given: argparse.Namespace) -> None:
     """Start it, wait, and compare."""
     if given.local:
-        raise UserError("--local: tuning is SageMaker's; `sweep --local` compares fractions on this machine")
+        raise UserError("--local: only SageMaker tunes; `sweep --local` compares fractions on this machine")
     if given.transfer and not given.warm_start:
         raise UserError("--transfer goes with --warm-start")
     from deploy.aws import calls

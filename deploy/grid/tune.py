@@ -62,7 +62,7 @@ def ranges(texts: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, P
             found[name] = kind(number(low), number(high), SCALES[scale])
         else:
             raise UserError(
-                f"{name}={text}: expected values with commas between"
+                f"{name}={text}: expected values separated by commas"
                 + (", or LOW:HIGH, or LOW:HIGH:log" if number is not None else "")
             )
         for end in ends:

@@ -44,7 +44,7 @@ class Example:
     mislabelled: float | None
     """0..1: how probably its label is wrong; NaN or None where that was not judged."""
     running_loss: float | None
-    """NaN or None where it was never visited."""
+    """NaN or None where training never saw it."""
     duplicate_group: int | None
     """-1 or None: of none."""
 

@@ -1,8 +1,8 @@
 """Sets finished runs side by side: a table, a chart, and both as CSV and JSON.
 
-A run's seconds count everything that its choice of data costs: training, selecting and evaluating; what looks for wrong
-labels and copies before training is selecting, too. Dollars are for all
-that SageMaker bills, starting up and reading the data included.
+A run's total time holds everything that its choice of data costs: training, selection and evaluation. The search for
+wrong labels and duplicates before training counts as selection. Dollars are for all that SageMaker bills, starting up
+and reading the data included.
 """
 
 import csv
@@ -16,6 +16,7 @@ from typing import Any
 from deploy import text
 from deploy.aws import jobs
 from deploy.aws.jobs import Job
+from subset_selection.catalogue import CATALOGUE, REFERENCE
 from subset_trainer.errors import UserError
 
 CHART = "comparison.png"
@@ -35,19 +36,19 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Training, selecting and evaluating; reading the data and starting up are the same for every run."""
+        """Total time: training, selection and evaluation. Reading the data and starting up are alike for all runs."""
         return float(
             self.summary["seconds"]["training"] + self.selecting + self.summary["seconds"]["evaluation"]
         )
 
     @property
     def selecting(self) -> float:
-        """Seconds in which it was decided what to train on, before the first epoch and between epochs."""
+        """Selection time: what decided what to train on, before the first epoch and between epochs."""
         return float(self.cleaning + self.summary["seconds"]["selection"])
 
     @property
     def cleaning(self) -> float:
-        """Those before the first epoch: looking for wrong labels and copies, and the trainings that this takes."""
+        """The part before the first epoch: the search for wrong labels and duplicates, and its trainings."""
         return float(self.summary["seconds"].get("cleaning", 0.0))
 
     @property
@@ -59,7 +60,7 @@ class Run:
 
     @property
     def is_full(self) -> bool:
-        return bool(self.summary["strategy"] == "full")
+        return bool(self.summary["strategy"] == REFERENCE)
 
     def cost(self, prices: Mapping[str, float]) -> float | None:
         """Dollars, by the instance types' prices an hour; elsewhere than on SageMaker, by the price of `local`."""
@@ -100,6 +101,12 @@ class Row:
     billable_seconds: float | None = None
     cost: float | None = None
     spot_saving: float | None = None
+
+
+def is_baseline(strategy: str) -> bool:
+    """Whether nothing is computed to choose its examples by."""
+    spec = CATALOGUE.get(strategy)
+    return spec is not None and not spec.needs
 
 
 def read_run(directory: Path) -> Run:
@@ -164,11 +171,11 @@ def table(lines: Sequence[Row]) -> str:
         ("", "epochs"),
         ("accuracy", "validation"),
         ("accuracy", "test"),
-        ("seconds", "training"),
-        ("seconds", "selecting"),
-        ("seconds", "evaluating"),
-        ("seconds", "in all"),
-        ("samples", "visited"),
+        ("training", "time (s)"),
+        ("selection", "time (s)"),
+        ("evaluation", "time (s)"),
+        ("total", "time (s)"),
+        ("samples", "seen"),
         ("speed-up", "over full"),
     ]
     cells = [cells_of(line) for line in lines]
@@ -240,7 +247,7 @@ def chart(runs: Sequence[Run], path: Path, title: str) -> None:
         # The reference in black; baselines beside the strategies that were asked for are dashed.
         place = others.index(run) if run is not base else 0
         colour = "black" if run is base else colours[place % len(colours)]
-        dashed = run is not base and run.summary["strategy"] in ("full", "random", "rs2")
+        dashed = run is not base and is_baseline(run.summary["strategy"])
         style: dict[str, Any] = {
             "color": colour,
             "linestyle": "--" if dashed else "-",
@@ -252,17 +259,17 @@ def chart(runs: Sequence[Run], path: Path, title: str) -> None:
         by_epoch.plot([entry["epoch"] for entry in run.history], accuracy, **style)
         by_second.plot(run.clock, accuracy, **style)
 
-    by_epoch.set(xlabel="epoch", ylabel="validation accuracy", title="per epoch")
+    by_epoch.set(xlabel="epoch", ylabel="validation accuracy", title="by epoch")
     by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
     by_second.set(
-        xlabel="seconds, selecting and evaluating included",
-        title="per second of training, selecting and evaluating",
+        xlabel="total time (s), selection and evaluation included",
+        title="by total time",
     )
     by_epoch.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes in (by_epoch, by_second):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    title_of_legend = "final validation accuracy, seconds in all"
+    title_of_legend = "final validation accuracy, total time"
     if crowded:
         figure.legend(
             *by_epoch.get_legend_handles_labels(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from deploy.results.compare import Run, reference
+from subset_selection.catalogue import REFERENCE
 
 CONFIDENCE = 0.95
 
@@ -43,7 +44,7 @@ class Loss:
 def losses(runs: Sequence[Run]) -> list[Loss]:
     """One for each setting of the hyperparameters, over the seeds that it shares with the full runs.
 
-    The full runs are those on all data that made the most visits; shorter ones are strategies like others. Test
+    The full runs are those on all data that saw the most samples; shorter ones are strategies like others. Test
     accuracy counts where every run has it, else validation accuracy, which some strategies choose by.
     """
     finished = [run for run in runs if run.summary["status"] == "completed"]
@@ -79,7 +80,7 @@ def _settings(run: Run) -> str:
     """What runs of different seeds have in common."""
     given = {**run.summary.get("hyperparameters", {}), "strategy": run.summary["strategy"]}
     given |= {"epochs": run.summary["epochs"]}
-    # Soft pruning's share of visits differs a little from seed to seed.
+    # The share of samples that soft pruning sees differs a little from seed to seed.
     given |= {} if "hyperparameters" in run.summary else {"fraction": run.summary["fraction"]}
     return json.dumps({name: value for name, value in given.items() if name != "seed"}, sort_keys=True)
 
@@ -123,6 +124,6 @@ def sentence(runs: Sequence[Run], tolerance: float) -> str:
 
 
 def _name(loss: Loss) -> str:
-    if loss.strategy == "full":
-        return f"`full` for {loss.fraction:.0%} of the epochs"
+    if loss.strategy == REFERENCE:
+        return f"`{REFERENCE}` for {loss.fraction:.0%} of the epochs"
     return f"`{loss.strategy}` at {loss.fraction:.0%}"

@@ -95,7 +95,7 @@ def test_a_refused_launch(
     assert main(LAUNCH) == exit_code
     said = sentence(capsys)
     assert said.startswith(f"error: AWS refused CreateTrainingJob ({code}): ") and advice in said
-    assert "made before" not in said
+    assert "created before" not in said
 
 
 def test_a_role_that_is_missing(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_what_a_sweep_had_started_is_named(
     assert main(command("--fractions", "1,0.5", "--no-baselines")) == 1
     said = sentence(capsys)
     (started,) = platform.jobs()
-    assert "the limit is 1 instance (made before that, and still there: " in said
+    assert "the limit is 1 instance (created before that, and still there: " in said
     for made in (
         f"training-job/{started}",
         "experiment/fractions",
@@ -170,4 +170,4 @@ def test_an_interrupted_wait_says_what_runs_on(
     assert main([*LAUNCH, "--wait"]) == 130
     (started,) = platform.jobs()
     error = capsys.readouterr().err
-    assert "interrupted (made before that, and still there:" in error and started in error
+    assert "interrupted (created before that, and still there:" in error and started in error

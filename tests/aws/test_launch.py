@@ -165,8 +165,8 @@ def test_the_same_without_a_dry_run_is_accepted(bucket: str) -> None:
         (["--subnets", "subnet-1"], "--subnets and --security-groups go together"),
         (["--volume", "0"], "expected a whole number of at least 1"),
         (["--tags", "team"], "NAME=VALUE"),
-        (["--local", "--spot"], "of jobs on SageMaker, and not with --local"),
-        (["--local", "--dry-run"], "of jobs on SageMaker, and not with --local"),
+        (["--local", "--spot"], "only for jobs on SageMaker, not with --local"),
+        (["--local", "--dry-run"], "only for jobs on SageMaker, not with --local"),
         (["--spot", "--keep-alive", "60"], "keeps no spot instances warm"),
     ],
 )

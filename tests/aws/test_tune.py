@@ -104,5 +104,5 @@ def test_ranges_have_the_hyperparameters_types() -> None:
     assert found["learning_rate"].scaling_type == "Logarithmic"
     assert isinstance(found["batch_size"], IntegerParameter)
     assert isinstance(found["strategy"], CategoricalParameter)
-    with pytest.raises(UserError, match="values with commas"):
+    with pytest.raises(UserError, match="values separated by commas"):
         tune.ranges({"strategy": "rs2"}, {})

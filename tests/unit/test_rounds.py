@@ -1,13 +1,16 @@
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
 
 from subset_selection import Pool, Refresh, Subset
 from subset_trainer import models
 from subset_trainer.data import MemoryDataset
-from subset_trainer.training import rounds
+from subset_trainer.training import plan, rounds
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.place import Place
-from subset_trainer.training.rounds import Data, NativeSelector
+from subset_trainer.training.rounds import Data, FilterSelector, NativeSelector
 
 CPU = Place(Machine(torch.device("cpu"), torch.float32))
 EXAMPLES = 40
@@ -79,3 +82,47 @@ def test_validation_is_looked_at_only_where_it_is_needed() -> None:
     blind = First(needs_last_layer=False)
     selector(blind, 5).select(generator())
     assert blind.seen[0][0].logits is None
+
+
+def test_a_selector_is_asked_when_its_strategy_is_due(caplog: pytest.LogCaptureFixture) -> None:
+    epochs = plan.epochs(4, 0.1, select_every=2, warm_fraction=0.0)
+    for refresh, asked in (("once", [1]), ("periodically", [1, 3]), ("every epoch", [1, 2, 3, 4])):
+        strategy = First()
+        strategy.refresh = refresh  # type: ignore[assignment]
+        chooses = selector(strategy, 5)
+        with caplog.at_level("INFO"):
+            choices = [chooses.choose(epoch, generator()) for epoch in epochs]
+        found = [epoch.number for epoch, choice in zip(epochs, choices, strict=True) if choice]
+        assert found == asked
+        assert all(choice.size == 5 and choice.filter is None for choice in choices if choice)
+        # One that is asked before every epoch is shown the model only when it is time.
+        shown = [pool.logits is not None for pool, _ in strategy.seen]
+        assert shown == ([True] * len(asked) if refresh != "every epoch" else [True, False, True, False])
+    assert caplog.text.count("choosing 5 examples") == 3
+    assert "epoch 3 of 4: choosing 5 examples" in caplog.text
+
+
+def test_a_filter_reads_more_than_it_keeps_and_goes_on_with_what_it_has_learned() -> None:
+    class Halves:
+        candidates_per_pick = 2.0
+
+        def keep(self, losses_B: torch.Tensor, indices_B: torch.Tensor, count: int) -> torch.Tensor:
+            return torch.arange(count)
+
+    made: list[Mapping[str, Any]] = []
+
+    def make(state: Mapping[str, Any]) -> Halves:
+        made.append(state)
+        return Halves()
+
+    first, again = (FilterSelector(make, EXAMPLES, 10) for _ in range(2))
+    draws, (epoch, *_) = generator(), plan.epochs(2, 0.25, 1, 0.0)
+    choice = first.choose(epoch, draws)
+    assert choice is not None and choice.filter is not None
+    assert (len(choice.subset.indices), choice.size) == (20, 10)
+    again.load_state_dict(first.state_dict())
+    resumed = again.choice_of(choice.subset)
+    assert resumed.filter is not None and resumed.size == 10 and len(made) == 2
+    state = draws.get_state()
+    expected = first.select(draws).indices
+    assert torch.equal(again.select(torch.Generator().set_state(state)).indices, expected)

@@ -100,7 +100,7 @@ def test_of_a_run_in_each_form(form: str, tmp_path: Path, capsys: pytest.Capture
         (
             None,
             ["--data", "s3://b/rows.csv"],
-            "--data goes with --clarify only; without it a run's own explanations",
+            "--data goes with --clarify only",
         ),
         (None, ["--clarify", "--data", "s3://b/rows.csv"], "--output: an s3:// URI is needed with --clarify"),
     ],

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from subset_trainer import artifacts
+from subset_trainer.config import Hyperparameters
 from subset_trainer.data import Ids, Splits
-from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.models import Classifier
 from subset_trainer.training import loop

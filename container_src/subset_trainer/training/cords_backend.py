@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from subset_selection import Subset
 from subset_selection.classes import members, quotas
+from subset_trainer.config import Hyperparameters
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.machine import memory_available
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.training.plan import Plan
 from subset_trainer.training.rounds import Asking, Data, checked, everything

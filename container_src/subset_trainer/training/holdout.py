@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from subset_selection.uniform import Full
-from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.config import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.training import loop
 from subset_trainer.training.evaluation import look_at

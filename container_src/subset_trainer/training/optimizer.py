@@ -5,7 +5,7 @@ import inspect
 import torch
 from torch import nn
 
-from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.config import Hyperparameters
 
 
 class SGD(torch.optim.SGD):

@@ -9,8 +9,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from subset_selection.catalogue import Refresh
+from subset_trainer.config import Hyperparameters
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
     import torch

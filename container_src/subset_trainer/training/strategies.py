@@ -7,7 +7,7 @@ from typing import Any
 
 import subset_selection
 from subset_selection import BatchFilter, Settings
-from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.config import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.training.holdout import irreducible_losses
 from subset_trainer.training.place import Place

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from subset_trainer.config import Hyperparameters
 from subset_trainer.data import Dataset
-from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.training import optimizer
 from subset_trainer.training.augmentation import Augmentation

@@ -16,9 +16,9 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from subset_trainer.config import Hyperparameters
 from subset_trainer.contract import SHARDED, Contract
 from subset_trainer.errors import PlatformError, UserError, first_line
-from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.training.parallel.hosts import PORT, SILENT_SECONDS, Hosts, Reason
 
 logger = logging.getLogger(__name__)
