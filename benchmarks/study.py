@@ -1,11 +1,11 @@
-"""Is choosing data any use? Trains a grid (strategy × fraction × seed) at equal sample visits and compares.
+"""Is choosing data any use? Trains a grid (strategy × fraction × seed) at equal samples seen and compares.
 
     python -m benchmarks.study --strategies random,glister,glister:scope=per-class,eta=0.01 --out build/study
     python -m benchmarks.study --training DIR --test DIR --noise 0.4 --strategies infobatch --fractions 0.1 --out DIR
 
-`full`, for as many epochs as make the same visits, on a schedule compressed to them, and `rs2` are always in it.
+`full`, for the epochs in which it sees as many samples, on a schedule compressed to them, and `rs2` are always in it.
 Without `--training` the embedded digits serve. Each cell is a run of the image's own `train` program in a folder of its
-own; a finished one is not run again, so that the same command goes on where it was stopped. Calls with the same
+own; a finished one is not run again, so that the same command resumes. Calls with the same
 `--out` gather their scenarios and strategies in one `study.md`, `study.json` and `study.png`.
 
 A strategy that sets its own size gets the epochs in which it sees about as many samples, and the table shows how many
@@ -39,7 +39,7 @@ from subset_trainer import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
 
 SETTINGS: dict[str, str] = {"model": "cnn", "batch_size": "64", "learning_rate": "0.1", "report": "false"}
-"""What `--set` changes: a network for CPUs, with what suits it at some fifty thousand visits to CIFAR-10; no report,
+"""What `--set` changes: a network for CPUs, with what suits it at some fifty thousand samples of CIFAR-10; no report,
 since what the seconds compare is the training."""
 DIGITS_SETTINGS: dict[str, str] = {"augmentation": "crop", "batch_size": "32", "learning_rate": "0.02"}
 """A tenth of the digits makes few updates in larger batches, and a mirrored digit is another sign."""
@@ -182,15 +182,15 @@ def header_line(
     examples = description["examples"]
     counts = description["training_classes"]
     sizes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
-    # rs2 visits what was planned, to the example.
+    # rs2 sees what was planned, to the example.
     visited = {c.fraction: s["samples_visited"] for c, s in outcome.summaries.items() if c.row == "rs2"}
-    visits = [f"{count:,} samples seen at {fraction:g}" for fraction, count in visited.items()]
+    seen = [f"{count:,} samples seen at {fraction:g}" for fraction, count in visited.items()]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
     parts = [
         f"{data}: {examples['training']:,} training ({sizes} a class), {examples['validation']:,} validation, "
         f"{examples['test']:,} test examples",
         f"seeds {seeds}",
-        *visits,
+        *seen,
         "; ".join(f"{name}={value}" for name, value in settings.items()),
     ]
     if summary is not None:
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        print("\ninterrupted; the same command resumes", file=sys.stderr)
         return 130
 
 
@@ -344,7 +344,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--noise", type=float, default=0.0, help="share of the training labels that become another class")
     add("--imbalance", type=float, default=1.0, help="first class's training examples over the last's")
     add(
-        "--duplicates", type=float, default=0.0, help="share of the training examples that become near copies"
+        "--duplicates",
+        type=float,
+        default=0.0,
+        help="share of the training examples that become near-duplicates",
     )
     add("--per-class", type=int, metavar="N", help="draw so many of each class of the training data")
     add(

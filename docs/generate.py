@@ -138,7 +138,7 @@ def options_table(parser: argparse.ArgumentParser) -> str:
     """What a command takes, without `--help`; says nothing of Python's own layout of help, which changes."""
     rows = ["| argument | default | meaning |", "| --- | --- | --- |"]
     for action in parser._actions:
-        if isinstance(action, argparse._HelpAction):
+        if isinstance(action, argparse._HelpAction) or action.help is argparse.SUPPRESS:
             continue
         value = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
         if action.choices is not None and not action.metavar:
@@ -157,6 +157,8 @@ def options_table(parser: argparse.ArgumentParser) -> str:
 
 def _default(action: argparse.Action) -> str:
     value = action.default
+    if value is True and isinstance(action, argparse.BooleanOptionalAction):
+        return f"`{action.option_strings[0]}`"
     if value in (None, False, {}, [], ()) or value is argparse.SUPPRESS:
         return ""
     if isinstance(value, tuple | list):

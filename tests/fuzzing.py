@@ -461,6 +461,17 @@ def listed(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 @st.composite
+def described(draw: st.DrawFn) -> dict[str, bytes]:
+    """metadata.jsonl: good lines with bytes changed, and values of any kind."""
+    lines = []
+    for number in range(6):
+        line: dict[str, Any] = {"file_name": f"images/{number}.png", "label": "ab"[number % 2]}
+        line.update(draw(st.dictionaries(st.sampled_from(list(line)), JSONS | LISTED_CELLS, max_size=1)))
+        lines.append(json.dumps(line))
+    return {**PICTURES, "metadata.jsonl": edited("\n".join(lines).encode(), draw(edits()))}
+
+
+@st.composite
 def manifests(draw: st.DrawFn) -> dict[str, bytes]:
     lines = []
     for number in range(6):
@@ -968,6 +979,7 @@ PROPERTIES = {
     "folders": Property(FOLDERS, split, 100),
     "listings": Property(listed(), split, 150),
     "manifest": Property(manifests(), split, 150),
+    "metadata": Property(described(), split, 150),
     "texts": Property(
         st.dictionaries(
             st.sampled_from(["a/1.txt", "a/2.txt", "b/1.txt", "b/2.txt", "c.txt"]),

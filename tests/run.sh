@@ -17,7 +17,7 @@ python=$1
 shift
 
 results=$(mktemp -d)
-trap 'rm -rf "$results"' EXIT
+trap '[[ -z ${preparing:-} ]] || kill "$preparing"; rm -rf "$results"' EXIT
 summary=() failed=0
 processors=$(nproc)
 workers=${WORKERS:-$((processors < 8 ? processors : 8))}
@@ -58,14 +58,14 @@ record() { # tier, outcome, detail
 
 # Beside the first tiers: what it says comes when a tier needs it.
 prepare_docker() {
-    if ! docker/engine.sh 2> >(tee "$results/engine" >&2); then
+    if ! docker/engine.sh 2>"$results/engine"; then
         echo absent >"$results/docker"
     elif ! docker/build.sh; then
         echo unbuilt >"$results/docker"
     else
         echo ready >"$results/docker"
+        echo "The image was ready after $((SECONDS - began)) s"
     fi
-    echo "The image was ready after $((SECONDS - began)) s"
 }
 if [[ " $* " == *" image "* || " $* " == *" local_mode "* ]]; then
     # apt-get takes one caller at a time, and the engine's packages come from it, too.
@@ -82,7 +82,7 @@ for tier in "$@"; do
         if [[ -n ${preparing:-} ]]; then
             wait "$preparing"
             preparing=
-            cat "$results/preparing"
+            cat "$results/engine" "$results/preparing"
         fi
         docker_state=$(cat "$results/docker")
         if [[ $docker_state == absent ]]; then

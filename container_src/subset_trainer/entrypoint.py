@@ -55,7 +55,7 @@ def main() -> None:
         code = 0
     except BaseException as error:
         interruption.ignore()
-        code = _report(explain(error), error)
+        code = _report(failure_of(error), error)
     logging.shutdown()
     sys.stdout.flush()
     sys.exit(code)
@@ -116,7 +116,7 @@ def _run(interruption: Interruption) -> int:
     return 0
 
 
-def explain(error: BaseException) -> TrainingError:
+def failure_of(error: BaseException) -> TrainingError:
     """The failure as one of our three kinds of error, with a sentence for the user."""
     if isinstance(error, TrainingError):
         return error

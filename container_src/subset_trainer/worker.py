@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from subset_trainer import contract, job
 from subset_trainer.config import parse
-from subset_trainer.entrypoint import explain, log_to_stdout
+from subset_trainer.entrypoint import failure_of, log_to_stdout
 from subset_trainer.errors import TrainingError
 from subset_trainer.training.interruption import Interruption, Terminated
 from subset_trainer.training.parallel import launcher
@@ -51,7 +51,7 @@ def main() -> None:
 
 def _leave_reason(rank: int, error: BaseException, interruption: Interruption) -> None:
     bystander = _is_lost_peer(error)
-    reason = explain(error)
+    reason = failure_of(error)
     if not bystander and not isinstance(error, TrainingError):
         traceback.print_exception(error, file=sys.stdout)
     path = Path(os.environ[launcher.REPORTS_VARIABLE]) / f"{rank}.json"

@@ -14,6 +14,7 @@ from sagemaker.session import Session
 
 from deploy.aws import calls, jobs
 from deploy.aws.jobs import Job
+from subset_selection.catalogue import REFERENCE
 from subset_trainer import hyperparameters as knobs
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import metric_definitions
@@ -100,7 +101,7 @@ def job_prefix(values: Mapping[str, Any]) -> str:
     parsed = knobs.Hyperparameters.model_fields
     strategy = str(values.get("strategy", parsed["strategy"].default))
     fraction = str(values.get("fraction", parsed["fraction"].default)).replace(".", "-")
-    return f"subset-trainer-{strategy}" + ("" if strategy == "full" else f"-{fraction}")
+    return f"subset-trainer-{strategy}" + ("" if strategy == REFERENCE else f"-{fraction}")
 
 
 def sagemaker_session(

@@ -1,6 +1,7 @@
 """`demo` and `compare`: finished runs side by side, and runs on this machine to compare."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ DEMO_SETTINGS = {
     "learning_rate": 0.01,
 }
 TABLES = (".csv", ".parquet")
+EXPERIMENT = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 
 
 def add(commands: options.Commands) -> None:
@@ -113,7 +115,7 @@ def run(given: argparse.Namespace) -> None:
         # Of other trainings, perhaps, which have their metrics all the same.
         metrics = [column for column in found.frame.columns if column.endswith(" - Last")]
         shown = found.frame[["DisplayName", *metrics]] if len(found.frame) else "no Runs"
-        print(f"\nno Run has results of this image; what was recorded:\n\n{shown}")
+        print(f"\n{found.title}: no Run has results of this image; what was recorded:\n\n{shown}")
 
 
 def _found(given: argparse.Namespace) -> Compared:
@@ -125,7 +127,9 @@ def _found(given: argparse.Namespace) -> Compared:
     runs = [*given.runs, *given.local]
     if bool(runs) == (given.training is not None):
         raise UserError("expected folders of runs, the name of an Experiment, or --training PATH")
-    experiment = len(given.runs) == len(runs) == 1 and not Path(runs[0]).is_dir()
+    experiment = (
+        runs == given.runs and len(runs) == 1 and EXPERIMENT.fullmatch(runs[0]) and not Path(runs[0]).is_dir()
+    )
     if given.sort_by is not None and not experiment:
         raise UserError("--sort-by: of an Experiment's data frame")
     if experiment:

@@ -16,6 +16,7 @@ from typing import Any
 from deploy import text
 from deploy.aws import jobs
 from deploy.aws.jobs import Job
+from subset_selection.catalogue import CATALOGUE, REFERENCE
 from subset_trainer.errors import UserError
 
 CHART = "comparison.png"
@@ -59,7 +60,7 @@ class Run:
 
     @property
     def is_full(self) -> bool:
-        return bool(self.summary["strategy"] == "full")
+        return bool(self.summary["strategy"] == REFERENCE)
 
     def cost(self, prices: Mapping[str, float]) -> float | None:
         """Dollars, by the instance types' prices an hour; elsewhere than on SageMaker, by the price of `local`."""
@@ -100,6 +101,12 @@ class Row:
     billable_seconds: float | None = None
     cost: float | None = None
     spot_saving: float | None = None
+
+
+def is_baseline(strategy: str) -> bool:
+    """Whether nothing is computed to choose its examples by."""
+    spec = CATALOGUE.get(strategy)
+    return spec is not None and not spec.needs
 
 
 def read_run(directory: Path) -> Run:
@@ -240,7 +247,7 @@ def chart(runs: Sequence[Run], path: Path, title: str) -> None:
         # The reference in black; baselines beside the strategies that were asked for are dashed.
         place = others.index(run) if run is not base else 0
         colour = "black" if run is base else colours[place % len(colours)]
-        dashed = run is not base and run.summary["strategy"] in ("full", "random", "rs2")
+        dashed = run is not base and is_baseline(run.summary["strategy"])
         style: dict[str, Any] = {
             "color": colour,
             "linestyle": "--" if dashed else "-",

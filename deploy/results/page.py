@@ -13,13 +13,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from deploy.results.compare import Lost, Row, Run, cells_of, money, reference, rows
+from deploy.results.compare import Lost, Row, Run, cells_of, is_baseline, money, reference, rows
 from deploy.results.verdict import accuracy
+from subset_selection.catalogue import REFERENCE
 from subset_trainer import pages
 
 # Okabe and Ito's, which colour-blind people can tell apart, darkened where they were too faint on white.
 COLOURS = ("#0072b2", "#b34a00", "#007a5a", "#a3507f", "#7a6400", "#1f78a8", "#5d3a9b", "#994f00")
-BASELINES = ("full", "random", "rs2")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -184,7 +184,7 @@ def _against_fraction(
                 "array": [max(by_share[share]) - at for share, at in zip(shares, means, strict=True)],
                 "arrayminus": [at - min(by_share[share]) for share, at in zip(shares, means, strict=True)],
             },
-            name=escape("full, fewer epochs" if strategy == "full" else strategy),
+            name=escape(f"{REFERENCE}, fewer epochs" if strategy == REFERENCE else strategy),
             mode="lines+markers",
             line=next(styles[_group(run)] for run in runs if run.summary["strategy"] == strategy),
         )
@@ -226,7 +226,7 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
     share = _share(run, runs)
     if not run.is_full:
         return f"{run.summary['strategy']} {share:.3g}"
-    return "full" if share == 1 else f"full, {share:.3g} of the epochs"
+    return REFERENCE if share == 1 else f"{REFERENCE}, {share:.3g} of the epochs"
 
 
 def _styles(runs: Sequence[Run]) -> dict[tuple[str, float], dict[str, Any]]:
@@ -237,7 +237,7 @@ def _styles(runs: Sequence[Run]) -> dict[tuple[str, float], dict[str, Any]]:
     styles: dict[tuple[str, float], dict[str, Any]] = {
         group: {
             "color": COLOURS[place % len(COLOURS)],
-            "dash": "dash" if group[0] in BASELINES else "solid",
+            "dash": "dash" if is_baseline(group[0]) else "solid",
             "width": 2,
         }
         for place, group in enumerate(coloured)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from deploy.results.compare import Run, reference
+from subset_selection.catalogue import REFERENCE
 
 CONFIDENCE = 0.95
 
@@ -123,6 +124,6 @@ def sentence(runs: Sequence[Run], tolerance: float) -> str:
 
 
 def _name(loss: Loss) -> str:
-    if loss.strategy == "full":
-        return f"`full` for {loss.fraction:.0%} of the epochs"
+    if loss.strategy == REFERENCE:
+        return f"`{REFERENCE}` for {loss.fraction:.0%} of the epochs"
     return f"`{loss.strategy}` at {loss.fraction:.0%}"

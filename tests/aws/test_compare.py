@@ -96,7 +96,7 @@ def test_other_peoples_runs_are_shown_by_their_metrics(
         run.log_metric("f1", 0.5, step=1)
     assert main(["compare", "theirs"]) == 0
     shown = capsys.readouterr().out
-    assert "no Run of theirs has results of this image" in shown and "f1 - Last" in shown
+    assert "Experiment theirs: no Run has results of this image" in shown and "f1 - Last" in shown
 
 
 def test_a_run_that_is_still_running_is_said(swept: Platform, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,8 +110,8 @@ def test_a_run_that_is_still_running_is_said(swept: Platform, capsys: pytest.Cap
     ("arguments", "expected"),
     [
         (["nothing"], "there is no Experiment 'nothing'"),
-        ([], "expected the name of an Experiment"),
-        (["a", "--local", "/tmp"], "expected the name of an Experiment"),
+        ([], "expected folders of runs, the name of an Experiment, or --training PATH"),
+        (["a", "--local", "/tmp"], "'a' holds no summary.json of a run"),
         (["--local", "/tmp", "--sort-by", "x"], "of an Experiment's data frame"),
         (["a", "--csv", "x.xls"], "ends in .csv or .parquet"),
         (["a", "--prices", "ml.g5.xlarge=free"], "expected dollars an hour"),

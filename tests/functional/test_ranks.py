@@ -136,7 +136,7 @@ def test_killed_and_resumed(make_job: Jobs) -> None:
             assert process.wait(30) == 0
             assert time.monotonic() - began < 30
             assert job.summary["status"] == "stopped"
-            assert "going on from a checkpoint" in read([job])[0].log
+            assert "resuming from a checkpoint" in read([job])[0].log
         else:
             for one in processes:
                 one.kill()

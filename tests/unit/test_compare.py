@@ -142,6 +142,13 @@ def test_what_is_no_run_is_named(content: str | None, tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["--training", "nowhere"], "channel 'training'.*nowhere"),
+        (["no/where"], "'no/where' holds no summary.json of a run"),
+        (
+            ["runs", "--training", "."],
+            "expected folders of runs, the name of an Experiment, or --training PATH",
+        ),
+        (["--training", ".", "--set", "seed=x"], "seed"),
+        (["--training", ".", "--set", "strategy=glister"], "strategy=glister: expected --strategies instead"),
         (["--training", ".", "--fractions", "1,0"], "'0'.*above 0"),
         (["--training", ".", "--fractions", "0.3,0.3"], "twice"),
         (["--training", ".", "--strategy", "glistr"], "glister"),
@@ -161,13 +168,14 @@ def test_mistakes_are_one_sentence_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("spelling", [[], ["--local"]])
 def test_command_writes_a_page_a_frame_and_costs(
-    runs: list[compare.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spelling: list[str], runs: list[compare.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [str(tmp_path / run.name) for run in runs]
     options = ["--output", str(tmp_path / "out"), "--html", str(tmp_path / "a/page.html")]
     options += ["--csv", str(tmp_path / "b/frame.parquet"), "--prices", "local=3.6"]
-    assert main(["compare", "--local", *folders, *options]) == 0
+    assert main(["compare", *spelling, *folders, *options]) == 0
     import pandas as pd
 
     frame = pd.read_parquet(tmp_path / "b/frame.parquet")

@@ -32,7 +32,7 @@ def clean(run: Run, data: Material, classifier: Classifier) -> Examined:
             {**data.identity(processes), "learning_rate": rate},
         ).run()
     except (RuntimeError, MemoryError) as error:
-        out_of_memory.explain(error, config.batch_size)
+        out_of_memory.understood(error, config.batch_size)
     # What comes is the same whether labels were looked at now or before an interruption.
     torch.manual_seed(config.seed)
     return found

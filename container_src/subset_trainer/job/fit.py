@@ -59,7 +59,7 @@ def fit(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
         try:
             loop.train(trainee, data.training, selector, plan, history.add, checkpoints, history.restore)
         except (RuntimeError, MemoryError) as error:
-            out_of_memory.explain(error, config.batch_size)
+            out_of_memory.understood(error, config.batch_size)
     return Fitted(trainee, plan, history)
 
 

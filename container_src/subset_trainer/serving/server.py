@@ -9,7 +9,7 @@ import sys
 import traceback
 
 from subset_trainer import __version__, contract
-from subset_trainer.entrypoint import answer_options, explain, log_to_stdout
+from subset_trainer.entrypoint import answer_options, failure_of, log_to_stdout
 from subset_trainer.errors import TrainingError
 from subset_trainer.serving.settings import Settings
 from subset_trainer.training.interruption import Interruption, Terminated
@@ -38,7 +38,7 @@ def main() -> None:
     except Terminated:
         logger.info("SIGTERM received: stopped")
     except BaseException as error:
-        failure = explain(error)
+        failure = failure_of(error)
         if not isinstance(error, TrainingError):
             traceback.print_exception(error, file=sys.stdout)
         logger.error("%s", failure)

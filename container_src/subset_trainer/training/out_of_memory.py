@@ -50,7 +50,7 @@ class Parts:
             )
 
 
-def explain(error: Exception, batch_size: int) -> NoReturn:
+def understood(error: Exception, batch_size: int) -> NoReturn:
     """Raise the error again or, where memory ran out, a sentence that names the batch size to try.
 
     Raises:

@@ -11,7 +11,7 @@ from subset_trainer.data.formats.libsvm import read_libsvm
 from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.errors import UserError
 from tests.kinds import table_kind
-from tests.unit.data.test_tables import everything
+from tests.unit.data.test_csv_tables import everything
 
 X = np.array([[0, 1.5, 0], [2, 0, 0], [0, 0, -3], [4, 0, 0.25]])
 Y = np.array([1, 0, 1, 0])

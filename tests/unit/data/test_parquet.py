@@ -16,7 +16,7 @@ from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.data.tables.table import Table
 from subset_trainer.errors import UserError
 from tests.kinds import table_kind
-from tests.unit.data.test_tables import everything
+from tests.unit.data.test_csv_tables import everything
 
 DAY = datetime.date(2024, 2, 29)
 

@@ -16,8 +16,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import LABEL_COLUMN_HINT, classes_of
-from subset_trainer.data.formats.format import Reading
-from subset_trainer.data.formats.tabular import TableFormat
+from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables import dates
@@ -530,12 +529,5 @@ class CsvTables(TableFormat):
     suffixes = telling = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
     content_types = ("text/csv", "csv")
 
-    def table_of(
-        self,
-        channel: Channel,
-        files: tuple[str, ...],
-        label_column: str | None,
-        like: TableKind | None,
-        reading: Reading,
-    ) -> Table:
-        return read_csv(channel, files, label_column, reading.options.csv_header, like, reading.memory)
+    def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
+        return read_csv(channel, files, asked.label_column, asked.csv_header, asked.like, asked.memory)

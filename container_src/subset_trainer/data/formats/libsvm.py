@@ -11,8 +11,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import classes_of
-from subset_trainer.data.formats.format import Reading
-from subset_trainer.data.formats.tabular import TableFormat
+from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables.table import MOST_COLUMNS, Table
@@ -165,12 +164,5 @@ class Libsvm(TableFormat):
     content_types = ("text/libsvm", "text/x-libsvm", "libsvm")
     columns_vary = True  # of a file the features that are 0 in all its rows are not told
 
-    def table_of(
-        self,
-        channel: Channel,
-        files: tuple[str, ...],
-        label_column: str | None,
-        like: TableKind | None,
-        reading: Reading,
-    ) -> Table:
-        return read_libsvm(channel, files, like, reading.memory)
+    def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
+        return read_libsvm(channel, files, asked.like, asked.memory)

@@ -19,7 +19,7 @@ import numpy as np
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import LABEL_COLUMN_HINT, classes_of
 from subset_trainer.data.formats.format import Claim, Found, Reading
-from subset_trainer.data.formats.tabular import TableFormat
+from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables import dates
@@ -391,12 +391,5 @@ class Parquet(TableFormat):
         images = read_parquet_images(channel, claim.files, reading.options.label_column)
         return Found(self, images, notes=images.notes)
 
-    def table_of(
-        self,
-        channel: Channel,
-        files: tuple[str, ...],
-        label_column: str | None,
-        like: TableKind | None,
-        reading: Reading,
-    ) -> Table:
-        return read_parquet(channel, files, label_column, like, reading.memory)
+    def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
+        return read_parquet(channel, files, asked.label_column, asked.like, asked.memory)

@@ -11,9 +11,9 @@ import numpy as np
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import classes_of
 from subset_trainer.data.formats import recordio
-from subset_trainer.data.formats.format import Claim, Reading
+from subset_trainer.data.formats.format import Claim
 from subset_trainer.data.formats.protobuf_messages import KEY, holds_messages, message_class
-from subset_trainer.data.formats.tabular import TableFormat
+from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables.table import MOST_COLUMNS, Table
@@ -146,12 +146,5 @@ class RecordIOProtobuf(TableFormat):
         )
         return Claim(files) if files else None
 
-    def table_of(
-        self,
-        channel: Channel,
-        files: tuple[str, ...],
-        label_column: str | None,
-        like: TableKind | None,
-        reading: Reading,
-    ) -> Table:
-        return read_protobuf(channel, files, like, reading.memory)
+    def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
+        return read_protobuf(channel, files, asked.like, asked.memory)

@@ -1,12 +1,24 @@
 """What the formats of tables have in common: a table may be one of texts, and is matched to training's."""
 
 from abc import abstractmethod
+from dataclasses import dataclass
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.texts.labelled import text_column, texts_of
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a table is to be read: its label in `label_column`, or as training had it. csv_header: auto, true or false.
+    memory: bytes that the files may unpack to."""
+
+    label_column: str | None
+    like: TableKind | None
+    csv_header: str
+    memory: int
 
 
 class TableFormat(Format):
@@ -19,21 +31,15 @@ class TableFormat(Format):
         return Claim(files) if files else None
 
     @abstractmethod
-    def table_of(
-        self,
-        channel: Channel,
-        files: tuple[str, ...],
-        label_column: str | None,
-        like: TableKind | None,
-        reading: Reading,
-    ) -> Table:
-        """The files as one table, its label in `label_column` or as `like` has it. UserError for what is wrong."""
+    def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
+        """The files as one table. UserError for what is wrong with them."""
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         like, options, files = reading.like, reading.options, claim.files
 
         def table_of(label_column: str | None, trained: TableKind | None) -> Table:
-            return self.table_of(channel, files, label_column, trained, reading)
+            asked = Asked(label_column, trained, options.csv_header, reading.memory)
+            return self.table_of(channel, files, asked)
 
         if like is not None:
             source = like.of_table(channel, files[0], table_of)

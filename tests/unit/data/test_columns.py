@@ -11,7 +11,7 @@ from subset_trainer.data import Column, Splits, TableKind, load_splits
 from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.errors import UserError
 from tests.kinds import table_kind
-from tests.unit.data.test_tables import channel, complaint, everything
+from tests.unit.data.test_csv_tables import channel, complaint, everything
 
 
 def split(root: Path, training: list[str], validation: list[str]) -> Splits:

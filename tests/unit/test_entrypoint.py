@@ -12,7 +12,7 @@ def test_an_operation_without_a_deterministic_kernel_is_the_users_to_mend() -> N
     try:
         torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
     except RuntimeError as error:
-        explained = entrypoint.explain(error)
+        explained = entrypoint.failure_of(error)
     finally:
         torch.use_deterministic_algorithms(before)
     assert isinstance(explained, UserError)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from subset_trainer import entrypoint
 from subset_trainer.errors import PlatformError, UserError, short_of_memory
-from subset_trainer.training.out_of_memory import Parts, explain
+from subset_trainer.training.out_of_memory import Parts, understood
 
 CUDA = torch.OutOfMemoryError(
     "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 14.58 GiB\nSee documentation"
@@ -36,25 +36,25 @@ HOST = RuntimeError(
 def test_whose_memory_ran_out(error: Exception, where: str) -> None:
     assert short_of_memory(error) == where
     with pytest.raises(UserError) as failure:
-        explain(error, 64)
+        understood(error, 64)
     assert str(failure.value) == (
         f"out of memory on the {where} with batch_size=64: try batch_size=32, a smaller image_size or model, or an "
         f"instance with more memory ({str(error).splitlines()[0]})"
     )
-    outside = entrypoint.explain(error)
+    outside = entrypoint.failure_of(error)
     assert isinstance(outside, UserError)
     assert str(outside).startswith(f"out of memory on the {where}: use a smaller batch_size")
 
 
 def test_the_least_batch_has_no_smaller_one() -> None:
     with pytest.raises(UserError, match="with batch_size=2: try a smaller image_size or model"):
-        explain(CUDA, 2)
+        understood(CUDA, 2)
 
 
 def test_other_errors_go_on() -> None:
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     with pytest.raises(RuntimeError) as raised:
-        explain(error, 64)
+        understood(error, 64)
     assert raised.value is error
     assert short_of_memory(OSError(errno.ENOENT, "x")) is None
 
@@ -86,7 +86,7 @@ def test_other_errors_go_on() -> None:
     ],
 )
 def test_what_the_machine_does(error: Exception, expected: str) -> None:
-    failure = entrypoint.explain(error)
+    failure = entrypoint.failure_of(error)
     assert isinstance(failure, PlatformError)
     assert str(failure).startswith(expected)
 
