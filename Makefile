@@ -26,7 +26,7 @@ soak: venv ## kill real runs for an hour, or SOAK_MINUTES, and compare; SOAK_SEE
 benchmark: venv ## selection beside CORDS: time, memory, targets; OPTIONS="--curve" and others as --help lists them
 	$(PYTHON_IN_VENV) benchmarks/selection.py $(OPTIONS)
 
-benchmark-training: venv ## training beside the article's loop and a bare one; OPTIONS as --help lists them
+benchmark-training: venv ## training beside the loop of AWS's article and a bare one; OPTIONS as --help lists them
 	$(PYTHON_IN_VENV) benchmarks/training.py $(OPTIONS)
 
 benchmark-checkpoints: venv ## what checkpoints cost an epoch; OPTIONS as --help lists them

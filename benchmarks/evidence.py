@@ -1,4 +1,4 @@
-"""The evidence: the article's experiment with fair baselines, what it reached and in what time, in one command.
+"""The evidence: the experiment of AWS's article with fair baselines, its accuracy and its time, in one command.
 
     python -m benchmarks.evidence --training DIR --test DIR                    # ResNet-18, 100 epochs, 50/30/10%: a GPU
     python -m benchmarks.evidence --training DIR --test DIR --preset small     # a small network, for two CPU cores

@@ -1,6 +1,6 @@
-"""What a job leaves behind: the model, the history, the summary, the subsets, and what it has learned of each example.
+"""What a job leaves: the model, the history, the summary, the subsets, and what it learned about each example.
 
-Every file is written under a temporary name and renamed when it is whole.
+Every file is written under a temporary name and renamed when it is complete.
 """
 
 import errno
@@ -27,13 +27,13 @@ Column = np.ndarray | Ids
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 ENCODER_PREFIX = "network.body."
-"""Of the names of an encoder's weights in ours."""
+"""The prefix of an encoder's weights within a classifier's."""
 ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A classifier in eval mode, and how its inputs came about."""
+    """A classifier in eval mode, and how its inputs are made."""
 
     classifier: Classifier
     """Images as uint8 [B, 3, H, W], or table rows as float32 [B, D], → logits [B, C]."""
@@ -131,7 +131,7 @@ def load_model(directory: Path | str) -> TrainedModel:
 
 
 def encoder_of(description: Any, weights: Mapping[str, Tensor]) -> Body:
-    """The encoder that a job's model.json describes, with these weights. ValueError where it cannot be."""
+    """The encoder that a job's model.json describes, with these weights. ValueError if they do not fit."""
     told = description.get("encoder")
     if not isinstance(told, dict):
         raise ValueError(f"its encoder is {shown(told, 40)}")
@@ -178,7 +178,7 @@ def save_subset(directory: Path, epoch: int, subset: Subset, durable: bool = Fal
 
 
 def copy_subsets(source: Path, target: Path, epochs: int) -> None:
-    """Bring the files of the first so many epochs from one folder to another, and remove those of later ones here."""
+    """Copy the files of the first ``epochs`` epochs to ``target``, and remove those of later epochs there."""
     target.mkdir(parents=True, exist_ok=True)
     for file in sorted({path.name for folder in (source, target) for path in folder.glob("epoch-*.npz")}):
         if int(file.removeprefix("epoch-").removesuffix(".npz")) > epochs:
@@ -189,12 +189,12 @@ def copy_subsets(source: Path, target: Path, epochs: int) -> None:
 
 
 def save_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write history.jsonl: an object an epoch."""
+    """Write history.jsonl: an object for each epoch."""
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def save_examples(path: Path, columns: Mapping[str, Column]) -> None:
-    """Write a Parquet file of a row an example; texts are kept once each where few are different."""
+    """Write a Parquet file with a row for each example; repeated texts are stored once."""
     # Takes a moment to import, which jobs without a report need not wait for.
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -259,7 +259,7 @@ def write(path: Path, save: Callable[[Path], Any], durable: bool = False) -> Non
 
 
 def _flush(path: Path) -> None:
-    """A file's content, or a folder's list of names, to the disk."""
+    """Flush a file's content, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -268,7 +268,7 @@ def _flush(path: Path) -> None:
 
 
 def check_writable(*directories: Path) -> None:
-    """Before hours of training, not after them; makes nothing.
+    """Check before hours of training, not after them; creates nothing.
 
     Raises:
         PlatformError: a directory is not one, or nothing can be written in it, or where it would be made.
