@@ -128,28 +128,7 @@ class CordsSelector(Asking):
                 _check_sizes(hp, self._scope, train.labels, validation.labels, budget, classes)
                 searches = _searches(hp, self._scope, _sizes(train.labels, classes), budget)
                 _check_memory(hp, self._scope, searches, len(validation), width, device)
-        arguments = DotMap(
-            # CORDS copies the model, mode included, and later loads weights into the copy: so it stays in eval mode.
-            model=CordsProtocolModel(classifier).eval(),
-            loss=nn.CrossEntropyLoss(reduction="none"),
-            eta=hp.eta or plan.learning_rate,
-            num_classes=classes,
-            num_epochs=1,
-            device=str(device),
-            fraction=budget / examples,
-            select_every=1,
-            kappa=0,
-            linear_layer=True,
-            selection_type=SELECTION_TYPES[self._scope],
-            greedy=GREEDY[hp.greedy],
-            r=hp.greedy_rounds,
-            valid=hp.match == "validation",
-            v1=True,
-            lam=hp.lam,
-            eps=hp.eps,
-            if_convex=False,
-            optimizer=OPTIMIZERS.get(hp.greedy),
-        )
+        arguments = DotMap(_arguments(hp, classifier, plan, device, classes))
         loaders = [_sequential(train, self._order, batch_size)]
         if needs_gradients:
             # GLISTER divides the validation set into batches, of which there must be one.
@@ -250,6 +229,34 @@ class _Log:
         logger.debug(message, *values)
 
     info = debug
+
+
+def _arguments(
+    hp: Hyperparameters, classifier: Classifier, plan: Plan, device: torch.device, classes: int
+) -> dict[str, Any]:
+    """What CORDS's loaders are told."""
+    return {
+        # CORDS copies the model, mode included, and later loads weights into the copy: so it stays in eval mode.
+        "model": CordsProtocolModel(classifier).eval(),
+        "loss": nn.CrossEntropyLoss(reduction="none"),
+        "eta": hp.eta or plan.learning_rate,
+        "num_classes": classes,
+        "num_epochs": 1,
+        "device": str(device),
+        "fraction": plan.budget / plan.examples,
+        "select_every": 1,
+        "kappa": 0,
+        "linear_layer": True,
+        "selection_type": SELECTION_TYPES[_scope(hp)],
+        "greedy": GREEDY[hp.greedy],
+        "r": hp.greedy_rounds,
+        "valid": hp.match == "validation",
+        "v1": True,
+        "lam": hp.lam,
+        "eps": hp.eps,
+        "if_convex": False,
+        "optimizer": OPTIMIZERS.get(hp.greedy),
+    }
 
 
 def _scope(hp: Hyperparameters) -> str:
