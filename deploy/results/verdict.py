@@ -96,6 +96,8 @@ def sentence(runs: Sequence[Run], tolerance: float) -> str:
     95%, or that there is none, or that it cannot be known."""
     known = losses(runs)
     limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'} of accuracy"
+    if not known and reference([run for run in runs if run.summary["status"] == "completed"]) is not None:
+        return "How much data is enough cannot be said: no other run has the seed of one on all of the data."
     if not known:
         return "How much data is enough cannot be said: there is no finished run on all of the data to compare with."
     bounds = [(loss, loss.at_most) for loss in known]
