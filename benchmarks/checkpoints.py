@@ -39,9 +39,9 @@ if not __package__:
 from benchmarks.common import Parser, processor, write_text
 from subset_selection.uniform import Full
 from subset_trainer import models
+from subset_trainer.config import Hyperparameters
 from subset_trainer.data import MemoryDataset
 from subset_trainer.errors import TrainingError
-from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.training import devices, loop
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine

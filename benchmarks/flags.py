@@ -53,9 +53,9 @@ from benchmarks.scenarios import CHANGES as NEAR
 from benchmarks.scenarios import MEMORY, draw_per_class, replace_labels
 from subset_selection import Subset
 from subset_trainer import models
+from subset_trainer.config import Hyperparameters, parse
 from subset_trainer.data import ImageKind, MemoryDataset, load_splits
 from subset_trainer.data.splits import stratified_split
-from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.training import loop, rounds
 from subset_trainer.training.devices import Machine

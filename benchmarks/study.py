@@ -35,7 +35,7 @@ from deploy.grid import program
 from deploy.grid.here import Here
 from deploy.grid.plan import UNEQUAL, Cell, Grid, Plan, file_name, parse_strategies, plan
 from deploy.results import compare
-from subset_trainer import hyperparameters
+from subset_trainer.config import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
 
 SETTINGS: dict[str, str] = {"model": "cnn", "batch_size": "64", "learning_rate": "0.1", "report": "false"}

@@ -51,9 +51,9 @@ if not __package__:
 
 from benchmarks.common import Parser, processor, write_text
 from subset_trainer import job
+from subset_trainer.config import Hyperparameters, parse
 from subset_trainer.contract import Contract
 from subset_trainer.errors import TrainingError, UserError
-from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.training.parallel.ranks import Ranks
 
 LABEL = "label"

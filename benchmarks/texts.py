@@ -35,7 +35,7 @@ if not __package__:
 
 from benchmarks.common import Parser, processor
 from benchmarks.tables import train_mlp as train_here
-from subset_trainer.hyperparameters import parse
+from subset_trainer.config import parse
 
 SECTIONS = 20
 ENCODER_EPOCHS = 3

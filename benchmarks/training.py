@@ -61,10 +61,10 @@ if not __package__:
 import subset_selection
 from benchmarks.common import Parser, processor, synchronise, write_text
 from subset_trainer import models
+from subset_trainer.config import Hyperparameters
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.machine import cpu_count
 from subset_trainer.errors import TrainingError
-from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.training import devices, loop, optimizer, plan, rounds
 from subset_trainer.training.augmentation import Augmentation

@@ -32,11 +32,11 @@ from scipy import sparse
 from deploy.aws.storage import Storage
 from deploy.labels import answers, consolidation, ground_truth, relabel
 from subset_trainer import artifacts, contract
+from subset_trainer.config import Hyperparameters, parse
 from subset_trainer.data import Column, ImageKind, TableKind, load_splits
 from subset_trainer.data.formats import recordio
 from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.errors import TrainingError, UserError
-from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.models import build
 from subset_trainer.pretrained import encoders
 from subset_trainer.serving import requests, responses

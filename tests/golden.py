@@ -67,7 +67,7 @@ def run(base: Path, case: str, train: Callable[[Any, Any], None], **more: Any) -
         more: further hyperparameters.
     """
     from subset_trainer import contract
-    from subset_trainer.hyperparameters import parse
+    from subset_trainer.config import parse
 
     values: dict[str, Any] = {**_USUAL, **CASES[case], **more}
     data = values.pop("data", "table")

@@ -10,8 +10,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's habit
 from torch import Tensor
 
 from benchmarks import training as benchmark
+from subset_trainer.config import Hyperparameters
 from subset_trainer.data import MemoryDataset
-from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.training import optimizer
 from subset_trainer.training.augmentation import Augmentation
 from subset_trainer.training.devices import Machine

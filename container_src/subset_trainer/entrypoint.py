@@ -28,7 +28,7 @@ Runs the training job that SageMaker, or anyone else, has laid out below /opt/ml
 hyperparameters in input/config/hyperparameters.json, each channel's data in input/data/CHANNEL. The model goes to
 model/, results to output/data/, and the reason of a failure to output/failure.
 
-`python -m subset_trainer.hyperparameters` lists the hyperparameters."""
+`python -m subset_trainer.config` lists the hyperparameters."""
 UNWRITABLE = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",

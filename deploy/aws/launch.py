@@ -15,7 +15,7 @@ from sagemaker.session import Session
 from deploy.aws import calls, jobs
 from deploy.aws.jobs import Job
 from subset_selection.catalogue import REFERENCE
-from subset_trainer import hyperparameters as knobs
+from subset_trainer.config import hyperparameters as knobs
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import metric_definitions
 

@@ -31,7 +31,7 @@ def add(commands: options.Commands) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Start it."""
-    from subset_trainer import hyperparameters
+    from subset_trainer.config import hyperparameters
 
     # First: the check needs nothing, and these are wrong most often.
     hyperparameters.parse(given.set)

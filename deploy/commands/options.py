@@ -150,7 +150,7 @@ def add_settings(to: argparse.ArgumentParser) -> None:
     add_pairs(
         to,
         "--set",
-        "hyperparameters, such as epochs=30 seed=1; `python -m subset_trainer.hyperparameters` lists them",
+        "hyperparameters, such as epochs=30 seed=1; `python -m subset_trainer.config` lists them",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from deploy.commands import options
 from deploy.grid.plan import Grid, Plan, parse_strategies, plan
 from subset_selection.catalogue import DEFAULT
-from subset_trainer import hyperparameters
+from subset_trainer.config import hyperparameters
 
 FRACTIONS = "1,0.5,0.3,0.1"
 

@@ -14,7 +14,7 @@ from deploy.grid.backend import Ended
 from deploy.grid.plan import Cell
 from deploy.results import compare
 from deploy.results.compare import Lost, Run
-from subset_trainer import hyperparameters
+from subset_trainer.config import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
 
 BAR = 16

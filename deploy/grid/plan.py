@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from subset_selection.catalogue import BASELINE, CATALOGUE, REFERENCE
-from subset_trainer import hyperparameters
+from subset_trainer.config import Hyperparameters, hyperparameters
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.training.plan import epochs
 
 UNEQUAL = 0.05

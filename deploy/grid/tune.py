@@ -16,7 +16,7 @@ from deploy.aws import jobs
 from deploy.aws.jobs import Job
 from deploy.results import experiments
 from deploy.results.compare import Lost, Run
-from subset_trainer import hyperparameters
+from subset_trainer.config import hyperparameters
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import FORMATS, metric_definitions
 

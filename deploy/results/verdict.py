@@ -96,14 +96,16 @@ def sentence(runs: Sequence[Run], tolerance: float) -> str:
     95%, or that there is none, or that it cannot be known."""
     known = losses(runs)
     limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'} of accuracy"
+    if not known and reference([run for run in runs if run.summary["status"] == "completed"]) is not None:
+        return "How much data is enough cannot be said: no other run has the seed of one on all of the data."
     if not known:
         return "How much data is enough cannot be said: there is no finished run on all of the data to compare with."
     bounds = [(loss, loss.at_most) for loss in known]
     judged = [(loss, bound) for loss, bound in bounds if bound is not None]
     if not judged:
         return (
-            f"Whether less data costs more than {limit} cannot be known from one seed: run each with at least two "
-            "more (--set seed=1), and compare them together."
+            f"Whether less data costs more than {limit} cannot be known from one seed: run at least three "
+            "(--seeds 0,1,2), and compare them together."
         )
     good = [(loss, bound) for loss, bound in judged if bound <= tolerance]
     if not good:

@@ -270,7 +270,7 @@ def test_the_functions_image_has_the_files_that_it_needs(bucket: str, tmp_path: 
     *files, modules, answer = json.loads(done.stdout)
     assert all(file.startswith(str(tmp_path)) for file in files)
     # What the image does not install.
-    assert not {"torch", "sagemaker", "pydantic", "subset_trainer.hyperparameters"} & set(modules)
+    assert not {"torch", "sagemaker", "pydantic", "subset_trainer.config.hyperparameters"} & set(modules)
     assert answer[0]["consolidatedAnnotation"]["content"]["pet-metadata"]["class-name"] == "cat"
 
 

@@ -66,7 +66,7 @@ def test_the_job_is_what_was_asked_for(bucket: str) -> None:
 
 
 def test_what_was_launched_is_what_the_image_accepts(bucket: str) -> None:
-    from subset_trainer.hyperparameters import parse
+    from subset_trainer.config import parse
 
     values = {"strategy": "rs2", "fraction": 0.1, "label_column": "species", "csv_header": True}
     deploy.estimator(IMAGE, values, ROLE, session=launch.sagemaker_session(bucket=bucket)).fit(

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto.sagemaker.responses import SageMakerResponse
 
-from subset_trainer.hyperparameters import parse
+from subset_trainer.config import parse
 from subset_trainer.tracking.metrics import metric_definitions
 from tests.sdk3 import run_example
 

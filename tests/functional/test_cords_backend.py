@@ -12,9 +12,10 @@ import torch
 from subset_selection import Settings, Subset, create
 from subset_selection.classes import quotas
 from subset_trainer import models
+from subset_trainer.config import parse
+from subset_trainer.config.selection import CORDS_STRATEGIES
 from subset_trainer.data import MemoryDataset
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import CORDS_STRATEGIES, parse
 from subset_trainer.models import Classifier
 from subset_trainer.training import cords_backend
 from subset_trainer.training.cords_backend import CordsSelector

@@ -21,11 +21,11 @@ SECRETS = {
 WORDS = [*list(SECRETS.values())[:6], "secret-in-uri-31", SECRETS["SECRET_HF_TOKEN"]]
 BREAKING = """
 import os
-import subset_trainer.hyperparameters
+import subset_trainer.config
 def parse(raw):
     environment = dict(os.environ)
     raise RuntimeError("broken")
-subset_trainer.hyperparameters.parse = parse
+subset_trainer.config.parse = parse
 """
 FAILING = """
 import os, sys

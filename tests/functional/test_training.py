@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from subset_trainer.artifacts import load_model
+from subset_trainer.config.selection import StrategyName
 from subset_trainer.data import load_channel
-from subset_trainer.hyperparameters import StrategyName
 from subset_trainer.tracking.metrics import metric_definitions
 from subset_trainer.training import devices
 from subset_trainer.training.evaluation import evaluate

@@ -102,7 +102,7 @@ def test_what_scripts_need_can_be_imported(image: Image) -> None:
 import boto3, dotmap, safetensors.torch, sagemaker_training.entry_point, torch, torchvision
 import mlflow, sagemaker_mlflow, torch.utils.tensorboard
 from sagemaker.experiments import load_run
-from subset_trainer import artifacts, entrypoint, hyperparameters
+from subset_trainer import artifacts, config, entrypoint
 print("null")
 """
     image.python(code)

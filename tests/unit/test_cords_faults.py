@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from subset_selection import Pool, Settings, Subset, create
+from subset_trainer.config import parse
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import parse
 from subset_trainer.training import plan
 
 LOG = logging.getLogger("cords-faults")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from subset_trainer.config import parse
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import parse
 from subset_trainer.training.divergence import STEPS_ON_A_GPU, Watch, finite
 from subset_trainer.training.plan import Plan
 

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from subset_trainer import artifacts, job
+from subset_trainer.config import Hyperparameters, parse
 from subset_trainer.contract import Contract
 from subset_trainer.data import ImageKind, Kind, MemoryDataset, TextKind, load_splits
 from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.data.texts.ngrams import Hashing
 from subset_trainer.data.texts.tokens import Tokens, encode_tokens, read_tokenizer
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters, parse
 from subset_trainer.job import read
 from subset_trainer.models import Classifier, TextEncoder, build
 from subset_trainer.pretrained import encoders

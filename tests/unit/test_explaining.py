@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from subset_trainer import pages
+from subset_trainer.config import Hyperparameters
 from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset, Splits, load_splits
 from subset_trainer.data.parts import Columns
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.insight import errors_section
 from subset_trainer.insight.explaining import explain, log_odds
 from subset_trainer.insight.explanations import Explained, Explanations, surest, to_json

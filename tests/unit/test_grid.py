@@ -14,7 +14,7 @@ from deploy.grid.backend import digest, job_name
 from deploy.grid.here import Here
 from deploy.grid.plan import Cell, Grid, Plan, parse_strategies, passes, plan
 from subset_selection.catalogue import CATALOGUE
-from subset_trainer import hyperparameters
+from subset_trainer.config import hyperparameters
 from subset_trainer.errors import UserError
 
 ARTICLE = (1.0, 0.5, 0.3, 0.1)

@@ -4,8 +4,9 @@ from typing import get_args
 
 import pytest
 
+from subset_trainer.config import Hyperparameters, parse
+from subset_trainer.config.selection import StrategyName
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters, StrategyName, parse
 
 
 @pytest.mark.parametrize("quoted", ["glister", '"glister"', '"\\"glister\\""', " glister "])
@@ -116,7 +117,7 @@ def test_what_does_not_go_together_is_refused(raw: dict[str, str], sentence: str
 
 def test_validating_needs_no_torch() -> None:
     code = (
-        "import sys, subset_trainer.hyperparameters, subset_trainer.tracking.metrics; "
+        "import sys, subset_trainer.config.hyperparameters, subset_trainer.tracking.metrics; "
         "print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
     )
     output = subprocess.run(

@@ -13,7 +13,7 @@ STEP = """
 import sys
 import torch
 from subset_trainer import models
-from subset_trainer.hyperparameters import Hyperparameters
+from subset_trainer.config import Hyperparameters
 from subset_trainer import job
 from subset_trainer.training import devices, loop, optimizer
 machine = devices.prepare("cpu", "float32", images=True)

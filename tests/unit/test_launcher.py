@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from subset_trainer.config import parse
 from subset_trainer.contract import Contract
 from subset_trainer.errors import AlgorithmError, PlatformError, UserError
-from subset_trainer.hyperparameters import parse
 from subset_trainer.training.parallel import launcher
 from subset_trainer.training.parallel.hosts import Hosts, Reason
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 import subset_selection
 from subset_selection import Pool
 from subset_trainer import models
+from subset_trainer.config import parse
 from subset_trainer.data import MemoryDataset
-from subset_trainer.hyperparameters import parse
 from subset_trainer.models import Classifier
 from subset_trainer.training import loop
 from subset_trainer.training.averaging import MovingAverage

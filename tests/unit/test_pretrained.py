@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save, save_file
 
 from subset_trainer import artifacts
+from subset_trainer.config import Hyperparameters
 from subset_trainer.data import ImageKind
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters
 from subset_trainer.models import Classifier, build
 from subset_trainer.pretrained import image_models
 from subset_trainer.training import optimizer

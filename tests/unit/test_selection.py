@@ -15,8 +15,8 @@ from subset_selection.classes import by_class, members, quotas
 from subset_selection.filters import LossFilter, ReducibleLossFilter
 from subset_selection.infobatch import InfoBatch
 from subset_selection.types import RESIDUALS_KEPT, Subset
+from subset_trainer.config import Hyperparameters, parse
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import Hyperparameters, parse
 from tests.unit.reference import generator, gradients, pool
 
 ROOT = Path(__file__).parents[2]

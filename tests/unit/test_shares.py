@@ -15,11 +15,11 @@ import subset_selection
 from subset_selection import Settings
 from subset_selection.filters import LossFilter
 from subset_trainer import job, models
+from subset_trainer.config import parse
 from subset_trainer.contract import Contract
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.hosts import Shard, ShardedDataset, Shards
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import parse
 from subset_trainer.training import loop
 from subset_trainer.training.batches import spread_evenly
 from subset_trainer.training.devices import Machine

@@ -14,7 +14,7 @@ from benchmarks.scenarios import Scenario
 from benchmarks.study import Outcome
 from benchmarks.study_report import Row
 from deploy.grid.plan import Cell, parse_strategies
-from subset_trainer import hyperparameters
+from subset_trainer.config import hyperparameters
 from subset_trainer.errors import UserError
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from subset_trainer.config import parse
 from subset_trainer.errors import UserError
-from subset_trainer.hyperparameters import parse
 from subset_trainer.tracking import background
 from subset_trainer.tracking.background import Background, Backlog
 

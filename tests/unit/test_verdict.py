@@ -75,6 +75,9 @@ def test_one_seed_cannot_know() -> None:
 
 def test_without_a_full_run_there_is_no_answer() -> None:
     assert "no finished run on all of the data" in sentence(runs({("rs2", 0.3): [0.9, 0.9]}), 0.01)
+    assert "no other run has the seed of one on all of the data" in sentence(
+        runs({("full", 1.0): [0.9]}), 0.01
+    )
 
 
 def test_seeds_are_compared_with_the_full_run_of_the_same_seed() -> None:

@@ -3,7 +3,7 @@
 A group of them stands in a module of its own; here they become one. Names that begin with ``sagemaker_``, and
 ``_tuning_objective_metric``, belong to the platform and are ignored.
 
-``python -m subset_trainer.config.hyperparameters`` prints their table. Nothing here imports torch, so that a launcher
+``python -m subset_trainer.config`` prints their table. Nothing here imports torch, so that a launcher
 can validate before an instance is paid for.
 """
 
@@ -63,7 +63,3 @@ def markdown_table(group: type[Knobs] = Hyperparameters) -> str:
         default = "–" if field.default is None else f"`{str(field.default).lower()}`"
         rows.append(f"| `{name}` | {default} | {parsing.expectation(field)} | {field.description} |")
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(markdown_table())
