@@ -1,6 +1,6 @@
-"""The host side: launches trainings on chosen fractions of the data, here or on SageMaker, and compares them.
+"""The host side: launches training runs on fractions of the data, locally or on SageMaker, and compares them.
 
-`python -m deploy --help` lists the commands; what is named here is for Python.
+`python -m deploy --help` lists the commands. The names in `__all__` are the Python API.
 """
 
 import importlib
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deploy.aws.launch import estimator
     from deploy.results.experiments import experiment_frame
 
-# SDK 2.x is the one with `Estimator`: its advice to move on helps nobody here.
+# Version 2 of the SDK is required, because version 3 has no `Estimator`. So its warning about version 2 is no help.
 os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")
 
 __all__ = ["create_repository", "estimator", "experiment_frame", "push", "upload"]
@@ -27,7 +27,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    # On demand: the SageMaker SDK takes seconds to import, and a local run needs none of it.
+    # Imported on demand: the SageMaker SDK takes seconds to import, and local runs do not need it.
     if name in _PLACES:
         return getattr(importlib.import_module(f"deploy.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
-"""The embedded data set: scikit-learn's handwritten digits as image files, laid out like a channel.
+"""Writes scikit-learn's handwritten digits as image files, laid out like channels.
 
-1,797 greyscale images of 8×8 pixels in ten classes, part of the scikit-learn package: nothing is downloaded.
+The data set has 1,797 greyscale images of 8×8 pixels in ten classes. It is part of the scikit-learn package, so nothing
+is downloaded.
 """
 
 import tempfile
@@ -19,8 +20,7 @@ def write_digits(directory: Path) -> None:
     """Write `directory/training/<digit>/NNNN.png` and `directory/test/<digit>/NNNN.png`.
 
     The files are 8-bit greyscale PNGs of 8×8 pixels (values 0..16 scaled to 0..255); NNNN is the image's row in
-    the data set. A fifth of every class goes to `test`, by a fixed seed. A folder that is there already is left
-    as it is.
+    the data set. A fifth of every class goes to `test`, split with a fixed seed. Existing folders are left unchanged.
     """
     if all((directory / channel).exists() for channel in ("training", "test")):
         return
@@ -34,7 +34,7 @@ def write_digits(directory: Path) -> None:
     for channel, chosen in (("training", training), ("test", test)):
         if (directory / channel).exists():
             continue
-        # Written aside and renamed, so that an interrupted run leaves no half-filled channel behind.
+        # Written to a temporary folder and renamed, so that an interrupted run leaves no incomplete channel.
         with tempfile.TemporaryDirectory(dir=directory, prefix=f".{channel}-") as temporary:
             aside = Path(temporary) / channel
             for row in chosen:

@@ -1,15 +1,15 @@
-"""Tables for a terminal."""
+"""Formats tables and values for a terminal."""
 
 from collections.abc import Sequence
 
 
 def table(head: Sequence[Sequence[str]], body: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
-    """Columns below each other.
+    """Return a table with aligned columns.
 
     Args:
         head: the lines above the rule; all lines have the same number of cells.
-        body: those below it.
-        left: the columns of words; others are of numbers, which end below each other.
+        body: the lines below the rule.
+        left: numbers of the left-aligned columns; the others are right-aligned.
     """
     every = [[printable(cell) for cell in line] for line in (*head, *body)]
     widths = [max(len(line[column]) for line in every) for column in range(len(every[0]))]
@@ -25,7 +25,7 @@ def table(head: Sequence[Sequence[str]], body: Sequence[Sequence[str]], left: Se
 
 
 def printable(value: str) -> str:
-    """On one line, and without what would move a terminal's cursor."""
+    """Return the value with unprintable characters, such as line breaks and terminal control codes, escaped."""
     return "".join(
         letter if letter.isprintable() or letter == "\u00a0" else letter.encode("unicode_escape").decode()
         for letter in value

@@ -1,4 +1,4 @@
-"""What every call to AWS shares: the session, an account of what was made, and a failure as one sentence."""
+"""What all calls to AWS share: the session, a record of created resources, and errors as one sentence."""
 
 import os
 from collections.abc import Iterator
@@ -32,11 +32,11 @@ _made: list[str] = []
 
 
 def boto_session(region: str | None = None) -> "boto3.Session":
-    """A boto3 session; its region is the argument, AWS_REGION, or the user's configured one.
+    """Return a boto3 session. Its region is the argument, else AWS_REGION, else the user's configured region.
 
-    Whatever its clients create, the SageMaker SDK's among them, is in `made`.
+    Everything that its clients create, also through the SageMaker SDK, is recorded in `made`.
 
-    Raises UserError without any region.
+    Raises UserError if no region is configured.
     """
     session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
     if session.region_name is None:
@@ -46,12 +46,12 @@ def boto_session(region: str | None = None) -> "boto3.Session":
 
 
 def made() -> list[str]:
-    """The ARNs (a bucket's name) of what our sessions' clients have created, in that order."""
+    """Return the ARNs (for a bucket, its name) of the resources that sessions created, in order of creation."""
     return list(dict.fromkeys(_made))
 
 
 def reported() -> None:
-    """What was made until now has been told of: an error from here on is not about it."""
+    """Clear the record of created resources: they were reported, so later errors need not list them."""
     _made.clear()
 
 
@@ -61,7 +61,7 @@ def _note(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> N
 
 
 def _names(answer: Any) -> Iterator[str]:
-    """The ARNs in an answer, outermost first."""
+    """Yield the ARNs in a response, outermost first."""
     if isinstance(answer, dict):
         for name, value in answer.items():
             if isinstance(value, str) and (name.lower().endswith("arn") or name == "Location"):
@@ -71,7 +71,10 @@ def _names(answer: Any) -> Iterator[str]:
 
 
 def as_training_error(error: BaseException) -> TrainingError | None:
-    """An exception of botocore's as one sentence, sorted by who can mend it; None of another's."""
+    """Convert an exception of botocore to a one-sentence error; return None for any other exception.
+
+    Errors that the user can fix become UserError, all others PlatformError.
+    """
     if isinstance(error, NoRegionError):
         return UserError(_NO_REGION)
     if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):

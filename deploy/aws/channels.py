@@ -1,7 +1,7 @@
-"""A job's channels: what is in S3 is looked at, what is on this machine is brought there.
+"""A job's channels: checks URIs in S3, and uploads local files and folders.
 
-What was uploaded lies under a digest of its content, so that the same data is uploaded once, however often and by
-whomever it is launched, and an upload that broke off goes on where it was.
+Uploads are stored under a digest of their content. So the same data is uploaded only once, even by different users,
+and an interrupted upload resumes with the missing files.
 """
 
 import hashlib
@@ -20,12 +20,18 @@ THREADS = 16
 
 
 def is_uri(value: str) -> bool:
-    """Whether it names something in S3, and not a path."""
+    """Return whether the value is a URI rather than a local path."""
     return "://" in value
 
 
 def check(channels: Mapping[str, str]) -> None:
-    """Raises UserError for what is neither in S3 nor a file or folder here. Asks nobody."""
+    """Check each channel without contacting AWS.
+
+    Args:
+        channels: name → s3:// URI or local path.
+
+    Raises UserError for any other URI, a path that does not exist, and an empty folder.
+    """
     for name, value in channels.items():
         if is_uri(value):
             if not value.startswith("s3://"):
@@ -37,10 +43,13 @@ def check(channels: Mapping[str, str]) -> None:
 
 
 def check_region(session: Session, uris: Mapping[str, str]) -> None:
-    """Raises UserError where a bucket is missing or in another region than the job, which could not read it.
+    """Check that each bucket exists in the job's region: a job cannot use buckets of other regions.
 
     Args:
+        session: the SDK's, in the job's region.
         uris: option → S3 URI.
+
+    Raises UserError if a bucket is missing or in another region.
     """
     s3 = session.boto_session.client("s3")
     region = session.boto_region_name
@@ -52,19 +61,22 @@ def check_region(session: Session, uris: Mapping[str, str]) -> None:
             answer = error.response
             if answer["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 raise UserError(f"--{option}: there is no bucket {bucket!r}") from error
-        # Also without the right to look into it, S3 says where a bucket is.
+        # S3 reports a bucket's region even if access is denied.
         found = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
         if found != region:
             raise UserError(
-                f"--{option}: the bucket {bucket!r} is in {found}, and a job in {region} reads and writes buckets of "
-                f"its own region alone; give --region {found}, or a bucket in {region}"
+                f"--{option}: the bucket {bucket!r} is in {found}, and a job in {region} can only use buckets of "
+                f"its own region; give --region {found}, or a bucket in {region}"
             )
 
 
 def upload(channels: Mapping[str, str], session: Session, send: bool = True) -> dict[str, str]:
-    """The channels' S3 URIs, those of this machine's files and folders uploaded to the session's bucket.
+    """Upload local files and folders to the session's bucket, and return the S3 URI of each channel.
 
-    Without `send`, they are where they would be.
+    Args:
+        channels: name → S3 URI or local path.
+        session: the SDK's.
+        send: False only computes the URIs and uploads nothing.
     """
     return {
         name: value if is_uri(value) else _upload(name, Path(value), session, send)
@@ -99,7 +111,7 @@ def _send(channel: str, s3: Any, bucket: str, keys: Mapping[Path, str]) -> None:
         try:
             list(pool.map(send, keys.keys(), keys.values()))
         except BaseException:
-            # What has not begun would only keep the error waiting.
+            # Uploads that have not started would only delay the error.
             pool.shutdown(cancel_futures=True)
             raise
 

@@ -1,6 +1,6 @@
-"""SageMaker Clarify explains what a training job has learned: SHAP values of a table's features, by a processing job.
+"""Explains a training job's model of a table with SageMaker Clarify: a processing job computes SHAP values of features.
 
-Clarify starts an endpoint of the model for the time of its analysis, whose container is the image's own `serve`.
+Clarify deploys the model to a temporary endpoint for its analysis. The endpoint's container is the image's `serve`.
 """
 
 import json
@@ -21,17 +21,22 @@ if TYPE_CHECKING:
 DESCRIPTION = "model.json"
 FORM = "application/jsonlines"
 SUFFIX = "-clarify-"
-"""In the names of models and processing jobs, after the training job's."""
+"""Follows the training job's name in the names of models and processing jobs."""
 ENDPOINT = "subset-trainer-clarify"
-"""What the names of Clarify's endpoints and their configurations begin with, so that rights can be given for them."""
+"""Prefix of the names of Clarify's endpoints and their configurations, so that an IAM policy can name them."""
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What to explain, and with what.
+    """What to explain, and how.
 
-    data: CSV in S3, with the label where training's files had it. output: where results go. samples: rows that SHAP
-    makes of each example; None leaves it to Clarify. baseline: rows of features alone, in S3; None: Clarify finds some.
+    Args:
+        data: S3 URI of CSV, with the label in the same column as in training.
+        output: S3 URI of the folder for results.
+        instance_type: of the processing job and of the endpoint.
+        samples: synthetic rows that SHAP draws for each example; None uses Clarify's default.
+        baseline: S3 URI of CSV with SHAP's baseline rows, without labels; None lets Clarify compute a baseline.
+        seed: of SHAP's samples.
     """
 
     data: str
@@ -44,7 +49,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Trained:
-    """A training job that has ended well: its archive, image and role, and what model.json says."""
+    """A completed training job: its model archive, image, role, and the content of model.json."""
 
     name: str
     archive: str
@@ -54,10 +59,10 @@ class Trained:
 
 
 def find(sagemaker: Any, s3: Any, name: str) -> Trained:
-    """Ask SageMaker for the job, and read its model's description.
+    """Query SageMaker for the job, and read its model's description.
 
     Raises:
-        UserError: it has left no model, or one that Clarify cannot explain in this way.
+        UserError: the job has no model, or one that Clarify cannot explain in this way.
     """
     job = sagemaker.describe_training_job(TrainingJobName=name)
     if job["TrainingJobStatus"] != jobs.ENDED_WELL:
@@ -81,7 +86,7 @@ def find(sagemaker: Any, s3: Any, name: str) -> Trained:
 
 
 def start(session: "Session", trained: Trained, analysis: Analysis) -> str:
-    """Make a model of the job's archive, and start Clarify's processing job; its name."""
+    """Create a model from the job's archive, start Clarify's processing job, and return the name of both."""
     from sagemaker import clarify
 
     # Names have 63 characters at most.
@@ -104,11 +109,11 @@ def start(session: "Session", trained: Trained, analysis: Analysis) -> str:
 
 
 def _configuration(trained: Trained, analysis: Analysis, model_name: str) -> tuple[Any, Any, Any, Any]:
-    """Data, model, SHAP and how scores are found in an answer."""
+    """Return Clarify's configurations of the data, the model, SHAP, and the scores in a response."""
     from sagemaker import clarify
 
     preprocessing = trained.description["preprocessing"]
-    # By its name where the files have a header, which Clarify reads.
+    # Clarify reads the header if there is one, and then needs the label's name.
     label = preprocessing["label_column"] if preprocessing["header"] else preprocessing["label_index"]
     data = clarify.DataConfig(
         s3_data_input_path=analysis.data,

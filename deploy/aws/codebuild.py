@@ -1,4 +1,4 @@
-"""Builds a commit in AWS CodeBuild as buildspec.yml says: the source, the project, the build and its log."""
+"""Builds a commit in AWS CodeBuild with buildspec.yml: the source, the project, the build and its log."""
 
 import subprocess
 import time
@@ -12,43 +12,45 @@ from deploy.aws import image, scan
 from subset_trainer.errors import PlatformError, TrainingError, UserError
 
 SOURCES = "subset-trainer/source"
-"""Where in the bucket commits lie, packed."""
+"""Prefix in the bucket for zip archives of commits."""
 ARTEFACTS = "subset-trainer/builds"
-"""Where builds leave imageDetail.json, each in a folder of its own."""
+"""Prefix in the bucket under which each build writes imageDetail.json, in its own folder."""
 ENVIRONMENT_IMAGE = "aws/codebuild/amazonlinux-x86_64-standard:5.0"
 MINUTES = 180
-"""Until CodeBuild gives a build up; the first one fills the cache, and is the longest."""
+"""Time limit of a build. The first build takes longest, because it fills the cache."""
 PAUSE = 5.0
-"""Seconds between two looks at a build."""
+"""Seconds between two queries of a build."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """A CodeBuild project, and what is to be built with it."""
+    """A CodeBuild project, and the commit to build with it."""
 
     name: str
     role: str
-    """CodeBuild's service role, its ARN."""
+    """ARN of CodeBuild's service role."""
     bucket: str
-    """Of the source and of imageDetail.json."""
+    """Bucket of the source and of imageDetail.json."""
     commit: str
     compute_type: str = "BUILD_GENERAL1_MEDIUM"
 
     @property
     def key(self) -> str:
-        """The packed commit's place in the bucket."""
+        """Key of the commit's zip archive in the bucket."""
         return f"{SOURCES}/{self.commit}.zip"
 
     @property
     def location(self) -> str:
-        """The same as CodeBuild names it."""
+        """The archive's location in CodeBuild's notation, BUCKET/KEY."""
         return f"{self.bucket}/{self.key}"
 
 
 def resolve(revision: str | None) -> str:
-    """The full name of a commit of the checkout.
+    """Return the full hash of a commit of the checkout.
 
-    Without a revision it is HEAD, and nothing may be uncommitted: what is built is the commit.
+    Without a revision it is HEAD, and there may be no uncommitted changes, because only the commit is built.
+
+    Raises UserError if there are uncommitted changes or no such commit.
     """
     commit = (
         _git("rev-parse", "--verify", "--end-of-options", f"{revision or 'HEAD'}^{{commit}}").decode().strip()
@@ -57,26 +59,26 @@ def resolve(revision: str | None) -> str:
         changed = _git("status", "--porcelain").decode().splitlines()
         if changed:
             raise UserError(
-                f"{len(changed)} files here differ from the last commit (such as {changed[0][3:]}), and what is "
-                "built is a commit: commit them, or give --commit HEAD to build without them"
+                f"{len(changed)} files here differ from the last commit (such as {changed[0][3:]}), and only "
+                "commits are built: commit them, or give --commit HEAD to build without them"
             )
     return commit
 
 
 def pack(commit: str) -> bytes:
-    """The commit's files as a zip."""
+    """Return the commit's files as a zip archive."""
     return _git("archive", "--format=zip", commit)
 
 
 def role_arn(session: "boto3.Session", role: str) -> str:
-    """The ARN of a role that is given by name or ARN."""
+    """Return the ARN of a role that is given by name or ARN."""
     if role.startswith("arn:"):
         return role
     return str(session.client("iam").get_role(RoleName=role)["Role"]["Arn"])
 
 
 def find_bucket(session: "boto3.Session", name: str | None = None) -> str:
-    """The bucket's name, by default the SageMaker SDK's; UserError when there is no such bucket."""
+    """Return the bucket's name, by default the SageMaker SDK's. Raises UserError if there is no such bucket."""
     if name is None:
         account = session.client("sts").get_caller_identity()["Account"]
         name = f"sagemaker-{session.region_name}-{account}"
@@ -86,12 +88,12 @@ def find_bucket(session: "boto3.Session", name: str | None = None) -> str:
     except s3.exceptions.ClientError as error:
         if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
             raise
-        raise UserError(f"there is no bucket {name!r}: make it, or name another with --bucket") from error
+        raise UserError(f"there is no bucket {name!r}: create it, or name another with --bucket") from error
     return name
 
 
 def prepare(session: "boto3.Session", project: Project) -> None:
-    """Upload the commit, and create the project, or bring an existing one to the same settings."""
+    """Upload the commit, and create the project or update an existing one to the same settings."""
     session.client("s3").put_object(Bucket=project.bucket, Key=project.key, Body=pack(project.commit))
     codebuild = session.client("codebuild")
     settings = _settings(project)
@@ -109,7 +111,7 @@ def start(
     severity: str = scan.DEFAULT,
 ) -> str:
     """Start a build; return its id."""
-    # The source is an object of S3, which knows of no commit: buildspec.yml is told.
+    # The source is an object in S3, which does not record the commit, so buildspec.yml gets it as a variable.
     variables = {
         "REVISION": project.commit,
         "IMAGE_TAG": image.tag_of(project.commit, cuda),
@@ -119,7 +121,7 @@ def start(
     }
     build = session.client("codebuild").start_build(
         projectName=project.name,
-        # Not only the project's: another start may have changed it in the meantime.
+        # Not taken from the project: another start may have changed its source in the meantime.
         sourceTypeOverride="S3",
         sourceLocationOverride=project.location,
         environmentVariablesOverride=[
@@ -132,7 +134,16 @@ def start(
 def follow(
     session: "boto3.Session", build_id: str, show: Callable[[str], None] = print, pause: float | None = None
 ) -> dict[str, Any]:
-    """Show a build's log and phases as they come until it has ended; return CodeBuild's description of it."""
+    """Print a build's log and phases until it ends; return CodeBuild's description of it.
+
+    Args:
+        session: of boto3.
+        build_id: id of the build.
+        show: called with each line.
+        pause: seconds between two queries; by default `PAUSE`.
+
+    Raises UserError if there is no such build.
+    """
     pause = PAUSE if pause is None else pause
     codebuild = session.client("codebuild")
     log = _Log(session.client("logs"), show)
@@ -140,7 +151,7 @@ def follow(
     while True:
         build = _describe(codebuild, build_id)
         if "endTime" in build:
-            time.sleep(pause)  # the last lines of the log are a little late
+            time.sleep(pause)  # the last lines of the log arrive late
         log.show(build.get("logs", {}))
         ended = [phase for phase in build.get("phases", ()) if "phaseStatus" in phase]
         for phase in ended[shown:]:
@@ -153,21 +164,23 @@ def follow(
 
 
 def built_image(build: Mapping[str, Any]) -> tuple[str, str]:
-    """The URIs, by tag and by digest, of the image that an ended build has pushed.
+    """Return the URIs, by tag and by digest, of the image that an ended build has pushed.
 
-    Raises UserError, or PlatformError where it is AWS's fault, for a build that failed.
+    Raises:
+        UserError: the build failed.
+        PlatformError: the build failed because of AWS, or reported no image.
     """
     if build["buildStatus"] != "SUCCEEDED":
         raise _failure(build)
     exported = {entry["name"]: entry["value"] for entry in build.get("exportedEnvironmentVariables", ())}
     if not {"IMAGE_URI", "IMAGE_DIGEST"} <= exported.keys():
-        raise PlatformError(f"the build {build['id']} succeeded, but says nothing of its image")
+        raise PlatformError(f"the build {build['id']} succeeded, but reported no image")
     tagged = exported["IMAGE_URI"]
     return tagged, f"{tagged.rpartition(':')[0]}@{exported['IMAGE_DIGEST']}"
 
 
 class _Log:
-    """A log stream of CloudWatch, from its beginning."""
+    """Reads a CloudWatch log stream from its beginning."""
 
     def __init__(self, client: Any, show: Callable[[str], None]) -> None:
         self._client = client
@@ -175,10 +188,10 @@ class _Log:
         self._token: str | None = None
 
     def show(self, place: Mapping[str, Any]) -> None:
-        """What came since the last call."""
+        """Show the lines that were written since the last call."""
         stream = {"logGroupName": place.get("groupName"), "logStreamName": place.get("streamName")}
         if not all(stream.values()):
-            return  # the build waits for its machine
+            return  # the build is still waiting for a machine
         while True:
             further = {"nextToken": self._token} if self._token else {}
             try:
@@ -187,7 +200,7 @@ class _Log:
                 return
             for event in page["events"]:
                 self._show(event["message"].rstrip("\n"))
-            # At the end CloudWatch gives the token back that it was given.
+            # At the end of the stream CloudWatch returns the same token again.
             if page["nextForwardToken"] == self._token:
                 return
             self._token = page["nextForwardToken"]
@@ -206,7 +219,7 @@ def _settings(project: Project) -> dict[str, Any]:
             "name": "/",
             "packaging": "NONE",
         },
-        # The image's build cache lies in ECR. CodeBuild's own lasts for minutes.
+        # The image's build cache is in ECR. CodeBuild's own local cache lasts only minutes.
         "cache": {"type": "NO_CACHE"},
         "environment": {
             "type": "LINUX_CONTAINER",
@@ -223,7 +236,7 @@ def _settings(project: Project) -> dict[str, Any]:
 def _describe(codebuild: Any, build_id: str) -> dict[str, Any]:
     found = codebuild.batch_get_builds(ids=[build_id])["builds"]
     if not found:
-        raise UserError(f"CodeBuild in {codebuild.meta.region_name} knows no build {build_id!r}")
+        raise UserError(f"CodeBuild in {codebuild.meta.region_name} has no build {build_id!r}")
     return dict(found[0])
 
 
@@ -232,7 +245,7 @@ def _failure(build: Mapping[str, Any]) -> TrainingError:
     status = build["buildStatus"].lower().replace("_", " ")
     sentence = f"the build {build['id']} ended as {status!r}"
     if bad:
-        # Those after the first fail because it did.
+        # Later phases fail because the first one did.
         contexts = bad[0].get("contexts", ())
         messages = [" ".join(context["message"].split()) for context in contexts if context.get("message")]
         sentence += f" in its phase {bad[0]['phaseType'].lower()}" + (
@@ -246,7 +259,9 @@ def _git(*arguments: str) -> bytes:
     try:
         done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, check=False)
     except FileNotFoundError as error:
-        raise UserError("the program `git` is not on PATH; what is built is a commit") from error
+        raise UserError(
+            "the program `git` is not on PATH; it is needed to pack the commit to build"
+        ) from error
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip().splitlines()
         raise UserError(

@@ -1,4 +1,4 @@
-"""Builds the image here and brings it to Amazon ECR: the repository, the login, the push, the URI with its digest."""
+"""Builds the image on this machine and pushes it to Amazon ECR: repository, login, push, and URI with digest."""
 
 import base64
 import json
@@ -20,16 +20,16 @@ DEFAULT_CUDA = "13"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 CACHE_TAG = "cache"
-"""A tag that may move: the build cache's."""
+"""Tag of the build cache. It is mutable."""
 CANDIDATE_TAG = "candidate"
-"""The other one: of the image that was pushed last, until ECR's scan lets it have its own."""
+"""Tag of the image that was pushed last, until it passes ECR's scan and gets its own tag. It is mutable too."""
 MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.oci.image.index.v1+json",
 )
-"""All forms of what a tag stands for."""
+"""Media types of every kind of manifest that a tag can point to."""
 
 LIFECYCLE = {
     "rules": [
@@ -56,33 +56,36 @@ IMMUTABLE: dict[str, Any] = {
 
 
 def checkout() -> Path:
-    """The project's folder; UserError where deploy/ is not in one, but installed elsewhere."""
+    """Return the project's folder. Raises UserError if deploy/ is installed outside a checkout."""
     if not (CHECKOUT / "docker/build.sh").is_file():
         raise UserError(
-            f"{CHECKOUT} is no checkout of the project (there is no docker/build.sh in it): run this from one"
+            f"{CHECKOUT} is not a checkout of the project (it has no docker/build.sh): run this command in one"
         )
     return CHECKOUT
 
 
 def build(cuda: str | None = None, name: str | None = None, base_image: str | None = None) -> None:
-    """Build the image with docker/build.sh, which has its defaults for what is not given."""
+    """Build the image with docker/build.sh, which has a default for each argument that is None.
+
+    Raises UserError if the build fails.
+    """
     given = {"CUDA": cuda, "TAG": name, "BASE_IMAGE": base_image}
     environment = {**os.environ, **{key: value for key, value in given.items() if value is not None}}
-    # Its output is its progress display, so it goes to the terminal.
+    # Output is not captured: it is the progress display.
     if subprocess.run([checkout() / "docker/build.sh"], env=environment, check=False).returncode != 0:
-        raise UserError("docker/build.sh could not build the image: its message stands above")
+        raise UserError("docker/build.sh could not build the image: see its message above")
 
 
 def tag_of(commit: str, cuda: str = DEFAULT_CUDA) -> str:
-    """The tag of a commit's image: the commit; an image for another CUDA than the default says so behind it."""
+    """Return the tag of a commit's image: the commit, followed by the CUDA version if it is not the default."""
     return commit if cuda == DEFAULT_CUDA else f"{commit}-cuda{cuda}"
 
 
 def create_repository(name: str, session: "boto3.Session | None" = None) -> str:
-    """Create the ECR repository, or bring an existing one to the same settings; return its URI without a tag.
+    """Create the ECR repository, or apply the same settings to an existing one; return its URI without a tag.
 
-    Settings: scan on push; tags that cannot be moved but for the build cache's and the candidate's; untagged images
-    expire in a week.
+    Settings: scan on push; immutable tags, except for the build cache and the candidate; untagged images expire after
+    a week.
     """
     ecr = (session or calls.boto_session()).client("ecr")
     try:
@@ -107,20 +110,24 @@ def push(
     severity: str = scan.DEFAULT,
     create: bool = True,
 ) -> tuple[str, str]:
-    """Push a local image, have ECR scan it, give it its tag, and return its URI by tag and its URI by digest.
+    """Push a local image, wait for ECR's scan, tag the image, and return its URI by tag and its URI by digest.
+
+    ECR can only scan an image that was pushed, and people launch images by tag. So the image is pushed as
+    `CANDIDATE_TAG`, and gets its tag once it passes the scan. A tag that already exists in the repository is kept:
+    tags name commits, and a commit does not change.
 
     Args:
-        image: the local image's name, such as `subset-trainer`.
-        repository: the ECR repository's name.
-        tag: by default `tag_of` what the image was built from, as its labels say.
-        severity: of the findings that keep it from its tag, as `scan.check` takes it.
-        create: make the repository if need be, and bring it to its settings.
+        image: name of the local image, such as `subset-trainer`.
+        repository: name of the ECR repository.
+        tag: by default `tag_of` the commit and CUDA version in the image's labels.
+        severity: least severity of a finding that blocks the tag, as in `scan.check`.
+        create: create the repository if it is missing, and apply the settings of `create_repository`.
 
-    ECR scans what was pushed, and a tag is what people launch: so the image is pushed as `CANDIDATE_TAG`, and gets its
-    tag when the scan has passed. A tag that is in the repository already is left as it is: tags name commits, and a
-    commit does not change.
+    Raises:
+        UserError: there is no such local image, it was not built from a commit, or the scan has blocking findings.
+        PlatformError: the push or the scan failed.
     """
-    # Before anything is created or sent: a name that is mistyped must cost nothing.
+    # Checked before anything is created or uploaded: a mistyped name must cost nothing.
     labels = _labels(image)
     tag = tag or _default_tag(image, *labels)
     session = session or calls.boto_session()
@@ -142,9 +149,9 @@ def _push_candidate(ecr: Any, image: str, repository: str, candidate: str) -> st
     """Upload the image; return its digest."""
     _login(ecr)
     _docker("image", "tag", image, candidate, purpose=f"tag {image!r} as {candidate!r}")
-    # Its output is its progress display, so it goes to the terminal.
+    # Output is not captured: it is the progress display.
     if subprocess.run(["docker", "push", candidate], check=False).returncode != 0:
-        raise PlatformError(f"docker could not push {candidate!r}: its message stands above")
+        raise PlatformError(f"docker could not push {candidate!r}: see its message above")
     digest = _digest(ecr, repository, CANDIDATE_TAG)
     if digest is None:
         raise PlatformError(f"docker reported {candidate!r} as pushed, but ECR does not list it")
@@ -154,7 +161,7 @@ def _push_candidate(ecr: Any, image: str, repository: str, candidate: str) -> st
         "--format",
         '{{join .RepoDigests " "}}',
         candidate,
-        purpose=f"tell the digest of {candidate!r}",
+        purpose=f"read the digest of {candidate!r}",
     )
     if f"{candidate.rpartition(':')[0]}@{digest}" not in pushed.split():
         raise PlatformError(f"another push has taken the tag {candidate!r} in the meantime: push again")
@@ -162,12 +169,14 @@ def _push_candidate(ecr: Any, image: str, repository: str, candidate: str) -> st
 
 
 def _put_tag(ecr: Any, repository: str, digest: str, tag: str) -> None:
-    """Give an image that is in the repository a further tag."""
+    """Add a tag to an image that is already in the repository."""
     found = ecr.batch_get_image(
         repositoryName=repository, imageIds=[{"imageDigest": digest}], acceptedMediaTypes=list(MANIFESTS)
     )["images"]
     if not found:
-        raise PlatformError(f"ECR has lost the image {digest} of the repository {repository!r}: push again")
+        raise PlatformError(
+            f"the image {digest} is no longer in the ECR repository {repository!r}: push again"
+        )
     media_type = found[0].get("imageManifestMediaType")
     try:
         ecr.put_image(
@@ -194,17 +203,18 @@ def uri(
     image: str = "subset-trainer",
     session: "boto3.Session | None" = None,
 ) -> str:
-    """The URI by digest of an image in Amazon ECR.
+    """Return the URI, by digest, of an image in Amazon ECR.
 
     Args:
-        repository: the ECR repository's name.
-        tag: by default that of the local image `image`, as for `push`.
+        repository: name of the ECR repository.
+        tag: by default the tag that `push` would give the local image `image`.
 
-    Raises UserError where the repository or the tag is not there.
+    Raises:
+        UserError: the repository or the tag does not exist.
     """
     tag = tag or _default_tag(image, *_labels(image))
     ecr = (session or calls.boto_session()).client("ecr")
-    mend = "`python -m deploy image push` brings it there"
+    mend = "push it with `python -m deploy image push`"
     try:
         found = ecr.describe_repositories(repositoryNames=[repository])["repositories"][0]
     except ecr.exceptions.RepositoryNotFoundException as error:
@@ -220,7 +230,7 @@ def uri(
 
 
 def _labels(image: str) -> tuple[str, str]:
-    """What a local image was built from, and for which CUDA; UserError when there is no such image."""
+    """Return the commit and the CUDA version in a local image's labels. Raises UserError if there is no such image."""
     template = " ".join(f'{{{{index .Config.Labels "{label}"}}}}' for label in (REVISION_LABEL, CUDA_LABEL))
     labels = _docker(
         "image",
@@ -254,7 +264,7 @@ def _digest(ecr: Any, repository: str, tag: str) -> str | None:
 def _login(ecr: Any) -> None:
     grant = ecr.get_authorization_token()["authorizationData"][0]
     user, password = base64.b64decode(grant["authorizationToken"]).decode().split(":", 1)
-    # Through stdin: a password among the arguments can be read by every process of the machine.
+    # Through stdin: every process on the machine can read the arguments.
     _docker(
         "login",
         "--username",

@@ -1,4 +1,4 @@
-"""Training jobs as SageMaker describes them, and what they left in S3."""
+"""Training jobs as SageMaker describes them, and their results in S3."""
 
 import tarfile
 import tempfile
@@ -25,25 +25,29 @@ class Job:
     status: str
     """InProgress, Completed, Failed, Stopping or Stopped."""
     reason: str = ""
-    """Why it failed."""
+    """SageMaker's failure reason; empty if the job did not fail."""
     results: str = ""
     """The URI of output.tar.gz."""
     instance_type: str = ""
     instance_count: int = 1
     seconds: float | None = None
-    """Of training, as SageMaker counts them: the download of data and the upload of results are among them."""
+    """SageMaker's training time, which includes downloading the data and uploading the results."""
     billable_seconds: float | None = None
-    """Fewer than `seconds` on spot instances; of each instance."""
+    """Billable time of each instance; less than `seconds` on spot instances."""
 
     @property
     def spot_saving(self) -> float | None:
-        """The share of the on-demand price that spot instances saved."""
+        """The share of the on-demand price that spot instances saved; None if they saved nothing."""
         if not self.seconds or self.billable_seconds is None or self.billable_seconds >= self.seconds:
             return None
         return 1 - self.billable_seconds / self.seconds
 
     def cost(self, prices: Mapping[str, float]) -> float | None:
-        """Dollars, by the instance types' prices an hour."""
+        """Return the cost in dollars; None if the price or the billable time is unknown.
+
+        Args:
+            prices: instance type → dollars an hour.
+        """
         price = prices.get(self.instance_type)
         if price is None or self.billable_seconds is None:
             return None
@@ -54,7 +58,7 @@ class Job:
 
 
 def describe(sagemaker: Any, name: str) -> Job:
-    """Ask a SageMaker client."""
+    """Return the training job of this name, as a SageMaker client describes it."""
     job = sagemaker.describe_training_job(TrainingJobName=name)
     base = job["OutputDataConfig"]["S3OutputPath"].rstrip("/")
     resources = job.get("ResourceConfig", {})
@@ -71,15 +75,20 @@ def describe(sagemaker: Any, name: str) -> Job:
 
 
 def find(directory: Path, name: str) -> Path | None:
-    """A file of a run's results, below its base directory, its output folder, or an unpacked output.tar.gz."""
+    """Return the path of a file of a run's results; None if there is no such file.
+
+    Args:
+        directory: the run's base directory, its output folder, or an unpacked output.tar.gz.
+        name: name of the file.
+    """
     places = (directory / "output/data", directory / "data", directory)
     return next((place / name for place in places if (place / name).exists()), None)
 
 
 def fetch_results(s3: Any, uri: str, folder: Path, names: Collection[str] = RESULTS) -> None:
-    """Put the job's results of these names, its summary and history, into `folder`.
+    """Download a job's output.tar.gz and unpack the files of these names into `folder`.
 
-    Raises UserError where there is no readable archive at the URI.
+    Raises UserError if there is no readable archive at the URI.
     """
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     with tempfile.TemporaryFile() as archive:
@@ -94,11 +103,20 @@ def fetch_results(s3: Any, uri: str, folder: Path, names: Collection[str] = RESU
 
 
 def unpack_results(archive: BinaryIO, folder: Path, name: str, names: Collection[str] = RESULTS) -> None:
-    """The same of an output.tar.gz that is here; `name` is for the error."""
+    """Unpack the files of these names from an output.tar.gz into `folder`.
+
+    Args:
+        archive: the opened output.tar.gz.
+        folder: where the files are written; it is created if it is missing.
+        name: name of the archive, for the error.
+        names: names of the files to unpack.
+
+    Raises UserError if the archive cannot be read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tarfile.open(fileobj=archive) as opened:
-            # By name and content alone: whatever else the archive holds stays in it.
+            # Only the name and content are used: paths, links and modes in the archive are not trusted.
             for member in opened:
                 file = opened.extractfile(member) if member.isfile() else None
                 if file is not None and Path(member.name).name in names:
@@ -108,9 +126,14 @@ def unpack_results(archive: BinaryIO, folder: Path, name: str, names: Collection
 
 
 def fit_here(job: "Estimator", channels: Mapping[str, str], output: Path) -> None:
-    """Run an `Estimator` of local mode, whose archives go to the folder `output`, and unpack its results there.
+    """Run an `Estimator` in local mode and unpack its results.
 
-    Raises UserError or AlgorithmError with the training's own reason when it fails.
+    Args:
+        job: its archives are written to the folder `output`.
+        channels: name → URI.
+        output: folder of the archives and the unpacked results.
+
+    Raises UserError or AlgorithmError with the training's own failure reason if it fails.
     """
     output.mkdir(parents=True, exist_ok=True)
     try:
@@ -122,7 +145,7 @@ def fit_here(job: "Estimator", channels: Mapping[str, str], output: Path) -> Non
 
 
 def _local_failure(output: Path, error: RuntimeError) -> TrainingError:
-    """What the container itself says; the SDK's exception carries only its exit code."""
+    """Return an error with the container's failure reason: the SDK's exception has only its exit code."""
     try:
         with tarfile.open(output / "output.tar.gz") as archive:
             member = archive.extractfile("failure")

@@ -10,48 +10,48 @@ from botocore.exceptions import ClientError
 from subset_trainer.errors import UserError
 
 LOG_GROUP = "/aws/sagemaker/LabelingJobs"
-"""Its streams begin with the job's name."""
+"""Log group of labelling jobs. The names of a job's streams begin with the job's name."""
 DIMENSION = "LabelingJobName"
 COUNTED = "DatasetObjects"
-"""In the names of metrics that count objects labelled so far, of which the largest value is the last; of others, which
-are events, the sum counts."""
+"""Part of the names of cumulative metrics, which count objects labelled so far: their total is the largest value. Other
+metrics count events: their total is the sum."""
 PERIOD = 3600
-"""Seconds that a value of a metric stands for."""
+"""Period of a metric's values, in seconds."""
 MOST_VALUES = 500
-"""Metrics that CloudWatch takes in one question."""
+"""Largest number of metrics in one query to CloudWatch."""
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 
 
 @dataclass(frozen=True)
 class Status:
-    """What there is to know."""
+    """The state of a labelling job, its metrics and the end of its log."""
 
     name: str
     state: str
     """Initializing, InProgress, Completed, Failed, Stopping or Stopped."""
     reason: str
-    """Why it failed."""
+    """SageMaker's failure reason; empty if the job did not fail."""
     counts: dict[str, int]
-    """Objects, by SageMaker's names: TotalLabeled, HumanLabeled, MachineLabeled, FailedNonRetryableError, Unlabeled."""
+    """Numbers of objects: TotalLabeled, HumanLabeled, MachineLabeled, FailedNonRetryableError and Unlabeled."""
     created: datetime.datetime
     modified: datetime.datetime
     attribute: str
     manifest: str
-    """The input's URI, or the topic that sends it."""
+    """URI of the input manifest, or ARN of the SNS topic that sends the input."""
     output: str
-    """The output manifest's URI, or the folder's until there is one."""
+    """URI of the output manifest, or of the output folder until there is a manifest."""
     metrics: dict[str, float] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    """Why metrics or log are missing, a sentence each."""
+    """Why the metrics or the log are missing, one sentence each."""
 
 
 def status(session: Any, name: str, lines: int) -> Status:
-    """Ask SageMaker, and CloudWatch for metrics and the log's last `lines`.
+    """Query SageMaker for a labelling job, and CloudWatch for its metrics and the last `lines` lines of its log.
 
-    Without the right to see metrics or the log, the rest is there, and `unknown` says so.
+    If CloudWatch refuses the metrics or the log, the rest is returned and `unknown` gives the reason.
 
-    Raises UserError where there is no such labelling job.
+    Raises UserError if there is no such labelling job.
     """
     sagemaker = session.client("sagemaker")
     try:
@@ -97,7 +97,10 @@ def status(session: Any, name: str, lines: int) -> Status:
 
 
 def _metrics(cloudwatch: Any, name: str, job: Mapping[str, Any]) -> dict[str, float]:
-    """Metric → its value, over the job's time. CloudWatch is asked which there are: their namespace is nowhere said."""
+    """Return metric → its total since the job was created.
+
+    The metrics are listed first, because their namespace is not documented.
+    """
     found = [
         metric
         for page in cloudwatch.get_paginator("list_metrics").paginate(
@@ -144,20 +147,20 @@ def _statistic(metric: str) -> str:
 
 
 def _title(metric: Mapping[str, Any]) -> str:
-    """Its name, and its other dimensions, such as a work team."""
+    """Return the metric's name with its other dimensions, such as a work team."""
     others = [f"{each['Name']}={each['Value']}" for each in metric["Dimensions"] if each["Name"] != DIMENSION]
     return f"{metric['MetricName']} ({', '.join(sorted(others))})" if others else metric["MetricName"]
 
 
 def _log(logs: Any, name: str, lines: int) -> list[str]:
-    """The last lines of the job's streams, by time; none where it has written none."""
+    """Return the last lines of the job's log streams, by time; none if there are no streams."""
     try:
         streams = logs.describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix=name)["logStreams"]
     except logs.exceptions.ResourceNotFoundException:
         return []
     events: list[tuple[int, str]] = []
     for stream in streams:
-        # A job's name may begin another's.
+        # One job's name may be a prefix of another's.
         if stream["logStreamName"] != name and not stream["logStreamName"].startswith(f"{name}/"):
             continue
         page = logs.get_log_events(
@@ -171,10 +174,10 @@ def _missing(what: str, error: ClientError) -> str:
     code, message = _answer(error)
     if code in DENIED:
         return (
-            f"the job's {what} cannot be seen: AWS refused {error.operation_name}; "
+            f"the job's {what} cannot be read: AWS refused {error.operation_name}; "
             "`python -m deploy policy launcher` prints the rights that are needed"
         )
-    return f"the job's {what} cannot be seen: AWS refused {error.operation_name} ({code}): {message}"
+    return f"the job's {what} cannot be read: AWS refused {error.operation_name} ({code}): {message}"
 
 
 def _answer(error: ClientError) -> tuple[str, str]:

@@ -21,9 +21,9 @@ from subset_trainer.tracking.metrics import metric_definitions
 
 LOCAL_TYPES = ("local", "local_gpu")
 TENSORBOARD = "subset-trainer/tensorboard"
-"""Where in the session's bucket event files go, if the hyperparameter asks for them."""
+"""Prefix in the session's bucket for event files, which are written if the hyperparameter `tensorboard` is set."""
 LOCAL_SHARED_MEMORY = "1G"
-"""Docker's 64 MB are too few for worker processes that pass images on."""
+"""Size of /dev/shm in local mode. Docker's default of 64 MB is too small for workers that load images."""
 
 
 def estimator(
@@ -35,14 +35,21 @@ def estimator(
     session: Session | None = None,
     **settings: Any,
 ) -> Estimator:
-    """A ready `sagemaker.estimator.Estimator` for the image.
+    """Return a ready `sagemaker.estimator.Estimator` for the image.
 
-    The hyperparameters are validated by the image's own model before any call to AWS; with `entry_point` among
-    the settings they are the script's business and pass unread. Metrics are always defined. The debugger and
-    profiler, which the image does not use, are off unless asked for. `settings` go to `Estimator` as they are:
-    `max_run`, `use_spot_instances`, `subnets`, `output_path`, ….
+    The hyperparameters are validated before any call to AWS, as the image validates them. With `entry_point` among
+    the settings they belong to the user's script and are not validated. Metric definitions are always set. The
+    debugger and profiler, which the image does not use, are off unless `settings` turn them on.
 
-    Raises UserError naming every hyperparameter that is wrong.
+    Args:
+        image_uri: URI of the image in ECR.
+        hyperparameters: name → value.
+        role: IAM role of the job, by name or ARN.
+        instance_type: a SageMaker instance type, or `local` or `local_gpu`.
+        session: the SDK's session; by default a new one.
+        settings: passed to `Estimator` unchanged: `max_run`, `use_spot_instances`, `subnets`, `output_path`, ….
+
+    Raises UserError naming every invalid hyperparameter.
     """
     values = dict(hyperparameters)
     parsed = None if "entry_point" in settings else knobs.parse(values)
@@ -58,7 +65,7 @@ def estimator(
         "disable_profiler": True,
     }
     if parsed is not None and parsed.tensorboard and not local:
-        # Without it SageMaker leaves the event files in the container.
+        # Without this setting SageMaker does not upload the event files.
         place = f"s3://{session.default_bucket()}/{TENSORBOARD}"
         defaults["tensorboard_output_config"] = TensorBoardOutputConfig(s3_output_path=place)
     return Estimator(
@@ -72,15 +79,15 @@ def estimator(
 
 
 def follow(session: Session, name: str) -> Job:
-    """Show the job's log as it comes, until the job has ended; what it came to."""
-    # The SDK's own words for a job that failed repeat its reason and add a guide's address.
+    """Print the job's log as it is written, until the job ends; return the ended job."""
+    # The SDK's exception for a failed job only repeats the job's failure reason and adds a link to a guide.
     with suppress(UnexpectedStatusException):
         session.logs_for_job(name, wait=True)
     return jobs.describe(session.sagemaker_client, name)
 
 
 class Request(Exception):  # noqa: N818 - nothing went wrong
-    """The training job that would have been asked for."""
+    """Carries the parameters of the request that would have created a training job."""
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         super().__init__(parameters)
@@ -88,7 +95,7 @@ class Request(Exception):  # noqa: N818 - nothing went wrong
 
 
 def stop_before_the_request(session: Session) -> None:
-    """Have the session raise `Request` where it would create a training job."""
+    """Make the session raise `Request` instead of creating a training job."""
 
     def stop(params: Mapping[str, Any], **_: Any) -> None:
         raise Request(params)
@@ -97,7 +104,7 @@ def stop_before_the_request(session: Session) -> None:
 
 
 def job_prefix(values: Mapping[str, Any]) -> str:
-    """A job name's beginning that tells runs apart in the console: `subset-trainer-glister-0-3`."""
+    """Return a job-name prefix that distinguishes runs in the console, such as `subset-trainer-glister-0-3`."""
     parsed = knobs.Hyperparameters.model_fields
     strategy = str(values.get("strategy", parsed["strategy"].default))
     fraction = str(values.get("fraction", parsed["fraction"].default)).replace(".", "-")
@@ -107,11 +114,12 @@ def job_prefix(values: Mapping[str, Any]) -> str:
 def sagemaker_session(
     local: bool = False, bucket: str | None = None, boto_session: "boto3.Session | None" = None
 ) -> Session:
-    """A session of the SDK's; its usage reports are off unless the user's own SDK configuration wants them.
+    """Return a session of the SageMaker SDK. Telemetry is off unless the user's SDK configuration turns it on.
 
     Args:
-        local: whether for local mode, which needs a region but no credentials.
-        bucket: for outputs; by default the SDK's `sagemaker-REGION-ACCOUNT`.
+        local: whether the session is for local mode, which needs a region but no credentials.
+        bucket: bucket for outputs; by default the SDK's `sagemaker-REGION-ACCOUNT`.
+        boto_session: by default a new one.
     """
     boto_session = boto_session or calls.boto_session()
     config = load_sagemaker_config() or {}

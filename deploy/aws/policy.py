@@ -1,6 +1,6 @@
-"""Least-privilege IAM policies: for whoever pushes and launches, for the training job's role, and for CodeBuild.
+"""Least-privilege IAM policies for the launcher, for the training job's role, and for CodeBuild's role.
 
-Each statement says why it is there. What a resource can be named for is named; eight actions know no resources at all.
+Each statement has a reason. Each names its resources, except for the eight actions that IAM only grants for `*`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ WITHOUT_RESOURCES = (
     "sagemaker:Search",
     "sts:GetCallerIdentity",
 )
-"""Actions that IAM grants for `*` alone."""
+"""Actions that IAM only grants for the resource `*`."""
 PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 PUSH = (
     *PULL,
@@ -32,54 +32,54 @@ PUSH = (
     "ecr:UploadLayerPart",
 )
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
-"""Of the jobs' logs and metrics."""
+"""Namespace of the jobs' metrics, and log group of their logs."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """Whose things the policies are about."""
+    """Names of the account and resources that the policies cover."""
 
     account: str
-    """Twelve digits."""
+    """Number of the AWS account, twelve digits."""
     region: str
     bucket: str
-    """Where jobs leave their results, and scripts and local data are uploaded to."""
+    """Bucket of the jobs' results and of uploaded scripts and data."""
     role: str
-    """The training job's role, by name."""
+    """Name of the training job's role."""
     repository: str = "subset-trainer"
     project: str = "subset-trainer"
-    """CodeBuild's."""
+    """Name of the CodeBuild project."""
     codebuild_role: str = "subset-trainer-codebuild"
-    """CodeBuild's service role, by name."""
+    """Name of CodeBuild's service role."""
     data: tuple[str, ...] = ()
-    """Further buckets that jobs read their channels from."""
+    """Further buckets with the jobs' channels."""
     partition: str = "aws"
     mlflow: str | None = None
-    """A managed MLflow tracking server, by name."""
+    """Name of a managed MLflow tracking server."""
     clarify: bool = False
     """Whether `explain --clarify` runs Clarify under the job's role."""
 
     def arn(self, service: str, resource: str, *, regional: bool = True) -> str:
-        """The ARN of something in this account."""
+        """Return the ARN of a resource in this account."""
         region = self.region if regional else ""
         return f"arn:{self.partition}:{service}:{region}:{self.account}:{resource}"
 
     def buckets(self, *names: str, objects: bool) -> tuple[str, ...]:
-        """The ARNs of buckets, or of everything in them."""
+        """Return the ARNs of buckets, or of all objects in them."""
         return tuple(f"arn:{self.partition}:s3:::{name}{'/*' if objects else ''}" for name in names)
 
     def log_group(self, group: str) -> tuple[str, str]:
-        """The ARNs of a log group and of its streams."""
+        """Return the ARNs of a log group and of its streams."""
         return self.arn("logs", f"log-group:{group}"), self.arn("logs", f"log-group:{group}:log-stream:*")
 
     def below(self, bucket: str, prefix: str) -> tuple[str, ...]:
-        """The ARN of what lies below a prefix of a bucket."""
+        """Return the ARN of all objects below a prefix of a bucket."""
         return (f"arn:{self.partition}:s3:::{bucket}/{prefix}/*",)
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What is allowed, on what, and why."""
+    """Allowed actions, the resources that they apply to, and the reason."""
 
     name: str
     reason: str
@@ -89,14 +89,14 @@ class Statement:
 
 
 def launcher(names: Names) -> list[Statement]:
-    """For whoever runs `python -m deploy image`, `codebuild`, `launch`, `sweep`, `tune`, `compare`, `labels` and
-    `explain`."""
+    """Return the policy of a user who runs `python -m deploy image`, `codebuild`, `launch`, `sweep`, `tune`, `compare`,
+    `labels` and `explain`."""
     repository = names.arn("ecr", f"repository/{names.repository}")
     jobs = names.arn("sagemaker", "training-job/*")
     return [
         Statement(
             "Repository",
-            "image push and codebuild make the repository, and bring it to its settings",
+            "image push and codebuild create the repository, and apply its settings",
             (
                 "ecr:CreateRepository",
                 "ecr:DescribeRepositories",
@@ -108,8 +108,8 @@ def launcher(names: Names) -> list[Statement]:
         ),
         Statement(
             "Push",
-            "image push uploads the layers that are missing, and reads what ECR's scan has found; the digest is read, "
-            "by image uri as well",
+            "image push uploads missing layers and reads the findings of ECR's scan; image push and image uri read the "
+            "digest",
             (*PUSH, "ecr:DescribeImageScanFindings", "ecr:DescribeImages"),
             (repository,),
         ),
@@ -118,7 +118,7 @@ def launcher(names: Names) -> list[Statement]:
         *_labels(names),
         Statement(
             "Explanations",
-            "explain makes a model of a job's archive, and starts Clarify's processing job",
+            "explain --clarify creates a model from a job's archive, and starts Clarify's processing job",
             ("sagemaker:CreateModel", "sagemaker:CreateProcessingJob"),
             tuple(
                 names.arn("sagemaker", f"{kind}/*{CLARIFY_SUFFIX}*") for kind in ("model", "processing-job")
@@ -147,13 +147,13 @@ def launcher(names: Names) -> list[Statement]:
         ),
         Statement(
             "FindJobs",
-            "sweep looks for the jobs that it started before, tune for its own, and the SDK for their Runs",
+            "sweep and tune find the jobs that they started before, and the SDK finds the jobs' Runs",
             ("sagemaker:ListTrainingJobs", "sagemaker:Search"),
             ("*",),
         ),
         Statement(
             "Runs",
-            "sweep and launch --experiment make an Experiment, and a Run for every job; compare reads them",
+            "sweep and launch --experiment create an Experiment, and a Run for every job; compare reads them",
             (
                 "sagemaker:AssociateTrialComponent",
                 "sagemaker:CreateExperiment",
@@ -171,7 +171,7 @@ def launcher(names: Names) -> list[Statement]:
         ),
         Statement(
             "PassRole",
-            "SageMaker takes on the job's role, and no other service does",
+            "SageMaker, and no other service, assumes the job's role",
             ("iam:PassRole",),
             (names.arn("iam", f"role/{names.role}", regional=False),),
             {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
@@ -190,31 +190,31 @@ def launcher(names: Names) -> list[Statement]:
         ),
         Statement(
             "Bucket",
-            "the SDK makes the bucket of results if there is none, and sees what was uploaded to it",
+            "the SDK creates the bucket of results if it is missing, and lists what was uploaded to it",
             ("s3:CreateBucket", "s3:ListBucket"),
             names.buckets(names.bucket, objects=False),
         ),
         Statement(
             "Channels",
-            "launch looks whether the channels' buckets are there, and in the job's region",
+            "launch checks that the channels' buckets exist in the job's region",
             ("s3:ListBucket",),
             names.buckets(*names.data, objects=False) or names.buckets(names.bucket, objects=False),
         ),
         Statement(
             "Results",
-            "data of this machine, scripts and codebuild's source are uploaded to it, and results fetched from it",
+            "local data, scripts and codebuild's source are uploaded to the bucket, and results are downloaded from it",
             ("s3:GetObject", "s3:PutObject"),
             names.buckets(names.bucket, objects=True),
         ),
         Statement(
             "Buckets",
-            "the SDK looks in the list of buckets whether that one is there",
+            "the SDK lists the buckets to check that the bucket of results exists",
             ("s3:ListAllMyBuckets",),
             ("*",),
         ),
         Statement(
             "Account",
-            "the default bucket has the account's number in its name",
+            "the default bucket's name contains the account's number",
             ("sts:GetCallerIdentity",),
             ("*",),
         ),
@@ -222,7 +222,7 @@ def launcher(names: Names) -> list[Statement]:
 
 
 def _builds(names: Names) -> list[Statement]:
-    """What `codebuild` needs beside the repository, the bucket and the account's number."""
+    """Return what `codebuild` needs in addition to the repository, the bucket and the account's number."""
     role = (names.arn("iam", f"role/{names.codebuild_role}", regional=False),)
     return [
         Statement(
@@ -244,7 +244,7 @@ def _builds(names: Names) -> list[Statement]:
         ),
         Statement(
             "PassBuildRole",
-            "CodeBuild takes on its role, and no other service does",
+            "CodeBuild, and no other service, assumes CodeBuild's role",
             ("iam:PassRole",),
             role,
             {"StringEquals": {"iam:PassedToService": "codebuild.amazonaws.com"}},
@@ -256,11 +256,11 @@ def _builds(names: Names) -> list[Statement]:
 
 
 def _labels(names: Names) -> list[Statement]:
-    """What `labels` needs beside the bucket of results, and what it has in common with `compare`."""
+    """Return what `labels` needs in addition to the bucket of results and the permissions shared with `compare`."""
     return [
         Statement(
             "LabelingJobs",
-            "labels status asks for a labelling job's state and counts",
+            "labels status shows a labelling job's state and counts",
             ("sagemaker:DescribeLabelingJob",),
             (names.arn("sagemaker", "labeling-job/*"),),
         ),
@@ -278,7 +278,7 @@ def _labels(names: Names) -> list[Statement]:
         ),
         Statement(
             "Labels",
-            "labels consolidate and audit read manifests and workers' responses where the data lies",
+            "labels consolidate and audit read manifests and workers' responses from the buckets of data",
             ("s3:GetObject",),
             names.buckets(*(names.data or (names.bucket,)), objects=True),
         ),
@@ -286,7 +286,7 @@ def _labels(names: Names) -> list[Statement]:
 
 
 def job(names: Names) -> list[Statement]:
-    """For the role that a training job runs under."""
+    """Return the policy of the role that a training job runs under."""
     everything = (names.bucket, *names.data)
     return [
         Statement(
@@ -298,7 +298,7 @@ def job(names: Names) -> list[Statement]:
         _login("docker's login for the pull"),
         Statement(
             "ListChannels",
-            "SageMaker finds the channels' objects",
+            "SageMaker lists the channels' objects",
             ("s3:ListBucket",),
             names.buckets(*everything, objects=False),
         ),
@@ -310,7 +310,7 @@ def job(names: Names) -> list[Statement]:
         ),
         Statement(
             "WriteResults",
-            "SageMaker writes model.tar.gz and output.tar.gz, and keeps checkpoints as they are in the container",
+            "SageMaker writes model.tar.gz and output.tar.gz, and mirrors the container's checkpoints",
             ("s3:DeleteObject", "s3:PutObject"),
             names.buckets(names.bucket, objects=True),
         ),
@@ -334,7 +334,7 @@ def job(names: Names) -> list[Statement]:
         ),
         Statement(
             "FindRun",
-            "the image asks which Run of SageMaker Experiments its job belongs to",
+            "the image looks up its job's Run in SageMaker Experiments",
             ("sagemaker:DescribeTrainingJob",),
             (names.arn("sagemaker", "training-job/*"),),
         ),
@@ -350,7 +350,7 @@ def job(names: Names) -> list[Statement]:
 
 
 def _mlflow(names: Names) -> list[Statement]:
-    """The rights that MLflow's client uses its REST API by, at a managed server."""
+    """Return the permissions that MLflow's client needs to use the REST API of a managed server."""
     if names.mlflow is None:
         return []
     actions = (
@@ -373,13 +373,13 @@ def _mlflow(names: Names) -> list[Statement]:
 
 
 def _clarify(names: Names) -> list[Statement]:
-    """What Clarify's processing job does under the role, beside reading data and writing results."""
+    """Return what Clarify's processing job needs in addition to reading data and writing results."""
     if not names.clarify:
         return []
     return [
         Statement(
             "Endpoint",
-            "Clarify starts an endpoint of the model, asks it and deletes it",
+            "Clarify creates an endpoint of the model, sends it requests, and deletes it",
             (
                 "sagemaker:AddTags",
                 "sagemaker:CreateEndpoint",
@@ -401,7 +401,7 @@ def _clarify(names: Names) -> list[Statement]:
         ),
         Statement(
             "ClarifyLogs",
-            "SageMaker writes the processing job's log, and the endpoint's",
+            "SageMaker writes the logs of the processing job and of the endpoint",
             ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"),
             (
                 *names.log_group("/aws/sagemaker/ProcessingJobs"),
@@ -412,13 +412,13 @@ def _clarify(names: Names) -> list[Statement]:
 
 
 def codebuild(names: Names) -> list[Statement]:
-    """For CodeBuild's service role; the repository is made beforehand, by `codebuild` or `image push`."""
+    """Return the policy of CodeBuild's service role. `codebuild` or `image push` creates the repository beforehand."""
     repository = names.arn("ecr", f"repository/{names.repository}")
     log = f"log-group:/aws/codebuild/{names.project}"
     return [
         Statement(
             "Push",
-            "the image and the build's cache are pushed and pulled, the digest and the scan's findings read",
+            "the build pushes and pulls the image and its cache, and reads the digest and the scan's findings",
             (*PUSH, "ecr:DescribeImageScanFindings", "ecr:DescribeImages", "ecr:DescribeRepositories"),
             (repository,),
         ),
@@ -431,19 +431,19 @@ def codebuild(names: Names) -> list[Statement]:
         ),
         Statement(
             "Source",
-            "CodeBuild fetches the packed commit",
+            "CodeBuild downloads the commit's zip archive",
             ("s3:GetObject", "s3:GetObjectVersion"),
             names.below(names.bucket, SOURCES),
         ),
         Statement(
             "Artefact",
-            "CodeBuild leaves imageDetail.json in the bucket",
+            "CodeBuild writes imageDetail.json to the bucket",
             ("s3:PutObject",),
             names.below(names.bucket, ARTEFACTS),
         ),
         Statement(
             "Bucket",
-            "CodeBuild makes sure whose the bucket is, and where",
+            "CodeBuild checks the bucket's owner and region",
             ("s3:GetBucketAcl", "s3:GetBucketLocation"),
             names.buckets(names.bucket, objects=False),
         ),
@@ -454,7 +454,7 @@ POLICIES = {"launcher": launcher, "job": job, "codebuild": codebuild}
 
 
 def document(statements: Sequence[Statement]) -> dict[str, Any]:
-    """The policy as IAM takes it."""
+    """Return the policy as an IAM policy document."""
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -471,7 +471,7 @@ def document(statements: Sequence[Statement]) -> dict[str, Any]:
 
 
 def explanation(statements: Sequence[Statement]) -> str:
-    """The same for people: a paragraph a statement."""
+    """Return the policy as text, one paragraph for each statement."""
     return "\n\n".join(
         "\n".join(
             [

@@ -1,4 +1,4 @@
-"""What Amazon ECR's scan says of a pushed image, and whether that keeps it from getting its tag."""
+"""Waits for Amazon ECR's scan of a pushed image, and decides whether its findings block the image's tag."""
 
 import time
 from collections import Counter
@@ -8,39 +8,41 @@ from typing import Any
 from subset_trainer.errors import PlatformError, UserError
 
 SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL")
-"""Those that a gate can stand at, the worst first; ECR knows two more, for what nobody has judged yet."""
+"""Severities that can be set as the threshold, worst first. ECR has two more, for findings without a severity yet."""
 OPEN = "none"
-"""Stands for no gate."""
+"""Set in place of a severity: no finding blocks the tag."""
 DEFAULT = "CRITICAL"
 MINUTES = 20.0
-"""Until a scan is no longer waited for."""
+"""Time limit of a scan."""
 MINUTES_TO_BEGIN = 2.0
-"""Until an image that ECR knows no scan of is taken for one that it does not scan."""
+"""Time limit for a scan to begin. After that the image is assumed not to be scanned."""
 PAUSE = 5.0
-"""Seconds between two looks."""
+"""Seconds between two queries."""
 NAMED = 10
-"""Findings that a message names."""
+"""Largest number of findings that a message names."""
 DONE = ("COMPLETE", "ACTIVE")
-"""ACTIVE: Amazon Inspector's scan, which goes on as it learns of new vulnerabilities."""
+"""ACTIVE is the status of Amazon Inspector's scan, which continues as new vulnerabilities become known."""
 WAITING = ("PENDING", "IN_PROGRESS")
 
 
 def check(
     ecr: Any, repository: str, digest: str, severity: str = DEFAULT, show: Callable[[str], None] = print
 ) -> None:
-    """Wait for the scan of an image, say what it has found, and refuse findings of a severity or worse.
+    """Wait for the scan of an image, show its findings, and refuse findings of a severity or worse.
 
     Args:
         ecr: a client.
-        digest: the image's.
-        severity: one of `SEVERITIES`, or `OPEN`: then nothing is asked.
+        repository: name of the ECR repository.
+        digest: of the image.
+        severity: one of `SEVERITIES`, or `OPEN`, which does not wait for the scan.
+        show: called with each line of output.
 
     Raises:
-        UserError: there are such findings; names them.
-        PlatformError: there is no scan, or it has failed: what is not known is not passed.
+        UserError: the scan has such findings; the message names them.
+        PlatformError: there is no scan, it failed, or it did not end in time. An unscanned image is not accepted.
     """
     if severity == OPEN:
-        show("ECR's scan is not waited for, and nothing that it finds keeps the image from its tag")
+        show("not waiting for ECR's scan: no finding blocks the image's tag")
         return
     image = f"the image {digest} in the ECR repository {repository!r}"
     pages = _scanned(ecr, {"repositoryName": repository, "imageId": {"imageDigest": digest}}, image, severity)
@@ -62,18 +64,18 @@ def check(
 
 
 def _scanned(ecr: Any, wanted: Mapping[str, Any], image: str, severity: str) -> list[dict[str, Any]]:
-    """The pages of a scan's findings, once it is done."""
+    """Wait until a scan is done; return the pages of its findings."""
     began = time.monotonic()
-    without = f"(--scan-severity {OPEN}, SCAN_SEVERITY={OPEN} in buildspec.yml, does without the scan)"
+    without = f"(to skip the scan: --scan-severity {OPEN}, or SCAN_SEVERITY={OPEN} in buildspec.yml)"
     while True:
         waited = (time.monotonic() - began) / 60
         try:
             answer = ecr.describe_image_scan_findings(**wanted)
         except ecr.exceptions.ScanNotFoundException as error:
-            # The scan on push begins a little later.
+            # The scan begins a little after the push.
             if waited >= MINUTES_TO_BEGIN:
                 raise PlatformError(
-                    f"ECR knows no scan of {image}: is scan on push switched off for it? It gets no tag but "
+                    f"ECR has no scan of {image}: is scan on push turned off? It gets no tag but "
                     f"'candidate' {without}"
                 ) from error
         else:
@@ -83,12 +85,12 @@ def _scanned(ecr: Any, wanted: Mapping[str, Any], image: str, severity: str) -> 
             if status["status"] not in WAITING:
                 reason = " ".join(str(status.get("description", "no reason is given")).split())
                 raise PlatformError(
-                    f"ECR has not scanned {image} ({status['status']}: {reason}), so that it gets no tag but "
+                    f"ECR has not scanned {image} ({status['status']}: {reason}), so it gets no tag but "
                     f"'candidate' {without}"
                 )
         if waited >= MINUTES:
             raise PlatformError(
-                f"ECR's scan of {image} has not ended in {MINUTES:g} minutes: push again later, which waits for it "
+                f"ECR's scan of {image} has not ended in {MINUTES:g} minutes: push again later to wait for it "
                 f"again {without}"
             )
         time.sleep(PAUSE)
@@ -100,7 +102,7 @@ def _scanned(ecr: Any, wanted: Mapping[str, Any], image: str, severity: str) -> 
 
 
 def _findings(page: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(severity, the finding in words) of ECR's own scan, or of Amazon Inspector's."""
+    """Yield (severity, text) of each finding of ECR's own scan or of Amazon Inspector's."""
     for finding in page.get("findings", ()):
         attributes = {
             attribute["key"]: attribute.get("value", "") for attribute in finding.get("attributes", ())

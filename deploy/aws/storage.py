@@ -1,4 +1,4 @@
-"""Files by one name, wherever they lie: a path of this machine, or an s3:// URI."""
+"""Reads and writes files by name, where a name is a local path or an s3:// URI."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,26 +10,26 @@ from subset_trainer.errors import UserError, first_line
 
 SCHEME = "s3://"
 THREADS = 10
-"""As many as a client of boto3 keeps connections."""
+"""The default size of a boto3 client's connection pool."""
 MISSING = ("404", "NoSuchKey", "NoSuchBucket")
 
 
 class Storage:
-    """Reads and writes them. AWS is asked only for what lies in S3."""
+    """Reads and writes local files and objects in S3. AWS is contacted only for names in S3."""
 
     def __init__(self, region: str | None = None) -> None:
         self._region = region
 
     @cached_property
     def s3(self) -> Any:
-        """A client."""
-        # boto3 is imported where it is needed: what lies here is read without it.
+        """The S3 client, created on first use."""
+        # Imported here because boto3 is slow to import and local files do not need it.
         from deploy.aws import calls
 
         return calls.boto_session(self._region).client("s3")
 
     def read(self, name: str) -> bytes:
-        """The content; UserError where there is nothing of that name."""
+        """Return a file's content. Raises UserError if it does not exist or cannot be read."""
         if not in_s3(name):
             try:
                 return Path(name).read_bytes()
@@ -44,20 +44,20 @@ class Storage:
             raise UserError(f"there is nothing at {name}") from error
 
     def read_all(self, names: Sequence[str]) -> list[bytes]:
-        """The contents, in that order."""
+        """Return the contents of several files, in the order of `names`. Raises UserError as `read` does."""
         if not any(in_s3(name) for name in names):
             return [self.read(name) for name in names]
-        _ = self.s3  # made here, once, and not by every thread
+        _ = self.s3  # create the client once, before the threads start
         with ThreadPoolExecutor(THREADS) as pool:
             try:
                 return list(pool.map(self.read, names))
             except BaseException:
-                # What has not begun would only keep the error waiting.
+                # Downloads that have not started would only delay the error.
                 pool.shutdown(cancel_futures=True)
                 raise
 
     def write(self, name: str, content: bytes) -> None:
-        """Put it there; folders of this machine are made."""
+        """Write a file, creating local folders as needed. Raises UserError if a local file cannot be written."""
         if in_s3(name):
             bucket, key = split(name)
             self.s3.put_object(Bucket=bucket, Key=key, Body=content)
@@ -70,14 +70,14 @@ class Storage:
             raise UserError(f"{name!r} cannot be written: {first_line(error)}") from error
 
     def is_folder(self, name: str) -> bool:
-        """Of S3's, any name that ends in / or that something lies below."""
+        """Return whether the name is a folder. In S3 that is a prefix, followed by /, of at least one object's key."""
         if not in_s3(name):
             return Path(name).is_dir()
         bucket, key = split(f"{name.rstrip('/')}/")
         return bool(self.s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"))
 
     def below(self, name: str) -> list[str]:
-        """What lies in a folder and in its folders, by whole names, in order."""
+        """Return the full names of all files in a folder and its subfolders, sorted."""
         if not in_s3(name):
             return sorted(str(path) for path in Path(name).rglob("*") if path.is_file())
         bucket, key = split(f"{name.rstrip('/')}/")
@@ -87,14 +87,14 @@ class Storage:
 
 
 def in_s3(name: str) -> bool:
-    """Whether it names something in S3, and not a path. Raises UserError for other URIs."""
+    """Return whether the name is an s3:// URI rather than a local path. Raises UserError for other URIs."""
     if "://" in name and not name.startswith(SCHEME):
         raise UserError(f"expected an s3:// URI or a path, got {name!r}")
     return name.startswith(SCHEME)
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Bucket and key."""
+    """Return the bucket and key of an s3:// URI. Raises UserError if either is empty."""
     bucket, _, key = uri.removeprefix(SCHEME).partition("/")
     if not bucket or not key:
         raise UserError(f"expected s3://BUCKET/KEY, got {uri!r}")
@@ -102,5 +102,5 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def joined(folder: str, name: str) -> str:
-    """The name of what lies in a folder."""
+    """Return the name of a file in a folder, which is a local path or an s3:// URI."""
     return f"{folder.rstrip('/')}/{name}" if in_s3(folder) else str(Path(folder) / name)

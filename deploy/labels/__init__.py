@@ -1,1 +1,1 @@
-"""Ground Truth's files, and labels to make and to check."""
+"""Reads and writes Ground Truth's files, consolidates and audits labels, and chooses examples to label again."""

@@ -1,8 +1,9 @@
-"""How far those who labelled agree: over all, class by class, worker by worker, and where they do not.
+"""Measures how far workers agree: overall, by class and by worker, and on which items and classes they disagree.
 
-Agreement is counted in pairs of answers to one item. Of a class it is how often the second of a pair says it where the
-first does (specific agreement). Krippendorff's alpha corrects it for what chance would give: 1 is perfect, 0 is chance;
-he asks for 0.8, and for 0.667 where conclusions are tentative.
+Agreement is the share of pairs of answers to the same item that are equal. For a class it is the specific agreement:
+the probability that the second answer of a pair is the class, given that the first one is. Krippendorff's alpha
+corrects the agreement for chance: 1 is perfect agreement, 0 is chance. Krippendorff recommends at least 0.8, and at
+least 0.667 for tentative conclusions.
 """
 
 from collections import Counter
@@ -19,7 +20,7 @@ from deploy.labels.ground_truth import Item, Label
 
 @dataclass(frozen=True)
 class OfClass:
-    """`labels`: items that consolidation gives it; `agreement` is None where no item has two answers."""
+    """One class. `labels`: items whose consolidated label it is. `agreement`: None if it is in no pair of answers."""
 
     name: str
     answers: int
@@ -29,7 +30,11 @@ class OfClass:
 
 @dataclass(frozen=True)
 class OfWorker:
-    """`agreement`: with the other answers to the same items, `consolidated`: with the labels that came of all."""
+    """One worker. Shares of the worker's answers that agree.
+
+    `agreement`: with other answers to the same items, None if there are none. `consolidated`: with the consolidated
+    labels.
+    """
 
     worker: str
     answers: int
@@ -46,12 +51,15 @@ class Disputed:
     label: str
     confidence: float
     answers: dict[str, int]
-    """Class → how many said it, most first."""
+    """Class → number of answers, most frequent first."""
 
 
 @dataclass(frozen=True)
 class Confused:
-    """Two classes given to one item, in pairs of answers. `share`: of all pairs that disagree."""
+    """Two classes that were given to the same items.
+
+    `pairs`: number of pairs of answers with these two classes. `share`: their share of all pairs that disagree.
+    """
 
     classes: tuple[str, str]
     pairs: int
@@ -60,7 +68,7 @@ class Confused:
 
 @dataclass(frozen=True)
 class Audit:
-    """All of it."""
+    """The whole result. `answered`: items with an answer. `method`: of consolidation."""
 
     items: int
     answered: int
@@ -68,30 +76,35 @@ class Audit:
     workers: int
     method: str
     agreement: float | None
-    """The share of pairs of answers that agree; None where no item has two answers, as for alpha."""
+    """Share of pairs of answers that agree; None if no item has two answers."""
     alpha: float | None
+    """Krippendorff's alpha; None if no item has two answers."""
     by_class: list[OfClass]
-    """In the classes' order."""
+    """In the order of the classes."""
     by_worker: list[OfWorker]
-    """Those who agree least with the consolidated labels first."""
+    """Least agreement with the consolidated labels first."""
     disputed: list[Disputed]
-    """The most evenly split first."""
+    """Most evenly split first."""
     confused: list[Confused]
-    """The most frequent first."""
+    """Most frequent first."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def audit(items: Sequence[Item], classes: Sequence[str], method: str, most: int) -> Audit:
-    """Count. `method`: of consolidation; `most`: how many disputed items to list.
+    """Measure the agreement between the workers' answers.
 
-    The answers are among the classes, and there is one at least.
+    Args:
+        items: all answers must be among the classes, and there must be at least one answer.
+        classes: names of the classes.
+        method: method of consolidation.
+        most: largest number of disputed items to list.
     """
     labels, _ = consolidation.consolidate(items, classes, method)
     index = {name: number for number, name in enumerate(classes)}
     pairs = np.zeros((len(classes), len(classes)), np.int64)
-    """How often a pair of answers was of these classes; each pair is counted both ways."""
+    """[C, C]: number of pairs of answers with these two classes; each pair is counted in both orders."""
     of_workers = {answer.worker: _Record() for item in items for answer in item.answers}
     for item, label in zip(items, labels, strict=True):
         for answer in item.answers:
@@ -134,7 +147,7 @@ def audit(items: Sequence[Item], classes: Sequence[str], method: str, most: int)
 
 @dataclass
 class _Record:
-    """Of one worker."""
+    """Counts of one worker's answers, and of the pairs that they form with other answers."""
 
     answers: int = 0
     consolidated: int = 0
@@ -163,7 +176,7 @@ def _disputed(items: Sequence[Item], labels: Sequence[Label | None]) -> list[Dis
 
 
 def _majority(one: Disputed) -> float:
-    # Dawid and Skene's probabilities alone order little: they are near 1 for all but a few.
+    # Dawid and Skene's probabilities alone would not order the items: almost all of them are near 1.
     return max(one.answers.values()) / sum(one.answers.values())
 
 

@@ -1,4 +1,4 @@
-"""Where a labelling's answers are found: in a labelling job's output folder, or in a manifest."""
+"""Reads workers' answers from a labelling job's output folder or from a manifest."""
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,41 +11,42 @@ from subset_trainer.errors import UserError
 
 @dataclass(frozen=True)
 class Labelling:
-    """What was asked and answered."""
+    """Items and the workers' answers to them."""
 
     items: list[Item]
-    """Those of the manifest, in its order."""
+    """Items of the manifest, in its order."""
     job: str
-    """The labelling job's name, or the manifest's."""
+    """Name of the labelling job or of the manifest."""
     attribute: str | None
-    """Where the manifest holds the answers; None where they are workers' responses."""
+    """Attribute of the manifest's lines that has the answers; None if they come from a labelling job's folder."""
 
 
 def read(
     storage: Storage, place: str, manifest: str | None = None, attribute: str | None = None
 ) -> Labelling:
-    """Read it.
+    """Read a labelling job's output folder, or a manifest with answers.
 
     Args:
-        place: a labelling job's output folder, which holds `annotations/worker-response`, or a manifest with answers.
-        manifest: of a folder, the manifest that the job was given, whose lines the responses count; by default the
-            output manifest in the folder, which has the same lines.
-        attribute: of a manifest, where its lines hold the answers; by default the only one that does.
+        storage: reads local files and S3.
+        place: the folder, which has `annotations/worker-response` in it, or the manifest.
+        manifest: only for a folder: the input manifest of the job, because responses give items by line number. By
+            default it is the output manifest in the folder, which has the same lines.
+        attribute: only for a manifest: the attribute that has the answers; by default the only one that does.
 
     Raises:
-        UserError: there is no such thing, or something else in it.
+        UserError: the folder or manifest does not exist or has an unexpected form, or an option does not apply to it.
     """
     name = PurePosixPath(place.rstrip("/")).name
     if not storage.is_folder(place):
         if manifest is not None:
             raise UserError(
-                f"--manifest goes with a labelling job's output folder, and {place!r} is a file or nothing"
+                f"--manifest goes with a labelling job's output folder, and {place!r} is not a folder"
             )
         lines = ground_truth.parse_manifest(storage.read(place), place)
         items, found = ground_truth.with_answers(lines, attribute, place)
         return Labelling(items, name.split(".")[0], found)
     if attribute is not None:
-        raise UserError(f"--answers: of a manifest, and {place!r} is a folder")
+        raise UserError(f"--answers goes with a manifest, and {place!r} is a folder")
     responses = joined(place, ground_truth.RESPONSES)
     names = [name for name in storage.below(responses) if ground_truth.place_of_response(name)]
     if not names:

@@ -1,7 +1,7 @@
-"""Several workers' answers to an item become one label with a confidence, by crowd-kit.
+"""Consolidates several workers' answers to an item into one label with a confidence, using crowd-kit.
 
-`majority`: the class with most answers; its confidence is their share. `dawid-skene`: a worker's answers count by the
-worker's own confusion matrix, which expectation-maximisation estimates together with the labels (Dawid & Skene, Applied
+`majority`: the class with the most answers; the confidence is their share. `dawid-skene`: weights a worker's answers by
+the worker's confusion matrix, which expectation-maximisation estimates together with the labels (Dawid & Skene, Applied
 Statistics 28, 1979); the confidence is the label's posterior probability. Ground Truth's own consolidation of classes
 is of this kind.
 """
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 METHODS = ("dawid-skene", "majority")
 ITERATIONS = 100
-"""At most; crowd-kit stops where the likelihood does not grow any more, mostly after a few."""
+"""Upper limit. crowd-kit stops when the likelihood no longer grows, usually after a few iterations."""
 EQUAL = 1e-6
-"""Two probabilities whose difference is below are a tie."""
+"""Probabilities whose difference is at most this are a tie."""
 
 
 def frame(items: Sequence[Item], classes: Sequence[str]) -> "pd.DataFrame":
-    """The answers as crowd-kit takes them: `task` (the item's number), `worker`, `label` (the class's index)."""
+    """Return the answers in crowd-kit's form: columns `task` (index of the item), `worker`, `label` (class index)."""
     import pandas as pd
 
     index = {name: number for number, name in enumerate(classes)}
@@ -37,14 +37,14 @@ def frame(items: Sequence[Item], classes: Sequence[str]) -> "pd.DataFrame":
 
 
 def probabilities(items: Sequence[Item], classes: Sequence[str], method: str) -> np.ndarray:
-    """[N, C]: how probable each class is of each item; NaN for items without an answer.
+    """Return [N, C]: the probability of each class for each item; NaN for items without an answer.
 
     Args:
-        items: N of them; their answers are among the classes, and there is one at least.
+        items: N items; all answers must be among the classes, and there must be at least one answer.
         classes: C names.
         method: one of METHODS.
     """
-    # Its import takes two seconds.
+    # Imported here because it takes two seconds.
     from crowdkit.aggregation import DawidSkene, MajorityVote
 
     answers = frame(items, classes)
@@ -55,17 +55,17 @@ def probabilities(items: Sequence[Item], classes: Sequence[str], method: str) ->
     given = every.index.isin(found.index)
     values = every.to_numpy(np.float64, copy=True)
     values[given] = np.nan_to_num(values[given])
-    # crowd-kit keeps probabilities above 1e-10, and so a row's sum a little above 1.
+    # crowd-kit keeps probabilities above 1e-10, so a row's sum can be slightly above 1.
     return np.clip(values / values.sum(axis=1, keepdims=True), 0.0, 1.0)
 
 
 def consolidate(
     items: Sequence[Item], classes: Sequence[str], method: str
 ) -> tuple[list[Label | None], list[int]]:
-    """A label for each item, None for those without an answer; and which items are ties.
+    """Return a label for each item (None without an answer), and the indices of items with a tie.
 
-    A tie gets the first of its classes. What has one answer alone has confidence 0, as Ground Truth writes it, unless
-    Dawid and Skene's model knows the worker from items that others answered as well.
+    A tie gets the first of its classes. A label from a single answer has confidence 0, as in Ground Truth's output,
+    unless Dawid and Skene's model has estimated the worker from items that other workers answered too.
     """
     probable = probabilities(items, classes, method)
     met = {answer.worker for item in items if len(item.answers) > 1 for answer in item.answers}

@@ -1,14 +1,15 @@
-"""A Lambda function that consolidates annotations for a Ground Truth labelling job, by crowd-kit.
+"""A Lambda function that consolidates annotations for a Ground Truth labelling job, using crowd-kit.
 
-Its handler is `deploy.labels.consolidation_lambda.handler`. Ground Truth calls it with a batch of data objects and
-what the workers said of each; it answers with a label for each, in the form of Ground Truth's own classification
-tasks. The function's environment says how: METHOD is `dawid-skene` (the default) or `majority`; CLASSES names the
-classes, a JSON list or with commas between, in the order of their indices, where the job says nothing of them (jobs
-made in the console send no `labelCategories`). Dawid and Skene's model learns what it knows of workers from the batch
-alone.
+Its handler is `deploy.labels.consolidation_lambda.handler`. Ground Truth calls it with a batch of data objects and the
+workers' annotations. The function returns a label for each object, in the form of Ground Truth's own classification
+tasks. Two environment variables configure it:
 
-The function's own role needs s3:GetObject on what Ground Truth hands over, the labelling job's output folder. Form:
-"Pre-annotation and post-annotation Lambda functions" in SageMaker's developer guide.
+- METHOD: `dawid-skene` (the default) or `majority`. Dawid and Skene's model estimates the workers from the batch alone.
+- CLASSES: the classes in the order of their indices, as a JSON list or separated by commas. It is needed for jobs that
+  send no `labelCategories`, such as jobs created in the console.
+
+The function's role needs s3:GetObject on the labelling job's output folder, where Ground Truth stores the payload.
+Source: "Pre-annotation and post-annotation Lambda functions" in SageMaker's developer guide.
 """
 
 import datetime
@@ -29,14 +30,14 @@ def handler(event: Mapping[str, Any], context: object = None) -> list[dict[str, 
 
     Args:
         event: `labelingJobArn`, `labelAttributeName`, `payload.s3Uri`, `labelCategories` (which may be null).
-        context: Lambda's, unused.
+        context: Lambda's context, unused.
 
     Returns:
-        One object for each data object with an answer; those without are left out, which Ground Truth counts as failed,
-        and named in the log.
+        One result for each data object with an answer. Objects without an answer are left out and named in the log;
+        Ground Truth counts them as failed.
 
     Raises:
-        UserError: the event or the payload is of another form, or the classes are not known.
+        UserError: the event or the payload has another form, or the classes are unknown.
     """
     missing = [name for name in EVENT if not event.get(name)]
     if (
@@ -55,7 +56,7 @@ def handler(event: Mapping[str, Any], context: object = None) -> list[dict[str, 
     objects = _objects(storage, event["payload"]["s3Uri"])
     answered = {name: item for name, item in objects.items() if item.answers}
     for name in (name for name in objects if name not in answered):
-        print(f"{name}: no answer that can be read, and so no label")
+        print(f"{name}: no readable answer, so no label")
     if not answered:
         return []
     items = list(answered.values())
@@ -78,7 +79,10 @@ def handler(event: Mapping[str, Any], context: object = None) -> list[dict[str, 
 
 
 def _classes(event: Mapping[str, Any]) -> list[str]:
-    """In the order of their indices. The batch's own would give each batch other indices."""
+    """Return the classes in the order of their indices.
+
+    They are not taken from the batch's answers, because then each batch could number the classes differently.
+    """
     given = event.get("labelCategories")
     if not given:
         text = os.environ.get("CLASSES", "")
@@ -100,7 +104,7 @@ def _classes(event: Mapping[str, Any]) -> list[str]:
 
 
 def _objects(storage: Storage, uri: str) -> dict[str, Item]:
-    """The batch: an object's id → what was asked and answered."""
+    """Read the batch: id of the data object → item with its answers."""
     payload = ground_truth.parse_json(storage.read(uri), uri)
     if not isinstance(payload, list):
         raise UserError(f"{uri}: expected a list of data objects, got {shown(payload)}")
@@ -116,7 +120,7 @@ def _objects(storage: Storage, uri: str) -> dict[str, Item]:
             try:
                 answers.append(ground_truth.annotation(annotation, f"{uri}, object {name}", storage.read))
             except UserError as error:
-                # One worker's form must not cost the whole batch its labels.
+                # One unreadable annotation must not fail the whole batch.
                 print(error)
         found[name] = Item(line, ground_truth.latest(answers))
     return found

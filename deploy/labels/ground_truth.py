@@ -1,17 +1,17 @@
-"""Amazon SageMaker Ground Truth's files: manifests, workers' responses, and the label that consolidation leaves.
+"""Amazon SageMaker Ground Truth's files: manifests, workers' responses, and consolidated labels.
 
-A manifest is JSON lines; each has `source-ref` (the S3 URI of an image or text) or `source` (the text itself). What
-workers answered is found in three places:
+A manifest is in JSON Lines. Each line has `source-ref` (the S3 URI of an image or text) or `source` (the text itself).
+Workers' answers are read in three forms:
 
-- in the labelling job's output, `annotations/worker-response/iteration-N/ITEM/TIME.json`, with ITEM the line of the
-  input manifest, counted from 0:
-  `{"answers": [{"workerId": …, "submissionTime": …, "answerContent": {NAME: {"label": …}}}]}`, NAME being that of the
-  worker template's element, `crowd-image-classifier` and `crowd-classifier` in built-in tasks;
-- in a manifest, under an attribute that is a list of `{"workerId": …, "label": …}`;
-- in a manifest, under an attribute that holds `{"annotationsFromAllWorkers": [{"workerId": …, "annotationData":
-  {"content": …}}]}`, as AWS's sample of a consolidation function leaves it.
+- from the labelling job's output, `annotations/worker-response/iteration-N/ITEM/TIME.json`, where ITEM is the line of
+  the input manifest, counted from 0:
+  `{"answers": [{"workerId": …, "submissionTime": …, "answerContent": {NAME: {"label": …}}}]}`. NAME is the name of the
+  worker template's element: `crowd-image-classifier` or `crowd-classifier` in built-in tasks;
+- from a manifest's attribute that is a list of `{"workerId": …, "label": …}`;
+- from a manifest's attribute `{"annotationsFromAllWorkers": [{"workerId": …, "annotationData": {"content": …}}]}`, as
+  AWS's sample consolidation function writes it.
 
-Forms: "Output data" and "Pre-annotation and post-annotation Lambda functions" in SageMaker's developer guide.
+Source: "Output data" and "Pre-annotation and post-annotation Lambda functions" in SageMaker's developer guide.
 """
 
 import json
@@ -31,26 +31,26 @@ TEXT_ELEMENTS = ("crowd-classifier",)
 
 @dataclass(frozen=True)
 class Answer:
-    """What one worker said of one item."""
+    """One worker's answer to one item."""
 
     worker: str
     label: str
     time: str = ""
-    """When it was submitted, in ISO 8601; of two answers of one worker the later counts."""
+    """Submission time in ISO 8601; if a worker answered twice, the later answer counts."""
     element: str = ""
-    """Of the worker's template; it tells images from texts."""
+    """Element of the worker template, which distinguishes images from texts."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A line of a manifest, and the answers to it, one a worker."""
+    """A line of a manifest and its answers, at most one from each worker."""
 
     line: dict[str, Any]
     answers: tuple[Answer, ...]
 
     @property
     def source(self) -> str:
-        """What was labelled, in a word."""
+        """The labelled object: its URI, or the text itself."""
         return str(self.line.get("source-ref", self.line.get("source", "")))
 
 
@@ -61,18 +61,22 @@ class Label:
     index: int
     name: str
     confidence: float
-    """0..1; 0 where nothing is known of it, as Ground Truth writes of one worker's answer."""
+    """0..1; 0 if it is unknown, as in Ground Truth's output for a single worker's answer."""
 
 
 def parse_json(content: bytes | str, name: str) -> Any:
-    """JSON whose numbers are finite: NaN and Infinity are not of it, and others refuse to read them.
+    """Parse strict JSON: NaN and Infinity are refused, because they are not JSON and other parsers reject them.
 
-    Raises UserError, with `name` for what is read.
+    Raises UserError, which names the content as `name`.
     """
     try:
         return json.loads(content, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, json.JSONDecodeError) else "too deep, long or odd a value"
+        reason = (
+            str(error)
+            if isinstance(error, json.JSONDecodeError)
+            else "a value is nested too deeply, too long or not finite"
+        )
         raise UserError(f"{name} is not JSON: {reason}") from error
 
 
@@ -84,12 +88,12 @@ def _finite(text: str) -> float:
 
 
 def parse_manifest(content: bytes, name: str) -> list[dict[str, Any]]:
-    """A manifest's lines.
+    """Return a manifest's lines.
 
-    Raises UserError for a line that is no JSON object with `source-ref` or `source`, and for a manifest without lines.
+    Raises UserError if a line is not a JSON object with `source-ref` or `source`, or if there are no lines.
     """
     lines = []
-    # Not splitlines(): of the ends of lines that it knows, JSON texts may hold all but this one.
+    # Not splitlines(): it also splits at characters that may occur within JSON strings.
     parts = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     while parts and not parts[-1].strip():
         parts.pop()
@@ -106,13 +110,13 @@ def parse_manifest(content: bytes, name: str) -> list[dict[str, Any]]:
 
 
 def label_of(content: Any, name: str) -> tuple[str, str]:
-    """The label in an answer's content, and the template's element that gave it.
+    """Return the label in an answer's content, and the name of the template's element that contains it.
 
     Args:
-        content: `{ELEMENT: {"label": …}}`, or the same as JSON; other fields of the worker's form may stand beside it.
-        name: of the answer, for the error.
+        content: `{ELEMENT: {"label": …}}` as an object or as JSON text; other form fields are ignored.
+        name: name of the answer, for the error.
 
-    Raises UserError where there is not exactly one.
+    Raises UserError unless there is exactly one label.
     """
     if isinstance(content, str):
         content = parse_json(content, f"{name}: the answer")
@@ -134,7 +138,7 @@ def label_of(content: Any, name: str) -> tuple[str, str]:
 
 
 def parse_response(content: bytes, name: str) -> list[Answer]:
-    """The answers in one file of workers' responses. Raises UserError for what is none."""
+    """Return the answers in one file of workers' responses. Raises UserError if it has another form."""
     response = parse_json(content, name)
     answers = response.get("answers") if isinstance(response, dict) else None
     if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
@@ -148,7 +152,7 @@ def parse_response(content: bytes, name: str) -> list[Answer]:
 
 
 def place_of_response(name: str) -> tuple[int, int] | None:
-    """Iteration and item of a file of workers' responses, by its name; None of another file's."""
+    """Return the iteration and item in the name of a file of workers' responses; None for any other file."""
     found = _RESPONSE.search(name.replace("\\", "/"))
     return (int(found[1]), int(found[2])) if found else None
 
@@ -156,18 +160,18 @@ def place_of_response(name: str) -> tuple[int, int] | None:
 def with_responses(
     lines: Sequence[dict[str, Any]], responses: Iterable[tuple[str, bytes]], manifest: str
 ) -> list[Item]:
-    """The manifest's lines with the answers to them.
+    """Return the items: the manifest's lines with their answers.
 
     Args:
-        lines: of the labelling job's manifest.
-        responses: the files of workers' responses, by name, in order.
-        manifest: its name, for the error.
+        lines: lines of the labelling job's manifest.
+        responses: (name, content) of each file of workers' responses.
+        manifest: name of the manifest, for the error.
 
-    Raises UserError for a response that cannot be read, or to an item that the manifest does not have.
+    Raises UserError if a response cannot be read, or if its item is not in the manifest.
     """
     answers: dict[int, list[Answer]] = {}
     placed = [(place, name, content) for name, content in responses if (place := place_of_response(name))]
-    # Later iterations come later, whatever their numbers' digits.
+    # Sorted by number: as text, iteration 10 would come before iteration 2.
     for (_, item), name, content in sorted(placed, key=lambda entry: entry[:2]):
         if item >= len(lines):
             raise UserError(
@@ -179,9 +183,14 @@ def with_responses(
 
 
 def with_answers(lines: Sequence[dict[str, Any]], attribute: str | None, name: str) -> tuple[list[Item], str]:
-    """The lines of a manifest that holds the answers itself, and under which attribute it does.
+    """Return the items of a manifest that contains the answers, and the name of the attribute with the answers.
 
-    Raises UserError where the attribute holds something else, or, without one, where not exactly one holds answers.
+    Args:
+        lines: lines of the manifest.
+        attribute: name of the attribute; None finds the only one that contains answers.
+        name: name of the manifest, for the error.
+
+    Raises UserError if the attribute has another form, or if no or several attributes contain answers.
     """
     if attribute is None:
         holding = sorted({key for line in lines for key, value in line.items() if _holds_answers(value)})
@@ -189,7 +198,7 @@ def with_answers(lines: Sequence[dict[str, Any]], attribute: str | None, name: s
             raise UserError(
                 f"{name}: expected one attribute that holds several workers' answers, a list of "
                 f'{{"workerId": …, "label": …}}, got {", ".join(map(shown, holding)) or "none"}; '
-                "--answers names it"
+                "name the attribute with --answers"
             )
         attribute = holding[0]
     items = []
@@ -225,14 +234,14 @@ def _answers_in(value: Any, name: str) -> list[Answer]:
 
 
 def annotation(value: Any, name: str, read: Callable[[str], bytes] | None = None) -> Answer:
-    """One worker's annotation as consolidation functions are given it.
+    """Parse one worker's annotation, in the form that Ground Truth passes to consolidation functions.
 
     Args:
         value: `{"workerId": …, "annotationData": {"content": …}}`, or `{"s3Uri": …}` in place of the content.
-        name: for the error.
-        read: called with that URI; without it the content must be there.
+        name: name of the annotation, for the error.
+        read: reads the content at a URI; without it the content must be included.
 
-    Raises UserError for anything else.
+    Raises UserError if the annotation has another form.
     """
     data = value.get("annotationData") if isinstance(value, dict) else None
     if not isinstance(data, dict):
@@ -246,7 +255,7 @@ def annotation(value: Any, name: str, read: Callable[[str], bytes] | None = None
 
 
 def latest(answers: Iterable[Answer]) -> tuple[Answer, ...]:
-    """One answer a worker, the last: by its time, where they have one, else in the order given."""
+    """Return each worker's last answer: by submission time; if times are equal or missing, by the order given."""
     found: dict[str, Answer] = {}
     for answer in answers:
         if answer.worker not in found or answer.time >= found[answer.worker].time:
@@ -255,9 +264,9 @@ def latest(answers: Iterable[Answer]) -> tuple[Answer, ...]:
 
 
 def classes_of(items: Sequence[Item], given: Sequence[str] = ()) -> tuple[str, ...]:
-    """The classes in the order of their indices: as given, or all that were answered, sorted.
+    """Return the classes in the order of their indices: as given, or all classes among the answers, sorted.
 
-    Raises UserError for answers outside of those given, and where there is neither.
+    Raises UserError if an answer is not among the given classes, or if there are neither classes nor answers.
     """
     if not given:
         found = tuple(sorted({answer.label for item in items for answer in item.answers}))
@@ -276,10 +285,14 @@ def classes_of(items: Sequence[Item], given: Sequence[str] = ()) -> tuple[str, .
 
 
 def attributes(item: Item, label: Label, attribute: str, job: str, created: str) -> dict[str, Any]:
-    """The label and its metadata, as Ground Truth's classification tasks write them.
+    """Return the label and its metadata, in the form of Ground Truth's classification tasks.
 
     Args:
-        created: the time, `2018-10-18T22:18:13.527256`.
+        item: the labelled item.
+        label: its consolidated label.
+        attribute: name of the label attribute.
+        job: name of the labelling job.
+        created: time of creation, such as `2018-10-18T22:18:13.527256`.
     """
     text = "source-ref" not in item.line or any(answer.element in TEXT_ELEMENTS for answer in item.answers)
     return {
@@ -296,7 +309,7 @@ def attributes(item: Item, label: Label, attribute: str, job: str, created: str)
 
 
 def manifest(lines: Iterable[Mapping[str, Any]]) -> bytes:
-    """The file's content."""
+    """Return a manifest file's content."""
     return "".join(f"{json.dumps(line)}\n" for line in lines).encode()
 
 
@@ -308,7 +321,7 @@ def _worker(answer: Mapping[str, Any], name: str) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it says something, and can be written down: JSON knows halves of characters, which cannot."""
+    """Return whether the value is text, not blank, and valid in UTF-8: JSON also allows lone surrogates."""
     if not isinstance(value, str) or not value.strip():
         return False
     try:

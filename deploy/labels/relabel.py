@@ -1,4 +1,4 @@
-"""What to have labelled anew first, by what a training has learned of its examples (`examples.parquet`)."""
+"""Chooses the examples to label again first, from what a training run recorded about them (`examples.parquet`)."""
 
 import csv
 import re
@@ -26,11 +26,11 @@ COLUMNS = {
     "running_loss": "numbers",
     "duplicate_group": "whole numbers",
 }
-"""Those that are read, and what they hold."""
+"""Columns that are read → their content."""
 ROW = re.compile(r"(.+):([0-9]{1,12})", re.DOTALL)
-"""A row of a table: the file and its line."""
+"""Id of a table's row: the file and its line."""
 ELEMENT = re.compile(r"(.+)\[([0-9]{1,12})\]", re.DOTALL)
-"""An element of an array, which nobody can be shown."""
+"""Id of an array's element, which a labelling job cannot show."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +38,26 @@ class Example:
     """A training example."""
 
     id: str
-    """As training names it: a file of the channel, `file:line` of a table, a manifest's `source-ref`."""
+    """Training's id of the example: a file of the channel, `file:line` of a table, or a manifest's `source-ref`."""
     label: str
     probable_label: str
     mislabelled: float | None
-    """0..1: how probably its label is wrong; NaN or None where that was not judged."""
+    """Probability that the label is wrong, 0..1; NaN or None if it was not estimated."""
     running_loss: float | None
-    """NaN or None where training never saw it."""
+    """NaN or None if training never saw the example."""
     duplicate_group: int | None
-    """-1 or None: of none."""
+    """-1 or None if the example has no near-duplicates."""
 
 
 def read(run: str, region: str | None = None) -> pa.Table:
-    """What a finished run says of its training examples: COLUMNS, a row an example.
+    """Read a finished run's records of its training examples: columns COLUMNS, one row for each example.
 
     Args:
-        run: its folder or its output.tar.gz, here or in S3, or the name of the training job that it was.
-        region: where AWS is asked.
+        run: the run's folder or output.tar.gz, local or in S3, or the name of its training job.
+        region: AWS region.
 
     Raises:
-        UserError: there is no such run, it has not ended well, or has left no readable examples.parquet.
+        UserError: there is no such run, it did not complete, or it has no readable examples.parquet.
     """
     with tempfile.TemporaryDirectory() as folder:
         return _parsed(runs.file_of(run, EXAMPLES, Path(folder), region), run)
@@ -73,13 +73,13 @@ def _parsed(path: Path, run: str) -> pa.Table:
                 if kind is None or not _holds(kind, content):
                     raise UserError(f"{name}: expected a column {column} of {content}, got {kind or 'none'}")
             table = opened.read(columns=list(COLUMNS))
-        table.validate(full=True)  # texts that are none, above all
+        table.validate(full=True)  # above all, that texts are valid UTF-8
         for column in ("id", "label"):
             if table.column(column).null_count:
                 raise UserError(f"{name}: expected a value of {column} in every row, got none in some")
     except UserError:
         raise
-    except Exception as error:  # of what is damaged pyarrow says so in many ways
+    except Exception as error:  # pyarrow raises many types of errors for damaged files
         raise UserError(f"{name} cannot be read: {first_line(error)}") from error
     return table
 
@@ -93,12 +93,17 @@ def _holds(kind: pa.DataType, content: str) -> bool:
 
 
 def first(examples: pa.Table, budget: int) -> list[Example]:
-    """Those to label first: the most probably mislabelled, of near-duplicates one before any other.
+    """Return up to `budget` examples to label first, most probably mislabelled first.
 
-    Of those that are equally probable the one of higher running loss comes first; one that was never judged comes last.
+    One example of each group of near-duplicates comes before the second of any group. Ties are ordered by running loss,
+    highest first. Examples without a probability come last.
+
+    Args:
+        examples: as returned by `read`.
+        budget: largest number of examples.
     """
     mislabelled, loss = (
-        # NaN compares with nothing: below every number.
+        # NaN has no order: it is replaced by a value below every number.
         np.nan_to_num(_numbers(examples, name, np.nan), nan=-np.inf)
         for name in ("mislabelled", "running_loss")
     )
@@ -117,15 +122,15 @@ def _numbers(examples: pa.Table, name: str, missing: float) -> np.ndarray:
 def lines(
     examples: Sequence[Example], prefix: str | None = None, text: Callable[[str], str] | None = None
 ) -> list[dict[str, Any]]:
-    """The lines of an input manifest for a labelling job.
+    """Return the lines of an input manifest for a labelling job.
 
     Args:
-        examples: in this order.
-        prefix: where in S3 the channel lies, for examples that are named by their path in it.
-        text: gives a table's row, by its example's name, as the text to label; by default the name stands for it. The
-            line keeps the name, as `id`, so that the answer finds back.
+        examples: the examples to label, in this order.
+        prefix: s3:// URI of the training channel, for examples whose id is a path in the channel.
+        text: returns the text to label for a table row's id, and the line keeps the id as `id`, so that the answer can
+            be matched to the row. By default the id itself is shown.
 
-    Raises UserError for an example that is no object in S3 and no row of a table, and a prefix that is not in S3.
+    Raises UserError for an example that is neither in S3 nor a table's row, or a prefix that is not in S3.
     """
     if prefix is not None and not in_s3(prefix):
         raise UserError(f"--prefix: expected an s3:// URI, where the training channel lies, got {prefix!r}")
@@ -135,13 +140,13 @@ def lines(
             found.append({"source-ref": one.id})
         elif ELEMENT.fullmatch(one.id):
             raise UserError(
-                f"{shown(one.id)} is an element of an array: a labelling job is given files in S3, or a table's rows"
+                f"{shown(one.id)} is an element of an array: a labelling job only shows files in S3 or a table's rows"
             )
         elif ROW.fullmatch(one.id):
             found.append({"source": text(one.id), "id": one.id} if text else {"source": one.id})
         elif prefix is None:
             raise UserError(
-                f"{shown(one.id)} is a file of the training channel: --prefix says where in S3 that lies"
+                f"{shown(one.id)} is a file of the training channel: give the channel's s3:// URI with --prefix"
             )
         else:
             found.append({"source-ref": joined(prefix, one.id)})
@@ -149,13 +154,13 @@ def lines(
 
 
 def row_reader(folder: Path, column: str) -> Callable[[str], str]:
-    """Gives a cell of a row, by its example's name.
+    """Return a function that reads one cell of a table's row, given the id of the row's example.
 
     Args:
-        folder: the training channel's.
-        column: by the name in the file's first line, or by its position from 0.
+        folder: folder of the training channel.
+        column: name of the column in the file's first line, or its position from 0.
 
-    Raises UserError, when called, for a file or line that is not there, and for a table without the column.
+    The function raises UserError if the file, the line or the column does not exist.
     """
 
     @cache

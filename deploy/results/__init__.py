@@ -1,1 +1,1 @@
-"""What finished trainings have left, and how it is compared and shown."""
+"""Reads, compares and presents the results of finished runs."""

@@ -1,8 +1,7 @@
-"""Sets finished runs side by side: a table, a chart, and both as CSV and JSON.
+"""Compares finished runs: a table, a chart, and the table's rows as CSV and JSON.
 
-A run's total time holds everything that its choice of data costs: training, selection and evaluation. The search for
-wrong labels and duplicates before training counts as selection. Dollars are for all that SageMaker bills, starting up
-and reading the data included.
+A run's total time is the time of training, selection and evaluation. The search for wrong labels and duplicates before
+training counts as selection. Costs cover everything that SageMaker bills, including startup and reading the data.
 """
 
 import csv
@@ -21,39 +20,39 @@ from subset_trainer.errors import UserError
 
 CHART = "comparison.png"
 MOST_IN_THE_AXES = 10
-"""Runs that a legend has room for beside the curves."""
+"""Largest number of runs whose legend fits inside the axes."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one training left behind. Accuracies are shares 0..1, seconds are wall time."""
+    """The results of one training run. Accuracies are shares 0..1, seconds are wall time."""
 
     name: str
     summary: dict[str, Any]
     history: list[dict[str, Any]]
     job: Job | None = None
-    """The SageMaker job that it was, if it was one."""
+    """The run's SageMaker job; None for a local run."""
 
     @property
     def seconds(self) -> float:
-        """Total time: training, selection and evaluation. Reading the data and starting up are alike for all runs."""
+        """Total time: training, selection and evaluation. Startup and reading the data are the same for all runs."""
         return float(
             self.summary["seconds"]["training"] + self.selecting + self.summary["seconds"]["evaluation"]
         )
 
     @property
     def selecting(self) -> float:
-        """Selection time: what decided what to train on, before the first epoch and between epochs."""
+        """Selection time, before the first epoch and between epochs."""
         return float(self.cleaning + self.summary["seconds"]["selection"])
 
     @property
     def cleaning(self) -> float:
-        """The part before the first epoch: the search for wrong labels and duplicates, and its trainings."""
+        """Selection time before the first epoch: the search for wrong labels and duplicates, with its training runs."""
         return float(self.summary["seconds"].get("cleaning", 0.0))
 
     @property
     def clock(self) -> list[float]:
-        """Seconds at the end of each epoch, all of the above included."""
+        """Total time at the end of each epoch, in seconds."""
         parts = ("epoch:seconds", "selection:seconds", "evaluation:seconds")
         costs = [sum(entry.get(part, 0.0) for part in parts) for entry in self.history]
         return list(accumulate(costs, initial=self.cleaning))[1:]
@@ -63,7 +62,11 @@ class Run:
         return bool(self.summary["strategy"] == REFERENCE)
 
     def cost(self, prices: Mapping[str, float]) -> float | None:
-        """Dollars, by the instance types' prices an hour; elsewhere than on SageMaker, by the price of `local`."""
+        """Return the cost in dollars; None if the price is unknown.
+
+        Args:
+            prices: instance type → dollars an hour; `local` is for runs that are not SageMaker jobs.
+        """
         if self.job is not None:
             return self.job.cost(prices)
         return prices["local"] * self.seconds / 3600 if "local" in prices else None
@@ -71,7 +74,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Lost:
-    """A run that has no results, and why."""
+    """A run without results, and the reason."""
 
     name: str
     reason: str
@@ -79,9 +82,10 @@ class Lost:
 
 @dataclass(frozen=True)
 class Row:
-    """One run in the table. `speedup`: the reference run's seconds over this run's, if there is one.
+    """One run in the table.
 
-    `cost`: estimated dollars; `spot_saving`: the share of the on-demand price that spot instances saved.
+    `speedup`: total time of the reference run divided by this run's; None without a reference run. `cost`: estimated
+    dollars. `spot_saving`: share of the on-demand price that spot instances saved.
     """
 
     run: str
@@ -104,7 +108,7 @@ class Row:
 
 
 def is_baseline(strategy: str) -> bool:
-    """Whether nothing is computed to choose its examples by."""
+    """Return whether the strategy is a baseline: one that computes nothing to choose its examples."""
     spec = CATALOGUE.get(strategy)
     return spec is not None and not spec.needs
 
@@ -112,7 +116,7 @@ def is_baseline(strategy: str) -> bool:
 def read_run(directory: Path) -> Run:
     """Read a run from its base directory, from its output folder, or from an unpacked output.tar.gz.
 
-    Raises UserError where there is no readable summary.json.
+    Raises UserError if there is no readable summary.json.
     """
     summary = jobs.find(directory, "summary.json")
     if summary is None:
@@ -130,14 +134,14 @@ def read_run(directory: Path) -> Run:
 
 
 def reference(runs: Sequence[Run]) -> Run | None:
-    """The run that the others are measured against: full data for the most epochs."""
+    """Return the run that the others are compared with: the one on full data that saw the most samples."""
     return max(
         (run for run in runs if run.is_full), key=lambda run: run.summary["samples_visited"], default=None
     )
 
 
 def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list[Row]:
-    """One row a run, in the order given. `prices`: instance type → dollars an hour."""
+    """Return one row for each run, in the order given. `prices`: instance type → dollars an hour."""
     base = reference(runs)
     return [
         Row(
@@ -164,7 +168,7 @@ def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list
 
 
 def table(lines: Sequence[Row]) -> str:
-    """The comparison for a terminal. Costs have a column where there are any."""
+    """Return the comparison as a table for a terminal. It has a column for costs if any cost is known."""
     header = [
         ("", "run"),
         ("", "fraction"),
@@ -187,7 +191,7 @@ def table(lines: Sequence[Row]) -> str:
 
 
 def cells_of(line: Row) -> list[str]:
-    """A row as people read it, from its name to its speed-up."""
+    """Return a row's formatted cells, from its name to its speed-up."""
     return [
         line.run if line.status == "completed" else f"{line.run} ({line.status})",
         f"{line.fraction:.3g}",
@@ -204,7 +208,7 @@ def cells_of(line: Row) -> list[str]:
 
 
 def money(dollars: float | None, spot_saving: float | None = None) -> str:
-    """`$0.42`, or `$0.13 (spot −69%)`."""
+    """Format a cost: `$0.42`, or `$0.13 (spot −69%)`."""
     if dollars is None:
         return "–"
     text = f"${dollars:.2f}" if dollars >= 0.1 or dollars == 0 else f"${dollars:.2g}"
@@ -228,7 +232,7 @@ def write(
 
 
 def chart(runs: Sequence[Run], path: Path, title: str) -> None:
-    """Draw validation accuracy per epoch, and per second of the whole cost, of all runs into a PNG file."""
+    """Draw the validation accuracy of all runs over epochs and over total time into a PNG file."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -244,7 +248,7 @@ def chart(runs: Sequence[Run], path: Path, title: str) -> None:
     others = [run for run in runs if run is not base]
     for run in sorted(runs, key=lambda run: run is not base):
         accuracy = [entry["validation:accuracy"] for entry in run.history]
-        # The reference in black; baselines beside the strategies that were asked for are dashed.
+        # The reference run is black, and baselines are dashed.
         place = others.index(run) if run is not base else 0
         colour = "black" if run is base else colours[place % len(colours)]
         dashed = run is not base and is_baseline(run.summary["strategy"])

@@ -1,4 +1,4 @@
-"""SageMaker Experiments from the launcher's side: a job's Run, and what the Runs of an Experiment came to."""
+"""SageMaker Experiments on the launcher's side: creates a job's Run, and reads the results of an Experiment's Runs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,25 +21,25 @@ from subset_trainer.tracking.experiments import JOB_PARAMETER
 
 @contextmanager
 def run_of_job(experiment: str, name: str, job: str, session: Session) -> Iterator[None]:
-    """Within it, a job that is started belongs to the Run `name`, which says which job it is."""
+    """Context in which a started job belongs to the Run `name`. The Run records the name of the job."""
     with ExperimentRun(experiment_name=experiment, run_name=name, sagemaker_session=session) as run:
         run.log_parameter(JOB_PARAMETER, job)
         yield
 
 
 class Analytics(ExperimentAnalytics):
-    """The SDK's `ExperimentAnalytics` without its search.
+    """The SDK's `ExperimentAnalytics` without SageMaker Search.
 
-    The search index follows what it indexes by seconds to minutes; a trial component's description is up to date.
+    The search index lags by seconds to minutes; the description of a trial component is up to date.
     """
 
     def __init__(self, experiment: str, session: Session) -> None:
         super().__init__(experiment_name=experiment, sagemaker_session=session)
 
     def components(self) -> list[dict[str, Any]]:
-        """The Experiment's trial components as `Search` would give them, oldest first.
+        """Return the Experiment's trial components in the form of `Search`'s results, oldest first.
 
-        Raises UserError where there is no such Experiment.
+        Raises UserError if there is no such Experiment or it has no Runs.
         """
         if self._trial_components is None:
             client, name = self._sage_client, self._experiment_name
@@ -70,14 +70,14 @@ class Analytics(ExperimentAnalytics):
         return self.components()
 
     def frame(self, sort_by: str | None = None, ascending: bool = False) -> pd.DataFrame:
-        """One row a trial component, with the SDK's columns.
+        """Return one row for each trial component, with the SDK's columns.
 
         Args:
             sort_by: as the SDK's `sort_by`: `metrics.validation:accuracy.max`, `parameters.fraction`, `CreationTime`.
-            ascending: smallest first.
+            ascending: whether the smallest value comes first.
 
         Raises:
-            UserError: there is nothing to sort by of that name.
+            UserError: there is no column of that name.
         """
         frame = self.dataframe()
         if sort_by is None:
@@ -101,12 +101,12 @@ class Analytics(ExperimentAnalytics):
 
 
 def experiment_frame(experiment: str, session: Session, sort_by: str | None = None) -> pd.DataFrame:
-    """What the Runs of an Experiment recorded, one row each; `sort_by` as `Analytics.frame` takes it."""
+    """Return the records of an Experiment's Runs, one row each; `sort_by` as in `Analytics.frame`."""
     return Analytics(experiment, session).frame(sort_by)
 
 
 def jobs_of(analytics: Analytics) -> dict[str, Job]:
-    """The Runs that were jobs of this image: name → job, oldest first."""
+    """Return the Runs that are jobs of this image: name → job, oldest first."""
     client = analytics._sage_client
     found = {}
     for component in analytics.components():
@@ -118,12 +118,12 @@ def jobs_of(analytics: Analytics) -> dict[str, Job]:
 
 
 def run_name(shown: str, experiment: str) -> str:
-    """The Run's name, of its component's: the SDK puts the Experiment's before it."""
+    """Return the Run's name, given its trial component's name: the SDK prefixes it with the Experiment's name."""
     return shown.removeprefix(f"{experiment}-")
 
 
 def result(name: str, job: Job, session: Session, directory: Path) -> Run | Lost:
-    """Fetch what an ended job left, into a folder of its own, and read it; or why it left nothing."""
+    """Download an ended job's results into a subfolder of `directory` and read them; else return why there are none."""
     if job.status != jobs.ENDED_WELL:
         return Lost(name, str(job))
     folder = directory / job.name
@@ -135,7 +135,7 @@ def result(name: str, job: Job, session: Session, directory: Path) -> Run | Lost
 
 
 def results(named: Mapping[str, Job], session: Session, directory: Path) -> tuple[list[Run], list[Lost]]:
-    """The same of several jobs: those that left something, and the others."""
+    """Download and read the results of several jobs; return the runs with results, and those without."""
     found = [result(name, job, session, directory) for name, job in named.items()]
     return [one for one in found if isinstance(one, Run)], [one for one in found if isinstance(one, Lost)]
 

@@ -1,4 +1,4 @@
-"""What a finished run says of its errors (`explanations.json`), for a terminal."""
+"""Formats a finished run's explanations of its errors (`explanations.json`) for a terminal."""
 
 import json
 import tempfile
@@ -12,17 +12,18 @@ from subset_trainer.errors import UserError, first_line
 
 FILE = "explanations.json"
 MOST_PARTS = 8
-"""Of each example, the strongest."""
+"""Number of parts that are shown for each example, strongest contribution first."""
 
 
 def lines(run: str, region: str | None = None) -> list[str]:
-    """The errors that a run explains, each with what speaks most for and against what it is taken for.
+    """Return the lines of a run's explained errors, each with the parts that contribute most to the predicted class.
 
     Args:
-        run: as :func:`deploy.results.runs.file_of` takes it.
+        run: as in :func:`deploy.results.runs.file_of`.
+        region: AWS region.
 
     Raises:
-        UserError: there is no such run, or it has left no readable explanations.json.
+        UserError: there is no such run, or it has no readable explanations.json.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -1,6 +1,6 @@
-"""One HTML page that shows a comparison: self-contained, so that it can be mailed, and read without a network.
+"""Writes a comparison as one self-contained HTML page, which can be mailed and read without a network.
 
-The charts are Plotly's, whose script is in the page. What they show is in tables as well, for whoever cannot see them.
+The charts are drawn by Plotly, whose script is included in the page. Tables show the same values, for accessibility.
 """
 
 from collections import defaultdict
@@ -18,27 +18,31 @@ from deploy.results.verdict import accuracy
 from subset_selection.catalogue import REFERENCE
 from subset_trainer import pages
 
-# Okabe and Ito's, which colour-blind people can tell apart, darkened where they were too faint on white.
+# Okabe and Ito's palette for colour-blind readers, darkened where a colour was too faint on white.
 COLOURS = ("#0072b2", "#b34a00", "#007a5a", "#a3507f", "#7a6400", "#1f78a8", "#5d3a9b", "#994f00")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart of Plotly's, with what stands above it."""
+    """A Plotly chart with its heading and caption."""
 
     name: str
     caption: str
     figure: go.Figure
 
     def drawn(self, script: bool) -> str:
-        """Its HTML. script: whether with Plotly's own script, which a page needs once, before the first chart."""
+        """Return the chart's HTML.
+
+        Args:
+            script: whether to include Plotly's own script, which a page needs once, before the first chart.
+        """
         self.figure.update_layout(
             template="plotly_white",
             margin={"l": 60, "r": 10, "t": 10, "b": 50},
             height=420,
             font={"color": "#1a1a1a", "family": "system-ui, sans-serif", "size": 13},
-            # Below: beside the curves it would leave them no room on a phone.
+            # Below the chart: beside it, the curves would have no room on a phone.
             legend={"orientation": "h", "yanchor": "top", "y": -0.22},
         )
         html: str = self.figure.to_html(
@@ -54,11 +58,11 @@ class Settings:
     """The runs' hyperparameters."""
 
     differing: Sequence[str]
-    """Names of those that differ between runs."""
+    """Names of the hyperparameters that differ between runs."""
     of_runs: Sequence[Sequence[str]]
-    """For each run its name and the values of these."""
+    """For each run, its name and its values of the differing hyperparameters."""
     shared: Sequence[tuple[str, str]]
-    """Name and value of the others."""
+    """Name and value of each hyperparameter that all runs share."""
 
 
 def write(
@@ -72,12 +76,12 @@ def write(
     """Write the page.
 
     Args:
-        path: of the file; its folder is made.
-        title: of the page.
-        runs: at least one.
-        lost: runs that failed.
+        path: path of the file; its folder is created if it is missing.
+        title: title of the page.
+        runs: the finished runs, at least one.
+        lost: the runs without results.
         prices: instance type → dollars an hour.
-        answer: a sentence that stands at the top; what is between backticks is shown as code.
+        answer: a sentence that is shown at the top; text between backticks is shown as code.
     """
     lines = rows(runs, prices)
     columns, cells = _table(lines)
@@ -152,7 +156,7 @@ def _curves(runs: Sequence[Run], seconds: bool) -> go.Figure:
             mode="lines+markers",
             line=styles[_group(run)],
             marker={"size": 4},
-            # One entry for all seeds; a click on it hides them all.
+            # One legend entry for all seeds; a click on it hides all of them.
             legendgroup=str(_group(run)),
             showlegend=_group(run) not in shown,
         )
@@ -165,7 +169,7 @@ def _curves(runs: Sequence[Run], seconds: bool) -> go.Figure:
 def _against_fraction(
     runs: Sequence[Run], values: Sequence[float | None], label: str, form: str
 ) -> go.Figure:
-    """A line a strategy, through the means over the seeds."""
+    """Return a chart with one line for each strategy, through the means over the seeds. `form`: of the tick labels."""
     gathered: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run, value in zip(runs, values, strict=True):
         if value is not None:
@@ -214,13 +218,13 @@ def _seconds(runs: Sequence[Run], lines: Sequence[Row]) -> go.Figure:
 
 
 def _group(run: Run) -> tuple[str, float]:
-    """What runs of other seeds have in common."""
+    """Return what runs that differ only in the seed share: strategy and fraction (for full data, epochs)."""
     own = float(run.summary["epochs"]) if run.is_full else float(run.summary["fraction"])
     return run.summary["strategy"], round(own, 2)
 
 
 def _label(run: Run, runs: Sequence[Run]) -> str:
-    """What stands for the run in a legend: its name, or, among several seeds, what they have in common."""
+    """Return the run's label in a legend: its name, or with several seeds, the strategy and share."""
     if sum(_group(other) == _group(run) for other in runs) == 1:
         return run.name
     share = _share(run, runs)
@@ -230,7 +234,7 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
 
 
 def _styles(runs: Sequence[Run]) -> dict[tuple[str, float], dict[str, Any]]:
-    """Group → line: full data is black, baselines are dashed."""
+    """Return group → line style: the reference run is black, baselines are dashed."""
     base = reference(runs)
     groups = list(dict.fromkeys(_group(run) for run in runs))
     coloured = [group for group in groups if base is None or group != _group(base)]
@@ -248,7 +252,7 @@ def _styles(runs: Sequence[Run]) -> dict[tuple[str, float], dict[str, Any]]:
 
 
 def _share(run: Run, runs: Sequence[Run]) -> float:
-    """Of the data, that an epoch sees on average; of full data for fewer epochs, the share of the samples seen."""
+    """Return the run's fraction; for a run on full data, its samples seen as a share of the reference run's."""
     base = reference(runs)
     if run.is_full and base is not None:
         return float(run.summary["samples_visited"] / base.summary["samples_visited"])
@@ -256,7 +260,7 @@ def _share(run: Run, runs: Sequence[Run]) -> float:
 
 
 def _table(lines: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """The columns' names, and the cells of each run. Billing has columns where it is known."""
+    """Return the columns' names and the cells of each run. Billing has columns if it is known for any run."""
     names = [
         *(
             "run",

@@ -1,4 +1,4 @@
-"""What finished runs have left, wherever that lies."""
+"""Finds the files of finished runs, locally or in S3."""
 
 import re
 from pathlib import Path
@@ -9,20 +9,21 @@ from subset_trainer.errors import UserError
 
 
 class MissingError(UserError):
-    """The run is there, and has left no file of that name."""
+    """The run exists, but has no file of that name."""
 
 
 def file_of(run: str, name: str, folder: Path, region: str | None = None) -> Path:
-    """A file that a finished run has left, by its name.
+    """Return the local path of a finished run's file, downloading or unpacking it if needed.
 
     Args:
-        run: its folder or its output.tar.gz, here or in S3, the name of the training job that it was, or the file
-            itself in S3.
-        folder: what is not here goes there.
-        region: where AWS is asked.
+        run: the run's folder or output.tar.gz, local or in S3, the name of its training job, or the URI of the file.
+        name: name of the file.
+        folder: where a downloaded or unpacked file is written.
+        region: AWS region.
 
     Raises:
-        UserError: there is no such run, it has not ended well, or has left no such file.
+        UserError: there is no such run, or it did not complete.
+        MissingError: the run has no such file.
     """
     if not in_s3(run) and Path(run).is_dir():
         folder = Path(run)
@@ -43,12 +44,12 @@ def file_of(run: str, name: str, folder: Path, region: str | None = None) -> Pat
 
 
 def _results_of(name: str, region: str | None) -> str:
-    """The URI of a job's results."""
+    """Return the URI of a training job's results. Raises UserError if there is no such job or it did not complete."""
     from botocore.exceptions import ClientError
 
     from deploy.aws import calls
 
-    # What SageMaker would say of these is about a regular expression.
+    # SageMaker's own message for an invalid name only quotes a regular expression.
     if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name):
         raise UserError(f"{name!r}: expected a run's folder, its output.tar.gz, or a training job's name")
     try:
@@ -56,7 +57,9 @@ def _results_of(name: str, region: str | None) -> str:
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") not in ("ValidationException", "ResourceNotFound"):
             raise
-        raise UserError(f"{name!r} is no file or folder here, and no training job's name there") from error
+        raise UserError(
+            f"{name!r} is neither a local file or folder nor the name of a training job"
+        ) from error
     if job.status != jobs.ENDED_WELL:
         raise UserError(f"the training job {name!r} has no results: {job}")
     return job.results

@@ -1,4 +1,4 @@
-"""The question in words: what share of my data can I use and still be good?"""
+"""Answers in one sentence how small a fraction of the data is enough for a tolerated loss of accuracy."""
 
 import json
 import math
@@ -15,26 +15,26 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Loss:
-    """What a strategy at a fraction loses against full data: accuracies are shares, one pair a seed."""
+    """The loss of accuracy of a strategy at a fraction, compared with full data. Accuracies are shares 0..1."""
 
     strategy: str
     fraction: float
     differences: tuple[float, ...]
-    """Accuracy minus that of the full run of the same seed."""
+    """For each seed, the accuracy minus that of the full run with the same seed."""
     time: float
-    """Its mean seconds over the full runs'."""
+    """Total time divided by the full runs' total time, over the shared seeds."""
 
     @property
     def at_most(self) -> float | None:
-        """With a confidence of 95%, no more accuracy than this is lost.
+        """Upper bound on the loss of accuracy, with a confidence of 95%.
 
-        The one-sided bound of Student's t on the mean of the paired differences. None of one seed, which says nothing
-        about the next.
+        It is the one-sided bound of Student's t on the mean of the paired differences. None for a single seed, which
+        gives no estimate of the variance.
         """
         count = len(self.differences)
         if count < 2:
             return None
-        # It takes half a second to import, and only a study of several seeds needs it.
+        # Imported here because it takes half a second, and only comparisons of several seeds need it.
         from scipy.stats import t
 
         error = stdev(self.differences) / math.sqrt(count)
@@ -42,10 +42,11 @@ class Loss:
 
 
 def losses(runs: Sequence[Run]) -> list[Loss]:
-    """One for each setting of the hyperparameters, over the seeds that it shares with the full runs.
+    """Return a loss for each setting of the hyperparameters, over the seeds that it shares with the full runs.
 
-    The full runs are those on all data that saw the most samples; shorter ones are strategies like others. Test
-    accuracy counts where every run has it, else validation accuracy, which some strategies choose by.
+    The full runs are those on all data that saw the most samples. Shorter runs on all data are compared like any other
+    strategy. Test accuracy is used if every run has it, because some strategies choose by the validation set.
+    Otherwise validation accuracy is used.
     """
     finished = [run for run in runs if run.summary["status"] == "completed"]
     base = reference(finished)
@@ -77,7 +78,7 @@ def losses(runs: Sequence[Run]) -> list[Loss]:
 
 
 def _settings(run: Run) -> str:
-    """What runs of different seeds have in common."""
+    """Return a key of the hyperparameters without the seed."""
     given = {**run.summary.get("hyperparameters", {}), "strategy": run.summary["strategy"]}
     given |= {"epochs": run.summary["epochs"]}
     # The share of samples that soft pruning sees differs a little from seed to seed.
@@ -86,14 +87,21 @@ def _settings(run: Run) -> str:
 
 
 def accuracy(run: Run, tested: bool) -> float:
-    """A share, on the test examples or on validation's."""
+    """Return the run's accuracy on the test set or the validation set, a share 0..1."""
     part: Mapping[str, float] = run.summary["test" if tested else "validation"]
     return part["accuracy"]
 
 
 def sentence(runs: Sequence[Run], tolerance: float) -> str:
-    """The answer for a tolerated loss of accuracy, a share: the smallest fraction that keeps to it with a confidence of
-    95%, or that there is none, or that it cannot be known."""
+    """Return the answer in one sentence.
+
+    It names the smallest fraction whose loss is within the tolerance with a confidence of 95%, or says that there is
+    none, or that the runs do not allow an answer.
+
+    Args:
+        runs: runs with results; only completed ones are used.
+        tolerance: tolerated loss of accuracy, a share.
+    """
     known = losses(runs)
     limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'} of accuracy"
     if not known and reference([run for run in runs if run.summary["status"] == "completed"]) is not None:

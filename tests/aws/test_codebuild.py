@@ -285,7 +285,7 @@ def test_motos_build_is_watched_to_its_end(
     assert main(COMMAND) == 2
     written = capsys.readouterr()
     assert "== post_build: succeeded" in written.out
-    assert "succeeded, but says nothing of its image" in written.err
+    assert "succeeded, but reported no image" in written.err
 
 
 def test_uncommitted_changes_are_not_left_out_silently(
@@ -307,7 +307,7 @@ def test_uncommitted_changes_are_not_left_out_silently(
         (["--role", ROLE, "--bucket", "not-there"], "there is no bucket 'not-there'"),
         (["--role", "nobody"], "give --role the name or ARN of a role that is there"),
         ([], "--role: expected"),
-        (["--watch", "subset-trainer:none"], "knows no build 'subset-trainer:none'"),
+        (["--watch", "subset-trainer:none"], "has no build 'subset-trainer:none'"),
     ],
     ids=["commit", "bucket", "role", "no role", "build"],
 )
@@ -326,7 +326,7 @@ def test_without_a_checkout_there_is_nothing_to_build(
 ) -> None:
     monkeypatch.setattr(image, "CHECKOUT", tmp_path)
     assert main(COMMAND) == 1
-    assert "is no checkout of the project" in capsys.readouterr().err
+    assert "is not a checkout of the project" in capsys.readouterr().err
     (tmp_path / "docker").mkdir()
     (tmp_path / "docker/build.sh").touch()
     assert main(COMMAND) == 1  # unpacked, and no repository of git's

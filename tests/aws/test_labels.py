@@ -123,7 +123,7 @@ def test_the_next_round_of_a_training_job(
         assert lines_at("next.manifest") == [{"source-ref": "s3://data/train/cat/2.png"}], run
     capsys.readouterr()
     for run, expected in (
-        ("no-such-job", "is no file or folder here, and no training job's name there"),
+        ("no-such-job", "is neither a local file or folder nor the name of a training job"),
         ("s3://results/nothing.tar.gz", "there is nothing at s3://results/nothing.tar.gz"),
     ):
         assert main(["labels", "next", run, "x", "--budget", "1"]) == 1
@@ -197,7 +197,7 @@ def test_the_function_labels_a_batch(bucket: str, capsys: pytest.CaptureFixture[
     assert first["type"] == "groundtruth/image-classification" and first["confidence"] > 0.7
     assert second["type"] == "groundtruth/text-classification"
     log = capsys.readouterr().out
-    assert "object 8: expected an answer with one class" in log and "9: no answer that can be read" in log
+    assert "object 8: expected an answer with one class" in log and "9: no readable answer" in log
 
 
 def test_the_function_by_majority_with_its_own_classes(
@@ -347,9 +347,9 @@ def test_without_the_right_to_see_more_the_rest_is_there(
     assert main(["labels", "status", JOB]) == 0
     shown = capsys.readouterr().out
     assert "TotalLabeled" in shown
-    assert "the job's metrics cannot be seen: AWS refused ListMetrics; `python -m deploy policy" in shown
+    assert "the job's metrics cannot be read: AWS refused ListMetrics; `python -m deploy policy" in shown
     assert (
-        "the job's log cannot be seen: AWS refused DescribeLogStreams (ThrottlingException): Rate exceeded"
+        "the job's log cannot be read: AWS refused DescribeLogStreams (ThrottlingException): Rate exceeded"
         in shown
     )
 

@@ -136,7 +136,7 @@ def test_uri_of_what_is_not_there_is_one_sentence(
     image.create_repository("subset-trainer")
     assert main(["image", "uri", "--tag", "trial-2"]) == 1
     error = capsys.readouterr().err
-    assert "has no image 'trial-2': `python -m deploy image push` brings it there" in error
+    assert "has no image 'trial-2': push it with `python -m deploy image push`" in error
     assert error.count("\n") == 1
     # A tag that is given needs no local image, and a local image that is not there is named.
     assert main(["image", "uri", "--tag", "trial-2", "--image", "subset-trianer"]) == 1
@@ -168,15 +168,14 @@ def test_a_build_that_fails_and_a_missing_checkout_are_one_sentence(
 ) -> None:
     monkeypatch.setattr(image, "CHECKOUT", tmp_path)
     assert main(["image", "build"]) == 1
-    assert f"{tmp_path} is no checkout of the project" in capfd.readouterr().err
+    assert f"{tmp_path} is not a checkout of the project" in capfd.readouterr().err
     script = tmp_path / "docker/build.sh"
     script.parent.mkdir()
     script.write_text("#!/bin/sh\necho No Docker engine answers >&2\nexit 1\n")
     script.chmod(0o755)
     assert main(["image", "build"]) == 1
     assert capfd.readouterr().err == (
-        "No Docker engine answers\n"
-        "error: docker/build.sh could not build the image: its message stands above\n"
+        "No Docker engine answers\nerror: docker/build.sh could not build the image: see its message above\n"
     )
 
 

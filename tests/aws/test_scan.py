@@ -159,7 +159,7 @@ def test_every_state_of_the_api_is_known(ecr: Scan) -> None:
         (
             "MINUTES_TO_BEGIN",
             lambda ecr: ecr.stub.add_client_error("describe_image_scan_findings", "ScanNotFoundException"),
-            "knows no scan of the image .* is scan on push switched off",
+            "has no scan of the image .* is scan on push turned off",
         ),
         ("MINUTES", lambda ecr: ecr.answers("IN_PROGRESS"), "has not ended in 0 minutes: push again later"),
     ],
@@ -175,7 +175,7 @@ def test_a_scan_is_not_waited_for_without_end(
 
 def test_no_gate_asks_nothing_and_says_so(ecr: Scan) -> None:
     ecr.check(scan.OPEN)
-    assert "is not waited for" in ecr.shown[0]
+    assert "not waiting for ECR's scan" in ecr.shown[0]
 
 
 def tags() -> set[str]:

@@ -210,5 +210,5 @@ def test_what_is_neither_folder_nor_manifest(tmp_path: Path) -> None:
         answers.read(Storage(), str(plain))
     with pytest.raises(UserError, match="--manifest goes with a labelling job's output folder"):
         answers.read(Storage(), str(plain), str(plain))
-    with pytest.raises(UserError, match="--answers: of a manifest"):
+    with pytest.raises(UserError, match="--answers goes with a manifest"):
         answers.read(Storage(), str(tmp_path), attribute="votes")

@@ -154,7 +154,7 @@ def test_a_row_that_is_not_there(name: str, expected: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "prefix", "expected"),
     [
-        ("cat/1.png", None, "a file of the training channel: --prefix says where"),
+        ("cat/1.png", None, "a file of the training channel: give the channel"),
         ("cat/1.png", "train", "--prefix: expected an s3:// URI"),
         ("x.npz[3]", "s3://b", "is an element of an array"),
     ],
