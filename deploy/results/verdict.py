@@ -104,8 +104,8 @@ def sentence(runs: Sequence[Run], tolerance: float) -> str:
     judged = [(loss, bound) for loss, bound in bounds if bound is not None]
     if not judged:
         return (
-            f"Whether less data costs more than {limit} cannot be known from one seed: run each with at least two "
-            "more (--set seed=1), and compare them together."
+            f"Whether less data costs more than {limit} cannot be known from one seed: run at least three "
+            "(--seeds 0,1,2), and compare them together."
         )
     good = [(loss, bound) for loss, bound in judged if bound <= tolerance]
     if not good:

@@ -95,6 +95,25 @@ def test_processors_are_at_least_one_and_at_most_those_of_the_machine() -> None:
     assert 1 <= devices.cpu_count() <= (os.cpu_count() or 1)
 
 
+@pytest.mark.parametrize(
+    ("asked", "processes", "threads"),
+    [("1", 1, 1), ("64", 1, 6), ("4", 2, 3), ("", 1, 6), ("0", 1, 6), ("many", 1, 6), (None, 9, 1)],
+)
+def test_threads_are_as_many_as_processors_or_as_few_as_asked_for(
+    asked: str | None, processes: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before = torch.get_num_threads()
+    try:
+        devices.find("cpu", 0, processes)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_deterministic_kernels_are_asked_for_from_all_libraries() -> None:
     """In a process of its own: the settings are the process's."""
     code = (

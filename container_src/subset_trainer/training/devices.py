@@ -193,8 +193,15 @@ def check_capability(name: str, capability: tuple[int, int], architectures: Iter
 
 
 def _cpu(processes: int) -> torch.device:
-    torch.set_num_threads(max(1, cpu_count() // processes))
+    torch.set_num_threads(_threads(cpu_count() // processes))
     return torch.device("cpu")
+
+
+def _threads(most: int) -> int:
+    """As many as there are processors for, or as few as OMP_NUM_THREADS says: on a busy machine, threads that wait for
+    each other are many times slower than one."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(most, int(asked)) if asked.isdigit() and int(asked) else most)
 
 
 def _driver_version() -> str:

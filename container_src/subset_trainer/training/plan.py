@@ -5,6 +5,7 @@ Importing it loads no torch: what plans comparisons on a launcher counts epochs 
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,7 @@ class Plan:
             seed=hp.seed,
         )
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Updates planned for the whole run."""
         return sum(epoch.steps for epoch in self.epochs)
