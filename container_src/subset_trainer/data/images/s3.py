@@ -1,8 +1,8 @@
 """Images that stay in S3: each is fetched on first use by Amazon's S3 connector, and cached on disk.
 
-Only those images of a manifest are fetched that the run uses. As for other AWS clients, the environment configures the
-region (AWS_REGION or AWS_DEFAULT_REGION) and the endpoint (AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL), and the credentials
-are those of the job's role.
+Only those images of a manifest are fetched that the run uses. As for other AWS clients, the environment configures
+the region (AWS_REGION or AWS_DEFAULT_REGION) and the endpoint (AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL), and the
+credentials are those of the job's role.
 """
 
 import multiprocessing
