@@ -1,4 +1,4 @@
-"""What a job leaves: the model, the history, the summary, the subsets, and what it learned about each example.
+"""The files that a job writes: the model, the history, the summary, the subsets and the table of examples.
 
 Every file is written under a temporary name and renamed when it is complete.
 """
@@ -33,12 +33,12 @@ ROWS_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A classifier in eval mode, and how its inputs are made."""
+    """A classifier in eval mode, with the preprocessing of its inputs."""
 
     classifier: Classifier
     """Images as uint8 [B, 3, H, W], or table rows as float32 [B, D], → logits [B, C]."""
     preprocessing: Kind
-    """Classes in the order of the logits; with it ``subset_trainer.data.load_channel`` reads more data of the kind."""
+    """Holds the classes in the order of the logits. ``subset_trainer.data.load_channel`` reads further data with it."""
     hyperparameters: Mapping[str, Any]
 
 
@@ -49,11 +49,11 @@ def save_model(
     preprocessing: Kind,
     hyperparameters: Mapping[str, Any],
 ) -> None:
-    """Write model.safetensors and model.json, and what its kind of data has beside them.
+    """Write model.safetensors and model.json, and the further files that the kind of data needs.
 
     Args:
-        directory: made if it is missing.
-        name: the network's, as ``subset_trainer.models.build`` takes it.
+        directory: created if it does not exist.
+        name: the network's name, as ``subset_trainer.models.build`` takes it.
     """
     state = {key: value.detach().cpu().contiguous() for key, value in classifier.state_dict().items()}
     write(directory / WEIGHTS, lambda path: save_file(state, path))
@@ -75,12 +75,12 @@ def save_model(
 
 
 def load_model(directory: Path | str) -> TrainedModel:
-    """Load what a job saved: the folder that model.tar.gz unpacks to.
+    """Load a saved model from the folder that model.tar.gz unpacks to.
 
     Nothing is unpickled.
 
     Raises:
-        UserError: the folder holds no such model, or one whose files are damaged or do not belong together.
+        UserError: the folder holds no such model, or its files are damaged or do not belong together.
     """
     directory = Path(directory)
     for name in (DESCRIPTION, WEIGHTS):
@@ -131,7 +131,11 @@ def load_model(directory: Path | str) -> TrainedModel:
 
 
 def encoder_of(description: Any, weights: Mapping[str, Tensor]) -> Body:
-    """The encoder that a job's model.json describes, with these weights. ValueError if they do not fit."""
+    """Build the encoder that a job's model.json describes, with these weights.
+
+    Raises:
+        ValueError: the weights do not fit the description.
+    """
     told = description.get("encoder")
     if not isinstance(told, dict):
         raise ValueError(f"its encoder is {shown(told, 40)}")
@@ -147,7 +151,7 @@ def _of_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _with_files(directory: Path, preprocessing: Kind) -> Kind:
-    """With what lies beside model.json."""
+    """The preprocessing, completed by the files beside model.json."""
     try:
         return preprocessing.with_files(lambda file: (directory / file).read_bytes().decode("utf-8"))
     except (OSError, ValueError) as error:
@@ -195,7 +199,7 @@ def save_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def save_examples(path: Path, columns: Mapping[str, Column]) -> None:
     """Write a Parquet file with a row for each example; repeated texts are stored once."""
-    # Takes a moment to import, which jobs without a report need not wait for.
+    # pyarrow takes a moment to import, so that jobs without a report skip it.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -227,13 +231,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write(path: Path, save: Callable[[Path], Any], durable: bool = False) -> None:
-    """Have ``save`` write a file, so that it appears whole or not at all.
+    """Write a file atomically: ``save`` writes a temporary file, which is then renamed.
 
     Args:
-        durable: whether it also outlives the machine's sudden end from the return on, which takes a wait for the disk.
+        durable: also flush the file to the disk before returning, so that it survives a sudden end of the machine.
 
     Raises:
-        OSError: it cannot be written; names the file.
+        OSError: the file cannot be written; the error names it.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -248,7 +252,7 @@ def write(path: Path, save: Callable[[Path], Any], durable: bool = False) -> Non
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        # A full disk is noticed by a write, which knows no name.
+        # Writing to a full disk raises an error without a file name.
         if error.errno is None:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
@@ -268,10 +272,10 @@ def _flush(path: Path) -> None:
 
 
 def check_writable(*directories: Path) -> None:
-    """Check before hours of training, not after them; creates nothing.
+    """Check before training, rather than after hours of it, that files can be written; creates nothing.
 
     Raises:
-        PlatformError: a directory is not one, or nothing can be written in it, or where it would be made.
+        PlatformError: a path is not a directory, or it (or the parent in which it would be created) is not writable.
     """
     for directory in directories:
         place = next(path for path in (directory, *directory.parents) if os.path.lexists(path))

@@ -49,7 +49,8 @@ def test_every_command(
     ran: list[str] = []
     # The tutorial sets the variables that the guides use.
     told = sorted(blocks_of(HERE), key=lambda block: not block.page.startswith("docs/tutorials/"))
-    for line in (line for block in told for line in lines(block.text)):
+    # A tenth of the article's epochs: thirty jobs train as many batches of these few images as is needed to compare.
+    for line in (line for block in told for line in lines(block.text.replace("epochs=100", "epochs=10"))):
         if line.words[0] == "pip":
             continue
         if line.words[0] == "python" and not line.is_ours:

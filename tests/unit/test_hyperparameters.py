@@ -84,25 +84,31 @@ def test_all_faults_are_reported_at_once() -> None:
     [
         (
             {"backend": "cords", "strategy": "rs2"},
-            "backend='cords' serves .*glister, gradmatch, .* got strategy='rs2'",
+            "backend='cords' supports only .*glister, gradmatch, .* got strategy='rs2'",
         ),
-        ({"backend": "cords", "mislabelled": "drop"}, "of backend='native' only"),
+        ({"backend": "cords", "mislabelled": "drop"}, "require backend='native'"),
         (
             {"scope": "per-batch", "strategy": "craig"},
-            "scope='per-batch' serves glister; got strategy='craig'",
+            "scope='per-batch' works only with glister; got strategy='craig'",
         ),
         (
             {"scope": "supervised", "strategy": "rs2"},
-            "scope='supervised' serves glister, craig; got strategy='rs2'",
+            "scope='supervised' works only with glister, craig; got strategy='rs2'",
         ),
-        ({"greedy": "rgreedy", "strategy": "craig"}, "greedy='rgreedy' serves glister; got strategy='craig'"),
+        (
+            {"greedy": "rgreedy", "strategy": "craig"},
+            "greedy='rgreedy' works only with glister; got strategy='craig'",
+        ),
         (
             {"balance": "class", "strategy": "infobatch"},
-            "balance='class' does not go with strategy='infobatch'",
+            "balance='class' does not work with strategy='infobatch'",
         ),
-        ({"balance": "class", "scope": "per-batch"}, "balance='class' does not go with scope='per-batch'"),
-        ({"mislabelled": "drop", "strategy": "full"}, "mislabelled='drop' does not go with strategy='full'"),
-        ({"candidates_per_pick": "3", "backend": "cords"}, "goes neither with backend='cords' nor with"),
+        ({"balance": "class", "scope": "per-batch"}, "balance='class' does not work with scope='per-batch'"),
+        (
+            {"mislabelled": "drop", "strategy": "full"},
+            "mislabelled='drop' does not work with strategy='full'",
+        ),
+        ({"candidates_per_pick": "3", "backend": "cords"}, "works neither with backend='cords' nor with"),
         ({"candidates_per_pick": "3", "mislabelled": "drop"}, "nor with mislabelled='drop'"),
         ({"test_time_flip": "perhaps"}, "test_time_flip='perhaps': expected true or false"),
         ({"scope": "per-clas"}, "expected one of supervised, .* did you mean 'per-class'"),

@@ -1,6 +1,6 @@
 """Data subset selection: pure functions of tensors. No files, no model, no process state.
 
-What is named here is loaded when it is used, so that :mod:`subset_selection.catalogue` can be read without torch.
+Names are imported on first use, so that :mod:`subset_selection.catalogue` can be read without torch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Any strategy, class by class."""
+"""Applies any strategy class by class."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +12,12 @@ from subset_selection.types import Pool, Refresh, Strategy, Subset
 
 
 class Balanced(Stateful):
-    """Gives every class the same number of picks, as far as it has so many, each class with a strategy of its own.
+    """Selects the same number of examples from each class, or all of a class that has fewer.
+
+    Each class has its own instance of the strategy.
 
     Args:
-        create: makes the strategy of one class.
+        create: creates the strategy of one class.
     """
 
     def __init__(self, create: Callable[[], Strategy]) -> None:

@@ -1,9 +1,9 @@
-"""Every strategy that there is, and all that is known of each.
+"""The catalogue of strategies, with everything that other code needs to know about each.
 
-The hyperparameters, the training job, the planner of comparisons and the documentation read this table; nothing else
-names a strategy. To add one: a file with its class, an entry here, a test.
+The hyperparameters, the training job, the planner of comparisons and the documentation read this table. No other code
+names a strategy. A new strategy needs a file with its class, an entry here, and a test.
 
-This module imports no torch, so that a launcher can read it.
+This module does not import torch, so that a launcher without torch can read it.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,32 +12,32 @@ from importlib import import_module
 from typing import Any, Literal
 
 Shape = Literal["everything", "subset", "own_size", "within_batch"]
-"""What a strategy decides. ``everything``: nothing, each epoch sees all examples. ``subset``: which examples, of a
-number that is given. ``own_size``: which examples, and how many. ``within_batch``: which examples of a batch of
+"""What a strategy decides. ``everything``: nothing; each epoch uses all examples. ``subset``: which examples, with the
+number of examples given. ``own_size``: which examples and how many. ``within_batch``: which examples of each batch of
 candidates."""
 Refresh = Literal["once", "periodically", "every epoch"]
-"""When a subset is chosen again: never, every ``select_every`` epochs, or before each epoch."""
+"""When a new subset is selected: never, every ``select_every`` epochs, or before each epoch."""
 Need = Literal["last layer", "validation", "training losses", "the candidates' losses", "a held-out model"]
-"""What a strategy is given to choose by: every example's logits and features; the validation set's; the losses that
-training has observed; the losses of a batch of candidates; the losses of a model that was trained on held-out
-examples."""
+"""An input of a strategy: the logits and features of every training example; those of the validation set; the losses
+observed in training; the losses of a batch of candidates; the losses of a model trained on held-out examples."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One strategy.
+    """The description of one strategy.
 
-    In ``cost`` N are the examples, K the picks, M the validation examples, C the classes, D the features, B the batch
-    size and n the examples of a class.
+    In ``cost``, N is the number of examples, K of picks, M of validation examples, C of classes, D of features, B the
+    batch size, and n the number of examples of a class.
     """
 
     name: str
     make: str
-    """``module:name`` within this package: what is called with :class:`~subset_selection.settings.Settings`, and, where
-    it needs a held-out model, with that model's losses on the training examples, [N]."""
+    """``module:name`` within this package of a callable that makes the strategy. Its arguments are the
+    :class:`~subset_selection.settings.Settings` and, for a strategy that needs a held-out model, that model's losses
+    on the training examples, [N]."""
     idea: str
     cost: str
-    """Time and memory of one selection, the pass over the data apart."""
+    """Time and memory of one selection, without the forward pass over the data."""
     use: str
     """When to use it."""
     source: str = ""
@@ -45,25 +45,26 @@ class Spec:
     refresh: Refresh = "periodically"
     needs: tuple[Need, ...] = ("last layer",)
     knobs: tuple[str, ...] = ()
-    """The settings that it reads, and those of the training loop that apply to it: ``select_every``,
-    ``candidates_per_pick``, ``balance``, ``mislabelled``."""
+    """The settings that the strategy reads, and the settings of the training loop that apply to it:
+    ``select_every``, ``candidates_per_pick``, ``balance``, ``mislabelled``."""
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Knob → the values that this strategy accepts; the first is its default. Where it is not among ``knobs``, there is
-    no choice."""
+    """Setting → the values that this strategy accepts; the first is the default. A setting that is not in ``knobs`` has
+    a single value."""
     candidates_per_pick: float | None = None
-    """The default of the knob: how many examples are drawn for each pick to choose among; None: all."""
+    """Default of the setting: the number of candidates drawn at random per pick; None: all examples are candidates."""
     balances_itself: bool = False
-    """Whether it divides its budget over the classes; others run once for each class where equal numbers are wanted."""
+    """Whether the strategy divides its budget over the classes itself. With ``balance=class``, other strategies run
+    once per class."""
     cords: str | None = None
-    """CORDS's data loader of the same strategy."""
+    """The name of CORDS's data loader for the same strategy; None: there is none."""
 
     @property
     def takes_fraction(self) -> bool:
-        """Whether the number of examples that an epoch sees is given."""
+        """Whether ``fraction`` sets the number of examples that an epoch uses."""
         return self.shape in ("subset", "within_batch")
 
     def load(self) -> Callable[..., Any]:
-        """What ``make`` names."""
+        """Import and return the callable that ``make`` names."""
         module, _, name = self.make.partition(":")
         made: Callable[..., Any] = getattr(import_module(f"{__package__}.{module}"), name)
         return made
@@ -91,7 +92,7 @@ _SPECS = (
         knobs=("balance",),
         cords="RandomDataLoader",
         cost="O(N)",
-        use="the least to beat",
+        use="as the simplest baseline",
     ),
     Spec(
         "adaptive-random",
@@ -101,18 +102,18 @@ _SPECS = (
         knobs=("select_every", "balance", "mislabelled"),
         cords="OLRandomDataLoader",
         cost="O(N)",
-        use="where reading other files is dear: a subset is kept for some epochs",
+        use="if reading new files is expensive: the subset is kept for several epochs",
     ),
     Spec(
         "rs2",
         make="uniform:RepeatedSampling",
-        idea="repeated random sampling without replacement: all examples are seen equally often",
+        idea="repeated random sampling without replacement: all examples are used equally often",
         source="Okanovic et al., ICLR 2024",
         refresh="every epoch",
         needs=(),
         knobs=("balance", "mislabelled"),
         cost="O(N) an epoch",
-        use="first; with `balance=class` where classes are unequal",
+        use="first; with `balance=class` if class sizes differ",
     ),
     Spec(
         "rs2-with-replacement",
@@ -123,12 +124,12 @@ _SPECS = (
         needs=(),
         knobs=("balance", "mislabelled"),
         cost="O(N) an epoch",
-        use="to compare with `rs2`",
+        use="for comparison with `rs2`",
     ),
     Spec(
         "glister",
         make="glister:Glister",
-        idea="greedily the examples whose gradient step lowers the validation loss most",
+        idea="greedily selects the examples whose gradient step reduces the validation loss most",
         source="Killamsetty et al., AAAI 2021",
         needs=("last layer", "validation"),
         knobs=(
@@ -140,12 +141,14 @@ _SPECS = (
         balances_itself=True,
         cords="GLISTERDataLoader",
         cost="stochastic O(K·M·C·min(D, 5N/K)), naive O(K·N·C·D), rgreedy O(rounds·N·C·D); memory O((N+M)(C+D))",
-        use="to follow the paper; within a point of `rs2` on clean data here, far below with wrong labels",
+        use="to reproduce the paper; in this project's measurements within one point of `rs2` on clean data, and far "
+        "below it with wrong labels",
     ),
     Spec(
         "gradmatch",
         make="gradmatch:GradMatch",
-        idea="few weighted examples whose gradient is that of all, class by class (orthogonal matching pursuit)",
+        idea="a small weighted subset whose gradient matches the full gradient, class by class (orthogonal matching "
+        "pursuit)",
         source="Killamsetty et al., ICML 2021",
         knobs=(
             "scope",
@@ -161,147 +164,149 @@ _SPECS = (
         balances_itself=True,
         cords="GradMatchDataLoader",
         cost="O(K·n·(C+D+K/C)); memory O(K·n)",
-        use="with `match=validation` where labels are wrong and validation is trusted",
+        use="with `match=validation`, if training labels are noisy and validation labels are correct",
     ),
     Spec(
         "gradmatch-pb",
         make="gradmatch:GradMatchPerBatch",
-        idea="the same over mini-batches of a random partition",
+        idea="`gradmatch` over the mini-batches of a random partition instead of single examples",
         source="Killamsetty et al., ICML 2021",
         knobs=("batch_size", "lam", "eps", "match", "select_every", "candidates_per_pick", "mislabelled"),
         choices={"scope": ("per-batch",)},
         cords="GradMatchDataLoader",
         cost="O(N·C·D + (N/B)²·C·D); memory O((N/B)² + N·D)",
-        use="to follow the paper; the cheapest of the gradient methods",
+        use="to reproduce the paper; the cheapest gradient method",
     ),
     Spec(
         "craig",
         make="craig:craig",
-        idea="the examples whose gradients are nearest to all others', weighted by how many they stand for",
+        idea="the medoids of the gradients, each weighted by the number of examples nearest to it",
         source="Mirzasoleiman et al., ICML 2020",
         knobs=("scope", "greedy", "select_every", "candidates_per_pick", "balance", "mislabelled"),
         choices={"scope": ("per-class", "supervised"), "greedy": GREEDY},
         balances_itself=True,
         cords="CRAIGDataLoader",
         cost="O(C·n²·(C+D)); memory 4n² bytes up to n = 20,000, bounded beyond",
-        use="to follow the paper",
+        use="to reproduce the paper",
     ),
     Spec(
         "craig-pb",
         make="craig:CraigPerBatch",
-        idea="the same over mini-batches of a random partition",
+        idea="`craig` over the mini-batches of a random partition instead of single examples",
         source="Mirzasoleiman et al., ICML 2020; Killamsetty et al., ICML 2021",
         knobs=("batch_size", "select_every", "candidates_per_pick", "mislabelled"),
         choices={"scope": ("per-batch",)},
         cords="CRAIGDataLoader",
         cost="O(N·C·D + (N/B)²·C·D); memory O((N/B)² + N·D)",
-        use="to follow the paper",
+        use="to reproduce the paper",
     ),
     Spec(
         "facility-location",
         make="craig:feature_medoids",
-        idea="the examples whose features are nearest to all others'",
+        idea="the medoids of the features",
         source="Wei et al., ICML 2015",
         knobs=("greedy", "select_every", "candidates_per_pick", "balance", "mislabelled"),
         choices={"scope": ("per-class",), "greedy": GREEDY},
         balances_itself=True,
         cost="O(C·n²·D); memory as `craig`",
-        use="a representative subset, for training, labelling or storage: level with `rs2` on clean data here",
+        use="for a representative subset to train on, label or store; level with `rs2` on clean data in this project's "
+        "measurements",
     ),
     Spec(
         "saturated-coverage",
         make="saturated_coverage:SaturatedCoverage",
-        idea="every example is covered by similar ones, up to its share of the budget and no further",
+        idea="covers every example by similar ones, and counts coverage only up to the example's share of the budget",
         source="Lin & Bilmes, ACL 2011",
         knobs=("greedy", "select_every", "candidates_per_pick", "balance", "mislabelled"),
         choices={"greedy": GREEDY},
         balances_itself=True,
         cost="O(C·n²·D); memory 4n² bytes up to n = 20,000, bounded beyond",
-        use="a representative subset that outliers do not claim; not measured in training here",
+        use="for a representative subset that is robust to outliers; this project has not measured it in training",
     ),
     Spec(
         "graph-cut",
         make="geometry:GraphCut",
-        idea="similar to all, dissimilar to each other",
+        idea="examples that are similar to all others and dissimilar to each other",
         source="Iyer et al., ALT 2021",
         knobs=("select_every", "candidates_per_pick", "balance", "mislabelled"),
         balances_itself=True,
         cost="O(K·n·D); memory O(N·D)",
-        use="to follow the paper; 16 points below `rs2` here",
+        use="to reproduce the paper; 16 points below `rs2` in this project's measurements",
     ),
     Spec(
         "k-centre",
         make="geometry:KCentre",
-        idea="always the example that is farthest from those picked",
+        idea="repeatedly picks the example farthest from those already picked",
         source="Sener & Savarese, ICLR 2018",
         knobs=("select_every", "candidates_per_pick", "balance", "mislabelled"),
         balances_itself=True,
         cost="O(K·n·D); memory O(N·D)",
-        use="coverage of rare forms, and of outliers; 8 points below `rs2` here",
+        use="to cover rare examples, outliers included; 8 points below `rs2` in this project's measurements",
     ),
     Spec(
         "herding",
         make="geometry:Herding",
-        idea="a subset whose mean feature follows the class's",
+        idea="a subset whose mean feature vector approximates that of the class",
         source="Welling, ICML 2009",
         knobs=("select_every", "candidates_per_pick", "balance", "mislabelled"),
         balances_itself=True,
         cost="O(K·n·D); memory O(N·D)",
-        use="prototypes; 3 points below `rs2` here",
+        use="for prototypes; 3 points below `rs2` in this project's measurements",
     ),
     Spec(
         "el2n",
         make="scores:EL2N",
-        idea="the largest errors ‖p − y‖, averaged over the rounds so far",
+        idea="the examples of largest prediction error ‖p − y‖, averaged over the selections so far",
         source="Paul et al., NeurIPS 2021",
         knobs=("select_every", "balance", "mislabelled"),
         cost="O(N·C)",
-        use="large fractions of clean data, according to its paper; at 10% far below random subsets here",
+        use="for large fractions of clean data, according to its paper; at 10% far below random subsets here",
     ),
     Spec(
         "forgetting",
         make="scores:Forgetting",
-        idea="the examples most often unlearned from one round to the next",
+        idea="the examples most often forgotten: correct at one selection, wrong at the next",
         source="Toneva et al., ICLR 2019",
         knobs=("select_every", "balance", "mislabelled"),
         cost="O(N·C)",
-        use="large fractions of clean data, according to its paper; at 10% far below random subsets here",
+        use="for large fractions of clean data, according to its paper; at 10% far below random subsets here",
     ),
     Spec(
         "moderate",
         make="geometry:Moderate",
-        idea="those at the median distance from their class's mean",
+        idea="the examples whose distance from their class mean is closest to the median distance",
         source="Xia et al., ICLR 2023",
         knobs=("select_every", "candidates_per_pick", "balance", "mislabelled"),
         balances_itself=True,
         cost="O(N·D)",
-        use="data with many outliers and duplicates, according to its paper; 3 points below `rs2` on clean data here",
+        use="for data with many outliers and duplicates, according to its paper; 3 points below `rs2` on clean data in "
+        "this project's measurements",
     ),
     Spec(
         "ccs",
         make="scores:CoverageCentric",
-        idea="equally many of every hardness, the hardest left out",
+        idea="equal numbers of examples from each level of difficulty, without the hardest",
         source="Zheng et al., ICLR 2023",
         knobs=("hardest_dropped", "select_every", "balance", "mislabelled"),
         cost="O(N·C)",
-        use="small fractions, according to its paper; 7 points below `rs2` here",
+        use="for small fractions, according to its paper; 7 points below `rs2` in this project's measurements",
     ),
     Spec(
         "infobatch",
         make="infobatch:InfoBatch",
-        idea="examples of below-average loss sit out at random, and count more when they do not",
+        idea="leaves out examples of below-average loss at random, and increases the weight of those that it keeps",
         source="Qin et al., ICLR 2024",
         shape="own_size",
         refresh="every epoch",
         needs=("training losses",),
         knobs=("prune_probability", "final_share"),
         cost="O(N) an epoch; sets its own size",
-        use="to save about a third with the accuracy of all data",
+        use="to save about a third of the samples at the accuracy of full training",
     ),
     Spec(
         "loss-filter",
         make="filters:LossFilter",
-        idea="of a batch of candidates, those of highest loss",
+        idea="trains on the examples of highest loss in each batch of candidates",
         source="Jiang et al., 2019; Kawaguchi & Lu, AISTATS 2020",
         shape="within_batch",
         refresh="every epoch",
@@ -309,37 +314,38 @@ _SPECS = (
         knobs=("candidates_per_pick",),
         candidates_per_pick=2.0,
         cost="a forward pass over `candidates_per_pick`·K examples an epoch",
-        use="not at small budgets: below `rs2` here, and the worst with wrong labels",
+        use="not for small fractions; below `rs2` in this project's measurements, and the worst with wrong labels",
     ),
     Spec(
         "rho-loss",
         make="filters:ReducibleLossFilter",
-        idea="of a batch of candidates, those whose loss exceeds most that of a model trained on validation",
+        idea="trains on the candidates whose loss most exceeds that of a model trained on the validation set",
         source="Mindermann et al., ICML 2022",
         shape="within_batch",
         refresh="every epoch",
         needs=("the candidates' losses", "validation", "a held-out model"),
         knobs=("candidates_per_pick",),
         candidates_per_pick=2.0,
-        cost="a training on validation, then as `loss-filter`",
-        use="wrong labels, and a trusted validation set: far ahead of all others here, at 2.5 times the time",
+        cost="training a model on the validation set, then as `loss-filter`",
+        use="if training labels are noisy and validation labels are correct; far ahead of all others in this project's "
+        "measurements, at 2.5 times the time",
     ),
 )
 CATALOGUE: Mapping[str, Spec] = {spec.name: spec for spec in _SPECS}
 REFERENCE = "full"
-"""All of the data: what the others are measured against."""
+"""Full training: the reference that other strategies are compared with."""
 BASELINE = "rs2"
-"""The least that choosing by anything must beat at equal samples seen."""
+"""The baseline that an informed strategy must beat at an equal number of samples seen."""
 DEFAULT = "rs2"
 
 
 def names(*shapes: Shape) -> tuple[str, ...]:
-    """The strategies of these shapes; of all, where none is named."""
+    """The names of the strategies of these shapes; without arguments, of all strategies."""
     return tuple(name for name, spec in CATALOGUE.items() if not shapes or spec.shape in shapes)
 
 
 def markdown_table() -> str:
-    """One row a strategy."""
+    """A Markdown table for docs/reference/strategies.md, with one row per strategy."""
     titles = (
         *("strategy", "idea", "source", "needs", "time and memory of a selection"),
         *("its hyperparameters", "when to use it"),

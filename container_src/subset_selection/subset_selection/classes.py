@@ -1,4 +1,4 @@
-"""Dividing a budget over classes, and choosing within each."""
+"""Division of a budget over classes, and selection within each class."""
 
 from collections.abc import Callable
 
@@ -10,16 +10,16 @@ from subset_selection.types import Pool, Subset
 
 
 def quotas(sizes: Tensor, budget: int, balance: Balance = "none") -> Tensor:
-    """How many examples each class gives.
+    """The number of examples to select from each class.
 
     Args:
-        sizes: [C] int64, the examples of each class.
-        budget: K, at most their sum.
-        balance: ``none``: in proportion to the sizes; ``class``: equal numbers, as far as a class has so many.
+        sizes: [C] int64, the number of examples of each class.
+        budget: K, at most the sum of ``sizes``.
+        balance: ``none``: in proportion to the sizes; ``class``: equal numbers, or all of a class that has fewer.
 
     Returns:
-        [C] int64 with sum K and no entry above its size. What rounding leaves over goes to the largest remainders,
-        then to the lower class.
+        [C] int64 with sum K, each entry at most the size of its class. Examples left over by rounding go to the
+        largest remainders; ties go to the lower class.
     """
     sizes = sizes.cpu()
     if balance == "none":
@@ -29,7 +29,7 @@ def quotas(sizes: Tensor, budget: int, balance: Balance = "none") -> Tensor:
     while left:
         open_classes = (quota < sizes).nonzero().flatten()
         share = max(1, left // len(open_classes))
-        # Fewer than one each: the first classes get it.
+        # If less than one example per class is left, the first classes get one each.
         taken = torch.minimum(sizes[open_classes] - quota[open_classes], torch.tensor(share))[:left]
         quota[open_classes[: len(taken)]] += taken
         left -= int(taken.sum())
@@ -45,7 +45,7 @@ def _largest_remainders(shares: Tensor, sizes: Tensor, budget: int) -> Tensor:
 
 
 def members(labels: Tensor, classes: int) -> list[Tensor]:
-    """For each class the positions of its examples, in order."""
+    """The positions of each class's examples, in order."""
     order = labels.sort(stable=True).indices
     return list(order.split(torch.bincount(labels, minlength=classes).tolist()))
 
@@ -53,14 +53,14 @@ def members(labels: Tensor, classes: int) -> list[Tensor]:
 def by_class(
     train: Pool, budget: int, balance: Balance, choose: Callable[[int, Tensor, int], Subset]
 ) -> Subset:
-    """Choose within each class, and put the choices together.
+    """Select within each class, and join the results.
 
     Args:
         train: the examples.
-        budget: K, divided by :func:`quotas`.
-        balance: how.
-        choose: (class, its examples' indices on the pool's device, its quota ≥ 1) → the choice, as indices into the
-            whole pool.
+        budget: K, divided over the classes by :func:`quotas`.
+        balance: how :func:`quotas` divides the budget.
+        choose: (class, the indices of its examples on the pool's device, its quota ≥ 1) → a subset with indices into
+            the whole pool.
     """
     indices_by_class = members(train.labels, train.classes)
     sizes = torch.tensor([len(indices) for indices in indices_by_class])

@@ -1,7 +1,7 @@
-"""CRAIG: the examples whose gradients stand for those of all others, each weighted by how many it stands for.
+"""CRAIG: the medoids of the examples' gradients, each weighted by the number of examples nearest to it.
 
 Source: Mirzasoleiman et al., "Coresets for Data-efficient Training of Machine Learning Models", ICML 2020, section 3
-(algorithm 1; equation 15 for the last layer's gradient as the distance's bound).
+(algorithm 1; equation 15 bounds the distance by the last layer's gradients).
 """
 
 from collections.abc import Callable
@@ -19,15 +19,15 @@ from subset_selection.units import Units, gram_of_means
 
 
 class Medoids:
-    """Facility location over examples, class by class or (``supervised``) over all.
+    """Facility location over the examples of each class or, with ``scope="supervised"``, over all examples.
 
-    Time O(n²·(C + D)) for n examples together, memory 4·n² bytes up to ``submodular.DENSE_LIMIT`` of them and
-    bounded beyond.
+    Time O(n²·(C + D)) for n examples that are searched together. Memory is 4·n² bytes up to ``submodular.DENSE_LIMIT``
+    examples, and bounded beyond.
 
     Args:
         settings: ``scope``, ``greedy``, ``balance``.
-        distances_among: the examples' distances from each other: gradients' or features'.
-        weighted: whether an example's weight is the number of examples it is nearest to, itself among them; else all
+        distances_among: (pool, indices) → the pairwise distances of the gradients or features of these examples.
+        weighted: whether the weight of a pick is the number of examples nearest to it, itself included; else all
             weights are 1.
     """
 
@@ -73,8 +73,9 @@ def feature_medoids(settings: Settings) -> Medoids:
 
 
 class CraigPerBatch:
-    """CRAIG over mini-batches of a random partition, by their mean gradients. A batch's examples share its weight, and
-    the last batch is cut to the budget.
+    """CRAIG over the mini-batches of a random partition, by their mean gradients.
+
+    All examples of a batch get the batch's weight, and the last batch is truncated to the budget.
 
     Time O(N·C·D + (N/B)²·C·D), memory O((N/B)² + N·D).
 
@@ -110,13 +111,13 @@ class CraigPerBatch:
 
 
 def gradient_distances(train: Pool, indices: Tensor) -> Rows:
-    """‖g_i − g_j‖ among these examples, from residuals and features."""
+    """The pairwise distances ‖g_i − g_j‖ of the gradients of these examples, from residuals and features."""
     residuals_NC, features_ND = train.rows(indices)
     squares_N = residuals_NC.square().sum(1) * features_ND.square().sum(1).add_(1)
     one = features_ND.new_ones(1)
 
     def distances(positions_S: Tensor) -> Tensor:
-        # Passes over the block are bound by memory: no more of them than needed.
+        # Passes over the block are memory-bound, so the operations are fused and done in place.
         kernel_SN = torch.addmm(one, features_ND[positions_S], features_ND.T)
         products_SN = residuals_NC[positions_S] @ residuals_NC.T
         squares_SN = torch.addcmul(squares_N, kernel_SN, products_SN, value=-2, out=products_SN)
@@ -126,7 +127,7 @@ def gradient_distances(train: Pool, indices: Tensor) -> Rows:
 
 
 def feature_distances(train: Pool, indices: Tensor) -> Rows:
-    """‖h_i − h_j‖ among these examples."""
+    """The pairwise distances ‖h_i − h_j‖ of the features of these examples."""
     features_ND = train.features_at(indices)
     squares_N = features_ND.square().sum(1)
 
@@ -138,5 +139,8 @@ def feature_distances(train: Pool, indices: Tensor) -> Rows:
 
 
 def _roots(squares_SN: Tensor, positions_S: Tensor) -> Tensor:
-    """Rounding can leave a small number, of either sign, where a point's distance from itself or its duplicate is 0."""
+    """Square roots of squared distances, with exactly 0 for the distance of a point from itself.
+
+    Rounding can leave a small number of either sign where the true distance is 0.
+    """
     return squares_SN.clamp_(min=0).scatter_(1, positions_S[:, None], 0.0).sqrt_()

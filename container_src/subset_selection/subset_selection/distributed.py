@@ -1,4 +1,4 @@
-"""Selection over the ranks of a process group, each of which has embedded a shard of the data."""
+"""Selection in a process group in which each rank has embedded a shard of the data."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from torch import Tensor
 from subset_selection.types import Pool, Strategy, Subset
 
 FromFirst = Callable[[Callable[[], Any]], Any]
-"""What a function returns, or raises, on the first rank → the same on every rank."""
+"""Runs a function on the first rank, and returns its result, or raises its exception, on every rank."""
 Allocate = Callable[[int, Sequence[tuple[int, torch.dtype]], torch.device], list[Tensor]]
-"""(rows, each column's width and type, the device that is preferred) → room for the columns, all in one place."""
+"""(rows, width and type of each column, preferred device) → empty tensors for the columns, all on one device."""
 SENT = 1 << 24
-"""Bytes that a rank sends at a time."""
+"""Number of bytes that a rank sends at a time."""
 
 
 def select(
@@ -29,25 +29,25 @@ def select(
     allocate: Allocate | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Subset:
-    """The subset that one process with all of the data would choose; the same on every rank.
+    """Select the subset that one process with all of the data would select. Every rank returns the same subset.
 
-    The ranks share the passes over the data, where selection spends its time. Logits and features (N·(C + D) numbers)
-    are gathered on the first rank, which chooses and sends the choice to the others. A strategy keeps its state
-    there.
+    The ranks share the forward passes over the data, which take most of the time of a selection. Logits and features
+    (N·(C + D) numbers) are gathered on the first rank, which selects and sends the result to the others. Only the first
+    rank's strategy holds state.
 
     Args:
         strategy: the same on every rank.
-        train, validation: this rank's shards, possibly empty; on the device that the group communicates from.
-        train_indices, validation_indices: which examples of the whole these are, int64; the ranks' shards together
-            are 0…N − 1 without repeats.
-        budget: K of the whole.
+        train, validation: this rank's shards, possibly empty, on the device that the group communicates from.
+        train_indices, validation_indices: indices of the shard's examples in the whole data, int64. Together the
+            ranks' shards contain 0…N − 1, each once.
+        budget: K, for the whole data.
         generator: in the same state on every rank, before and after.
-        from_first: tells every rank what comes of a function on the first.
-        allocate: where the first rank keeps what it gathers; default: on the shards' device.
-        group: default: all ranks.
+        from_first: runs a function on the first rank and sends its result to every rank.
+        allocate: allocates memory for the gathered columns on the first rank; default: on the shards' device.
+        group: the process group; default: all ranks.
 
     Raises:
-        what the strategy and ``allocate`` raise, on every rank.
+        Exception: whatever the strategy or ``allocate`` raises, on every rank.
     """
     room = allocate or _on_the_device
     whole = gather(train, train_indices, from_first, room, group)
@@ -78,14 +78,16 @@ def gather(
     allocate: Allocate,
     group: dist.ProcessGroup | None = None,
 ) -> Columns | None:
-    """The whole pool's columns in data order on the group's first rank, None on the others. They travel a part at a
-    time, each to its place there: no second copy of the whole is made."""
+    """Gather the whole pool's columns in data order on the group's first rank; the other ranks return None.
+
+    The rows are sent in parts and written to their final positions, so that no second copy of the whole is made.
+    """
     columns = [column for column in (shard.logits, shard.features) if column is not None]
     everyones: list[Any] = [None] * dist.get_world_size(group)
     own = (len(shard), shard.device.type, [column.dtype for column in columns])
     dist.all_gather_object(everyones, own, group=group)
     sizes = [size for size, _, _ in everyones]
-    # Where one rank's numbers found no room on its GPU, or none in float16, the whole's find none either.
+    # If one rank's shard did not fit on its GPU, or did not fit into float16's range, the whole does not either.
     device = torch.device("cpu") if any(kind == "cpu" for _, kind, _ in everyones) else shard.device
     dtypes = [
         max((of_rank[position] for _, _, of_rank in everyones), key=lambda dtype: dtype.itemsize)
@@ -97,7 +99,7 @@ def gather(
         widths = [column.shape[1] for column in columns]
         rooms.extend(allocate(sum(sizes), list(zip(widths, dtypes, strict=True)), device))
 
-    from_first(make_room)  # every rank has to know where there is none
+    from_first(make_room)  # every rank has to raise if the allocation fails
     first = dist.get_rank(group) == 0
     kept_on = rooms[0].device if rooms else shard.device
     labels = torch.empty(sum(sizes) if first else 0, dtype=torch.int64, device=kept_on)
@@ -123,8 +125,11 @@ def _parts(
     dtype: torch.dtype,
     group: dist.ProcessGroup | None,
 ) -> Iterator[tuple[int, list[Tensor]]]:
-    """Where a part begins in every shard, and on the first rank each rank's rows of it, as far as its shard goes.
-    Collectives want equal shapes: shorter shards are padded on the way."""
+    """Gather a column in parts. Yields the position of each part in the shards and, on the first rank, the rows of
+    every rank.
+
+    Collective operations require equal shapes, so shorter shards are padded for sending.
+    """
     longest = max(sizes)
     step = max(1, SENT // (dtype.itemsize * (column.shape[1] if column.ndim > 1 else 1)))
     for start in range(0, longest, step):

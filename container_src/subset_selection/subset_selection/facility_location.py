@@ -1,4 +1,4 @@
-"""Facility location: the examples that are nearest to all the others, as CRAIG and core-set selection use it.
+"""Facility location, the objective of CRAIG and of core-set selection: every example has a pick near it.
 
 F(S) = Σ_i (d₀ − min_{j∈S} d_ij), with d the Euclidean distance and d₀ at least the largest distance.
 """
@@ -10,7 +10,8 @@ from subset_selection.submodular import Rows
 
 
 class FacilityLocation:
-    """F as a :class:`~subset_selection.submodular.Function` of rows of distances, exactly 0 to a point itself."""
+    """F as a :class:`~subset_selection.submodular.Function` of rows of distances. The distance of a point from itself
+    must be exactly 0."""
 
     def __init__(self) -> None:
         self._nearest_N: Tensor | None = None
@@ -23,7 +24,7 @@ class FacilityLocation:
 
     def gains(self, distances_SN: Tensor) -> Tensor:
         """See :class:`~subset_selection.submodular.Function`."""
-        # The first pick has the least sum of distances, whatever d₀ is.
+        # The first pick has the smallest sum of distances, whatever d₀ is.
         if self._nearest_N is None:
             return -distances_SN.sum(dim=1)
         return (self._nearest_N - distances_SN).clamp_(min=0).sum(dim=1)
@@ -35,13 +36,16 @@ class FacilityLocation:
 
 
 def cluster_sizes(distances: Rows, picks_K: Tensor) -> Tensor:
-    """How many points each pick is nearest to, [K]; a pick counts itself, equal distances go to the earlier pick."""
+    """The number of points whose nearest pick is this one, for each pick, [K].
+
+    A pick counts itself. Ties go to the earlier pick.
+    """
     nearest_N: Tensor | None = None
     owner_N: Tensor | None = None
     count = 0
     for part in picks_K.split(1024):
         block_SN = distances(part)
-        block_SN.scatter_(1, part[:, None], -1.0)  # rounding must not give a pick to its duplicate
+        block_SN.scatter_(1, part[:, None], -1.0)  # rounding must not assign a pick to its duplicate
         distance_N, position_N = block_SN.min(dim=0)
         if nearest_N is None or owner_N is None:
             nearest_N, owner_N = distance_N, position_N

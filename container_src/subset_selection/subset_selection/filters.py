@@ -1,4 +1,4 @@
-"""Choosing within a batch: a forward pass over candidates, a step on some of them."""
+"""Selection within a batch: a forward pass over candidates, then a training step on some of them."""
 
 from torch import Tensor
 
@@ -7,11 +7,12 @@ from subset_selection.stateful import Stateful
 
 
 class LossFilter:
-    """The candidates of highest loss.
+    """Keeps the candidates of highest loss.
+
+    It is unsuitable for noisy labels, because mislabelled examples have high losses.
 
     Sources: Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers", 2019; Kawaguchi & Lu,
-    "Ordered SGD", AISTATS 2020 (the q largest of a batch). Mislabelled examples have high losses: not for noisy
-    labels.
+    "Ordered SGD", AISTATS 2020 (the q largest losses of a batch).
 
     Args:
         settings: ``candidates_per_pick``.
@@ -26,8 +27,10 @@ class LossFilter:
 
 
 class ReducibleLossFilter(Stateful):
-    """The candidates whose loss exceeds most what a model trained on held-out data alone has there: learnable, not yet
-    learned, and not noise, which no model learns.
+    """Keeps the candidates whose loss most exceeds the loss of a model trained on held-out data alone.
+
+    These examples are learnable and not yet learned. Mislabelled examples have a high loss under both models, so they
+    are not preferred.
 
     Source: Mindermann et al., "Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet Learnt"
     (RHO-LOSS), ICML 2022, equation 3.

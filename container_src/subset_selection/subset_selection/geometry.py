@@ -1,4 +1,4 @@
-"""Subsets by where examples lie in the space of the last layer's input, class by class.
+"""Selection within each class by the geometry of the features, the last layer's input.
 
 Dimensions in names: n examples of a class, D features, K picks.
 """
@@ -15,7 +15,7 @@ from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
 
 class _OfFeatures(ABC):
-    """Chooses within each class by its features alone; weights are 1.
+    """Selects within each class by features alone, with weights of 1.
 
     Args:
         settings: ``balance``, how the budget is divided over the classes.
@@ -43,17 +43,19 @@ class _OfFeatures(ABC):
 
     @abstractmethod
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
-        """[n, D] of one class, to be changed at will → the positions picked, [K] in the order of picking."""
+        """Pick from one class. Returns positions, [K], in the order of picking. May overwrite ``features_nD``."""
 
 
 class GraphCut(_OfFeatures):
-    """Similar to all of the class, dissimilar to each other: f(S) = λ·Σ_{i∈V, j∈S} s_ij − Σ_{i,j∈S} s_ij, greedily,
-    with s = (1 + cosine) / 2, cosine 0 for a feature vector of zeros.
+    """Picks examples that are similar to all of the class and dissimilar to each other.
 
-    λ is 2, the least that keeps f monotone at every budget whatever the data: the last example's gain is
+    It greedily maximises f(S) = λ·Σ_{i∈V, j∈S} s_ij − Σ_{i,j∈S} s_ij with s = (1 + cosine) / 2. The cosine of a zero
+    feature vector is 0.
+
+    λ is 2, the smallest value for which f is monotone at every budget and for all data: the last example's gain is
     (λ − 2)·Σ_i s_ij + s_jj.
 
-    A pick's gain needs similarities to sums of features only: O(n·D) a pick, and no n × n matrix.
+    A pick's gain depends only on similarities to sums of features, so a pick takes O(n·D) without an n × n matrix.
 
     Source: Iyer et al., "Submodular Combinatorial Information Measures with Applications in Machine Learning",
     ALT 2021, section 2.
@@ -62,13 +64,15 @@ class GraphCut(_OfFeatures):
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
         unit_nD = torch.nn.functional.normalize(features_nD, dim=1, out=features_nD)
         # The gain of j is 2·Σ_{i∈V} s_ij − s_jj − 2·Σ_{i∈S} s_ij. With s_ij = (1 + u_i·u_j) / 2 that is
-        # u_j · (Σ_V u − Σ_S u) − |u_j|²/2 and a number that is the same for all j.
+        # u_j · (Σ_V u − Σ_S u) − |u_j|²/2, plus a number that is the same for all j.
         return _follow(unit_nD, unit_nD.sum(dim=0, dtype=torch.float64), picks)
 
 
 class KCentre(_OfFeatures):
-    """Always the example farthest from those picked, from the one nearest the class's mean on: within twice the
-    smallest possible radius (Gonzalez, 1985). Euclidean distances; O(n·D) a pick.
+    """Repeatedly picks the example farthest from those already picked, by Euclidean distance, in O(n·D) per pick.
+
+    The first pick is the example nearest to the class mean. The covering radius is at most twice the smallest possible
+    radius (Gonzalez, 1985).
 
     Source: Sener & Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018,
     algorithm 1.
@@ -77,10 +81,10 @@ class KCentre(_OfFeatures):
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
         centred_nD = features_nD.sub_(
             features_nD.mean(dim=0)
-        )  # small numbers lose less in the expansion below
+        )  # smaller numbers lose less precision in the expansion below
         squares_n = _squares(centred_nD)
         picked_K = _no_picks(features_nD, picks)
-        # −∞ once picked: a pick's own distance is 0 only up to rounding, and so are its duplicates'.
+        # −∞ for picked examples: by rounding, the distance of a pick from itself or a duplicate may not be exactly 0.
         free_n = torch.zeros_like(squares_n)
         nearest_n = -squares_n
         for position in with_progress(range(picks), picks):
@@ -94,24 +98,26 @@ class KCentre(_OfFeatures):
 
 
 class Herding(_OfFeatures):
-    """Follows the class's mean: the t-th pick brings the sum of the picks closest to t times the mean. O(n·D) a pick.
+    """Picks examples whose mean feature vector approximates the class mean, in O(n·D) per pick.
 
-    Where all feature vectors have one length, as the sources assume, this is their rule: the example most along
-    t·mean − the sum of the picks so far. Where they have not, that rule prefers the longest, and its mean lies
-    farther off.
+    The t-th pick minimises the distance of the sum of the picks from t times the class mean. If all feature vectors
+    have the same norm, as the sources assume, this equals their rule, which maximises the inner product with t·mean −
+    the sum of the picks so far. For different norms, that rule would prefer the longest vectors and approximate the
+    mean less well.
 
     Sources: Welling, "Herding Dynamical Weights to Learn", ICML 2009; Chen et al., "Super-Samples from Kernel Herding",
     UAI 2010, section 2; here without repeats.
     """
 
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
-        # ‖t·mean − Σ_S x − x_j‖ does not change when all move by −mean, and smaller numbers lose less.
+        # Subtracting the mean from all x leaves ‖t·mean − Σ_S x − x_j‖ unchanged, and smaller numbers lose less
+        # precision.
         centred_nD = features_nD.sub_(features_nD.mean(dim=0))
         return _follow(centred_nD, centred_nD.new_zeros(centred_nD.shape[1], dtype=torch.float64), picks)
 
 
 class Moderate(_OfFeatures):
-    """Those at the median distance from their class's mean feature: neither the typical nor the odd.
+    """Picks the examples whose distance from the class's mean feature vector is closest to the median distance.
 
     Source: Xia et al., "Moderate Coreset: A Universal Method of Data Selection for Real-World Data-Efficient Deep
     Learning", ICLR 2023, section 3.
@@ -125,11 +131,10 @@ class Moderate(_OfFeatures):
 
 
 def _follow(rows_nD: Tensor, wanted_D: Tensor, picks: int) -> Tensor:
-    """Greedily, without repeats, the row that leaves least of what is wanted: argmin ‖wanted − row‖;
-    then wanted ← wanted − row.
+    """Greedily pick rows without repeats: each pick is argmin ‖wanted − row‖, then wanted ← wanted − row.
 
-    ``wanted`` is in float64: after thousands of differences it would have drifted in float32. The products, which take
-    the time, are in the rows' own type.
+    ``wanted`` is float64, because thousands of subtractions would accumulate errors in float32. The products, which
+    take most of the time, are computed in the rows' own type.
     """
     halves_n = _squares(rows_nD) / 2
     picked_K = _no_picks(rows_nD, picks)
@@ -142,7 +147,7 @@ def _follow(rows_nD: Tensor, wanted_D: Tensor, picks: int) -> Tensor:
 
 
 def _squares(rows_nD: Tensor) -> Tensor:
-    """[n] squared lengths, without a copy of all rows."""
+    """Squared norms of the rows, [n], without a copy of all rows."""
     return torch.cat([part.square().sum(dim=1) for part in rows_nD.split(ROWS_AT_ONCE)])
 
 

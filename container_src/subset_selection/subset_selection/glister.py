@@ -1,9 +1,8 @@
-"""GLISTER-ONLINE: greedily pick the examples whose gradient step lowers the validation loss most.
+"""GLISTER-ONLINE: greedily picks the examples whose gradient step reduces the validation loss most.
 
 Source: Killamsetty et al., "GLISTER: Generalization based Data Subset Selection for Efficient and Robust
 Learning", AAAI 2021, section 4 (algorithm 1 and the Taylor approximation of its inner loop). The subset
-maximises the drop in validation loss after one gradient step on the last layer, taken on the sum over the
-subset.
+maximises the reduction of the validation loss by one gradient step of the last layer on the subset's summed loss.
 """
 
 import math
@@ -21,34 +20,35 @@ from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 from subset_selection.units import Units
 
 SAMPLING_ERROR = 0.01
-"""ε of stochastic greedy: each pick scores N/K·ln(1/ε) candidates (Mirzasoleiman et al., "Lazier Than Lazy Greedy",
-AAAI 2015), the value that CORDS uses."""
+"""ε of stochastic greedy, with the value that CORDS uses. Each pick scores N/K·ln(1/ε) candidates (Mirzasoleiman et
+al., "Lazier Than Lazy Greedy", AAAI 2015)."""
 KERNEL_KEPT = 2**26
-"""Elements up to which the kernel between all examples and the validation set is kept (256 MiB in float32)."""
+"""Number of elements up to which the kernel between all examples and the validation set is stored (256 MiB in
+float32)."""
 COLUMNS, FEW_CLASSES = 16, 256
-"""A product with the validation residuals whose columns are a multiple of ``COLUMNS`` takes a half to two thirds of the
-time (10 classes padded to 16: 0.59 instead of 1.11 ms on two cores), up to where the copy costs more than it saves."""
+"""Validation residuals of fewer than ``FEW_CLASSES`` columns are padded to a multiple of ``COLUMNS``, because the
+matrix product then takes a half to two thirds of the time (10 classes padded to 16: 0.59 instead of 1.11 ms on two
+cores). With more columns, the copy costs more than it saves."""
 VALIDATION_LIMIT = 5_000
-"""Validation examples that steer a selection. Each pick costs time in proportion to them; of more, a sample is drawn,
-so that the whole costs time in proportion to N."""
+"""Number of validation examples that a selection uses at most; from a larger set a sample is drawn. The cost of a pick
+is proportional to this number, so the limit keeps the total cost proportional to N."""
 
 
 class Glister:
     """GLISTER over the whole pool, class by class, or over mini-batches.
 
-    A pick's gain is g_i · ḡ, with g_i = r_i ⊗ [1, h_i] the example's last-layer gradient and ḡ the mean
-    validation gradient. After picking e the validation logits take the step Z ← Z − η·(1 + H·h_e)·r_eᵀ and ḡ is
-    computed anew. Both factorise over residuals r and features h, so that memory is O((N + M)·(C + D)) where
-    CORDS, which selects the same examples from the same candidates, stores N × (C + C·D). Time is
-    O(K·M·C·min(D, S)) for the stochastic search with its S candidates a pick, O(K·N·D·C) for the naive one,
-    O(rounds·N·D·C) for RGreedy.
+    A pick's gain is g_i · ḡ, where g_i = r_i ⊗ [1, h_i] is the example's last-layer gradient and ḡ is the mean
+    validation gradient. After example e is picked, the validation logits take the step Z ← Z − η·(1 + H·h_e)·r_eᵀ, and
+    ḡ is recomputed. Both factorise over residuals r and features h, so memory is O((N + M)·(C + D)). CORDS, which
+    selects the same examples from the same candidates, stores N × (C + C·D) numbers. Time is O(K·M·C·min(D, S)) for the
+    stochastic search with S candidates per pick, O(K·N·D·C) for the naive search and O(rounds·N·D·C) for RGreedy.
 
-    Scopes: ``supervised`` searches the whole pool; ``per-class`` each class against the validation examples of
-    that class (all of them, where the class has none); ``per-batch`` picks whole mini-batches of a random
-    partition by their mean gradients, and cuts the last to the budget.
+    Scopes: ``supervised`` searches the whole pool. ``per-class`` searches each class, and scores it on the validation
+    examples of that class, or on all of them if the class has none. ``per-batch`` picks whole mini-batches of a random
+    partition by their mean gradients, and truncates the last one to the budget.
 
     Args:
-        settings: ``eta`` (η; it multiplies a sum over the picks, as in CORDS), ``scope``, ``greedy``,
+        settings: ``eta`` (η, which multiplies the sum over the picks, as in CORDS), ``scope``, ``greedy``,
             ``greedy_rounds``, ``batch_size``, ``balance``.
     """
 
@@ -77,7 +77,7 @@ class Glister:
             state = ValidationState(guide, self._settings.eta, form)
             seen, seen_units = train, units
             if form == "known kernel":
-                # The search then reads the kernel's rows where it would read features.
+                # In this form the search reads rows of the kernel in place of features.
                 members = units.members(torch.arange(len(units), device=train.device))
                 kernel = torch.cat(
                     [state.kernel(train.features_at(block)) for block in members.split(ROWS_AT_ONCE)]
@@ -99,7 +99,7 @@ class Glister:
         return Subset.of(search(Units.of_all(train), validation, budget))
 
     def _effort(self, units: int, picks: int) -> tuple[int, int]:
-        """How many steps a search takes, and how many units it scores in each."""
+        """The number of steps of a search, and the number of units that it scores in each step."""
         if self._settings.greedy == "naive":
             return picks, units
         if self._settings.greedy == "rgreedy":
@@ -115,12 +115,23 @@ def _sample(validation: Pool, generator: torch.Generator) -> Pool:
 
 
 Form = Literal["gradient", "kernel", "known kernel"]
-"""What a gain is computed from: the mean gradient [C, D], made anew at each step; the kernel 1 + h_i·h_v between the
-examples scored and the validation examples; or that kernel of all examples, made once."""
+"""How gains are computed: from the mean gradient [C, D], recomputed at each step; from the kernel 1 + h_i·h_v between
+the scored examples and the validation examples; or from that kernel for all examples, computed once."""
 
 
 def cheapest_form(train: Pool, validation: Pool, units: Units, steps: int, looks: int) -> Form:
-    """By the number of multiplications. A single large matrix product makes four while many small ones make one."""
+    """The form with the lowest estimated cost, by the number of multiplications.
+
+    A multiplication in a single large matrix product is counted as a quarter, because it is about four times as fast as
+    in many small products.
+
+    Args:
+        train: the examples.
+        validation: the validation examples that guide the search.
+        units: the units of the search.
+        steps: number of steps of the search.
+        looks: number of units scored in each step.
+    """
     examples, guides = len(units) * units.width, len(validation)
     rows, classes, features = looks * units.width, train.classes, train.depth
     costs: dict[Form, float] = {
@@ -133,15 +144,15 @@ def cheapest_form(train: Pool, validation: Pool, units: Units, steps: int, looks
 
 
 class ValidationState:
-    """The validation set's logits as the picks so far have moved them, and the mean gradient there.
+    """The validation set's logits after the steps on the picks so far, and the mean gradient at these logits.
+
+    The dimension P in names is C, padded with columns of zeros.
 
     Args:
-        validation: with logits [M, C] and features [M, D].
+        validation: a pool with logits [M, C] and features [M, D].
         eta: step size.
-        form: what ``gains`` and ``step`` are given beside residuals: features [S, D], or with ``known kernel`` rows of
+        form: determines the second argument of ``gains`` and ``step``: features [S, D], or for ``known kernel`` rows of
             the kernel [S, M].
-
-    P in names: C, padded with columns of zeros.
     """
 
     def __init__(self, validation: Pool, eta: float, form: Form = "gradient") -> None:
@@ -157,11 +168,12 @@ class ValidationState:
         self._refresh()
 
     def kernel(self, features_SD: Tensor) -> Tensor:
-        """1 + h_i·h_v, [S, M]."""
+        """The kernel 1 + h_i·h_v of some examples with all validation examples, [S, M]."""
         return (features_SD @ self._features_MD.T).add_(1)
 
     def gains(self, residuals_SC: Tensor, seen: Tensor) -> Tensor:
-        """g_i · ḡ of examples, [S]: the first-order drop in validation loss per unit of step."""
+        """The gains g_i · ḡ of some examples, [S]: the first-order reduction of the validation loss per unit of step
+        size."""
         if self._form == "gradient":
             # g_i · ḡ = r_i · ḡ_bias + r_i · (Ḡ_weights h_i)
             projected_SP = torch.addmm(self._bias_gradient_P, seen, self._weight_gradient_PD.T)
@@ -171,7 +183,7 @@ class ValidationState:
         return (residuals_SC * projected_SP[:, : residuals_SC.shape[1]]).sum(dim=1)
 
     def step(self, residuals_SC: Tensor, seen: Tensor) -> None:
-        """Move the validation logits by the gradient step on the sum of some examples."""
+        """Update the validation logits by a gradient step on the summed loss of some examples."""
         kernel_SM = seen if self._form == "known kernel" else self.kernel(seen)
         self._logits_MC.addmm_(kernel_SM.T, residuals_SC, alpha=-self.eta)
         self._refresh()
@@ -180,7 +192,7 @@ class ValidationState:
         residuals_MC = self._logits_MC.softmax(dim=1)
         residuals_MC.view(-1).index_add_(0, self._label_positions_M, self._minus_ones_M)
         self._mean_residuals_MP = residuals_MC.div_(len(residuals_MC))
-        if self._padding:  # pad() copies even where there is nothing to add
+        if self._padding:  # pad() copies even if it adds nothing
             self._mean_residuals_MP = torch.nn.functional.pad(residuals_MC, (0, self._padding))
         if self._form == "gradient":
             self._bias_gradient_P = self._mean_residuals_MP.sum(dim=0)
@@ -196,9 +208,10 @@ def candidates_per_pick(units: int, picks: int) -> int:
 
 
 def candidate_positions(units: int, picks: int, generator: torch.Generator) -> Tensor:
-    """For each pick, the positions (among those that remain) of the candidates that it scores, [K, S].
+    """For each pick, the positions of its candidates among the remaining units, [K, S].
 
-    Drawn with replacement, which stochastic greedy's guarantee allows: then all draws are made at once.
+    Candidates are drawn with replacement, so that all draws are made at once. The guarantee of stochastic greedy allows
+    this.
     """
     left_K = torch.arange(units, units - picks, -1, dtype=torch.float64)
     shape = (picks, candidates_per_pick(units, picks))
@@ -209,7 +222,7 @@ def candidate_positions(units: int, picks: int, generator: torch.Generator) -> T
 def _stochastic(
     train: Pool, units: Units, state: ValidationState, picks: int, generator: torch.Generator
 ) -> Tensor:
-    """Stochastic greedy. No step waits for the device: indices stay there until the end."""
+    """Stochastic greedy. Indices stay on the device until the end, so that no step waits for the device."""
     remaining_U = torch.arange(len(units), device=train.device)
     picked_K = torch.empty(picks, dtype=torch.int64, device=train.device)
     positions_KS = candidate_positions(len(units), picks, generator).to(train.device)
@@ -218,7 +231,7 @@ def _stochastic(
         residuals, features = units.rows(train, candidates_S)
         best_1 = units.mean(state.gains(residuals, features)).argmax().view(1)
         picked_K[count : count + 1] = candidates_S.index_select(0, best_1)
-        # The last of those that remain takes the place of the picked one.
+        # The last remaining unit replaces the picked one.
         last = len(units) - 1 - count
         remaining_U.index_copy_(0, positions_S.index_select(0, best_1), remaining_U[last : last + 1].clone())
         if count + 1 < picks:
@@ -229,12 +242,12 @@ def _stochastic(
 def _naive(
     train: Pool, units: Units, state: ValidationState, picks: int, generator: torch.Generator
 ) -> Tensor:
-    """Looks at every remaining example for each pick."""
+    """Exact greedy: scores every remaining unit for each pick."""
     return _rounds(train, units, state, [1] * picks)
 
 
 def _in_rounds(rounds: int) -> Search:
-    """RGreedy: K // rounds picks at a time (at least one), the last round what is missing."""
+    """RGreedy: each round picks K // rounds units, at least one; the last round picks the remainder."""
 
     def search(
         train: Pool, units: Units, state: ValidationState, picks: int, generator: torch.Generator
@@ -248,7 +261,7 @@ def _in_rounds(rounds: int) -> Search:
 
 def _rounds(train: Pool, units: Units, state: ValidationState, sizes: list[int]) -> Tensor:
     blocks = torch.arange(len(units), device=train.device).split(units.block)
-    # One gather serves all rounds where the rows of everything fit into one block.
+    # If all rows fit in one block, they are gathered once for all rounds.
     kept = units.all_rows(train) if len(blocks) == 1 else None
     taken_U = torch.zeros(len(units), dtype=torch.bool, device=train.device)
     picked: list[Tensor] = []
@@ -265,7 +278,7 @@ def _rounds(train: Pool, units: Units, state: ValidationState, sizes: list[int])
 
 
 def _largest(gains_U: Tensor, count: int) -> Tensor:
-    """Positions of the largest, equal ones in order."""
+    """Positions of the largest gains; ties keep their order."""
     if count == 1:
         return gains_U.argmax().view(1)
     return gains_U.sort(descending=True, stable=True).indices[:count]

@@ -1,4 +1,4 @@
-"""GRAD-MATCH: a few weighted examples whose gradient is that of all.
+"""GRAD-MATCH: a small weighted subset whose gradient matches that of all examples.
 
 Source: Killamsetty et al., "GRAD-MATCH: Gradient Matching based Data Subset Selection for Efficient Deep Model
 Training", ICML 2021, section 3 (algorithm 2, with the penalty λ and the tolerance ε).
@@ -17,26 +17,28 @@ from subset_selection.types import Pool, Refresh, Subset
 from subset_selection.units import Units, gram_of_means
 
 PART = 10_000
-"""Examples that are matched together: a larger class is divided at random, and each part matches its own gradient, as
-each class does. Keeps the matrices within memory and the time in proportion to N."""
+"""Number of examples that are matched together. A larger class is divided at random, and each part matches its own
+gradient. This bounds the memory of the matrices, and keeps time proportional to N."""
 GRAM_KEPT = 1 << 26
-"""Elements (256 MiB in float32) up to which all inner products of a group of problems are made at once."""
+"""Number of elements up to which all inner products of a group of problems are computed at once (256 MiB in
+float32)."""
 GROUP_ELEMENTS = 1 << 27
-"""Elements (512 MiB in float32) that the problems solved side by side may take."""
+"""Limit on the number of elements of the problems that are solved together (512 MiB in float32)."""
 
 Problem = tuple[Tensor, int, int]
-"""(the examples' indices on the pool's device, the budget, the class)."""
+"""(indices of the examples on the pool's device, budget, class)."""
 
 
 class GradMatch:
     """GRAD-MATCH class by class.
 
-    Scopes: ``per-class-per-gradient`` matches the gradient of a class's own logit alone (D + 1 numbers), ``per-class``
-    that of the whole last layer. Inner products come from residuals and features, ⟨g_i, g_j⟩ = (r_i·r_j)(1 +
-    h_i·h_j). Time O(K·N/C·(C + D + K/C)), memory O(K·N/C).
+    Scopes: ``per-class-per-gradient`` matches the gradient of the class's own logit alone (D + 1 numbers);
+    ``per-class`` matches the gradient of the whole last layer. Inner products are computed from residuals and features,
+    ⟨g_i, g_j⟩ = (r_i·r_j)(1 + h_i·h_j). Time O(K·N/C·(C + D + K/C)), memory O(K·N/C).
 
-    Where a class's gradient is matched before its quota is used up, the rest of the class is matched again, and the
-    choices share the weight: never random examples, unless no gradient is left at all, which the note then says.
+    If a class's gradient is matched before its quota is used up, the gradient is matched again by the rest of the
+    class, and the weights of the rounds are averaged. Examples are drawn at random only if no gradient is left to
+    match, and the subset's note then reports it.
 
     Args:
         settings: ``scope``, ``lam``, ``eps``, ``match``, ``balance``.
@@ -78,7 +80,7 @@ class GradMatch:
     def _match(
         self, group: Sequence[Problem], train: Pool, validation: Pool
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Weights and marks of the chosen, for each problem's examples."""
+        """For each problem, the weights of its examples and whether each is chosen."""
         widest = max(len(indices) for indices, _, _ in group)
         residuals, features = train.rows(torch.cat([indices for indices, _, _ in group]))
         sizes = [len(indices) for indices, _, _ in group]
@@ -97,7 +99,7 @@ class GradMatch:
         rows_P = torch.arange(len(group), device=train.device)
         gram_PNN: Tensor | None = None
         if len(group) * widest**2 <= GRAM_KEPT:
-            # One large product costs less than a tenth of its columns one by one.
+            # One large product takes less than a tenth of the time of computing its columns one by one.
             gram_PNN = torch.bmm(features_PND, features_PND.mT).add_(1)
             gram_PNN *= torch.bmm(residuals_PNC, residuals_PNC.mT)
 
@@ -119,7 +121,7 @@ class GradMatch:
         )
 
     def _seen(self, residuals: Tensor, sizes: Sequence[int], labels: Sequence[int]) -> Tensor:
-        """The residuals that count: all, or each class's own."""
+        """The residuals to match: those of all logits, or of each class's own logit."""
         if not self._own_logit_only:
             return residuals
         return torch.cat(
@@ -129,7 +131,7 @@ class GradMatch:
     def _targets(
         self, group: Sequence[Problem], residuals_PNC: Tensor, features_PND: Tensor, validation: Pool
     ) -> tuple[Tensor, Tensor]:
-        """Bias part [P, C] and weight part [P, C, D] of the gradients to match."""
+        """The bias part [P, C] and the weight part [P, C, D] of the gradients to match."""
         if self._settings.match == "training":
             return residuals_PNC.sum(1), torch.bmm(residuals_PNC.mT, features_PND)
         biases, matrices = [], []
@@ -145,8 +147,10 @@ class GradMatch:
 
 
 class GradMatchPerBatch:
-    """GRAD-MATCH over mini-batches: picks batches of a random partition by their mean gradients; the examples
-    of a batch share its weight, and the last batch is cut to the budget.
+    """GRAD-MATCH over mini-batches.
+
+    It picks batches of a random partition by their mean gradients. All examples of a batch get the batch's weight, and
+    the last batch is truncated to the budget.
 
     Time O(N·C·D + (N/B)²·C·D), memory O((N/B)² + N·D).
 
@@ -190,9 +194,19 @@ def match_again(
     budgets_P: Tensor,
     settings: Settings,
 ) -> tuple[Tensor, Tensor]:
-    """Orthogonal matching pursuit until the budgets are used up: what one round leaves of a budget goes to
-    another on the atoms not chosen yet; each round's weights count by its share of the choices. → weights and
-    marks, [P, N]."""
+    """Repeat orthogonal matching pursuit until the budgets are used up.
+
+    If a round does not use up its budget, the next round spends the rest on the atoms that are not chosen yet. The
+    weights of a round are scaled by the fraction of the budget that it used.
+
+    Args:
+        columns, correlations_PN, available_PN, budgets_P: see :func:`~subset_selection.omp.nonnegative_omp`.
+        squares_P: squared norms of the targets.
+        settings: ``lam``, ``eps``.
+
+    Returns:
+        the weights of all atoms, and whether each is chosen, both [P, N].
+    """
     weights_PN = torch.zeros_like(correlations_PN)
     chosen_PN = torch.zeros_like(available_PN)
     left_P = budgets_P.clone()
@@ -217,7 +231,10 @@ def match_again(
 def _completed(
     weights_N: Tensor, chosen_N: Tensor, quota: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, str]:
-    """Positions and weights of the chosen, heaviest first; what no gradient led to is drawn at random, and said."""
+    """Positions and weights of the chosen examples, heaviest first, and a note.
+
+    If fewer than ``quota`` are chosen, the rest is drawn at random, and the note reports it.
+    """
     positions = chosen_N.nonzero().flatten()
     weights = weights_N[positions]
     order = weights.sort(descending=True, stable=True).indices
@@ -240,7 +257,7 @@ def _parts(indices: Tensor, generator: torch.Generator) -> list[Tensor]:
 
 
 def _alike(problems: list[Problem], train: Pool) -> list[list[Problem]]:
-    """Problems in groups of similar size, so that padding to the largest wastes little, and within memory."""
+    """Group problems of similar size, so that little padding is needed, within the limit of memory."""
     width = sum(tensor.shape[1] for tensor in (train.logits, train.features) if tensor is not None)
     groups: list[list[Problem]] = []
     for problem in sorted(problems, key=lambda problem: (len(problem[0]), problem[2])):
@@ -257,5 +274,5 @@ def _alike(problems: list[Problem], train: Pool) -> list[list[Problem]]:
 
 
 def _padded(rows: Tensor, sizes: Sequence[int], widest: int) -> Tensor:
-    """Rows of several problems one after another → [P, widest, …], zeros behind each."""
+    """Split the concatenated rows of P problems, and pad each problem with zeros: [P, widest, …]."""
     return torch.nn.utils.rnn.pad_sequence(list(rows.split(list(sizes))), batch_first=True)

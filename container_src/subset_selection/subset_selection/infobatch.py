@@ -1,4 +1,4 @@
-"""InfoBatch: each epoch leaves out, at random, some of the examples that are learned already.
+"""InfoBatch: each epoch leaves out, at random, some of the examples with a small loss.
 
 Source: Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024, section 3.
 """
@@ -12,9 +12,10 @@ from subset_selection.types import Subset
 
 
 class InfoBatch(Stateful):
-    """Soft pruning: an example whose last loss is below the mean sits out with probability r, and counts 1/(1 −
-    r) where it does not, so that the expected gradient is that of all data. The last epochs see all examples.
-    It sets its own size: about 1 − r·(share of examples below the mean) of the data.
+    """Soft pruning: an example whose last loss is below the mean is left out with probability r.
+
+    If it is kept, its weight is 1 / (1 − r), so that the expected gradient is that of all data. The last epochs use
+    all examples. The strategy sets its own size, about 1 − r·(fraction of examples below the mean) of the data.
 
     Args:
         settings: ``prune_probability`` (r), ``final_share``.
@@ -30,7 +31,7 @@ class InfoBatch(Stateful):
     def select(self, labels_N: Tensor, generator: torch.Generator) -> Subset:
         """See :class:`~subset_selection.types.SoftPruning`."""
         if self._losses_N is None:
-            # Nothing is known yet: infinite losses prune nothing.
+            # No loss has been observed yet; infinite losses are never pruned.
             self._losses_N = torch.full((len(labels_N),), torch.inf)
         known_N = self._losses_N.isfinite()
         below_N = known_N & (self._losses_N < self._losses_N[known_N].mean())

@@ -1,4 +1,4 @@
-"""From a strategy's name to the strategy."""
+"""Creates a strategy from its name."""
 
 from subset_selection.balanced import Balanced
 from subset_selection.catalogue import CATALOGUE, names
@@ -8,12 +8,12 @@ from subset_selection.types import Strategy
 
 
 def create(name: str, settings: Settings = DEFAULTS, *, drop_mislabelled: bool = False) -> Strategy:
-    """The strategy of this name, which chooses a subset of a given size.
+    """Create the strategy of this name, which selects a subset of a given size.
 
     Args:
         name: one of ``names("everything", "subset")``.
-        settings: each strategy reads its own.
-        drop_mislabelled: whether it chooses among the examples that look correctly labelled.
+        settings: the settings; each strategy reads those that apply to it.
+        drop_mislabelled: whether to select only among the examples that look correctly labelled.
 
     Raises:
         ValueError: there is no such strategy.

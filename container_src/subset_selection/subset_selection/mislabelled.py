@@ -1,4 +1,4 @@
-"""Leaving out the examples that look mislabelled, whatever strategy then chooses among the rest."""
+"""Excludes the examples that look mislabelled before another strategy selects from the rest."""
 
 import math
 from typing import Any
@@ -10,20 +10,23 @@ from subset_selection.stateful import Stateful, load_state, state_of
 from subset_selection.types import Pool, Refresh, Strategy, Subset
 
 MEMORY = 0.5
-"""Weight of the earlier rounds in the running loss."""
+"""Weight of the earlier selections in the running loss."""
 
 
 class DropMislabelled(Stateful):
-    """Drops the examples of the largest running losses, as many as a trusted validation set says are mislabelled.
+    """Excludes the examples of largest running loss, as many as are estimated to be mislabelled.
 
-    A model learns wrong labels late, if at all, so that their losses stay large ("small-loss" selection: Han et al.,
-    "Co-teaching", NeurIPS 2018; here the running mean over the rounds). How many there are: correctly labelled examples
-    have losses like those of the validation set or, as they are trained on, smaller. The share that is so is read off
-    at the validation set's median (Storey, "A direct approach to false discovery rates", JRSS B 2002, with conformal
-    p-values and λ = 1/2). Where fewer than the budget would remain, the least suspect stay.
+    A model learns wrong labels late, if at all, so the losses of mislabelled examples stay large ("small-loss"
+    selection: Han et al., "Co-teaching", NeurIPS 2018; here with the running mean of the loss over the selections).
+
+    The number of mislabelled examples is estimated from a trusted validation set. Correctly labelled examples have
+    losses like those of the validation set, or smaller because the model is trained on them. Their proportion is
+    estimated from the proportion of losses below the validation set's median (Storey, "A direct approach to false
+    discovery rates", JRSS B 2002, with conformal p-values and λ = 1/2). At least ``budget`` examples, those of
+    smallest loss, always remain.
 
     Args:
-        strategy: chooses among the rest.
+        strategy: selects among the remaining examples.
     """
 
     needs_last_layer = True
@@ -67,10 +70,15 @@ class DropMislabelled(Stateful):
 
 
 def count_mislabelled(losses_N: Tensor, trusted_losses_M: Tensor) -> int:
-    """How many examples to leave out, from the share whose loss is below the trusted ones' median.
+    """The number of examples to exclude, estimated from the proportion of losses below the trusted losses' median.
 
-    None where the estimate is within two standard errors of none; else one standard error more than it says: correct
-    examples are many, and a strategy that looks for large gradients would find every wrong one that stays.
+    The result is 0 if the estimate is within two standard errors of 0. Otherwise it is one standard error above the
+    estimate: losing some correct examples costs little, while a strategy that prefers large gradients would select
+    every mislabelled example that remains.
+
+    Args:
+        losses_N: running losses of the training examples.
+        trusted_losses_M: running losses of the validation examples.
     """
     error = 1 / math.sqrt(len(trusted_losses_M))
     below = float((losses_N <= trusted_losses_M.median()).double().mean())

@@ -1,10 +1,10 @@
 """Orthogonal matching pursuit with non-negative weights, for many small problems at once.
 
 Each problem approximates a vector b by a few of its atoms g_i: min ‖b − Σ x_i g_i‖² + λ‖x‖², x ≥ 0. Only inner products
-are used. Greedy choice of the next atom as in Tropp, "Greed is Good", IEEE Trans. Inf. Theory 2004; the weights after
-each choice by Lawson and Hanson's active-set step ("Solving Least Squares Problems", 1974, chapter 23), which drops
-atoms whose weight would turn negative and cannot cycle. The inverse of the chosen atoms' Gram matrix is
-kept by rank-one updates, O(k²) a step, never factorised anew.
+are used. The next atom is chosen greedily as in Tropp, "Greed is Good", IEEE Trans. Inf. Theory 2004. The weights are
+then updated by Lawson and Hanson's active-set step ("Solving Least Squares Problems", 1974, chapter 23), which drops
+atoms whose weight would become negative, and cannot cycle. The inverse of the chosen atoms' Gram matrix is maintained
+by rank-one updates in O(k²) per step, without a new factorisation.
 
 Dimensions: P problems, N atoms (padded), k slots of chosen atoms.
 """
@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 DEPENDENT = 1e-8
-"""An atom whose part orthogonal to the chosen ones is below this share of its squared norm adds nothing."""
+"""An atom is treated as linearly dependent on the chosen atoms if the squared norm of its orthogonal part is below this
+fraction of its squared norm."""
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Weights of all atoms, [P, N], zero where an atom was not chosen, and what is left of ‖b‖², [P]."""
+    """The weights of all atoms, [P, N], zero for atoms that are not chosen; whether each atom is chosen, [P, N]; and
+    ‖b − Σ x_i g_i‖², [P]."""
 
     weights: Tensor
     chosen: Tensor
@@ -40,12 +42,12 @@ def nonnegative_omp(
     """Choose up to ``budgets_P`` atoms in each problem.
 
     Args:
-        columns: one atom of each problem, [P] → its inner products with the problem's atoms, [P, N].
+        columns: (one atom per problem, [P]) → its inner products with all atoms of its problem, [P, N].
         correlations_PN: ⟨g_i, b⟩.
         available_PN: bool, the atoms that may be chosen.
         target_squares_P: ‖b‖².
-        budgets_P: int64; a problem ends early where ‖b − Σ x_i g_i‖ ≤ ε·‖b‖, or no atom points its way any more (the
-            non-negative optimum).
+        budgets_P: int64, the maximum number of atoms. A problem ends early if ‖b − Σ x_i g_i‖ ≤ ε·‖b‖, or if no atom
+            has a positive inner product with the residual (the non-negative optimum).
         lam: λ.
         eps: ε.
     """
@@ -56,13 +58,13 @@ def nonnegative_omp(
     atoms_Pk = torch.zeros(problems, slots, dtype=torch.int64, device=device)
     active_Pk = torch.zeros(problems, slots, dtype=torch.bool, device=device)
     columns_PkN = correlations_PN.new_zeros(problems, slots, correlations_PN.shape[1])
-    # The small system is solved in float64: nearly parallel atoms are the rule among gradients of one class.
+    # The small system is solved in float64, because gradients of one class are often nearly parallel.
     weights_Pk = torch.zeros(problems, slots, dtype=torch.float64, device=device)
     targets_Pk = torch.zeros_like(weights_Pk)
     inverse_Pkk = torch.zeros(problems, slots, slots, dtype=torch.float64, device=device)
     done_P = budgets_P <= 0
 
-    width = 1  # slots in use: matrices grow with the choices, not with the budget
+    width = 1  # slots in use: the matrices grow with the number of chosen atoms, not with the budget
     for _ in range(3 * slots + 8):
         explained_PN = torch.bmm(
             weights_Pk[:, None, :width].to(columns_PkN.dtype), columns_PkN[:, :width]
@@ -83,7 +85,7 @@ def nonnegative_omp(
         if bool(done_P.all()):
             break
 
-        slot_P = (~active_Pk).to(torch.uint8).argmax(dim=1)  # the first free one
+        slot_P = (~active_Pk).to(torch.uint8).argmax(dim=1)  # the first free slot
         width = max(width, min(slots, int(active_Pk.sum(1).max()) + 1))
         column_PN = columns(atom_P)
         available_PN[row_P, atom_P] &= done_P
@@ -131,8 +133,12 @@ def _feasible(
     newest_P: Tensor,
     width: int,
 ) -> Tensor:
-    """The best non-negative weights on the active slots, found on the way from the present ones to the unconstrained
-    optimum; slots that hit zero first leave. Changes the inverse, ``active_Pk`` and ``available_PN`` in place."""
+    """The optimal non-negative weights of the active slots.
+
+    The weights move from their present values towards the unconstrained optimum, and the slot whose weight first
+    reaches zero is removed, until no weight of the optimum is negative. Changes the inverse, ``active_Pk`` and
+    ``available_PN`` in place.
+    """
     while True:
         optimum_Pk = torch.zeros_like(weights_Pk)
         optimum_Pk[:, :width] = torch.bmm(
@@ -156,6 +162,6 @@ def _feasible(
         inverse_Pkk[blocked_P, :, slot] = 0.0
         inverse_Pkk[blocked_P, slot, :] = 0.0
         active_Pk[blocked_P, slot] = False
-        # What leaves may come back later; what leaves in the step that brought it never points the way again.
+        # A removed atom may be chosen again later, unless it is removed in the step that added it.
         returns = slot != newest_P[blocked_P]
         available_PN[blocked_P[returns], atoms_Pk[blocked_P, slot][returns]] = True

@@ -1,4 +1,4 @@
-"""A line in the log now and then, where a choice or the like takes minutes."""
+"""Progress lines in the log, for computations that take minutes."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def with_progress(steps: Iterable[Item], count: int, what: str = "selection") -> Iterator[Item]:
-    """The steps of a choice, ``count`` of them; says every half minute how many are done, and of what."""
+    """Iterate over ``count`` steps of ``what``, and log every half minute how many are done."""
     last_said = time.monotonic()
     for done, step in enumerate(steps):
         if time.monotonic() - last_said >= SECONDS:

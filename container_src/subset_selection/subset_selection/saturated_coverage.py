@@ -1,4 +1,4 @@
-"""Saturated coverage: examples that cover all of their class, none of it more than its share."""
+"""Saturated coverage: picks that cover their whole class, with the coverage of each example capped."""
 
 import torch
 from torch import Tensor
@@ -11,10 +11,10 @@ from subset_selection.types import Pool, Refresh, Subset
 
 class SaturatedCoverage:
     """Greedily maximises f(S) = Σ_{v∈V} min(Σ_{j∈S} s_vj, α·Σ_{j∈V} s_vj) over the n examples V of each class, with
-    s = (1 + cosine) / 2 of their features, cosine 0 for a feature vector of zeros.
+    s = (1 + cosine) / 2 of their features. The cosine of a zero feature vector is 0.
 
-    An example that is covered gains nothing from further picks near it, so that they go elsewhere. α is K/n: an example
-    is covered when the K picks give it what K random ones would on average.
+    An example that is covered gains nothing from further picks near it, so later picks cover other examples. α is K/n:
+    an example is covered when its similarity to the K picks equals what K random picks would give on average.
 
     Source: Lin & Bilmes, "A Class of Submodular Functions for Document Summarization", ACL 2011, section 4.1
     (equation 3).
@@ -59,10 +59,10 @@ class SaturatedCoverage:
 
 
 class Coverage:
-    """f as a :class:`~subset_selection.submodular.Function` of rows of similarities, none of them negative.
+    """f as a :class:`~subset_selection.submodular.Function` of rows of non-negative similarities.
 
     Args:
-        most_n: [n] how much of its coverage counts of each example.
+        most_n: [n] the coverage at which each example is saturated.
     """
 
     def __init__(self, most_n: Tensor) -> None:

@@ -11,13 +11,14 @@ from subset_selection.stateful import Stateful
 from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
 BINS = 50
-"""Bins of hardness for :class:`CoverageCentric`, as in its paper."""
+"""Number of difficulty bins of :class:`CoverageCentric`, as in its paper."""
 
 
 class _Memory(Stateful):
-    """A number for each of the run's examples, zero until it is set; grows as examples appear.
+    """One number per example of the run, zero until it is set. It grows as new indices appear.
 
-    In float64, so that neither the order of wide scores nor sums over many rounds suffer.
+    The numbers are float64, so that scores of a wide range keep their order and sums over many selections stay exact
+    enough.
     """
 
     STATE = ("_values",)
@@ -26,7 +27,7 @@ class _Memory(Stateful):
         self._values = torch.zeros(0, dtype=torch.float64)
 
     def at(self, ids: Tensor) -> Tensor:
-        """[N] the numbers under these ids, on their device."""
+        """The numbers of these examples, [N], on the device of ``ids``."""
         self._grow(ids)
         return self._values[ids]
 
@@ -40,7 +41,7 @@ class _Memory(Stateful):
 
 
 class _Averaged(Stateful):
-    """EL2N, averaged over the rounds that an example was seen in."""
+    """EL2N scores, averaged over the selections in which an example was a candidate."""
 
     STATE = ("_sums", "_rounds")
 
@@ -49,9 +50,9 @@ class _Averaged(Stateful):
         self._rounds = _Memory()
 
     def update(self, train: Pool) -> Tensor:
-        """[N] float64: the averages, with this round."""
+        """Add this selection's scores, and return the averages, [N] float64."""
         everything = torch.arange(len(train), device=train.device)
-        # In parts: a pool may be too large for all of its residuals.
+        # Computed in parts, because the residuals of a large pool may not fit in memory.
         errors_N = torch.cat(
             [train.residuals_at(part).norm(dim=1) for part in everything.split(ROWS_AT_ONCE)]
         ).double()
@@ -63,10 +64,10 @@ class _Averaged(Stateful):
 
 
 class EL2N(Stateful):
-    """The largest errors ‖softmax − onehot‖₂, averaged over the rounds so far.
+    """Selects the examples of largest error ‖softmax − onehot‖₂, averaged over the selections so far.
 
-    Source: Paul et al., "Deep Learning on a Data Diet", NeurIPS 2021, definition 2.2. The paper averages over models of
-    several seeds early in training; here it is one model's rounds.
+    Source: Paul et al., "Deep Learning on a Data Diet", NeurIPS 2021, definition 2.2. The paper averages over several
+    models early in training; this class averages over the selections of one model.
     """
 
     needs_last_layer = True
@@ -85,11 +86,12 @@ class EL2N(Stateful):
 
 
 class Forgetting(Stateful):
-    """The examples that were most often unlearned: right in one round, wrong in the next. Those never right come first;
-    ties go to the larger loss.
+    """Selects the examples most often forgotten: classified correctly at one selection, wrongly at the next.
+
+    Examples that were never classified correctly come first. Ties go to the larger loss.
 
     Source: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019,
-    section 3. The paper counts at every time that training sees the example; this class, at the rounds of selection.
+    section 3. The paper counts forgetting events in every epoch; this class counts them between selections.
     """
 
     needs_last_layer = True
@@ -121,15 +123,17 @@ class Forgetting(Stateful):
 
 
 class CoverageCentric(Stateful):
-    """Equally many of every hardness, but none of the hardest: those are dropped first, the others fall into bins of
-    equal width, and the budget is divided over the bins from the smallest on; random within each.
+    """Selects equal numbers of examples from each level of difficulty, without the hardest.
+
+    The hardest examples are dropped first. The others are divided into bins of equal width, and the budget is divided
+    over the bins, smallest bin first. Within a bin, examples are drawn at random.
 
     Source: Zheng et al., "Coverage-centric Coreset Selection for High Pruning Rates", ICLR 2023, algorithm 1, with EL2N
-    for hardness.
+    as the difficulty score.
 
     Args:
-        settings: ``hardest_dropped`` (β, from 0 to 1), the share of the examples that is dropped; fewer are where the
-            budget needs them.
+        settings: ``hardest_dropped`` (β, from 0 to 1), the fraction of examples that is dropped. Fewer are dropped if
+            fewer than the budget would remain.
     """
 
     needs_last_layer = True
@@ -156,7 +160,7 @@ class CoverageCentric(Stateful):
         picked: list[Tensor] = []
         left = budget
         for done, members in enumerate(by_bin):
-            # What small bins cannot give passes to the larger ones, which come later; the last one takes what is left.
+            # Small bins come first, so that the budget which they cannot fill passes to the larger bins.
             share = left // (len(by_bin) - done)
             picked.append(members[:share])
             left -= len(picked[-1])
@@ -164,5 +168,5 @@ class CoverageCentric(Stateful):
 
 
 def _descending(scores: Tensor) -> Tensor:
-    """Positions by falling score, equal ones in order."""
+    """Positions in order of descending score; ties keep their order."""
     return scores.sort(descending=True, stable=True).indices

@@ -10,7 +10,8 @@ Greedy = Literal["auto", "stochastic", "naive", "rgreedy"]
 
 @dataclass(frozen=True)
 class Settings:
-    """The strategies' knobs; each strategy reads its own. The hyperparameters of the same names describe them."""
+    """The settings of all strategies; each strategy reads those that apply to it. They are described with the
+    hyperparameters of the same names."""
 
     scope: Scope | None = None
     greedy: Greedy = "auto"

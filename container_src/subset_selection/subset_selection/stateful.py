@@ -1,4 +1,4 @@
-"""The state that a strategy keeps from round to round, in a form that a checkpoint can hold."""
+"""The state that a strategy keeps between selections, in a form that a checkpoint can store."""
 
 from typing import Any, ClassVar
 
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 class Stateful:
-    """A strategy with a state.
+    """A strategy with state.
 
-    The state is tensors, numbers, None, and other ``Stateful`` objects, in the attributes that ``STATE`` names.
+    The state consists of the attributes that ``STATE`` names: tensors, numbers, None and other ``Stateful`` objects.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ()
@@ -18,7 +18,7 @@ class Stateful:
         return {name: _copied(getattr(self, name)) for name in self.STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what ``state_dict`` returned."""
+        """Restore the state that ``state_dict`` returned."""
         for name in self.STATE:
             own = getattr(self, name)
             if isinstance(own, Stateful):
@@ -28,12 +28,12 @@ class Stateful:
 
 
 def state_of(strategy: object) -> dict[str, Any]:
-    """The strategy's ``state_dict``; empty for a strategy without a state."""
+    """The strategy's ``state_dict``; empty for a strategy without state."""
     return strategy.state_dict() if isinstance(strategy, Stateful) else {}
 
 
 def load_state(strategy: object, state: dict[str, Any]) -> None:
-    """Load what ``state_of`` returned; does nothing for a strategy without a state."""
+    """Restore the state that ``state_of`` returned; does nothing for a strategy without state."""
     if isinstance(strategy, Stateful):
         strategy.load_state_dict(state)
 

@@ -1,8 +1,8 @@
 """Greedy maximisation of submodular functions of a set of points.
 
-The functions are sums over all n points of what the picked points' rows of distances or similarities give each. They
-are monotone and submodular, so that greedy reaches 1 − 1/e of the optimum (Nemhauser et al., "An analysis of
-approximations for maximizing submodular set functions", 1978).
+A function is a sum over all n points. The term of a point depends on its distances from, or similarities to, the picked
+points. The functions are monotone and submodular, so that greedy search reaches at least 1 − 1/e of the optimum
+(Nemhauser et al., "An analysis of approximations for maximizing submodular set functions", 1978).
 """
 
 import math
@@ -18,28 +18,28 @@ from subset_selection.settings import Greedy
 SAMPLING_ERROR = 0.05
 """ε of the stochastic search; see :mod:`~subset_selection.glister`."""
 DENSE_LIMIT = 20_000
-"""Points up to which the n × n matrix of rows is kept (1.6 GB in float32)."""
+"""Number of points up to which the n × n matrix of rows is stored (1.6 GB in float32)."""
 BLOCK_ELEMENTS = 1 << 26
-"""Elements of rows that are held at a time where the matrix is not kept."""
+"""Number of elements of rows that are in memory at a time if the matrix is not stored."""
 LAZY_BATCH = 64
 
 Rows = Callable[[Tensor], Tensor]
-"""Positions [S] → the rows [S, n] of those points: distances or similarities to all points."""
+"""Positions [S] → the rows of these points, [S, n]: their distances from, or similarities to, all points."""
 
 
 class Function(Protocol):
-    """A function of the points picked so far."""
+    """A submodular function of the set of points picked so far."""
 
     def start(self, rows_NN: Tensor) -> Tensor:
-        """Begin with all rows at hand; the first pick's gains, [N]."""
+        """Start with all rows, and return the gains of the first pick, [N]."""
         ...
 
     def gains(self, rows_SN: Tensor) -> Tensor:
-        """How much the function grows by each of some points, [S]."""
+        """The gain of adding each of some points, [S]."""
         ...
 
     def add(self, row_N: Tensor) -> None:
-        """Pick the point of this row."""
+        """Add the point of this row to the picks."""
         ...
 
 
@@ -52,17 +52,17 @@ def maximise(
     generator: torch.Generator,
     device: torch.device,
 ) -> Tensor:
-    """Positions of the picks, [K], in the order of picking.
+    """Greedily pick the points that maximise a function. Returns their positions, [K], in the order of picking.
 
     Args:
-        function: of the picks; it is changed.
-        rows: of ``count`` points.
-        count: n.
-        picks: K ≤ n.
-        search: ``stochastic``, or ``auto``: exact while the matrix of rows fits in memory (``DENSE_LIMIT`` points),
-            stochastic beyond; ``naive``: exact whatever it takes.
-        generator: for the stochastic search.
-        device: of the rows.
+        function: the function; its state is changed.
+        rows: the rows of ``count`` points.
+        count: n, the number of points.
+        picks: K ≤ n, the number of picks.
+        search: ``stochastic``; ``naive``: exact, whatever the memory; ``auto``: exact up to ``DENSE_LIMIT`` points,
+            stochastic beyond.
+        generator: the source of randomness of the stochastic search.
+        device: the device of the rows.
     """
     if search == "stochastic" or (search == "auto" and count > DENSE_LIMIT):
         return stochastic_greedy(function, rows, count, picks, generator, device)
@@ -72,15 +72,15 @@ def maximise(
 
 
 def blocks(count: int, device: torch.device) -> tuple[Tensor, ...]:
-    """All positions, in parts whose rows may be held at a time."""
+    """All positions, in parts whose rows fit within ``BLOCK_ELEMENTS``."""
     return torch.arange(count, device=device).split(max(1, BLOCK_ELEMENTS // count))
 
 
 def lazy_greedy(function: Function, rows_NN: Tensor, picks: int) -> Tensor:
-    """Exact greedy on a matrix; positions in the order of picking, [K].
+    """Exact greedy search on a matrix. Returns positions in the order of picking, [K].
 
-    A gain only ever shrinks (submodularity), so that old gains are upper bounds: the most promising are evaluated anew,
-    a batch at a time, until none of the others can reach the best of them (Minoux, 1978).
+    By submodularity gains never increase, so earlier gains are upper bounds. The largest bounds are evaluated again, a
+    batch at a time, until no other bound exceeds the best gain (Minoux, 1978).
     """
     count = len(rows_NN)
     batch = min(LAZY_BATCH, count)
@@ -98,7 +98,7 @@ def lazy_greedy(function: Function, rows_NN: Tensor, picks: int) -> Tensor:
             bounds_N[stale] = function.gains(rows_NN[stale])
             fresh_N[stale] = True
         if threshold <= 0 and position:
-            # Nothing is left to gain: the rest are duplicates of what is picked.
+            # No gain is left: all remaining points are duplicates of picked ones.
             picked_K[position:] = (bounds_N > -torch.inf).nonzero().flatten()[: picks - position]
             break
         best = (fresh_N & (bounds_N >= threshold)).to(torch.uint8).argmax()
@@ -110,8 +110,10 @@ def lazy_greedy(function: Function, rows_NN: Tensor, picks: int) -> Tensor:
 
 
 def greedy(function: Function, rows_NN: Tensor, picks: int) -> Tensor:
-    """What :func:`lazy_greedy` picks, by evaluating every gain each time: n² operations a pick, and none that waits for
-    the device."""
+    """Makes the same picks as :func:`lazy_greedy`, but evaluates every gain for each pick.
+
+    It takes n² operations per pick, and no operation waits for the device.
+    """
     function.start(rows_NN)
     free_N = torch.zeros(len(rows_NN), dtype=rows_NN.dtype, device=rows_NN.device)
     picked_K = torch.empty(picks, dtype=torch.int64, device=rows_NN.device)
@@ -125,17 +127,21 @@ def greedy(function: Function, rows_NN: Tensor, picks: int) -> Tensor:
 
 
 def _threshold(best_gain: Tensor) -> Tensor:
-    """What counts as equal to the best gain. Two points that are each other's nearest tie exactly, in real
-    numbers: without a tolerance, rounding would choose between them, differently on each device."""
+    """The smallest gain that is treated as equal to the best gain.
+
+    Two points that are each other's nearest have exactly equal gains in real arithmetic. Without a tolerance, rounding
+    would choose between them, differently on each device.
+    """
     return best_gain * (1 - 64 * torch.finfo(best_gain.dtype).eps)
 
 
 def stochastic_greedy(
     function: Function, rows: Rows, count: int, picks: int, generator: torch.Generator, device: torch.device
 ) -> Tensor:
-    """Each pick evaluates a random sample; rows are made for the samples of many picks at once, n at a time.
+    """Stochastic greedy search: each pick evaluates a random sample. Rows are computed for the samples of many picks at
+    once.
 
-    Time O(n²·ln(1/ε)) distances whatever K is, memory ``BLOCK_ELEMENTS``.
+    Time O(n²·ln(1/ε)) distances for any K, memory ``BLOCK_ELEMENTS`` elements.
     """
     taken_N = torch.zeros(count, dtype=torch.bool)
     picked: list[Tensor] = []
@@ -143,7 +149,8 @@ def stochastic_greedy(
 
     def samples() -> Iterator[tuple[Tensor, Tensor]]:
         while len(picked) < picks:
-            # Drawn among all points, the taken ones too: so many more that enough are free.
+            # Samples are drawn from all points, including picked ones, so they are larger to contain enough free
+            # points.
             free_share = max(0.25, 1 - len(picked) / count)
             sample = min(count, math.ceil(count / picks * math.log(1 / SAMPLING_ERROR) / free_share))
             together = min(picks - len(picked), max(1, BLOCK_ELEMENTS // (sample * count)))

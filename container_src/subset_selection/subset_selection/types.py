@@ -1,4 +1,4 @@
-"""What a strategy sees and what it answers.
+"""The inputs and outputs of a strategy.
 
 Dimensions in names: N examples to choose from, M validation examples, C classes, D features (the last linear layer's
 input), K picks, S rows computed together.
@@ -15,11 +15,12 @@ from torch import Tensor
 from subset_selection.catalogue import Refresh
 
 ROWS_CHECKED = 2**14
-"""Rows that are checked at a time."""
+"""Number of rows that are checked for NaN and infinity at a time."""
 ROWS_AT_ONCE = 2**16
-"""Examples whose numbers are widened at a time where all of them would take too much memory."""
+"""Number of examples that are converted to float32 at a time, to bound memory."""
 RESIDUALS_KEPT = 2**26
-"""Elements up to which a pool keeps its residuals (256 MiB in float32); larger pools make them row by row."""
+"""Number of elements up to which a pool caches its residuals (256 MiB in float32); larger pools compute rows on
+demand."""
 
 
 def _rows(column: Tensor, indices_K: Tensor) -> Tensor:
@@ -27,23 +28,23 @@ def _rows(column: Tensor, indices_K: Tensor) -> Tensor:
 
 
 class NotFiniteError(ValueError):
-    """The model's outputs contain NaN or infinity: nothing can be chosen by them."""
+    """The model's outputs contain NaN or infinity, so that no examples can be selected by them."""
 
 
 class Loss(Protocol):
-    """What a model's outputs are held against, S examples at a time."""
+    """A loss function that is evaluated per example, for S examples at a time."""
 
     def losses(self, logits_SC: Tensor, labels_S: Tensor) -> Tensor:
-        """[S]: each example's loss."""
+        """The loss of each example, [S]."""
         ...
 
     def residuals(self, logits_SC: Tensor, labels_S: Tensor) -> Tensor:
-        """[S, C] float32 or wider: the gradient of each example's loss with respect to its logits; a new tensor."""
+        """The gradient of each example's loss with respect to its logits, [S, C], float32 or wider; a new tensor."""
         ...
 
 
 class CrossEntropy:
-    """Of the softmax of the logits, in nats."""
+    """Cross-entropy of the softmax of the logits, in nats."""
 
     def losses(self, logits_SC: Tensor, labels_S: Tensor) -> Tensor:
         """See :class:`Loss`."""
@@ -62,10 +63,10 @@ CROSS_ENTROPY = CrossEntropy()
 
 @dataclass(frozen=True)
 class Pool:
-    """Examples in data order, and what the model makes of each, evaluated in eval mode without augmentation.
+    """Examples in data order, with the model's outputs for each, computed in eval mode without augmentation.
 
-    ``logits`` and ``features`` are there for strategies that need them. An example's gradient of the cross-entropy with
-    respect to the last layer's weights and biases is the outer product of ``residuals`` and ``[features, 1]``; so the
+    ``logits`` and ``features`` are given to strategies that need them. The gradient of an example's loss with respect
+    to the last layer's weights and biases is the outer product of ``residuals`` and ``[features, 1]``, so the
     N × (C·D) matrix of gradients is never needed.
 
     Raises:
@@ -77,12 +78,13 @@ class Pool:
     logits: Tensor | None = None
     """[N, C] floating."""
     features: Tensor | None = None
-    """[N, D] floating; float16 or bfloat16 halve the memory, and rows are widened as they are read."""
+    """[N, D] floating. float16 or bfloat16 halve the memory; rows are converted to float32 when they are read."""
     part_of: Tensor | None = None
-    """[N] int64: where a pool is a part of the run's examples, which of them these are. Strategies keep what
-    they remember under these numbers."""
+    """[N] int64, for a pool that is a part of the run's examples: their indices among all examples. Strategies store
+    their state under these indices."""
     keep: Callable[[Tensor, Tensor], Tensor] = field(default=_rows, repr=False)
-    """A column and positions [K] → its rows there, for a pool of them: wherever there is room for so many."""
+    """(column, positions [K]) → the rows at these positions, for a smaller pool. It may place them on another device
+    that has enough memory."""
     loss: Loss = field(default=CROSS_ENTROPY, repr=False)
     _checked: bool = field(default=False, repr=False)
 
@@ -90,7 +92,7 @@ class Pool:
         if self._checked:
             return
         for name, values in (("logits", self.logits), ("features", self.features)):
-            # A sum is finite only if every element is. It can also overflow: then look closely.
+            # A finite sum means that every element is finite. A sum can also overflow, so otherwise check each row.
             if values is None or bool(_sum(values).isfinite()):
                 continue
             rows = torch.cat([(~part.isfinite()).any(dim=1) for part in values.split(ROWS_CHECKED)])
@@ -105,7 +107,7 @@ class Pool:
 
     @property
     def ids(self) -> Tensor:
-        """[N] int64: each example's number within the run's data."""
+        """The index of each example in the run's data, [N] int64."""
         return torch.arange(len(self), device=self.device) if self.part_of is None else self.part_of
 
     @property
@@ -114,17 +116,18 @@ class Pool:
 
     @property
     def classes(self) -> int:
-        """C: the logits' width, or without them the largest label plus one."""
+        """C, the width of the logits; without logits, the largest label plus one."""
         return int(self.labels.max()) + 1 if self.logits is None else self.logits.shape[1]
 
     @property
     def depth(self) -> int:
-        """D."""
+        """D, the number of features."""
         return self._features().shape[1]
 
     @cached_property
     def residuals(self) -> Tensor:
-        """[N, C] softmax(logits) − onehot(label): the gradient of each example's loss with respect to its logits."""
+        """The gradient of each example's loss with respect to its logits, [N, C]; softmax(logits) − onehot(label) for
+        cross-entropy."""
         return self.loss.residuals(self._logits(), self.labels)
 
     def rows(self, indices_S: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,11 +147,11 @@ class Pool:
         )
 
     def features_at(self, indices_S: Tensor) -> Tensor:
-        """[S, D] float32 or wider, a copy."""
+        """A copy of the features of some examples, [S, D], float32 or wider."""
         return _wide(self._features().index_select(0, indices_S))
 
     def at(self, indices_S: Tensor) -> "Pool":
-        """The pool of some of its examples, in the order given."""
+        """A pool of some of this pool's examples, in the given order."""
         return Pool(
             self.labels[indices_S],
             None if self.logits is None else self.keep(self.logits, indices_S),
@@ -163,7 +166,7 @@ class Pool:
         return replace(self, features=None, _checked=True)
 
     def losses(self) -> Tensor:
-        """[N] each example's loss."""
+        """The loss of each example, [N]."""
         parts = zip(self._logits().split(ROWS_AT_ONCE), self.labels.split(ROWS_AT_ONCE), strict=True)
         return torch.cat([self.loss.losses(logits, labels) for logits, labels in parts])
 
@@ -187,7 +190,7 @@ def _wide(values: Tensor) -> Tensor:
 
 
 def _sum(values: Tensor) -> Tensor:
-    """Of half precision in parts that are widened: sums of many overflow there."""
+    """The sum of all elements. Half precision is summed in parts in float32, because large sums would overflow."""
     if values.itemsize >= 4:
         return values.sum()
     return torch.stack([part.float().sum() for part in values.split(ROWS_CHECKED)]).sum()
@@ -195,38 +198,39 @@ def _sum(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Subset:
-    """The examples to train on, without duplicates, and how much each counts."""
+    """The examples to train on, without duplicates, and the weight of each."""
 
     indices: Tensor
     """[K] int64, on the CPU."""
     weights: Tensor
     """[K] float32, on the CPU; the loss of a batch is the weighted mean."""
     note: str = ""
-    """What the user should know of this choice, for the log: a fallback that was taken, for example."""
+    """Text for the log that the user should read, for example about a fallback."""
 
     @classmethod
     def of(cls, indices: Tensor, weights: Tensor | None = None, note: str = "") -> "Subset":
-        """From tensors on any device; all weights 1 where none are given."""
+        """Create a subset from tensors on any device; without ``weights``, every weight is 1."""
         indices = indices.to("cpu", torch.int64)
         weights = torch.ones(len(indices)) if weights is None else weights.to("cpu", torch.float32)
         return cls(indices, weights, note)
 
 
 class Strategy(Protocol):
-    """Chooses which examples to train on.
+    """Selects the examples to train on.
 
-    A strategy may keep a state of earlier rounds (a shuffled order, running scores): one instance serves one run.
+    A strategy may keep state from earlier selections (a shuffled order, running scores), so each run needs its own
+    instance.
     """
 
     needs_last_layer: bool
-    """Whether the pools come with logits and features (a pass over all of the data). A strategy that is asked every
-    epoch gets them every ``select_every`` epochs only, and pools of labels alone in between."""
+    """Whether the pools need logits and features (a forward pass over all of the data). A strategy that selects every
+    epoch gets them only every ``select_every`` epochs; in between its pools contain labels alone."""
     needs_validation: bool
-    """Whether the validation pool comes with them, too."""
+    """Whether the validation pool needs logits and features, too."""
     refresh: Refresh
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """Choose ``budget`` of ``train``'s examples.
+        """Select ``budget`` of ``train``'s examples.
 
         Args:
             train: the N examples to choose from.
@@ -235,39 +239,39 @@ class Strategy(Protocol):
             generator: the only source of randomness, on the CPU.
 
         Returns:
-            exactly K different indices with finite, non-negative weights that are not all zero; equal candidates are
-            ranked by their position.
+            exactly K different indices with finite, non-negative weights that are not all zero. Ties are broken by
+            position.
         """
         ...
 
 
 class SoftPruning(Protocol):
-    """A strategy that sets the size of each epoch by itself, from the losses that training observes."""
+    """A strategy that sets the size of each epoch itself, from the losses observed in training."""
 
     final_share: float
-    """Share of the epochs, the last ones, that see all examples."""
+    """Fraction of the epochs, at the end of training, that use all examples."""
 
     def select(self, labels_N: Tensor, generator: torch.Generator) -> Subset:
-        """The next epoch's examples: any number from 1 to N."""
+        """Select the next epoch's examples, any number from 1 to N."""
         ...
 
     def observe(self, indices_K: Tensor, losses_K: Tensor) -> None:
-        """The losses of an epoch's examples, as they were trained on; both on the CPU."""
+        """Record the training losses of an epoch's examples. Both tensors are on the CPU."""
         ...
 
 
 class BatchFilter(Protocol):
-    """Chooses within a batch of candidates which examples the step is taken on."""
+    """Selects, from each batch of candidates, the examples that the training step uses."""
 
     candidates_per_pick: float
-    """How many candidates a batch offers for each example that is kept."""
+    """Number of candidates per example that is kept."""
 
     def keep(self, losses_B: Tensor, indices_B: Tensor, count: int) -> Tensor:
-        """Positions [count] within the batch of those to train on.
+        """Return the positions, [count], within the batch of the examples to train on.
 
         Args:
-            losses_B: cross-entropy of the candidates, in eval mode as augmented.
-            indices_B: which training examples they are, on the same device.
-            count: how many to keep.
+            losses_B: the candidates' losses, computed in eval mode on the augmented inputs.
+            indices_B: the candidates' indices in the training set, on the same device.
+            count: number of examples to keep.
         """
         ...

@@ -9,7 +9,7 @@ from subset_selection.types import Pool, Refresh, Subset
 
 
 class Full:
-    """All of the data: the reference. It sets its own size; the loop passes a budget of N."""
+    """Selects all examples, whatever the budget: the full-data reference."""
 
     needs_last_layer = False
     needs_validation = False
@@ -43,15 +43,16 @@ class AdaptiveRandom(Random):
 
 
 class RandomEveryEpoch(Random):
-    """A fresh uniform sample every epoch: what earlier epochs had may come again."""
+    """A fresh uniform sample every epoch. It may repeat examples of earlier epochs."""
 
     refresh: Refresh = "every epoch"
 
 
 class RepeatedSampling(Stateful):
-    """RS2 without replacement: each epoch takes the next examples of a shuffled order; all are seen equally often.
+    """RS2 without replacement: each epoch takes the next examples of a shuffled order, so that all are used equally
+    often.
 
-    Where an order ends within an epoch, the rest comes from the next one, less what the epoch has already.
+    If the order ends within an epoch, the epoch takes the rest from a new order and skips examples that it already has.
 
     Source: Okanovic et al., "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning", ICLR 2024,
     section 3.
@@ -67,13 +68,13 @@ class RepeatedSampling(Stateful):
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         ids = train.ids.cpu()
-        self._upcoming = self._upcoming[torch.isin(self._upcoming, ids)]  # the pool may have lost some
+        self._upcoming = self._upcoming[torch.isin(self._upcoming, ids)]  # the pool may have become smaller
         picks, self._upcoming = self._upcoming[:budget], self._upcoming[budget:]
         if missing := budget - len(picks):
             order = ids[torch.randperm(len(ids), generator=generator)]
             fresh = _without(order, picks)[:missing]
             picks = torch.cat([picks, fresh])
-            # What this epoch has from the old order keeps its place in the new one: its turn comes again there.
+            # Examples that this epoch took from the old order stay in the new order, for a later epoch.
             self._upcoming = _without(order, fresh)
         position_of = torch.empty(int(ids.max()) + 1, dtype=torch.int64)
         position_of[ids] = torch.arange(len(ids))

@@ -1,4 +1,4 @@
-"""What a greedy search picks at a time: single examples, or mini-batches."""
+"""The units that a greedy search picks: single examples or mini-batches."""
 
 import math
 
@@ -11,11 +11,11 @@ ROWS_IN_CACHE = 1 << 10
 
 
 class Units:
-    """U groups of examples, each picked as a whole; its gradient is the mean over its members.
+    """U groups of examples, each picked as a whole. A unit's gradient is the mean over its members.
 
     Args:
         members_UB: indices into the pool, [U, B].
-        shares_UB: each member's share of its unit, [U, B]; zero where a short unit is padded. None: single examples.
+        shares_UB: each member's weight in its unit's mean, [U, B], zero for padding. None: units of single examples.
     """
 
     def __init__(self, members_UB: Tensor, shares_UB: Tensor | None) -> None:
@@ -29,14 +29,14 @@ class Units:
 
     @classmethod
     def of_all(cls, pool: Pool) -> "Units":
-        """Every example of the pool, in order."""
+        """Create one unit per example of the pool, in order."""
         units = cls.singles(torch.arange(len(pool), device=pool.device))
         units._are_the_pool = True
         return units
 
     @classmethod
     def batches(cls, order: Tensor, size: int) -> "Units":
-        """Consecutive batches of an order of examples; the last may be short."""
+        """Split the examples in this order into consecutive batches; the last may be short."""
         count = math.ceil(len(order) / size)
         members_UB = order.new_zeros(count * size)
         shares_UB = torch.zeros(count * size, device=order.device)
@@ -49,7 +49,8 @@ class Units:
     def random_batches(
         cls, examples: int, size: int, generator: torch.Generator, device: torch.device
     ) -> "Units":
-        """A random partition. In data order a batch of class folders would hold one class."""
+        """Partition the examples into random batches. Consecutive examples often have the same class, for example in
+        class folders."""
         order = torch.randperm(examples, generator=generator).to(device)
         return cls.batches(order, min(size, examples))
 
@@ -58,21 +59,22 @@ class Units:
 
     @property
     def width(self) -> int:
-        """B."""
+        """B, the number of examples of a unit."""
         return self._members_UB.shape[1]
 
     @property
     def block(self) -> int:
-        """Units whose rows are read together where all of them would take too much memory."""
+        """Number of units whose rows are read at a time, to bound memory."""
         return max(1, ROWS_AT_ONCE // self.width)
 
     def needed(self, budget: int) -> int:
-        """Units that hold at least ``budget`` examples whichever are picked: one more where there is a short one."""
+        """The number of units that contain at least ``budget`` examples, whichever units are picked. A short unit
+        requires one more."""
         short = self._shares_UB is not None and bool((self._shares_UB[-1] == 0).any())
         return min(len(self), math.ceil(budget / self.width) + short)
 
     def members(self, units_S: Tensor) -> Tensor:
-        """The examples of some units, in order, without padding."""
+        """The indices of the examples of some units, in order, without padding."""
         members = self._members_UB[units_S].flatten()
         return members if self._shares_UB is None else members[self._shares_UB[units_S].flatten() > 0]
 
@@ -86,17 +88,18 @@ class Units:
         return residuals, features
 
     def all_rows(self, pool: Pool) -> tuple[Tensor, Tensor]:
-        """The rows of all units; without a copy where they are the pool."""
+        """The rows of all units, without a copy if the units are the whole pool."""
         if self._are_the_pool:
             return pool.all_rows()
         return self.rows(pool, torch.arange(len(self), device=pool.device))
 
     def mean(self, values: Tensor) -> Tensor:
-        """Of values [S·B] of rows, each unit's: [S]. The rows carry their shares already."""
+        """Reduce values of rows, [S·B], to one value per unit, [S]. The rows are already multiplied by their
+        weights."""
         return values if self._shares_UB is None else values.view(-1, self.width).sum(dim=1)
 
     def share(self, residuals: Tensor, features: Tensor, position_1: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the rows of some units, those of the one at this position."""
+        """The rows of the unit at this position among the rows of some units."""
         if self._shares_UB is None:
             return residuals.index_select(0, position_1), features.index_select(0, position_1)
         rows = (position_1 * self.width) + torch.arange(self.width, device=position_1.device)
@@ -104,25 +107,25 @@ class Units:
 
     @property
     def sizes(self) -> Tensor:
-        """[U] int64: how many examples each unit has."""
+        """The number of examples of each unit, [U] int64."""
         if self._shares_UB is None:
             return torch.ones(len(self), dtype=torch.int64, device=self._members_UB.device)
         return (self._shares_UB > 0).sum(dim=1)
 
 
 def gram_of_means(pool: Pool, units: Units, guide: Pool | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Inner products of the units' mean gradients, a few classes of the last layer at a time.
+    """Inner products of the units' mean gradients, computed for a few classes of the last layer at a time.
 
     Args:
         pool: the examples.
-        units: U of them at a time.
-        guide: whose summed gradient is the target; None: the pool's own.
+        units: U groups of them.
+        guide: the pool whose summed gradient is the target; None: ``pool`` itself.
 
     Returns:
         the Gram matrix [U, U], the inner products with the target [U], and the target's squared norm [].
     """
     count = len(units)
-    # A few units at a time: their rows stay in the processor's cache, and no copy of all features is made.
+    # The rows of a few units fit in the processor's cache, and no copy of all features is made.
     blocks = torch.arange(count, device=pool.device).split(max(1, ROWS_IN_CACHE // units.width))
     guide_rows = None if guide is None else guide.all_rows()
     sizes_U = units.sizes
@@ -145,7 +148,7 @@ def gram_of_means(pool: Pool, units: Units, guide: Pool | None = None) -> tuple[
 
 
 def _means(units: Units, pool: Pool, block: Tensor, part: slice) -> Tensor:
-    """Mean gradients of some units with respect to some classes' weights and, behind them, biases."""
+    """Mean gradients of some units with respect to the weights, then the biases, of some classes."""
     residuals, features = units.rows(pool, block)
     residuals = residuals.view(len(block), units.width, -1)[:, :, part]
     features = features.view(len(block), units.width, -1)

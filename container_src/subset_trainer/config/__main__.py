@@ -1,4 +1,4 @@
-"""Prints the table of hyperparameters."""
+"""Prints the table of hyperparameters as Markdown."""
 
 from subset_trainer.config.hyperparameters import markdown_table
 

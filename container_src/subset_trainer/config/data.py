@@ -1,4 +1,4 @@
-"""The hyperparameters of the data: what is read of the channels, and how."""
+"""The hyperparameters that control how the channels are read."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from subset_trainer.config.knobs import Knobs, Share
 
 MOST_TOKENS = 8192
 LARGEST_IMAGE = 1024
-"""Pixels of a side."""
+"""Largest accepted height and width of an image, in pixels."""
 
 
 class DataKnobs(Knobs):
@@ -19,66 +19,69 @@ class DataKnobs(Knobs):
         gt=0,
         lt=1,
         allow_inf_nan=False,
-        description="share of the training channel set aside by class, where there is no validation channel",
+        description="fraction of the training channel that is held out for validation, stratified by class; "
+        "used only without a validation channel",
     )
     label_column: str | None = Field(
         None,
-        description="the label: a column's name or position from 0, or a manifest's attribute; default: a "
-        "table's first column, the column called `label` or similar beside images, a manifest's "
-        "only attribute",
+        description="where the label is: a column's name or its position (counted from 0), or an attribute of a "
+        "manifest; default: the first column of a table, the column called `label` or similar in a file that "
+        "lists images, or the only label attribute of a manifest",
     )
     text_column: str | None = Field(
         None,
-        description="tables: the column of texts to classify, by name (without a header by position from 0); "
-        "default: the only feature, if it holds texts of several words that mostly differ",
+        description="tables: the column with the text to classify, by name, or by position (counted from 0) if "
+        "there is no header; default: the only feature column, if its values are mostly distinct texts of "
+        "several words",
     )
     max_tokens: Annotated[int, Field(ge=8, le=MOST_TOKENS)] = Field(
         128,
-        description="`encoder`: how many of a text's first tokens are used; at most as many as the encoder "
-        "has positions for",
+        description="`encoder`: longer texts are truncated to this many tokens; at most the number of positions "
+        "of the encoder",
     )
     csv_header: Literal["auto", "true", "false"] = Field(
         "auto", description="CSV: whether the first line holds column names"
     )
     min_confidence: Share = Field(
-        0.0, description="manifests: leave out examples whose label has less confidence"
+        0.0, description="manifests: leave out examples whose label confidence is below this value"
     )
     confidence_weighting: bool = Field(
-        False, description="manifests: weight an example's loss by its label's confidence"
+        False, description="manifests: weight each example's loss by the confidence of its label"
     )
     human_annotated_only: bool = Field(
-        False, description="manifests: leave out labels from automated labelling"
+        False, description="manifests: leave out examples that were labelled automatically"
     )
     verified_as: str | None = Field(
         None,
-        description="manifests: verdicts of a label-verification job whose examples are kept, separated by "
-        "commas; default: `good`, `correct`, `accept` and similar",
+        description="manifests of a label-verification job: keep only examples with one of these verdicts, "
+        "separated by commas; default: `good`, `correct`, `accept` and similar",
     )
     s3_images: bool = Field(
         False,
-        description="manifests: read images named by an `s3://` URI from S3 when they are needed, not from "
-        "the channel; the job's role needs `s3:GetObject` on them",
+        description="manifests: download images with an `s3://` URI from S3 when they are needed, instead of "
+        "reading them from the channel; the job's role needs `s3:GetObject` on them",
     )
     fine_tune: Literal["all", "head"] = Field(
         "all",
-        description="with a `pretrained` channel: train the whole network, or only the last layer on a frozen"
-        " backbone",
+        description="with a `pretrained` channel: `all` trains the whole network, `head` only the last layer on a "
+        "frozen backbone",
     )
     image_size: Annotated[int, Field(ge=8, le=LARGEST_IMAGE)] | None = Field(
         None,
-        description="height and width in pixels to which images are scaled; default: their own if all are "
-        "alike and at most 256, else 224",
+        description="images are resized to this height and width, in pixels; default: their own size if all have "
+        "the same size of at most 256, else 224",
     )
     augmentation: Literal["flip-crop", "crop", "none"] = Field(
         "flip-crop",
-        description="random changes to training images; use `crop` where mirroring changes the meaning",
+        description="random augmentation of training images; use `crop` if mirroring an image changes its class",
     )
     cutout: Share = Field(
         0.0,
-        description="side of a square that is blanked in every training image, as a share of the image's side",
+        description="side length of the square that is blanked in each training image, as a fraction of the "
+        "image's side; 0: none",
     )
     num_workers: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="processes that decode images which do not fit in memory; default: from the number of "
-        "processors",
+        description="number of processes that decode images, if the images do not fit in memory; default: chosen "
+        "from the number of CPU cores",
     )

@@ -1,10 +1,10 @@
-"""All hyperparameters: each with its type, range, default and meaning, once.
+"""All hyperparameters, with their types, ranges, defaults and descriptions.
 
-A group of them stands in a module of its own; here they become one. Names that begin with ``sagemaker_``, and
-``_tuning_objective_metric``, belong to the platform and are ignored.
+Each group of hyperparameters is declared in its own module; this module combines the groups. Names that begin with
+``sagemaker_``, and ``_tuning_objective_metric``, belong to the platform and are ignored.
 
-``python -m subset_trainer.config`` prints their table. Nothing here imports torch, so that a launcher
-can validate before an instance is paid for.
+``python -m subset_trainer.config`` prints the table. Nothing here imports torch, so that a launcher can validate
+hyperparameters before it starts an instance.
 """
 
 from collections.abc import Mapping
@@ -26,29 +26,29 @@ PLATFORM_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
 
 # Pydantic takes the fields of the last base first.
 class Hyperparameters(TrackingKnobs, InsightKnobs, TrainingKnobs, DataKnobs, SelectionKnobs):
-    """The knobs of the built-in trainer. Immutable; unknown names are refused."""
+    """The hyperparameters of the built-in trainer. Immutable; unknown names are rejected."""
 
     @model_validator(mode="after")
     def _cords_leaves_nothing_out(self) -> "Hyperparameters":
         if self.backend == "cords" and (self.drop_noisy or self.label_check == "cross-validation"):
-            raise ValueError("drop_noisy and label_check='cross-validation' are of backend='native' only")
+            raise ValueError("drop_noisy and label_check='cross-validation' require backend='native'")
         return self
 
 
 def parse(raw: Mapping[str, Any]) -> Hyperparameters:
-    """Validate hyperparameters as the platform, an SDK or a person gives them.
+    """Validate hyperparameters from the platform, an SDK or the command line.
 
     Args:
-        raw: name → value, a string or already typed.
+        raw: name → value, as a string or already typed.
 
     Raises:
-        UserError: at least one is wrong; the message names every fault.
+        UserError: at least one name or value is wrong; the message lists every error.
     """
     own = {
         name: parsing.decode(value) for name, value in raw.items() if not name.startswith(PLATFORM_PREFIXES)
     }
     try:
-        # An empty string is how some launchers say "not given".
+        # Some launchers send an empty string for a hyperparameter that was not set.
         return Hyperparameters.model_validate({k: v for k, v in own.items() if v is not None and v != ""})
     except ValidationError as error:
         raise UserError(
@@ -57,7 +57,7 @@ def parse(raw: Mapping[str, Any]) -> Hyperparameters:
 
 
 def markdown_table(group: type[Knobs] = Hyperparameters) -> str:
-    """A row for each hyperparameter, of all or of one group, for docs/reference/hyperparameters.md."""
+    """A Markdown table for docs/reference/hyperparameters.md, with one row for each hyperparameter of ``group``."""
     rows = ["| hyperparameter | default | accepts | meaning |", "| --- | --- | --- | --- |"]
     for name, field in group.model_fields.items():
         default = "–" if field.default is None else f"`{str(field.default).lower()}`"

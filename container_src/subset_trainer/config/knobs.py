@@ -1,4 +1,4 @@
-"""What every group of hyperparameters is made of."""
+"""The base class and the common types of the groups of hyperparameters."""
 
 from typing import Annotated
 
@@ -10,6 +10,6 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Knobs(BaseModel):
-    """Immutable; unknown names are refused."""
+    """A group of hyperparameters. Immutable; unknown names are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())

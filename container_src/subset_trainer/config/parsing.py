@@ -1,7 +1,7 @@
-"""SageMaker's strings → values, and pydantic's faults → sentences.
+"""Converts SageMaker's strings to values, and pydantic's errors to sentences.
 
-SageMaker delivers strings. Depending on the SDK's version and on what launched the job, a value arrives as ``glister``,
-``"glister"`` or ``"\\"glister\\""``, a boolean as ``True`` or ``true``: all are accepted.
+SageMaker passes hyperparameters as strings. Depending on the SDK's version and on what launched the job, a value
+arrives as ``glister``, ``"glister"`` or ``"\\"glister\\""``, and a boolean as ``True`` or ``true``. All are accepted.
 """
 
 import difflib
@@ -18,11 +18,11 @@ from pydantic.fields import FieldInfo
 from subset_trainer.errors import shown
 
 LONGEST_INTEGER = 10_000
-"""Bits; of much longer ones Python refuses to make a text, which takes quadratic time."""
+"""In bits. Python refuses to convert much longer integers to decimal text, because that takes quadratic time."""
 
 
 def decode(value: Any) -> Any:
-    """Undo the quoting of SDKs and tuners: however often a value was JSON-encoded, the value itself."""
+    """Undo the quoting of SDKs and tuners. Returns the value itself, however often it was JSON-encoded."""
     while isinstance(value, str):
         text = value.strip()
         if text in ("True", "False", "None"):
@@ -35,18 +35,18 @@ def decode(value: Any) -> Any:
             return text
     if isinstance(value, bool):
         return "true" if value else "false"
-    # Numbers stand for text where text is wanted (`label_column: 0`); pydantic reads them back where a number is.
+    # A number may be meant as text (`label_column: 0`); pydantic converts it back where a number is expected.
     if isinstance(value, int):
         return str(value) if value.bit_length() < LONGEST_INTEGER else hex(value)
     return value
 
 
 def sentence(fault: Any, model: type[BaseModel]) -> str:
-    """One of pydantic's faults, in words that name the knob, the value and what was expected.
+    """Describe one of pydantic's errors in a sentence with the hyperparameter, the value and what was expected.
 
     Args:
-        fault: of validation.
-        model: whose fields they are.
+        fault: one entry of ``ValidationError.errors()``.
+        model: the model that was validated.
     """
     if not fault["loc"] or fault["type"] == "mlflow_server":
         return str(fault["msg"]).removeprefix("Value error, ")
@@ -64,7 +64,7 @@ def sentence(fault: Any, model: type[BaseModel]) -> str:
 
 
 def expectation(field: FieldInfo) -> str:
-    """What a field accepts, in words: from its type and constraints."""
+    """Describe in words what a field accepts, derived from its type and constraints."""
     if choices := _choices(field):
         return "one of " + ", ".join(choices)
     kinds = {kind for kind, _ in _parts(field.annotation, field.metadata)}
@@ -85,7 +85,7 @@ def expectation(field: FieldInfo) -> str:
 
 
 def _parts(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
-    """The plain types within an annotation, each with the constraints that stand beside it."""
+    """The plain types within an annotation, each with its constraints."""
     if get_origin(annotation) is Annotated:
         inner, *extra = get_args(annotation)
         flat = [

@@ -1,4 +1,4 @@
-"""The hyperparameters of selection: what an epoch trains on, and the strategies' own settings."""
+"""The hyperparameters of selection: which examples an epoch trains on, and the settings of each strategy."""
 
 import typing
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ if typing.TYPE_CHECKING:
 else:
     StrategyName = Literal[tuple(CATALOGUE)]
 SCOPES = {name: spec.choices["scope"] for name, spec in CATALOGUE.items() if "scope" in spec.knobs}
-"""What part of the data a greedy search runs over, for the strategies that leave a choice; the default first."""
+"""Strategy → the values of ``scope`` that it accepts, the default first, if it accepts more than one."""
 CORDS_STRATEGIES = tuple(name for name, spec in CATALOGUE.items() if spec.cords)
-"""What ``backend=cords`` serves."""
+"""The strategies that ``backend=cords`` supports."""
 ENCODER_ETA = 0.05
-"""GLISTER's step for encoders of texts. A step on logits is no step of AdamW's, whose size is another thing."""
+"""GLISTER's step size for text encoders. AdamW's learning rate is not a usable step size on the logits."""
 
 
 def _candidates_described() -> str:
@@ -34,9 +34,9 @@ def _candidates_described() -> str:
     defaults = {name: CATALOGUE[name].candidates_per_pick for name in drawing}
     fewer = ", ".join(f"{default:g} for `{name}`" for name, default in defaults.items() if default)
     return (
-        f"examples scored for each that is taken: of a batch by {listed(filters)} (default {of_batches:g}); of the "
-        f"training examples, drawn anew before each selection, by {listed(drawing)} (default: {fewer}, all for the "
-        "others)"
+        f"number of candidates scored for each example that is picked. For {listed(filters)} (default {of_batches:g}), "
+        f"the candidates of a batch; for {listed(drawing)} (default: {fewer}, all examples for the others), a random "
+        "sample of the training set, drawn again before each selection"
     )
 
 
@@ -44,7 +44,7 @@ class SelectionKnobs(Knobs):
     """Which examples are trained on."""
 
     strategy: StrategyName = Field(
-        DEFAULT, description="how the subset is chosen; see the table of strategies"
+        DEFAULT, description="how the examples to train on are chosen; see the table of strategies"
     )
     fraction: float = Field(
         0.3,
@@ -52,71 +52,77 @@ class SelectionKnobs(Knobs):
         le=1,
         allow_inf_nan=False,
         description="fraction of the training set used per epoch, counted before `drop_*` filtering; `full` "
-        "always uses all",
+        "ignores it and uses all examples",
     )
     select_every: Count = Field(
-        5, description="epochs between two selections, for strategies that choose again as the model learns"
+        5,
+        description="number of epochs between selections, for strategies that select again as the model learns",
     )
     warm_fraction: Share = Field(
         0.0,
-        description="share of the samples that is spent first, on all data, before the first selection "
-        "(CORDS: kappa)",
+        description="fraction of the run's samples that is spent on training with all data before the first "
+        "selection (CORDS: kappa)",
     )
     backend: Literal["native", "cords"] = Field(
         "native",
-        description="whose selection code runs: this project's, or CORDS's own loaders (for "
+        description="which implementation selects: `native` is this project's, `cords` uses CORDS's data loaders (for "
         + ", ".join(f"`{name}`" for name in CORDS_STRATEGIES)
         + ")",
     )
     balance: Literal["none", "class"] = Field(
         "none",
-        description="`class`: equal numbers from each class, as far as it has so many; `none`: as the "
-        "strategy says. Strategies that choose class by class then follow the classes' sizes",
+        description="`class`: select the same number of examples from each class, or all of a class that has "
+        "fewer; `none`: follow the strategy. Strategies that select class by class then select in proportion to "
+        "class size",
     )
     mislabelled: Literal["keep", "drop"] = Field(
         "keep",
-        description="`drop`: choose only among examples whose running loss looks correctly labelled, compared"
-        " with the validation set, which must be trusted",
+        description="`drop`: exclude examples that look mislabelled from selection. They are found by comparing "
+        "their running loss with the losses on the validation set, so the validation labels must be correct",
     )
 
-    # The strategies' own
+    # Settings of single strategies
     scope: Literal["supervised", "per-class", "per-class-per-gradient", "per-batch"] | None = Field(
         None,
-        description="what a greedy search runs over; "
+        description="the set of examples that each greedy search covers; "
         + "; ".join(f"`{name}`: {', '.join(scopes)}" for name, scopes in SCOPES.items())
-        + "; default: the first of each",
+        + "; default: the first one listed for the strategy",
     )
     greedy: Literal["auto", "stochastic", "naive", "rgreedy"] = Field(
         "auto",
-        description="`stochastic` scores a random sample for each pick, `naive` all examples, `rgreedy` "
-        "(`glister` only) picks in `greedy_rounds` rounds; `auto`: stochastic for `glister`, "
-        "exact elsewhere as long as a class's similarities fit in memory",
+        description="greedy search algorithm. `stochastic` scores a random sample for each pick; `naive` scores "
+        "all examples; `rgreedy` (`glister` only) picks many examples at once, in `greedy_rounds` rounds; `auto`: "
+        "stochastic for `glister`, exact for other strategies if the similarities of a class fit in memory",
     )
-    greedy_rounds: Count = Field(15, description="rounds of `greedy=rgreedy` (CORDS: r)")
+    greedy_rounds: Count = Field(15, description="number of rounds of `greedy=rgreedy` (CORDS: r)")
     eta: Positive | None = Field(
         None,
-        description="GLISTER's step size on the validation logits; default: `learning_rate`, as in CORDS; for "
-        f"`encoder` {ENCODER_ETA:g}",
+        description="GLISTER's step size on the validation logits (η); default: `learning_rate`, as in CORDS, and "
+        f"for `encoder` {ENCODER_ETA:g}",
     )
     lam: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.5, description="GRAD-MATCH's penalty on the squared weights (λ)"
+        0.5, description="GRAD-MATCH: L2 penalty on the weights of the selected examples (λ)"
     )
     eps: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
-        1e-4, description="GRAD-MATCH stops matching when the residual is this share of the gradient (ε)"
+        1e-4,
+        description="GRAD-MATCH: stop matching when the norm of the residual is at most this fraction of the "
+        "gradient's norm (ε)",
     )
     match: Literal["training", "validation"] = Field(
-        "training", description="whose gradient GRAD-MATCH matches (CORDS: valid)"
+        "training",
+        description="GRAD-MATCH: match the gradient of the training set or of the validation set (CORDS: valid)",
     )
     hardest_dropped: Share = Field(
-        0.1, description="`ccs`: share of the hardest examples, which are never chosen (β)"
+        0.1,
+        description="`ccs`: fraction of the training set, the hardest examples, that is never selected (β)",
     )
     prune_probability: Share = Field(
         0.5,
-        description="`infobatch`: probability that an example of below-average loss is left out of an epoch "
-        "(r)",
+        description="`infobatch`: probability that an example with below-average loss is left out of an epoch (r)",
     )
     final_share: Share = Field(
-        0.125, description="`infobatch`: share of the last epochs, which use all examples (1 − δ)"
+        0.125,
+        description="`infobatch`: fraction of the epochs, at the end of training, that use all examples (1 − δ)",
     )
     candidates_per_pick: Annotated[float, Field(gt=1, le=100, allow_inf_nan=False)] | None = Field(
         None,
@@ -125,7 +131,7 @@ class SelectionKnobs(Knobs):
 
     @property
     def spec(self) -> Spec:
-        """What is known of the strategy."""
+        """The catalogue's entry for the strategy."""
         return CATALOGUE[self.strategy]
 
     @model_validator(mode="after")
@@ -133,30 +139,30 @@ class SelectionKnobs(Knobs):
         knobs = self.spec.knobs
         if self.backend == "cords" and self.strategy not in CORDS_STRATEGIES:
             raise ValueError(
-                f"backend='cords' serves {', '.join(CORDS_STRATEGIES)}; got strategy={self.strategy!r}"
+                f"backend='cords' supports only {', '.join(CORDS_STRATEGIES)}; got strategy={self.strategy!r}"
             )
         if self.scope is not None and self.scope not in SCOPES.get(self.strategy, ()):
             serving = [name for name, scopes in SCOPES.items() if self.scope in scopes]
             raise ValueError(
-                f"scope={self.scope!r} serves {', '.join(serving)}; got strategy={self.strategy!r}"
+                f"scope={self.scope!r} works only with {', '.join(serving)}; got strategy={self.strategy!r}"
             )
         if self.balance == "class" and ("balance" not in knobs or self.scope == "per-batch"):
             what = f"scope={self.scope!r}" if "balance" in knobs else f"strategy={self.strategy!r}"
-            raise ValueError(f"balance='class' does not go with {what}")
+            raise ValueError(f"balance='class' does not work with {what}")
         if self.mislabelled == "drop" and "mislabelled" not in knobs:
-            raise ValueError(f"mislabelled='drop' does not go with strategy={self.strategy!r}")
+            raise ValueError(f"mislabelled='drop' does not work with strategy={self.strategy!r}")
         if self.candidates_per_pick is not None and (self.backend == "cords" or self.mislabelled == "drop"):
             raise ValueError(
-                "candidates_per_pick goes neither with backend='cords' nor with mislabelled='drop'"
+                "candidates_per_pick works neither with backend='cords' nor with mislabelled='drop'"
             )
         if self.backend == "cords" and (self.balance, self.mislabelled) != ("none", "keep"):
-            raise ValueError("balance and mislabelled are of backend='native' only")
+            raise ValueError("balance and mislabelled require backend='native'")
         searches = self.spec.choices.get("greedy", GREEDY)
         if self.greedy not in searches:
             serving = [
                 name for name, spec in CATALOGUE.items() if self.greedy in spec.choices.get("greedy", ())
             ]
             raise ValueError(
-                f"greedy={self.greedy!r} serves {', '.join(serving)}; got strategy={self.strategy!r}"
+                f"greedy={self.greedy!r} works only with {', '.join(serving)}; got strategy={self.strategy!r}"
             )
         return self

@@ -1,4 +1,4 @@
-"""The hyperparameters of where metrics go, besides the log and SageMaker Experiments."""
+"""The hyperparameters that send metrics elsewhere, in addition to the log and SageMaker Experiments."""
 
 import re
 
@@ -14,27 +14,28 @@ MLFLOW_SERVER = (
 
 
 class TrackingKnobs(Knobs):
-    """Where metrics go."""
+    """Where metrics are recorded."""
 
     tensorboard: bool = Field(
-        False, description="write TensorBoard's event files to `/opt/ml/output/tensorboard`"
+        False, description="write TensorBoard event files to `/opt/ml/output/tensorboard`"
     )
     mlflow_tracking_uri: str | None = Field(
         None,
-        description="the MLflow server that records the run: a URL without a password, or the ARN of a "
-        "managed one (`mlflow-tracking-server` or `mlflow-app`); default: the environment's "
+        description="the MLflow server that records the run: a URL without a password, or the ARN of a managed "
+        "server (`mlflow-tracking-server` or `mlflow-app`); default: the environment variable "
         "`MLFLOW_TRACKING_URI`",
     )
 
     @field_validator("mlflow_tracking_uri")
     @classmethod
     def _names_a_server(cls, uri: str | None) -> str | None:
-        # The value ends up in logs and artefacts, so that it must hold no password; nor does the message repeat it.
+        # The value is written to logs and artefacts, so it must not contain a password. For the same reason the
+        # message does not repeat it.
         if uri is not None and not re.fullmatch(MLFLOW_SERVER, uri):
             raise PydanticCustomError(
                 "mlflow_server",
                 "hyperparameter mlflow_tracking_uri: expected http://… or https://… without a user or password "
-                "(MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment are for those), or the ARN "
+                "(set those as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment), or the ARN "
                 "of a managed one, arn:aws:sagemaker:REGION:ACCOUNT:mlflow-tracking-server/NAME or …:mlflow-app/NAME",
             )
         return uri

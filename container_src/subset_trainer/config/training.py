@@ -1,4 +1,4 @@
-"""The hyperparameters of training: the model, its optimisation, the machine, and resuming."""
+"""The hyperparameters of training: the model, the optimiser, the machine, and resuming."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,9 +13,9 @@ ENCODER_DEFAULTS: dict[str, Any] = {
     "learning_rate_scaling": "sqrt",
     "eta": ENCODER_ETA,
 }
-"""What is usual for encoders of texts, in place of other models' defaults."""
+"""Defaults for text encoders, which replace the other models' defaults."""
 FROZEN_ENCODER_RATE = 1e-3
-"""The learning rate of the last layer alone."""
+"""Default learning rate for training only the last layer of a text encoder."""
 
 
 class TrainingKnobs(Knobs):
@@ -23,108 +23,114 @@ class TrainingKnobs(Knobs):
 
     model: str = Field(
         "auto",
-        description="`resnet18` (3×3 stem for small images), `cnn` (four convolutions, for small images on a "
-        "CPU), `mlp` (tables), `ngrams` (texts), `encoder` (texts, with a Hugging Face encoder in"
-        " the `pretrained` channel), or any torchvision classifier by name; `auto`: resnet18 for "
-        "images, mlp for tables, for texts encoder if one is given, else ngrams",
+        description="`resnet18` (with a 3×3 stem for small images), `cnn` (four convolutions, for small images on "
+        "a CPU), `mlp` (tables), `ngrams` (text), `encoder` (text, with a Hugging Face encoder in the `pretrained` "
+        "channel), or the name of any torchvision classifier; `auto`: resnet18 for images, mlp for tables, and for "
+        "text encoder if the `pretrained` channel has one, else ngrams",
     )
-    epochs: Count = Field(30, description="passes over the subset")
+    epochs: Count = Field(30, description="number of passes over the selected subset")
     batch_size: Annotated[int, Field(ge=2)] = Field(
         128,
-        description="examples in a step of each process; the effective batch is this times the number of "
-        "processes. It is cut to the size of a smaller subset",
+        description="number of examples per training step in each process; the effective batch size is this times "
+        "the number of processes. It is reduced if the subset has fewer examples",
     )
     microbatch_size: Annotated[int, Field(ge=2)] | None = Field(
         None,
-        description="most examples that go through the network at once; a step accumulates its gradient over "
-        "parts of this size; default: the whole batch, or the largest half, quarter, … that fits "
-        "in the GPU's memory",
+        description="maximum number of examples in one forward and backward pass; a training step accumulates "
+        "gradients over parts of this size. Default: the whole batch, or the largest half, quarter, … of it that "
+        "fits in GPU memory",
     )
     learning_rate: Positive = Field(
         0.05,
-        description="peak of the schedule, which rises linearly and falls as a cosine to zero; default for `encoder`, "
-        f"which AdamW trains: {ENCODER_DEFAULTS['learning_rate']:g}, with `fine_tune=head` {FROZEN_ENCODER_RATE:g}",
+        description="peak learning rate; the schedule is a linear warm-up, then cosine decay to zero. Default for "
+        f"`encoder` (AdamW): {ENCODER_DEFAULTS['learning_rate']:g}, with `fine_tune=head` {FROZEN_ENCODER_RATE:g}",
     )
-    warmup_ratio: Share = Field(0.15, description="share of all steps over which the learning rate rises")
+    warmup_ratio: Share = Field(
+        0.15, description="fraction of all training steps used for learning-rate warm-up"
+    )
     momentum: Share = Field(
-        0.9, description="Nesterov momentum of SGD; `encoder` is trained by AdamW, which has its own"
+        0.9, description="Nesterov momentum of SGD; ignored for `encoder`, which uses AdamW"
     )
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         5e-4,
-        description="L2 penalty, for `encoder` AdamW's decay (default "
-        f"{ENCODER_DEFAULTS['weight_decay']:g}); biases and normalisation layers are exempt",
+        description="L2 penalty; for `encoder`, AdamW's decoupled weight decay (default "
+        f"{ENCODER_DEFAULTS['weight_decay']:g}). Biases and normalisation layers are exempt",
     )
-    label_smoothing: Share = Field(0.1, description="share of the target spread evenly over all classes")
+    label_smoothing: Share = Field(
+        0.1, description="label smoothing: fraction of the target probability spread evenly over all classes"
+    )
     dropout: Share = Field(
         0.5,
-        description="`mlp` on tables: share of the hidden values left out in a training step; each process "
-        "draws its own",
+        description="`mlp`: dropout probability of the hidden layers; each process draws its own mask",
     )
     ema_decay: Share = Field(
         0.0,
-        description="decay per step of the moving average of the weights that is evaluated and saved; 0: the "
-        "last weights",
+        description="decay per step of the exponential moving average of the weights, which is then evaluated and "
+        "saved instead of the last weights; 0: no average",
     )
     test_time_flip: bool = Field(
-        False, description="evaluate images by the mean over them and their mirror images"
+        False, description="evaluate each image by the mean prediction over the image and its mirror image"
     )
 
     # The machine
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="`auto`: the first GPU, if there is one"
+        "auto", description="device to train on; `auto`: a GPU if there is one, else the CPU"
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="arithmetic of forward and backward passes; `auto`: float32 for tables and n-grams; for "
-        "images and encoders bfloat16 on GPUs and CPUs that have it in hardware, float16 on older"
-        " GPUs, float32 on other CPUs",
+        description="numeric precision of forward and backward passes; `auto`: float32 for tables and n-grams; for "
+        "images and encoders, bfloat16 on GPUs and CPUs with hardware support, float16 on older GPUs, and float32 "
+        "on other CPUs",
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
-        0, description="seed of the split, initial weights, order, augmentation and selection"
+        0,
+        description="random seed of the validation split, initial weights, order of examples, augmentation and "
+        "selection",
     )
     deterministic: bool = Field(
         False,
-        description="on a GPU: use only kernels that give the same bits every time, so that a killed run ends"
-        " bit for bit as one that was not killed; slower, and refused where a model needs other "
-        "kernels; a CPU always does",
+        description="on a GPU: use only deterministic kernels, so that an interrupted and resumed run gives bitwise "
+        "the same result as an uninterrupted one. Slower, and an error if the model needs other kernels. Runs on a "
+        "CPU are always deterministic",
     )
 
     # Many GPUs and hosts
     processes_per_host: Count | None = Field(
         None,
-        description="processes that train together on each host; default: one for each GPU, on a CPU one",
+        description="number of training processes per host; default: one per GPU, or one on a CPU",
     )
     learning_rate_scaling: Literal["linear", "sqrt", "none"] = Field(
         "linear",
-        description="how the learning rate grows with the number n of processes: `linear`: n times, `sqrt` "
-        "(default for `encoder`): √n times, `none`: not at all",
+        description="how the learning rate is scaled with the number n of processes: `linear` multiplies it by n, "
+        "`sqrt` (default for `encoder`) by √n, `none` leaves it unchanged",
     )
     sync_batch_norm: bool = Field(
         False,
-        description="compute batch normalisation's statistics over the batches of all processes, at the cost "
-        "of an exchange in each such layer",
+        description="compute batch-normalisation statistics over the batches of all processes, at the cost of "
+        "communication in each such layer",
     )
     host_wait_minutes: Positive = Field(
-        15.0, description="minutes that the hosts of a job wait for each other"
+        15.0, description="maximum number of minutes that the hosts of a job wait for each other"
     )
 
     # Resuming after an interruption
     resume: Literal["auto", "never"] = Field(
         "auto",
-        description="`auto`: resume from the newest checkpoint in `/opt/ml/checkpoints`; `never`: start anew",
+        description="`auto`: resume from the newest checkpoint in `/opt/ml/checkpoints`, if there is one; `never`: "
+        "start from the beginning",
     )
     checkpoint_minutes: float = Field(
         5.0,
         gt=0,
         allow_inf_nan=False,
-        description="minutes between two checkpoints within an epoch; each epoch ends with one",
+        description="minutes between checkpoints within an epoch; a checkpoint is also written after each epoch",
     )
-    checkpoints_kept: int = Field(2, ge=1, description="how many of the last checkpoints are kept")
+    checkpoints_kept: int = Field(2, ge=1, description="number of most recent checkpoints that are kept")
 
     @model_validator(mode="after")
     def _statistics_are_of_all_or_of_a_part(self) -> "TrainingKnobs":
         if self.sync_batch_norm and self.microbatch_size is not None:
             raise ValueError(
-                "sync_batch_norm does not go with microbatch_size: statistics of all, or of a part"
+                "sync_batch_norm does not work with microbatch_size, which computes statistics over parts of a batch"
             )
         return self

@@ -1,4 +1,4 @@
-"""A channel's files → labelled data sets, and the training, validation and test splits."""
+"""Reads channels as labelled data sets and splits them into training, validation and test sets."""
 
 from subset_trainer.data.datasets import Dataset, MemoryDataset, StreamingDataset
 from subset_trainer.data.ids import Ids

@@ -1,4 +1,4 @@
-"""Making one data set of what each host has read of a sharded channel."""
+"""Combines the parts of a sharded channel, each read by another host, into one data set."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,8 +20,11 @@ ColumnKind = Literal["numeric", "categorical", "date"]
 
 @dataclass(frozen=True)
 class _Form:
-    """What a host's shard looks like. common: what the others' must be, too. columns: a table's, with what each
-    becomes, None where it holds no value."""
+    """The form of one host's shard.
+
+    `common`: the values that must be equal on all hosts. `columns`: a table's columns with the kind of each, None for a
+    column without any value.
+    """
 
     format: str
     kind: str
@@ -51,7 +54,7 @@ class _Form:
 def _becomes(values: np.ndarray) -> ColumnKind | None:
     kinds: dict[str, ColumnKind] = {"O": "categorical", "M": "date"}
     becomes = kinds.get(values.dtype.kind, "numeric")
-    # What is not a number, and not a time, is no equal of itself.
+    # A missing number (NaN) or date (NaT) does not equal itself.
     missing = values == "" if becomes == "categorical" else values != values
     return None if bool(np.all(missing)) else becomes
 
@@ -59,13 +62,14 @@ def _becomes(values: np.ndarray) -> ColumnKind | None:
 def agreed(
     channel: Channel, found: Found, shards: Shards, again: Callable[[TableKind], Found]
 ) -> tuple[Found, tuple[str, ...]]:
-    """What this host has found, in the form that all have in common, and the classes of all.
+    """This host's examples in the form that all hosts share, and the classes of all hosts.
 
-    again: reads the shard as what training taught says: asked where a host's own values say another thing of a column
-    than all hosts' do, as where its part of the texts looks like numbers.
+    Args:
+        again: reads the shard again with given column kinds. It is called where this host's values alone suggest
+            another kind than those of all hosts, for example where its part of a text column looks like numbers.
 
     Raises:
-        UserError: the shards are not of one format, or not of the same columns.
+        UserError: the shards differ in format or in columns.
     """
     if found.format.undividable:
         raise channel.error(found.format.undividable)
@@ -106,8 +110,8 @@ def _as_all_have(
     for name in own.columns if len(own.columns) == len(names) else natural_order(names):
         told = {form.columns.get(name) for form in forms} - {None}
         columns.append(Column(name, (told.pop() if len(told) == 1 else "categorical") if told else "numeric"))  # type: ignore[arg-type]
-    # A column without a value is read as one of numbers. Where any host has labels that are texts, those that are
-    # numbers are read again for their spelling.
+    # A column without a value counts as numeric. If the labels of any host are texts, the others read their numeric
+    # labels again, to keep the spelling.
     same = [(own.columns.get(column.name) or "numeric") == column.kind for column in columns]
     numbers = all(map(is_number, classes))
     if len(own.columns) == len(columns) and all(same) and numbers == all(map(is_number, own.classes)):

@@ -1,4 +1,4 @@
-"""Tar archives from elsewhere, opened so that what they claim of themselves costs no more than what they hold."""
+"""Opens untrusted tar archives with bounded memory: sizes in their headers are checked before they are allocated."""
 
 import tarfile
 from pathlib import Path
@@ -6,25 +6,25 @@ from typing import Any
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 LONGEST_NAME = 1 << 16
-"""Bytes of an archive's extended header, which tarfile reads into memory whole."""
+"""Largest extended header in bytes; tarfile reads extended headers into memory whole."""
 _COMPRESSED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\x00": "r:xz"}
 
 
 def compression(path: Path) -> str:
-    """tarfile's mode for an archive, by its first bytes: 'r:' where it is not compressed. OSError."""
+    """tarfile's mode for an archive, chosen by its first bytes; 'r:' if it is not compressed. Raises OSError."""
     with path.open("rb") as opened:
         start = opened.read(6)
-    # Said, not tried: where one fails, tarfile tells of all that it has tried.
+    # The mode is explicit, because tarfile's automatic mode reports the failures of every compression it tried.
     return next((mode for magic, mode in _COMPRESSED.items() if start.startswith(magic)), "r:")
 
 
 def open_tar(path: Path) -> tarfile.TarFile:
-    """The archive, to be closed by the caller. Damaged ones raise nearly anything, here or when they are read."""
+    """Open the archive; the caller closes it. Damaged archives raise almost any exception, here or during reading."""
     return tarfile.open(path, compression(path), tarinfo=_Member)  # type: ignore[call-overload]
 
 
 class _Member(tarfile.TarInfo):
-    """A tar header that does not ask for more memory than a name needs."""
+    """A tar header that refuses extended headers larger than a name needs."""
 
     @classmethod
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> "_Member":

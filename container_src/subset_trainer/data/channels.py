@@ -1,4 +1,4 @@
-"""A channel's files: which there are, and that none leads out of it. What they hold is for the formats to say."""
+"""Lists the files of a channel and checks that none is outside it. The formats interpret their content."""
 
 import os
 import re
@@ -18,8 +18,11 @@ _CLUTTER = re.compile(
 
 @dataclass(frozen=True)
 class Channel:
-    """`files`: paths relative to `root`, with forward slashes, sorted; clutter left out. Never empty. `listing`: a
-    channel of its own that says which image is of which class. `pipe`: whether the only file is a named pipe."""
+    """The files of one channel.
+
+    `files`: paths relative to `root`, with forward slashes, sorted, without clutter; never empty. `listing`: the
+    companion channel with the list of images and classes. `pipe`: whether the only file is a named pipe.
+    """
 
     name: str
     root: Path
@@ -32,7 +35,7 @@ class Channel:
         return UserError(f"{self.name} channel: {sentence}")
 
     def ending(self, *suffixes: str) -> tuple[str, ...]:
-        """The files whose names end so, in any case."""
+        """The files whose names end with one of the suffixes, ignoring case."""
         return tuple(file for file in self.files if file.lower().endswith(suffixes))
 
     @property
@@ -44,11 +47,11 @@ def open_channel(name: str, root: Path, listing: Path | None = None, *, expected
     """List a channel's files.
 
     Args:
-        listing: the directory of its companion, with one `.lst`.
-        expected: what may be in it, for messages.
+        listing: the directory of the companion channel, which holds one `.lst`.
+        expected: what the channel may hold, for error messages.
 
     Raises:
-        UserError: the directory is absent, holds no data, or something that is no plain file of its own.
+        UserError: the directory does not exist, holds no data, or holds something other than regular files of its own.
     """
     root = Path(root)
     if root.is_fifo():
@@ -85,14 +88,14 @@ def _entries(name: str, root: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
     """(relative path, entry) of every file below the root.
 
     Raises:
-        UserError: something is no plain file (reading a pipe or a device may never end), or a link leads out of the
-            channel or to a folder.
+        UserError: an entry is not a regular file (reading a pipe or a device may never end), or a symbolic link points
+            outside the channel or to a folder.
     """
     real_root = os.path.realpath(root)
     waiting = [""]
     while waiting:
         folder = waiting.pop()
-        # Entries and pieces of text rather than paths: a channel may hold a million files, and none is asked twice.
+        # DirEntry and str instead of Path, and no second stat: a channel may hold a million files.
         with os.scandir(f"{root}/{folder}") as entries:
             for entry in entries:
                 relative = folder + entry.name
@@ -111,7 +114,7 @@ def _entries(name: str, root: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
 
 
 def _check_link(name: str, relative: str, target: str, real_root: str) -> None:
-    """A link within the channel is read; nothing outside it is, whatever the channel's files say."""
+    """Allow links within the channel only, so that no file outside it can be read."""
     if os.path.commonpath([target, real_root]) != real_root:
         problem = f"leads out of the channel, to '{target}'"
     elif not os.path.exists(target):  # noqa: PTH110  pathlib's is slower
@@ -126,7 +129,7 @@ def _check_link(name: str, relative: str, target: str, real_root: str) -> None:
 
 
 def _is_marker(entry: "os.DirEntry[str]") -> bool:
-    # An empty file with an image's name is not a marker: it is a damaged image, and said to be one later.
+    # An empty file with an image suffix is not a marker: it is reported later as a damaged image.
     return not entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.stat().st_size == 0
 
 
@@ -136,7 +139,7 @@ def base_name(path: str) -> str:
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:
-    """The first few, for messages."""
+    """The first few names, for messages."""
     names = list(names)
     shown = ", ".join(f"'{name}'" for name in names[:limit])
     return f"{shown} and {len(names) - limit:,} more" if len(names) > limit else shown

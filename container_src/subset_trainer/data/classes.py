@@ -1,4 +1,4 @@
-"""Values that labels have → classes, in their order."""
+"""Turns label values into classes, in a defined order."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ LABEL_COLUMN_HINT = " (label_column names another column as the label)"
 
 
 def coded(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels [N] int64 of class names, and the classes in their order."""
+    """Encode class names as labels [N] int64, with the classes in their order."""
     classes = natural_order(set(names))
     position = {name: index for index, name in enumerate(classes)}
     return np.fromiter((position[name] for name in names), np.int64, len(names)), classes
 
 
 def natural_order(names: set[str]) -> tuple[str, ...]:
-    """Numbers by value where all are numbers, else texts by code point."""
+    """Sort numerically if all names are numbers, otherwise by code point."""
     try:
         return tuple(sorted(names, key=lambda name: (float(name), name)))
     except ValueError:
@@ -30,7 +30,7 @@ def label_names(values: np.ndarray) -> list[str]:
 
 
 def looks_continuous(values: np.ndarray) -> bool:
-    """Whether numeric labels look like measurements: many different values for the number of rows."""
+    """Whether numeric labels look like measurements: many distinct values relative to the number of rows."""
     distinct = len(np.unique(values))
     if np.array_equal(values, np.round(values)):
         return distinct > 1_000 and distinct > len(values) / 5
@@ -40,11 +40,14 @@ def looks_continuous(values: np.ndarray) -> bool:
 def classes_of(
     channel: Channel, title: str, values: np.ndarray, like: object | None, hint: str = ""
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels [N] (numbers, or object of str) → int64 [N] positions in the classes, and these.
+    """Encode labels [N] (numbers, or object of str) as int64 [N] positions in the classes; returns both.
+
+    Args:
+        title: how messages name the label.
+        hint: text to append to the error message.
 
     Raises:
-        UserError: in training the labels are measurements rather than classes; `title` is what it calls them, and the
-            hint stands at its end.
+        UserError: the training labels are measurements rather than classes.
     """
     if values.dtype == object:
         classes = natural_order(set(values.tolist()))

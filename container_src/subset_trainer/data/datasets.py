@@ -1,4 +1,4 @@
-"""Labelled inputs in batches: kept in memory (on the device where there is room), or streamed from image files."""
+"""Labelled inputs in batches, either held in memory (on the device if they fit) or streamed from image files."""
 
 import itertools
 import logging
@@ -21,12 +21,15 @@ from subset_trainer.errors import UserError
 logger = logging.getLogger(__name__)
 
 MOST_WORKERS = 16
-_PREFETCH = 2  # batches that each worker has under way
+_PREFETCH = 2  # batches in flight per worker
 
 
 class Dataset(Protocol):
-    """N labelled inputs. `labels`: [N] int64 on the CPU. `owners`: [N] int16, the rank of the process that is to read
-    each example, where not every process has all; None: each may read any."""
+    """N labelled inputs.
+
+    `labels`: [N] int64 on the CPU. `owners`: [N] int16, the rank of the process that reads each example; None if every
+    process can read all examples.
+    """
 
     labels: torch.Tensor
     owners: torch.Tensor | None
@@ -34,21 +37,21 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, order: Sequence[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
-        """For each index tensor [B] (int64, CPU) of `order`, in that order, the inputs on `device`.
+        """Yield the inputs on `device` for each index tensor [B] (int64, CPU) of `order`, in order.
 
-        Images are uint8 [B, 3, H, W], neither normalised nor augmented; tables float32 [B, D], encoded. A batch must
-        not be written to.
+        Images are uint8 [B, 3, H, W], neither normalised nor augmented; tables are float32 [B, D], encoded. The caller
+        must not write to a batch.
         """
 
     def subset(self, indices: torch.Tensor) -> "Dataset":
-        """The examples at `indices` [K] int64, renumbered 0..K-1, sharing memory, device copy and workers."""
+        """The examples at `indices` [K] int64, renumbered 0..K-1; shares memory, device storage and workers."""
 
     def place(self, device: torch.device) -> bool:
-        """Try to keep all inputs on `device` from now on; whether they are there."""
+        """Try to keep all inputs on `device` from now on; returns whether they are there."""
 
 
 class MemoryDataset:
-    """Inputs [N, ...] in memory. `batches` first copies them to a CUDA device that has room for twice their size."""
+    """Inputs [N, ...] in memory. `batches` first copies them to a CUDA device with free memory of twice their size."""
 
     owners: torch.Tensor | None = None
 
@@ -64,7 +67,7 @@ class MemoryDataset:
 
     @property
     def inputs(self) -> torch.Tensor:
-        """All inputs [N, ...] in main memory; of a subset a copy, in its order."""
+        """All inputs [N, ...] in main memory; for a subset, a copy in its order."""
         return self._store.inputs if self._indices is None else self._store.inputs[self._indices]
 
     def place(self, device: torch.device) -> bool:
@@ -79,7 +82,7 @@ class MemoryDataset:
             rows = self._indices[rows]
         if self._store.place(device):
             inputs = self._store.on(device)
-            # One transfer of all indices rather than one a batch.
+            # One transfer of all indices is faster than one per batch.
             for part in rows.to(device).split(sizes):
                 yield inputs.index_select(0, part)
         else:
@@ -96,7 +99,7 @@ class MemoryDataset:
 
 
 class _Store:
-    """Inputs on the CPU and the copies of them on devices, shared by a data set and its subsets."""
+    """Inputs on the CPU and their copies on devices, shared by a data set and its subsets."""
 
     def __init__(self, inputs: torch.Tensor):
         self.inputs = inputs
@@ -122,11 +125,19 @@ class _Store:
 
 
 class StreamingDataset:
-    """Images decoded as they are needed, by worker processes that stay between calls.
+    """Images that worker processes decode on demand; the workers persist between calls.
 
-    paths: relative to `root`; `channel` is what messages call the channel; image_size (H, W). num_workers None: one a
-    processor, up to 16; 0: this process decodes. Where /dev/shm is too small for the batches under way, they travel
-    through pipes instead (said once). A file that cannot be read raises UserError naming it.
+    Args:
+        paths: files relative to `root`, or encoded images.
+        labels: [N] int64.
+        image_size: (H, W).
+        num_workers: None starts one per processor, up to 16; 0 decodes in this process.
+        channel: the channel's name in messages.
+
+    If /dev/shm is too small for the batches in flight, they are sent through pipes instead, which is logged once.
+
+    Raises:
+        UserError: a file cannot be read; the message names it.
     """
 
     owners: torch.Tensor | None = None
@@ -183,7 +194,7 @@ class _Stream:
         pinned = device.type == "cuda"
         self._choose_transport(max(len(indices) for indices in order))
         requests = [(indices, self.through_pipes) for indices in order]
-        if self.busy:  # two passes at once, as in zip(train, validation), need workers of their own
+        if self.busy:  # concurrent passes, as in zip(train, validation), need separate workers
             yield from self._deliver(self._loader(_Order(requests), pinned, persistent=False), device)
             return
         if self.loader is None or self.loader.pin_memory != pinned:
@@ -203,7 +214,7 @@ class _Stream:
             )
             self.workers = 0
             self.loader = None
-        # What is under way in the workers, and one batch being taken in.
+        # The batches in flight in the workers, and one that is being received.
         needed = (self.workers * _PREFETCH + 1) * largest * self.decoder.bytes_each
         if self.workers and not self.through_pipes and needed > 0.9 * free and not self.busy:
             logger.warning(
@@ -226,7 +237,7 @@ class _Stream:
             prefetch_factor=_PREFETCH if self.workers else None,
             worker_init_fn=_start_worker,
             multiprocessing_context="fork" if self.workers and fork else None,
-            # Else every pass would draw a seed from the global generator and change what follows.
+            # Without its own generator every pass would draw a seed from the global one and change later draws.
             generator=torch.Generator(),
         )
 
@@ -235,7 +246,7 @@ class _Stream:
 
 
 class _Order:
-    """A batch sampler whose batches can be replaced under a loader that keeps its workers."""
+    """A batch sampler whose batches can be replaced while a loader keeps its workers."""
 
     def __init__(self, requests: Sequence[tuple[np.ndarray, bool]] = ()):
         self.requests = requests
@@ -248,9 +259,9 @@ class _Order:
 
 
 class _Decoder(TorchDataset[Any]):
-    """What a worker does: a batch of indices → pixels [B, 3, H, W], or the sentence that says why not.
+    """Runs in a worker: decodes a batch of indices to pixels [B, 3, H, W], or returns an error message.
 
-    The sentence is returned, not raised, because a loader wraps what workers raise in a traceback.
+    The message is returned rather than raised, because the loader wraps exceptions of workers in a traceback.
     """
 
     def __init__(self, files: EncodedImages, size: tuple[int, int]):
@@ -262,7 +273,7 @@ class _Decoder(TorchDataset[Any]):
 
     def __getitems__(self, request: tuple[np.ndarray, bool]) -> torch.Tensor | np.ndarray | str:
         indices, through_pipe = request
-        # An array goes through a pipe, a tensor through shared memory.
+        # Arrays are sent through a pipe, tensors through shared memory.
         batch = np.empty((len(indices), 3, *self.size), np.uint8)
         try:
             self.files.prepare(indices)
@@ -280,8 +291,11 @@ def _tensor_or_complaint(batch: Any) -> torch.Tensor:
 
 
 def _to_device(batches: Iterable[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
-    """The batches on the device. A GPU gets each while it works on the one before: copies run on a stream of their own,
-    one ahead, so that they do not queue behind the work."""
+    """Move the batches to the device.
+
+    On a GPU each batch is copied while the previous one is processed: copies use a separate stream, one batch ahead, so
+    that they do not queue behind the computation.
+    """
     if device.type != "cuda":
         yield from (batch.to(device) for batch in batches)
         return
@@ -296,7 +310,7 @@ def _to_device(batches: Iterable[torch.Tensor], device: torch.device) -> Iterato
             copied, done = before
             working = torch.cuda.current_stream(device)
             working.wait_event(done)
-            # Its memory must not be given to a later copy before the work on it is through.
+            # The allocator must not reuse this memory for a later copy before the computation on it has finished.
             copied.record_stream(working)
             yield copied
 
@@ -306,5 +320,5 @@ def _as_is(batch: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    # The parent ends its workers itself. SIGTERM already has a handler from torch.
+    # The parent process stops its workers itself. torch already installs a handler for SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

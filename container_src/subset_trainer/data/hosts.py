@@ -1,7 +1,7 @@
-"""Channels of which each host has other files (``ShardedByS3Key``): one data set, whose inputs lie on several hosts.
+"""Channels sharded over hosts (``ShardedByS3Key``): one data set whose inputs lie on several hosts.
 
-The shards' examples are numbered one shard after the other, in the hosts' order. Every process knows all labels, and
-has the inputs of its host's shard; of these each process of the host owns an equal part, which it is to read.
+Examples are numbered shard after shard, in the order of the hosts. Every process knows all labels and can read the
+inputs of its own host's shard. Each process of a host owns an equal part of that shard and reads only this part.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shards:
-    """The hosts that have the shards, and a way to tell all what each knows of its own.
+    """The hosts that hold the shards, and a collective operation among their processes.
 
-    gather: what each process brings → all of it, in the order of their ranks; to be called by all at one place.
-    hosts: of each rank, the name of its host; rank: this process's; channels: those that are sharded.
+    `gather`: collects one value from every process, in rank order; all processes must call it together.
+    `hosts`: the host name of each rank. `rank`: this process's rank. `channels`: the sharded channels.
     """
 
     gather: Callable[[Any], list[Any]]
@@ -33,7 +33,7 @@ class Shards:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The hosts, each once: their shards' order."""
+        """The distinct hosts, in the order of their shards."""
         return tuple(dict.fromkeys(self.hosts))
 
     @property
@@ -42,12 +42,12 @@ class Shards:
         return self.names.index(self.hosts[self.rank])
 
     def of_each(self, value: T) -> list[T]:
-        """What each shard's host brings; its processes all bring the same."""
+        """One value per shard; all processes of a host must pass the same value."""
         everyones = self.gather(value)
         return [everyones[self.hosts.index(name)] for name in self.names]
 
     def error(self, error: UserError) -> UserError:
-        """What is wrong with a shard, for somebody who knows the whole channel."""
+        """The error, with a note that it concerns one host's shard only."""
         return UserError(
             f"{error} (Host {self.names[self.own]} has its part of the channel's files alone: "
             "S3DistributionType=ShardedByS3Key.)"
@@ -56,14 +56,14 @@ class Shards:
 
 @dataclass(frozen=True)
 class Shard:
-    """This host's part of a channel. counts: examples of each shard."""
+    """This host's part of a channel. `counts`: the number of examples in each shard."""
 
     shards: Shards
     counts: tuple[int, ...]
 
     @property
     def span(self) -> slice:
-        """Which of all examples are this host's."""
+        """The positions of this host's examples among all examples."""
         start = sum(self.counts[: self.shards.own])
         return slice(start, start + self.counts[self.shards.own])
 
@@ -72,20 +72,20 @@ class Shard:
         owners = []
         for name, count in zip(self.shards.names, self.counts, strict=True):
             ranks = [rank for rank, host in enumerate(self.shards.hosts) if host == name]
-            # As even as can be, each a stretch: the processes' parts follow one another as the examples do.
+            # Contiguous parts, as equal as possible, in the order of the ranks.
             owners.append(torch.arange(count) * len(ranks) // max(1, count) + ranks[0])
         return torch.cat(owners).to(torch.int16)
 
     def own(self, rows: np.ndarray) -> np.ndarray:
-        """Of rows [K] of the whole, those of this shard, numbered as there."""
+        """Those of the global positions `rows` [K] that lie in this shard, as positions within it."""
         return rows[(rows >= self.span.start) & (rows < self.span.stop)] - self.span.start
 
     def whole(self, own: np.ndarray) -> np.ndarray:
-        """[N, …] of all shards, of what each has of its own examples."""
+        """[N, …] over all shards, assembled from the values that each host has for its own examples."""
         return np.concatenate(self.shards.of_each(own))
 
     def dataset(self, own: Dataset | None, labels: np.ndarray) -> "ShardedDataset":
-        """own: this shard's, None where it is empty. labels [N]."""
+        """The data set over all shards. `own`: this shard's inputs, None if it is empty. `labels`: [N]."""
         rows = torch.full((len(labels),), -1)
         rows[self.span] = torch.arange(self.counts[self.shards.own])
         return ShardedDataset(own, torch.from_numpy(labels), self.owners(), rows)
@@ -98,10 +98,10 @@ class Shard:
 
 
 class ShardedDataset:
-    """The labels of all examples, and the inputs of those that this host has.
+    """The labels of all examples, and the inputs of the examples on this host.
 
-    own: these, None where there are none; labels [N] int64; owners [N] int16: the rank that is to read each; rows [N]
-    int64: the example's position in `own`, -1 where it is another host's.
+    `own`: the inputs of this host's examples, None if there are none. `labels`: [N] int64. `owners`: [N] int16, the
+    rank that reads each example. `rows`: [N] int64, each example's position in `own`, or -1 if it is on another host.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class ShardedDataset:
         return self._own is not None and self._own.place(device)
 
     def batches(self, order: Sequence[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
-        """As any data set's. ValueError where an input is asked for that another host has."""
+        """As for any data set. Raises ValueError if `order` contains an example of another host."""
         rows = [self._rows[indices] for indices in order]
         if any(bool((part < 0).any()) for part in rows):
             raise ValueError("the inputs of examples that another host has were asked for")
@@ -131,9 +131,9 @@ class ShardedDataset:
 
 
 class Names:
-    """What the examples of all shards are called; those of other hosts from :meth:`tell` on.
+    """The names of the examples in all shards; those of other hosts are known once :meth:`tell` has been called.
 
-    own: this shard's.
+    `own`: the names in this shard.
     """
 
     def __init__(self, own: Ids, shard: Shard) -> None:
@@ -141,7 +141,10 @@ class Names:
         self._told: list[Sequence[str] | UserError] = []
 
     def tell(self) -> None:
-        """To be called by all processes at one place. A shard whose names cannot be read says so to who asks."""
+        """Exchange the names; all processes must call it together.
+
+        If a shard's names cannot be read, reading one of them later raises that error.
+        """
         mine: Sequence[str] | UserError
         try:
             mine = list(self._own)

@@ -1,4 +1,4 @@
-"""What examples are called, so that a person finds each again in the channel's files."""
+"""Names of examples, by which a person finds them in the channel's files."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain
@@ -9,9 +9,9 @@ from subset_trainer.errors import UserError
 
 
 class Ids:
-    """The names of N examples, made when they are asked for: a million texts take more memory than small examples.
+    """The names of N examples, created on demand, because a million strings can take more memory than the examples.
 
-    name: of the example at a position; rows [N] int64: the positions, in the order of the examples.
+    `name`: returns the name of the example at a position. `rows` [N] int64: the positions, in order.
     """
 
     def __init__(self, name: Callable[[int], str], rows: np.ndarray):
@@ -27,18 +27,18 @@ class Ids:
         return map(self._name, self._rows.tolist())
 
     def subset(self, indices: np.ndarray) -> "Ids":
-        """Those of the examples at `indices` [K]."""
+        """The names of the examples at `indices` [K]."""
         return Ids(self._name, self._rows[indices])
 
     @classmethod
     def of_paths(cls, paths: np.ndarray) -> "Ids":
-        """One file an example: [N] bytes, as the file system has them."""
-        # A file's name may be no text: what is written elsewhere must be.
+        """Names of examples that are one file each. `paths`: [N] bytes, as the file system stores them."""
+        # A file name may be invalid UTF-8, but the files written later must be valid text.
         return cls(lambda row: paths[row].decode("utf-8", "backslashreplace"), np.arange(len(paths)))
 
     @classmethod
     def numbered(cls, files: Sequence[str], counts: Sequence[int]) -> "Ids":
-        """`file[i]`, counted from 0 in each file, where `counts` says how many examples it holds."""
+        """`file[i]`, counted from 0 in each file; `counts` holds the number of examples in each file."""
         starts = np.array([0, *accumulate(counts)], np.int64)
 
         def name(row: int) -> str:
@@ -51,8 +51,13 @@ class Ids:
     def of_lines(
         cls, files: Sequence[str], count: int, read: Callable[[], Iterable[tuple[str, int]]]
     ) -> "Ids":
-        """`file:line`. read: file and line of each of `count` examples, in order; asked once, for the first name, which
-        raises what `read` does, and UserError where it finds another number of them."""
+        """`file:line` for each of `count` examples.
+
+        `read` yields the file and line of each example, in order. It is called once, when the first name is needed.
+
+        Raises:
+            UserError: on reading a name, if `read` raises it or yields another number of examples than `count`.
+        """
         known: list[np.ndarray] = []
 
         def name(row: int) -> str:

@@ -1,4 +1,4 @@
-"""What reading has in common for all channels, and learning from the training examples for all kinds of data."""
+"""Resources shared by the reading of all channels, and what a kind of data is fitted on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,19 +17,19 @@ T = TypeVar("T")
 
 @dataclass
 class Loading:
-    """The workers, the memory that is left, and the notes so far. tokens: what becomes of texts; None: n-grams."""
+    """The number of workers, the memory left and the notes so far. `tokens`: the tokenizer for texts; None: n-grams."""
 
     workers: int | None
     memory: int
     notes: list[str] = field(default_factory=list)
     available: int = field(default_factory=memory_available)
-    """Bytes that the machine has left for what a file unpacks to."""
+    """Bytes of memory left for the unpacked content of files."""
     content_types: Mapping[str, str] = field(default_factory=dict)
     tokens: Tokens | None = None
     shards: Shards | None = None
 
     def shards_of(self, channel: str) -> Shards | None:
-        """None: this host has all of the channel."""
+        """The shards of the channel; None if this host has all of it."""
         return self.shards if self.shards is not None and channel in self.shards.channels else None
 
     @property
@@ -37,7 +37,11 @@ class Loading:
         return min(cpu_count(), MOST_WORKERS) if self.workers is None else self.workers
 
     def take(self, channel: Channel, needed: int) -> None:
-        """Set bytes of memory apart. UserError where so many are not left."""
+        """Reserve memory.
+
+        Raises:
+            UserError: less than `needed` bytes are left.
+        """
         if needed > self.memory:
             raise channel.error(
                 f"the data takes {needed / 1e9:.1f} GB in memory, of which {max(0, self.memory) / 1e9:.1f} GB are "
@@ -48,8 +52,11 @@ class Loading:
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a kind learns from. rows [K] int64: the training examples among all of the channel, of `count`. shard: this
-    host's part of it, None: all. image_size: that is wanted, None: the images' own. seed: of what is drawn."""
+    """What a kind is fitted on.
+
+    `rows` [K] int64: the training examples among the `count` examples of the channel. `shard`: this host's part of the
+    channel, None if it has all. `image_size`: the requested size, None for the images' own. `seed`: for random draws.
+    """
 
     rows: np.ndarray
     count: int
@@ -59,9 +66,9 @@ class Fitting:
     loading: Loading
 
     def own(self, rows: np.ndarray) -> np.ndarray:
-        """Of rows of the whole, those of this host, numbered as there."""
+        """Those of the global positions `rows` that are on this host, as positions within its shard."""
         return rows if self.shard is None else self.shard.own(rows)
 
     def of_each(self, value: T) -> list[T]:
-        """What each host brings, given what this one does."""
+        """The values of all hosts, given this host's."""
         return [value] if self.shard is None else self.shard.shards.of_each(value)

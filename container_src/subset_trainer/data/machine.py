@@ -1,5 +1,5 @@
-"""What this process may use of the machine: processors and what they can, memory and shared memory, container limits
-included."""
+"""The processors, their features, the memory and the shared memory that this process may use, within the limits of its
+container."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def cpu_count(cgroup: Path = _CGROUP) -> int:
-    """Processors that this process may use: its affinity, cut to the container's quota, at least 1."""
+    """Processors that this process may use: its affinity, limited by the container's quota; at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, period = _read(cgroup / "cpu/cpu.cfs_quota_us"), _read(cgroup / "cpu/cpu.cfs_period_us")
     if (limit := _read(cgroup / "cpu.max")) is not None:
@@ -19,8 +19,10 @@ def cpu_count(cgroup: Path = _CGROUP) -> int:
 
 
 def has_bfloat16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor multiplies bfloat16 in hardware (x86: AVX-512 BF16 or AMX; Arm: BF16), rather than through
-    float32, which is slower than float32 itself."""
+    """Whether the processor multiplies bfloat16 in hardware (x86: AVX-512 BF16 or AMX; Arm: BF16).
+
+    Emulation through float32 is slower than float32 itself.
+    """
     for line in (_read(cpuinfo) or "").splitlines():
         name, _, flags = line.partition(":")
         if name.strip() in ("flags", "Features"):
@@ -29,13 +31,13 @@ def has_bfloat16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def memory_available(cgroup: Path = _CGROUP, proc: Path = Path("/proc")) -> int:
-    """Bytes that can still be allocated: what the kernel calls available, cut to what every enclosing control
-    group (version 1 or 2) leaves. Page cache that can be given back counts as free."""
+    """Bytes that can still be allocated: the kernel's estimate, limited by every enclosing control group (version 1
+    or 2). Reclaimable page cache counts as free."""
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for line in (_read(proc / "meminfo") or "").splitlines():
         if line.startswith("MemAvailable:"):
             available = int(line.split()[1]) * 1024
-    # Inside a container the group is usually mounted as the root, so a path that does not exist is skipped.
+    # Inside a container the group is usually mounted as the root, so paths that do not exist are skipped.
     for line in (_read(proc / "self/cgroup") or "0::/").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers not in ("", "memory") and "memory" not in controllers.split(","):
@@ -66,7 +68,7 @@ def _left_in_group(group: Path, otherwise: int) -> int:
 
 
 def shared_memory_free(path: str = "/dev/shm") -> int:  # noqa: S108
-    """Bytes free in the file system through which worker processes hand over tensors; 0 where there is none."""
+    """Bytes free in the file system through which worker processes share tensors; 0 if there is none."""
     try:
         status = os.statvfs(path)
     except OSError:

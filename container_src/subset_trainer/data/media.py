@@ -1,4 +1,4 @@
-"""Media types, as channels and requests have them."""
+"""Media types of channels and requests."""
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.errors import shown
@@ -13,10 +13,10 @@ def media_type(text: str) -> tuple[str, dict[str, str]]:
 
 
 def header_of(channel: Channel, text: str) -> str | None:
-    """Whether CSV has a header: "true", "false" or None, where the media type does not tell.
+    """Whether a media type declares a CSV header: "true", "false", or None if it does not specify it.
 
     Raises:
-        UserError: it says that there is no label, or that there are several.
+        UserError: it declares no label or several labels.
     """
     _, values = media_type(text)
     if (size := values.get("label_size", "1")) != "1":

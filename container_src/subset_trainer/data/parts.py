@@ -1,5 +1,5 @@
-"""What an example is made of, for a person who asks why it was classified so: regions of an image, columns of a table's
-row, words of a text; and the example without some of them."""
+"""Parts of an example for explanations: regions of an image, columns of a table row, or words of a text; and versions
+of the example with only some of these parts present."""
 
 import base64
 import io
@@ -18,15 +18,15 @@ from subset_trainer.data.tables.table import Column
 from subset_trainer.data.texts.ngrams import LONG_WORD, Hashing, ngrams_of
 
 REGIONS = 36
-"""Of an image, about; one of less than 64 pixels has one a pixel."""
+"""Approximate number of regions per image; one of fewer than 64 pixels has one region per pixel."""
 MOST_PARTS = 500
-"""Of a table's row: of more columns some neighbours are taken together."""
+"""Most parts of a table row; with more columns, neighbouring columns are grouped."""
 
 
 class Parts(Protocol):
     """An example of M parts.
 
-    slow: whether what a model makes of it takes long, as of images and of what goes through an encoder.
+    `slow`: whether evaluating the model on it is slow, as it is for images and for texts in an encoder.
     """
 
     slow: ClassVar[bool]
@@ -36,23 +36,23 @@ class Parts(Protocol):
 
     @property
     def titles(self) -> list[str]:
-        """[M] what the parts are called, for people."""
+        """[M] the names of the parts, for people."""
 
     def to_json(self, values: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Plain values: of the whole, and of each part. values [M]: what stood in the data, where that is told."""
+        """JSON values for the whole example and for each part. `values` [M]: the original values, if known."""
 
     def with_only(self, present_BM: Tensor) -> Tensor:
-        """bool [B, M] → [B, …]: the example with these parts alone, as the classifier takes it."""
+        """bool [B, M] → [B, …]: versions of the example with only these parts present, as the classifier takes them."""
 
 
 @dataclass(frozen=True)
 class Regions:
-    """An image in regions of like colour.
+    """An image in regions of similar colour.
 
-    A region that is absent has the colour by which images are normalised: what is nothing to the network. Blurring
-    instead would leave the region's colour, which may be what decides.
+    An absent region is filled with the mean colour of the normalisation, which the network sees as zero. A blurred
+    region would keep its colour, and the colour may be what decides.
 
-    pixels: uint8 [3, H, W]. region: int64 [H, W], 0 … M - 1. absent: uint8 [3].
+    `pixels`: uint8 [3, H, W]. `region`: int64 [H, W], 0 … M - 1. `absent`: uint8 [3].
     """
 
     slow: ClassVar[bool] = True
@@ -63,8 +63,8 @@ class Regions:
 
     @classmethod
     def of(cls, pixels: Tensor, absent: Tensor) -> "Regions":
-        """Its superpixels, by SLIC (Achanta et al., TPAMI 2012; SLICO, which needs no measure of compactness)."""
-        # Imported where images are explained, and nowhere else.
+        """Its superpixels, by SLIC (Achanta et al., TPAMI 2012), in the variant SLICO, which needs no compactness."""
+        # Imported here, because only explanations of images need it.
         from skimage.segmentation import slic
 
         found = slic(pixels.permute(1, 2, 0).numpy(), REGIONS, slic_zero=True, start_label=0, channel_axis=-1)
@@ -90,13 +90,13 @@ class Regions:
 
 @dataclass(frozen=True)
 class Columns:
-    """A table's row in the columns that the table had, each with all the inputs that it was encoded as.
+    """A table row in its original columns, each with all the inputs that it is encoded as.
 
-    A column that is absent has the mean of the training rows as these were encoded: of a category, how often each is
-    there. The most frequent one instead would never contribute anything to a row that has it.
+    An absent column takes the mean of the encoded training rows; for a category, this is the frequency of each value.
+    With the most frequent value instead, a row that has this value would never show a contribution.
 
-    row: float32 [D]. part: int64 [D], which part each input is of. names: [M] tuples, the columns of each part. absent:
-    float32 [D].
+    `row`: float32 [D]. `part`: int64 [D], the part of each input. `names`: [M] tuples of the columns of each part.
+    `absent`: float32 [D].
     """
 
     slow: ClassVar[bool] = False
@@ -133,13 +133,13 @@ class Columns:
 
 @dataclass(frozen=True)
 class Words:
-    """A text in its words, or, where words are not set apart by spaces, its characters.
+    """A text in its words, or in its characters if spaces do not separate its words.
 
-    One that is absent is not there, nor is any n-gram that it was in; the neighbours do not make new ones.
+    An absent word is removed with every n-gram that contains it; its neighbours form no new n-grams.
 
-    text: what the classifier sees of it. spans: int64 [M, 2], where in it each word begins and ends. row: int32 [L], as
-    it was encoded. slot: int64 [O], where in the row each n-gram is. members: int64 [O, K], its words. nothing: what a
-    row has where there is no n-gram.
+    `text`: the part that the classifier sees. `spans`: int64 [M, 2], where each word begins and ends in it. `row`:
+    int32 [L], the encoded text. `slot`: int64 [O], the position of each n-gram in the row. `members`: int64 [O, K],
+    the words of each n-gram. `nothing`: the value that pads a row.
     """
 
     slow: ClassVar[bool] = False
@@ -155,7 +155,7 @@ class Words:
     def of(cls, text: str, row: Tensor, hashing: Hashing) -> "Words":
         found = ngrams_of(text, hashing)
         place = {bucket: at for at, bucket in enumerate(row.tolist()) if bucket != hashing.buckets}
-        # A row has no room for more n-grams than the longest text of training had.
+        # The length of a row is that of the longest training text, so further n-grams do not fit.
         kept = np.array([bucket in place for bucket in found.buckets.tolist()], bool)
         slot = [place[bucket] for bucket in found.buckets[kept].tolist()]
         first, last = found.first[kept, None], found.last[kept, None]
@@ -182,18 +182,17 @@ class Words:
 
     def with_only(self, present_BM: Tensor) -> Tensor:
         whole_BO = present_BM[:, self.members].all(2)
-        # As often as an n-gram is there whole.
+        # Counts the complete occurrences of each n-gram.
         times_BL = torch.zeros(len(present_BM), len(self.row)).index_add_(1, self.slot, whole_BO.float())
         return torch.where(times_BL > 0, self.row, self.nothing)
 
 
 @dataclass(frozen=True)
 class Written:
-    """A text in its words, or characters, for an encoder, which reads it anew without those that are absent: what
-    stands between a word and the next goes with it.
+    """A text in its words, or characters, for an encoder, which encodes it again without the absent ones.
 
-    text: as far as the encoder sees it, at least. spans: int64 [M, 2], where in it each word begins and ends. encode:
-    texts → int32 [N, L].
+    The separator after a word is removed with it. `text`: at least the part that the encoder sees. `spans`: int64
+    [M, 2], where each word begins and ends in it. `encode`: texts → int32 [N, L].
     """
 
     slow: ClassVar[bool] = True
@@ -204,7 +203,7 @@ class Written:
 
     @classmethod
     def of(cls, text: str, encode: Callable[[Sequence[str]], np.ndarray], most: int) -> "Written":
-        """most: words that the encoder sees, at most: a word is one token or more."""
+        """Split a text into at most `most` words: the encoder sees no more, as a word takes at least one token."""
         apart = text.split()
         words = sum(map(len, apart)) <= LONG_WORD * len(apart)
         found = [match.span() for match in islice(re.finditer(r"\w+" if words else r"\w", text), most)]
@@ -242,7 +241,7 @@ def _text_to_json(text: str, spans: Tensor) -> tuple[dict[str, Any], list[dict[s
 
 
 def region_names(region_HW: Tensor) -> list[str]:
-    """Where in the image each region lies, by its centre."""
+    """The location of each region in the image, by its centre."""
     regions = region_HW.numpy()
     sizes = np.bincount(regions.ravel())
     names = []
@@ -257,7 +256,7 @@ def region_names(region_HW: Tensor) -> list[str]:
 
 
 def _png(pixels_HW: np.ndarray) -> str:
-    """A greyscale image, in base64."""
+    """A greyscale image as PNG, in base64."""
     file = io.BytesIO()
     Image.fromarray(pixels_HW).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

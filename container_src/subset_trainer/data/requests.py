@@ -1,4 +1,4 @@
-"""A request for predictions: its body in examples, whatever their kind."""
+"""Splits the body of a prediction request into examples, for every kind of data."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Request(Channel):
-    """The one who sends the rows, in place of a channel."""
+    """Stands in place of a channel in messages about the rows of a request."""
 
     name: str = "request"
     root: Path = Path()
@@ -39,7 +39,7 @@ def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def text_of(body: bytes) -> str:
-    """UserError where it is no UTF-8 text."""
+    """Decode a body. Raises UserError if it is not UTF-8 text."""
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -47,7 +47,7 @@ def text_of(body: bytes) -> str:
 
 
 def loaded(text: str, place: str) -> Any:
-    """The value of a JSON text. UserError where it is none; place: what messages call it."""
+    """Parse JSON. Raises UserError if it is invalid; `place`: how the message names it."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -57,17 +57,18 @@ def loaded(text: str, place: str) -> Any:
 
 
 def lines_of(text: str) -> Iterator[tuple[str, Any]]:
-    """The value of each line that is not blank, and what to call it."""
-    # Only line feeds end lines: within JSON's texts there may be what splitlines() takes for one.
+    """(place for messages, value) of each JSON line that is not blank."""
+    # Only line feeds end lines: JSON strings may contain other characters that splitlines() splits at.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield f"line {number}", loaded(line, f"line {number}")
 
 
 def examples_of(value: Any, lists: bool = False) -> list[tuple[str, Any]]:
-    """The examples of a JSON document: one, a list of them, or such a list as `instances`.
+    """The examples of a JSON document: a single one, a list of them, or such a list under `instances`.
 
-    lists: whether a list of plain values is one example.
+    Args:
+        lists: whether a list of plain values is one example.
     """
     if isinstance(value, dict) and isinstance(value.get("instances"), list):
         value = value["instances"]

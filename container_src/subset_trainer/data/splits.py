@@ -1,4 +1,4 @@
-"""Channels → training, validation and test sets, and what was learned from the training examples."""
+"""Reads channels into training, validation and test sets, with the preprocessing fitted on the training examples."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,10 +33,13 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Splits:
-    """`notes`: sentences worth logging about what was found, decoded, left out and split. `train_ids`,
-    `validation_ids`: where in the channels' files each example stands. `train_weights` [N] float32: how much each
-    training example counts, with a mean of 1; None: all alike. `train_texts`, `validation_texts` [N] object (of str):
-    of texts, which their inputs do not tell."""
+    """The data sets of a run.
+
+    `notes`: sentences to log about what was found, decoded, left out and split. `train_ids`, `validation_ids`: where
+    each example is in the channels' files. `train_weights` [N] float32: the weight of each training example, with mean
+    1; None for equal weights. `train_texts`, `validation_texts` [N] object (of str): the original texts, which cannot
+    be recovered from the inputs; None for other data.
+    """
 
     train: Dataset
     validation: Dataset
@@ -49,11 +52,11 @@ class Splits:
     train_texts: np.ndarray | None = None
     validation_texts: np.ndarray | None = None
     tell_names: Callable[[], None] = _nothing
-    """To be called by all processes at one place, before one asks what the examples of another host's shard are called.
-    Their texts are None."""
+    """Exchanges the names of examples between hosts. All processes must call it together, before any reads the name of
+    an example of another host. The texts of other hosts' examples stay None."""
 
     def keeping(self, rows: np.ndarray) -> "Splits":
-        """The same with some of the training examples: `rows` [K] int64, ascending."""
+        """The same data with only the training examples at `rows` [K] int64, ascending."""
         indices = torch.from_numpy(rows)
         weights = None if self.train_weights is None else self.train_weights[indices]
         return replace(
@@ -82,15 +85,23 @@ def load_splits(
     shards: Shards | None = None,
     objective: Objective = CLASSIFICATION,
 ) -> Splits:
-    """Read the channels `training` (required), `validation` and `test`, each with its `…_lst` where there is one.
+    """Read the channels `training` (required), `validation` and `test`, each with its `…_lst` companion if given.
 
-    Without a validation channel `validation_fraction` of each class is set aside, drawn by `seed`. Everything in the
-    preprocessing is learned from the remaining training examples. memory_limit: bytes that all inputs together may
-    take, by default half of what is available; images beyond it are streamed. num_workers: processes that
-    decode images (None: one a processor; 0: none). content_types: what the platform says of the channels' files.
-    tokens: what becomes of texts; None: n-grams. shards: where channels are sharded: then all processes call this
-    together. objective: of whose strata the validation set has its share.
-    UserError, in one sentence, for everything that is wrong with the data.
+    Without a validation channel, `validation_fraction` of each class is set aside. The preprocessing is fitted on the
+    remaining training examples only.
+
+    Args:
+        seed: for drawing the validation examples.
+        num_workers: processes that decode images (None: one per processor; 0: none).
+        memory_limit: bytes that all inputs together may take, by default half of the available memory; images that
+            exceed it are streamed.
+        content_types: the content type of each channel, as the platform gives it.
+        tokens: the tokenizer for texts; None: n-grams.
+        shards: for sharded channels; all processes must then call this function together.
+        objective: defines the strata for the validation split.
+
+    Raises:
+        UserError: the data cannot be used; one sentence says why.
     """
     if "training" not in channels:
         given = ", ".join(repr(name) for name in channels) or "none"
@@ -177,8 +188,14 @@ def load_channel(
     num_workers: int | None = None,
     memory_limit: int | None = None,
 ) -> Dataset:
-    """Read one channel as a trained model expects it. `name` is what messages call the channel. UserError as in
-    `load_splits`, and for labels that are none of the model's classes."""
+    """Read one channel as a trained model expects it.
+
+    Args:
+        name: the channel's name in messages.
+
+    Raises:
+        UserError: as in `load_splits`, or for labels that are not among the model's classes.
+    """
     loading = Loading(num_workers, memory_available() // 2 if memory_limit is None else memory_limit)
     every = np.arange(len(preprocessing.classes))
     dataset, _, _ = _load(name, open_channel(name, path), preprocessing, loading, every, Options())
@@ -188,8 +205,10 @@ def load_channel(
 def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions [K] and [N - K] of training and validation examples, both ascending.
 
-    Of each class with n examples round(fraction · n) go to validation, but at least one where n is 2 or more, and
-    never all of them. UserError where that leaves validation empty.
+    Of a class with n examples, round(fraction · n) go to validation: at least one if n is 2 or more, and never all.
+
+    Raises:
+        UserError: no example would be left for validation.
     """
     if not 0 < fraction < 1:
         raise UserError(f"validation_fraction is {fraction:g}; expected more than 0 and less than 1.")
@@ -212,13 +231,13 @@ def _open(name: str, channels: Mapping[str, Path]) -> Channel:
 
 
 def _is_empty(path: Path) -> bool:
-    """Of a shard, which may be no file."""
+    """Whether a shard's directory holds no file; it may not exist."""
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 @contextmanager
 def _of_a_shard(shards: Shards | None) -> Iterator[None]:
-    """Say of what is wrong with a shard that it is one."""
+    """Add the host to an error about its shard."""
     try:
         yield
     except UserError as error:
@@ -226,7 +245,7 @@ def _of_a_shard(shards: Shards | None) -> Iterator[None]:
 
 
 def _read_training(channel: Channel, options: Options, loading: Loading) -> tuple[Found, Shard | None]:
-    """What this host has of it, with the classes of all hosts; which part that is, where it is one."""
+    """Read this host's examples with the classes of all hosts; the second value is its shard, None if unsharded."""
     shards = loading.shards_of(channel.name)
 
     def read(like: Kind | None = None) -> Found:
@@ -251,7 +270,7 @@ def _load(
     trained: np.ndarray,
     options: Options,
 ) -> tuple[Dataset, Ids, np.ndarray | None]:
-    """And the texts, where it holds some. channel: None where this host's shard of it is empty."""
+    """One data set with its ids, and its texts if it has any. `channel`: None if this host's shard of it is empty."""
     shards = loading.shards_of(name)
     own: Dataset | None = None
     ids = Ids(str, np.arange(0))
@@ -277,7 +296,7 @@ def _load(
 def _texts(
     source: Source | None, count: int, shard: Shard | None, rows: np.ndarray | slice = np.s_[:]
 ) -> np.ndarray | None:
-    """[K] object: None in place of other shards'. None: it holds none."""
+    """[K] object: the texts, None for examples of other shards; None as a whole for other data."""
     own = None if source is None else source.texts
     if own is None:
         return None
@@ -294,7 +313,7 @@ def _weights(source: Source, rows: np.ndarray, shard: Shard | None) -> torch.Ten
         return None
     if shard is not None:
         weights = shard.whole(weights)
-    # Not 0, which a whole batch may have; and a mean of 1 leaves the learning rate what it was.
+    # Zero would allow a batch of total weight zero. The mean of 1 keeps the learning rate's scale.
     raised = np.maximum(weights[rows], _LEAST_WEIGHT)
     return torch.from_numpy(raised / raised.mean())
 

@@ -1,6 +1,6 @@
-"""Name → classifier. The last linear layer's input is found by a hook, so that any network serves.
+"""Builds classifiers by name. A hook captures the last linear layer's input, so that any network can be used.
 
-Torchvision is imported only when one of its networks is asked for.
+Torchvision is imported only if one of its networks is requested.
 """
 
 import difflib
@@ -21,17 +21,18 @@ from subset_trainer.objectives import CLASSIFICATION, Objective
 OWN_MODELS = ("resnet18", "cnn", "mlp", "ngrams", "encoder")
 MLP_WIDTH = 256
 NGRAMS_WIDTH, NGRAMS_SPREAD = 64, 0.01
-"""Of the n-grams' embeddings: batch normalisation undoes a small spread, under which SGD learns them faster."""
+"""Standard deviation of the initial embeddings. Batch normalisation undoes it, and SGD learns small ones faster."""
 CNN_WIDTHS = (32, 32, 64, 128)
 
 
 class Classifier(nn.Module):
-    """A network with its input's preparation: raw batches in, logits out.
+    """A network with the preparation of its inputs: raw batches → logits.
 
     Args:
         network: prepared batch [B, …] → logits [B, C].
-        mean, std: per channel, of images scaled to 0…1; images arrive as uint8 [B, 3, H, W]. None: tables, which arrive
-            ready as float32 [B, D], and texts, as int32 [B, L]: the buckets of n-grams, or tokens.
+        mean, std: per channel, for images scaled to 0…1; images arrive as uint8 [B, 3, H, W]. None for other inputs,
+            which need no preparation: tables as float32 [B, D], and texts as int32 [B, L] (buckets of n-grams, or
+            tokens).
     """
 
     mean: Tensor | None
@@ -61,7 +62,7 @@ class Classifier(nn.Module):
 
     @property
     def has_large_layers(self) -> bool:
-        """Whether what an example becomes within it is much larger than what it is at its end."""
+        """Whether an example's activations within the network are much larger than at its end."""
         return self.mean is not None or isinstance(self.network, TextEncoder)
 
     @property
@@ -70,11 +71,11 @@ class Classifier(nn.Module):
 
     @property
     def mean_colour(self) -> Tensor | None:
-        """[3, 1, 1] uint8: what normalisation takes to zero; None for other inputs than images."""
+        """[3, 1, 1] uint8: the colour that normalisation maps to zero; None for inputs other than images."""
         return None if self.mean is None else (255 * self.mean[0]).round().to(torch.uint8)
 
     def freeze_backbone(self) -> None:
-        """Train the last layer alone from now on: the rest keeps its weights and batch normalisation's statistics."""
+        """Train only the last layer from now on; all other weights and batch-normalisation statistics are frozen."""
         trained = set(self.head.parameters())
         for parameter in self.network.parameters():
             parameter.requires_grad_(parameter in trained)
@@ -88,17 +89,17 @@ class Classifier(nn.Module):
         return self
 
     def place(self, device: torch.device, memory_format: torch.memory_format) -> None:
-        """Move it, and lay out images and kernels in this order; tables have none."""
+        """Move the classifier, and store images and kernels in this memory format; tables have none."""
         if self.mean is not None:
             self.memory_format = memory_format
             self.to(memory_format=memory_format)
         self.to(device)
 
     def prepare(self, inputs: Tensor) -> Tensor:
-        """Raw batch → what the network takes."""
+        """Raw batch → the network's input."""
         if self.scale is None or self.shift is None:
             return inputs
-        # Reordered while a pixel is a byte; the rest is one kernel.
+        # Reordered while a pixel takes one byte; all the rest is one kernel.
         return torch.addcmul(self.shift, inputs.contiguous(memory_format=self.memory_format), self.scale)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -136,10 +137,10 @@ class Classifier(nn.Module):
 
 
 def check_name(name: str) -> None:
-    """Refuse a model that does not exist, before any data is read.
+    """Refuse an unknown model before any data is read.
 
     Raises:
-        UserError: no such model.
+        UserError: there is no such model.
     """
     if name in (*OWN_MODELS, "auto"):
         return
@@ -166,13 +167,13 @@ def build(
     """A classifier with fresh weights, drawn from torch's default generator.
 
     Args:
-        name: as the kind of data gives it, without ``auto``.
-        input_shape: of one example: (3, H, W), (D,) or, of a text, (L,).
+        name: as the kind of data returns it, without ``auto``.
+        input_shape: of one example: (3, H, W), (D,) or, for a text, (L,).
         classes: C.
-        buckets: of a text's n-grams; None: other data.
         mean, std: see :class:`Classifier`.
-        dropout: of mlp's hidden values, the share that training leaves out.
-        encoder: with its own weights, which the classifier takes over.
+        buckets: the number of n-gram buckets of texts; None: other data.
+        dropout: for mlp, the fraction of hidden values that are dropped in training.
+        encoder: with its own weights; it becomes part of the classifier.
 
     Raises:
         UserError: the network does not take inputs of this shape.
@@ -198,14 +199,14 @@ def build(
 def _mlp(inputs: int, classes: int, dropout: float) -> nn.Module:
     layers: list[nn.Module] = [nn.Flatten()]
     for width_in in (inputs, MLP_WIDTH):
-        # Beside the activation, lest the layers behind it, and with them a saved model's weights, change their names.
+        # Dropout shares a module with the activation, so that later layers keep their names in saved models.
         activation = nn.Sequential(nn.ReLU(), nn.Dropout(dropout)) if dropout else nn.ReLU()
         layers += [nn.Linear(width_in, MLP_WIDTH, bias=False), nn.BatchNorm1d(MLP_WIDTH), activation]
     return nn.Sequential(*layers, nn.Linear(MLP_WIDTH, classes))
 
 
 def _ngrams(buckets: int, classes: int) -> nn.Module:
-    """The mean of the n-grams' embeddings, as fastText has it, with a hidden layer."""
+    """The mean of the n-grams' embeddings, as in fastText, followed by a hidden layer."""
     bag = nn.EmbeddingBag(buckets + 1, NGRAMS_WIDTH, mode="mean", padding_idx=buckets)
     with torch.no_grad():
         bag.weight.normal_(std=NGRAMS_SPREAD)[buckets] = 0
@@ -217,7 +218,7 @@ def _encoder(given: Body, length: int, classes: int) -> nn.Module:
     network = TextEncoder(given, classes)
     try:
         network.try_out(length, given.vocabulary)
-    except Exception as error:  # of code that is not our own
+    except Exception as error:  # raised by third-party code
         kind = given.config["model_type"]
         raise UserError(
             f"the {kind} encoder does not take texts of {length} tokens ({first_line(error)}); expected another "
@@ -227,9 +228,10 @@ def _encoder(given: Body, length: int, classes: int) -> nn.Module:
 
 
 def _cnn(classes: int) -> nn.Module:
-    """Four convolutions for small images, made for training on a CPU: 5 million multiplications for a 32×32 image.
+    """Four convolutions for small images, for training on a CPU: 5 million multiplications for a 32×32 image.
 
-    The first one halves the image, so that the others work on a quarter of the pixels; two poolings halve it again.
+    The first convolution halves the image, so that the others process a quarter of the pixels; two poolings halve it
+    again.
     """
     widths = CNN_WIDTHS
     layers: list[nn.Module] = []
@@ -240,9 +242,9 @@ def _cnn(classes: int) -> nn.Module:
             layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False))
         layers += [nn.BatchNorm2d(width), nn.ReLU()]
         if place in (1, 2):
-            # Rounded up, so that images of a few pixels are left with one.
+            # Rounding up keeps one pixel of very small images.
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
-    # The maximum over the places learns faster than the mean where updates are few.
+    # With few updates, the maximum over positions learns faster than the mean.
     return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
 
 
@@ -255,14 +257,14 @@ def _torchvision_classifiers() -> list[str]:
 def _torchvision(name: str, classes: int) -> nn.Module:
     import torchvision
 
-    # These two would otherwise train auxiliary heads and return several logits in training mode.
+    # These two networks would otherwise train auxiliary heads and return several logits in training mode.
     options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
     return network
 
 
 def _try_out(classifier: Classifier, name: str, input_shape: Sequence[int], classes: int) -> None:
-    """One forward pass on zeros: a network that cannot take this input says so now, not after the data was read."""
+    """Run one forward pass on zeros, so that an unsuitable network is reported now, not after the data was read."""
     dtype = (
         torch.int32
         if name in ("ngrams", "encoder")

@@ -1,13 +1,13 @@
 """ResNet-18 for small images.
 
-Torchvision has the network, but with a stem for large images, and importing it takes seconds.
+Torchvision's version has a stem for large images, and importing torchvision takes seconds.
 """
 
 from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut (He et al., "Deep residual learning", CVPR 2016, figure 2)."""
+    """Two 3×3 convolutions with a shortcut (He et al., "Deep residual learning", CVPR 2016, figure 2)."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class BasicBlock(nn.Module):
 class SmallImageResNet18(nn.Module):
     """[B, 3, H, W] → logits [B, C].
 
-    The stem is one 3×3 convolution of stride 1, without the pooling: CORDS's form, and the usual one for CIFAR-10. The
-    parameters have torchvision's names and initial distributions.
+    The stem is one 3×3 convolution of stride 1, without pooling, as in CORDS and as usual for CIFAR-10. The parameters
+    have torchvision's names and initial distributions.
     """
 
     def __init__(self, classes: int) -> None:

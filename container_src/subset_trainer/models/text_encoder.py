@@ -1,7 +1,7 @@
-"""A Hugging Face encoder of texts with a linear layer on top.
+"""A Hugging Face text encoder with a linear layer on top.
 
-`transformers` is imported by who builds one, which takes seconds, and is told to stay on this machine: what it builds
-is its own code for a type of model that it knows, never code that came with the weights.
+`transformers` takes seconds to import, so it is imported only when an encoder is built. It runs in offline mode and
+builds models from its own code for known types only, never from code that comes with the weights.
 """
 
 import math
@@ -18,17 +18,17 @@ from subset_trainer.errors import first_line, shown
 Pooling = Literal["mean", "first"]
 EXAMPLES = "bert, roberta, distilbert, electra, deberta-v2, mpnet, modernbert"
 NOTHING = -1
-"""Stands in the inputs where a text has no more tokens."""
+"""Pads the inputs after the last token of a text."""
 MULTIPLE = 8
-"""Batches are cut to lengths that tensor cores like."""
+"""Batches are padded to a multiple of this length, which suits tensor cores."""
 _MOST_LAYERS = 100
 _TAKEN_OUT = frozenset(
     (
-        # What another machine ran it with, or would have run.
+        # How another machine ran the model, or would have run it.
         *("auto_map", "custom_pipelines", "quantization_config", "attn_implementation"),
         *("dtype", "torch_dtype", "use_cache", "torchscript"),
         *("output_hidden_states", "output_attentions", "return_dict", "use_return_dict"),
-        # The classes are our own.
+        # The classes are those of this job.
         *("architectures", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task"),
     )
 )
@@ -43,8 +43,8 @@ _DROPOUTS = (
 
 @dataclass(frozen=True)
 class Body:
-    """An encoder with its weights. `config`: as its config.json says, without what does not concern it. `positions`: of
-    the longest text that it takes, in tokens. `vocabulary`: how many tokens it knows."""
+    """An encoder with its weights. `config`: config.json without settings that do not concern the encoder. `positions`:
+    the longest text that it takes, in tokens. `vocabulary`: the number of tokens that it knows."""
 
     module: nn.Module
     config: Mapping[str, Any]
@@ -54,15 +54,14 @@ class Body:
 
 
 def body(config: Any, pooling: Any, weights: Mapping[str, Tensor]) -> Body:
-    """Build an encoder from what config.json holds, in float32, with these weights.
+    """Build an encoder from the content of config.json, in float32, with these weights.
 
     Args:
-        pooling: of the last layer, into a text's features: the mean over its tokens, or its first token's.
-        weights: by the names of its ``state_dict``, with a prefix such as ``bert.`` or without; others may be among
-            them.
+        pooling: of the last layer into the features of a text: the mean over its tokens, or its first token's.
+        weights: by their names in ``state_dict``, with or without a prefix such as ``bert.``; further ones are ignored.
 
     Raises:
-        ValueError: with the reason why it cannot be built.
+        ValueError: the encoder cannot be built; the message says why.
     """
     if pooling not in ("mean", "first"):
         raise ValueError(f"the pooling is {shown(pooling)}, not mean or first")
@@ -75,7 +74,7 @@ def body(config: Any, pooling: Any, weights: Mapping[str, Tensor]) -> Body:
             needed = sum(
                 value.numel() for name, value in kind(settings).state_dict().items() if "pooler" not in name
             )
-    except Exception as error:  # whatever of a configuration does not fit
+    except Exception as error:  # an unsuitable configuration can raise any exception
         raise ValueError(f"its configuration cannot be used ({first_line(error)})") from error
     given = sum(value.numel() for value in weights.values())
     if needed > given:
@@ -110,7 +109,7 @@ def _own(config: Any) -> dict[str, Any]:
 
 
 def _transformers() -> Any:
-    # Before the import, which reads them.
+    # transformers reads these variables when it is imported.
     os.environ["HF_HUB_OFFLINE"] = os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import transformers
 
@@ -120,11 +119,11 @@ def _transformers() -> Any:
 
 
 def _settings(transformers: Any, own: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Any:
-    """Transformers' own form of a configuration."""
+    """The configuration as an object of transformers."""
     from transformers.models.auto import modeling_auto
 
     kind = own["model_type"]
-    # Those that see a text from both sides: decoders have no masked words to guess.
+    # Models for masked words are encoders, which read a text in both directions; decoders have no such model.
     if (
         kind not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
         or kind not in modeling_auto.MODEL_MAPPING_NAMES
@@ -141,7 +140,7 @@ def _settings(transformers: Any, own: Mapping[str, Any], weights: Mapping[str, T
         raise ValueError(f"its configuration cannot be used ({first_line(error)})") from error
     if decodes:
         raise ValueError(f"a {kind} that decodes is no encoder of texts")
-    # Building them is what takes the time, whatever their size.
+    # The time to build layers depends on their number, not on their size.
     if not (isinstance(layers, int) and 0 < layers <= max(_MOST_LAYERS, len(weights))):
         raise ValueError(
             f"its configuration has {shown(layers, 40)} layers, and the weights are {len(weights)} tensors"
@@ -150,7 +149,7 @@ def _settings(transformers: Any, own: Mapping[str, Any], weights: Mapping[str, T
 
 
 def _check(module: nn.Module, told: Mapping[str, Any]) -> None:
-    """ValueError where the weights are others than the configuration wants, or not finite."""
+    """Raise ValueError if the weights do not match the configuration, or are not finite."""
     wrong = sorted(each for each in told["mismatched_keys"] if "pooler" not in each[0])
     if wrong:
         name, there, wanted = wrong[0]
@@ -170,17 +169,17 @@ def _positions(module: nn.Module, settings: Any) -> int:
     most = [getattr(settings, "max_position_embeddings", None)]
     for name, embedding in module.named_modules():
         if name.endswith("position_embeddings") and isinstance(embedding, nn.Embedding):
-            # RoBERTa and its kin number positions from behind the one that stands for padding.
+            # RoBERTa and related models number positions from after the padding index.
             first = 0 if embedding.padding_idx is None else embedding.padding_idx + 1
             most.append(embedding.num_embeddings - first)
     return min((each for each in most if isinstance(each, int) and each > 0), default=1 << 30)
 
 
 class TextEncoder(nn.Module):
-    """Token ids int32 [B, L], ``NOTHING`` behind a text's last → logits [B, C].
+    """Token ids int32 [B, L], padded with ``NOTHING`` → logits [B, C].
 
-    A text's features are the mean of the last layer over its tokens, or what stands at the first one; then dropout as
-    the configuration says, and a linear layer. The padding of a batch is cut off where it changes nothing.
+    The features of a text are the mean of the last layer over its tokens, or its first token's. Dropout as configured
+    and a linear layer follow. The padding of a batch is cut off if that changes nothing.
     """
 
     def __init__(self, given: Body, classes: int) -> None:
@@ -198,7 +197,7 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         there = ids != NOTHING
-        # A text without tokens is one of padding: attention to nothing has no value.
+        # A text without tokens attends to one padding position, because attention to nothing is undefined.
         there[:, 0] = True
         if self._cuts:
             longest = int(there.any(0).sum())
@@ -211,16 +210,16 @@ class TextEncoder(nn.Module):
     def _pooled(self, hidden: Tensor, there: Tensor) -> Tensor:
         if self.pooling == "first":
             return hidden[:, 0]
-        # Summed up in float32, whatever the layers compute in.
+        # Summed in float32, whatever the precision of the layers.
         counted = there[:, :, None].float()
         return (hidden.float() * counted).sum(1) / counted.sum(1)
 
     def try_out(self, length: int, vocabulary: int) -> None:
-        """Learn whether padding may be cut off, and which weights the logits depend on. Others, such as a pooler's, are
-        not trained: several processes would wait for each other's gradients of them.
+        """Determine whether padding may be cut off, and on which weights the logits depend. Other weights, such as a
+        pooler's, are not trained, because in distributed training processes would wait for their gradients.
 
         Raises:
-            Exception: whatever the encoder's code says of inputs of this length.
+            Exception: whatever the encoder raises for inputs of this length.
         """
         mode = self.training
         self.eval()
@@ -237,7 +236,7 @@ class TextEncoder(nn.Module):
         with torch.inference_mode():
             spread = float(logits.abs().max())
             self._cuts = bool(torch.allclose(self(padded), logits, rtol=0, atol=1e-4 * spread))
-            # All positions, so that one too many is noticed here.
+            # Uses all positions, so that a text that is too long fails here.
             self(torch.zeros(1, length, dtype=torch.int32))
         self.train(mode)
 

@@ -1,7 +1,7 @@
-"""What a label is: how an output of the network is held against it.
+"""The meaning of a label: how outputs of the network are compared with it.
 
-A network carries its objective. The training, the evaluation, the split of the data and the server ask it, so that
-another objective is another file here.
+A network carries its objective. Training, evaluation, the validation split and the server use it through this
+interface, so that a new objective is one new file here.
 """
 
 from subset_trainer.objectives.classification import Classification

@@ -1,4 +1,4 @@
-"""One class of C."""
+"""Classification into one of C classes."""
 
 import numpy as np
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from subset_selection.types import CrossEntropy
 
 
 class Classification:
-    """Targets are classes, int64, and outputs are logits. The loss is the cross-entropy in nats."""
+    """Targets are classes, int64; outputs are logits. The loss is the cross-entropy in nats."""
 
     def losses(self, outputs_BC: Tensor, targets_B: Tensor, smoothing: float = 0.0) -> Tensor:
         """See :class:`~subset_trainer.objectives.objective.Objective`."""
@@ -23,13 +23,13 @@ class Classification:
         return CrossEntropy().residuals(outputs_BC, targets_B)
 
     def scores(self, outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
-        """Whether an example is classified as labelled; its mean is the accuracy."""
+        """Whether each example is classified as labelled; the mean is the accuracy."""
         return outputs_BC.argmax(1) == targets_B
 
     def strata(self, targets_N: np.ndarray) -> np.ndarray:
-        """The classes."""
+        """The classes themselves."""
         return targets_N
 
     def answer(self, outputs_BC: Tensor) -> Tensor:
-        """The classes' probabilities."""
+        """The probabilities of the classes."""
         return outputs_BC.float().softmax(1)

@@ -1,4 +1,4 @@
-"""What every objective answers."""
+"""The interface of an objective."""
 
 from typing import Protocol
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 class Objective(Protocol):
-    """Of B examples: ``outputs`` [B, C] floating, as the network gives them; ``targets`` [B], their labels."""
+    """Functions of B examples: ``outputs`` [B, C] floating-point, from the network; ``targets`` [B], the labels."""
 
     def losses(self, outputs_BC: Tensor, targets_B: Tensor, smoothing: float = 0.0) -> Tensor:
         """[B] float32: each example's loss.
 
         Args:
-            smoothing: share of the target that is spread evenly, in training.
+            smoothing: the fraction of the target that is spread evenly over the outputs, in training.
         """
         ...
 
@@ -26,13 +26,13 @@ class Objective(Protocol):
         ...
 
     def scores(self, outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
-        """[B]: what the mean is taken of to say how good a model is; the larger the better."""
+        """[B]: each example's contribution to the mean score of a model; larger is better."""
         ...
 
     def strata(self, targets_N: np.ndarray) -> np.ndarray:
-        """[N] integers: the groups of which a split of the data takes equal shares."""
+        """[N] integers: the groups of which a stratified split takes equal fractions."""
         ...
 
     def answer(self, outputs_BC: Tensor) -> Tensor:
-        """[B, C] float32: what a user is told."""
+        """[B, C] float32: the prediction that a user receives."""
         ...

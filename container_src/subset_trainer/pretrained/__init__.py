@@ -1,3 +1,3 @@
-"""The channel `pretrained`: the weights of an image model, or an encoder of texts."""
+"""The channel `pretrained`: weights for an image model, or a text encoder."""
 
 CHANNEL = "pretrained"

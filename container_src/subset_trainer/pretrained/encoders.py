@@ -1,7 +1,6 @@
-"""An encoder of texts from the channel `pretrained`: a Hugging Face model's folder, or an earlier job's model.
+"""Reads a text encoder from the channel `pretrained`: a Hugging Face model's folder, or an earlier job's model.
 
-Files are read one by one, by the names that such a folder has for them; nothing is unpickled but tensors, and no code
-that lies beside them is run.
+Files are read individually, by their standard names. Only tensors are unpickled, and code beside them is never run.
 """
 
 import hashlib
@@ -28,9 +27,9 @@ from subset_trainer.pretrained.image_models import tensors
 
 CONFIG = "config.json"
 POOLING = "1_Pooling/config.json"
-"""Where sentence-transformers say what becomes of the last layer."""
+"""Where sentence-transformers describe the pooling of the last layer."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""In order of preference; with `.index.json` behind them: the list of the files that they are spread over."""
+"""In order of preference. With the suffix `.index.json`, the list of the files over which the weights are split."""
 EXPECTED = (
     f"a Hugging Face encoder's folder: {CONFIG}, {WEIGHTS[0]} (or {WEIGHTS[1]}) and {TOKENIZER} (or the vocabulary's "
     "files), or an earlier job's model.tar.gz"
@@ -45,8 +44,8 @@ _LARGEST_SMALL_FILE = 1 << 27
 
 @dataclass(frozen=True)
 class Encoder:
-    """`place`: what messages call it. `tokens`: what becomes of texts. `digest`: of its weights. `head`, `classes`: an
-    earlier job's last layer; None: a Hugging Face folder has none of ours."""
+    """An encoder from the channel. `place`: its name in messages. `tokens`: its tokenizer. `digest`: of its weights.
+    `head`, `classes`: the last layer of an earlier job; None for a Hugging Face folder."""
 
     place: str
     body: Body
@@ -58,7 +57,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class _Folder:
-    """Files by their names in a folder of the channel, or in an archive."""
+    """The files in a folder of the channel, or in an archive, by name."""
 
     channel: Channel
     place: str
@@ -68,7 +67,7 @@ class _Folder:
         return self.channel.error(f"{self.place} {what}; expected {EXPECTED}.")
 
     def json(self, name: str) -> Any:
-        """UserError where it cannot be read."""
+        """Read a JSON file. Raises UserError if it cannot be read."""
         try:
             raw = self.files[name]()
             if len(raw) > _LARGEST_SMALL_FILE:
@@ -79,13 +78,13 @@ class _Folder:
 
 
 def read(root: Path, most_tokens: int) -> Encoder | None:
-    """The encoder that the channel holds; None where it holds something else, such as an image model's weights.
+    """The encoder in the channel; None if it holds something else, such as weights of an image model.
 
     Args:
-        most_tokens: of a text, that are kept.
+        most_tokens: the largest number of tokens per text.
 
     Raises:
-        UserError: it is damaged, or no encoder that can be used.
+        UserError: the encoder is damaged or not supported.
     """
     channel = open_channel(CHANNEL, root)
     folder = _folder(channel)
@@ -108,10 +107,10 @@ def read(root: Path, most_tokens: int) -> Encoder | None:
 
 
 def load_head(classifier: Classifier, encoder: Encoder, classes: tuple[str, ...]) -> str:
-    """Give the last layer an earlier job's weights, where it was of the same classes.
+    """Give the last layer an earlier job's weights if that job had the same classes.
 
     Returns:
-        A sentence worth logging.
+        A sentence for the log.
     """
     same = encoder.classes == classes
     if same and encoder.head is not None:
@@ -125,7 +124,7 @@ def load_head(classifier: Classifier, encoder: Encoder, classes: tuple[str, ...]
 
 
 def _folder(channel: Channel) -> _Folder:
-    """What lies beside the uppermost config.json or model.json, or in the only archive."""
+    """The files beside the topmost config.json or model.json, or those in the only archive."""
     found = [file for file in channel.files if file.rsplit("/", 1)[-1] in (CONFIG, DESCRIPTION)]
     archives = [file for file in channel.files if file.lower().endswith(ARCHIVE_SUFFIXES)]
     if not found and len(archives) == 1:
@@ -163,7 +162,7 @@ def _unpacked(channel: Channel, file: str) -> dict[str, Callable[[], bytes]]:
                     opened = archive.extractfile(member)
                     assert opened is not None
                     members[wanted] = opened.read()
-    except Exception as error:  # damaged archives raise nearly anything
+    except Exception as error:  # damaged archives raise almost any exception
         raise channel.error(
             f"file '{file}' cannot be read ({first_line(error)}); expected an archive."
         ) from error
@@ -201,13 +200,13 @@ def _weights(folder: _Folder) -> tuple[dict[str, Tensor], str]:
             raw = folder.files[name]()
             digest.update(raw)
             found |= tensors(name, raw)
-        except Exception as error:  # damaged state dicts raise nearly anything
+        except Exception as error:  # damaged state dicts raise almost any exception
             raise folder.error(f"holds a {name} that cannot be read ({first_line(error)})") from error
     return found, digest.hexdigest()[:8]
 
 
 def _pooling(folder: _Folder, config: Any) -> str:
-    """The first token's features where the model was trained for that, else the mean."""
+    """Pooling by the first token if the model was trained for that, otherwise by the mean."""
     if POOLING in folder.files:
         told = folder.json(POOLING)
         return "first" if isinstance(told, dict) and told.get("pooling_mode_cls_token") is True else "mean"
@@ -228,13 +227,13 @@ def _tokens(folder: _Folder, given: Body, most_tokens: int) -> Tokens:
 
 
 def _from_vocabulary(folder: _Folder, given: Body) -> str:
-    """A tokenizer's definition out of the files that were usual before. ValueError where there are none."""
+    """Build a tokenizer's definition from older vocabulary files. Raises ValueError if there are none."""
     small = {name: folder.files[name] for name in _VOCABULARY if name in folder.files}
     if not {"vocab.txt", "vocab.json"} & set(small):
         raise ValueError(f"no {TOKENIZER}, no vocab.txt and no vocab.json")
     from transformers import AutoTokenizer
 
-    # Of a copy: what else lies in the folder does not concern who reads it.
+    # Only these files are copied, so that transformers sees nothing else of the folder.
     with tempfile.TemporaryDirectory() as temporary:
         for name, content in small.items():
             (Path(temporary) / name).write_bytes(content())
@@ -250,7 +249,7 @@ def _from_vocabulary(folder: _Folder, given: Body) -> str:
 
 def _earlier(folder: _Folder, about: Mapping[str, Any], most_tokens: int) -> Encoder:
     weights, digest = _weights(folder)
-    # Without the prefix that `tensors` has taken away.
+    # Without the prefix that `tensors` has removed.
     prefix = ENCODER_PREFIX.removeprefix("network.")
     head = {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
     own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

@@ -1,7 +1,7 @@
-"""Weights that an image model begins with, from the channel `pretrained`: of an earlier job, or from anywhere else.
-Encoders of texts have more than weights: see :mod:`subset_trainer.pretrained.encoders`.
+"""Initial weights for an image model, from the channel `pretrained`: those of an earlier job, or from elsewhere.
 
-Nothing is unpickled but tensors: safetensors are read as such, state dicts by torch with `weights_only`.
+Text encoders need more than weights: see :mod:`subset_trainer.pretrained.encoders`. Only tensors are unpickled:
+safetensors are read as such, and torch loads state dicts with `weights_only`.
 """
 
 import hashlib
@@ -27,19 +27,19 @@ EXPECTED = (
     "one file of weights: .safetensors, a state dict in .pt, .pth or .bin, or an earlier job's model.tar.gz"
 )
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and standard deviation a channel that torchvision's weights were trained with."""
+"""Mean and standard deviation per channel of the images that torchvision's weights were trained on."""
 
 _STATE_DICTS = (".pt", ".pth", ".bin")
 _WITHIN = ("state_dict", "model_state_dict", "model")
-"""Where training scripts put the weights in what they save."""
+"""Keys under which training scripts save the weights."""
 _PREFIXES = ("module.", "network.", "model.")
 _LARGEST_DESCRIPTION = 1 << 24
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """`weights`: name in the network → values. `normalisation`: mean and standard deviation a channel of what they were
-    trained on, None: unknown. `classes`: of its last layer, None: unknown. `digest`: of the file."""
+    """Weights from the channel. `weights`: parameter name → values. `normalisation`: mean and standard deviation per
+    channel in their training, None: unknown. `classes`: of the last layer, None: unknown. `digest`: of the file."""
 
     file: str
     weights: Mapping[str, Tensor]
@@ -49,10 +49,10 @@ class Pretrained:
 
 
 def read(root: Path) -> Pretrained:
-    """The weights of a channel, with its `model.json` where an earlier job has left one.
+    """Read the weights of a channel, with the `model.json` of an earlier job if there is one.
 
     Raises:
-        UserError: there is no such file, or more than one, or it is damaged or holds something else.
+        UserError: there is no file of weights, or more than one, or it is damaged or holds something else.
     """
     channel = open_channel(CHANNEL, root)
     found = [
@@ -79,7 +79,7 @@ def read(root: Path) -> Pretrained:
         classes, normalisation = _told(about)
     except UserError:
         raise
-    except Exception as error:  # damaged archives and state dicts raise nearly anything
+    except Exception as error:  # damaged archives and state dicts raise almost any exception
         raise channel.error(
             f"file '{file}' cannot be read ({first_line(error)}); expected {EXPECTED}."
         ) from error
@@ -89,18 +89,18 @@ def read(root: Path) -> Pretrained:
 def normalisation(
     pretrained: Pretrained, model_name: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation a channel that the weights expect, None: any, such as the training images' own."""
+    """Mean and standard deviation per channel that the weights expect; None: the training images' own may be used."""
     return pretrained.normalisation or (None if model_name in OWN_MODELS else IMAGENET)
 
 
 def load(classifier: Classifier, pretrained: Pretrained, model_name: str, classes: tuple[str, ...]) -> str:
-    """Give the network its weights; the last layer keeps fresh ones where it is of other classes.
+    """Load the weights into the network; the last layer keeps fresh ones if it has other classes.
 
     Returns:
-        A sentence worth logging.
+        A sentence for the log.
 
     Raises:
-        UserError: they are another network's.
+        UserError: the weights belong to another network.
     """
     wanted = classifier.network.state_dict()
     head = next(name for name, module in classifier.network.named_modules() if module is classifier.head)
@@ -115,7 +115,7 @@ def load(classifier: Classifier, pretrained: Pretrained, model_name: str, classe
         ):
             continue
         if given is None:
-            if name.endswith("num_batches_tracked"):  # older files have none, and nothing here reads it
+            if name.endswith("num_batches_tracked"):  # missing in older files, and not used here
                 continue
             raise _other(pretrained, model_name, f"lacks {name!r}")
         if given.shape != own.shape:
@@ -144,7 +144,7 @@ def _other(pretrained: Pretrained, model_name: str, what: str) -> UserError:
 
 
 def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The weights and, of an archive, the description."""
+    """(name, content) of the weights and, in an archive, of the description."""
     if not path.name.lower().endswith(ARCHIVE_SUFFIXES):
         yield path.name, path.read_bytes()
         return
@@ -162,7 +162,7 @@ def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def tensors(name: str, raw: bytes) -> dict[str, Tensor]:
-    """Name → values, of a file of safetensors or a state dict; ValueError or nearly anything else where it is none."""
+    """Name → values from safetensors or a state dict. Raises ValueError or almost any exception on other content."""
     content: Any
     if name.lower().endswith(".safetensors"):
         content = load_safetensors(raw)
@@ -178,7 +178,7 @@ def tensors(name: str, raw: bytes) -> dict[str, Tensor]:
         raise ValueError("it holds something else than named tensors")
     for prefix in _PREFIXES:
         if any(key.startswith(prefix) for key in content):
-            # What has no such name is beside the network, such as our classifiers' mean and deviation.
+            # Tensors without this prefix are not part of the network, such as our classifiers' mean and deviation.
             content = {
                 key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)
             }
@@ -186,7 +186,7 @@ def tensors(name: str, raw: bytes) -> dict[str, Tensor]:
 
 
 def _told(about: Any) -> tuple[tuple[str, ...] | None, tuple[tuple[float, ...], tuple[float, ...]] | None]:
-    """What an earlier job's description says of its classes, and of its images' mean and deviation."""
+    """The classes, and the mean and deviation of the images, in an earlier job's description."""
     if not about:
         return None, None
     preprocessing = about["preprocessing"]

@@ -1,1 +1,1 @@
-"""The ``serve`` program: a trained model behind SageMaker's hosting contract."""
+"""The ``serve`` program: serves a trained model under SageMaker's hosting contract."""

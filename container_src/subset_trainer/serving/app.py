@@ -21,15 +21,16 @@ from subset_trainer.serving.settings import MIB, MOST_MIB, PAYLOAD_VARIABLE, Set
 logger = logging.getLogger(__name__)
 
 BATCH_MIB = 100
-"""Batch transform sends at most so much at once, all its concurrent requests together."""
+"""Batch transform's limit on the total size of its concurrent requests."""
 
 
 def application(predictor: Predictor, settings: Settings) -> Starlette:
-    """Answers requests. A sentence says what the client can mend; of anything else it learns no details.
+    """The application that answers requests.
 
-    Nothing that a request holds is logged.
+    For an error that the client can fix, the response says what was expected. Any other error is reported without
+    details. The content of requests is never logged.
     """
-    # Reading bodies and decoding takes a processor each; the model is used by one at a time.
+    # Each request is read and decoded on one processor; the model runs for one request at a time.
     threads = anyio.CapacityLimiter(settings.threads)
 
     async def ping(request: Request) -> Response:
@@ -40,7 +41,7 @@ def application(predictor: Predictor, settings: Settings) -> Starlette:
         return JSONResponse(
             {
                 "MaxConcurrentTransforms": max(1, min(settings.threads, BATCH_MIB // largest)),
-                # Images are sent one by one: a file cannot be cut into records, nor put together of them.
+                # Images are sent one at a time, because an image file cannot be split into records or joined from them.
                 "BatchStrategy": "MULTI_RECORD" if predictor.preprocessing.divisible else "SINGLE_RECORD",
                 "MaxPayloadInMB": largest,
             }
@@ -63,12 +64,12 @@ def application(predictor: Predictor, settings: Settings) -> Starlette:
         except UserError as error:
             return PlainTextResponse(_sendable(str(error)), 400)
         except asyncio.CancelledError:
-            # After SIGTERM, when the time for requests that are being answered is over.
+            # After SIGTERM, when the grace period for open requests is over.
             return PlainTextResponse("the server is stopping: send the request again", 503)
         except ClientDisconnect:
-            return Response(status_code=400)  # which nobody reads
+            return Response(status_code=400)  # the client has disconnected
         except Exception as error:
-            # Its message may quote the request: the place in the program is what helps.
+            # The exception's message may quote the request, so only the position in the code is logged.
             places = "; ".join(
                 f"{frame.filename}:{frame.lineno} in {frame.name}"
                 for frame in traceback.extract_tb(error.__traceback__)
@@ -86,10 +87,10 @@ def application(predictor: Predictor, settings: Settings) -> Starlette:
 
 
 async def _body(request: Request, limit_mib: int) -> bytes:
-    """A request's content, whole, of which no more is kept than may be sent.
+    """Read a request's body without keeping more than the allowed size.
 
     Raises:
-        RequestError: it is larger, or empty.
+        RequestError: the body is too large, or empty.
     """
     limit, body, size = limit_mib * MIB or None, bytearray(), 0
     async for piece in request.stream():
@@ -98,7 +99,7 @@ async def _body(request: Request, limit_mib: int) -> bytes:
             body += piece
         elif size > MOST_MIB * MIB:
             break
-    # Said when all is sent: who is answered earlier may see a broken connection instead.
+    # Raised only after the whole body has arrived: a client that gets an earlier answer may see a broken connection.
     if limit is not None and size > limit:
         raise RequestError(
             413,
@@ -118,5 +119,5 @@ def _answer(predictor: Predictor, body: bytes, content_type: str, answer_in: str
 
 
 def _sendable(sentence: str) -> str:
-    """A text that UTF-8 can hold: JSON may bring halves of characters."""
+    """Text that UTF-8 can encode: JSON may contain lone surrogates."""
     return sentence.encode("utf-8", "backslashreplace").decode()

@@ -1,11 +1,11 @@
-"""What a request is refused with."""
+"""The error for refused requests."""
 
 from subset_trainer.errors import UserError
 
 
 class RequestError(UserError):
-    """The client can mend it, and the status says how: 400 the content, 406 what was asked for, 413 its size, 415 its
-    form."""
+    """An error that the client can fix. `status` gives its cause: 400 the content, 406 the Accept header, 413 the size,
+    415 the content type or encoding."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)

@@ -1,4 +1,4 @@
-"""The model, ready to answer."""
+"""A loaded model that answers requests."""
 
 import threading
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ from subset_trainer.training import devices
 
 
 class Predictor:
-    """A trained model on the device that the machine has, for several threads.
+    """A trained model on the device of the machine, usable from several threads.
 
-    Its arithmetic is float32, whatever precision it was trained in.
+    It computes in float32, whatever precision the model was trained in.
     """
 
     def __init__(self, model: TrainedModel, device: torch.device) -> None:
@@ -24,20 +24,20 @@ class Predictor:
         self._device = device
         self._machine = devices.Machine(device, torch.float32)
         self._classifier.place(device, self._machine.memory_format(model.preprocessing.input_shape))
-        # One pass at a time: it keeps all processors or the GPU busy by itself, and the memory is one batch's.
+        # One forward pass at a time: each uses all processors or the GPU, and only one batch is in memory.
         self._lock = threading.Lock()
         self.preprocessing: Kind = model.preprocessing
 
     @classmethod
     def load(cls, directory: Path) -> "Predictor":
-        """From a job's model folder, onto the GPU where there is one.
+        """Load a job's model folder, onto the GPU if there is one.
 
         Raises:
-            UserError: there is no such model, or a GPU that cannot be used.
+            UserError: there is no such model, or the GPU cannot be used.
         """
         model = load_model(directory)
         device = devices.find("auto")
-        # It would try out kernels anew for every number of examples that a request brings.
+        # Otherwise cuDNN would benchmark kernels again for every new batch size.
         torch.backends.cudnn.benchmark = False
         return cls(model, device)
 
@@ -45,10 +45,10 @@ class Predictor:
         return self._machine.describe()
 
     def probabilities(self, batches: Iterable[np.ndarray]) -> np.ndarray:
-        """Batches of what the model takes → float32 [N, C].
+        """Batches of inputs → float32 [N, C].
 
         Raises:
-            UserError: of an example the model gives no numbers, or as the batches.
+            UserError: the model's output for an example is not finite, or `batches` raises it.
         """
         found = [np.zeros((0, len(self.preprocessing.classes)), np.float32)]
         done = 0

@@ -1,4 +1,4 @@
-"""The body of a request → batches of what the model takes, by its content type."""
+"""Parses the body of a request into batches of inputs, according to its content type."""
 
 from collections.abc import Iterator
 
@@ -16,14 +16,14 @@ SPELLINGS = {
     "application/x-jsonlines": JSON_LINES,
     "application/x-ndjson": JSON_LINES,
 }
-"""What else the three are called."""
+"""Other names of these three content types."""
 
 
 def form_of(content_type: str, like: Kind) -> str:
-    """CSV, JSON, JSON_LINES or another of the kind's own content types.
+    """The content type in normal form: CSV, JSON, JSON_LINES or one of the kind's own.
 
     Raises:
-        RequestError: the model does not take what it says.
+        RequestError: the model does not accept this content type.
     """
     plain = content_type.partition(";")[0].strip().lower()
     plain = SPELLINGS.get(plain, plain)
@@ -42,9 +42,10 @@ def form_of(content_type: str, like: Kind) -> str:
 
 
 def batches(body: bytes, content_type: str, like: Kind) -> Iterator[np.ndarray]:
-    """Batches of the examples of a body, in order, as the model takes them.
+    """Batches of the examples in a body, in order, as the model takes them.
 
     Raises:
-        UserError: on what can not be read, once the batches before it have been taken; RequestError as `form_of`.
+        UserError: the body cannot be read; raised after the batches before the error.
+        RequestError: as in `form_of`.
     """
     yield from like.batches(body, form_of(content_type, like), content_type)

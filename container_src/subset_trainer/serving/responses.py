@@ -1,4 +1,4 @@
-"""Probabilities → the body of a response, in the form that was asked for."""
+"""Formats probabilities as the body of a response, in the requested content type."""
 
 import csv
 import io
@@ -14,18 +14,18 @@ from subset_trainer.serving.errors import RequestError
 from subset_trainer.serving.requests import SPELLINGS
 
 DIGITS = 7
-"""Significant ones, which is what float32 has."""
+"""Significant digits, the precision of float32."""
 
 
 def accepted(accept: str | None, form: str) -> tuple[str, bool]:
-    """The content type to answer in, and whether to name all classes with every example (``verbose=true``).
+    """The content type of the response, and whether every example lists all classes by name (``verbose=true``).
 
     Args:
-        accept: the header: media types, the most wanted first unless their `q` says otherwise.
-        form: the request's own, as ``requests.form_of`` gives it: what is answered in where all is welcome.
+        accept: the header: media types in order of preference, unless their `q` says otherwise.
+        form: the request's own, from ``requests.form_of``: the response's too if the header accepts any type.
 
     Raises:
-        RequestError: none of them can be served.
+        RequestError: none of the accepted types can be served.
     """
     usual = form if form in (CSV, JSON, JSON_LINES) else JSON
     wanted = [part for part in (accept or "*/*").split(",") if part.strip()]
@@ -60,10 +60,10 @@ def _quality(text: str) -> float:
 
 
 def encode(probabilities: np.ndarray, classes: Sequence[str], content_type: str, verbose: bool) -> bytes:
-    """Probabilities [N, C] → N lines or a JSON document of N predictions.
+    """Encode probabilities [N, C] as N lines, or as a JSON document of N predictions.
 
-    CSV: the likeliest class, then the probability of each class, in the order of model.json. There is no line break
-    at the end: batch transform puts one between payloads where it is told to (AssembleWith).
+    CSV: the likeliest class, then the probability of each class, in the order of model.json. The last line has no line
+    break, because batch transform can insert one between payloads (AssembleWith).
     """
     best = probabilities.argmax(axis=1)
     if content_type == CSV:

@@ -1,6 +1,6 @@
-"""The ``serve`` program: the process, its port, its signals and its exit code.
+"""The ``serve`` program: its process, port, signals and exit codes.
 
-Exit codes: 0 stopped by SIGTERM, 1 what the user can mend (no model, a damaged one), 2 anything else.
+Exit codes: 0 stopped by SIGTERM; 1 an error that the user can fix (such as a missing or damaged model); 2 any other.
 """
 
 import logging
@@ -21,13 +21,13 @@ HELP = """usage: serve [--help] [--version]
 Serves the model in /opt/ml/model, or in model/ below SAGEMAKER_BASE_DIR, at GET /ping and POST /invocations on port
 8080, or on SAGEMAKER_BIND_TO_PORT, until SIGTERM."""
 GRACE_SECONDS = 5
-"""For requests that are being answered when SIGTERM comes."""
+"""Grace period in seconds for requests that are open when SIGTERM arrives."""
 KEEP_ALIVE_SECONDS = 75
-"""Longer than those who send requests keep a connection, so that none is closed under a request."""
+"""Longer than clients keep a connection, so that the server never closes one just as a request arrives."""
 
 
 def main() -> None:
-    """Serve the model of the contract's folder until SIGTERM, and exit."""
+    """Serve the model in the contract's folder until SIGTERM, then exit."""
     answer_options(HELP)
     log_to_stdout()
     interruption = Interruption()
@@ -46,20 +46,20 @@ def main() -> None:
     interruption.ignore()
     logging.shutdown()
     sys.stdout.flush()
-    # Not through the interpreter's end, which would wait for threads that are still at work for nobody.
+    # Not a regular exit, which would wait for threads whose results nobody needs any more.
     os._exit(code)
 
 
 def _serve() -> None:
     logger.info("subset-trainer %s", __version__)
     settings = Settings.read()
-    # After the settings: importing torch takes seconds.
+    # Imported after the settings are checked, because torch takes seconds to import.
     import uvicorn
 
     from subset_trainer.serving.app import application
     from subset_trainer.serving.predictor import Predictor
 
-    # Nothing listens before the model is there: whoever answers /ping can answer all.
+    # The port opens only once the model is loaded, so that a server that answers /ping can answer all requests.
     predictor = Predictor.load(contract.model_directory())
     logger.info(
         "serving a model of %s data, %d classes, on %s, port %d",

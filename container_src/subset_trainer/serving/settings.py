@@ -1,4 +1,4 @@
-"""What the platform says of hosting, in environment variables."""
+"""The platform's hosting settings, from environment variables."""
 
 import os
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ MOST_MIB = 1_024
 
 @dataclass(frozen=True)
 class Settings:
-    """`payload_mib`: the most that a request's body may hold, 0 for no limit. `threads`: requests that are decoded at
-    the same time."""
+    """`payload_mib`: the largest request body, 0 for no limit. `threads`: the number of requests that are decoded
+    concurrently."""
 
     port: int = 8080
     payload_mib: int = 6
@@ -24,7 +24,7 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Those of this process. UserError where a variable has a value that cannot be."""
+        """The settings of this process. Raises UserError if a variable has an invalid value."""
         return cls(
             port=_number(environment, PORT_VARIABLE, 8080, 1, 65_535),
             payload_mib=_number(environment, PAYLOAD_VARIABLE, 6, 0, MOST_MIB),

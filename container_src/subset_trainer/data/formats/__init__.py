@@ -1,1 +1,1 @@
-"""One file a format: how a channel of it is recognised and read."""
+"""The data formats, one file each: recognising a channel in that format, and reading it."""

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 in their published forms: binary or python batches, packed or unpacked.
 
-Format: https://www.cs.toronto.edu/~kriz/cifar.html. The python batches are pickles. They are read by an unpickler that
-knows arrays of numbers, containers, texts and numbers and nothing else, so that no code in a file can run.
+Format: https://www.cs.toronto.edu/~kriz/cifar.html. The python batches are pickles. They are read by a restricted
+unpickler that accepts only numeric arrays, containers, strings and numbers, so that no code in a file can run.
 """
 
 import io
@@ -36,15 +36,18 @@ _Batch = tuple[str, np.ndarray, np.ndarray, int]
 
 @dataclass(frozen=True)
 class Cifar:
-    """A channel's training batches and its test batch; either may be absent, not both."""
+    """The training batches and the test batch of a channel; either may be absent, but not both."""
 
     train: ImageArray | None
     test: ImageArray | None
 
 
 def read_cifar(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> Cifar:
-    """Read what lies in `files` (batches, or archives of them). UserError on anything damaged or foreign, and on
-    archives that hold more than `memory` bytes."""
+    """Read the batches, or the archives that contain them, in `files`.
+
+    Raises:
+        UserError: a file is damaged or not in CIFAR's format, or an archive unpacks to more than `memory` bytes.
+    """
     train: list[_Batch] = []
     test: list[_Batch] = []
     names: tuple[str, ...] = ()
@@ -86,7 +89,7 @@ def _join(parts: list[_Batch], names: tuple[str, ...]) -> ImageArray | None:
 def _members(
     channel: Channel, files: tuple[str, ...], memory: int | None
 ) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
-    """(name for messages, base name, reader) of each file, in name order; archives are read in place."""
+    """(name for messages, base name, reader) of each file, in name order; archives are not unpacked to disk."""
     meta = [f for f in channel.files if _NAMES.fullmatch(f.rsplit("/", 1)[-1])]
     for file in sorted({*files, *meta}):
         path = channel.root / file
@@ -95,12 +98,12 @@ def _members(
             continue
         try:
             with open_tar(path) as archive:
-                # In the archive's own order, since going back in a compressed file reads it from the start again.
+                # In the archive's own order: seeking back in a compressed file decompresses it again from the start.
                 found = []
                 unpacked = 0
                 for member in archive:
                     base = member.name.rsplit("/", 1)[-1]
-                    # By what the headers say, before anything is unpacked: a small archive may hold terabytes.
+                    # The sizes come from the headers, before unpacking: a small archive may hold terabytes.
                     unpacked += member.size
                     if memory is not None and unpacked > memory:
                         raise channel.error(
@@ -113,7 +116,7 @@ def _members(
                         found.append((f"{file}:{member.name}", base, content.read()))
         except UserError:
             raise
-        except Exception as error:  # damaged archives and compressed files raise nearly anything
+        except Exception as error:  # damaged archives and compressed files raise almost any exception
             raise channel.error(
                 f"archive '{file}' cannot be read ({error}); expected an intact tar file."
             ) from error
@@ -131,7 +134,7 @@ def _read(channel: Channel, file: str) -> bytes:
 
 
 def _binary(channel: Channel, name: str, base: str, data: bytes) -> tuple[np.ndarray, np.ndarray, int]:
-    """Records of one label byte (CIFAR-100: a coarse and a fine one) and 3,072 bytes of pixels."""
+    """Records of one label byte (two in CIFAR-100, coarse and fine) and 3,072 bytes of pixels."""
     classes, label_bytes = (100, 2) if base in ("train.bin", "test.bin") else (10, 1)
     record = label_bytes + PIXELS
     if not data or len(data) % record:
@@ -196,11 +199,11 @@ def _class_names(channel: Channel, name: str, base: str, data: bytes) -> tuple[s
 
 
 def _unpickle(channel: Channel, name: str, data: bytes) -> dict[str, Any]:
-    """A pickled dictionary of arrays, lists, texts and numbers; keys come out as str."""
+    """Unpickle a dictionary of arrays, lists, strings and numbers; its keys are returned as str."""
     try:
-        # latin1 is how the arrays' bytes survive in a pickle that Python 2 wrote.
+        # Python 2 pickles store the arrays' bytes as strings, and latin1 preserves them.
         content = _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
-    except Exception as error:  # damaged pickles raise nearly anything
+    except Exception as error:  # damaged pickles raise almost any exception
         raise channel.error(
             f"python batch '{name}' cannot be read ({error}); expected a pickle of arrays of numbers, lists, texts "
             "and numbers only."
@@ -213,7 +216,7 @@ def _unpickle(channel: Channel, name: str, data: bytes) -> dict[str, Any]:
 
 
 class _Dtype:
-    """Stands in for numpy.dtype: numbers only."""
+    """Replaces numpy.dtype; accepts numeric types only."""
 
     def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
         self.dtype = np.dtype(_text(code))
@@ -227,7 +230,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for numpy.ndarray: keeps what the pickle says and builds the array from its bytes."""
+    """Replaces numpy.ndarray; keeps the pickled shape and type, and builds the array from its bytes."""
 
     value: np.ndarray
 
@@ -255,7 +258,7 @@ def _from_buffer(raw: Any, dtype: Any, shape: tuple[int, ...], order: str) -> _A
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    # How Python 3 writes bytes in pickles of protocol 2 and older.
+    # Pickles of protocol 2 and older written by Python 3 store bytes this way.
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"a text in the encoding {encoding}")
     return text.encode("latin1")
@@ -268,9 +271,10 @@ def _text(value: Any) -> str:
 
 
 class _Unpickler(pickle._Unpickler):
-    """Python's unpickler in its form in Python, which for these files is hardly slower than the one in C.
+    """Python's unpickler in its pure-Python implementation, which for these files is hardly slower than the one in C.
 
-    That one sets aside 16 bytes for every object that a file claims to remember, so that a dozen bytes take 32 GB.
+    The C implementation allocates 16 bytes for every memo entry that a file declares, so that a dozen bytes of input
+    can allocate 32 GB.
     """
 
     _KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
@@ -289,7 +293,7 @@ class _Unpickler(pickle._Unpickler):
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None
 
-    # Of the class above, and not in its stub.
+    # An attribute of the base class that its type stub omits.
     stack: list[Any]
     read: Callable[[int], bytes]
     load_build: Callable[[], None]
@@ -298,7 +302,7 @@ class _Unpickler(pickle._Unpickler):
     load_setitems: Callable[[], None]
 
     def _build(self) -> None:
-        # Of anything else it would set the attributes, those of the functions above among them.
+        # For any other object, BUILD would set attributes, even those of the functions above.
         if not isinstance(self.stack[-2], (_Array, _Dtype)):
             raise pickle.UnpicklingError("it changes something that is no array")
         self.load_build()
@@ -316,12 +320,12 @@ class _Unpickler(pickle._Unpickler):
         self.load_dict()
 
     def _check_keys(self, keys: list[Any]) -> None:
-        # A tuple of tuples that repeat takes time without end to hash.
+        # Hashing a tuple of tuples that refer to each other repeatedly can take exponential time.
         if not all(isinstance(key, (str, bytes, int)) for key in keys):
             raise pickle.UnpicklingError("a dictionary with keys that are neither texts nor numbers")
 
     def _bytearray(self) -> None:
-        # As many bytes as there are, not as many as it claims.
+        # Reads the bytes that exist, without allocating the declared size first.
         size = int.from_bytes(self.read(8), "little")
         content = self.read(size)
         if len(content) < size:
@@ -348,12 +352,12 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, (dict, list, tuple)) and depth > DEEPEST:
-        # Lists of lists that are all the same one are small in a pickle, and grow without bound when copied.
+        # Nested lists that share their elements are small in a pickle, but copying them grows without bound.
         raise pickle.UnpicklingError("containers within a list")
     if isinstance(value, dict):
         return {key: _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        # Label lists are long and hold numbers only: look before copying.
+        # Label lists are long and hold numbers only, so they are checked before they are copied.
         if any(isinstance(item, (_Array, dict, list, tuple)) for item in value):
             return [_plain(item, depth + 1) for item in value]
         return list(value)
@@ -363,22 +367,22 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def is_cifar_batch(name: str) -> bool:
-    """Whether a file's name is that of a batch of images in CIFAR's published forms."""
+    """Whether a file is named like a batch of CIFAR images in one of the published forms."""
     return _BATCH.fullmatch(base_name(name)) is not None
 
 
 def extras(channel: Channel) -> tuple[str, ...]:
-    """What lies beside the batches in the published archives."""
+    """The other files of the published archives."""
     return tuple(file for file in channel.files if _EXTRA.fullmatch(base_name(file)))
 
 
 class CifarBatches(Format):
-    """CIFAR's batches, unpacked, perhaps beside the archives that they came in."""
+    """Unpacked CIFAR batches; the archives that they came in may lie beside them."""
 
     name = "cifar"
     expected = ("", "CIFAR batches", "")
     telling = (".bin",)
-    """Not those without a suffix: `train` and `test` are what a table may be called, too."""
+    """Batches without a suffix are not included, because a table may also be named `train` or `test`."""
     undividable = (
         "CIFAR batches are sharded (S3DistributionType=ShardedByS3Key), of which one host has the test batch and "
         "the classes' names; expected FullyReplicated."
@@ -395,7 +399,7 @@ class CifarBatches(Format):
         cifar = read_cifar(channel, claim.files, reading.memory)
         train, test = cifar.train, cifar.test
         if reading.like is not None or train is None:
-            # A whole set given for evaluation means its test batch, since the rest is trained on.
+            # Evaluation on a complete set uses its test batch only, because the rest is training data.
             train, test = test or train, None
         assert train is not None
         note = f"{channel.name} channel: CIFAR-{len(train.classes)}, {len(train):,} images."

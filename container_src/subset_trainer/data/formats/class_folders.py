@@ -1,4 +1,4 @@
-"""Folders that are classes: a format of images, and one of texts."""
+"""Finds the folders that name classes, for the formats of images and of texts in class folders."""
 
 from subset_trainer.data.channels import Channel, base_name, some
 
@@ -6,14 +6,14 @@ _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "test
 
 
 def class_folders(channel: Channel, files: tuple[str, ...], suffixes: tuple[str, ...], what: str) -> str:
-    """Where the class folders of the files stand ('' or 'a/b/'), below single folders as in train/<class>/….
+    """The folder that contains the class folders ('' or 'a/b/'); perhaps below single folders, as in train/<class>/….
 
     Args:
-        suffixes: of all files that ought to lie in one.
-        what: a file is called in messages.
+        suffixes: of all files that should lie in a class folder.
+        what: how messages name such a file.
 
     Raises:
-        UserError: a file lies outside the class folders, or these look like splits.
+        UserError: a file lies outside the class folders, or the folders are named like splits.
     """
     folder = ""
     while True:
@@ -35,5 +35,5 @@ def class_folders(channel: Channel, files: tuple[str, ...], suffixes: tuple[str,
 
 
 def classes_of_folders(files: tuple[str, ...], folder: str) -> list[str]:
-    """Of each file the name of its class folder, below `folder`."""
+    """The name of each file's class folder, below `folder`."""
     return [file[len(folder) :].split("/", 1)[0] for file in files]

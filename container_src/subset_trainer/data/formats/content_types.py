@@ -1,4 +1,4 @@
-"""What a channel's ContentType says of its files, in the words of SageMaker's built-in algorithms."""
+"""Interprets a channel's ContentType, with the media types of SageMaker's built-in algorithms."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,11 @@ _IMAGES = ("application/x-image", "application/x-recordio", "image/")
 
 @dataclass(frozen=True)
 class ContentType:
-    """`table`: the one format that the files are in; `images`: they are images in some format; neither: it says
-    nothing. `header`: "true" or "false" where it tells whether CSV files have one."""
+    """The meaning of a content type.
+
+    `table`: the format of the table files. `images`: whether the files are images in some format. If neither is set,
+    the content type specifies nothing. `header`: "true" or "false" if it specifies whether CSV files have a header.
+    """
 
     text: str
     table: Format | None = None
@@ -22,10 +25,10 @@ class ContentType:
     header: str | None = None
 
     def layout(self, channel: Channel) -> Layout:
-        """Which files in which format, by their names where these tell, else as the content type says.
+        """The channel's files and their format, by file name if that is conclusive, otherwise by content type.
 
         Raises:
-            UserError: the two contradict each other, or as `detect`.
+            UserError: file names and content type contradict each other, or as in `detect`.
         """
         if not channel.pipe and self.table is not None and not _telling(channel, self.table):
             return Layout(self.table, Claim(channel.files), ())
@@ -40,10 +43,10 @@ class ContentType:
 
 
 def understand(channel: Channel, text: str | None) -> ContentType:
-    """Read a content type, with parameters such as `text/csv; label_size=1; header=present`.
+    """Parse a content type, which may have parameters, as in `text/csv; label_size=1; header=present`.
 
     Raises:
-        UserError: it says that the files have no label, or several.
+        UserError: it declares no label, or several.
     """
     if not text:
         return ContentType("")
@@ -53,6 +56,6 @@ def understand(channel: Channel, text: str | None) -> ContentType:
 
 
 def _telling(channel: Channel, table: Format) -> bool:
-    """Whether any file's name tells its format to somebody who expects tables in this one."""
+    """Whether the name of any file identifies its format, given that tables in this format are expected."""
     told = {suffix for form in FORMATS for suffix in form.telling if suffix not in table.shared}
     return bool(channel.ending(*told))

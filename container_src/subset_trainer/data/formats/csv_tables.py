@@ -1,6 +1,6 @@
-"""CSV files → columns and labels.
+"""Reads CSV files as columns and labels.
 
-Every complaint names the file, the line (1-based, as an editor counts), the column and the value.
+Every error names the file, the line (1-based, as in an editor), the column and the value.
 """
 
 import csv
@@ -34,7 +34,7 @@ from subset_trainer.data.tables.table import (
 from subset_trainer.errors import UserError, shown
 
 LONGEST_LINE = 1 << 24
-"""Characters: what is longer is no table, and would be held in memory whole before anybody could say so."""
+"""Characters. A longer line belongs to no table; the limit keeps it from being read into memory whole."""
 
 _ROWS_AT_ONCE = 1 << 16
 _SAMPLE_ROWS, _SAMPLE_FIELDS = 1_000, 1 << 21
@@ -51,10 +51,16 @@ def read_csv(
 ) -> Table:
     """Read a channel's CSV files, in name order, as one table.
 
-    The label is the first column, or `label_column` (a name in the header or a 0-based position). `like` is what
-    training files taught: then columns are matched by name where there is a header, else by position, and numbers,
-    texts and dates are expected where they were in training. UserError on ragged rows, missing labels, a text among
-    numbers, labels that are measurements rather than classes, and on more than `memory` bytes of text, unpacked.
+    The label is the first column, or `label_column` (a name in the header or a 0-based position).
+
+    Args:
+        like: the fitted training table. Columns are then matched by name if there is a header, otherwise by position,
+            and each column must be of the same kind (number, text or date) as in training.
+        memory: the largest size of the unpacked text in bytes.
+
+    Raises:
+        UserError: ragged rows, missing labels, text among numbers, labels that are measurements rather than classes, or
+            more text than `memory`.
     """
     reader = _Reader(channel, files, label_column, csv_header, like, memory)
     columns = reader.columns()
@@ -75,10 +81,10 @@ def read_csv(
 
 
 class _Reader:
-    """The records of several files of one shape, as often as they are needed.
+    """Reads the records of several files of the same columns, repeatedly if needed.
 
-    positions: the columns in use; names: what they are called, their position as text where there is no header;
-    label: the label's position, features: the positions of the others, in the order of training.
+    `positions`: the columns in use. `names`: their names, or their positions as text if there is no header. `label`:
+    the label's position. `features`: the positions of the other columns, in the order of training.
     """
 
     def __init__(
@@ -133,7 +139,7 @@ class _Reader:
         self.names = self.header or [str(position) for position in range(self.width)]
         self.positions = list(range(self.width))
         if self.header is not None and self.header[0] == "":
-            # pandas writes its row numbers as a first column without a name: an identifier, and no feature.
+            # pandas writes its row numbers as a first column without a name: an identifier, not a feature.
             self.positions = self.positions[1:]
             self.notes.append(
                 f"{channel.name} channel: the first column has no name in the header and is left out."
@@ -166,7 +172,7 @@ class _Reader:
         )
 
     def _match(self, like: TableKind) -> tuple[int, list[int]]:
-        """Label and features as training had them: by name where both have a header, else by position."""
+        """Label and features of training: matched by name if both have a header, otherwise by position."""
         label, names = like.label_column or "0", [column.name for column in like.columns]
         if self.header is not None and like.header:
             position = {name: at for at, name in enumerate(self.header)}
@@ -187,7 +193,7 @@ class _Reader:
         return column_title(self.names[position], self.header is not None)
 
     def columns(self) -> dict[int, np.ndarray]:
-        """Values [N] by position, as a Table has them."""
+        """Values [N] by position, in the types of a Table."""
         as_text = self._known_texts()
         columns = self._read_clean([self.label, *self.features], as_text)
         if columns is None:
@@ -207,7 +213,7 @@ class _Reader:
                     parts[position] = list(map(with_gaps, pieces))
                 elif not all(texts):
                     mixed.append(position)
-        if mixed:  # texts after a stretch of what looked like numbers, whose spelling is lost
+        if mixed:  # text after values that looked like numbers, whose spelling must be read again
             parts.update(self._read(mixed, set(mixed)))
         columns = {}
         for position in list(parts):
@@ -222,7 +228,7 @@ class _Reader:
         return columns
 
     def _find_dates(self, columns: dict[int, np.ndarray], position: int) -> None:
-        """Make dates of a column of texts that are dates, or were in training."""
+        """Convert a text column to dates if all its values are dates, or if it was a date column in training."""
         was_date = False
         if self.like is not None:
             was_date = self.like.columns[self.features.index(position)].kind == "date"
@@ -235,7 +241,7 @@ class _Reader:
             self._fail(position, bad, f"expected a {dates.EXAMPLE}, as in training")
 
     def _known_texts(self) -> set[int]:
-        """Columns that training found to be no numbers, even if here they happen to hold numbers only."""
+        """The columns that were not numeric in training, even if all their values are numbers here."""
         if self.like is None:
             return set()
         kinds = zip(self.features, self.like.columns, strict=True)
@@ -243,15 +249,15 @@ class _Reader:
         return texts if all(map(is_number, self.like.classes)) else texts | {self.label}
 
     def _read_clean(self, positions: Sequence[int], as_text: set[int]) -> dict[int, np.ndarray] | None:
-        """What `columns` returns, many times faster, or None where anything is odd.
+        """What `columns` returns, but many times faster; None if anything is unusual.
 
-        pandas parses fast but cannot say where a fault is, and mends some silently; on the least doubt the careful
-        reading decides.
+        pandas parses fast, but it cannot locate an error and silently repairs some. In any doubt the caller therefore
+        falls back to the careful reading.
         """
-        # Takes a second to import, which those who bring images need not wait for.
+        # pandas takes a second to import, so that jobs on images skip it.
         import pandas as pd
 
-        # A column with a text near the top is read as texts, so that True, 007 and the like keep their spelling.
+        # Columns with text in the first rows are read as text, so that True, 007 and the like keep their spelling.
         texts = as_text | {
             p
             for p in positions
@@ -267,7 +273,7 @@ class _Reader:
                     return None
                 with warnings.catch_warnings(), self._open(file) as text:
                     warnings.simplefilter("error")
-                    frame = pd.read_csv(  # type: ignore[call-overload]  # read() is all that it asks for
+                    frame = pd.read_csv(  # type: ignore[call-overload]  # it needs read() only
                         text,
                         sep=self.delimiters[file],
                         header=0 if titled else None,
@@ -276,11 +282,11 @@ class _Reader:
                         na_filter=bool(gaps),
                         na_values=gaps,
                         keep_default_na=False,
-                        low_memory=False,  # else a column may be numbers in one block and texts in another
+                        low_memory=False,  # otherwise a column may be numeric in one block and text in another
                     )
-                if not isinstance(frame.index, pd.RangeIndex):  # rows with a field too many
+                if not isinstance(frame.index, pd.RangeIndex):  # rows with an extra field
                     return None
-                # Those with too few end in gaps, as good rows may; of quoted texts the separators cannot be counted.
+                # Rows with too few fields end in gaps, as good rows may. With quotes, separators cannot be counted.
                 last = frame[len(self.names) - 1]
                 if (last.isna() | (last == "")).any() and (
                     text.quoted or text.separators != (len(frame) + titled) * (len(self.names) - 1)
@@ -316,7 +322,7 @@ class _Reader:
 
     def _read(self, positions: Sequence[int], as_text: set[int]) -> dict[int, list[np.ndarray]]:
         parts: dict[int, list[np.ndarray]] = {position: [] for position in positions}
-        known: dict[str, str] = {}  # one object for each different text
+        known: dict[str, str] = {}  # one object for each distinct text
         records = (fields for file in self.files for _, fields in self._rows(file))
         while rows := list(islice(records, _ROWS_AT_ONCE)):
             by_column = list(zip(*rows, strict=True))
@@ -332,9 +338,10 @@ class _Reader:
         return parts
 
     def _check_mixed(self, position: int, pieces: list[np.ndarray]) -> bool:
-        """Whether a column that is not all numbers is numbers and gaps.
+        """Whether a column that is not all numbers consists of numbers and gaps, rather than of text.
 
-        UserError where it is numbers with a few odd cells, or gaps among labels.
+        Raises:
+            UserError: it consists of numbers with a few odd cells, or of labels with gaps.
         """
         rows, texts, gaps = 0, [0, -1], [0, -1]  # how many, and the first one's row
         for piece in pieces:
@@ -345,7 +352,7 @@ class _Reader:
                         kind[:] = kind[0] + 1, row if kind[0] == 0 else kind[1]
             rows += len(piece)
         numbers = rows - texts[0] - gaps[0]
-        # In training a column may be texts; later it is what it was in training.
+        # In training a column may be text; afterwards its kind is fixed.
         few = texts[0] <= max(1, rows // 100) and numbers > texts[0]
         if texts[0] and (few or self.like is not None):
             self._fail(position, texts[1], "expected a number, as in other rows")
@@ -366,19 +373,19 @@ class _Reader:
         )
 
     def _locate(self, row: int) -> tuple[str, int, list[str]]:
-        """File, line and fields of a row, found by reading again: a line number a row would cost every good file."""
+        """File, line and fields of a row. It reads the files again: storing line numbers would cost every run."""
         records = ((file, line, fields) for file in self.files for line, fields in self._rows(file))
         return next(islice(records, row, None))
 
     def lines(self) -> Iterator[tuple[str, int]]:
-        """File and line of each row."""
+        """File and line number of each row."""
         return ((file, line) for file in self.files for line, _ in self._rows(file))
 
     def _rows(self, file: str) -> Iterator[tuple[int, list[str]]]:
         records = self._records(file)
         line, fields = next(records)
         if self.header is None or [field.strip() for field in fields] != self.header:
-            # A header in the first file only is what splitting a large file leaves.
+            # Files that were split from a larger one have a header in the first file only.
             if self.told_header:
                 raise self.channel.error(
                     f"file '{file}' has the header {', '.join(fields)[:200]!r}; expected that of '{self.files[0]}'."
@@ -387,7 +394,7 @@ class _Reader:
         yield from records
 
     def _records(self, file: str) -> Iterator[tuple[int, list[str]]]:
-        """(line where it begins, fields) of each record that is not blank. UserError on ragged rows."""
+        """(first line, fields) of each record that is not blank. Raises UserError on ragged rows."""
         line = 1
         try:
             with self._open(file) as text:
@@ -437,7 +444,7 @@ class _Reader:
             with self._open(file) as text:
                 line = text.file.readline(1 << 20)
         except (UnicodeDecodeError, OSError, EOFError, zlib.error):
-            return ","  # said properly when the records are read
+            return ","  # the error is reported when the records are read
         separator = separator_of(line)
         if separator != ",":
             self.notes.append(f"{self.channel.name} channel: file '{file}' is separated by {separator!r}.")
@@ -448,17 +455,17 @@ _Limit = tuple[int, UserError] | None
 
 
 class _Text:
-    """A text file that is read as far as it can be a table: to the csv module its lines, to pandas pieces of it.
+    """A text file with limits on its lines and size; the csv module iterates over its lines, pandas reads blocks.
 
     Raises:
-        csv.Error: a line is too long, or there is a NUL character (as in what is UTF-16).
-        UserError: the one given, after so many characters.
+        csv.Error: a line is too long, or contains a NUL character (as in UTF-16).
+        UserError: the error in `limit`, once the file exceeds the number of characters there.
     """
 
     def __init__(self, file: TextIO, separator: str, limit: _Limit) -> None:
         self.file = file
         self.separators, self.quoted = 0, False
-        """What `read` has met: how many separators, and whether quotation marks."""
+        """The number of separators that `read` has passed, and whether it has passed a quotation mark."""
         self._separator = separator
         self._limit = limit
         self._read = 0
@@ -499,18 +506,18 @@ def _not_finite(values: np.ndarray) -> np.ndarray:
 
 
 def _looks_like_header(sample: list[list[str]]) -> bool:
-    """Whether the first of some records names the columns of the others."""
+    """Whether the first of some records is a header for the others."""
     first, *rows = sample
     if not rows:
         return False
     if len(first) > 2 and first == [str(position) for position in range(len(first))]:
-        return True  # what pandas writes for a table without column names
+        return True  # as pandas writes a table without column names
     columns = list(zip(*rows, strict=True))
     numeric = [position for position, values in enumerate(columns) if _mostly_numbers(values)]
     if numeric:
-        # The first name may be empty, as pandas leaves it above row numbers.
+        # The first name may be empty, as in the files of pandas, where that column holds row numbers.
         return all((first[at] or at == 0) and not is_number(first[at]) for at in numeric)
-    # All texts: a header's words are all different and never come back below.
+    # All text: the names in a header are distinct and do not recur in their columns.
     return len(set(first)) == len(first) and not any(map(lambda name, values: name in values, first, columns))
 
 
@@ -521,7 +528,7 @@ def _mostly_numbers(values: Sequence[str]) -> bool:
 
 
 class CsvTables(TableFormat):
-    """CSV and TSV files, packed with gzip or not."""
+    """CSV and TSV files, optionally compressed with gzip."""
 
     name = "csv"
     table = "CSV"

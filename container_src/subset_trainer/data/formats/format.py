@@ -1,4 +1,4 @@
-"""What a format is: how a channel of it is recognised by its files, and how these are read."""
+"""The interface of a data format: recognising a channel by its files, and reading them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,10 +12,13 @@ from subset_trainer.data.kinds.kind import Kind, Source
 
 @dataclass(frozen=True)
 class ManifestOptions:
-    """What of a manifest is used. min_confidence: labels of less are left out. weighted: whether an image
-    counts as much as its label's confidence. human_only: leave out what machines annotated. accepted: the classes of a
-    verification (in lower case) whose images are kept; empty: by the usual words. from_s3: read what is named by an S3
-    URI from there, and not from the channel."""
+    """How a manifest is read.
+
+    `min_confidence`: labels with less confidence are left out. `weighted`: whether an image is weighted by the
+    confidence of its label. `human_only`: leave out machine annotations. `accepted`: the verdicts of a label
+    verification (in lower case) whose images are kept; empty: the usual words. `from_s3`: read S3 URIs from S3, rather
+    than from the channel.
+    """
 
     min_confidence: float = 0.0
     weighted: bool = False
@@ -26,11 +29,11 @@ class ManifestOptions:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user says of how labels are to be read.
+    """The user's settings for reading labels.
 
-    label_column: a column's name or 0-based position, or a manifest's attribute; None: found. csv_header: auto, true or
-    false. content_types: channel's name → what the platform says of its files.
-    text_column: a table's column whose texts are classified; None: found.
+    `label_column`: a column's name or 0-based position, or the label attribute of a manifest; None: detected.
+    `csv_header`: auto, true or false. `content_types`: the content type of each channel, as the platform gives it.
+    `text_column`: the column of a table whose texts are classified; None: detected.
     """
 
     label_column: str | None = None
@@ -42,8 +45,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Claim:
-    """The files of a channel that are in a format. `images`: those that these files name, or may name. `beside`: what
-    belongs to the format and is not read. `certain`: whatever the names of other files look like."""
+    """The files of a channel that a format recognises as its own.
+
+    `images`: the images that these files name, or may name. `beside`: files that belong to the format but are not read.
+    `certain`: whether the recognition holds regardless of other files' names.
+    """
 
     files: tuple[str, ...]
     images: tuple[str, ...] = ()
@@ -53,8 +59,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Reading:
-    """What reading one channel is told. memory: bytes that its files may unpack to. like: what the training channel
-    taught, where this is another one."""
+    """Settings for reading one channel.
+
+    `memory`: the largest unpacked size of its files in bytes. `like`: what was fitted on the training channel; None
+    when the training channel itself is read.
+    """
 
     options: Options
     memory: int
@@ -63,8 +72,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Found:
-    """A channel's examples, the test examples that a CIFAR set brings with it, what is worth logging about them, and
-    the format that they are in."""
+    """The examples of a channel, the test examples that come with a CIFAR set, notes for the log, and the format."""
 
     format: "Format"
     source: Source
@@ -73,38 +81,47 @@ class Found:
 
 
 class Format(ABC):
-    """One form in which a channel may hold its examples. To add one: a file with such a class, and its entry in
-    :data:`subset_trainer.data.formats.registry.FORMATS`."""
+    """A form in which a channel may hold its examples.
+
+    To add a format, write a file with a subclass and enter it in
+    :data:`subset_trainer.data.formats.registry.FORMATS`.
+    """
 
     name: ClassVar[str]
-    """All different."""
+    """Unique among the formats."""
     expected: ClassVar[tuple[str, str, str]]
-    """For the sentence that lists what a channel may hold: the words before, those of this format, and after; formats
-    that follow each other with the same words around them are listed together."""
+    """For the sentence that lists the formats: the words before, those of this format, and those after. Consecutive
+    formats with the same words before and after are listed together."""
     telling: ClassVar[tuple[str, ...]] = ()
-    """Suffixes that tell this format even where the platform says that the files are tables."""
+    """Suffixes that identify this format even if the content type declares tables."""
     shared: ClassVar[tuple[str, ...]] = ()
-    """Suffixes that do not, since files of this format have them, too."""
+    """Suffixes that do not identify the format, because its table files may have them too."""
     last_resort: ClassVar[bool] = False
-    """Only where no other format is recognised."""
+    """Tried only if no other format is recognised."""
     table: ClassVar[str | None] = None
-    """What a table's format is called in messages; None: it holds something else, too, or nothing of the kind."""
+    """The name of a table format in messages; None: the format holds no tables, or other data too."""
     content_types: ClassVar[tuple[str, ...]] = ()
-    """Of SageMaker's built-in algorithms: those that mean a table in this format."""
+    """Content types of SageMaker's built-in algorithms that denote a table in this format."""
     columns_vary: ClassVar[bool] = False
-    """Whether one file may lack columns of another."""
+    """Whether a file may lack columns of another."""
     undividable: ClassVar[str | None] = None
-    """A sentence on why each of several hosts cannot have a part of the files; None: it can."""
+    """A sentence that explains why the files cannot be divided among hosts; None: they can."""
 
     @abstractmethod
     def recognise(self, channel: Channel) -> Claim | None:
-        """What of the channel is in this format, as far as names (and perhaps first bytes) tell. UserError where no
-        other format can be meant and something is missing."""
+        """Claim the files in this format, as far as names (and perhaps first bytes) show.
+
+        Returns:
+            None: the channel holds none.
+
+        Raises:
+            UserError: the channel can only be of this format, and something is missing.
+        """
 
     @abstractmethod
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
-        """The examples in those files. UserError for everything that is wrong with them."""
+        """Read the claimed files. Raises UserError for anything that is wrong with them."""
 
     def near_miss(self, channel: Channel) -> str | None:
-        """A sentence on what would make it this format, where no format is recognised."""
+        """If no format is recognised: a sentence on what would make the channel one of this format, or None."""
         return None

@@ -1,4 +1,4 @@
-"""Class folders of images."""
+"""Images in class folders."""
 
 from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
 from subset_trainer.data.classes import coded
@@ -9,7 +9,7 @@ from subset_trainer.data.images.labelled import LabelledImages
 
 
 class ImageFolders(Format):
-    """One folder a class, perhaps below single folders."""
+    """One folder per class, possibly below single folders."""
 
     name = "folders"
     expected = ("", "class folders of images", "")

@@ -1,4 +1,4 @@
-"""Images whose labels stand in a file beside them: a `labels.csv`, or SageMaker image classification's `.lst`."""
+"""Images whose labels are in a table beside them: `labels.csv`, `labels.tsv` or `metadata.csv`."""
 
 import csv
 from collections.abc import Iterator
@@ -11,18 +11,23 @@ from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.errors import UserError, shown
 
 _NAMES = ("labels.csv", "labels.tsv", "metadata.csv")
-"""Tables that say what beside them is of which class, rather than being the examples."""
+"""Names of tables that label the images beside them, rather than holding the examples themselves."""
 _LABEL_NAMES = ("label", "class", "category", "target")
 
 
 def read_labels_csv(
     channel: Channel, file: str, images: tuple[str, ...], label_column: str | None = None
 ) -> LabelledImages:
-    """Images as a table says: a column of file names (paths in the channel, or names, with or without suffix) and one
-    of class names, with a header or without.
+    """Read images labelled by a table with a column of file names and one of class names, with or without a header.
 
-    label_column: the header's name, or the 0-based position, of the labels; by default a column called label, class,
-    category or target, or the one that is left. UserError on everything that does not fit, with the line.
+    A file name is a path in the channel, or a base name, with or without suffix.
+
+    Args:
+        label_column: the header's name, or the 0-based position, of the labels. By default the column named label,
+            class, category or target, or the only other column.
+
+    Raises:
+        UserError: the table does not have this form; the message names the line.
     """
     expected = "a column of image files and one of their classes"
     found = Finder(images)
@@ -54,12 +59,12 @@ def read_labels_csv(
 
 
 def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, list[str]]]:
-    """(number, cells) of each line; commas, semicolons or tabs, whichever the first line has most of."""
+    """(number, cells) of each line. The delimiter is comma, semicolon or tab, the most frequent in the first line."""
     delimiter = ""
     for number, text in lines(channel, file, expected):
         delimiter = delimiter or max(",;\t", key=text.count)
         try:
-            # A name with a line break in it would be no file that S3's tools write.
+            # Each line is one record: tools for S3 write no file names with line breaks.
             yield number, next(csv.reader([text], delimiter=delimiter, strict=True))
         except csv.Error as error:
             raise channel.error(f"'{file}', line {number:,}: {error}; expected {expected}.") from error
@@ -90,7 +95,7 @@ def _label_position(
 
 
 class LabelsCsv(Format):
-    """Images with a table beside them that is called so."""
+    """Images with a table of labels, which is recognised by its name."""
 
     name = "listing"
     expected = ("images with ", "a labels.csv", "")

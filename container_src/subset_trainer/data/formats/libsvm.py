@@ -1,6 +1,6 @@
-"""libsvm files: a row a line, its label first, then `feature:value` for whatever is not 0 (the format of svmlight).
+"""libsvm files (svmlight's format): one row per line, with the label and then `feature:value` for each non-zero value.
 
-scikit-learn reads them fast but does not say where a fault is; on the least doubt the file is read again with care.
+scikit-learn reads them fast but does not locate errors, so on any doubt a careful second reading finds the line.
 """
 
 import math
@@ -18,7 +18,7 @@ from subset_trainer.data.tables.table import MOST_COLUMNS, Table
 from subset_trainer.errors import first_line, shown
 
 _SPARSE_BYTES = 4
-"""Of memory for a byte of text, at most, before zeros are filled in."""
+"""Largest memory per byte of text, before zeros are filled in."""
 
 
 def read_libsvm(
@@ -26,9 +26,12 @@ def read_libsvm(
 ) -> Table:
     """Read a channel's libsvm files, in name order, as one dense table.
 
-    A column is called what its feature is numbered: from 0 where a feature 0 occurs, else from 1, to the highest number
-    that occurs; with `like` they are training's, and others are left out with a note. UserError on what is no such
-    line, infinite numbers, labels that are measurements, and what takes more than `memory` bytes with all zeros.
+    Columns are named by their feature numbers, from 0 if a feature 0 occurs and otherwise from 1, up to the highest
+    number that occurs. With `like`, the columns are those of training, and further features are left out with a note.
+
+    Raises:
+        UserError: a malformed line, infinite numbers, labels that are measurements, or a dense table of more than
+            `memory` bytes.
     """
     from scipy import sparse
     from sklearn.datasets import load_svmlight_file
@@ -39,7 +42,7 @@ def read_libsvm(
     for file in files:
         try:
             with (channel.root / file).open("rb") as opened:
-                # With 0 allowed for a feature's number no number is changed.
+                # zero_based=True keeps the feature numbers as they are.
                 matrix, label = load_svmlight_file(opened, zero_based=True)
         except Exception as error:
             _find_fault(channel, file)
@@ -68,7 +71,7 @@ def read_libsvm(
         )
     _check_size(channel, files[0], len(y) * len(names) * 8 + size, memory)
     numbers = [int(name) for name in names]
-    for matrix in matrices:  # as wide as each other
+    for matrix in matrices:  # all of the same width
         matrix.resize(matrix.shape[0], max(numbers) + 1)
     whole = sparse.vstack(matrices, "csc")
     columns = np.zeros((len(names), len(y)))
@@ -84,7 +87,7 @@ def read_libsvm(
 def _features(
     channel: Channel, lowest: int, highest: int, like: TableKind | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Columns' names, and notes on what is left out."""
+    """The names of the columns, and notes on features that are left out."""
     if like is None:
         return tuple(str(number) for number in range(lowest, highest + 1)), ()
     names = tuple(column.name for column in like.columns)
@@ -109,14 +112,14 @@ def _check_size(channel: Channel, file: str, needed: int, memory: int | None) ->
 
 
 def _find_fault(channel: Channel, file: str) -> None:
-    """UserError that names the first line which is not as it should be, if one is."""
+    """Raise a UserError that names the first malformed line, if there is one."""
     for number, words in _rows(channel, file):
         if problem := _fault(words):
             raise channel.error(f"file '{file}', line {number}: {problem}.")
 
 
 def _rows(channel: Channel, file: str) -> Iterator[tuple[int, list[bytes]]]:
-    """(line, words) of each row."""
+    """(line number, words) of each row."""
     with (channel.root / file).open("rb") as opened:
         for number, line in enumerate(opened, 1):
             if words := line.split(b"#", 1)[0].split():
@@ -124,7 +127,7 @@ def _rows(channel: Channel, file: str) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def _fault(words: list[bytes]) -> str | None:
-    """What is wrong with a row."""
+    """Describes what is wrong with a row; None if nothing is."""
     if not _finite(words[0]):
         return f"the label is {_text(words[0])}; expected a number, and then feature:value for each feature"
     before = -1
@@ -156,13 +159,13 @@ def _text(word: bytes) -> str:
 
 
 class Libsvm(TableFormat):
-    """libsvm's and svmlight's files, whose label is the first number of each line."""
+    """Files of libsvm and svmlight; the label is the first number of each line."""
 
     name = table = "libsvm"
     expected = ("", "libsvm", " files")
     suffixes = telling = (".libsvm", ".svm", ".svmlight")
     content_types = ("text/libsvm", "text/x-libsvm", "libsvm")
-    columns_vary = True  # of a file the features that are 0 in all its rows are not told
+    columns_vary = True  # features that are 0 in all rows of a file do not appear in it
 
     def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
         return read_libsvm(channel, files, asked.like, asked.memory)

@@ -1,4 +1,4 @@
-"""Files that say which image is of which class: their lines, and the images that they name."""
+"""Files that list images with their classes: reading their lines, and finding the images that they name."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.errors import shown
 
 LONGEST_LINE = 1 << 20
-"""Bytes of a line of a text that says which image is of which class: what is longer is no such text."""
+"""Longest line in bytes; a longer one is not part of a list of images and classes."""
 
 
 def lines(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of each line that is not blank.
 
     Raises:
-        UserError: the file cannot be read, is no UTF-8 text or has a line too long to be one; with what was expected.
+        UserError: the file cannot be read, is not UTF-8 text or has too long a line; the message adds `expected`.
     """
     try:
         with (channel.root / file).open("rb") as opened:
@@ -45,16 +45,16 @@ def lines(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, str
 
 
 class Finder:
-    """The channel's image that a text means by a path, a URL or a name.
+    """Finds the image of the channel to which a path, a URL or a name refers.
 
-    Tried in this order: the path itself, the path without one leading folder after the other (an S3 URI names a bucket
-    and a prefix that the channel does not have), and the last part alone, which may lack its suffix and lie in any
-    folder.
+    It tries, in this order: the path itself; the path without its leading folders, removed one after another (an S3 URI
+    begins with a bucket and a prefix that the channel does not have); and the base name alone, which may lack its
+    suffix and lie in any folder.
     """
 
     def __init__(self, files: Sequence[str]):
         self._files = set(files)
-        self._loose: dict[str, str | None] = {}  # None: several files are called so
+        self._loose: dict[str, str | None] = {}  # None: the name is ambiguous
         for file in files:
             base = file.rsplit("/", 1)[-1]
             for name in {base, base.rsplit(".", 1)[0]}:
@@ -62,11 +62,11 @@ class Finder:
         self._strip = 0
 
     def find(self, reference: str) -> str | None:
-        """None where there is no such image, or more than one."""
+        """The path of the image; None if there is no such image, or more than one."""
         parts = [part for part in reference.split("://", 1)[-1].split("/") if part not in ("", ".")]
         if ".." in parts:
             return None
-        # Where the last one was found, this one mostly is too.
+        # Consecutive references mostly have the same number of leading folders.
         for skipped in (self._strip, *range(len(parts))):
             if skipped < len(parts) and (path := "/".join(parts[skipped:])) in self._files:
                 self._strip = skipped
@@ -75,7 +75,7 @@ class Finder:
 
 
 def class_name(value: float) -> str:
-    """'3' for 3.0. ValueError where it is no whole number from 0."""
+    """A class number as text, such as '3' for 3.0. Raises ValueError unless it is a non-negative whole number."""
     if not (value >= 0 and value == int(value)):
         raise ValueError(f"the label {value:g}")
     return str(int(value))
@@ -84,7 +84,7 @@ def class_name(value: float) -> str:
 def listed(
     channel: Channel, file: str, images: tuple[str, ...], names: list[tuple[int, str, str]], finder: Finder
 ) -> LabelledImages:
-    """names: (line, image, class) each."""
+    """Images with the labels that a file lists. `names`: (line, image, class) for each."""
     if not names:
         raise channel.error(f"'{file}' names no images; expected a line for each.")
     paths: dict[str, tuple[int, str]] = {}
@@ -111,7 +111,7 @@ def listed(
 
 
 def only(channel: Channel, claim: Claim) -> str:
-    """The one file that says what the images are. UserError where there are several."""
+    """The only file that labels the images. Raises UserError if there are several."""
     first, *others = claim.files
     if others:
         raise channel.error(

@@ -1,4 +1,4 @@
-"""SageMaker image classification's `.lst`: lines of a number, a class's number and a path."""
+"""SageMaker image classification's `.lst`: lines of an index, a class number and a path."""
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
@@ -8,10 +8,15 @@ from subset_trainer.errors import shown
 
 
 def read_lst(channel: Channel, listing: Channel, file: str, images: tuple[str, ...]) -> LabelledImages:
-    """Images as a `.lst` says: lines of a number, a class's number and a path, with tabs between.
+    """Read images labelled by a `.lst`: lines of an index, a class number and a path, separated by tabs.
 
-    listing: the channel that holds the file, which is `channel` or its companion `…_lst`. Format: SageMaker developer
-    guide, Image Classification, "Train with Image Format". UserError on anything else, with the line.
+    Format: SageMaker developer guide, Image Classification, "Train with Image Format".
+
+    Args:
+        listing: the channel that holds the file: `channel` itself or its companion `…_lst`.
+
+    Raises:
+        UserError: the file does not have this form; the message names the line.
     """
     expected = "a number, the class's number and the image's path, with tabs between"
     names: list[tuple[int, str, str]] = []
@@ -31,7 +36,7 @@ def read_lst(channel: Channel, listing: Channel, file: str, images: tuple[str, .
 
 
 class Lst(Format):
-    """Images with a `.lst`, beside them or in the channel's companion `…_lst`."""
+    """Images with a `.lst`, either in the same channel or in its companion channel `…_lst`."""
 
     name = "lst"
     expected = ("images with ", "a .lst", "")

@@ -1,9 +1,10 @@
-"""Ground Truth's augmented manifests: a line of JSON an image, with its labels and what is known about them.
+"""Ground Truth's augmented manifests: one line of JSON per image, with its labels and their metadata.
 
 Format: SageMaker developer guide, "Labeling Job Output Data" and "Augmented Manifest Files for Training Jobs". A line
-has `source-ref` (a URI), and for each labelling job an attribute and its `…-metadata`: for a class the attribute is the
-class's number (or any text or number, where it is not Ground Truth's) and the metadata has `class-name`, `confidence`,
-`human-annotated` and `type`; for a verification of labels the type is groundtruth/label-verification.
+has `source-ref` (a URI) and, for each labelling job, an attribute and its `…-metadata`. For a classification, the
+attribute is the class number (or any text or number, if Ground Truth did not write it), and the metadata has
+`class-name`, `confidence`, `human-annotated` and `type`. For a verification of labels, the type is
+groundtruth/label-verification.
 """
 
 import json
@@ -27,7 +28,7 @@ from subset_trainer.data.texts.labelled import Texts
 from subset_trainer.errors import shown
 
 LONGEST_URI = 1_200
-"""Bytes: of a bucket's name at most 63, of a key at most 1,024."""
+"""Bytes. A bucket's name has at most 63 bytes, a key at most 1,024."""
 _META = "-metadata"
 _REFERENCES = ("source-ref", "source")
 _VERIFICATION = "groundtruth/label-verification"
@@ -71,8 +72,11 @@ _REJECTED = {
 
 @dataclass(frozen=True)
 class Label:
-    """What a line says of its example. confidence: 0 to 1, None where the line does not tell; human: likewise.
-    numbered: the line tells the class's number alone, which other lines may name."""
+    """The label in a line of a manifest.
+
+    `confidence`: 0 to 1, None if not given. `human`: whether a person annotated it, None if not given. `numbered`: the
+    line gives the class number only; another line may give its name.
+    """
 
     name: str
     confidence: float | None
@@ -82,18 +86,20 @@ class Label:
 
 @dataclass
 class Labels:
-    """Reads the labels of a manifest's lines, one after the other, and counts what is left out and why. wanted: the
-    label's attribute; None: found."""
+    """Reads the labels of a manifest line by line, and counts the examples that are left out by reason.
+
+    `wanted`: the label attribute; None: detected.
+    """
 
     wanted: str | None
     options: ManifestOptions
     counts: Counter[str] = field(default_factory=Counter)
     _attribute: str | None = None
     _names: dict[str, str] = field(default_factory=dict)
-    """Class's number → name, as far as lines have told."""
+    """Class number → name, collected from the lines so far."""
 
     def of(self, entry: Mapping[str, Any]) -> Label | None:
-        """The label, or None where the example is left out. ValueError, as a phrase, where the line is malformed."""
+        """The label of a line, or None if the example is left out. Raises ValueError, with a phrase, if malformed."""
         attribute = self.wanted or self._attribute or self._found(entry)
         if attribute not in entry:
             metadata = entry.get(attribute + _META)
@@ -128,11 +134,11 @@ class Labels:
         return None
 
     def names(self, kept: Sequence[Label]) -> list[str]:
-        """Their classes' names, when all lines have been read: one may name a class that one before it numbers."""
+        """The class names of labels; call it after the last line, because a line may give only a number."""
         return [self._names.get(label.name, label.name) if label.numbered else label.name for label in kept]
 
     def note(self, kept: Sequence[Label]) -> str:
-        """A sentence on who labelled what is kept, how surely, and what was left out."""
+        """A sentence on the annotators of the kept labels, their confidence, and what was left out."""
         said = []
         for human, who in ((True, "people"), (False, "machines")):
             confidences = [label.confidence for label in kept if label.human is human]
@@ -159,11 +165,11 @@ class Labels:
                     f"the labels may be {' or '.join(map(repr, candidates))}; expected label_column to name one"
                 )
             self._attribute = candidates[0]
-        # A line without any label says nothing about where the others have it.
+        # A line without any label does not show which attribute the others use.
         return self._attribute or ""
 
     def _class(self, attribute: str, value: Any, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
-        """Its number, or what stands in its place, and its name where the line tells it."""
+        """The class number, or the value in its place, and the class name if the line has it."""
         if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
             raise ValueError(f"{attribute} is {shown(value, 60)}; expected a class: its number or name")
         number = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -207,11 +213,16 @@ def read_manifest(
     attribute: str | None,
     options: ManifestOptions,
 ) -> LabelledImages:
-    """The images of the channel that its manifests name, with the labels that these tell.
+    """Read the images of the channel that its manifests name, with their labels.
 
-    images: the channel's image files; attribute: the label's name, None: found. An S3 URI is one of them by its last
-    parts, but where options say that it is read from S3. UserError on lines that are no JSON object or tell no class,
-    and on images that are not there, with the line.
+    An S3 URI is matched to an image by its last parts, unless the options say that it is read from S3.
+
+    Args:
+        images: the channel's image files.
+        attribute: the label attribute; None: detected.
+
+    Raises:
+        UserError: a line is not a JSON object or has no class, or an image does not exist; the message names the line.
     """
     expected = "lines of JSON objects with source-ref and a label"
     labels, finder = Labels(attribute, options), Finder(images)
@@ -252,10 +263,10 @@ def _object(channel: Channel, file: str, number: int, uri: str) -> str:
 def labelled_lines(
     channel: Channel, files: tuple[str, ...], source: str, labels: Labels, expected: str
 ) -> Iterator[tuple[str, int, str, Label]]:
-    """(file, line, the text of the attribute `source`, label) of each example that is not left out.
+    """(file, line, value of the attribute `source`, label) of each example that is not left out.
 
     Raises:
-        UserError: a line is malformed, with what was expected of it, or none is left.
+        UserError: a line is malformed, and the message adds `expected`; or no example is left.
     """
     kept: list[Label] = []
     for file in files:
@@ -278,21 +289,21 @@ def labelled_lines(
 
 
 def labelled(channel: str, images: EncodedImages, kept: list[Label], labels: Labels) -> LabelledImages:
-    """The images with the labels that were kept, and with weights where they are wanted."""
+    """The images with the kept labels, and with weights if the options ask for them."""
     codes, classes = coded(labels.names(kept))
     note = f"{channel} channel: {len(kept):,} images of {len(classes)} classes in a manifest, {labels.note(kept)}."
     return LabelledImages(images, codes, classes, (note,), weights_of(kept, labels.options))
 
 
 def weights_of(kept: Sequence[Label], options: ManifestOptions) -> np.ndarray | None:
-    """[N] float32: the confidences, 1 where there is none; None where they are not wanted."""
+    """[N] float32: the confidences, 1 where none is given; None if examples are not weighted."""
     if not options.weighted:
         return None
     return np.array([1.0 if label.confidence is None else label.confidence for label in kept], np.float32)
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:
-    """ValueError, as a phrase, where it is anything else."""
+    """Parse a JSON object. Raises ValueError, with a phrase, if it is anything else."""
     try:
         entry = json.loads(text)
     except RecursionError:
@@ -305,7 +316,7 @@ def json_object(text: str | bytes) -> dict[str, Any]:
 
 
 def _classification_attributes(entry: Mapping[str, Any]) -> list[str]:
-    """What may be the label: neither the source nor metadata nor what another kind of job told."""
+    """The attributes that may be the label: not the source, not metadata, and not results of other kinds of jobs."""
     found = []
     for key in entry:
         kind = _kind(entry, key)
@@ -313,7 +324,7 @@ def _classification_attributes(entry: Mapping[str, Any]) -> list[str]:
             continue
         if not kind or kind in _CLASSIFICATIONS or kind in _REFUSED:
             found.append(key)
-    # What is one class wins over what cannot be trained on, and that over nothing, for the message's sake.
+    # Single-class attributes come first. Unusable ones come before none, because they allow a better error message.
     single = [key for key in found if _kind(entry, key) not in _REFUSED]
     return single or found
 
@@ -334,8 +345,11 @@ def _confidence(attribute: str, value: Any) -> float | None:
 def read_text_manifest(
     channel: Channel, files: tuple[str, ...], attribute: str | None, options: ManifestOptions
 ) -> Texts:
-    """The texts that manifests hold as `source`, with the labels that they tell: see
-    :func:`read_manifest`. UserError as there, and on lines without `source`."""
+    """Read texts that manifests hold as `source`, with their labels: see :func:`read_manifest`.
+
+    Raises:
+        UserError: as there, or for a line without `source`.
+    """
     expected = (
         "lines of JSON objects with source (or with source-ref, and the images or s3_images=true) and a label"
     )
@@ -357,13 +371,13 @@ def read_text_manifest(
 
 
 class Manifest(Format):
-    """Augmented manifests: of images in the channel or in S3, or of texts that they hold."""
+    """Augmented manifests of images in the channel or in S3, or of texts in the manifest itself."""
 
     name = "manifest"
     expected = ("images with ", "a manifest", "")
 
     def recognise(self, channel: Channel) -> Claim | None:
-        # Lines of JSON may be anybody's notes: they are a manifest if they begin like one.
+        # JSON Lines can hold anything, so a file counts as a manifest only if it begins like one.
         lines_of_json = tuple(
             file for file in channel.ending(".jsonl", ".ndjson") if _names_a_source(channel.root / file)
         )

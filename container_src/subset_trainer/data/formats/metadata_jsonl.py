@@ -1,7 +1,7 @@
-"""Hugging Face's `metadata.jsonl`: a line of JSON an image, in the folder of the images or above it.
+"""Hugging Face's `metadata.jsonl`: one line of JSON per image, in the folder of the images or above it.
 
-Format: Hugging Face `datasets`, "Create an image dataset", ImageFolder: `file_name` is a path from the file's own
-folder, and the other names are columns. There may be one such file in each of several folders.
+Format: Hugging Face `datasets`, "Create an image dataset", ImageFolder. `file_name` is a path relative to the file's
+folder, and the other names are columns. Several folders may each have such a file.
 """
 
 import json
@@ -24,7 +24,7 @@ _EXPECTED = f"lines of JSON objects with {_FILE} and a label"
 
 
 class MetadataJsonl(Format):
-    """Images with Hugging Face's metadata beside them or above them."""
+    """Images with Hugging Face's metadata in their folder or above it."""
 
     name = "metadata"
     expected = ("images with ", "a metadata.jsonl", "")
@@ -42,10 +42,11 @@ class MetadataJsonl(Format):
 def read_metadata(
     channel: Channel, files: tuple[str, ...], images: tuple[str, ...], label_column: str | None = None
 ) -> LabelledImages:
-    """The images that the files name, each with the class that its line tells as `label`, or under another name.
+    """Read the images that the files name, each with the class in the column `label` or in `label_column`.
 
-    UserError on lines that are no JSON object or tell no class, on images that are not there or named twice, with the
-    line.
+    Raises:
+        UserError: a line is not a JSON object or has no class, or an image does not exist or is named twice; the
+            message names the line.
     """
     column, known = label_column or _LABEL, set(images)
     places: dict[str, str] = {}
@@ -96,7 +97,7 @@ def _is_metadata(channel: Channel, file: str) -> bool:
 
 
 def _entries(channel: Channel, files: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """What messages call each line, the folder of its file ('' or 'a/b/'), and what it holds."""
+    """(name of the line for messages, folder of its file as '' or 'a/b/', content) of each line."""
     for file in files:
         for number, text in lines(channel, file, _EXPECTED):
             place = f"'{file}', line {number:,}"
@@ -107,7 +108,7 @@ def _entries(channel: Channel, files: tuple[str, ...]) -> Iterator[tuple[str, st
 
 
 def _path(folder: str, reference: Any) -> str | None:
-    """None where it is no path, or one that leaves the folder."""
+    """The path of an image; None if the reference is not a path or leaves the folder."""
     if not isinstance(reference, str) or reference.startswith("/"):
         return None
     parts = [part for part in reference.split("/") if part not in ("", ".")]
@@ -115,7 +116,7 @@ def _path(folder: str, reference: Any) -> str | None:
 
 
 def _class(value: Any) -> str | None:
-    """None where it is none."""
+    """The class name; None if the value is not a class."""
     if isinstance(value, str):
         return value.strip() or None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""`.npz` files with `x` and `y` → images or a table."""
+"""Reads `.npz` files with `x` and `y` as images or as a table."""
 
 import sys
 import zipfile
@@ -17,9 +17,11 @@ from subset_trainer.errors import UserError
 def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> ImageArray | Table:
     """Read files with `x` and `y`, concatenated in name order; nothing is unpickled.
 
-    x: [N, D] numbers → a table; [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3 → images, whose values are
-    0..255, or 0..1 where they are floating-point numbers that do not exceed 1. y: [N] (or [N, 1]) integers or texts.
-    UserError on anything else, and on files that hold more than `memory` bytes, unpacked.
+    x: [N, D] numbers are a table. [N, H, W], [N, H, W, C] or [N, C, H, W] with C of 1 or 3 are images, with values
+    0..255, or 0..1 if they are floating-point numbers of at most 1. y: [N] (or [N, 1]) integers or strings.
+
+    Raises:
+        UserError: the arrays have another form, or a file unpacks to more than `memory` bytes.
     """
     if memory is not None:
         _check_size(channel, files, memory)
@@ -53,14 +55,14 @@ def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None
 
 
 def _check_size(channel: Channel, files: tuple[str, ...], memory: int) -> None:
-    """By what the archives say of themselves: a small one may hold any number of zeros."""
+    """Check the sizes that the archives declare: a small archive may unpack to any number of zeros."""
     unpacked = 0
     for file in files:
         try:
             with zipfile.ZipFile(channel.root / file) as archive:
                 unpacked += sum(member.file_size for member in archive.infolist())
         except Exception:  # noqa: S112
-            continue  # said properly when it is read
+            continue  # the error is reported when it is read
         if unpacked > memory:
             raise channel.error(
                 f"file '{file}': the arrays take {unpacked / 1e9:,.1f} GB or more, of which {max(0, memory) / 1e9:.1f} "
@@ -80,7 +82,7 @@ def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:
                 raise ValueError("a member is no array")
     except UserError:
         raise
-    except Exception as error:  # damaged archives and headers raise nearly anything
+    except Exception as error:  # damaged archives and headers raise almost any exception
         if "Object arrays" in str(error):
             reason = "it holds Python objects, which are not read"
         else:
@@ -119,7 +121,7 @@ def _labels(channel: Channel, file: str, y: np.ndarray) -> np.ndarray:
             raise channel.error(
                 f"file '{file}': y holds bytes that are not ASCII; expected integers or texts."
             ) from None
-        # Numpy keeps four bytes a character, and does not look whether there is such a one.
+        # NumPy stores four bytes per character, and does not check that they are valid code points.
         if texts.dtype.itemsize and texts.view(np.uint32).max(initial=0) > sys.maxunicode:
             raise channel.error(
                 f"file '{file}': y holds texts with no characters; expected integers or texts."
@@ -143,8 +145,8 @@ def _labels(channel: Channel, file: str, y: np.ndarray) -> np.ndarray:
 def _pixels(
     channel: Channel, files: tuple[str, ...], inputs: tuple[np.ndarray, ...]
 ) -> tuple[list[np.ndarray], int]:
-    """Each file's pixels, and what white is in the files."""
-    # One scale for all files: a file of dark images must not be read as if 1 were white.
+    """The pixels of each file, and the value of white in the files."""
+    # All files share one scale, so that a file of dark images is not read as if 1 were white.
     scale = 255 if all(x.dtype.kind == "f" and x.max() <= 1 for x in inputs) else 1
     pixels = []
     for file, x in zip(files, inputs, strict=True):

@@ -1,8 +1,8 @@
-"""Parquet files → a table. pyarrow reads them; what a column becomes depends on its type, not on its values.
+"""Reads Parquet files as a table with pyarrow. The kind of a column depends on its type, not on its values.
 
-Columns are told apart by name. Numbers, decimals, truth values and durations (in seconds) become numbers; texts,
-categories (dictionaries) and partitions become texts, and dates where all their texts are dates in ISO 8601; dates and
-timestamps become dates in UTC. Anything nested or binary is refused.
+Columns are matched by name. Numbers, decimals, booleans and durations (in seconds) become numbers. Strings, categories
+(dictionaries) and partitions become texts, or dates if all their values are ISO 8601 dates. Dates and timestamps become
+dates in UTC. Nested and binary columns are refused.
 """
 
 from __future__ import annotations
@@ -46,9 +46,15 @@ def read_parquet(
     """Read a channel's Parquet files, in name order, as one table.
 
     The label is `label_column` (a name or a 0-based position), or the first column. Folders named `column=value` above
-    the files are columns too, as Spark, pandas and Hive partition. `like` is what training taught: its columns are
-    found by name, others are left alone. UserError on files that differ in columns or types, on types that no table
-    has, missing labels, labels that are measurements, infinite numbers, and more than `memory` bytes, unpacked.
+    the files are columns too, as Spark, pandas and Hive write partitions.
+
+    Args:
+        like: the fitted training table; its columns are found by name, and other columns are ignored.
+        memory: the largest unpacked size in bytes.
+
+    Raises:
+        UserError: the files differ in columns or types, a column has an unsupported type, labels are missing or are
+            measurements, numbers are infinite, or the data exceeds `memory`.
     """
     reader = _Reader(channel, files, memory)
     label, features = reader.match(like) if like is not None else reader.choose(label_column)
@@ -75,7 +81,7 @@ def read_parquet(
 def _as_training_had(
     reader: _Reader, name: str, values: np.ndarray, columns: dict[str, np.ndarray], like: TableKind | None
 ) -> None:
-    """Dates written as texts, where they are such in training or this is training."""
+    """Convert texts to dates if they were dates in training, or if this is training and they are dates."""
     if values.dtype != object:
         return
     kind = None if like is None else next(column.kind for column in like.columns if column.name == name)
@@ -83,7 +89,7 @@ def _as_training_had(
         return
     found, bad = dates.parse(values, _NO_TEXT)
     if bad is None:
-        if (found == found).any():  # a column of nothing stays what it is
+        if (found == found).any():  # a column without values stays as it is
             columns[name] = found
     elif kind == "date":
         reader.fail(
@@ -92,7 +98,7 @@ def _as_training_had(
 
 
 class _Texts(dict[str, str]):
-    """One object for each different text; `size`: about how many bytes they take."""
+    """Keeps one object for each distinct text. `size`: their approximate number of bytes."""
 
     size = 0
 
@@ -103,7 +109,7 @@ class _Texts(dict[str, str]):
 
 
 class _Reader:
-    """names: the columns in use, in the first file's order, partitions last."""
+    """Reads the files of a table. `names`: the columns in use, in the order of the first file, partitions last."""
 
     def __init__(self, channel: Channel, files: tuple[str, ...], memory: int | None) -> None:
         self.channel, self.files, self.memory = channel, files, memory
@@ -122,7 +128,7 @@ class _Reader:
         self.names = [*self.types, *(name for name in self.partitions[0] if name not in self.types)]
         left_out = [name for name in self.names if name.startswith(_INDEX) or not name]
         if left_out:
-            # pandas writes its row labels as such a column: an identifier, and no feature.
+            # pandas writes its row labels as such a column: an identifier, not a feature.
             self.notes.append(
                 f"{channel.name} channel: the column {left_out[0]!r} holds pandas's row labels and is left out."
             )
@@ -131,7 +137,7 @@ class _Reader:
             raise channel.error(f"file '{files[0]}' has no rows; expected some.")
 
     def _look_at(self, file: str) -> None:
-        """Names, types and rows, of which the first file's decide."""
+        """Check a file's names, types and number of rows against those of the first file."""
         opened = self._open(file)
         try:
             schema, metadata = opened.schema_arrow, opened.metadata
@@ -169,7 +175,7 @@ class _Reader:
                 )
 
     def choose(self, label_column: str | None) -> tuple[str, list[str]]:
-        """Label and features for training."""
+        """Choose the label and the features for training."""
         if label_column is None:
             label = self.names[0] if self.names else ""
         elif label_column in self.names:
@@ -189,7 +195,7 @@ class _Reader:
         return label, features
 
     def match(self, like: TableKind) -> tuple[str, list[str]]:
-        """Label and features as training had them: by name, or where it had no names, by position."""
+        """Match the training columns, by name or, if those have no names, by position; returns label and features."""
         names = [column.name for column in like.columns]
         if like.header:
             label = like.label_column or self.names[0]
@@ -207,7 +213,7 @@ class _Reader:
         return label, [name for name in self.names if name != label]
 
     def columns(self, names: list[str]) -> dict[str, np.ndarray]:
-        """Values [N] by name, as a Table has them."""
+        """Values [N] by name, in the types of a Table."""
         stored = [name for name in names if name in self.types]
         for name in stored:
             if _kind(self.types[name]) is None:
@@ -224,7 +230,7 @@ class _Reader:
                 try:
                     for name in stored:
                         parts[name].append(_values(batch.column(name), known))
-                except Exception as error:  # as of texts that are not UTF-8
+                except Exception as error:  # for example texts that are not UTF-8
                     self._unreadable(file, error)
                 for name in set(names).difference(stored):
                     parts[name].append(np.full(batch.num_rows, known[partition[name]], object))
@@ -237,7 +243,7 @@ class _Reader:
         return {name: self._joined(name, pieces) for name, pieces in parts.items()}
 
     def _batches(self, file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
-        # Texts come as dictionaries, so that one long text on many rows is in memory once.
+        # Texts are read as dictionaries, so that a long text on many rows is in memory only once.
         opened = self._open(file, [name for name in names if _kind(self.types[name]) == "string"])
         try:
             yield from opened.iter_batches(_ROWS_AT_ONCE, columns=names)
@@ -256,7 +262,7 @@ class _Reader:
 
     def _joined(self, name: str, pieces: list[np.ndarray]) -> np.ndarray:
         kinds = {piece.dtype.kind for piece in pieces}
-        if len(kinds) > 1:  # of files that have no value and say no type
+        if len(kinds) > 1:  # some files have no value in this column and do not state its type
             to = "O" if "O" in kinds else "M"
             pieces = [piece if piece.dtype.kind == to else _nothing(len(piece), to) for piece in pieces]
         values = np.concatenate(pieces)
@@ -267,7 +273,7 @@ class _Reader:
         return values
 
     def labels(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Labels without gaps, of a type that classes have."""
+        """Labels without gaps, of a type that classes can have."""
         if values.dtype.kind == "M":
             raise self.channel.error(
                 f"the label, column {name!r}, holds dates; expected classes{LABEL_COLUMN_HINT}."
@@ -286,11 +292,11 @@ class _Reader:
         raise self.channel.error(f"{place}: {problem}.")
 
     def _open(self, file: str, as_dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
-        import pyarrow.parquet as pq  # takes a quarter of a second to import, which others need not wait for
+        import pyarrow.parquet as pq  # takes a quarter of a second to import, so that other data skips it
 
         try:
             return pq.ParquetFile(self.channel.root / file, read_dictionary=list(as_dictionaries))
-        except Exception as error:  # of what is damaged pyarrow says so in many ways
+        except Exception as error:  # pyarrow raises many exceptions for damaged files
             self._unreadable(file, error)
 
     def _unreadable(self, file: str, error: Exception) -> NoReturn:
@@ -300,14 +306,14 @@ class _Reader:
 
 
 def _partition(file: str) -> dict[str, str]:
-    """Columns that the folders of a file name, as in colour=red/part-0.parquet."""
+    """The columns that the folders of a file name, as in colour=red/part-0.parquet."""
     pairs = (folder.split("=", 1) for folder in file.split("/")[:-1] if "=" in folder)
     found = {unquote(name): unquote(value) for name, value in pairs}
     return {name: "" if value == _NO_PARTITION else value for name, value in found.items()}
 
 
 def _kind(kind: pa.DataType) -> str | None:
-    """number, string, date or nothing; None: what no column of a table is."""
+    """The kind of a column: number, string, date or nothing; None: unsupported."""
     from pyarrow import types
 
     if types.is_dictionary(kind):
@@ -324,7 +330,7 @@ def _kind(kind: pa.DataType) -> str | None:
 
 
 def _values(column: pa.Array, known: _Texts) -> np.ndarray:
-    """A column's values in a Table's form."""
+    """A column's values in the types of a Table."""
     import pyarrow as pa
     from pyarrow import compute, types
 
@@ -371,7 +377,7 @@ def _listed(names: Iterable[str], most: int = 8) -> str:
 
 
 class Parquet(TableFormat):
-    """Parquet files: of a table, or of encoded images."""
+    """Parquet files of a table or of encoded images."""
 
     name = "parquet"
     table = "Parquet"
@@ -383,7 +389,7 @@ class Parquet(TableFormat):
     )
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
-        # pyarrow takes a quarter of a second to import, which others need not wait for.
+        # pyarrow takes a quarter of a second to import, so that other data skips it.
         from subset_trainer.data.formats.parquet_images import image_column, read_parquet_images
 
         if image_column(channel, claim.files[0]) is None:

@@ -33,9 +33,10 @@ _ROWS_AT_ONCE = 256
 
 
 def image_column(channel: Channel, file: str) -> str | None:
-    """The column of a Parquet file that holds images; None where it is a table of something else.
+    """The column of a Parquet file that holds images; None if the file is a table without images.
 
-    UserError where it cannot be read.
+    Raises:
+        UserError: the file cannot be read.
     """
     return _image_column(_schema(channel, file))
 
@@ -56,10 +57,14 @@ def _image_column(schema: pa.Schema) -> str | None:
 def read_parquet_images(
     channel: Channel, files: tuple[str, ...], label_column: str | None = None
 ) -> LabelledImages:
-    """The images of Parquet files, in name order, copied out of their pages, which cannot be asked for a single image.
+    """Read the images of Parquet files, in name order. They are copied out, because pages allow no random access.
 
-    label_column: a column of whole numbers or texts; by default one called label or the like, or the only one beside
-    the image. A number's name is taken from Hugging Face's schema where it tells one. UserError on anything else.
+    Args:
+        label_column: a column of whole numbers or strings. By default a column with a usual name such as label, or the
+            only one beside the image. Names for numbers come from Hugging Face's schema if it has them.
+
+    Raises:
+        UserError: the files do not have this form.
     """
     spool = Spool(channel.name)
     places: list[tuple[int, int, int]] = []
@@ -95,7 +100,7 @@ def read_parquet_images(
                     values.extend(batch.column(label).to_pylist())
         except UserError:
             raise
-        except Exception as error:  # damaged pages raise nearly anything
+        except Exception as error:  # damaged pages raise almost any exception
             raise _unreadable(channel, file, error) from error
     if not places:
         raise channel.error(f"file '{files[0]}' has no rows; expected images and their classes.")
@@ -172,7 +177,7 @@ def _names(
 
 
 def _hugging_face_names(schema: pa.Schema, column: str) -> list[str]:
-    """What `datasets` keeps of a ClassLabel in the schema's metadata; nothing where it does not."""
+    """The class names of a ClassLabel that `datasets` stores in the schema's metadata; empty if it has none."""
     try:
         info = json.loads((schema.metadata or {})[b"huggingface"])
         names = info["info"]["features"][column]["names"]

@@ -1,9 +1,9 @@
-"""Pipe mode: an augmented manifest's images and labels through a named pipe, as RecordIO.
+"""Pipe mode: the images and labels of an augmented manifest, sent through a named pipe as RecordIO.
 
-Format: SageMaker developer guide, "Augmented Manifest Files for Training Jobs": for each line of the manifest one
-record for each of the job's AttributeNames, in their order; of `source-ref` the object itself, of all others what the
-line says. The container is not told the names: an image is known by its first bytes, what stands between two images are
-labels.
+Format: SageMaker developer guide, "Augmented Manifest Files for Training Jobs". Each line of the manifest yields one
+record for each of the job's AttributeNames, in their order: the object itself for `source-ref`, and the value in the
+line for others. The container does not know the names, so it recognises an image by its first bytes and treats the
+records between two images as labels.
 """
 
 from pathlib import Path
@@ -23,10 +23,13 @@ _CHUNK = 1 << 20
 
 
 def read_pipe(name: str, path: Path, attribute: str | None, options: ManifestOptions) -> LabelledImages:
-    """All that comes through the pipe, once, kept in a temporary file.
+    """Read the pipe once to its end; the images are kept in a temporary file.
 
-    With AttributeNames of `source-ref`, the label and its metadata, in this order, confidence and class name are used;
-    without the metadata the label is a class's number or name. UserError on anything else.
+    If AttributeNames are `source-ref`, the label and its metadata, in this order, confidence and class name are used.
+    Without the metadata, the label is a class number or name.
+
+    Raises:
+        UserError: the records do not have this form.
     """
     channel = Channel(name, path.parent, (path.name,))
     expected = "an augmented manifest's records: AttributeNames of source-ref, the label and its metadata"
@@ -51,7 +54,7 @@ def read_pipe(name: str, path: Path, attribute: str | None, options: ManifestOpt
             raise ValueError(f"{len(places):,} images came with {sum(map(len, groups)):,} other records")
         entries = [_entry(group, number) for number, group in enumerate(groups)]
         if attribute not in entries[0]:
-            labels.wanted = None  # the names do not come through the pipe
+            labels.wanted = None  # attribute names are not sent through the pipe
         found = [labels.of(entry) for entry in entries]
     except (OSError, ValueError) as error:
         raise channel.error(
@@ -67,7 +70,7 @@ def read_pipe(name: str, path: Path, attribute: str | None, options: ManifestOpt
 
 
 def _entry(records: list[bytes], number: int) -> dict[str, Any]:
-    """As if it were a line of the manifest; an object is the metadata of the label before it."""
+    """The records of an image as a line of the manifest; an object is the metadata of the label before it."""
     entry: dict[str, Any] = {}
     name = ""
     for record in records:
@@ -88,7 +91,7 @@ def _entry(records: list[bytes], number: int) -> dict[str, Any]:
 
 
 class Pipe(Format):
-    """Pipe mode: the channel is a named pipe, which can be read once."""
+    """Pipe mode: the channel is a named pipe, which can be read only once."""
 
     name = "pipe"
     expected = ("", "", "")

@@ -1,7 +1,7 @@
-"""The protobuf messages of SageMaker's recordio-protobuf, read by protobuf's own parser.
+"""The protobuf messages of SageMaker's recordio-protobuf format, parsed by the protobuf library.
 
-Their schema is built here, as far as a table needs it, from the `record.proto` that the SageMaker SDK publishes:
-importing the SDK's generated module means importing the SDK, which takes two seconds where this takes a twentieth.
+The parts of the schema that a table needs are built here, from the `record.proto` that the SageMaker SDK publishes.
+Importing the SDK's generated module would import the whole SDK, which takes two seconds instead of a twentieth.
 """
 
 import functools
@@ -11,25 +11,25 @@ from typing import Any
 from subset_trainer.data.formats import recordio
 
 KEY = "values"
-"""What features and labels are called that have no names of their own."""
+"""The key of features and labels without names of their own."""
 
 
 def holds_messages(path: Path) -> bool:
-    """Whether a RecordIO file is of such messages, rather than MXNet's images, as its first record tells."""
+    """Whether the first record of a RecordIO file is such a message, rather than one of MXNet's images."""
     try:
         with path.open("rb") as file:
-            # A message begins with a field of it; of an image's record, which may be large, that is seldom so.
+            # A message begins with one of its fields; an image record, which may be large, rarely begins so.
             if recordio.read(file, 0, 1) not in (b"\x0a", b"\x12"):
                 return False
             message = message_class().FromString(recordio.read(file, 0))
-    except Exception:  # protobuf's errors have no base but this
+    except Exception:  # protobuf's errors have no other common base class
         return False
     return KEY in message.features
 
 
 @functools.cache
 def message_class() -> Any:
-    """The class of records, in a pool of its own, since the SDK's module may claim the name in the common one."""
+    """The class of records, in its own descriptor pool, since the SDK's module may use the name in the default one."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field = descriptor_pb2.FieldDescriptorProto

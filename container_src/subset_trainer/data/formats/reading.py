@@ -1,4 +1,4 @@
-"""A channel → labelled examples as they lie there, in whichever of the known formats."""
+"""Reads a channel in any known format as labelled examples."""
 
 from dataclasses import replace
 
@@ -12,8 +12,13 @@ from subset_trainer.data.kinds.kind import Kind
 def read(channel: Channel, options: Options, memory: int, like: Kind | None = None) -> Found:
     """Read the channel.
 
-    like: what the training channel taught; then what is found must be of its kind, and of a CIFAR set the test batch is
-    meant. memory: bytes that a file may unpack to. UserError for everything that is wrong with the data.
+    Args:
+        memory: the largest unpacked size of a file in bytes.
+        like: what was fitted on the training channel. The data must then be of the same kind, and of a CIFAR set the
+            test batch is read.
+
+    Raises:
+        UserError: anything is wrong with the data.
     """
     told = understand(channel, options.content_types.get(channel.name))
     layout = told.layout(channel)

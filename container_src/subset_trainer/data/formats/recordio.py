@@ -1,9 +1,9 @@
-"""The frames of RecordIO files: what MXNet's image records and SageMaker's recordio-protobuf have in common.
+"""The framing of RecordIO files, which MXNet's image records and SageMaker's recordio-protobuf share.
 
-A record is a magic number, a word of 3 bits and 29 bits (both little-endian), so many bytes as the 29 bits say, and
-zeros up to a multiple of 4. The 3 bits tell a whole record (0) from the first (1), a middle (2) and the last (3) part
-of one that was taken apart wherever it held the magic number itself, which stands between the parts again once they
-are joined (dmlc-core's recordio.h). What the bytes of a record mean is for others to say.
+A record is a magic number, a word of 3 and 29 bits (both little-endian), as many bytes as the 29 bits say, and zeros
+up to a multiple of 4. The 3 bits distinguish a whole record (0) from the first (1), a middle (2) and the last (3) part
+of a record that was split wherever it contained the magic number. Joining the parts inserts the magic number between
+them again (dmlc-core's recordio.h). This module does not interpret the content of records.
 """
 
 import io
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 SUFFIXES = (".rec", ".recordio")
-"""Of images, or of tables in recordio-protobuf."""
+"""Suffixes of files with images, or with tables in recordio-protobuf."""
 MAGIC = struct.pack("<I", 0xCED7230A)
 
 _HEADER = struct.Struct("<4sI")
@@ -20,11 +20,10 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
 def spans(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Where each record of a file begins and how long it is, its frame included, in bytes. Only headers are read, so
-    that size costs little.
+    """(offset, length) of each record in bytes, frame included. It reads headers only, so that large files cost little.
 
     Raises:
-        ValueError: what is there is no such record, or not all of one; it says so and where.
+        ValueError: a record is malformed or incomplete; the message says where.
     """
     size = file.seek(0, io.SEEK_END)
     at = 0
@@ -37,7 +36,7 @@ def spans(file: BinaryIO) -> Iterator[tuple[int, int]]:
 
 
 def read(file: BinaryIO, offset: int, most: int | None = None) -> bytes:
-    """The bytes of the record that begins at an offset, or at least its first ``most``. ValueError as in `spans`."""
+    """The bytes of the record at an offset, or at least its first ``most``. Raises ValueError as in `spans`."""
     pieces: list[bytes] = []
     for begin, length in _parts(file, offset, file.seek(0, io.SEEK_END)):
         file.seek(begin)
@@ -52,18 +51,18 @@ def read(file: BinaryIO, offset: int, most: int | None = None) -> bytes:
 
 
 def whole(framed: bytes) -> bytes:
-    """The bytes of a record that is given with its frame. ValueError as in `spans`."""
+    """The content of a record that is given with its frame. Raises ValueError as in `spans`."""
     return read(io.BytesIO(framed), 0)
 
 
 def records(file: BinaryIO) -> Iterator[bytes]:
-    """All records of a file, one after the other. ValueError as in `spans`."""
+    """All records of a file, in order. Raises ValueError as in `spans`."""
     for start, _ in spans(file):
         yield read(file, start)
 
 
 def _parts(file: BinaryIO, offset: int, size: int) -> Iterator[tuple[int, int]]:
-    """(begin, length) of the bytes of each part of a record."""
+    """(offset, length) of the content of each part of a record."""
     at, expected = offset, (_WHOLE, _FIRST)
     while True:
         file.seek(at)

@@ -1,7 +1,7 @@
-"""MXNet's image records in RecordIO, as SageMaker's image classification takes them.
+"""MXNet's image records in RecordIO, the format of SageMaker's image classification.
 
-A record is a header (how many labels stand behind it or 0, the label, two numbers that identify the image) and the
-encoded image: mxnet.recordio.pack in MXNet 1.9.
+A record is a header (the number of labels that follow it or 0, the label, and two numbers that identify the image) and
+the encoded image: mxnet.recordio.pack in MXNet 1.9.
 """
 
 import struct
@@ -23,9 +23,10 @@ _HEADER = struct.Struct("<IfQQ")
 
 
 def read_image_records(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
-    """The images of `.rec` files, in name order; only headers are read yet.
+    """Index the images of `.rec` files, in name order; only headers are read.
 
-    UserError on damaged files, on records that are no images, and on images of several labels.
+    Raises:
+        UserError: a file is damaged, a record is not an image, or an image has several labels.
     """
     places: list[tuple[int, int, int]] = []
     names: list[str] = []
@@ -56,7 +57,7 @@ def read_image_records(channel: Channel, files: tuple[str, ...]) -> LabelledImag
 
 
 def encoded_image(framed: bytes) -> bytes:
-    """The image within a record and its frame. ValueError where it is damaged."""
+    """The encoded image in a framed record. Raises ValueError if the record is damaged."""
     record = recordio.whole(framed)
     return record[_header(record)[1] :]
 
@@ -64,7 +65,7 @@ def encoded_image(framed: bytes) -> bytes:
 def _label(file: BinaryIO, start: int, number: int) -> str:
     try:
         record = recordio.read(file, start, _HEADER.size)
-        if record.startswith(b"\1\0\0\0"):  # one label, behind the header
+        if record.startswith(b"\1\0\0\0"):  # one label, after the header
             record = recordio.read(file, start, _HEADER.size + 4)
         values, _ = _header(record)
         if len(values) != 1:
@@ -75,7 +76,7 @@ def _label(file: BinaryIO, start: int, number: int) -> str:
 
 
 def _header(record: bytes) -> tuple[tuple[float, ...], int]:
-    """The labels, and where the image begins."""
+    """The labels, and the offset of the image."""
     if len(record) < _HEADER.size:
         raise ValueError(f"it has {len(record)} bytes, fewer than an image record's header")
     count, label, _, _ = _HEADER.unpack_from(record)
@@ -88,7 +89,7 @@ def _header(record: bytes) -> tuple[tuple[float, ...], int]:
 
 
 class RecordIOImages(Format):
-    """RecordIO of MXNet's image records, perhaps with the index and the list that they were made with."""
+    """RecordIO files of MXNet's image records; the index and the list from their creation may lie beside them."""
 
     name = "records"
     expected = ("", "RecordIO", "")

@@ -1,4 +1,4 @@
-"""recordio-protobuf files → a table: records of SageMaker's own algorithms, framed as RecordIO."""
+"""Reads recordio-protobuf files as a table; this is the RecordIO format of SageMaker's built-in algorithms."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ def read_protobuf(
 ) -> Table:
     """Read a channel's recordio-protobuf files, in name order, as one dense table.
 
-    A record has a tensor of features, dense or sparse, and one number as its label, both under the key `values`.
-    Columns are called what their position is. UserError on damaged files, records that differ in width, labels that
-    are missing or measurements, infinite numbers, and more than `memory` bytes with all zeros filled in.
+    A record has a dense or sparse tensor of features and one number as its label, both under the key `values`. Columns
+    are named by their positions.
+
+    Raises:
+        UserError: a file is damaged, records differ in width, labels are missing or are measurements, numbers are
+            infinite, or the dense table exceeds `memory` bytes.
     """
     rows: list[np.ndarray] = []
     labels: list[float] = []
@@ -43,7 +46,7 @@ def read_protobuf(
                     f"file '{file}', record {number:,} (counted from 0): {len(features):,} features; expected "
                     f"{width:,}, {as_in}."
                 )
-            needed = 16 * width * (len(rows) + 1)  # once more as columns
+            needed = 16 * width * (len(rows) + 1)  # as rows and again as columns
             if memory is not None and needed > memory:
                 raise channel.error(
                     f"file '{file}' and others take more than {max(0, memory) / 1e9:.1f} GB with all zeros filled in, "
@@ -80,7 +83,7 @@ def _records(channel: Channel, file: str) -> Iterator[tuple[int, np.ndarray, flo
 
 
 def _parse(record: bytes) -> tuple[np.ndarray, float]:
-    """Features [D] and the label. ValueError says what is wrong."""
+    """Features [D] and the label. Raises ValueError that says what is wrong."""
     try:
         message = message_class().FromString(record)
     except Exception as error:
@@ -99,7 +102,7 @@ def _parse(record: bytes) -> tuple[np.ndarray, float]:
 
 
 def _tensor(value: Any, what: str) -> np.ndarray:
-    """A dense or sparse tensor → float64 [D]. ValueError as in `_parse`."""
+    """Convert a dense or sparse tensor to float64 [D]. Raises ValueError as in `_parse`."""
     kind = value.WhichOneof("value")
     if kind is None or kind == "bytes":
         raise ValueError(f"the {what} {'bytes' if kind else 'empty'}; expected a tensor of numbers")
@@ -129,7 +132,7 @@ def _tensor(value: Any, what: str) -> np.ndarray:
 
 
 class RecordIOProtobuf(TableFormat):
-    """recordio-protobuf, the form of SageMaker's own algorithms."""
+    """recordio-protobuf, the format of SageMaker's built-in algorithms."""
 
     name = "protobuf"
     table = "recordio-protobuf"

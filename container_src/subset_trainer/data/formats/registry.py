@@ -1,4 +1,4 @@
-"""The formats that a channel may be in: which one it is, and reading it."""
+"""The list of formats, and the detection of a channel's format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ FORMATS: tuple[Format, ...] = (
     Npz(),
     TextFolders(),
 )
-"""In the order in which messages list them."""
+"""In the order of their mention in messages."""
 
 
 def _expected() -> str:
@@ -61,7 +61,7 @@ EXPECTED = _expected()
 
 @dataclass(frozen=True)
 class Layout:
-    """A channel's files in `format`; `unused` fit no format and are left alone."""
+    """A channel's files in `format`. `unused`: files that fit no format and are not read."""
 
     format: Format
     claim: Claim
@@ -73,19 +73,25 @@ class Layout:
 
     @classmethod
     def of(cls, channel: Channel, form: Format, claim: Claim) -> "Layout":
-        listed = () if channel.listing else claim.files  # else these are another channel's
+        listed = () if channel.listing else claim.files  # otherwise these are files of the companion channel
         used = {*listed, *claim.images, *claim.beside}
         return cls(form, claim, tuple(file for file in channel.files if file not in used))
 
 
 def open_channel(name: str, root: Path, listing: Path | None = None) -> Channel:
-    """List a channel's files. listing: the directory of its companion, with one `.lst`. UserError when the directory is
-    absent or holds no data."""
+    """List a channel's files.
+
+    Args:
+        listing: the directory of its companion channel, which holds one `.lst`.
+
+    Raises:
+        UserError: the directory does not exist or holds no data.
+    """
     return channels.open_channel(name, root, listing, expected=EXPECTED)
 
 
 def detect(channel: Channel) -> Layout:
-    """Tell a channel's format by its files. UserError when none or more than one fits."""
+    """Detect a channel's format by its files. Raises UserError if none or more than one fits."""
     claims: dict[Format, Claim] = {}
     for form in FORMATS:
         if form.last_resort and claims:
@@ -106,11 +112,11 @@ def detect(channel: Channel) -> Layout:
 
 
 def _undisputed(claims: Mapping[Format, Claim]) -> list[tuple[Format, Claim]]:
-    """What is left to each format: a list that names images has these, and itself, for its own. What is claimed by two
-    lists is the first one's."""
+    """The claims without overlaps: a list that names images owns these images and itself, and the first of two lists
+    owns what both claim."""
     taken = {image for claim in claims.values() for image in claim.images}
     left: dict[Format, tuple[str, ...]] = {}
-    # Lists before others, whose files may be called the same.
+    # Lists come first, because the files of other formats may be named like them.
     for form, claim in sorted(claims.items(), key=lambda item: not item[1].images):
         left[form] = tuple(file for file in claim.files if file not in taken)
         if claim.images:

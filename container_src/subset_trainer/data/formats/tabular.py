@@ -1,4 +1,4 @@
-"""What the formats of tables have in common: a table may be one of texts, and is matched to training's."""
+"""What the table formats share: a table may be read as texts, and is matched to the training table."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -12,8 +12,11 @@ from subset_trainer.data.texts.labelled import text_column, texts_of
 
 @dataclass(frozen=True)
 class Asked:
-    """How a table is to be read: its label in `label_column`, or as training had it. csv_header: auto, true or false.
-    memory: bytes that the files may unpack to."""
+    """How a table is read.
+
+    The label is in `label_column`, or where it was in training. `csv_header`: auto, true or false. `memory`: the
+    largest unpacked size of the files in bytes.
+    """
 
     label_column: str | None
     like: TableKind | None
@@ -22,7 +25,7 @@ class Asked:
 
 
 class TableFormat(Format):
-    """A format of tables."""
+    """Base class of the table formats."""
 
     suffixes: tuple[str, ...]
 
@@ -32,7 +35,7 @@ class TableFormat(Format):
 
     @abstractmethod
     def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
-        """The files as one table. UserError for what is wrong with them."""
+        """Read the files as one table. Raises UserError for anything that is wrong with them."""
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         like, options, files = reading.like, reading.options, claim.files

@@ -1,8 +1,8 @@
-"""Tar archives of images: WebDataset's shards, or class folders packed together.
+"""Tar archives of images: WebDataset's shards, or packed class folders.
 
-WebDataset's form (github.com/webdataset/webdataset, "The WebDataset Format"): members whose names agree up to the first
-full stop of their last part are one example, so that `a/007.jpg` has its class in `a/007.cls` (a number or a name), or
-in `a/007.json` (an object with `label`, `cls` or `class`), or in `a/007.txt` where there is neither.
+WebDataset's format (github.com/webdataset/webdataset, "The WebDataset Format"): members whose names agree up to the
+first full stop of their base name form one example. The class of `a/007.jpg` is in `a/007.cls` (a number or a name), in
+`a/007.json` (an object with `label`, `cls` or `class`), or, without these, in `a/007.txt`.
 """
 
 import json
@@ -28,13 +28,13 @@ from subset_trainer.data.images.packed import PackedImages, Spool
 from subset_trainer.errors import UserError, shown
 
 _LABELS = ("cls", "json", "txt")
-"""By rank: the first that an example has tells its class."""
+"""Suffixes by rank: the first one that an example has holds its class."""
 _JSON_LABELS = ("label", "cls", "class")
 _LOOKED_AT = 1_000
 
 
 def holds(channel: Channel, file: str) -> Literal["cifar", "images"] | None:
-    """What an archive's first members are; None where they are neither, or it cannot be read."""
+    """The content of an archive, by its first members; None if it is neither, or cannot be read."""
     try:
         with open_tar(channel.root / file) as archive:
             for position, member in enumerate(archive):
@@ -45,19 +45,22 @@ def holds(channel: Channel, file: str) -> Literal["cifar", "images"] | None:
                     return "images"
                 if position == _LOOKED_AT:
                     break
-    except Exception:  # damaged archives raise nearly anything; whoever reads it says so
+    except Exception:  # damaged archives raise almost any exception; the error is reported when it is read
         return None
     return None
 
 
 def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
-    """The images of the archives, in name order.
+    """Read the images of the archives, in name order.
 
-    Of an archive that is not compressed only the headers and the labels are read yet; of the others all images are
-    copied. UserError on damaged archives, on images without a class, and on labels that are none.
+    In an uncompressed archive only the headers and labels are read, and images are read on demand. The images of
+    compressed archives are copied to a temporary file.
+
+    Raises:
+        UserError: an archive is damaged, an image has no class, or a label is invalid.
     """
     sources: list[Path | Spool] = [Path(channel.root, file) for file in files]
-    # Of a million images as few objects as can be: numbers in an array, and one text for each folder and each class.
+    # Few objects even for a million images: numbers in an array, and one string for each folder and each class.
     places = array("q")
     names: list[str] = []
     told: list[str] = []
@@ -92,7 +95,7 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
                             labels[key] = (rank, _label(member.name, suffix, text))
         except UserError:
             raise
-        except Exception as error:  # damaged archives and compressed files raise nearly anything
+        except Exception as error:  # damaged archives and compressed files raise almost any exception
             raise channel.error(
                 f"archive '{file}' cannot be read ({error}); expected an intact tar file of images and their classes."
             ) from error
@@ -117,14 +120,14 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
 
 
 def _examples(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
-    """(member, the name up to its suffix, the suffix in lower case) of each file."""
+    """(member, name without suffix, suffix in lower case) of each file."""
     for member in archive:
-        archive.members.clear()  # type: ignore[attr-defined]  # it would keep a kilobyte of each
+        archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep a kilobyte per member
         folder, _, base = member.name.rpartition("/")
         if not member.isfile() or base.startswith(".") or "__MACOSX" in folder:
             continue
         stem, _, suffixes = base.partition(".")
-        # An example's parts may be called `007.rgb.jpg` and `007.cls`.
+        # The parts of an example may be named `007.rgb.jpg` and `007.cls`.
         yield member, f"{folder}/{stem}" if folder else stem, suffixes.rpartition(".")[2].lower()
 
 
@@ -157,7 +160,7 @@ def _label(name: str, suffix: str, text: str) -> str:
 
 
 class TarArchives(Format):
-    """Tar archives of images, or of CIFAR's batches."""
+    """Tar archives of images or of CIFAR batches."""
 
     name = "archives"
     expected = ("", "tar shards", "")
@@ -167,7 +170,7 @@ class TarArchives(Format):
         files = channel.ending(*ARCHIVE_SUFFIXES)
         if not files or any(
             map(is_cifar_batch, channel.files)
-        ):  # which are unpacked beside what they came in
+        ):  # the batches lie unpacked beside their archives
             return None
         return Claim(files, beside=extras(channel))
 

@@ -1,4 +1,4 @@
-"""Class folders of `.txt` files."""
+"""`.txt` files in class folders."""
 
 import numpy as np
 
@@ -10,13 +10,16 @@ from subset_trainer.data.ids import Ids
 from subset_trainer.data.texts.labelled import Texts
 
 LARGEST_FILE = 1 << 24
-"""Bytes: a longer file is no example of a class."""
+"""Bytes; a longer file is refused as an example."""
 _EXPECTED = "UTF-8 text, one example a file"
 
 
 def read_text_folders(channel: Channel, files: tuple[str, ...], folder: str, memory: int) -> Texts:
-    """One text a file, its class the folder below `folder`. UserError on files that are no UTF-8 text, and on more than
-    `memory` bytes."""
+    """Read one text per file; its class is the folder below `folder`.
+
+    Raises:
+        UserError: a file is not UTF-8 text, or the texts exceed `memory` bytes.
+    """
     texts = np.empty(len(files), object)
     left = memory
     for position, file in enumerate(files):
@@ -42,7 +45,7 @@ def read_text_folders(channel: Channel, files: tuple[str, ...], folder: str, mem
 
 
 class TextFolders(Format):
-    """Class folders of `.txt` files, where there is nothing else: anything may have a readme.txt beside it."""
+    """Class folders of `.txt` files. Tried last, because data in any format may have a readme.txt beside it."""
 
     name = "texts"
     expected = ("", "class folders of .txt files", "")

@@ -1,1 +1,1 @@
-"""Encoded images: where they lie, and how they become pixels."""
+"""Encoded images: where they are stored, and how they are decoded to pixels."""

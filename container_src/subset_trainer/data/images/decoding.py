@@ -1,4 +1,4 @@
-"""Encoded images → uint8 RGB pixels: one, or many with several processes."""
+"""Decodes encoded images to uint8 RGB pixels, one at a time or many in several processes."""
 
 import io
 import logging
@@ -23,29 +23,28 @@ logger = logging.getLogger(__name__)
 DEFAULT_SIZE = 224
 LARGEST_NATURAL_SIZE = 256
 LARGEST_FILE = 1 << 30
-"""Bytes: more than the largest picture that Pillow decodes (178,956,970 pixels) takes uncompressed."""
+"""Bytes; more than the uncompressed size of the largest image that Pillow decodes (178,956,970 pixels)."""
 LARGEST_SCALED = 1 << 27
-"""Pixels of a picture on its way to the size wanted."""
+"""Largest number of pixels of an image while it is scaled to the requested size."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-"""What files may hold, whatever they are called: Pillow knows more, and starts Ghostscript for some of it."""
+"""The formats that are decoded, whatever a file's suffix. Pillow knows more, but runs Ghostscript for some of them."""
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
 _PROGRESS_SECONDS = 5.0
 _ORIENTATION = 0x0112  # the EXIF tag
-# Below this much work one process is done before others have started.
+# Below this amount of work one process finishes before others have started.
 _FEW_FILES, _FEW_BYTES = 4_000, 32 << 20
 
 
 class EncodedImages(ABC):
-    """N encoded images of one channel, each read when it is needed, in a form that worker processes share without
-    copying.
+    """N encoded images of one channel, read on demand; worker processes share the object without copying it.
 
-    channel: what messages call the channel. names: what they call each image, all different.
+    `channel`: the channel's name in messages. `names`: the images' names in messages, all different.
     """
 
     def __init__(self, names: Sequence[str | os.PathLike[str]], channel: str):
         self.channel = channel
-        # A list of strings would be copied page by page into every forked worker, by its reference counts alone.
+        # Reference counting alone would copy a list of strings, page by page, into every forked worker.
         self.names = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
 
     def __len__(self) -> int:
@@ -53,24 +52,24 @@ class EncodedImages(ABC):
 
     @abstractmethod
     def size(self, index: int) -> int:
-        """Bytes that it takes where it lies. UserError where it is gone."""
+        """The encoded size in bytes. Raises UserError if the image no longer exists."""
 
     @abstractmethod
     def read(self, index: int) -> bytes:
-        """The encoded image, whole. OSError or ValueError where that cannot be."""
+        """The complete encoded image. Raises OSError or ValueError if it cannot be read."""
 
-    def prepare(self, indices: np.ndarray) -> None:  # noqa: B027 - most have nothing to do
-        """Have at hand what this thread is going to read, [K] int64: once, and until the next call."""
+    def prepare(self, indices: np.ndarray) -> None:  # noqa: B027 - optional: most subclasses need no preparation
+        """Prefetch the images, [K] int64, that this thread reads once each before its next call."""
 
     def decode(self, index: int, size: tuple[int, int] | None) -> np.ndarray:
-        """Pixels [H, W, 3] uint8, of `size` (H, W) if given. UserError naming the image when it cannot be read."""
+        """Pixels [H, W, 3] uint8, scaled to `size` (H, W) if given. Raises UserError naming an image it cannot read."""
         try:
             return decode(self.read(index), size)
-        except Exception as error:  # PIL's plugins raise nearly anything on damaged data
+        except Exception as error:  # PIL's plugins raise almost any exception on damaged data
             raise self.unreadable(index, error) from error
 
     def dimensions(self, index: int) -> tuple[int, int]:
-        """(H, W) of an image, from its header, after the rotation that its EXIF asks for."""
+        """(H, W) of an image, read from its header, after the rotation in its EXIF data."""
         try:
             return _dimensions(io.BytesIO(self.read(index)))
         except Exception as error:
@@ -90,10 +89,7 @@ class EncodedImages(ABC):
 
 
 class ImageFiles(EncodedImages):
-    """Image files, one an image.
-
-    paths: relative to `root`.
-    """
+    """Image files. `paths`: relative to `root`."""
 
     def __init__(
         self, paths: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str] = "", channel: str = ""
@@ -119,7 +115,7 @@ class ImageFiles(EncodedImages):
 
     def dimensions(self, index: int) -> tuple[int, int]:
         try:
-            # Of a file no more is read than the header.
+            # Given a path, Pillow reads no more than the header.
             return _dimensions(os.fsdecode(self.path(index)))
         except Exception as error:
             raise self.unreadable(index, error) from error
@@ -132,15 +128,18 @@ def _dimensions(source: str | io.BytesIO) -> tuple[int, int]:
 
 
 def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """One encoded image → pixels [H, W, 3] uint8.
+    """Decode one image → pixels [H, W, 3] uint8.
 
-    Everything becomes RGB: 16-bit grey is scaled down, transparency laid over black, a palette resolved, the
-    rotation that EXIF asks for applied. With `size` (H, W) the image is scaled until it covers that size and its
-    centre is cut out. Raises what Pillow raises on damaged data, ValueError on floating-point pixels.
+    Everything becomes RGB: 16-bit grey is scaled down, transparency is laid over black, palettes are resolved, and the
+    rotation in EXIF is applied. With `size` (H, W), the image is scaled to cover that size and cropped at its centre.
+
+    Raises:
+        ValueError: the pixels are floating-point numbers.
+        Exception: whatever Pillow raises on damaged data.
     """
     with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
         if size is not None and opened.format == "JPEG":
-            # JPEG can be decoded at 1/2, 1/4 or 1/8: enough is kept for a clean reduction to the size wanted.
+            # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; enough pixels are kept for a good final scaling.
             side = 2 * max(size)
             if min(opened.size) > side:
                 opened.draft(None, (side, side))
@@ -155,8 +154,8 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def is_encoded(data: bytes) -> bool:
-    """Whether the first bytes are those of an image in one of the formats that are read."""
-    # A text may begin like the shorter ones: of these more is looked at.
+    """Whether the first bytes are those of an image in one of the supported formats."""
+    # Text may begin like the shorter signatures, so more bytes are checked for these.
     return (
         data.startswith(_MAGIC)
         or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
@@ -166,12 +165,12 @@ def is_encoded(data: bytes) -> bool:
 
 
 def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scale an RGB image until it covers `size` (H, W), then cut out its centre."""
+    """Scale an RGB image to cover `size` (H, W), and crop it at its centre."""
     height, width = size
     scale = max(height / image.height, width / image.width)
     scaled = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
     if scaled[0] * scaled[1] > LARGEST_SCALED:
-        # A line of pixels scaled until it covers the size would fill the memory: cut first.
+        # Scaling a line one pixel wide to cover the size would exhaust the memory, so it is cropped first.
         wide, high = width / scale, height / scale
         left, top = (image.width - wide) / 2, (image.height - high) / 2
         box = (max(0.0, left), max(0.0, top), min(image.width, left + wide), min(image.height, top + high))
@@ -183,8 +182,8 @@ def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    # Parsing EXIF costs more than decoding a small image, so first see whether there is any. (Pillow turns TIFF
-    # images by itself.)
+    # Parsing EXIF costs more than decoding a small image, so first check whether there is any. (Pillow rotates TIFF
+    # images itself.)
     if "exif" in image.info or "Raw profile type exif" in image.info:
         value = image.getexif().get(_ORIENTATION, 1)
         return value if value in range(1, 9) else 1
@@ -207,7 +206,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def natural_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The images' own size (H, W) where they agree and no side is longer than 256 pixels, else 224 by 224."""
+    """The images' common size (H, W) if all agree and no side is longer than 256 pixels, otherwise 224 by 224."""
     if len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_NATURAL_SIZE:
         return sizes[0]
     return (DEFAULT_SIZE, DEFAULT_SIZE)
@@ -216,7 +215,10 @@ def natural_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int], workers: int) -> np.ndarray:
     """Decode many files → pixels [len(indices), 3, H, W] uint8, with up to `workers` processes.
 
-    UserError naming the first unreadable file. Progress is logged every few seconds.
+    Progress is logged every few seconds.
+
+    Raises:
+        UserError: an image cannot be read; the message names the first one.
     """
     count = len(indices)
     shape = (count, 3, *size)
@@ -224,8 +226,8 @@ def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int],
     mean_bytes = max(1, sum(sampled) // max(1, len(sampled)))
     chunk = max(1, min(256, (4 << 20) // mean_bytes))
     starts = range(0, count, chunk)
-    # Threads do not help: for small images holding the interpreter's lock costs more than decoding. Processes that
-    # write into one anonymous mapping do, and need neither /dev/shm nor copies.
+    # Threads do not help, because contention for the interpreter lock costs more than decoding small images. Processes
+    # that write into one anonymous mapping do help, and they need neither /dev/shm nor copies.
     few = count < _FEW_FILES and count * mean_bytes < _FEW_BYTES
     if workers < 2 or few or "fork" not in multiprocessing.get_all_start_methods():
         pixels = np.empty(shape, np.uint8)
@@ -234,7 +236,7 @@ def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int],
         return pixels
     pixels = np.frombuffer(mmap.mmap(-1, int(np.prod(shape))), np.uint8).reshape(shape)
     job = _Job(files, indices, size, chunk, pixels)
-    Image.init()  # so that no worker imports Pillow's plugins again
+    Image.init()  # loads Pillow's plugins once, before the workers are forked
     executor = ProcessPoolExecutor(
         min(workers, len(starts)),
         multiprocessing.get_context("fork"),
@@ -243,7 +245,7 @@ def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int],
     )
     try:
         with warnings.catch_warnings():
-            # The workers run no thread pool and take no lock that the parent could hold.
+            # Forking is safe here: the workers use no thread pool and no lock that the parent could hold.
             warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
             results = executor.map(_run_chunk, starts)
         _follow(results, count)
@@ -264,7 +266,7 @@ class _Job:
         self.files, self.indices, self.size, self.chunk, self.pixels = files, indices, size, chunk, pixels
 
     def __call__(self, start: int) -> int:
-        """Decode the chunk that begins at `start`; how many images it had."""
+        """Decode the chunk that begins at `start`; returns its number of images."""
         chosen = self.indices[start : start + self.chunk]
         for position, index in enumerate(chosen, start):
             self.pixels[position] = self.files.decode(index, self.size).transpose(2, 0, 1)
@@ -277,7 +279,7 @@ _job: _Job | None = None
 def _start_worker(job: _Job) -> None:
     global _job
     _job = job
-    # The handlers inherited from the parent are for the parent, which ends its workers itself.
+    # The parent's signal handlers are inherited. The parent stops its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -1,4 +1,4 @@
-"""Images with their labels, wherever the images lie and whatever told the labels."""
+"""Images with their labels, independent of their storage and of the source of the labels."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,12 @@ from subset_trainer.data.images.decoding import EncodedImages
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """`labels` [N] int64: positions in `classes`. `weights` [N] float32: how much each image counts, None: all alike.
-    `notes`: what was found, used and left out. `references`: what the images are called where they come from, such as
-    [N] URIs as bytes; None: what `images` calls them."""
+    """Encoded images with labels.
+
+    `labels` [N] int64: positions in `classes`. `weights` [N] float32: the weight of each image, None for equal weights.
+    `notes`: what was found, used and left out. `references`: the names of the images at their source, such as URIs, as
+    [N] bytes; None: the names in `images`.
+    """
 
     images: EncodedImages
     labels: np.ndarray
@@ -35,7 +38,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class ImageArray:
-    """pixels [N, 3, H, W] uint8; labels [N] int64, positions in `classes`. `white`: what 255 was in the files."""
+    """pixels [N, 3, H, W] uint8; labels [N] int64, positions in `classes`. `white`: the value of white in the files."""
 
     pixels: np.ndarray
     labels: np.ndarray

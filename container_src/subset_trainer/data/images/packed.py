@@ -1,4 +1,4 @@
-"""Many encoded images in few files: where each begins and ends, and a file for those that lie nowhere whole."""
+"""Many encoded images in few files, located by offset and length; and a temporary file for images from streams."""
 
 import os
 import shutil
@@ -15,10 +15,10 @@ from subset_trainer.errors import UserError
 
 
 class Spool:
-    """A temporary file without a name, which lives as long as this process or one that it forked.
+    """An unnamed temporary file, which lives as long as this process and its forked processes.
 
-    What is read once, in order, and cannot be asked for a single image (a pipe, a compressed archive, Parquet's pages)
-    is copied here, and its images are then read like those of any file. channel: what messages call the channel.
+    Sources without random access (a pipe, a compressed archive, Parquet pages) are copied here, and their images are
+    then read like those of any file. `channel`: the channel's name in messages.
     """
 
     def __init__(self, channel: str):
@@ -29,21 +29,21 @@ class Spool:
 
     @property
     def file(self) -> BinaryIO:
-        """All that was appended, to be read."""
+        """All appended data, open for reading."""
         self.flush()
         return self._file
 
     @property
     def descriptor(self) -> int:
-        """Of what was flushed."""
+        """A file descriptor for the flushed data."""
         return self._file.fileno()
 
     def flush(self) -> None:
-        """Before processes are forked: each would write what is left in its own copy."""
+        """Flush before processes are forked; otherwise each would write its own copy of the buffer."""
         self._file.flush()
 
     def append(self, data: bytes) -> int:
-        """Where the data begins. UserError where there is no room left for it."""
+        """Append data and return its offset. Raises UserError if there is no space left."""
         try:
             self._file.write(data)
         except OSError as error:
@@ -58,13 +58,13 @@ class Spool:
 
 
 class PackedImages(EncodedImages):
-    """Images that are pieces of files.
+    """Images that are parts of files.
 
     Args:
-        sources: paths, or a spool.
-        places: [N, 3] int64: which of the sources, where the piece begins, how many bytes it has.
+        sources: paths, or spools.
+        places: [N, 3] int64: the index of the source, the offset, and the length in bytes.
         names: [N], and channel: as in :class:`EncodedImages`.
-        unwrap: from a piece to the encoded image that it holds; ValueError where it holds none.
+        unwrap: extracts the encoded image from a part of a file; raises ValueError if it holds none.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class PackedImages(EncodedImages):
 
 
 def _piece(descriptor: int, begin: int, length: int) -> bytes:
-    # Not seek and read: forked workers share a position.
+    # pread instead of seek and read, because forked workers share the file position.
     piece = os.pread(descriptor, length, begin)
     while 0 < len(piece) < length:
         more = os.pread(descriptor, length - len(piece), begin + len(piece))

@@ -1,8 +1,8 @@
-"""Images that stay in S3: each is fetched when it is first needed, by Amazon's S3 connector, and kept on the disk.
+"""Images that stay in S3: each is fetched on first use by Amazon's S3 connector, and cached on disk.
 
-So of a manifest's images only those are ever fetched that the run looks at. Where requests go is what the environment
-says, as of AWS's other clients: AWS_REGION (or AWS_DEFAULT_REGION), AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL), and the
-credentials of the job's role.
+Only those images of a manifest are fetched that the run uses. As for other AWS clients, the environment configures
+the region (AWS_REGION or AWS_DEFAULT_REGION) and the endpoint (AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL), and the
+credentials are those of the job's role.
 """
 
 import multiprocessing
@@ -23,10 +23,10 @@ from subset_trainer.errors import UserError, first_line
 
 SCHEME = "s3://"
 AT_ONCE = 16
-"""Requests of a process under way: each takes longer to come than to be read."""
+"""Concurrent requests per process. Waiting for each takes longer than reading it."""
 ATTEMPTS = 5
 LEAST_FREE = 2 << 30
-"""Bytes of the disk that are left to others: beyond, what is fetched is not kept."""
+"""Bytes of disk space to leave free; with less, fetched images are not cached."""
 _REASONS = {
     "key does not exist": "there is no such object",
     "bucket does not exist": "there is no such bucket",
@@ -35,19 +35,22 @@ _REASONS = {
     "access denied": "access is denied",
     "incorrect region": "the bucket is in another region than AWS_REGION says",
 }
-"""What the connector's messages have in them → what it means."""
+"""Part of a message from the connector → its meaning."""
 
 
 def bucket_and_key(uri: str) -> tuple[str, str]:
-    """What it names; either is empty where it names none."""
+    """Split a URI into bucket and key; either is empty if the URI has none."""
     bucket, _, key = uri.removeprefix(SCHEME).partition("/")
     return bucket, key
 
 
 class S3Images(ImageFiles):
-    """Images of a manifest, those in S3 by their URI and others as files of the channel.
+    """Images of a manifest: URIs are read from S3, other names are files of the channel.
 
-    names: URIs, or paths relative to `root`. UserError where no region is known.
+    `names`: URIs, or paths relative to `root`.
+
+    Raises:
+        UserError: no AWS region is known.
     """
 
     def __init__(self, names: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str], channel: str):
@@ -58,12 +61,12 @@ class S3Images(ImageFiles):
                 f"{channel} channel: hyperparameter s3_images=true, and no region is known to ask S3 in; expected "
                 "AWS_REGION in the environment, where SageMaker puts it."
             )
-        # S3MapDataset, which is made of it, would make an object of every URI in every process.
+        # S3MapDataset, which builds on this client, would create an object for every URI in every process.
         from s3torchconnector import S3ClientConfig
         from s3torchconnector._s3client import S3Client
 
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        # Connects when it is first asked, in each process anew.
+        # The client connects on first use, separately in each process.
         self._client = S3Client(
             region,
             endpoint=endpoint,
@@ -73,7 +76,7 @@ class S3Images(ImageFiles):
         self._held = threading.local()
 
     def far(self, index: int) -> bool:
-        """Whether it is in S3."""
+        """Whether the image is in S3."""
         return bool(self.names[index].startswith(SCHEME.encode()))
 
     def size(self, index: int) -> int:
@@ -92,7 +95,7 @@ class S3Images(ImageFiles):
         return found or self._kept(index) or self._fetched(index)
 
     def prepare(self, indices: np.ndarray) -> None:
-        """See :class:`EncodedImages`: what is not there yet is fetched, several at a time."""
+        """See :class:`EncodedImages`: fetches what is not cached, with concurrent requests."""
         missing = [
             index for index in set(indices.tolist()) if self.far(index) and not self._file(index).exists()
         ]
@@ -103,7 +106,7 @@ class S3Images(ImageFiles):
         self._held.images = held
 
     def prepare_apart(self, indices: np.ndarray) -> None:
-        """The same in a process of its own. A client's threads do not survive that workers are forked later on."""
+        """Like `prepare`, but in a separate process: a client's threads would not survive a later fork of workers."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
             process = multiprocessing.get_context("fork").Process(target=self.prepare, args=(indices,))
@@ -151,4 +154,4 @@ class S3Images(ImageFiles):
             unfinished.write_bytes(data)
             unfinished.replace(self._file(index))
         except OSError:
-            unfinished.unlink(missing_ok=True)  # a full disk: it is fetched again
+            unfinished.unlink(missing_ok=True)  # the disk is full, so the image is fetched again next time

@@ -1,1 +1,1 @@
-"""One file a kind of data (images, tables, texts): what is learned of it, and how it becomes what a model takes."""
+"""The kinds of data (images, tables, texts), one file each: fitting, encoding, and everything that depends on them."""

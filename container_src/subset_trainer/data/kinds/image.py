@@ -1,4 +1,4 @@
-"""Images: their size, their normalisation, and how they become pixels."""
+"""The kind for images: their size, normalisation and decoding."""
 
 import base64
 import time
@@ -33,19 +33,19 @@ from subset_trainer.errors import UserError, first_line, shown
 
 Source = LabelledImages | ImageArray
 ONE_IMAGE = ("image/", "application/x-image", "application/octet-stream")
-"""Begin the content types of one image, whose own first bytes tell its format."""
+"""Prefixes of the content types of a single image, whose format is detected from its first bytes."""
 IMAGES_AT_ONCE = 32
-"""Of a request, so that memory stays small however many it brings."""
+"""Images of a request that are processed together, which bounds memory for any number of images."""
 _SIZES_LOOKED_AT = 1_000
 _STATISTICS_FILES = 2_000
 _FETCHED = 256
-"""Training images in S3 that are fetched for their sizes and statistics, whatever is selected."""
+"""Training images in S3 that are fetched to determine sizes and statistics, whatever is selected later."""
 
 
 @dataclass(frozen=True)
 class ImageKind(Kind):
-    """`image_size` is (height, width) in pixels; `mean` and `std` are per channel (red, green, blue), of values scaled
-    to 0..1. Batches stay uint8, so whoever feeds the model normalises."""
+    """`image_size`: (height, width) in pixels. `mean` and `std`: per channel (red, green, blue), for values scaled to
+    0..1. Batches stay uint8; the model normalises them."""
 
     name = "image"
     sources = (LabelledImages, ImageArray)
@@ -70,8 +70,10 @@ class ImageKind(Kind):
 
     @classmethod
     def fit(cls, channel: Channel, source: Source, fitting: Fitting) -> tuple["ImageKind", Dataset]:
-        """The size that images have, or are wanted in, and the moments of the pixels of the training images; where not
-        all are at hand, of some that are drawn."""
+        """Fit the image size, unless it is given, and the moments of the training pixels.
+
+        If not all pixels are in memory, the moments come from a random sample.
+        """
         rows, own, of_each = fitting.rows, fitting.own, fitting.of_each
         generator = np.random.default_rng(fitting.seed)
         images = source.images if isinstance(source, LabelledImages) else None
@@ -91,7 +93,7 @@ class ImageKind(Kind):
         sized = cls(source.classes, size)
         dataset = sized.encode(channel, source, fitting.loading, np.arange(len(source.classes)))
         if far is None and not all(of_each(isinstance(dataset, MemoryDataset))):
-            # Decoding everything would take as long as an epoch.
+            # Decoding all images would take as long as an epoch.
             rows = np.sort(generator.permutation(rows)[:_STATISTICS_FILES])
         sums = of_each(_sums(dataset.batches(_in_chunks(own(rows)), torch.device("cpu"))))
         counts, totals, squares = zip(*sums, strict=True)
@@ -163,7 +165,7 @@ class ImageKind(Kind):
             raise ValueError(f"mean and std: {shown((self.mean, self.std))}")
 
     def batches(self, body: bytes, form: str, content_type: str) -> Iterator[np.ndarray]:
-        """uint8 [B, 3, H, W] of one image file, or of JSON objects that hold some in base64."""
+        """uint8 [B, 3, H, W] for one image file, or for JSON objects with images in base64."""
         if form in ONE_IMAGE:
             yield self._decoded([("of the request", body)])
             return
@@ -184,17 +186,17 @@ class ImageKind(Kind):
         return Regions.of(inputs, absent)
 
     def absent(self, dataset: Dataset) -> Tensor:
-        """uint8 [3]: the colour by which images are normalised."""
+        """uint8 [3]: the mean colour of the normalisation."""
         return (torch.tensor(self.mean) * 255).round().to(torch.uint8)
 
     def show(self, dataset: Dataset, rows: Sequence[int], texts: np.ndarray | None) -> list[np.ndarray]:
-        """Pixels [H, W, 3] uint8 each."""
+        """The pixels [H, W, 3] uint8 of each."""
         (inputs,) = dataset.batches([torch.tensor(rows)], torch.device("cpu"))
         return [pixels.permute(1, 2, 0).numpy() for pixels in inputs]
 
 
 class _RequestImages(EncodedImages):
-    """Encoded images that a request brought: what messages call each, and its bytes."""
+    """The encoded images of a request: each one's name in messages, and its bytes."""
 
     def __init__(self, images: list[tuple[str, bytes]]) -> None:
         super().__init__([place for place, _ in images], "")
@@ -208,7 +210,7 @@ class _RequestImages(EncodedImages):
 
 
 def _from_base64(value: Any, place: str) -> bytes:
-    """The encoded image that a JSON object holds."""
+    """Decode the image in a JSON object from base64."""
     text = value.get("image") if isinstance(value, dict) else None
     if not isinstance(text, str):
         raise REQUEST.error(
@@ -221,8 +223,7 @@ def _from_base64(value: Any, place: str) -> bytes:
 
 
 def _sizes(source: Source, rows: np.ndarray) -> list[tuple[int, int]]:
-    """(H, W) of the images at `rows`. Beyond a thousand files, a few that differ should not decide about all the
-    others."""
+    """(H, W) of the images at `rows`: a sample of up to a thousand, so that a few odd images rarely decide for all."""
     if isinstance(source, ImageArray):
         height, width = source.pixels.shape[2:]
         return [(height, width)]
@@ -234,11 +235,11 @@ def _in_chunks(rows: np.ndarray, size: int = 256) -> list[torch.Tensor]:
 
 
 def _sums(batches: Iterator[torch.Tensor]) -> tuple[int, torch.Tensor, torch.Tensor]:
-    """How many pixels uint8 images [B, 3, H, W] have, and the sums of these and of their squares, [3] float64."""
+    """The number of pixels of uint8 images [B, 3, H, W], and the sums of values and of their squares, [3] float64."""
     count = 0
     total, squares = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for batch in batches:
-        values = batch.double()  # whole numbers, so that the sums are exact in any order
+        values = batch.double()  # integers, so that the sums are exact in any order
         total += values.sum((0, 2, 3))
         squares += values.square().sum((0, 2, 3))
         count += batch[:, 0].numel()
@@ -248,10 +249,10 @@ def _sums(batches: Iterator[torch.Tensor]) -> tuple[int, torch.Tensor, torch.Ten
 def _moments(
     count: int, total: torch.Tensor, squares: torch.Tensor
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel, as shares of 255."""
+    """Mean and standard deviation per channel, as fractions of 255."""
     mean = total / count / 255
     variance = (squares / count / 255**2 - mean.square()).clamp(min=0)
-    # A channel without variation must not be divided by 0.
+    # Prevents division by zero for a constant channel.
     std = torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance))
     return tuple(mean.tolist()), tuple(std.tolist())
 

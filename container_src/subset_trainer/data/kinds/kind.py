@@ -1,4 +1,4 @@
-"""What a kind of data is: all that is decided by whether examples are images, rows of tables or texts."""
+"""The interface of a kind of data: everything that differs between images, rows of tables and texts."""
 
 import math
 from abc import ABC, abstractmethod
@@ -20,75 +20,84 @@ from subset_trainer.data.texts.tokens import Tokens
 from subset_trainer.errors import UserError, shown
 
 Source = LabelledImages | ImageArray | Table | Texts
-"""Labelled examples as they lie in a channel."""
+"""Labelled examples as a format reads them."""
 
 
 class Kind(ABC):
-    """One kind of data; an object of it holds what was learned from training data and is needed at inference.
+    """One kind of data; an instance holds what was fitted on training data and is needed for inference.
 
-    To add one: a file with such a class, a frozen dataclass, and its entry in
+    To add a kind, write a file with a subclass, a frozen dataclass, and enter it in
     :data:`subset_trainer.data.kinds.registry.KINDS`.
     """
 
     name: ClassVar[str]
-    """In model.json."""
+    """The kind's name in model.json."""
     sources: ClassVar[tuple[type, ...]]
-    """What readers bring that is of this kind."""
+    """The types of sources of this kind."""
     held: ClassVar[str]
-    """What a channel of it holds, in messages."""
+    """What a channel of this kind holds, in messages."""
     default_model: ClassVar[str]
     augmented: ClassVar[bool] = False
-    """Whether training changes the examples from epoch to epoch, as images are shifted and mirrored."""
+    """Whether training augments the examples in each epoch, as images are shifted and mirrored."""
     bytes_each: ClassVar[int] = 4
-    """Of a number that the model takes."""
+    """Bytes per input value."""
     takes_weights: ClassVar[bool] = False
-    """Whether the channel `pretrained` may hold the weights of a network for it."""
+    """Whether the channel `pretrained` may hold the weights of a network for this kind."""
     takes_encoder: ClassVar[bool] = False
-    """Whether it may hold an encoder."""
+    """Whether the channel `pretrained` may hold an encoder."""
     divisible: ClassVar[bool] = True
-    """Whether a request's body is made of records, which batch transform may cut and put together."""
+    """Whether a request's body consists of records, which batch transform may split and join."""
     stand_in: ClassVar[str]
-    """What takes the place of a part that is not there, in words."""
+    """What replaces an absent part, in words."""
     own_content_types: ClassVar[tuple[str, ...]]
-    """Of requests, beside JSON and JSON Lines; one that ends in a slash stands for all that begin so."""
+    """Content types of requests, beside JSON and JSON Lines. A final slash makes one a prefix."""
     accepted: ClassVar[tuple[str, str]]
     """For messages: these content types, and what the model takes."""
 
     classes: tuple[str, ...]
     """In the order of the model's outputs."""
     tokens: Tokens | None = None
-    """How texts become an encoder's tokens, where they do."""
+    """The tokenizer of an encoder; None without one."""
 
-    # What is learned of the examples, and what becomes of them
+    # Fitting and encoding
 
     @property
     @abstractmethod
     def input_shape(self) -> tuple[int, ...]:
-        """Of one example as the model takes it."""
+        """The shape of one example as the model takes it."""
 
     @classmethod
     @abstractmethod
     def fit(cls, channel: Channel, source: Any, fitting: Fitting) -> tuple["Kind", Dataset]:
-        """Learn from some of the channel's examples, and encode them all, those of this host. UserError where nothing
-        can be learned."""
+        """Fit on the training examples, and encode all examples on this host.
+
+        Raises:
+            UserError: nothing can be learned from them.
+        """
 
     def encode(self, channel: Channel, source: Any, loading: Loading, trained: np.ndarray) -> Dataset:
-        """Labelled inputs. trained: the classes, by number, that labels may be of. UserError for others, and where the
-        memory does not suffice."""
+        """Encode labelled inputs.
+
+        Args:
+            trained: the class numbers that may occur in the labels.
+
+        Raises:
+            UserError: there are other labels, or too little memory.
+        """
         return self._dataset(
             channel, source, torch.from_numpy(self._labels(channel, source, trained)), loading
         )
 
     @abstractmethod
     def _dataset(self, channel: Channel, source: Any, labels: Tensor, loading: Loading) -> Dataset:
-        """The inputs of all of the source's examples, with labels [N] int64."""
+        """The encoded inputs of all the source's examples, with labels [N] int64."""
 
     def _bytes(self, examples: int) -> int:
-        """Of so many examples as the model takes them."""
+        """The encoded size of so many examples in bytes."""
         return examples * int(np.prod(self.input_shape)) * self.bytes_each
 
     def _labels(self, channel: Channel, source: Source, trained: np.ndarray) -> np.ndarray:
-        """[N] int64: positions in the classes. UserError on classes that are not among `trained`."""
+        """[N] int64: positions in the classes. Raises UserError for classes that are not among `trained`."""
         position = {self.classes[index]: index for index in trained.tolist()}
         unknown = [source.classes[i] for i in np.unique(source.labels) if source.classes[i] not in position]
         if unknown:
@@ -103,26 +112,26 @@ class Kind(ABC):
     def of_table(
         self, channel: Channel, file: str, read: Callable[[str | None, Any], Table]
     ) -> Table | Texts:
-        """What a channel of tables is to a model of this kind.
+        """Interpret a channel of tables for this kind of model.
 
         Args:
-            file: the first one.
-            read: the table with the label in a column, or as training had it.
+            file: the channel's first file.
+            read: reads the table, with the label in a given column or as in training.
 
         Raises:
-            UserError: nothing; or as reading.
+            UserError: a table is not of this kind, or it cannot be read.
         """
         raise channel.error(f"holds tables ('{file}'); expected {self.held}, as in training.")
 
     @classmethod
     def common(cls, source: Any) -> Mapping[str, Any]:
-        """What the parts of one channel on several hosts must have in common: what it is called → what it is."""
+        """What all parts of a sharded channel must share: name of the property → value."""
         return {}
 
     # The model
 
     def model(self, name: str) -> str:
-        """The model's name, ``auto`` replaced. UserError where it does not fit this kind."""
+        """The model's name, with ``auto`` resolved. Raises UserError if the model does not fit this kind."""
         resolved = self.default_model if name == "auto" else name
         if resolved != self.default_model:
             raise UserError(
@@ -132,26 +141,26 @@ class Kind(ABC):
 
     @property
     def network(self) -> dict[str, Any]:
-        """What :func:`subset_trainer.models.build` must be told beside the shape of inputs."""
+        """Arguments of :func:`subset_trainer.models.build` beside the shape of inputs."""
         return {}
 
     def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
-        """The same with the normalisation that given weights were trained with."""
+        """The same kind, with the normalisation that pretrained weights expect."""
         raise NotImplementedError(f"{self.name}s are not normalised by channel")
 
     # model.json
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Plain values that survive JSON; `from_json` gives an equal object back, but for what `files` holds."""
+        """JSON values. `from_json` returns an equal object, except for the content of `files`."""
 
     @classmethod
     @abstractmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`. KeyError, TypeError or ValueError on anything else."""
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError on anything else."""
 
     def check(self) -> None:
-        """Raises ValueError where no model can have learned this."""
+        """Raise ValueError if no training can have produced this."""
         if not self.classes or not all(isinstance(name, str) for name in self.classes):
             raise ValueError(f"classes: {shown(self.classes)}")
 
@@ -161,35 +170,42 @@ class Kind(ABC):
             raise ValueError("a mean or standard deviation that is no number")
 
     def files(self) -> Mapping[str, str]:
-        """Name → content of what is saved beside model.json."""
+        """Name → content of the files that are saved beside model.json."""
         return {}
 
     def with_files(self, read: Callable[[str], str]) -> Self:
-        """The same with what was saved beside model.json; read: a file's content. ValueError where it is another's."""
+        """The same kind with the files beside model.json. `read`: returns a file's content. Raises ValueError if that
+        belongs to another model."""
         return self
 
     # Requests
 
     @abstractmethod
     def batches(self, body: bytes, form: str, content_type: str) -> Iterator[np.ndarray]:
-        """Batches of a request's examples as the model takes them. form: `content_type` without parameters, in one
-        spelling. UserError where it cannot be read, once the batches before have been taken."""
+        """Batches of a request's examples as the model takes them.
 
-    # For people
+        Args:
+            form: `content_type` without parameters, normalised.
+
+        Raises:
+            UserError: the body cannot be read; raised after the batches before the error.
+        """
+
+    # Explanations and reports
 
     @abstractmethod
     def parts(self, inputs: Tensor, text: str | None, absent: Tensor | None) -> Parts:
-        """What one example is made of. text: of a text; absent: what `absent` gives."""
+        """The parts of one example. `text`: the original text, if it is one. `absent`: the result of `absent`."""
 
     def absent(self, dataset: Dataset) -> Tensor | None:
-        """What takes the place of a part that is not there; None: nothing."""
+        """The value that replaces absent parts; None: they are removed."""
         return None
 
     def values(self, inputs: Tensor, parts: Parts) -> list[str]:
-        """[M] what stood in the data for each part; empty: nothing that could be told. Of parts that tell it
-        themselves: none."""
+        """[M] the original value of each part. Empty strings: it cannot be recovered. An empty list: the parts hold
+        their values themselves."""
         return []
 
     @abstractmethod
     def show(self, dataset: Dataset, rows: Sequence[int], texts: np.ndarray | None) -> list[Any]:
-        """Some examples as a person knows them. texts [N]: of a data set of texts."""
+        """Some examples in readable form. `texts` [N]: the original texts of a data set of texts."""

@@ -1,4 +1,4 @@
-"""The kinds of data."""
+"""The list of the kinds of data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +14,12 @@ BY_NAME = {kind.name: kind for kind in KINDS}
 
 
 def of(source: Source) -> type[Kind]:
-    """The kind of what a reader has brought."""
+    """The kind of a source."""
     return next(kind for kind in KINDS if isinstance(source, kind.sources))
 
 
 def from_json(value: Mapping[str, Any]) -> Kind:
-    """What `to_json` of any kind gave. KeyError, TypeError or ValueError on anything else."""
+    """Restore any kind from its `to_json`. Raises KeyError, TypeError or ValueError on anything else."""
     if value["kind"] not in BY_NAME:
         raise ValueError(f"kind: {shown(value['kind'])}")
     return BY_NAME[value["kind"]].from_json({name: one for name, one in value.items() if name != "kind"})

@@ -1,4 +1,4 @@
-"""Rows of tables: the means, deviations, categories and dates of their columns."""
+"""The kind for table rows: the means, deviations, categories and dates of their columns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,19 +36,19 @@ from subset_trainer.data.tables.rows import encode_rows, row_of_json, rows_of_cs
 from subset_trainer.data.tables.table import Column, Table
 
 ROWS_AT_ONCE = 4_096
-"""Of a request, so that memory stays small however many it brings."""
+"""Rows of a request that are processed together, which bounds memory for any number of rows."""
 COLUMNS_SHOWN = 8
-"""Of a row, to a person."""
+"""Columns of a row that are shown to people."""
 _ROWS_OF_MEAN = 100_000
-"""Training rows of which the mean is taken, at most."""
+"""Most training rows that the mean is computed over."""
 _BATCH_OF_MEAN = 8_192
 
 
 @dataclass(frozen=True)
 class TableKind(Kind):
-    """`columns` in the order of the encoded inputs; batches are encoded already. `header` tells whether the training
-    files had a header, `label_column` is the label's name there (its 0-based position as text where there was none),
-    `label_index` its position."""
+    """`columns`: in the order of the encoded inputs. `header`: whether the training files had a header. `label_column`:
+    the label's name in it, or its 0-based position as text without one. `label_index`: its position. Batches are
+    encoded already."""
 
     name = "table"
     sources = (Table,)
@@ -114,7 +114,7 @@ class TableKind(Kind):
             raise ValueError("kind: 'table' without columns")
 
     def batches(self, body: bytes, form: str, content_type: str) -> Iterator[np.ndarray]:
-        """float32 [B, D] of CSV, or of JSON's lists and objects."""
+        """float32 [B, D] from CSV, or from JSON lists and objects."""
         text = text_of(body)
         if form == CSV:
             rows = rows_of_csv(text, self, header_of(REQUEST, content_type) or "auto")
@@ -130,7 +130,7 @@ class TableKind(Kind):
         return Columns.of(inputs, self.columns, absent)
 
     def absent(self, dataset: Dataset) -> Tensor:
-        """float32 [D]: the mean of the encoded rows; of very many, of some that lie at equal distances."""
+        """float32 [D]: the mean of the encoded rows; of very many rows, of some at equal distances."""
         rows = torch.arange(0, len(dataset), -(-len(dataset) // _ROWS_OF_MEAN))
         batches = dataset.batches(rows.split(_BATCH_OF_MEAN), torch.device("cpu"))
         return (sum((batch.double().sum(0) for batch in batches), torch.zeros(())) / len(rows)).float()
@@ -138,8 +138,8 @@ class TableKind(Kind):
     def show(
         self, dataset: Dataset, rows: Sequence[int], texts: np.ndarray | None
     ) -> list[tuple[list[tuple[str, str]], int]]:
-        """(name, value) of the first columns, as it stood in the table: scaled back, and the category that is encoded
-        as 1; and how many more columns there are. An empty value: there was none, or none that training knew."""
+        """(name, value) for the first columns as they stood in the table (rescaled, or the category encoded as 1), and
+        the number of further columns. An empty value was missing, or was unknown in training."""
         (inputs,) = dataset.batches([torch.tensor(rows)], torch.device("cpu"))
         shown = self.columns[:COLUMNS_SHOWN]
         widths = [column.width for column in shown]

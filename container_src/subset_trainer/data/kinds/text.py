@@ -1,4 +1,4 @@
-"""Texts: as hashed n-grams, or as the tokens of an encoder that is given."""
+"""The kind for texts: hashed n-grams, or the tokens of a given encoder."""
 
 import csv
 import hashlib
@@ -34,17 +34,17 @@ from subset_trainer.data.texts.tokens import Tokens, encode_tokens
 from subset_trainer.errors import UserError, shown
 
 PLAIN = "text/plain"
-"""One text."""
+"""The content type of a single text."""
 TOKENIZER = "tokenizer.json"
-"""Beside model.json for an encoder, as Hugging Face's tokenizers write it."""
+"""Saved beside model.json for an encoder, in the format of Hugging Face's tokenizers."""
 TEXTS_AT_ONCE, TOKENISED_AT_ONCE = 4_096, 32
-"""Of a request, so that memory stays small however many it brings: the second go through an encoder."""
+"""Texts of a request that are processed together, which bounds memory; the second is for encoders."""
 
 
 @dataclass(frozen=True)
 class TextKind(Kind):
-    """`hashing` or, for an encoder, `tokens`, with `text_column` and the table's fields where the texts stood in one.
-    Batches are encoded."""
+    """`hashing` or, for an encoder, `tokens`; with `text_column` and the table's fields if the texts were in a table.
+    Batches are encoded already."""
 
     name = "text"
     sources = (Texts,)
@@ -89,7 +89,7 @@ class TextKind(Kind):
         return fitted, fitted.encode(channel, source, fitting.loading, every)
 
     def inputs(self, texts: Sequence[str] | np.ndarray) -> np.ndarray:
-        """int32 [N, L]: what a model takes of texts. UserError where the tokenizer cannot take one."""
+        """int32 [N, L]: texts as the model takes them. Raises UserError if the tokenizer cannot encode one."""
         if self.tokens is not None:
             return encode_tokens(texts, self.tokens)
         return encode_texts(texts, self._hashing)
@@ -101,7 +101,7 @@ class TextKind(Kind):
     def of_table(
         self, channel: Channel, file: str, read: Callable[[str | None, Any], Table]
     ) -> Table | Texts:
-        # Of a table's other columns nothing was learned.
+        # Nothing was fitted on the table's other columns.
         table = read(self.label_column, None)
         column = self.text_column or text_column(table)
         return table if column is None else texts_of(channel, table, column)
@@ -176,12 +176,12 @@ class TextKind(Kind):
         return replace(self, tokens=replace(self.tokens, definition=definition))
 
     def batches(self, body: bytes, form: str, content_type: str) -> Iterator[np.ndarray]:
-        """int32 [B, L] of one text, of CSV with one field a line, or of JSON's texts."""
+        """int32 [B, L] from one text, from CSV with one field per line, or from JSON."""
         at_once = TOKENISED_AT_ONCE if self.tokens else TEXTS_AT_ONCE
         yield from map(self.inputs, in_groups(self._texts(text_of(body), form), at_once))
 
     def _texts(self, body: str, form: str) -> Iterator[str]:
-        """The texts of a body: all of it, a CSV line's only field each, or JSON's."""
+        """The texts of a body: the whole body, the only field of each CSV line, or those in JSON."""
         if form == PLAIN:
             yield body
         elif form == CSV:

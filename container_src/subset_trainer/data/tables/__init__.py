@@ -1,1 +1,1 @@
-"""The columns of tables: what training learns of each, and how values become numbers."""
+"""The columns of tables: fitting and encoding them."""

@@ -1,4 +1,4 @@
-"""Tables → float32 matrices: what the training rows teach about each column, and columns as it says."""
+"""Fits columns on training rows, and encodes tables as float32 matrices accordingly."""
 
 import functools
 import math
@@ -20,8 +20,11 @@ _DAY = 86_400e6  # microseconds
 
 @dataclass(frozen=True)
 class _Seen:
-    """What some rows show of a column. of numbers: how many there are and how many are missing, their moments, the
-    largest, and whether any has a fraction; of texts: which."""
+    """Statistics of a column over some rows.
+
+    For numbers: their count, the number of missing values, their moments, the largest, and whether any has a fraction.
+    For texts: the distinct values.
+    """
 
     texts: frozenset[str] | None = None
     date: bool = False
@@ -54,7 +57,10 @@ class _Seen:
         )
 
     def __add__(self, other: "_Seen") -> "_Seen":
-        """Of both's rows; moments by Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983."""
+        """Merge the statistics of two sets of rows.
+
+        The moments follow Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983.
+        """
         if self.texts is not None and other.texts is not None:
             return _Seen(self.texts | other.texts)
         count = self.count + other.count
@@ -78,12 +84,15 @@ def fit_columns(
     rows: np.ndarray,
     of_each: Callable[[list[_Seen]], list[list[_Seen]]] = lambda own: [own],
 ) -> tuple[Column, ...]:
-    """Means, standard deviations and categories of the given rows, and of those of the other shards.
+    """Fit means, standard deviations and categories on the given rows, and on those of the other shards.
 
-    of_each: what each of several shards shows of its rows, given what this one does.
+    A column without any value in these rows becomes empty.
 
-    A column without any value in them becomes nothing. UserError on a column of too many categories, and where no
-    column has a value.
+    Args:
+        of_each: collects the statistics of all shards, given those of this one.
+
+    Raises:
+        UserError: a column has too many categories or too large numbers, or no column has a value.
     """
     shards = of_each([_Seen.of(values[rows]) for values in table.columns])
     fitted = []
@@ -110,11 +119,11 @@ def fit_columns(
                 f"{column_title(name, table.header)} has numbers up to {seen.largest:g}, whose squares no "
                 "computer adds up; expected smaller ones, such as in other units."
             )
-        # A constant column becomes zeros, rounding errors included.
+        # A constant column is encoded as zeros, even if rounding errors make its deviation non-zero.
         std = 1.0 if std <= 1e-12 * max(1.0, abs(mean)) else std
         missing = seen.missing > 0
         if seen.date:
-            # Rounded days, of which dates without a time of day have no fraction.
+            # Statistics are of days; dates without a time of day have no fraction.
             cycles = tuple(cycle for cycle in CYCLES if cycle != "day" or seen.fraction)
             fitted.append(Column(name, "date", mean, std, missing=missing, cycles=cycles))
         else:
@@ -127,7 +136,7 @@ def fit_columns(
 
 
 def describe(channel: Channel, table: Table, columns: tuple[Column, ...]) -> list[str]:
-    """Sentences on what becomes of the columns."""
+    """Sentences on how each column is encoded."""
     kinds = {kind: [column for column in columns if column.kind == kind] for kind in _BECOME}
     notes = [
         f"{channel.name} channel: "
@@ -163,9 +172,10 @@ def _titles(columns: list[Column], table: Table, most: int = 8) -> str:
 def encode(
     channel: Channel, table: Table, columns: tuple[Column, ...], header: bool
 ) -> tuple[np.ndarray, list[str]]:
-    """A table → float32 [N, D], its columns as in training, and notes on what training had not.
+    """Encode a table → float32 [N, D], with columns as in training, and notes on values that training did not have.
 
-    header: whether training's files had one.
+    Args:
+        header: whether the training files had a header.
     """
     expected = [column.name for column in columns]
     if len(table.columns) != len(expected):
@@ -237,7 +247,7 @@ def _scaled(
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:
-    """Numbers as they are; dates as days since 1970. What is missing is not a number."""
+    """Numbers unchanged; dates as days since 1970. Missing values are NaN."""
     if values.dtype.kind != "M":
         return values
     days = values.astype("datetime64[us]").astype(np.int64) / _DAY
@@ -245,20 +255,20 @@ def _numbers(values: np.ndarray) -> np.ndarray:
 
 
 def cell(values: Sequence[float], column: Column) -> str:
-    """What stood in the table, of how it was encoded. Empty: there was no value, or none that training knew."""
+    """Decode one encoded column to the value in the table. Empty: it was missing, or unknown in training."""
     if column.kind == "empty" or (column.missing and values[-1] == 1):
         return ""
     if column.kind == "categorical":
         return column.categories[values.index(1)] if 1 in values else ""
     value = values[0] * column.std + column.mean
-    # Days, of which float32 keeps the minute.
+    # float32 holds days precisely enough for minutes.
     if column.kind == "date":
         return str(np.datetime64(round(value * 1440), "m")).removesuffix("T00:00")
     return f"{value:.5g}"
 
 
 def column_to_json(column: Column) -> dict[str, Any]:
-    """Plain values, those alone that concern its kind."""
+    """JSON values: only the fields that apply to the column's kind."""
     names = {"categorical": ("categories",), "empty": (), "numeric": ("mean", "std", "missing")}.get(
         column.kind, ("mean", "std", "missing", "cycles")
     )
@@ -273,5 +283,5 @@ def column_to_json(column: Column) -> dict[str, Any]:
 
 
 def column_from_json(value: Mapping[str, Any]) -> Column:
-    """The inverse of `column_to_json`. TypeError on anything else."""
+    """The inverse of `column_to_json`. Raises TypeError on anything else."""
     return Column(**{**value, **{name: tuple(value.get(name, ())) for name in ("categories", "cycles")}})

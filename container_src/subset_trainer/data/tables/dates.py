@@ -1,4 +1,4 @@
-"""Texts that are dates: ISO 8601, as databases and programs write them."""
+"""Parses dates in ISO 8601, as databases and programs write them."""
 
 import re
 from datetime import UTC, datetime
@@ -13,9 +13,9 @@ _ISO = re.compile(
 
 
 def parse(values: np.ndarray, missing: frozenset[str]) -> tuple[np.ndarray, int | None]:
-    """Texts [N] → datetime64[us] [N] in UTC, and the row of the first that is no date, where all after are not read.
+    """Parse texts [N] → datetime64[us] [N] in UTC, and the row of the first text that is not a date, or None.
 
-    What is `missing`, in any case, is not a time.
+    Parsing stops at such a row. Texts in `missing`, in any case, become NaT.
     """
     known: dict[str, np.datetime64] = {}
     nothing = np.datetime64("NaT", "us")

@@ -1,7 +1,7 @@
-"""Single rows without a label, as requests for a prediction bring them → what the model takes.
+"""Encodes rows without labels, as prediction requests send them.
 
-They are read by the rules for training's files: the same words stand for what is missing, the same spellings for
-numbers and dates, and the encoding is training's.
+They follow the rules for training files: the same words mark missing values, and numbers and dates have the same
+spellings and encoding.
 """
 
 import csv
@@ -33,21 +33,21 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Row:
-    """`values`: one a feature, in training's order. `place`: what messages call the row."""
+    """`values`: one per feature, in the order of training. `place`: the row's name in messages."""
 
     place: str
     values: Sequence[Scalar]
 
 
 def rows_of_csv(text: str, like: TrainedTable, header: str = "auto") -> Iterator[Row]:
-    """The rows of a CSV text: training's features in their order, or by name below a header, which may name more.
+    """The rows of a CSV text, with training's features in order, or by name below a header, which may name others too.
 
     Args:
-        like: what training taught.
-        header: "true", "false", or "auto": the first line is one if it is training's.
+        like: the fitted training table.
+        header: "true", "false", or "auto": the first line is a header if it matches training's.
 
     Raises:
-        UserError: on a row that has too few or too many fields, a header that lacks a feature, and what is no CSV.
+        UserError: the text is not CSV, a row has too few or too many fields, or the header lacks a feature.
     """
     names = [column.name for column in like.columns]
     order, width, line = list(range(len(names))), len(names), 1
@@ -91,11 +91,11 @@ def _by_name(titles: list[str], names: list[str]) -> list[int]:
 
 
 def row_of_json(value: Any, place: str, like: TrainedTable) -> Row:
-    """One row: a list of values in training's order, an object that holds such a list as `features`, or one of values
-    by column name, which may have more names.
+    """One row: a list of values in the order of training, an object with such a list as `features`, or an object of
+    values by column name, which may have other names too.
 
     Raises:
-        UserError: it is nothing of the kind, or lacks a feature.
+        UserError: the value has none of these forms, or lacks a feature.
     """
     names = [column.name for column in like.columns]
     if isinstance(value, dict) and isinstance(value.get("features"), list):
@@ -128,10 +128,10 @@ def row_of_json(value: Any, place: str, like: TrainedTable) -> Row:
 
 
 def encode_rows(rows: Sequence[Row], like: TrainedTable) -> np.ndarray:
-    """Rows → float32 [N, D], encoded as training's were.
+    """Encode rows → float32 [N, D], as in training.
 
     Raises:
-        UserError: a value is of another kind than training's, or too far from them to compute with.
+        UserError: a value is of another kind than in training, or too far from the training values to be encoded.
     """
     columns = tuple(
         _values(rows, at, column, column_title(column.name, like.header))
@@ -149,7 +149,7 @@ def encode_rows(rows: Sequence[Row], like: TrainedTable) -> np.ndarray:
 
 
 def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndarray:
-    """One column's values [N], as a Table has them."""
+    """One column's values [N], in the types of a Table."""
     texts = [_text(row.values[at], column) for row in rows]
     if column.kind in ("categorical", "empty"):
         values = np.empty(len(texts), object)
@@ -169,7 +169,7 @@ def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndar
 
 
 def _text(value: Scalar, column: Column) -> str:
-    """A value as a CSV file would hold it."""
+    """A value as a CSV file would contain it."""
     if isinstance(value, str):
         return value.strip()
     if value is None:
@@ -178,6 +178,6 @@ def _text(value: Scalar, column: Column) -> str:
         return str(int(value)) if isinstance(value, bool) else str(value)
     text = str(value)
     if text not in column.categories and isinstance(value, float) and value.is_integer():
-        # JSON knows no whole numbers, and whoever writes it may say 3.0 for training's 3.
+        # JSON does not distinguish whole numbers, so that a client may send 3.0 for training's 3.
         return str(int(value))
     return text

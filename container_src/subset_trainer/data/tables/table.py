@@ -1,4 +1,4 @@
-"""A table in memory, what is learned of its columns, and what texts in one are: missing, numbers, names."""
+"""A table in memory, its fitted columns, and the rules for text in it: missing values, numbers and names."""
 
 import math
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from subset_trainer.data.ids import Ids
 
 MOST_COLUMNS = 100_000
 CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
-"""What comes again in dates, and after how many days."""
+"""The periodic components of dates, with their periods in days."""
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
-"""In a column of numbers or dates, in any case; elsewhere only ""."""
+"""Missing values in a column of numbers or dates, in any case. In other columns only '' is missing."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """`columns`: one array [N] a feature, with their `names`: float64 for numbers, object (of str) for texts,
-    datetime64[us] for dates in UTC; what is missing is not a number, '' or not a time.
+    """A table with labels.
 
-    labels [N] int64: positions in `classes`. `header` tells whether the files had one; `label_column` is the label's
-    name, or its position as text, and `label_index` its position.
+    `columns`: one array [N] per feature, with their `names`. Numbers are float64, texts are object (of str), dates are
+    datetime64[us] in UTC; missing values are NaN, '' or NaT. labels [N] int64: positions in `classes`. `header`:
+    whether the files had one. `label_column`: the label's name, or its position as text. `label_index`: its position.
     """
 
     names: tuple[str, ...]
@@ -49,13 +49,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Column:
-    """One feature column of a table.
+    """One fitted feature column of a table.
 
-    numeric: the encoded value is (value - mean) / std. date: the same of the days since 1970 began (UTC), then the
-    sine and cosine of 2π · days / period for each of `cycles`. Of both: with `missing` a last column is 1 where there
-    is no value, which then counts as the mean, and its sines and cosines as 0. categorical: one column of zeros and
-    ones a category, in the order of `categories`, of which '' is a missing text; a category that is not listed becomes
-    all zeros. empty: no column, because training had no value.
+    numeric: encoded as (value - mean) / std. date: the days since 1970-01-01 (UTC) are encoded likewise, followed by
+    the sine and cosine of 2π · days / period for each of `cycles`. For both, `missing` adds an input that is 1 if the
+    value is missing; the value is then encoded as the mean, and sines and cosines as 0. categorical: one input of 0 or
+    1 per category, in the order of `categories`, where '' is a missing text; an unknown category is encoded as zeros.
+    empty: no input, because training had no value.
     """
 
     name: str
@@ -68,14 +68,14 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Encoded columns that this column becomes."""
+        """The number of inputs that this column is encoded as."""
         if self.kind in ("categorical", "empty"):
             return len(self.categories)
         return 1 + 2 * len(self.cycles) + self.missing
 
 
 class TrainedTable(Protocol):
-    """What training taught of a table, by which others are read: see
+    """The properties of a fitted training table that are needed to read others: see
     :class:`subset_trainer.data.kinds.table.TableKind`."""
 
     @property
@@ -89,19 +89,19 @@ class TrainedTable(Protocol):
 
 
 def column_title(name: str, header: bool) -> str:
-    """What messages call a column."""
+    """The name of a column in messages."""
     return f"column {name!r}" if header else f"column {name} (counted from 0)"
 
 
 def separator_of(line: str) -> str:
-    """What separates the fields of a table whose first line this is."""
+    """The separator of a table with this first line."""
     return next((other for other in (";", "\t") if other in line and "," not in line), ",")
 
 
 def parse_numbers(texts: Sequence[str]) -> tuple[np.ndarray, int | None]:
-    """Texts [N], stripped → float64 [N], and the row of the first that is no finite number, where they are of no use.
+    """Parse stripped texts [N] → float64 [N], and the row of the first that is not a finite number, or None.
 
-    What is missing is not a number.
+    Missing values become NaN. If there is such a row, the numbers are not to be used.
     """
     numbers = numbers_of(tuple(texts))
     if numbers is None:
@@ -114,17 +114,17 @@ def parse_numbers(texts: Sequence[str]) -> tuple[np.ndarray, int | None]:
 
 
 def numbers_of(values: tuple[str, ...]) -> np.ndarray | None:
-    """float64 [N], or None where a value is no number."""
+    """float64 [N], or None if a value is not a number."""
     try:
         numbers = np.fromiter(map(float, values), np.float64, len(values))
     except ValueError:
         return None
-    # Python reads 1_000 as a number; in a file it is a text.
+    # Python parses 1_000 as a number, but in a file it is text.
     return None if "_" in "".join(values) else numbers
 
 
 def with_gaps(piece: np.ndarray) -> np.ndarray:
-    """Texts of numbers and of what is missing → float64."""
+    """Texts of numbers and missing values → float64."""
     if piece.dtype != object:
         return piece
     numbers = (math.nan if value.lower() in MISSING else float(value) for value in piece.tolist())
@@ -132,7 +132,7 @@ def with_gaps(piece: np.ndarray) -> np.ndarray:
 
 
 def is_number(value: str) -> bool:
-    """Whether it is read as one: neither missing nor spelt as Python alone spells it."""
+    """Whether a text is a number: not missing, and not in a spelling of Python's own."""
     try:
         return "_" not in value and not math.isnan(float(value))
     except ValueError:
@@ -140,6 +140,6 @@ def is_number(value: str) -> bool:
 
 
 def names_most(first: list[str], like: TrainedTable) -> bool:
-    """Whether a first record is training's header, perhaps with a column more or less."""
+    """Whether a first record is the training header, possibly with a missing or an additional column."""
     names = {like.label_column, *(column.name for column in like.columns)}
     return like.header and 2 * len(names.intersection(first)) > len(first)

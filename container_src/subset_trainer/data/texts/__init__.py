@@ -1,1 +1,1 @@
-"""Texts as numbers: hashed n-grams, or an encoder's tokens."""
+"""Encoding texts as hashed n-grams or as tokens."""

@@ -1,4 +1,4 @@
-"""Texts with their labels, which may have stood in a table."""
+"""Texts with their labels, possibly from a table."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ _LOOKED_AT = 1_000
 
 @dataclass(frozen=True)
 class Texts:
-    """`texts` [N] object (of str); labels [N] int64: positions in `classes`. `column`: the texts' name in a table; the
-    other fields are the table's."""
+    """`texts` [N] object (of str); labels [N] int64: positions in `classes`. `column`: the name of the texts' column in
+    a table; the other fields are those of the table."""
 
     texts: np.ndarray
     labels: np.ndarray
@@ -33,7 +33,7 @@ class Texts:
 
 
 def text_column(table: Table) -> str | None:
-    """The column to classify by, where a table's only feature is one of texts: of several words, mostly different."""
+    """The text column, if it is the table's only feature and holds mostly distinct values of several words; or None."""
     if len(table.columns) != 1 or table.columns[0].dtype != object:
         return None
     sample = table.columns[0][:_LOOKED_AT].tolist()
@@ -42,7 +42,7 @@ def text_column(table: Table) -> str | None:
 
 
 def texts_of(channel: Channel, table: Table, column: str) -> Texts:
-    """One column of a table. UserError where it is not there, or holds something else."""
+    """Read one column of a table as texts. Raises UserError if the column does not exist or is not text."""
     position = table.names.index(column) if column in table.names else None
     if position is None or table.columns[position].dtype != object:
         known = [

@@ -1,8 +1,8 @@
-"""Texts → hashed n-grams, for a classifier that needs no download.
+"""Encodes texts as hashed n-grams, for a classifier that needs no download.
 
 The n-grams are those of fastText (Joulin et al., "Bag of Tricks for Efficient Text Classification", EACL 2017): words
-and pairs of words, each hashed into one of a fixed number of buckets. Where words are not set apart by spaces,
-characters and their pairs and triples take their place.
+and pairs of words, each hashed into one of a fixed number of buckets. If spaces do not separate words, single
+characters, pairs and triples are used instead.
 """
 
 import re
@@ -13,19 +13,19 @@ from typing import Literal
 import numpy as np
 
 BUCKETS, MOST_NGRAMS = 1 << 16, 512
-"""That texts' n-grams are hashed to, and that one text has."""
+"""The number of buckets, and the largest number of n-grams per text."""
 _MOST_CHARACTERS = 8_192
 LONG_WORD = 15
-"""Characters: where words are longer on average, they are not set apart by spaces."""
+"""Characters. If words are longer on average, the text is assumed not to separate words by spaces."""
 _WORD = r"(?u)\b\w+\b"
 _ROWS_AT_ONCE = 8_192
 _UNITS = {"word": (2, " "), "character": (3, "")}
-"""How many units make the longest n-gram, and what stands between them."""
+"""The largest number of units in an n-gram, and the separator between them."""
 
 
 @dataclass(frozen=True)
 class Hashing:
-    """How a text becomes at most `length` of `buckets` numbers: see :mod:`subset_trainer.data.texts.ngrams`."""
+    """Hashes a text to at most `length` of `buckets` numbers: see :mod:`subset_trainer.data.texts.ngrams`."""
 
     unit: Literal["word", "character"]
     buckets: int
@@ -35,9 +35,10 @@ class Hashing:
 def fit_hashing(
     texts: Sequence[str] | np.ndarray, of_each: Callable[[int], list[int]] = lambda own: [own]
 ) -> Hashing:
-    """What the training texts say: whether words or characters are counted, and how many of them a text has at most.
+    """Determine from the training texts whether to use words or characters, and the most n-grams that a text has.
 
-    of_each: of each of several shards of the texts what it counts, given what this one does.
+    Args:
+        of_each: collects the counts of all shards, given those of this one.
     """
     sample = [text[:_MOST_CHARACTERS] for text in texts[:_ROWS_AT_ONCE]]
     words = [word for text in sample for word in text.split()]
@@ -48,8 +49,8 @@ def fit_hashing(
 
 
 def encode_texts(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> np.ndarray:
-    """int32 [N, hashing.length]: the buckets of each text's different n-grams, then `hashing.buckets` where there are
-    no more. Of a text with more of them, those that come first are kept."""
+    """int32 [N, hashing.length]: the distinct buckets of each text's n-grams, padded with `hashing.buckets`. If a text
+    has more, the first ones are kept."""
     encoded = np.full((len(texts), hashing.length), hashing.buckets, np.int32)
     for row, buckets in enumerate(_rows(texts, hashing)):
         encoded[row, : len(buckets)] = buckets[: hashing.length]
@@ -58,10 +59,10 @@ def encode_texts(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> np.ndar
 
 @dataclass(frozen=True)
 class NGrams:
-    """The T words, or characters, that a text's classifier sees, and the O n-grams that they make.
+    """The T words (or characters) of a text that its classifier sees, and their O n-grams.
 
-    text: as far as it is seen, with white space as it counts. spans [T, 2] int64: where in it each token begins and
-    ends. buckets [O] int64: what each n-gram is hashed to. first, last [O] int64: its tokens.
+    `text`: the part that is seen, with white space normalised. `spans` [T, 2] int64: where each token begins and ends.
+    `buckets` [O] int64: the hash of each n-gram. `first`, `last` [O] int64: its first and last token.
     """
 
     text: str
@@ -72,7 +73,7 @@ class NGrams:
 
 
 def ngrams_of(text: str, hashing: Hashing) -> NGrams:
-    """What `encode_texts` makes a text's row of, each n-gram as often as it is there."""
+    """The n-grams that `encode_texts` encodes, with repetitions."""
     from sklearn.feature_extraction import FeatureHasher
 
     words = hashing.unit == "word"
@@ -81,7 +82,7 @@ def ngrams_of(text: str, hashing: Hashing) -> NGrams:
     if not words:
         seen = re.sub(r"\s\s+", " ", seen)
     lower = seen.lower()
-    # Of a few letters the lower case has another length: then a place in one is none in the other.
+    # A few letters change their length in lower case. Positions in one string then do not match the other.
     seen = seen if len(lower) == len(seen) else lower
     spans = [match.span() for match in re.finditer(_WORD if words else r"(?s).", lower)]
     single = [lower[begin:end] for begin, end in spans]
@@ -99,7 +100,7 @@ def ngrams_of(text: str, hashing: Hashing) -> NGrams:
 
 def _rows(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> Iterator[np.ndarray]:
     """The buckets of each text, at most MOST_NGRAMS."""
-    # Imported by who has texts: it takes a second.
+    # scikit-learn takes a second to import, so that other data skips it.
     from sklearn.feature_extraction.text import HashingVectorizer
 
     words = hashing.unit == "word"
@@ -113,7 +114,7 @@ def _rows(texts: Sequence[str] | np.ndarray, hashing: Hashing) -> Iterator[np.nd
         norm=None,
         dtype=np.float32,
     )
-    # So many units have no more n-grams than there is room for.
+    # This number of units yields at most MOST_NGRAMS n-grams.
     most = MOST_NGRAMS // longest
     for start in range(0, len(texts), _ROWS_AT_ONCE):
         chunk = [_beginning(text, words, most) for text in texts[start : start + _ROWS_AT_ONCE]]

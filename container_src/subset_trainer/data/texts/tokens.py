@@ -1,4 +1,4 @@
-"""Texts → token ids, by a Hugging Face tokenizer's definition: what a `tokenizer.json` holds."""
+"""Encodes texts as token ids, with a Hugging Face tokenizer that a `tokenizer.json` defines."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 _TEXTS_AT_ONCE = 4_096
 _CHARACTERS_A_TOKEN = 64
-"""Of a longer text no more is looked at than so many for each token that is kept."""
+"""Characters read per token that is kept; the rest of a longer text is ignored."""
 NOTHING = -1
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """How a text becomes at most `length` token ids below `vocabulary`: see :mod:`subset_trainer.data.texts.tokens`.
+    """Encodes a text as at most `length` token ids below `vocabulary`: see :mod:`subset_trainer.data.texts.tokens`.
 
-    definition: what the tokenizer.json holds that is saved beside the JSON of all else; digest: its SHA-256.
+    `definition`: the content of tokenizer.json, which is saved as a file of its own. `digest`: its SHA-256.
     """
 
     length: int
@@ -33,10 +33,10 @@ class Tokens:
 
 
 def read_tokenizer(definition: str, length: int, vocabulary: int) -> Tokens:
-    """What makes at most `length` ids of a text, for a model that knows `vocabulary` tokens.
+    """Load a tokenizer that yields at most `length` ids per text, for a model with `vocabulary` tokens.
 
     Raises:
-        ValueError: with the reason why it cannot be used.
+        ValueError: the tokenizer cannot be used; the message says why.
     """
     found = _made(definition, length)
     known = found.get_vocab(with_added_tokens=True)
@@ -58,16 +58,16 @@ def read_tokenizer(definition: str, length: int, vocabulary: int) -> Tokens:
 
 
 def encode_tokens(texts: Sequence[str] | np.ndarray, tokens: Tokens) -> np.ndarray:
-    """int32 [N, tokens.length]: each text's first ids, those at its ends included that the tokenizer adds, then -1.
+    """int32 [N, tokens.length]: the first ids of each text, including special tokens, padded with -1.
 
     Raises:
-        UserError: the tokenizer has no token for what a text holds.
+        UserError: the tokenizer has no token for some text.
     """
     tokenizer = _kept(tokens.definition, tokens.length)
     encoded = np.full((len(texts), tokens.length), NOTHING, np.int32)
     most = _CHARACTERS_A_TOKEN * tokens.length
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        # Half characters, which JSON may bring, are none.
+        # JSON may contain lone surrogates, which are not valid characters.
         chunk = [
             text[:most].encode("utf-8", "replace").decode("utf-8")
             for text in texts[start : start + _TEXTS_AT_ONCE]
@@ -83,7 +83,7 @@ def encode_tokens(texts: Sequence[str] | np.ndarray, tokens: Tokens) -> np.ndarr
 
 
 def _made(definition: str, length: int) -> "Tokenizer":
-    """ValueError where the definition is none."""
+    """Build the tokenizer. Raises ValueError if the definition is invalid."""
     from tokenizers import Tokenizer
 
     try:
@@ -96,4 +96,4 @@ def _made(definition: str, length: int) -> "Tokenizer":
 
 
 _kept = lru_cache(maxsize=2)(_made)
-"""Made once, for all requests that a server answers."""
+"""Cached, so that a server builds the tokenizer once for all requests."""
