@@ -103,6 +103,7 @@ def project(tmp_path: Path) -> Path:
         "tests/image",
         "examples",
         "benchmarks",
+        "docs",
     ):
         (folder / name).mkdir(parents=True)
         (folder / name / "nothing.py").write_text('"""Nothing."""\n')
