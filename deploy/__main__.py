@@ -14,7 +14,7 @@ from subset_trainer import __version__
 from subset_trainer.errors import TrainingError
 
 COMMAND = "subset-trainer"
-"""As it is installed."""
+"""Name of the installed program."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def _terminate(number: int, frame: object) -> NoReturn:
 def _known(error: Exception) -> TrainingError | None:
     if isinstance(error, TrainingError):
         return error
-    # Only where a command came so far as to import the SDKs, which takes seconds.
+    # An error of AWS is only possible if the command has imported boto3. Importing it here would take seconds.
     if "boto3" in sys.modules:
         from deploy.aws import calls
 
@@ -59,7 +59,7 @@ def _forget() -> None:
 
 
 def _left_behind() -> str:
-    """What AWS had created before the error."""
+    """Return a remark that names the AWS resources created before the error."""
     if "boto3" not in sys.modules:
         return ""
     from deploy.aws import calls

@@ -1,1 +1,1 @@
-"""The commands of `python -m deploy`, a module each."""
+"""The commands of `python -m deploy`, one module each."""

@@ -1,4 +1,4 @@
-"""`codebuild`: the image, built and tested on AWS."""
+"""`codebuild`: builds and tests the image on AWS."""
 
 import argparse
 import sys
@@ -42,15 +42,15 @@ def add(commands: options.Commands) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Build, or watch."""
+    """Start a build, unless `--watch` names one, and show its log, unless `--no-wait` is given."""
     from deploy.aws import calls
 
     if not given.watch and not given.role:
-        raise UserError("--role: expected the name or ARN of the role that CodeBuild takes on")
+        raise UserError("--role: expected the name or ARN of CodeBuild's service role")
     session = calls.boto_session(given.region)
     build_id = given.watch or _start(session, given)
     if given.no_wait:
-        print(f"the build {build_id} runs; {_advice(build_id, session.region_name)}")
+        print(f"the build {build_id} is running; {_advice(build_id, session.region_name)}")
         return
     _watch(session, build_id)
 
@@ -58,7 +58,7 @@ def run(given: argparse.Namespace) -> None:
 def _start(session: "boto3.Session", given: argparse.Namespace) -> str:
     from deploy.aws import codebuild, image
 
-    # What can be wrong comes first: a mistake must create nothing.
+    # Everything that can be checked is checked first, so that a mistake creates nothing.
     commit = codebuild.resolve(given.commit)
     bucket = codebuild.find_bucket(session, given.bucket)
     role = codebuild.role_arn(session, given.role)
@@ -78,7 +78,7 @@ def _watch(session: "boto3.Session", build_id: str) -> None:
     except TrainingError:
         raise
     except BaseException:
-        # Whatever ends the watching, an interruption above all, ends no build.
+        # The build continues, whatever stopped the watching (usually an interruption).
         advice = _advice(build_id, session.region_name)
         print(f"\nno longer watching the build {build_id}; {advice}", file=sys.stderr)
         raise

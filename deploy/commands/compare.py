@@ -1,4 +1,4 @@
-"""`demo` and `compare`: finished runs side by side, and runs on this machine to compare."""
+"""`demo` and `compare`: compare finished runs, or train on this machine and compare those runs."""
 
 import argparse
 import re
@@ -15,8 +15,9 @@ from deploy.results import compare
 from deploy.results.compare import Lost, Run
 from subset_trainer.errors import UserError
 
-# Each fraction of twenty epochs is whole, so that full data can see as many samples. A mirrored digit is another sign.
-# A tenth of the digits are 130 images: in batches of 128 they would make forty updates in all, too few to learn from.
+# Each default fraction of twenty epochs is a whole number, so that full data can see equally many samples. No flips,
+# because a mirrored digit is not a digit. Small batches, because a tenth of the digits is 130 images: batches of 128
+# would give only forty updates, too few to learn from.
 DEMO_SETTINGS = {
     "model": "resnet18",
     "epochs": 20,
@@ -52,7 +53,7 @@ def add(commands: options.Commands) -> None:
     comparison.add_argument(
         "runs", nargs="*", metavar="RUN", help="output folders of finished runs, or the name of an Experiment"
     )
-    # The older spelling of folders.
+    # Deprecated spelling of RUN.
     comparison.add_argument("--local", nargs="+", default=[], metavar="FOLDER", help=argparse.SUPPRESS)
     for name in options.CHANNELS:
         comparison.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{name} data: a folder or file")
@@ -79,20 +80,20 @@ def add(commands: options.Commands) -> None:
 
 @dataclass(frozen=True)
 class Compared:
-    """What is compared, wherever it comes from."""
+    """The runs to compare, from any source."""
 
     title: str
     folder: Path
-    """Of the results."""
+    """Folder for the comparison's results."""
     runs: Sequence[Run]
     lost: Sequence[Lost] = ()
     frame: Any = None
-    """An Experiment's own data frame."""
+    """The data frame of an Experiment; None for other sources."""
 
 
 def demo(given: argparse.Namespace) -> None:
-    """The article's experiment on the digits."""
-    # scikit-learn takes seconds to import.
+    """Repeat the experiment of the AWS article on the digits."""
+    # Imported here because scikit-learn takes seconds to import.
     from deploy.digits import write_digits
 
     data = given.output / "digits"
@@ -104,7 +105,7 @@ def demo(given: argparse.Namespace) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Compare."""
+    """Compare finished runs, an Experiment's Runs, or new runs on this machine."""
     if given.csv is not None and given.csv.suffix not in TABLES:
         raise UserError(f"--csv: expected a name that ends in {' or '.join(TABLES)}, got {str(given.csv)!r}")
     found = _found(given)
@@ -112,17 +113,17 @@ def run(given: argparse.Namespace) -> None:
         _write_frame(found, given)
     results.present(given, found.runs, found.lost, found.folder, found.title, given.tolerance)
     if found.frame is not None and not found.runs:
-        # Of other trainings, perhaps, which have their metrics all the same.
+        # The Experiment may be of other training jobs, whose metrics are shown anyway.
         metrics = [column for column in found.frame.columns if column.endswith(" - Last")]
         shown = found.frame[["DisplayName", *metrics]] if len(found.frame) else "no Runs"
         print(f"\n{found.title}: no Run has results of this image; what was recorded:\n\n{shown}")
 
 
 def _found(given: argparse.Namespace) -> Compared:
-    """What the options name: data to train on, an Experiment, or folders.
+    """Return the runs that the options name: new runs on data, an Experiment's Runs, or runs in folders.
 
     Raises:
-        UserError: they name none of these, or several.
+        UserError: the options name none or several of these.
     """
     runs = [*given.runs, *given.local]
     if bool(runs) == (given.training is not None):
@@ -131,7 +132,7 @@ def _found(given: argparse.Namespace) -> Compared:
         runs == given.runs and len(runs) == 1 and EXPERIMENT.fullmatch(runs[0]) and not Path(runs[0]).is_dir()
     )
     if given.sort_by is not None and not experiment:
-        raise UserError("--sort-by: of an Experiment's data frame")
+        raise UserError("--sort-by only applies to an Experiment's data frame")
     if experiment:
         return _experiment(given, runs[0])
     output = given.output or options.BUILD / "compare"
@@ -148,9 +149,9 @@ def _train(
     settings: Mapping[str, Any],
     data: str,
 ) -> Compared:
-    """Plan the comparison and run it here; everything is checked before the first run starts.
+    """Plan the comparison and run it on this machine. Everything is checked before the first run starts.
 
-    Raises UserError or AlgorithmError with the run's name when one fails; finished runs stay where they are.
+    Raises UserError or AlgorithmError with the run's name if a run fails; finished runs are kept.
     """
     program.check_channels(channels)
     cells = planning.planned(given, settings).cells
@@ -183,7 +184,7 @@ def _write_frame(found: Compared, given: argparse.Namespace) -> None:
     frame = pd.DataFrame(compare.rows(found.runs, given.prices)) if found.frame is None else found.frame
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
-        # A parameter may be a number in one Run and text in another; a column of Parquet is one or the other.
+        # A parameter may be a number in one Run and text in another, but a column of Parquet has one type.
         mixed = [name for name in frame.columns if frame[name].dropna().map(type).nunique() > 1]
         frame.astype(dict.fromkeys(mixed, "str")).to_parquet(path, index=False)
     else:

@@ -1,4 +1,4 @@
-"""`explain`: why a finished job's model errs, and which features decide."""
+"""`explain`: shows why a finished run's model makes errors, or which features its predictions depend on."""
 
 import argparse
 
@@ -43,7 +43,7 @@ def add(commands: options.Commands) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Show it, or start it."""
+    """Show the run's explanations, or start Clarify's processing job."""
     if not given.clarify:
         _show(given)
         return

@@ -1,4 +1,4 @@
-"""`image`: the image and its place in Amazon ECR."""
+"""`image`: builds the image, pushes it to Amazon ECR, and prints its URI."""
 
 import argparse
 
@@ -42,14 +42,14 @@ def _add_place(to: argparse.ArgumentParser, repository: str) -> None:
 
 
 def build(given: argparse.Namespace) -> None:
-    """Build."""
+    """Build the image."""
     from deploy.aws import image
 
     image.build(given.cuda, given.tag, given.base_image)
 
 
 def push(given: argparse.Namespace) -> None:
-    """Push, and print the URIs."""
+    """Push the image, and print its URIs."""
     from deploy.aws import calls, image
 
     session = calls.boto_session(given.region)
@@ -60,7 +60,7 @@ def push(given: argparse.Namespace) -> None:
 
 
 def uri(given: argparse.Namespace) -> None:
-    """Print the URI."""
+    """Print the image's URI."""
     from deploy.aws import calls, image
 
     print(image.uri(given.repository, given.tag, given.image, calls.boto_session(given.region)))

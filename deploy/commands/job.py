@@ -1,4 +1,4 @@
-"""From options to `Estimator`s: what `launch`, `sweep` and `tune` share."""
+"""Turns options into `Estimator`s, for `launch`, `sweep` and `tune`."""
 
 import argparse
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ LOCAL_OUTPUT = options.BUILD / "local-mode"
 
 @dataclass(frozen=True)
 class Jobs:
-    """A session, the channels' URIs as its jobs take them, and how an `Estimator` for them is made."""
+    """A session, the URIs of the jobs' channels, and a factory of `Estimator`s."""
 
     session: "Session"
     uris: Mapping[str, str]
@@ -27,14 +27,19 @@ class Jobs:
     _settings: Mapping[str, Any]
 
     def make(self, values: Mapping[str, Any], name: str) -> "Estimator":
-        """For these hyperparameters. `name` is the job's, without what tells attempts apart."""
+        """Return an `Estimator` for SageMaker.
+
+        Args:
+            values: hyperparameters.
+            name: the job's name, without the suffix that distinguishes attempts.
+        """
         from deploy.aws import launch
 
         settings = dict(self._settings)
         if self._given.spot and "checkpoint_s3_uri" not in settings:
             settings["checkpoint_s3_uri"] = f"s3://{self.session.default_bucket()}/subset-trainer/checkpoints"
         if "checkpoint_s3_uri" in settings:
-            # Each job has its own: SageMaker mirrors deletions.
+            # Each job has its own prefix, because SageMaker mirrors deletions too.
             settings["checkpoint_s3_uri"] = f"{settings['checkpoint_s3_uri'].rstrip('/')}/{name}"
         return launch.estimator(
             self._given.image_uri,
@@ -46,7 +51,12 @@ class Jobs:
         )
 
     def make_here(self, values: Mapping[str, Any], output: Path) -> "Estimator":
-        """The same for local mode, with the folder of its results."""
+        """Return an `Estimator` in local mode.
+
+        Args:
+            values: hyperparameters.
+            output: folder for the results.
+        """
         from deploy.aws import launch
 
         return launch.estimator(
@@ -61,19 +71,23 @@ class Jobs:
 
 
 def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
-    """Check the options, and bring the channels where the jobs find them (not without `send`).
+    """Check the options, and upload local channels to S3.
 
-    Raises UserError.
+    Args:
+        given: the options of `add_job`.
+        send: False uploads nothing.
+
+    Raises UserError if an option or a channel is invalid.
     """
     settings = options.job_settings(given)
     chosen = {name: getattr(given, name) for name in options.CHANNELS if getattr(given, name) is not None}
     if not given.local and given.role is None:
-        raise UserError("--role: the IAM role that a job runs under is needed, except with --local")
+        raise UserError("--role: the job's IAM role is required, except with --local")
     if not given.local and given.output is not None:
         if not given.output.startswith("s3://"):
             raise UserError(f"--output: expected an s3:// URI, or --local, got {given.output!r}")
         settings["output_path"] = given.output
-    # The SDK takes seconds to import: what is wrong without it is said before.
+    # The SDK takes seconds to import, so errors that do not need it are reported before.
     from deploy.aws import calls, channels, launch
 
     channels.check(chosen)

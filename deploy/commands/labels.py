@@ -1,4 +1,4 @@
-"""`labels`: several workers' answers, and the next round of labelling."""
+"""`labels`: consolidates and audits workers' answers, chooses examples to label again, and shows labelling jobs."""
 
 import argparse
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 METHODS = ("dawid-skene", "majority")
 NAMED = 3
-"""Items that a message names of many."""
+"""Largest number of items that a message names."""
 
 
 def add(commands: options.Commands) -> None:
@@ -132,7 +132,7 @@ def _add_answers(to: argparse.ArgumentParser) -> None:
 
 
 def consolidate(given: argparse.Namespace) -> None:
-    """Write the manifest, and say what is not in it."""
+    """Write the manifest, and report the items without a label and those with a tie."""
     import datetime
 
     from deploy.aws.storage import Storage
@@ -159,7 +159,7 @@ def consolidate(given: argparse.Namespace) -> None:
     print(
         f"{given.output}: {len(lines):,} labels of {len(items):,} items, under {attribute}, by {given.method}"
     )
-    order = "as given" if given.classes else "sorted; --classes gives another order"
+    order = "as given" if given.classes else "sorted; set another order with --classes"
     print(f"classes, from index 0 ({order}): {', '.join(classes)}")
     _say(without, "without an answer, and left out", labelling)
     _say(ties, "tied, and given the first of their classes", labelling)
@@ -178,7 +178,7 @@ def _say(numbers: Sequence[int], what: str, labelling: "Labelling") -> None:
 
 
 def audit(given: argparse.Namespace) -> None:
-    """Print tables."""
+    """Print the audit as tables."""
     import json
 
     from deploy.aws.storage import Storage
@@ -262,7 +262,7 @@ def _percent(share: float | None) -> str:
 
 
 def choose(given: argparse.Namespace) -> None:
-    """Write the manifest."""
+    """Write the manifest of the examples to label again."""
     from deploy.aws.storage import Storage
     from deploy.labels import ground_truth, relabel
 
@@ -273,7 +273,7 @@ def choose(given: argparse.Namespace) -> None:
     chosen = relabel.first(examples, given.budget)
     text = relabel.row_reader(given.rows, given.column) if given.rows is not None else None
     storage.write(given.output, ground_truth.manifest(relabel.lines(chosen, given.prefix, text)))
-    print(f"{given.output}: {len(chosen):,} of {len(examples):,} training examples, the first to label anew")
+    print(f"{given.output}: {len(chosen):,} of {len(examples):,} training examples to label again first")
     for one in chosen[:NAMED]:
         print(f"  {_described(one)}")
 
@@ -286,7 +286,7 @@ def _described(one: "Example") -> str:
 
 
 def status(given: argparse.Namespace) -> None:
-    """Print it."""
+    """Print a labelling job's status."""
     from deploy.aws import calls, labeling_jobs
 
     print(_told(labeling_jobs.status(calls.boto_session(given.region), given.job, given.lines)))
@@ -307,6 +307,6 @@ def _told(found: "Status") -> str:
             table([["metric", "value"]], [[name, f"{value:,.6g}"] for name, value in found.metrics.items()])
         )
     if found.log:
-        parts.append("\n".join(["log, its last lines:", *(f"  {printable(line)}" for line in found.log)]))
+        parts.append("\n".join(["last lines of the log:", *(f"  {printable(line)}" for line in found.log)]))
     parts += found.unknown
     return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""`launch`: one training job."""
+"""`launch`: starts one training job."""
 
 import argparse
 import json
@@ -30,10 +30,10 @@ def add(commands: options.Commands) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Start it."""
+    """Start the job, on SageMaker or in a local container."""
     from subset_trainer.config import hyperparameters
 
-    # First: the check needs nothing, and these are wrong most often.
+    # Checked first, because the check needs nothing else and these are the most frequent mistakes.
     hyperparameters.parse(given.set)
     if given.local and (given.dry_run or given.experiment):
         what = "--dry-run" if given.dry_run else "--experiment"

@@ -1,4 +1,4 @@
-"""What the commands' options have in common: how they are read, and what they mean for a job."""
+"""Parsers and groups of options that the commands share, and the settings of a job that they stand for."""
 
 import argparse
 import math
@@ -11,13 +11,13 @@ from subset_trainer.errors import UserError
 
 CHANNELS = ("training", "validation", "test")
 BUILD = Path("build")
-"""Where results go unless said otherwise."""
+"""Default folder for results."""
 DAY = 86_400
-"""Seconds after which SageMaker ends a job that was given no other limit."""
+"""SageMaker's default time limit of a job, in seconds."""
 
 
 def fractions(text: str) -> tuple[float, ...]:
-    """Shares of the data separated by commas."""
+    """Parse different fractions above 0 and at most 1, separated by commas."""
     values = []
     for part in text.split(","):
         try:
@@ -35,12 +35,12 @@ def fractions(text: str) -> tuple[float, ...]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Words separated by commas."""
+    """Parse words separated by commas."""
     return tuple(part for part in text.split(",") if part)
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """Different whole numbers separated by commas."""
+    """Parse different whole numbers separated by commas."""
     parts = text.split(",")
     if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
         raise argparse.ArgumentTypeError(f"{text!r}: expected different whole numbers separated by commas")
@@ -48,7 +48,7 @@ def seeds(text: str) -> tuple[int, ...]:
 
 
 def count(text: str) -> int:
-    """A whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
@@ -56,7 +56,7 @@ def count(text: str) -> int:
 
 
 def points(text: str) -> float:
-    """Percentage points."""
+    """Parse percentage points from 0 to 100."""
     try:
         value = float(text)
     except ValueError:
@@ -67,14 +67,14 @@ def points(text: str) -> float:
 
 
 def account(text: str) -> str:
-    """An AWS account's number."""
+    """Parse an AWS account's number of twelve digits."""
     if not (len(text) == 12 and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r}: expected twelve digits")
     return text
 
 
 class Settings(argparse.Action):
-    """Gathers NAME=VALUE pairs into a dict."""
+    """Collects NAME=VALUE pairs in a dict."""
 
     def __call__(
         self,
@@ -93,7 +93,7 @@ class Settings(argparse.Action):
 
 
 class Prices(Settings):
-    """The same with numbers above 0."""
+    """Collects NAME=VALUE pairs in a dict, with values that are numbers above 0."""
 
     def __call__(
         self,
@@ -115,21 +115,21 @@ class Prices(Settings):
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Names a default only where there is one worth naming."""
+    """Shows a default only if it is neither None nor empty."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return super()._get_help_string(action) if action.default else action.help
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong argument as every other mistake is reported: one sentence, exit code 1."""
+    """Reports an invalid argument like any other error of the user: one sentence, exit code 1."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see `{self.prog} --help`)")
 
 
 class Commands:
-    """Where commands add themselves: a name, what it runs, and what it is for."""
+    """A group of commands, to which each command's module adds itself."""
 
     def __init__(self, parser: argparse.ArgumentParser, metavar: str = "COMMAND") -> None:
         self._parsers = parser.add_subparsers(required=True, metavar=metavar)
@@ -137,7 +137,13 @@ class Commands:
     def add(
         self, name: str, run: Callable[[argparse.Namespace], None] | None, text: str
     ) -> argparse.ArgumentParser:
-        """A parser for the command's own options. Without `run` it is a group, to make `Commands` of."""
+        """Add a command; return the parser for its own options.
+
+        Args:
+            name: name of the command.
+            run: function that the command runs; None for a group, whose parser is passed to `Commands`.
+            text: description of the command.
+        """
         added = self._parsers.add_parser(
             name, help=text.replace("%", "%%"), description=text, formatter_class=Help
         )
@@ -146,7 +152,7 @@ class Commands:
 
 
 def add_settings(to: argparse.ArgumentParser) -> None:
-    """Hyperparameters."""
+    """Add `--set`, for hyperparameters."""
     add_pairs(
         to,
         "--set",
@@ -162,14 +168,14 @@ def add_pairs(
     action: type[Settings] = Settings,
     required: bool = False,
 ) -> None:
-    """An option that gathers pairs, none unless it is given."""
+    """Add an option that collects NAME=VALUE pairs; by default there are none."""
     to.add_argument(
         option, nargs="+", action=action, default={}, metavar=metavar, required=required, help=text
     )
 
 
 def add_scan_severity(to: argparse.ArgumentParser) -> None:
-    """`--scan-severity`."""
+    """Add `--scan-severity`."""
     to.add_argument(
         "--scan-severity",
         metavar="SEVERITY",
@@ -181,12 +187,12 @@ def add_scan_severity(to: argparse.ArgumentParser) -> None:
 
 
 def add_region(to: argparse.ArgumentParser) -> None:
-    """The region."""
+    """Add `--region`."""
     to.add_argument("--region", help="AWS region; default: AWS_REGION or your AWS configuration")
 
 
 def add_tolerance(to: argparse.ArgumentParser) -> None:
-    """How much accuracy may be lost."""
+    """Add `--tolerance`, the accepted loss of accuracy."""
     to.add_argument(
         "--tolerance",
         type=points,
@@ -197,7 +203,7 @@ def add_tolerance(to: argparse.ArgumentParser) -> None:
 
 
 def add_job(to: argparse.ArgumentParser) -> None:
-    """The image, its channels, the machine and its surroundings."""
+    """Add the options of a job: image, role, channels, instances, storage, network and hyperparameters."""
     to.add_argument(
         "--image-uri",
         required=True,
@@ -259,9 +265,9 @@ def add_job(to: argparse.ArgumentParser) -> None:
 
 
 def job_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that describe the machine and its surroundings, as `Estimator` takes them.
+    """Return the options on instances, storage and network as arguments of `Estimator`.
 
-    Raises UserError where they do not go together.
+    Raises UserError if options contradict each other.
     """
     settings: dict[str, Any] = {
         "instance_count": options.instance_count,
@@ -298,7 +304,7 @@ def job_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_prices(to: argparse.ArgumentParser) -> None:
-    """What an hour costs."""
+    """Add `--prices`, the instance types' prices an hour."""
     add_pairs(
         to,
         "--prices",

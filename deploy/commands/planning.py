@@ -1,4 +1,4 @@
-"""What is compared: the options that `demo`, `compare` and `sweep` share, and the plan that they come to."""
+"""The options of `demo`, `compare` and `sweep` on what is compared, and the plan that follows from them."""
 
 import argparse
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ FRACTIONS = "1,0.5,0.3,0.1"
 
 
 def add_grid(to: argparse.ArgumentParser) -> None:
-    """Fractions, strategies, seeds and baselines."""
+    """Add the options for fractions, strategies, seeds and baselines."""
     to.add_argument(
         "--fractions",
         type=options.fractions,
@@ -44,14 +44,14 @@ def add_grid(to: argparse.ArgumentParser) -> None:
 
 
 def planned(given: argparse.Namespace, settings: Mapping[str, Any]) -> Plan:
-    """The plan, with what is to be known of it said.
+    """Return the plan of the options, and print its notes.
 
     Args:
         given: the options of `add_grid`.
-        settings: hyperparameters that all runs share. A `seed` among them counts where no seeds are given.
+        settings: hyperparameters that all runs share. A `seed` among them is used if no seeds are given.
 
     Raises:
-        UserError: something of it is wrong.
+        UserError: a hyperparameter, strategy or fraction is invalid.
     """
     shared = dict(settings)
     seeds = given.seeds

@@ -1,4 +1,4 @@
-"""`policy`: who may do what."""
+"""`policy`: prints least-privilege IAM policies."""
 
 import argparse
 import json
@@ -37,7 +37,7 @@ def add(commands: options.Commands) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Print it."""
+    """Print the policy."""
     from deploy.aws import calls, policy
 
     names = policy.Names(

@@ -1,4 +1,4 @@
-"""How finished runs are presented, wherever they ran."""
+"""Presents finished runs, wherever they ran."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from deploy.results.compare import Lost, Run
 
 
 def add_presentation(to: argparse.ArgumentParser) -> None:
-    """What is shown beside the table and the chart."""
+    """Add the options for presenting results."""
     options.add_tolerance(to)
     options.add_prices(to)
     to.add_argument(
@@ -22,7 +22,7 @@ def add_presentation(to: argparse.ArgumentParser) -> None:
 
 
 def show(runs: Sequence[Run], folder: Path, title: str, prices: Mapping[str, float]) -> None:
-    """Write table and chart below a folder, and print the table."""
+    """Write the table and the chart into a folder, and print the table. `prices`: instance type → dollars an hour."""
     chart = compare.write(runs, folder, title, prices)
     print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}\n\nchart: {chart}")
 
@@ -35,16 +35,20 @@ def present(
     title: str,
     tolerance: float | None = None,
 ) -> None:
-    """Write table, chart and page below a folder, and print what there is to know.
+    """Write the table, the chart and the page into a folder, and print the table, runs without results and the answer.
 
     Args:
         given: the options of `add_presentation`.
-        tolerance: percentage points; with one the answer is given in words.
+        runs: the finished runs.
+        lost: the runs without results.
+        folder: folder for the files.
+        title: title of the comparison.
+        tolerance: accepted loss of accuracy in percentage points; None prints no answer.
     """
     answer = verdict.sentence(runs, tolerance / 100) if tolerance is not None else None
     if runs:
         show(runs, folder, title, given.prices)
-        # Plotly takes a second to import.
+        # Imported here because Plotly takes a second to import.
         from deploy.results import page
 
         html = given.html or folder / "comparison.html"

@@ -1,4 +1,4 @@
-"""`sweep`: the article's experiment."""
+"""`sweep`: trains at several fractions on SageMaker or in local containers, and compares the runs."""
 
 import argparse
 from pathlib import Path
@@ -26,7 +26,7 @@ def add(commands: options.Commands) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Start what is missing, wait, and compare."""
+    """Run the cells that have no results yet, wait for them, and compare all of them."""
     from deploy.aws import calls
     from deploy.grid.backend import Backend, collect, job_name
     from deploy.grid.containers import Containers

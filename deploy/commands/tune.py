@@ -1,4 +1,4 @@
-"""`tune`: automatic model tuning."""
+"""`tune`: searches for hyperparameters with SageMaker's automatic model tuning."""
 
 import argparse
 
@@ -52,9 +52,9 @@ def add(commands: options.Commands) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Start it, wait, and compare."""
+    """Start or follow the tuning job, wait for it, and compare its training jobs."""
     if given.local:
-        raise UserError("--local: only SageMaker tunes; `sweep --local` compares fractions on this machine")
+        raise UserError("--local: tuning runs on SageMaker only; `sweep --local` compares fractions locally")
     if given.transfer and not given.warm_start:
         raise UserError("--transfer goes with --warm-start")
     from deploy.aws import calls

@@ -1,1 +1,1 @@
-"""Trainings planned and run side by side."""
+"""Plans comparable training runs, and runs them locally, in containers or on SageMaker."""

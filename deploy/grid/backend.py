@@ -1,4 +1,4 @@
-"""Where the cells of a plan run: on this machine, in containers, or on SageMaker; what all three have in common."""
+"""The interface of the backends that run a plan's cells (this machine, containers, SageMaker), and shared functions."""
 
 import hashlib
 import json
@@ -9,25 +9,25 @@ from deploy.grid.plan import Cell
 from deploy.results.compare import Lost, Run
 
 Ended = tuple[Cell, Run | Lost]
-"""A cell, and what became of it."""
+"""A cell and its result."""
 
 
 class Backend(Protocol):
     """Runs cells."""
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
-        """Every cell when it has ended, in the order of that; a backend that keeps results gives those it has first."""
+        """Yield each cell as it ends. A backend that keeps results yields cells with earlier results first."""
 
 
 def collect(ended: Iterable[Ended], cells: Sequence[Cell]) -> tuple[list[Run], list[Lost]]:
-    """Wait for all cells: the results of those that have some, and why the others have none, in the plan's order."""
+    """Wait for all cells; return the runs, and the cells without results with the reason, each in the plan's order."""
     outcomes = dict(ended)
     found = [outcomes[cell] for cell in cells]
     return [one for one in found if isinstance(one, Run)], [one for one in found if isinstance(one, Lost)]
 
 
 def digest(cell: Cell, image_uri: str, channels: Mapping[str, str]) -> str:
-    """Of everything that decides a cell's result, so that a later call finds it."""
+    """Return a digest of everything that determines a cell's result, so that a later call finds the result."""
     decisive = {
         "image": image_uri,
         "channels": dict(channels),
@@ -37,7 +37,7 @@ def digest(cell: Cell, image_uri: str, channels: Mapping[str, str]) -> str:
 
 
 def job_name(cell: Cell) -> str:
-    """The cell's name where dots and the like have no place."""
+    """Return the cell's name with letters, digits and single hyphens only, as job names require."""
     return "-".join(
         filter(None, "".join(c if c.isascii() and c.isalnum() else "-" for c in cell.name).split("-"))
     )

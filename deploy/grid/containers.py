@@ -1,4 +1,4 @@
-"""Cells in containers of the image on this machine: SageMaker's local mode."""
+"""Runs cells in containers of the image on this machine, with SageMaker's local mode."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Containers:
-    """One after the other; those that left results before are not run again."""
+    """Runs the cells one after the other. Cells with results from an earlier call are not run again."""
 
     image_uri: str
     make: "Callable[[Mapping[str, Any], Path], Estimator]"
-    """Hyperparameters, and the folder of the results → an `Estimator` of local mode."""
+    """(hyperparameters, folder of the results) → an `Estimator` in local mode."""
     channels: Mapping[str, str]
     """Name → URI."""
     folder: Path
-    """Where each cell's results go, into a folder of its own."""
+    """Folder for the results; each cell has its own subfolder."""
     say: Callable[[str], None] = print
-    """Takes a line about what happens."""
+    """Called with each progress message."""
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
-        """Each cell in turn. One that fails does not end the others."""
+        """Run each cell in turn. A cell that fails does not stop the others."""
         for number, cell in enumerate(cells, 1):
             results = self.folder / f"{cell.name}-{digest(cell, self.image_uri, self.channels)}"
             self.say(f"[{number}/{len(cells)}] {cell.name}")

@@ -1,4 +1,4 @@
-"""Cells on this machine, each a run of the image's own `train` program in a folder of its own."""
+"""Runs cells on this machine: each is a run of the image's `train` program in its own folder."""
 
 import os
 import sys
@@ -22,23 +22,27 @@ BAR = 16
 
 @dataclass(frozen=True)
 class Here:
-    """Runs the cells below a folder, each in the subfolder of its name."""
+    """Runs each cell in a subfolder that has the cell's name."""
 
     folder: Path
     channels: Mapping[str, Path]
     jobs: int = 1
-    """Runs at a time, each on its share of the processors."""
+    """Number of runs at a time; each has its own share of the processors."""
     reuse: bool = False
-    """Whether cells that ended before, with the same hyperparameters, are not run again."""
+    """Whether the results of completed runs with the same hyperparameters are used again."""
     stop_at_failure: bool = False
-    """Whether the first run that fails ends the others, and its error is raised with its name."""
+    """Whether the first failure stops all runs and raises the error with the run's name."""
     progress: bool = False
-    """Whether each run shows how far it is; for one at a time."""
+    """Whether each run shows a progress bar; only with one job at a time."""
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
-        """Every cell when it has ended, those that had ended before first.
+        """Yield each cell as it ends, after the cells whose earlier results are used again.
 
-        An interruption stops the runs under way in order, at the next epoch's end where there are several.
+        On an interruption, active runs stop in an orderly way; with several jobs, at the end of their current epochs.
+
+        Raises:
+            UserError: a channel's path does not exist.
+            TrainingError: a run failed, with `stop_at_failure`.
         """
         program.check_channels(self.channels)
         known = {cell: run for cell in cells if self.reuse and (run := self.finished(cell)) is not None}
@@ -51,7 +55,7 @@ class Here:
             yield from self._run_several(waiting)
 
     def finished(self, cell: Cell) -> Run | None:
-        """The run of exactly this cell that came to its end, if there is one."""
+        """Return the completed run with exactly this cell's hyperparameters, if there is one."""
         try:
             run = compare.read_run(self.folder / cell.name)
         except UserError:
@@ -86,7 +90,7 @@ class Here:
             if progress is not None:
                 progress.close()
         run = compare.read_run(base)
-        # SIGTERM from outside ends a run in order, but not at its end.
+        # SIGTERM from outside stops a run in an orderly way, but before its last epoch.
         stopped = run.summary["status"] != "completed" and not self.stop_at_failure
         return Lost(cell.name, "the run was stopped before its end") if stopped else run
 
@@ -104,7 +108,7 @@ class Here:
                 for future in as_completed(futures):
                     yield futures[future], future.result()
             except BaseException:
-                # The runs under way are stopped at their next epoch's end.
+                # Active runs stop at the end of their current epochs.
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -116,13 +120,13 @@ def _shares(jobs: int) -> list[set[int]]:
 
 
 def _take_processors(shares: list[set[int]]) -> None:
-    # Linux gives affinity to threads, and a process starts with that of the thread that makes it: so the run sees, and
-    # takes threads for, its own share alone.
+    # On Linux, affinity belongs to a thread, and a new process inherits it from the thread that starts it. So a run
+    # only sees its own share of the processors, and sizes its thread pools accordingly.
     os.sched_setaffinity(0, shares.pop())
 
 
 class Progress:
-    """One line a run: rewritten in place in a terminal, printed at the start and the end elsewhere."""
+    """A progress line of one run: redrawn in place in a terminal, else printed at the start and the end."""
 
     def __init__(self, label: str, epochs: int) -> None:
         self._label = label
@@ -133,7 +137,7 @@ class Progress:
         self._show()
 
     def update(self, metrics: Mapping[str, float]) -> None:
-        """Take in one metric line of the training."""
+        """Update the line with the metrics of one log line of the run."""
         if "validation:accuracy" not in metrics:
             return
         epoch = int(metrics["epoch"])
@@ -147,7 +151,7 @@ class Progress:
             self._show()
 
     def close(self) -> None:
-        """Leave the last state standing."""
+        """Print the final state."""
         self._show()
         if self._terminal:
             print(flush=True)

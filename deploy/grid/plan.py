@@ -1,11 +1,11 @@
-"""Which trainings a comparison takes: each strategy at each fraction with each seed, and the baselines beside them.
+"""Plans the training runs of a comparison: each strategy at each fraction with each seed, and the baselines.
 
-The same plan serves this machine, containers, SageMaker and the benchmarks' studies. It is decided before anything
-runs, so no cell waits for another: all of them can run at once.
+The same plan is used on this machine, in containers, on SageMaker and in the benchmarks' studies. It is complete before
+anything runs, so all cells can run at once.
 
-**Equal samples seen.** At a fraction f, `full` trains for the whole number of epochs that comes nearest to the samples
-that a subset of that fraction sees, its warm start included, and for at least one. That is `epochs · f` where there is
-no warm start. Examples that `drop_noisy` and `drop_redundant` leave out are not known before, and not counted.
+**Equal samples seen.** At a fraction f, `full` trains for the whole number of epochs (at least one) whose samples seen
+are nearest to those of a run on a subset of that fraction, warm start included. Without a warm start that is
+`epochs · f`. Examples that `drop_noisy` and `drop_redundant` remove are not known beforehand, so they are not deducted.
 """
 
 import hashlib
@@ -21,55 +21,60 @@ from subset_trainer.errors import UserError
 from subset_trainer.training.plan import epochs
 
 UNEQUAL = 0.05
-"""From which difference on samples seen are not about equal, and a sentence says so."""
+"""Smallest relative difference in samples seen that is reported in a note."""
 BELOW_MEAN = 0.6
-"""Share of examples whose loss is below the mean, to estimate what a strategy that prunes those sees: distributions of
-losses lean to the right."""
+"""Assumed share of examples whose loss is below the mean. It serves to estimate the samples that a strategy sees if it
+prunes those examples. It is above one half because distributions of losses are skewed to the right."""
 OPTIONS = {"strategy": "--strategies", "fraction": "--fractions", "seed": "--seeds"}
-"""Hyperparameters that a plan sets → the option that says to what."""
+"""Hyperparameters that a plan sets → the option that determines their values."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is to be compared."""
+    """The strategies, fractions and seeds of a comparison."""
 
     strategies: Mapping[str, Mapping[str, str]]
-    """Row → its own hyperparameters, `strategy` among them, as `parse_strategies` gives them."""
+    """Row → its own hyperparameters, including `strategy`, as returned by `parse_strategies`."""
     fractions: Sequence[float]
-    """Above 0; at 1 stands `full` alone, for all epochs."""
+    """Above 0 and at most 1. At 1 only `full` is trained, for all epochs."""
     seeds: Sequence[int]
     settings: Mapping[str, Any]
-    """Hyperparameters that all cells share; a row's own go before."""
+    """Hyperparameters that all cells share; a row's own hyperparameters take precedence."""
     baselines: bool = True
     """Whether each fraction below 1 also has `full` at equal samples seen, and `rs2`."""
     match_own_sizes: bool = False
-    """A strategy that sets by itself how many samples an epoch sees: True, it gets, for each fraction, the epochs that
-    come nearest to equal samples; False, it is trained once, for all epochs, whatever the fractions."""
+    """How to plan strategies that set the number of samples of an epoch themselves. True: one run for each fraction,
+    with the number of epochs that comes nearest to equal samples seen. False: a single run for all epochs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One training; a key by identity."""
+    """One planned training run. Cells are compared by identity, so they can be keys."""
 
     name: str
-    """Its own within the plan."""
+    """Unique within the plan."""
     row: str
     fraction: float
-    """Of the samples that `full` sees in all epochs."""
+    """Share of the samples that `full` sees in all epochs."""
     seed: int
     values: Mapping[str, Any]
     """Hyperparameters."""
     unequal: float = 0.0
-    """By how much more (or, below 0, fewer) samples it sees than the others of its fraction, as a share."""
+    """Relative difference in samples seen to the other cells of the fraction; positive if this cell sees more."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells, seed by seed, so that what is stopped has compared something; no two are the same training."""
+    """The cells of a comparison. No two cells are the same training run.
+
+    Cells are ordered by seed, so that an interrupted comparison has complete results for the first seeds.
+
+    Raises ValueError if two cells have the same name.
+    """
 
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
-    """What a reader should know of it, a sentence each."""
+    """Remarks for the reader, one sentence each."""
 
     def __post_init__(self) -> None:
         names = [cell.name for cell in self.cells]
@@ -77,15 +82,15 @@ class Plan:
             raise ValueError(f"cells with the same name: {', '.join(twice)}")
 
     def renamed(self, name: Callable[[Cell], str]) -> "Plan":
-        """The same with other names."""
+        """Return the same plan with new names of the cells."""
         return Plan(tuple(replace(cell, name=name(cell)) for cell in self.cells), self.notes)
 
 
 def parse_strategies(text: str) -> dict[str, dict[str, str]]:
-    """`a,b:k=v,k=v,c` → row → hyperparameters; a part with `=` belongs to the strategy before it.
+    """Parse `a,b:k=v,k=v,c`; return row → hyperparameters. A part with `=` belongs to the strategy before it.
 
     Raises:
-        UserError: a setting has no strategy before it, or a row is named twice.
+        UserError: a setting has no strategy before it or is not NAME=VALUE, or a row is named twice.
     """
     rows: list[list[str]] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -113,10 +118,10 @@ def parse_strategies(text: str) -> dict[str, dict[str, str]]:
 
 
 def plan(grid: Grid) -> Plan:
-    """The trainings of a grid. They are called `glister-0.3`, and `glister-0.3-seed-1` where there are several seeds.
+    """Return the plan of a grid. Cells have names such as `glister-0.3`, or `glister-0.3-seed-1` with several seeds.
 
     Raises:
-        UserError: a hyperparameter is wrong, or is one that the plan sets.
+        UserError: a hyperparameter is invalid or set by the plan itself, or a fraction is out of range.
     """
     _check(grid)
     cells: dict[str, Cell] = {}
@@ -145,13 +150,13 @@ def _name(row: str, fraction: float | None, seed: int | None) -> str:
 
 
 def file_name(row: str) -> str:
-    """A row's name without what may not stand in a file's, and tagged where that could make two rows alike."""
+    """Return a row's name with only characters that are safe in file names, plus a hash if it had to be changed."""
     plain = re.sub(r"[^A-Za-z0-9.=-]+", "-", row)
     return plain if plain == row else f"{plain}-{hashlib.sha256(row.encode()).hexdigest()[:6]}"
 
 
 def passes(hp: Hyperparameters, fraction: float) -> float:
-    """How many samples a run sees at a fraction, in passes over all examples, by its plan of epochs."""
+    """Return the samples that a run sees at a fraction, in passes over all examples, from its plan of epochs."""
     own_size = hp.spec.shape == "own_size"
     share = 1 - hp.prune_probability * BELOW_MEAN if own_size else fraction
     planned = epochs(
@@ -161,15 +166,17 @@ def passes(hp: Hyperparameters, fraction: float) -> float:
         hp.warm_fraction,
         hp.final_share if own_size else 0.0,
     )
-    # Before the first epoch there are no losses by which anything could be left out.
+    # In the first epoch there are no losses yet, so nothing can be pruned.
     whole = sum(epoch.everything or (own_size and epoch.number == 1) for epoch in planned)
     return whole + (len(planned) - whole) * share
 
 
 def full_epochs(hp: Hyperparameters, fraction: float) -> tuple[int, float]:
-    """The epochs of `full` at equal samples seen, and by what share more (or fewer) samples it then sees.
+    """Return the number of epochs of `full` at equal samples seen, and the relative difference in samples seen.
 
-    hp: of the runs that it stands beside.
+    Args:
+        hp: hyperparameters of the runs that `full` is compared with.
+        fraction: their fraction.
     """
     seen = passes(hp, fraction)
     whole = max(1, round(seen))
@@ -177,7 +184,7 @@ def full_epochs(hp: Hyperparameters, fraction: float) -> tuple[int, float]:
 
 
 def _check(grid: Grid) -> None:
-    """Raises UserError for what the plan itself sets, and for fractions that are none."""
+    """Raise UserError for hyperparameters that the plan itself sets, and for fractions out of range."""
     given: dict[str, tuple[Mapping[str, Any], Mapping[str, str]]] = {"--set": (grid.settings, OPTIONS)}
     within = {**OPTIONS, "epochs": "the same epochs in every row"}
     del within["strategy"]
@@ -199,7 +206,7 @@ def _parse(row: str, values: Mapping[str, Any]) -> Hyperparameters:
 
 
 def _result_of(row: str, values: Mapping[str, Any]) -> str:
-    """What decides a training's result, however it was written."""
+    """Return a key of everything that determines a training run's result, however the hyperparameters were written."""
     hp = _parse(row, values)
     resolved = hp.model_dump(mode="json")
     resolved |= {knob: choices[0] for knob, choices in hp.spec.choices.items() if resolved[knob] is None}
@@ -207,11 +214,11 @@ def _result_of(row: str, values: Mapping[str, Any]) -> str:
 
 
 def _rows(grid: Grid, fraction: float) -> Iterator[tuple[str, dict[str, Any], float | None, float]]:
-    """At a fraction: row, hyperparameters, the fraction in its name, by what share more samples it sees than meant."""
+    """Yield for each row at a fraction: row, hyperparameters, the fraction in its name, and `Cell.unequal`."""
     if fraction == 1:
         yield REFERENCE, {"strategy": REFERENCE}, None, 0.0
         return
-    # Of a subset's run: what is wrong with the others is said of the rows that have them.
+    # Only what determines the length of a run on a subset: other invalid settings are reported for the rows themselves.
     length = {name: grid.settings[name] for name in ("epochs", "warm_fraction") if name in grid.settings}
     beside = hyperparameters.parse({**length, "strategy": BASELINE})
     rows = {row: dict(own) for row, own in grid.strategies.items()}
@@ -235,7 +242,7 @@ def _rows(grid: Grid, fraction: float) -> Iterator[tuple[str, dict[str, Any], fl
 
 
 def _matched_epochs(hp: Hyperparameters, fraction: float) -> int:
-    """Of a strategy that sets its own size: those in which it sees about as many samples as others at the fraction."""
+    """Return the epochs in which a strategy that sets its own size sees about as many samples as the others."""
     wanted = passes(hp.model_copy(update={"strategy": BASELINE}), fraction)
 
     def distance(count: int) -> float:
@@ -250,7 +257,7 @@ def _shown(cell: Cell) -> str:
 
 
 def _sentences(grid: Grid, cell: Cell) -> Iterator[str]:
-    """What a reader should know of a cell."""
+    """Yield the notes on a cell."""
     below = [f"{fraction:g}" for fraction in grid.fractions if fraction < 1]
     own_size = CATALOGUE[cell.values["strategy"]].shape == "own_size"
     if own_size and not grid.match_own_sizes and len(below) > 1:

@@ -1,4 +1,4 @@
-"""Runs the image's own `train` program here, without Docker, over a folder that stands for /opt/ml."""
+"""Runs the image's `train` program on this machine, without Docker, in a folder laid out like /opt/ml."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from subset_trainer.errors import AlgorithmError, TrainingError, UserError
 
 LOG_NAME = "train.log"
 CONFIG = Path("input/config")
-# As long as SageMaker leaves a job between SIGTERM and SIGKILL.
+# The time that SageMaker gives a job between SIGTERM and SIGKILL.
 STOP_SECONDS = 120
 
 _METRIC = re.compile(r"([a-z_:]+)=(\S+)")
@@ -28,14 +28,18 @@ def train(
     hyperparameters: Mapping[str, object],
     on_metrics: Callable[[dict[str, float]], None] = lambda metrics: None,
 ) -> None:
-    """Run one training to its end and leave its outputs in `base/model` and `base/output`, as in SageMaker.
+    """Run one training job to its end; its outputs are in `base/model` and `base/output`, as on SageMaker.
 
-    `channels` maps a channel's name to a folder or file of this machine, which is linked, not copied. The log
-    goes to `base/train.log`; `on_metrics` is called with each of its metric lines, as
-    `{"epoch": 3.0, "train:loss": 0.51, …}`. An earlier run in `base` is replaced. An interrupt here stops the
-    training in order before it is raised again.
+    An earlier run in `base` is replaced. On an interruption the run is stopped in an orderly way before the exception
+    is raised again.
 
-    Raises UserError or AlgorithmError with the training's own reason when it fails.
+    Args:
+        base: folder of the run; the log is written to `base/train.log`.
+        channels: name → local folder or file, which is linked rather than copied where possible.
+        hyperparameters: name → value.
+        on_metrics: called with the metrics of each epoch, `{"epoch": 3.0, "train:loss": 0.51, …}`.
+
+    Raises UserError or AlgorithmError with the run's own failure reason if it fails.
     """
     prepare(base, channels, hyperparameters)
     log_path = base / LOG_NAME
@@ -49,7 +53,8 @@ def train(
             env=environment,
             text=True,
             errors="replace",
-            # A terminal's Ctrl-C would reach both; this way it is passed on once, as SageMaker would say it.
+            # In the same session, a terminal's Ctrl-C would reach both processes. This way the run gets one SIGTERM, as
+            # on SageMaker.
             start_new_session=True,
         )
         assert process.stdout is not None
@@ -66,7 +71,7 @@ def train(
 def prepare(base: Path, channels: Mapping[str, Path], hyperparameters: Mapping[str, object]) -> None:
     """Lay out `base` as SageMaker lays out /opt/ml: configuration, linked channels, empty output folders.
 
-    Raises UserError where a channel's path is not there, or where `base` holds what no run has left.
+    Raises UserError if a channel's path does not exist, or if `base` has files that are not from an earlier run.
     """
     check_channels(channels)
     if base.exists():
@@ -103,7 +108,7 @@ def prepare(base: Path, channels: Mapping[str, Path], hyperparameters: Mapping[s
 
 
 def _bring(file: Path, place: Path) -> None:
-    """Not as a symbolic link: those that lead out of a channel are refused."""
+    """Link or copy a file into a channel; not by a symbolic link, because links out of a channel are refused."""
     try:
         place.hardlink_to(file)
     except OSError:  # on another disk
@@ -111,14 +116,14 @@ def _bring(file: Path, place: Path) -> None:
 
 
 def check_channels(channels: Mapping[str, Path]) -> None:
-    """Raise UserError naming the first channel whose path is not there."""
+    """Raise UserError naming the first channel whose path does not exist."""
     for name, path in channels.items():
         if not path.exists():
             raise UserError(f"channel {name!r}: there is no file or folder {str(path)!r}")
 
 
 def train_program() -> str:
-    """The `train` program beside this interpreter, else the first on PATH; UserError if there is none."""
+    """Return the `train` program beside this interpreter, else the first on PATH. Raises UserError if there is none."""
     beside = Path(sys.executable).with_name("train")
     found = str(beside) if beside.exists() else shutil.which("train")
     if found is None:
@@ -146,7 +151,7 @@ def _stop(process: "subprocess.Popen[str]") -> None:
     try:
         process.communicate(timeout=STOP_SECONDS)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        # The whole process group: data-loading workers too.
+        # The whole process group, including data-loading workers.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

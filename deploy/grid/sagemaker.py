@@ -1,7 +1,7 @@
-"""Cells as training jobs on SageMaker, each a Run of one Experiment.
+"""Runs cells as training jobs on SageMaker, each a Run of one Experiment.
 
-A job's name says what it is and is made from everything that decides its result, so that the same plan started again
-finds the jobs that ran or run, and starts the others.
+A job's name contains the cell's name and a digest of everything that determines its result. So if the same plan is
+started again, it finds the jobs that have ended or are running, and only starts the others.
 """
 
 import re
@@ -26,39 +26,42 @@ NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,28}")
 
 
 def check_name(name: str) -> None:
-    """Raises UserError for what cannot begin a job's name."""
+    """Raise UserError if a job's name cannot begin with this name."""
     if not NAME.fullmatch(name):
         raise UserError(f"the name {name!r}: expected up to 29 letters and digits, with hyphens between")
 
 
 @dataclass(frozen=True)
 class SageMaker:
-    """Starts the cells' jobs, a few at a time, and follows them."""
+    """Starts the cells' jobs, a few at a time, and waits for them.
+
+    Raises UserError if a job's name cannot begin with `name`.
+    """
 
     name: str
-    """Of the Experiment, and the beginning of every job's name."""
+    """Name of the Experiment, and prefix of the jobs' names."""
     image_uri: str
     make: Callable[[Mapping[str, Any], str], Estimator]
-    """Hyperparameters, and a name that is the same in every attempt → an `Estimator` for them."""
+    """(hyperparameters, a name that is the same in every attempt) → an `Estimator`."""
     channels: Mapping[str, str]
     """Name → S3 URI."""
     session: Session
     folder: Path
-    """Where each job's results go, into a folder of its own."""
+    """Folder for the results; each job has its own subfolder."""
     parallel: int = 4
-    """Jobs at a time."""
+    """Number of jobs at a time."""
     poll: float = POLL_SECONDS
-    """Between two looks at the jobs."""
+    """Seconds between two queries of the jobs."""
     say: Callable[[str], None] = print
-    """Takes a line about what happens."""
+    """Called with each progress message."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
-        """Every cell when its job has ended; jobs that ran before, or run, are not started again.
+        """Yield each cell as its job ends. Jobs of an earlier call that completed or are running are not started again.
 
-        Where this is interrupted, the jobs that were started run on, and the next call finds them.
+        On an interruption the started jobs keep running, and the next call finds them.
         """
         client = self.session.sagemaker_client
         waiting = list(cells)
@@ -94,7 +97,7 @@ class SageMaker:
         return jobs.describe(self.session.sagemaker_client, found[0]["TrainingJobName"]) if found else None
 
     def _start(self, cell: Cell, failed: Job | None) -> Job:
-        # Names cannot be used twice; what comes after the digest counts the attempts.
+        # SageMaker does not allow a name twice, so the number after the digest counts the attempts.
         attempt = 1 + int(failed.name.rpartition("-")[2]) if failed else 1
         name = f"{self._prefix(cell)}-{attempt}"
         with experiments.run_of_job(self.name, cell.name, name, self.session):

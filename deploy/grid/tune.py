@@ -1,4 +1,4 @@
-"""SageMaker's automatic model tuning over the fraction, and over any other hyperparameter of the image."""
+"""SageMaker's automatic model tuning of the fraction and any other hyperparameter of the image."""
 
 import re
 import time
@@ -26,20 +26,20 @@ ENDED = ("Completed", "Failed", "Stopped")
 
 
 def check_name(name: str) -> None:
-    """Raises UserError for what SageMaker does not take as a tuning job's name."""
+    """Raise UserError if SageMaker would refuse the name for a tuning job."""
     if not NAME.fullmatch(name):
         raise UserError(f"the name {name!r}: expected up to 32 letters and digits, with hyphens between")
 
 
 def ranges(texts: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, ParameterRange]:
-    """Hyperparameter → its range, from `0.05:0.5`, `0.001:0.1:log` or `glister,rs2`.
+    """Parse ranges such as `0.05:0.5`, `0.001:0.1:log` and `glister,rs2`; return hyperparameter → range.
 
     Args:
-        texts: hyperparameter → range.
-        settings: the values of the others, with which the ends of each range must go together.
+        texts: hyperparameter → text of its range.
+        settings: values of the other hyperparameters, with which both ends of each range must be valid.
 
     Raises:
-        UserError: a range is none of these, or an end is a value that the image would refuse.
+        UserError: a range has another form, or the image would refuse one of its ends.
     """
     found: dict[str, ParameterRange] = {}
     for name, text in texts.items():
@@ -71,9 +71,9 @@ def ranges(texts: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, P
 
 
 def objective_type(metric: str) -> str:
-    """Whether more of the metric is better.
+    """Return `Maximize` or `Minimize` for a metric of the image.
 
-    Raises UserError for what is no metric of the image, and for the test set's.
+    Raises UserError for any other metric, and for metrics of the test set.
     """
     if metric not in FORMATS or not metric.startswith(("train:", "validation:")):
         known = ", ".join(name for name in FORMATS if name.startswith("validation:"))
@@ -90,9 +90,9 @@ class Tuning:
     """One tuning job.
 
     Args:
-        name: of the tuning job; one that is there already is followed.
-        session: the SDK's.
-        say: takes a line about what happens.
+        name: name of the tuning job; if it exists already, it is followed.
+        session: session of the SageMaker SDK.
+        say: called with each progress message.
     """
 
     def __init__(self, name: str, session: Session, say: Callable[[str], None] = print) -> None:
@@ -116,25 +116,25 @@ class Tuning:
         warm_start: Sequence[str] = (),
         transfer: bool = False,
     ) -> None:
-        """Start it, unless it is there.
+        """Start the tuning job, unless it exists already.
 
         Args:
-            estimator: with the hyperparameters that are not tuned.
-            tuned: as `ranges` gives them.
+            estimator: has the values of the hyperparameters that are not tuned.
+            tuned: hyperparameter → range, as returned by `ranges`.
             channels: name → S3 URI.
-            objective: a metric.
-            count: of jobs in all.
-            parallel: of them at a time.
+            objective: metric to optimise.
+            count: total number of training jobs.
+            parallel: number of training jobs at a time.
             search: Bayesian, Random, Grid or Hyperband.
-            early_stopping: whether SageMaker stops jobs that will not be the best.
-            warm_start: earlier tuning jobs to learn from.
-            transfer: whether data, image or ranges differ from theirs.
+            early_stopping: whether SageMaker stops jobs that are unlikely to become the best.
+            warm_start: names of earlier tuning jobs whose results are used.
+            transfer: whether the data, image or ranges differ from those of the earlier tuning jobs.
         """
         if self._described() is not None:
             self._say(f"{self.name} is there already: following it")
             return
         kind = WarmStartTypes.TRANSFER_LEARNING if transfer else WarmStartTypes.IDENTICAL_DATA_AND_ALGORITHM
-        # A grid counts its jobs by itself.
+        # SageMaker takes no limit for a grid: the grid determines the number of jobs.
         limit: dict[str, Any] = {} if search == "Grid" else {"max_jobs": count}
         HyperparameterTuner(
             estimator,
@@ -151,9 +151,12 @@ class Tuning:
         self._say(f"{self.name}: started")
 
     def wait(self, poll: float) -> dict[str, Job]:
-        """Its training jobs when it has ended, by their numbers.
+        """Wait until the tuning job has ended; return number → training job.
 
-        Raises UserError with the reason where it failed.
+        Args:
+            poll: seconds between two queries.
+
+        Raises UserError with SageMaker's reason if the tuning job failed without any training job.
         """
         said = ""
         while True:
@@ -174,7 +177,16 @@ class Tuning:
     def results(
         self, named: Mapping[str, Job], tuned: Sequence[str], directory: Path
     ) -> tuple[list[Run], list[Lost]]:
-        """What its jobs left, the best validation accuracy first, each named by what was tuned."""
+        """Download and read the results of training jobs.
+
+        Args:
+            named: number → training job, as returned by `wait`.
+            tuned: names of the tuned hyperparameters, whose values become part of a run's name.
+            directory: where each job's results are written, in its own subfolder.
+
+        Returns:
+            The runs, best validation accuracy first, and the jobs without results.
+        """
         runs, lost = experiments.results(named, self._session, directory)
         runs = [replace(run, name=f"{run.name} {_values(run, tuned)}") for run in runs]
         runs.sort(key=lambda run: -run.summary["validation"]["accuracy"])
@@ -193,7 +205,7 @@ class Tuning:
         pages = self._client.get_paginator("list_training_jobs").paginate(
             NameContains=self.name, SortBy="CreationTime", SortOrder="Ascending"
         )
-        # SageMaker names them after the tuning job, with a number and eight characters more.
+        # SageMaker's names of the training jobs: the tuning job's name, a number, and eight more characters.
         own = re.compile(rf"{re.escape(self.name)}-(\d+)-\w+")
         found = {}
         for page in pages:

@@ -112,7 +112,7 @@ def test_a_run_that_is_still_running_is_said(swept: Platform, capsys: pytest.Cap
         (["nothing"], "there is no Experiment 'nothing'"),
         ([], "expected folders of runs, the name of an Experiment, or --training PATH"),
         (["a", "--local", "/tmp"], "'a' holds no summary.json of a run"),
-        (["--local", "/tmp", "--sort-by", "x"], "of an Experiment's data frame"),
+        (["--local", "/tmp", "--sort-by", "x"], "only applies to an Experiment's data frame"),
         (["a", "--csv", "x.xls"], "ends in .csv or .parquet"),
         (["a", "--prices", "ml.g5.xlarge=free"], "expected dollars an hour"),
     ],
