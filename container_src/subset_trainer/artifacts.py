@@ -101,7 +101,7 @@ def load_model(directory: Path | str) -> TrainedModel:
 
     def damaged(error: Exception) -> UserError:
         return UserError(
-            f"{directory / WEIGHTS} is damaged or of another model ({_reason(error)}); expected the weights of "
+            f"{directory / WEIGHTS} is damaged or belongs to another model ({_reason(error)}); expected the weights of "
             f"{description['architecture']} for inputs of shape {preprocessing.input_shape} and "
             f"{len(preprocessing.classes)} classes"
         )
@@ -280,10 +280,10 @@ def check_writable(*directories: Path) -> None:
     for directory in directories:
         place = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
         if not place.is_dir():
-            raise PlatformError(f"{place} is a file; expected a folder that can be written, for {directory}")
+            raise PlatformError(f"{place} is a file; expected a writable folder for {directory}")
         if not os.access(place, os.W_OK | os.X_OK):
             read_only = os.statvfs(place).f_flag & os.ST_RDONLY
             reason = os.strerror(errno.EROFS if read_only else errno.EACCES).lower()
             raise PlatformError(
-                f"{place} cannot be written ({reason}); expected a folder that can, for {directory}"
+                f"{place} cannot be written ({reason}); expected a writable folder for {directory}"
             )

@@ -140,15 +140,15 @@ def test_pixels_and_statistics_are_those_of_the_same_images_in_a_channel(
         (
             {"source-ref": "s3://photos/no such.png"},
             r"'s3://photos/no such.png' cannot be read from S3 \(there is no such "
-            r"object\); expected an object that the job's role may read \(s3:GetObject\), and a way to S3\.$",
+            r"object\); expected an object that the job's role may read \(s3:GetObject\), and network access to S3\.$",
         ),
         ({"source-ref": "s3://nobody-s/1.png"}, r"\(there is no such bucket\)"),
         (
             {"source-ref": "s3://photos"},
-            r"'train.manifest', line 3: 's3://photos' names no object of S3; expected "
+            r"'train.manifest', line 3: 's3://photos' is not the URI of an S3 object; expected "
             r"s3://bucket/key\.$",
         ),
-        ({"source-ref": "raw/there.png"}, r"line 3: 'raw/there.png' is no image of the channel"),
+        ({"source-ref": "raw/there.png"}, r"line 3: 'raw/there.png' is not an image of the channel"),
     ],
 )
 def test_what_cannot_be_read_is_named(
@@ -165,14 +165,14 @@ def test_without_the_knob_the_sentence_mentions_it(photos: str, tmp_path: Path) 
         load_splits({"training": root})
     Image.new("RGB", (8, 8)).save(root / "another.png")
     with pytest.raises(
-        UserError, match=r"is no image of the channel .*, or s3_images=true to read s3:// URIs"
+        UserError, match=r"is not an image of the channel.*, or s3_images=true to read s3:// URIs"
     ):
         load_splits({"training": root})
 
 
 def test_no_region(photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    with pytest.raises(UserError, match=r"s3_images=true, and no region is known .*expected AWS_REGION"):
+    with pytest.raises(UserError, match=r"s3_images=true, but no AWS region is set; expected AWS_REGION"):
         S3Images(["s3://photos/a.png"], "", "training")
 
 

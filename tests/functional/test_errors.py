@@ -139,7 +139,7 @@ def test_what_the_user_cannot_mend_exits_with_2(table_job: Job) -> None:
     table_job.run({"model": "mlp", "epochs": 1})
     assert table_job.exit_code == 2
     place = table_job.base / "model"
-    assert table_job.failure == f"{place} is a file; expected a folder that can be written, for {place}"
+    assert table_job.failure == f"{place} is a file; expected a writable folder for {place}"
     assert table_job.failure in table_job.last_line
 
 

@@ -163,7 +163,7 @@ def test_small_shared_memory(job: Job, tmp_path: Path, size: str) -> None:
     job.run({**IMAGES, "image_size": 400, "batch_size": 28, "epochs": 1})
     assert job.exit_code == 0, job.log
     assert "streamed from files" in job.log
-    expected = "they travel through pipes instead" if size == "64m" else "decoded without worker processes"
+    expected = "they are sent through pipes instead" if size == "64m" else "decoded without worker processes"
     assert job.log.count(expected) == 1
     assert len(job.history) == 1
 
@@ -429,7 +429,7 @@ def test_a_malicious_pickle(job: Job, tmp_path: Path) -> None:
     batch = {b"data": np.zeros((20, 3072), np.uint8), b"labels": [0, 1] * 10, b"evil": Evil()}
     (job.channel("training") / "data_batch_1").write_bytes(pickle.dumps(batch))
     job.run(QUICK)
-    failed(job, 1, "python batch 'data_batch_1' cannot be read (it asks for posix.system, which is refused)")
+    failed(job, 1, "python batch 'data_batch_1' cannot be read (it refers to posix.system, which is refused)")
     assert not (tmp_path / "owned").exists()
 
 

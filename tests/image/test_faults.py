@@ -29,7 +29,7 @@ def test_64_mb_of_shared_memory(image: Image, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "streamed from files" in done.stdout
     assert "Shared memory (/dev/shm) has 67 MB free" in done.stdout
-    assert "they travel through pipes instead" in done.stdout
+    assert "they are sent through pipes instead" in done.stdout
     assert json.loads((ml / "output/data/summary.json").read_text())["status"] == "completed"
 
 

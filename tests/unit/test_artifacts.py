@@ -91,7 +91,7 @@ def test_no_classes_are_refused(saved: Path) -> None:
 def test_damaged_weights_are_named(saved: Path, size: int) -> None:
     path = saved / artifacts.WEIGHTS
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(UserError, match=r"model\.safetensors is damaged or of another model"):
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged or belongs to another model"):
         artifacts.load_model(saved)
 
 

@@ -243,26 +243,26 @@ REFUSED: list[tuple[Callable[[Path], None], str]] = [
     (_say(model_type=7), "cannot be used: config.json has 7 for a model_type"),
     (
         _say(model_type="nobert"),
-        "cannot be used: model_type 'nobert' is no encoder of texts that transformers knows (",
+        "cannot be used: model_type 'nobert' is not a text encoder that transformers knows (",
     ),
     (
         _say(model_type="gpt2"),
-        "cannot be used: model_type 'gpt2' is no encoder of texts that transformers knows (",
+        "cannot be used: model_type 'gpt2' is not a text encoder that transformers knows (",
     ),
-    (_say(model_type="bart"), "cannot be used: a bart that decodes is no encoder of texts"),
-    (_say(is_decoder=True), "cannot be used: a bert that decodes is no encoder of texts"),
+    (_say(model_type="bart"), "cannot be used: a bart that decodes is not a text encoder"),
+    (_say(is_decoder=True), "cannot be used: a bert that decodes is not a text encoder"),
     (
         _say(auto_map={"AutoModel": "x.Y"}),
-        "cannot be used: it is of code of its own (auto_map), which is not run",
+        "cannot be used: it needs code of its own (auto_map), which is not run",
     ),
     (_say(quantization_config={"bits": 4}), "cannot be used: its weights are quantised"),
     (_say(hidden_size="wide"), "cannot be used: its configuration cannot be used ("),
     (_say(hidden_size=10**6), "cannot be used: its configuration "),
     (
         _say(num_hidden_layers=10**9),
-        "cannot be used: its configuration has 1000000000 layers, and the weights are ",
+        "cannot be used: its configuration has 1000000000 layers, but the weights have ",
     ),
-    (_say(num_hidden_layers=3), "cannot be used: its configuration wants "),
+    (_say(num_hidden_layers=3), "cannot be used: its configuration needs "),
     (_say(intermediate_size=48), "has the shape (64,), not (48,) as its configuration says"),
     (
         _weights(encoder__layer__0__output__dense__bias=None, x=torch.zeros(99)),
@@ -361,7 +361,7 @@ def test_a_text_that_the_tokenizer_has_no_token_for() -> None:
     narrow = Tokenizer(models.WordPiece({"a": 0}, unk_token="[UNK]"))
     narrow.pre_tokenizer = pre_tokenizers.Whitespace()
     tokens = read_tokenizer(narrow.to_str(), 8, 1)
-    with pytest.raises(UserError, match=r"the encoder's tokenizer cannot take a text \(.*UNK"):
+    with pytest.raises(UserError, match=r"the encoder's tokenizer cannot encode a text \(.*UNK"):
         encode_tokens(["a", "b"], tokens)
 
 
@@ -525,7 +525,7 @@ def test_an_earlier_job_s_model_is_gone_on_from(packed: bool, left: Path, tmp_pa
     classifier = build("encoder", (32,), 2, encoder=encoder.body)
     note = encoders.load_head(classifier, encoder, CLASSES)
     assert (
-        ", its last layer included; of a text the first 32 tokens are looked at, and their mean counts."
+        ", its last layer included; the first 32 tokens of a text are used, and their outputs are averaged."
         in note
     )
     state = load_file(left / "model.safetensors")
@@ -543,10 +543,10 @@ def test_an_earlier_job_s_model_is_gone_on_from(packed: bool, left: Path, tmp_pa
             _fill("tokenizer.json", b"{}"),
             "tokenizer.json cannot be used (it is not the one that the model was trained",
         ),
-        (_fill("model.safetensors", b"x"), "model.safetensors is damaged or of another model ("),
+        (_fill("model.safetensors", b"x"), "model.safetensors is damaged or belongs to another model ("),
         (
             lambda root: change(root / "model.json", encoder=None),
-            "is damaged or of another model (its encoder is None",
+            "is damaged or belongs to another model (its encoder is None",
         ),
         (
             lambda root: change(root / "model.json", encoder={"config": 5, "pooling": "mean"}),

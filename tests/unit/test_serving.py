@@ -237,7 +237,7 @@ def test_probabilities_are_those_of_the_logits_whatever_the_batches() -> None:
     np.testing.assert_allclose(ready.probabilities([rows]), expected, atol=1e-6)
     np.testing.assert_allclose(ready.probabilities([rows[:3], rows[3:]]), expected, atol=1e-6)
     assert ready.probabilities([]).shape == (0, 2)
-    with pytest.raises(UserError, match=r"example 4: the model's output is no number"):
+    with pytest.raises(UserError, match=r"example 4: the model's output is not a number"):
         ready.probabilities([rows[:3], np.full((2, 2), 3e38, np.float32)])
 
 

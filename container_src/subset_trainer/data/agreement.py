@@ -90,7 +90,7 @@ def agreed(
 def _told_apart(first: _Form, other: _Form, form: Format) -> list[tuple[str, Any, Any]]:
     told: list[tuple[str, Any, Any]] = [
         ("the format", first.format, other.format),
-        ("what it holds", first.kind, other.kind),
+        ("its kind of data", first.kind, other.kind),
         *((what, ours, other.common.get(what)) for what, ours in first.common.items()),
     ]
     if not form.columns_vary:

@@ -75,8 +75,8 @@ def open_channel(name: str, root: Path, listing: Path | None = None, *, expected
                 files.append(relative)
     except OSError as error:
         raise UserError(
-            f"{name} channel: '{error.filename}' cannot be looked at ({error.strerror}); expected folders and files "
-            "that can be read."
+            f"{name} channel: '{error.filename}' cannot be read ({error.strerror}); expected readable "
+            "folders and files."
         ) from error
     if not files:
         only = f" but {some(sorted(ignored))}, which hold no data" if ignored else ""

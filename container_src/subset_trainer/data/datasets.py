@@ -114,7 +114,9 @@ class _Store:
             self._copies[device] = self.inputs.to(device) if room else None
             if not room:
                 logger.info(
-                    "The data (%.1f GB) stays in main memory: %s has too little room.", size / 1e9, device
+                    "The data (%.1f GB) stays in main memory: %s has too little free memory.",
+                    size / 1e9,
+                    device,
                 )
         return self._copies[device] is not None
 
@@ -218,8 +220,8 @@ class _Stream:
         needed = (self.workers * _PREFETCH + 1) * largest * self.decoder.bytes_each
         if self.workers and not self.through_pipes and needed > 0.9 * free and not self.busy:
             logger.warning(
-                "Shared memory (/dev/shm) has %.0f MB free, less than the %.0f MB of batches under way: they travel "
-                "through pipes instead.",
+                "Shared memory (/dev/shm) has %.0f MB free, less than the %.0f MB of batches in flight: they are "
+                "sent through pipes instead.",
                 free / 1e6,
                 needed / 1e6,
             )

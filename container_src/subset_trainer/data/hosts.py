@@ -49,7 +49,7 @@ class Shards:
     def error(self, error: UserError) -> UserError:
         """The error, with a note that it concerns one host's shard only."""
         return UserError(
-            f"{error} (Host {self.names[self.own]} has its part of the channel's files alone: "
+            f"{error} (Host {self.names[self.own]} has only its own part of the channel's files: "
             "S3DistributionType=ShardedByS3Key.)"
         )
 

@@ -117,7 +117,8 @@ class Classifier(nn.Module):
         if not last or not isinstance(last[0], nn.Linear):
             raise UserError(
                 f"the network {type(self.network).__name__} does not end in a linear layer, which this strategy "
-                "needs; choose another model, or a strategy that looks at nothing (random, adaptive-random, rs2)"
+                "needs; choose another model, or a strategy that does not evaluate the model (random, "
+                "adaptive-random, rs2)"
             )
         return last[0]
 

@@ -78,7 +78,7 @@ def body(config: Any, pooling: Any, weights: Mapping[str, Tensor]) -> Body:
         raise ValueError(f"its configuration cannot be used ({first_line(error)})") from error
     given = sum(value.numel() for value in weights.values())
     if needed > given:
-        raise ValueError(f"its configuration wants {needed:,} numbers, and the weights are {given:,}")
+        raise ValueError(f"its configuration needs {needed:,} numbers, but the weights have {given:,}")
     try:
         module, told = kind.from_pretrained(
             None,
@@ -102,7 +102,7 @@ def _own(config: Any) -> dict[str, Any]:
     if not isinstance(kind, str):
         raise ValueError(f"config.json has {shown(kind, 40)} for a model_type")
     if config.get("auto_map"):
-        raise ValueError("it is of code of its own (auto_map), which is not run")
+        raise ValueError("it needs code of its own (auto_map), which is not run")
     if config.get("quantization_config"):
         raise ValueError("its weights are quantised")
     return {name: value for name, value in config.items() if name not in _TAKEN_OUT and name[:1] != "_"}
@@ -129,7 +129,7 @@ def _settings(transformers: Any, own: Mapping[str, Any], weights: Mapping[str, T
         or kind not in modeling_auto.MODEL_MAPPING_NAMES
     ):
         raise ValueError(
-            f"model_type {shown(kind, 40)} is no encoder of texts that transformers knows ({EXAMPLES}, …)"
+            f"model_type {shown(kind, 40)} is not a text encoder that transformers knows ({EXAMPLES}, …)"
         )
     try:
         settings = transformers.CONFIG_MAPPING[kind].from_dict(dict(own))
@@ -139,11 +139,11 @@ def _settings(transformers: Any, own: Mapping[str, Any], weights: Mapping[str, T
     except Exception as error:
         raise ValueError(f"its configuration cannot be used ({first_line(error)})") from error
     if decodes:
-        raise ValueError(f"a {kind} that decodes is no encoder of texts")
+        raise ValueError(f"a {kind} that decodes is not a text encoder")
     # The time to build layers depends on their number, not on their size.
     if not (isinstance(layers, int) and 0 < layers <= max(_MOST_LAYERS, len(weights))):
         raise ValueError(
-            f"its configuration has {shown(layers, 40)} layers, and the weights are {len(weights)} tensors"
+            f"its configuration has {shown(layers, 40)} layers, but the weights have {len(weights)} tensors"
         )
     return settings
 

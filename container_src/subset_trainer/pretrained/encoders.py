@@ -38,7 +38,7 @@ _VOCABULARY = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt"),
 )
-_SAID = {"mean": "their mean counts", "first": "what the encoder makes of the first one counts"}
+_SAID = {"mean": "their outputs are averaged", "first": "only the output of the first one counts"}
 _LARGEST_SMALL_FILE = 1 << 27
 
 
@@ -118,8 +118,8 @@ def load_head(classifier: Classifier, encoder: Encoder, classes: tuple[str, ...]
     size = sum(parameter.numel() for parameter in encoder.body.module.parameters())
     return (
         f"{CHANNEL} channel: {encoder.place}, a {encoder.body.config['model_type']} encoder of {size:,} weights, "
-        f"{'its last layer included' if same else 'with a fresh last layer'}; of a text the first "
-        f"{encoder.tokens.length} tokens are looked at, and {_SAID[encoder.body.pooling]}."
+        f"{'its last layer included' if same else 'with a fresh last layer'}; the first "
+        f"{encoder.tokens.length} tokens of a text are used, and {_SAID[encoder.body.pooling]}."
     )
 
 
@@ -189,7 +189,9 @@ def _weights(folder: _Folder) -> tuple[dict[str, Tensor], str]:
         others = [
             name for name in folder.files if name.endswith((".h5", ".msgpack", ".onnx", ".gguf", ".ot"))
         ]
-        instead = f"; '{others[0]}' is of another kind: save_pretrained writes what is read" if others else ""
+        instead = (
+            f"; '{others[0]}' has another format: save_pretrained writes a supported one" if others else ""
+        )
         raise folder.error(f"holds no {WEIGHTS[0]}{instead}")
     found: dict[str, Tensor] = {}
     digest = hashlib.sha256()

@@ -175,7 +175,7 @@ def tensors(name: str, raw: bytes) -> dict[str, Tensor]:
         and content
         and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
     ):
-        raise ValueError("it holds something else than named tensors")
+        raise ValueError("it holds values other than named tensors")
     for prefix in _PREFIXES:
         if any(key.startswith(prefix) for key in content):
             # Tensors without this prefix are not part of the network, such as our classifiers' mean and deviation.
@@ -192,5 +192,5 @@ def _told(about: Any) -> tuple[tuple[str, ...] | None, tuple[tuple[float, ...], 
     preprocessing = about["preprocessing"]
     mean, std = (tuple(float(value) for value in preprocessing[name]) for name in ("mean", "std"))
     if len(mean) != 3 or len(std) != 3 or not all(std):
-        raise ValueError(f"{DESCRIPTION} is no image model's")
+        raise ValueError(f"{DESCRIPTION} does not describe an image model")
     return tuple(map(str, preprocessing["classes"])), (mean, std)

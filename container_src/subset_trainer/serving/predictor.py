@@ -59,8 +59,8 @@ class Predictor:
             odd = np.flatnonzero(~np.isfinite(rows).all(axis=1))
             if len(odd):
                 raise REQUEST.error(
-                    f"example {done + int(odd[0]) + 1}: the model's output is no number; expected values nearer to "
-                    "training's."
+                    f"example {done + int(odd[0]) + 1}: the model's output is not a number; expected values closer "
+                    "to training's."
                 )
             done += len(rows)
             found.append(rows)

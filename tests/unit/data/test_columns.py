@@ -40,11 +40,11 @@ def test_a_missing_number_is_the_mean_and_flagged(tmp_path: Path, gap: str) -> N
     assert everything(splits.train)[:, :2].tolist() == [[-1, 0], [0, 1], [1, 0]]
     assert everything(splits.validation)[0].tolist() == [0, 1, 0]
     assert (
-        "training channel: values are missing in column 'a'; a missing number or date is taken for the column's mean "
-        "and flagged in an input of its own, a missing text is a category of its own."
+        "training channel: values are missing in column 'a'; a missing number or date is replaced by the column's "
+        "mean and flagged by a separate input; a missing text is a category of its own."
     ) in splits.notes
     assert (
-        "validation channel: 1 values of column 'b' are missing, of which training has all; taken for its mean."
+        "validation channel: 1 values of column 'b' are missing, but none in training; replaced by its mean."
     ) in splits.notes
 
 

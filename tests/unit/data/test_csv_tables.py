@@ -112,8 +112,8 @@ def test_label_column(tmp_path: Path, label_column: str, classes: tuple[str, ...
 
 def test_label_column_that_is_not_there(tmp_path: Path) -> None:
     assert complaint(tmp_path, *ROWS, label_column="weight") == (
-        "label_column is 'weight', which the training channel lacks: expected one of 'label', 'size', 'colour' or a "
-        "position from 0 to 2."
+        "label_column='weight': the training channel has no such column; expected one of 'label', 'size', 'colour' or "
+        "a position from 0 to 2."
     )
     assert "the files have no header, so expected a position from 0 to 2" in complaint(
         tmp_path, *ROWS[1:], label_column="3"
@@ -352,7 +352,7 @@ def test_unknown_category_is_noted_and_zero(tmp_path: Path) -> None:
     splits = with_channels(tmp_path, ["0,1.5,green", "1,2.5,7"])
     assert everything(splits.validation)[:, 1:].sum() == 0
     assert any(
-        "2 values of column 'colour' are categories that training has not ('7', 'green')" in n
+        "2 values of column 'colour' are categories that are not in training ('7', 'green')" in n
         for n in splits.notes
     )
 
@@ -450,7 +450,7 @@ def test_whatever_csv_can_hold_is_read_back_or_refused_in_one_sentence(
         (
             "1e308",
             "1",
-            "training channel: column 'b' has numbers up to 1e+308, whose squares no computer adds up",
+            "training channel: column 'b' has numbers up to 1e+308, whose squares overflow",
         ),
         ("1", "1e308", "validation channel: column 'b' has numbers up to 1e+308, too far from training's"),
     ],
@@ -468,5 +468,5 @@ def test_numbers_too_large_to_compute_with(
 
 def test_a_position_without_end_is_no_column(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("\n".join(f"{row % 2},{row}" for row in range(20)))
-    with pytest.raises(UserError, match=r"label_column is '9999.*…, which the training channel lacks"):
+    with pytest.raises(UserError, match=r"label_column='9999.*…: the training channel has no such column"):
         load_splits({"training": tmp_path}, label_column="9" * 5_000)

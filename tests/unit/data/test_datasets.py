@@ -113,8 +113,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, names: list[str], workers: int)
     with pytest.raises(UserError) as error:
         list(dataset.batches(order(0), CPU))
     assert str(error.value) == (
-        "training channel: image '17.png' cannot be read (its content is of no known image format); expected an intact "
-        "image file."
+        "training channel: image '17.png' cannot be read (its content is not in a known image format); expected an "
+        "intact image file."
     )
     intact = [indices[indices != 17] for indices in order(1)]
     assert sum(len(batch) for batch in dataset.batches(intact, CPU)) == COUNT - 1
@@ -129,7 +129,7 @@ def test_small_shared_memory_is_said_once(
         for seed in range(2):
             assert sum(len(batch) for batch in big.batches(order(seed), CPU)) == COUNT
     assert [record.message for record in caplog.records] == [
-        "Shared memory (/dev/shm) has 2 MB free, less than the 9 MB of batches under way: they travel through pipes "
+        "Shared memory (/dev/shm) has 2 MB free, less than the 9 MB of batches in flight: they are sent through pipes "
         "instead."
     ]
 

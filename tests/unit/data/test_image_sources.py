@@ -77,7 +77,7 @@ def test_labels_csv(tmp_path: Path, header: str, reference: str) -> None:
     found = splits(tmp_path)
     check(found)
     assert found.train_ids[0].startswith("images/0")
-    assert found.notes[0] == "training channel: 36 images, of 3 classes as 'labels.csv' says."
+    assert found.notes[0] == "training channel: 36 images of 3 classes, labelled by 'labels.csv'."
 
 
 def test_the_label_column_of_a_table_beside_images(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_the_label_column_of_a_table_beside_images(tmp_path: Path) -> None:
     check(splits(tmp_path, label_column="digit"), named)
     check(splits(tmp_path, label_column="2"), named)
     assert "has 3 columns, and none is called label, class, category, target" in complaint(tmp_path)
-    assert "label_column is 'kind', which 'labels.csv' of the training channel lacks" in complaint(
+    assert "label_column='kind': 'labels.csv' of the training channel has no such column" in complaint(
         tmp_path, label_column="kind"
     )
 
@@ -105,8 +105,8 @@ def test_images_that_a_table_does_not_name_are_left_out(tmp_path: Path) -> None:
     [
         (
             ["000.png,0", "999.png,1"],
-            "'labels.csv', line 2: the image '999.png' is not in the channel (nor one only that is called so); "
-            "expected each image that is named.",
+            "'labels.csv', line 2: the image '999.png' is not in the channel, or several have this name; "
+            "expected the path of one image.",
         ),
         (
             ["000.png,0", "001.png,1,2"],
@@ -129,8 +129,8 @@ def test_images_that_a_table_does_not_name_are_left_out(tmp_path: Path) -> None:
         ),
         (
             ["000.png,0", "../images/000.png,1"],
-            "'labels.csv', line 2: the image '../images/000.png' is not in the channel (nor one only that is called "
-            "so); expected each image that is named.",
+            "'labels.csv', line 2: the image '../images/000.png' is not in the channel, or several have this "
+            "name; expected the path of one image.",
         ),
     ],
 )
@@ -171,7 +171,7 @@ def test_lst_in_a_channel_of_its_own(tmp_path: Path) -> None:
     [
         (
             "0\t1\t2\timages/000.png",
-            "'d.lst', line 1 has 2 labels; expected one, because an image is of one class.",
+            "'d.lst', line 1 has 2 labels; expected one, because each image has one class.",
         ),
         (
             "0 1 images/000.png",
@@ -242,7 +242,7 @@ def test_a_record_that_holds_the_magic_number() -> None:
             recordio.MAGIC + struct.pack("<I", 32) + struct.pack("<IfQQ2f", 2, 0, 0, 0, 1, 2),
             "record 0 (counted from 0): it has 2 labels; expected one",
         ),
-        (recordio.MAGIC + struct.pack("<I", 99), "is to have 99 bytes, of which the file has 0"),
+        (recordio.MAGIC + struct.pack("<I", 99), "should have 99 bytes, of which the file has 0"),
     ],
 )
 def test_damaged_records(tmp_path: Path, content: bytes, message: str) -> None:
@@ -360,7 +360,7 @@ def test_parquet_that_does_not_fit(tmp_path: Path) -> None:
     write_parquet(path, pa.array([png(0), None], pa.binary()), pa.array([0, 1]))
     assert "file 'a.parquet' cannot be read (row 1 (counted from 0) has no image)" in complaint(tmp_path)
     write_parquet(path, hugging_face(range(2)), pa.array([0, 1]))
-    assert "label_column is 'kind', which 'a.parquet' of the training channel lacks" in complaint(
+    assert "label_column='kind': 'a.parquet' of the training channel has no such column" in complaint(
         tmp_path, label_column="kind"
     )
     pq.write_table(pa.table({"image": hugging_face(range(2)), "score": [0.5, 0.7]}), path)
@@ -473,7 +473,7 @@ def test_labels_of_several_jobs(tmp_path: Path) -> None:
         ({"digit-metadata": "good"}, "digit-metadata is 'good'; expected an object"),
         (
             {"digit-metadata": {"type": "groundtruth/image-classification-multilabel"}},
-            "digit holds several classes an image; expected one class",
+            "digit holds several classes per image; expected one class",
         ),
         ({"digit-metadata": {"confidence": 7}}, "digit has the confidence 7; expected 0 to 1"),
         (
@@ -484,7 +484,7 @@ def test_labels_of_several_jobs(tmp_path: Path) -> None:
         ({"source-ref": None, "source": "text"}, "source-ref is None"),
         (
             {"audit": 0, "audit-metadata": {"type": "groundtruth/label-verification", "class-name": "meh"}},
-            "audit-metadata has the verdict 'meh', which may mean anything; expected verified_as to name the verdicts "
+            "audit-metadata has the verdict 'meh', which is ambiguous; expected verified_as to name the verdicts "
             "whose examples are kept",
         ),
     ],
@@ -498,8 +498,8 @@ def test_a_line_that_does_not_fit(tmp_path: Path, change: Mapping[str, Any], mes
 def test_manifests_that_do_not_fit(tmp_path: Path) -> None:
     write_manifest(images(tmp_path), [entry(0), {**entry(1), "source-ref": "s3://bucket/elsewhere/x.png"}])
     assert complaint(tmp_path).startswith(
-        "'output.manifest', line 2: 's3://bucket/elsewhere/x.png' is no image of the channel (nor the name of just "
-        "one);"
+        "'output.manifest', line 2: 's3://bucket/elsewhere/x.png' is not an image of the channel, or several have "
+        "this name;"
     )
     write_manifest(tmp_path, [entry(0), {**entry(0), "source-ref": "s3://other/images/000.png"}])
     assert complaint(tmp_path) == (
@@ -507,7 +507,7 @@ def test_manifests_that_do_not_fit(tmp_path: Path) -> None:
         "'images/000.png'; expected each once."
     )
     (tmp_path / "output.manifest").write_text('{"source-ref": ')
-    assert "'output.manifest', line 1: it is no JSON (" in complaint(tmp_path)
+    assert "'output.manifest', line 1: it is not JSON (" in complaint(tmp_path)
     (tmp_path / "output.manifest").write_text("[" * 100_000)
     assert "'output.manifest', line 1: it is nested too deeply" in complaint(tmp_path)
     (tmp_path / "output.manifest").write_bytes(b"{" + b" " * (1 << 20))
@@ -570,7 +570,7 @@ def test_images_and_bare_classes_through_a_pipe(tmp_path: Path) -> None:
     ("records", "message"),
     [
         ([], "no image came through it"),
-        ([b"1", png(0)], "its first record is no image"),
+        ([b"1", png(0)], "its first record is not an image"),
         ([png(0), b"1", png(1)], "2 images came with 1 other records"),
         ([png(0), png(1)], "2 images came with 0 other records"),
         ([png(0), b"\xfe\xff"], "a record of image 0 (counted from 0) is neither an image nor text"),
@@ -583,6 +583,6 @@ def test_images_and_bare_classes_through_a_pipe(tmp_path: Path) -> None:
 )
 def test_a_pipe_of_something_else(tmp_path: Path, records: list[bytes], message: str) -> None:
     assert complaint(through_a_pipe(tmp_path, records)) == (
-        f"the pipe 'training_0' brought something else ({message}); expected an augmented manifest's records: "
+        f"the pipe 'training_0' sent unexpected data ({message}); expected an augmented manifest's records: "
         "AttributeNames of source-ref, the label and its metadata."
     )

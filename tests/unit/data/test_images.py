@@ -194,8 +194,8 @@ def test_other_formats_under_an_image_s_name_are_not_tried(
     """Pillow would start Ghostscript for EPS."""
     (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(rgb), kind))
     with pytest.raises(
-        UserError, match=r"'a\.png' cannot be read \(its content is of no known image format\)"
+        UserError, match=r"'a\.png' cannot be read \(its content is not in a known image format\)"
     ):
         ImageFiles(["a.png"], tmp_path).decode(0, None)
-    with pytest.raises(UserError, match="no known image format"):
+    with pytest.raises(UserError, match="not in a known image format"):
         ImageFiles(["a.png"], tmp_path).dimensions(0)

@@ -57,7 +57,7 @@ def test_images_beside_it_are_of_the_class_that_their_line_tells(tmp_path: Path)
     splits = load(tmp_path)
     assert classes_by_name(splits) == dict(zip(NAMES, LABELS, strict=True))
     assert image_kind(splits.preprocessing).image_size == (8, 8)
-    assert "training channel: 4 images, of 2 classes as 'label' of 'metadata.jsonl' says." in splits.notes
+    assert "training channel: 4 images of 2 classes, labelled by 'label' of 'metadata.jsonl'." in splits.notes
 
 
 def test_images_in_folders_are_of_the_line_s_class_and_not_of_the_folder_s(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_captions_are_no_classes(tmp_path: Path) -> None:
     )
     assert complaint(tmp_path) == (
         "training channel: 'metadata.jsonl', line 1: it has no 'label' beside file_name, but 'text'; expected the "
-        "class as 'label', or label_column to name what holds it (a caption is no class)."
+        "class as 'label', or label_column to name what holds it (a caption is not a class)."
     )
     assert "it has no 'breed' beside file_name, but 'text'" in complaint(tmp_path, "breed")
 
@@ -167,14 +167,15 @@ def test_what_is_no_image_below_the_folder_is_refused(tmp_path: Path, reference:
         [*entries(NAMES[1:], LABELS[1:]), {"file_name": reference, "label": "cat"}],
     )
     assert complaint(channel).startswith("training channel: 'metadata.jsonl', line 4: file_name is ")
-    assert "which is no image below '.'; expected a path from the folder" in complaint(channel)
+    assert "which is not an image below '.'; expected a path from the folder" in complaint(channel)
 
 
 def test_a_folder_s_metadata_names_nothing_outside_it(tmp_path: Path) -> None:
     pictures(tmp_path, ["a/0.png", "b/1.png"])
     metadata(tmp_path / "a/metadata.jsonl", entries(["0.png", "b/1.png"], "xy"))
-    assert "'a/metadata.jsonl', line 2: file_name is 'b/1.png', which is no image below 'a/'" in complaint(
-        tmp_path
+    assert (
+        "'a/metadata.jsonl', line 2: file_name is 'b/1.png', which is not an image below 'a/'"
+        in complaint(tmp_path)
     )
 
 
@@ -201,10 +202,10 @@ def test_what_is_no_class_is_refused(tmp_path: Path, label: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "it is no JSON"),
-        ('["0.png", "cat"]', "it is a JSON list, no object"),
+        ("{", "it is not JSON"),
+        ('["0.png", "cat"]', "it is a JSON list, not an object"),
         ("[" * 100_000, "it is nested too deeply"),
-        ('{"file_name": "3.png", "label": ' + "9" * 5_000 + "}", "it is no JSON"),
+        ('{"file_name": "3.png", "label": ' + "9" * 5_000 + "}", "it is not JSON"),
     ],
     ids=["broken", "list", "deep", "digits"],
 )

@@ -81,7 +81,7 @@ def test_texts_as_labels_and_several_files(tmp_path: Path) -> None:
     ("arrays", "expected"),
     [
         ({"x_train": LABELS, "y": LABELS}, "holds 'x_train', 'y'; expected arrays 'x' and 'y'"),
-        ({"x": random(4), "y": LABELS[:5]}, "x has 20 examples and y 5; expected as many"),
+        ({"x": random(4), "y": LABELS[:5]}, "x has 20 examples and y 5; expected equal numbers"),
         (
             {"x": random(2, 2, 2, 2), "y": LABELS},
             "x has the shape (20, 2, 2, 2, 2); expected [N, D] for a table",
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
 def test_texts_of_what_is_no_character(tmp_path: Path) -> None:
     y = np.array(["a", "b"] * 10)
     y.view(np.uint32)[3] = 0x7FFFFFFF
-    assert "y holds texts with no characters; expected integers or texts" in complaint(
+    assert "y holds texts with invalid characters; expected integers or texts" in complaint(
         tmp_path, x=random(4), y=y
     )
 

@@ -270,7 +270,7 @@ def test_other_complaints(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array([0, 1])] * 3, ["y", "x", "x"])
     assert "has two columns 'x'; expected different names" in complaint(tmp_path, twice)
     assert (
-        "label_column is 'z', which the training channel lacks: expected one of 'y', 'x' or a position from 0 to 1."
+        "label_column='z': the training channel has no such column; expected one of 'y', 'x' or a position from 0 to 1."
         in complaint(tmp_path, pa.table({"y": [0, 1], "x": [0, 1]}), "z")
     )
 

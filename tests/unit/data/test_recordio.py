@@ -49,16 +49,16 @@ def test_a_record_is_read_where_it_begins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (part(0, b"abcd")[:-1], "the record at byte 0 is to have 4 bytes, of which the file has 3"),
+        (part(0, b"abcd")[:-1], "the record at byte 0 should have 4 bytes, of which the file has 3"),
         (part(0, b"abcd") + MAGIC, "the file ends within the record at byte 12"),
         (part(0, b"abcd") + b"label,x1,x2\n", "byte 12: 6c616265 stands where a record begins with 0a23d7ce"),
-        (part(2, b"abcd"), "byte 0: a record's part of kind 2 stands where none can"),
-        (part(1, b"abcd") + part(0, b"abcd"), "byte 12: a record's part of kind 0 stands where none can"),
+        (part(2, b"abcd"), "byte 0: a record part of kind 2 is not allowed here"),
+        (part(1, b"abcd") + part(0, b"abcd"), "byte 12: a record part of kind 0 is not allowed here"),
         (part(1, b"abcd"), "the file ends within the record at byte 0"),
-        (part(7, b"abcd"), "byte 0: a record's part of kind 7 stands where none can"),
+        (part(7, b"abcd"), "byte 0: a record part of kind 7 is not allowed here"),
         (
             MAGIC + struct.pack("<I", (1 << 29) - 1) + b"a",
-            "is to have 536,870,911 bytes, of which the file has 1",
+            "should have 536,870,911 bytes, of which the file has 1",
         ),
     ],
 )

@@ -163,8 +163,8 @@ def test_a_record_that_is_no_message(tmp_path: Path) -> None:
     content = io.BytesIO()
     _write_recordio(content, b"\xff\xff\xff")
     assert complaint(tmp_path, content.getvalue()) == (
-        "training channel: file 't.pbr', record 0 (counted from 0): it is no message of features and a label as "
-        "recordio-protobuf has them."
+        "training channel: file 't.pbr', record 0 (counted from 0): it is not a recordio-protobuf message of "
+        "features and a label."
     )
 
 

@@ -111,7 +111,9 @@ def test_a_named_column_among_others(tmp_path: Path) -> None:
         read.labels, torch.tensor([found.preprocessing.classes.index(kind) for kind, _ in ROWS])
     )
     text = complaint(root, label_column="kind", text_column="number")
-    assert text.endswith("which the training channel lacks as a column of texts; expected one of 'text'.")
+    assert text.endswith(
+        "the training channel has no such text column; expected one of its text columns ('text')."
+    )
 
 
 def test_a_column_of_parquet(tmp_path: Path) -> None:

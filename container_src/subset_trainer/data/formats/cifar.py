@@ -155,7 +155,7 @@ def _python(channel: Channel, name: str, base: str, data: bytes) -> tuple[np.nda
             labels = np.array(labels, np.int64)
         except OverflowError:
             raise channel.error(
-                f"CIFAR batch '{name}' has a label beyond any number of classes; expected 0 to {classes - 1}."
+                f"CIFAR batch '{name}' has a label that is too large; expected 0 to {classes - 1}."
             ) from None
     if (
         not isinstance(pixels, np.ndarray)
@@ -243,7 +243,7 @@ class _Array:
     def fill(self, raw: bytes, dtype: Any, shape: tuple[int, ...], order: str) -> None:
         sides = isinstance(shape, tuple) and all(isinstance(side, int) for side in shape)
         if not isinstance(dtype, _Dtype) or not isinstance(raw, (bytes, bytearray)) or not sides:
-            raise pickle.UnpicklingError("an array of something else than numbers")
+            raise pickle.UnpicklingError("an array of values other than numbers")
         self.value = np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)  # type: ignore[call-overload]
 
 
@@ -291,7 +291,7 @@ class _Unpickler(pickle._Unpickler):
         try:
             return self._KNOWN[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is refused") from None
 
     # An attribute of the base class that its type stub omits.
     stack: list[Any]
@@ -304,7 +304,7 @@ class _Unpickler(pickle._Unpickler):
     def _build(self) -> None:
         # For any other object, BUILD would set attributes, even those of the functions above.
         if not isinstance(self.stack[-2], (_Array, _Dtype)):
-            raise pickle.UnpicklingError("it changes something that is no array")
+            raise pickle.UnpicklingError("it changes an object that is not an array")
         self.load_build()
 
     def _setitem(self) -> None:
@@ -384,8 +384,8 @@ class CifarBatches(Format):
     telling = (".bin",)
     """Batches without a suffix are not included, because a table may also be named `train` or `test`."""
     undividable = (
-        "CIFAR batches are sharded (S3DistributionType=ShardedByS3Key), of which one host has the test batch and "
-        "the classes' names; expected FullyReplicated."
+        "CIFAR batches are sharded (S3DistributionType=ShardedByS3Key), but only one host has the test batch "
+        "and the class names; expected FullyReplicated."
     )
 
     def recognise(self, channel: Channel) -> Claim | None:

@@ -168,7 +168,7 @@ class _Reader:
             known = ", ".join(repr(name) for name in self.header[:8]) + (", …" if self.width > 8 else "")
             expected = f"expected one of {known} or a position from 0 to {self.width - 1}"
         raise UserError(
-            f"label_column is {shown(label_column)}, which the {self.channel.name} channel lacks: {expected}."
+            f"label_column={shown(label_column)}: the {self.channel.name} channel has no such column; {expected}."
         )
 
     def _match(self, like: TableKind) -> tuple[int, list[int]]:

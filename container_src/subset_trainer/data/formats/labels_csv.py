@@ -81,7 +81,7 @@ def _label_position(
             return int(label_column)
         known = f"a name of its header ({', '.join(map(repr, header))})" if header else "a position"
         raise UserError(
-            f"label_column is {shown(label_column)}, which '{file}' of the {channel.name} channel lacks: expected "
+            f"label_column={shown(label_column)}: '{file}' of the {channel.name} channel has no such column; expected "
             f"{known} or a number from 0 to {width - 1}."
         )
     named = [names.index(name) for name in _LABEL_NAMES if name in names and names.index(name) != files]

@@ -92,8 +92,8 @@ def listed(
         path = finder.find(reference)
         if path is None:
             raise channel.error(
-                f"'{file}', line {number:,}: the image {shown(reference)} is not in the channel (nor one only that is "
-                "called so); expected each image that is named."
+                f"'{file}', line {number:,}: the image {shown(reference)} is not in the channel, or several have this "
+                "name; expected the path of one image."
             )
         if not name:
             raise channel.error(f"'{file}', line {number:,}: no class for {shown(reference)}; expected one.")
@@ -104,7 +104,7 @@ def listed(
         paths[path] = (number, name)
     labels, classes = coded([name for _, name in paths.values()])
     left = len(images) - len(paths)
-    note = f"{channel.name} channel: {len(paths):,} images, of {len(classes)} classes as '{file}' says"
+    note = f"{channel.name} channel: {len(paths):,} images of {len(classes)} classes, labelled by '{file}'"
     note += f"; {left:,} that it does not name are left out." if left else "."
     files = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
     return LabelledImages(files, labels, classes, (note,))
@@ -115,6 +115,6 @@ def only(channel: Channel, claim: Claim) -> str:
     first, *others = claim.files
     if others:
         raise channel.error(
-            f"'{first}' and '{others[0]}' both say what the images are; expected one of them."
+            f"'{first}' and '{others[0]}' both list the images and their classes; expected only one of them."
         )
     return first

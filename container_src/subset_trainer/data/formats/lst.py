@@ -24,7 +24,7 @@ def read_lst(channel: Channel, listing: Channel, file: str, images: tuple[str, .
         parts = text.split("\t")
         if len(parts) > 3:
             raise listing.error(
-                f"'{file}', line {number:,} has {len(parts) - 2} labels; expected one, because an image is of one "
+                f"'{file}', line {number:,} has {len(parts) - 2} labels; expected one, because each image has one "
                 "class."
             )
         try:

@@ -34,8 +34,8 @@ _REFERENCES = ("source-ref", "source")
 _VERIFICATION = "groundtruth/label-verification"
 _CLASSIFICATIONS = ("groundtruth/image-classification", "groundtruth/text-classification")
 _REFUSED = {
-    "groundtruth/image-classification-multilabel": "several classes an image",
-    "groundtruth/text-classification-multilabel": "several classes a text",
+    "groundtruth/image-classification-multilabel": "several classes per image",
+    "groundtruth/text-classification-multilabel": "several classes per text",
     "groundtruth/object-detection": "boxes",
     "groundtruth/semantic-segmentation": "masks",
 }
@@ -200,7 +200,7 @@ class Labels:
                 return True
             elif verdict not in _ACCEPTED:
                 raise ValueError(
-                    f"{key} has the verdict {shown(verdict, 60)}, which may mean anything; expected verified_as to "
+                    f"{key} has the verdict {shown(verdict, 60)}, which is ambiguous; expected verified_as to "
                     "name the verdicts whose examples are kept"
                 )
         return False
@@ -233,9 +233,9 @@ def read_manifest(
         path = _object(channel, file, number, reference) if from_s3 else finder.find(reference)
         if path is None:
             raise channel.error(
-                f"'{file}', line {number:,}: {shown(reference)} is no image of the channel (nor the name of just one); "
-                "expected the manifest and all that it names below one S3 prefix, or s3_images=true to read s3:// "
-                "URIs from where they are."
+                f"'{file}', line {number:,}: {shown(reference)} is not an image of the channel, or several have this "
+                "name; expected the manifest and its images below one S3 prefix, or s3_images=true to read s3:// "
+                "URIs from S3."
             )
         if path in paths:
             both = f"{paths[path]} and " if paths[path] != reference else "twice "
@@ -255,7 +255,7 @@ def read_manifest(
 def _object(channel: Channel, file: str, number: int, uri: str) -> str:
     if not all(bucket_and_key(uri)) or "\0" in uri or len(uri.encode()) > LONGEST_URI:
         raise channel.error(
-            f"'{file}', line {number:,}: {shown(uri)} names no object of S3; expected s3://bucket/key."
+            f"'{file}', line {number:,}: {shown(uri)} is not the URI of an S3 object; expected s3://bucket/key."
         )
     return uri
 
@@ -309,9 +309,9 @@ def json_object(text: str | bytes) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"it is no JSON ({error})") from None
+        raise ValueError(f"it is not JSON ({error})") from None
     if not isinstance(entry, dict):
-        raise ValueError(f"it is a JSON {type(entry).__name__}, no object")
+        raise ValueError(f"it is a JSON {type(entry).__name__}, not an object")
     return entry
 
 

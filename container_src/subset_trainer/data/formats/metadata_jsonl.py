@@ -55,8 +55,8 @@ def read_metadata(
         path = _path(folder, entry.get(_FILE))
         if path not in known:
             raise channel.error(
-                f"{place}: {_FILE} is {shown(entry.get(_FILE))}, which is no image below '{folder or '.'}'; expected a "
-                "path from the folder of the metadata.jsonl to an image of the channel."
+                f"{place}: {_FILE} is {shown(entry.get(_FILE))}, which is not an image below '{folder or '.'}'; "
+                "expected a path from the folder of the metadata.jsonl to an image of the channel."
             )
         if path in places:
             raise channel.error(
@@ -66,7 +66,7 @@ def read_metadata(
             told = ", ".join(shown(name, 60) for name in entry if name != _FILE) or "nothing"
             raise channel.error(
                 f"{place}: it has no {column!r} beside {_FILE}, but {told[:300]}; expected the class as {_LABEL!r}, or "
-                "label_column to name what holds it (a caption is no class)."
+                "label_column to name what holds it (a caption is not a class)."
             )
         name = _class(entry[column])
         if name is None:
@@ -79,8 +79,8 @@ def read_metadata(
         raise channel.error(f"'{files[0]}' names no images; expected {_EXPECTED}.")
     labels, classes = coded(names)
     left = len(images) - len(names)
-    says = f"as {column!r} of '{files[0]}' says"
-    note = f"{channel.name} channel: {len(names):,} images, of {len(classes)} classes {says}"
+    says = f"labelled by {column!r} of '{files[0]}'"
+    note = f"{channel.name} channel: {len(names):,} images of {len(classes)} classes, {says}"
     note += f"; {left:,} that it does not name are left out." if left else "."
     encoded = ImageFiles([Path(path) for path in places], channel.root, channel.name)
     return LabelledImages(encoded, labels, classes, (note,))

@@ -79,7 +79,7 @@ def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:
                 raise channel.error(f"file '{file}' holds {held}; expected arrays 'x' and 'y'.")
             x, y = archive["x"], archive["y"]
             if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):
-                raise ValueError("a member is no array")
+                raise ValueError("a member is not an array")
     except UserError:
         raise
     except Exception as error:  # damaged archives and headers raise almost any exception
@@ -102,7 +102,9 @@ def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:
     if y.ndim != 1:
         raise channel.error(f"file '{file}': y has the shape {y.shape}; expected [N], one class an example.")
     if len(x) != len(y):
-        raise channel.error(f"file '{file}': x has {len(x):,} examples and y {len(y):,}; expected as many.")
+        raise channel.error(
+            f"file '{file}': x has {len(x):,} examples and y {len(y):,}; expected equal numbers."
+        )
     if x.dtype.kind == "f":
         bad = ~np.isfinite(x.reshape(len(x), -1)).all(axis=1)
         if bad.any():
@@ -124,7 +126,7 @@ def _labels(channel: Channel, file: str, y: np.ndarray) -> np.ndarray:
         # NumPy stores four bytes per character, and does not check that they are valid code points.
         if texts.dtype.itemsize and texts.view(np.uint32).max(initial=0) > sys.maxunicode:
             raise channel.error(
-                f"file '{file}': y holds texts with no characters; expected integers or texts."
+                f"file '{file}': y holds texts with invalid characters; expected integers or texts."
             )
         return texts
     if y.dtype.kind not in "biuf":

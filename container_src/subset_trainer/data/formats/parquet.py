@@ -184,8 +184,8 @@ class _Reader:
             label = self.names[int(label_column)]
         else:
             raise UserError(
-                f"label_column is {shown(label_column)}, which the {self.channel.name} channel lacks: expected one of "
-                f"{_listed(self.names)} or a position from 0 to {len(self.names) - 1}."
+                f"label_column={shown(label_column)}: the {self.channel.name} channel has no such column; expected one "
+                f"of {_listed(self.names)} or a position from 0 to {len(self.names) - 1}."
             )
         features = [name for name in self.names if name != label]
         if not features:
@@ -238,7 +238,7 @@ class _Reader:
                 self._check_size(file, sum(self.rows) * len(names) * 8 + known.size)
             if read != rows:
                 raise self.channel.error(
-                    f"file '{file}' has {read:,} rows; expected {rows:,}, as it says itself."
+                    f"file '{file}' has {read:,} rows; expected {rows:,}, as its metadata declare."
                 )
         return {name: self._joined(name, pieces) for name, pieces in parts.items()}
 

@@ -135,8 +135,8 @@ def _label(channel: Channel, file: str, schema: pa.Schema, image: str, label_col
         if label_column in others:
             return label_column
         raise UserError(
-            f"label_column is {shown(label_column)}, which '{file}' of the {channel.name} channel lacks as a column of "
-            f"whole numbers or texts: expected one of {', '.join(map(repr, others)) or 'none that is there'}."
+            f"label_column={shown(label_column)}: '{file}' of the {channel.name} channel has no such column; expected "
+            f"one of its columns of whole numbers or texts ({', '.join(map(repr, others)) or 'none'})."
         )
     named = [name for name in others if name.lower() in _LABEL_NAMES]
     if named or len(others) == 1:

@@ -47,7 +47,7 @@ def read_pipe(name: str, path: Path, attribute: str | None, options: ManifestOpt
             elif groups:
                 groups[-1].append(recordio.read(spool.file, start))
             else:
-                raise ValueError("its first record is no image")
+                raise ValueError("its first record is not an image")
         if not places:
             raise ValueError("no image came through it")
         if len({len(group) for group in groups}) != 1 or not groups[0]:
@@ -58,7 +58,7 @@ def read_pipe(name: str, path: Path, attribute: str | None, options: ManifestOpt
         found = [labels.of(entry) for entry in entries]
     except (OSError, ValueError) as error:
         raise channel.error(
-            f"the pipe '{path.name}' brought something else ({error}); expected {expected}."
+            f"the pipe '{path.name}' sent unexpected data ({error}); expected {expected}."
         ) from error
     kept: list[Label] = [label for label in found if label is not None]
     if not kept:

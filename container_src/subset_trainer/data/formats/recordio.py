@@ -76,11 +76,11 @@ def _parts(file: BinaryIO, offset: int, size: int) -> Iterator[tuple[int, int]]:
             )
         flag, length = word >> 29, word & (1 << 29) - 1
         if flag not in expected:
-            raise ValueError(f"byte {at:,}: a record's part of kind {flag} stands where none can")
+            raise ValueError(f"byte {at:,}: a record part of kind {flag} is not allowed here")
         begin = at + _HEADER.size
         if begin + length > size:
             raise ValueError(
-                f"the record at byte {offset:,} is to have {length:,} bytes, of which the file has {size - begin:,}"
+                f"the record at byte {offset:,} should have {length:,} bytes, of which the file has {size - begin:,}"
             )
         yield begin, length
         if flag in (_WHOLE, _LAST):

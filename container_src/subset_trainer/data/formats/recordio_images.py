@@ -84,7 +84,7 @@ def _header(record: bytes) -> tuple[tuple[float, ...], int]:
         return (label,), _HEADER.size
     end = _HEADER.size + 4 * count
     if end > len(record):
-        raise ValueError(f"it has {count:,} labels; expected one, because an image is of one class")
+        raise ValueError(f"it has {count:,} labels; expected one, because each image has one class")
     return struct.unpack_from(f"<{count}f", record, _HEADER.size), end
 
 

@@ -87,7 +87,7 @@ def _parse(record: bytes) -> tuple[np.ndarray, float]:
     try:
         message = message_class().FromString(record)
     except Exception as error:
-        raise ValueError("it is no message of features and a label as recordio-protobuf has them") from error
+        raise ValueError("it is not a recordio-protobuf message of features and a label") from error
     for entries, what in ((message.features, "features are"), (message.label, "label is")):
         if KEY not in entries:
             held = ", ".join(sorted(map(repr, entries))[:5])

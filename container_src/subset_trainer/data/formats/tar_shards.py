@@ -133,7 +133,7 @@ def _examples(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
     if member.size > most:
-        raise ValueError(f"'{member.name}' is to have {member.size:,} bytes; expected at most {most:,}")
+        raise ValueError(f"'{member.name}' has {member.size:,} bytes; expected at most {most:,}")
     opened = archive.extractfile(member)
     assert opened is not None
     content = opened.read()

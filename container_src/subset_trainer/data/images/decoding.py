@@ -78,7 +78,7 @@ class EncodedImages(ABC):
     def unreadable(self, index: int, error: Exception) -> UserError:
         where = f"{self.channel} channel: " if self.channel else ""
         if isinstance(error, Image.UnidentifiedImageError):
-            reason = "its content is of no known image format"
+            reason = "its content is not in a known image format"
         elif isinstance(error, FileNotFoundError):
             reason = "the file is gone"
         else:

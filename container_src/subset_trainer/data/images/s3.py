@@ -58,7 +58,7 @@ class S3Images(ImageFiles):
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if not region:
             raise UserError(
-                f"{channel} channel: hyperparameter s3_images=true, and no region is known to ask S3 in; expected "
+                f"{channel} channel: hyperparameter s3_images=true, but no AWS region is set; expected "
                 "AWS_REGION in the environment, where SageMaker puts it."
             )
         # S3MapDataset, which builds on this client, would create an object for every URI in every process.
@@ -120,7 +120,7 @@ class S3Images(ImageFiles):
         reason = next((words for part, words in _REASONS.items() if part in said.lower()), said)
         return UserError(
             f"{self.channel} channel: '{os.fsdecode(self.names[index])}' cannot be read from S3 ({reason}); expected "
-            "an object that the job's role may read (s3:GetObject), and a way to S3."
+            "an object that the job's role may read (s3:GetObject), and network access to S3."
         )
 
     def _file(self, index: int) -> Path:

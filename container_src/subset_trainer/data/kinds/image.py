@@ -114,7 +114,7 @@ class ImageKind(Kind):
         if needed > loading.memory:
             loading.notes.append(
                 f"{channel.name} channel: streamed from files, because {needed / 1e9:.1f} GB of pixels exceed the "
-                f"{loading.memory / 1e9:.1f} GB of memory set apart."
+                f"{loading.memory / 1e9:.1f} GB of memory that are left for data."
             )
             return StreamingDataset(images, labels, size, loading.workers)
         started = time.monotonic()
@@ -132,7 +132,7 @@ class ImageKind(Kind):
 
     def model(self, name: str) -> str:
         if name in ("ngrams", "encoder"):
-            raise UserError(f"hyperparameter model={name!r} is for texts; images expect another")
+            raise UserError(f"hyperparameter model={name!r} is for texts; images expect another model")
         return self.default_model if name == "auto" else name
 
     @property

@@ -26,7 +26,7 @@ Source = LabelledImages | ImageArray | Table | Texts
 class Kind(ABC):
     """One kind of data; an instance holds what was fitted on training data and is needed for inference.
 
-    To add a kind, write a file with a subclass, a frozen dataclass, and enter it in
+    To add a kind, write a subclass as a frozen dataclass in a file of its own, and enter it in
     :data:`subset_trainer.data.kinds.registry.KINDS`.
     """
 

@@ -195,7 +195,7 @@ class TextKind(Kind):
                     if fields and not (number == 1 and fields[0] == self.text_column):
                         yield fields[0]
             except csv.Error as error:
-                raise REQUEST.error(f"the body is no CSV ({error}).") from error
+                raise REQUEST.error(f"the body is not CSV ({error}).") from error
         else:
             values = lines_of(body) if form == JSON_LINES else examples_of(loaded(body, "the body"))
             for place, value in values:

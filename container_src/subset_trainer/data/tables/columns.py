@@ -116,14 +116,14 @@ def fit_columns(
         mean, std = seen.mean, seen.std
         if not (math.isfinite(mean) and math.isfinite(std)):
             raise channel.error(
-                f"{column_title(name, table.header)} has numbers up to {seen.largest:g}, whose squares no "
-                "computer adds up; expected smaller ones, such as in other units."
+                f"{column_title(name, table.header)} has numbers up to {seen.largest:g}, whose squares "
+                "overflow; expected smaller ones, such as in other units."
             )
         # A constant column is encoded as zeros, even if rounding errors make its deviation non-zero.
         std = 1.0 if std <= 1e-12 * max(1.0, abs(mean)) else std
         missing = seen.missing > 0
         if seen.date:
-            # Statistics are of days; dates without a time of day have no fraction.
+            # Dates are counted in days, so that a fraction means a time of day.
             cycles = tuple(cycle for cycle in CYCLES if cycle != "day" or seen.fraction)
             fitted.append(Column(name, "date", mean, std, missing=missing, cycles=cycles))
         else:
@@ -150,8 +150,8 @@ def describe(channel: Channel, table: Table, columns: tuple[Column, ...]) -> lis
     gaps = [column for column in columns if column.missing or "" in column.categories]
     if gaps:
         notes.append(
-            f"{channel.name} channel: values are missing in {_titles(gaps, table)}; a missing number or date is taken "
-            "for the column's mean and flagged in an input of its own, a missing text is a category of its own."
+            f"{channel.name} channel: values are missing in {_titles(gaps, table)}; a missing number or date is "
+            "replaced by the column's mean and flagged by a separate input; a missing text is a category of its own."
         )
     return notes
 
@@ -216,8 +216,8 @@ def _categories(
     if len(known) < len(values):
         unknown = natural_order(set(values[codes < 0].tolist()))
         notes.append(
-            f"{channel.name} channel: {len(values) - len(known):,} values of {title} are categories that training "
-            f"has not ({', '.join(map(repr, unknown[:3]))}{', …' if len(unknown) > 3 else ''}); encoded as zeros."
+            f"{channel.name} channel: {len(values) - len(known):,} values of {title} are categories that are not "
+            f"in training ({', '.join(map(repr, unknown[:3]))}{', …' if len(unknown) > 3 else ''}); encoded as zeros."
         )
 
 
@@ -241,8 +241,8 @@ def _scaled(
         out[:, -1] = gaps
     elif gaps.any():
         notes.append(
-            f"{channel.name} channel: {gaps.sum():,} values of {title} are missing, of which training has all; taken "
-            "for its mean."
+            f"{channel.name} channel: {gaps.sum():,} values of {title} are missing, but none in training; replaced "
+            "by its mean."
         )
 
 

@@ -49,8 +49,8 @@ def texts_of(channel: Channel, table: Table, column: str) -> Texts:
             name for name, values in zip(table.names, table.columns, strict=True) if values.dtype == object
         ]
         raise UserError(
-            f"text_column is {shown(column)}, which the {channel.name} channel lacks as a column of texts; expected "
-            f"one of {', '.join(map(repr, known)) or 'those that it has none of'}."
+            f"text_column={shown(column)}: the {channel.name} channel has no such text column; expected one of "
+            f"its text columns ({', '.join(map(repr, known)) or 'none'})."
         )
     others = len(table.columns) - 1
     note = (

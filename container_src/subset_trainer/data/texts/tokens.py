@@ -44,13 +44,13 @@ def read_tokenizer(definition: str, length: int, vocabulary: int) -> Tokens:
         always = found.encode("").ids
         found.encode("a " * length)
     except Exception as error:
-        raise ValueError(f"it cannot take a text: {first_line(error)}") from error
+        raise ValueError(f"it cannot encode a text: {first_line(error)}") from error
     largest = max([*known.values(), *always], default=-1)
     if largest < 0:
         raise ValueError("it knows no tokens")
     if largest >= vocabulary:
         raise ValueError(
-            f"it has the token {largest}, and the model knows {vocabulary:,} of them, counted from 0"
+            f"it has the token {largest}, but the model knows only {vocabulary:,}, counted from 0"
         )
     found.no_truncation()
     canonical = found.to_str()
@@ -75,7 +75,7 @@ def encode_tokens(texts: Sequence[str] | np.ndarray, tokens: Tokens) -> np.ndarr
         try:
             found = tokenizer.encode_batch_fast(chunk)
         except Exception as error:
-            raise UserError(f"the encoder's tokenizer cannot take a text ({first_line(error)})") from error
+            raise UserError(f"the encoder's tokenizer cannot encode a text ({first_line(error)})") from error
         for row, one in enumerate(found, start):
             ids = one.ids
             encoded[row, : len(ids)] = ids
