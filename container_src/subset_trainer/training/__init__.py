@@ -1,1 +1,1 @@
-"""The training of a classifier on a subset of its data: loop, selection rounds, evaluation, devices."""
+"""Training of a classifier on a subset of its data: loop, selection, evaluation, checkpoints, devices."""

@@ -1,4 +1,4 @@
-"""Random crops, mirroring and cutout of whole batches, on whichever device the batch is."""
+"""Random crops, mirroring and cutout of whole batches, on the device of the batch."""
 
 from dataclasses import dataclass
 
@@ -8,31 +8,32 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images [B, 3, H, W], uint8.
+    """Augmentation of training images [B, 3, H, W], uint8.
 
-    Each is shifted by up to an eighth of its size (for 32 × 32 images the usual four pixels), with a reflection of what
-    is there coming in at the border; half of them are mirrored; and a square is blanked where ``cutout`` asks for one
-    (DeVries & Taylor, "Improved regularization of convolutional neural networks with cutout", 2017).
+    Each image is shifted by up to an eighth of its size (for 32 × 32 images the usual four pixels) with reflection
+    padding. Half of the images are mirrored. If ``cutout`` is positive, a square is blanked (DeVries & Taylor,
+    "Improved regularization of convolutional neural networks with cutout", 2017).
     """
 
     kind: str
     """flip-crop, crop or none."""
     cutout: float = 0.0
-    """Side of the blanked square, as a share of the image's; its centre lies anywhere in the image."""
+    """Side of the blanked square as a fraction of the image's side. Its centre is anywhere in the image."""
     fill: Tensor | None = None
-    """[3, 1, 1] uint8: what a blanked pixel becomes. None: black."""
+    """[3, 1, 1] uint8: the colour of blanked pixels; None: black."""
 
     def draw(self, visits: int, generator: torch.Generator) -> Tensor:
-        """The chances of so many visits, [visits, 5] float32 in [0, 1).
+        """Draw the random numbers for a number of samples, [visits, 5] float32 in [0, 1).
 
-        On the CPU, so that every device sees the same, and all at once, so that they reach the device in one transfer.
+        They are drawn on the CPU, so that they are the same for every device, and all at once, so that they need only
+        one transfer.
         """
         if self.kind == "none" and not self.cutout:
             return torch.empty(visits, 0)
         return torch.rand(visits, 5, generator=generator)
 
     def apply(self, images: Tensor, chances: Tensor) -> Tensor:
-        """The images as these chances, [B, 5] on the same device, change them; same shape, dtype and device."""
+        """Augment images by these random numbers, [B, 5] on the same device. Shape, dtype and device stay the same."""
         height, width = images.shape[2:]
         down, right, mirror, hole_row, hole_column = chances.unbind(1) if chances.shape[1] else [chances] * 5
         if self.kind != "none":
@@ -40,7 +41,7 @@ class Augmentation:
             columns_BW = _shifted(right, width)
             if self.kind == "flip-crop":
                 columns_BW = torch.where(mirror[:, None] < 0.5, columns_BW.flip(1), columns_BW)
-            # Gathering by flat position keeps it at one indexing kernel, whatever the mixture of shifts and mirrorings.
+            # Gathering by flat position needs one indexing kernel for any mixture of shifts and mirrored images.
             positions_BHW = rows_BH[:, :, None] * width + columns_BW[:, None, :]
             flat = images.flatten(2)
             index = positions_BHW.flatten(1)[:, None, :].expand(-1, flat.shape[1], -1)
@@ -55,7 +56,7 @@ class Augmentation:
 
 
 def _shifted(chance_B: Tensor, size: int) -> Tensor:
-    """[B, size] where each image's pixels come from: a shift of −size/8 … size/8, reflected at the borders."""
+    """[B, size] the source position of each pixel: a shift of −size/8 … size/8, reflected at the borders."""
     reach = size // 8
     shift_B1 = (chance_B * (2 * reach + 1)).long()[:, None] - reach
     positions = (torch.arange(size, device=chance_B.device) + shift_B1).abs()
@@ -63,7 +64,7 @@ def _shifted(chance_B: Tensor, size: int) -> Tensor:
 
 
 def _covered(chance_B: Tensor, size: int, side: int) -> Tensor:
-    """[B, size] which positions lie within a stretch of ``side`` around a random one."""
+    """[B, size] whether each position lies within an interval of length ``side`` around a random position."""
     start_B1 = (chance_B * size).long()[:, None] - side // 2
     positions = torch.arange(size, device=chance_B.device)
     return (positions >= start_B1) & (positions < start_B1 + side)

@@ -8,15 +8,15 @@ from subset_trainer.models import Classifier
 
 
 class MovingAverage(AveragedModel):
-    """A copy of a classifier, ``module``, that follows its weights and its batch normalisation's statistics.
+    """Keeps in ``module`` the moving average of a classifier's weights and batch-normalisation statistics.
 
     Averages of the last weights generalise better than the last weights (Izmailov et al., "Averaging weights leads to
     wider optima and better generalization", UAI 2018; Tarvainen & Valpola, "Mean teachers", NeurIPS 2017).
 
     Args:
-        classifier: on its device.
-        decay: weight of the earlier average at every update. It rises to this, as (1 + n)/(10 + n) at the n-th update,
-            so that a short run's average forgets its beginning.
+        classifier: the classifier, on its device.
+        decay: weight of the earlier average at every update. At the n-th update the weight is at most
+            (1 + n) / (10 + n), so that the average of a short run does not depend on the initial weights.
     """
 
     module: Classifier
@@ -27,23 +27,23 @@ class MovingAverage(AveragedModel):
         super().__init__(classifier, multi_avg_fn=self._mix, use_buffers=True)
 
     def update_parameters(self, model: Any) -> None:
-        """Follow the classifier's weights, one update later."""
+        """Update the average with the classifier's weights after one training step."""
         self._updates += 1
         super().update_parameters(model)
 
     def load_state_dict(self, state_dict: Any, *arguments: Any, **options: Any) -> Any:
-        """Also how many updates there were."""
+        """Restore the average and the number of updates."""
         loaded = super().load_state_dict(state_dict, *arguments, **options)
         self._updates = int(self.n_averaged)
         return loaded
 
     def _mix(self, averages: Any, weights: Any, updates: Any) -> None:
         if not averages[0].is_floating_point():
-            # Counts and positions, of which there is no mean.
+            # Counts and indices are copied, because their mean has no meaning.
             for average, own in zip(averages, weights, strict=True):
                 average.copy_(own)
             return
-        # Counted here: torch's own count would have to be read from the device.
+        # The updates are counted here, because torch's own count would have to be read from the device.
         get_ema_multi_avg_fn(min(self._decay, (1 + self._updates) / (10 + self._updates)))(
             averages, weights, updates
         )

@@ -1,4 +1,4 @@
-"""An epoch's batches: the order that is drawn for it, and of each batch what this process reads."""
+"""An epoch's batches: their random order, and the part of each batch that this process reads."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,29 +19,29 @@ from subset_trainer.training.rounds import Choice, Data
 
 @dataclass(frozen=True)
 class Batch:
-    """A step's examples, B over all processes; on the device."""
+    """The examples of a step, B over all processes; on the device."""
 
     inputs: Tensor
-    """[own, …]: raw inputs of this process's share, those that fill it up included."""
+    """[own, …]: raw inputs of this process's share, including padding examples."""
     ids: Tensor
-    """[B] int64: which training examples they are. Every process knows the ids, labels and weights of all."""
+    """[B] int64: indices of the training examples. Every process has the ids, labels and weights of the whole batch."""
     labels: Tensor
     """[B] int64."""
     weights: Tensor
     """[B] float32."""
     share: Share
     own: slice | Tensor
-    """Which of the B are this process's."""
+    """Positions of this process's examples among the B."""
     chances: Tensor | None = None
-    """[B, 5] float32: how images are augmented."""
+    """[B, 5] float32: random numbers that determine how images are augmented."""
 
     @cached_property
     def total(self) -> Tensor:
-        """The whole batch's weight."""
+        """The sum of the whole batch's weights."""
         return self.weights.sum()
 
     def filled(self, values: Tensor) -> Tensor:
-        """[B, …] → [own, …], with zeros for what fills up this process's share."""
+        """This process's share of values, [B, …] → [own, …], with zeros for padding examples."""
         return self.share.filled_up(values[self.own])
 
     def augmented(self, augmentation: Augmentation | None) -> "Batch":
@@ -51,11 +51,13 @@ class Batch:
         return replace(self, inputs=inputs, chances=None)
 
     def filtered(self, by: BatchFilter, own_losses: Tensor, count: int, ranks: Ranks) -> "Batch":
-        """The examples that the filter keeps, shared anew among the processes.
+        """A batch of the examples that the filter keeps, divided again among the processes.
 
         Args:
+            by: the filter.
             own_losses: [own] the losses of this process's share.
-            count: how many are kept.
+            count: number of examples to keep.
+            ranks: the processes.
         """
         losses = ranks.whole(self.share.counted(own_losses), self.own, len(self.ids))
         kept = by.keep(losses, self.ids, count)
@@ -74,9 +76,12 @@ class Batches:
     """The batches of one epoch.
 
     Args:
-        choice: what the epoch trains on.
-        generators: of the examples' ``order`` and of ``augmentation``.
-        augmentation: None: the inputs are no images.
+        choice: the examples that the epoch trains on.
+        data: the data sets.
+        plan: the plan of the run.
+        place: the device and the processes.
+        generators: the random generators ``order`` (of the examples) and ``augmentation``.
+        augmentation: how images are augmented; None: the inputs are not images.
     """
 
     def __init__(
@@ -91,14 +96,14 @@ class Batches:
         subset, self._train, self._place = choice.subset, data.train, place
         self.steps = plan.steps_for(choice.size)
         self.sizes = [len(part) for part in torch.arange(choice.size).tensor_split(self.steps)]
-        """Examples that each step trains on: of a filter's candidates, those that are kept."""
+        """Number of examples that each step trains on, after a filter within batches."""
         self.starts = [0, *accumulate(self.sizes)]
         order = torch.randperm(len(subset.indices), generator=generators["order"])
         if data.train.owners is not None:
-            # Else a process would have many of one batch's examples and few of the next one's.
+            # Otherwise a process could have many examples of one batch and few of the next.
             order = order[spread_evenly(data.train.owners[subset.indices[order]])]
         self.read = Subset(subset.indices[order], subset.weights[order])
-        """The epoch's examples in the order in which they are read."""
+        """The epoch's examples in reading order."""
         self._weights = self.read.weights
         if data.weights is not None:
             self._weights = self._weights * data.weights[self.read.indices]
@@ -107,7 +112,7 @@ class Batches:
             self._chances = augmentation.draw(len(order), generators["augmentation"])
 
     def after(self, step: int) -> Iterator[Batch]:
-        """The batches that are left after so many steps.
+        """Iterate over the batches that remain after this many steps.
 
         Raises:
             UserError: this process has none of a sharded data set's examples.
@@ -131,11 +136,13 @@ class Batches:
 
 
 def spread_evenly(owners: Tensor) -> Tensor:
-    """An order, [K] int64, in which every stretch has of each owner's examples as many as is its share of all, but for
-    one or two; each owner's keep their order among themselves.
+    """An order of the examples, [K] int64, that distributes each owner's examples evenly.
+
+    In every section of the order, each owner's number of examples is proportional to its total, up to one or two. The
+    examples of one owner keep their relative order.
 
     Args:
-        owners: [K] integers.
+        owners: [K] integers, the owner of each example.
     """
     at = torch.empty(len(owners), dtype=torch.float64)
     for owner in owners.unique():

@@ -1,10 +1,10 @@
-"""Checkpoints: a run that was killed resumes where it was, and ends as if it had not been killed.
+"""Checkpoints: a killed run resumes where it stopped, and ends with the same result as an uninterrupted run.
 
-A file is what torch makes of dicts, lists, tensors, numbers and text, a zip archive, whose checksums are checked before
-it is read; nothing in it is unpickled but these. It is written under another name, flushed to the disk and renamed, so
-that it is whole or not there.
+A file is a zip archive that ``torch.save`` writes, with dicts, lists, tensors, numbers and text. Its checksums are
+verified before it is read, and no other types are unpickled. It is written under a temporary name, flushed to the disk
+and renamed, so that it is either complete or absent.
 
-Training waits only for a copy of the state. One thread serialises and writes it.
+Training waits only until the state is copied. A thread serialises and writes the copy.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ class Checkpoints:
     """The checkpoints of one run, in one folder.
 
     Args:
-        directory: of the files.
-        identity: what a checkpoint must agree on to be resumed from: hyperparameters and facts of the data.
-        minutes: between two checkpoints within an epoch.
-        keep: how many files stay.
-        resume: whether to resume from what is there.
+        directory: the folder of the files.
+        identity: hyperparameters and properties of the data; a run resumes only from a checkpoint with the same ones.
+        minutes: minutes between two checkpoints within an epoch.
+        keep: number of files to keep.
+        resume: whether to resume from existing checkpoints.
     """
 
     def __init__(
@@ -56,34 +56,35 @@ class Checkpoints:
         self._complained = False
         self._subsets: deque[tuple[int, Subset]] = deque()
         self._copier = _Copier()
-        # The process waits for its thread at the end: what is being written is finished, also after a failure.
+        # At its end the process waits for this thread, so that a write in progress is completed even after a failure.
         self._writer = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
 
     @property
     def subsets(self) -> Path:
-        """A copy of the subsets so far: the results' folder of an earlier machine is gone."""
+        """The folder with a copy of the subsets so far. After a restart on another machine, the results' folder is
+        empty."""
         return self._directory / "subsets"
 
     def keep_subset(self, epoch: int, subset: Subset) -> None:
-        """Write the subset with the next checkpoint, before it."""
+        """Write the subset immediately before the next checkpoint."""
         self._subsets.append((epoch, subset))
 
     def due(self) -> bool:
-        """Whether another checkpoint should be made within the epoch: the last is old, or one was left out."""
+        """Whether a checkpoint is due within the epoch, because the last one is old or one was skipped."""
         return not self._busy() and (self._owed or time.monotonic() - self._last >= self._seconds)
 
     def save(self, epoch: int, step: int, state: Mapping[str, Any], last: bool = False) -> None:
-        """Have a checkpoint written, and the oldest beyond those that are kept removed; waits for neither.
+        """Start writing a checkpoint, then remove the oldest files beyond those to keep. Does not wait for either.
 
-        While another is being written, none is made, and one is due as soon as that is done. Where a checkpoint
-        cannot be written, the last one stays and training continues.
+        If another checkpoint is still being written, this one is skipped, and one is due when that write is complete.
+        If a checkpoint cannot be written, the previous one stays and training continues.
 
         Args:
-            epoch: that is being made, from 1.
-            step: updates of it that are done.
-            state: of dicts with text for keys, lists, tensors, numbers, text and None; it may change afterwards.
-            last: whether none will follow; then this waits until it is written.
+            epoch: the current epoch, from 1.
+            step: number of completed updates of the epoch.
+            state: dicts with text keys, lists, tensors, numbers, text and None; may be changed after this returns.
+            last: whether this is the last checkpoint; then this waits until it is written.
         """
         if self._busy() and not last:
             self._owed = True
@@ -102,7 +103,7 @@ class Checkpoints:
         return self._writing is not None and not self._writing.done()
 
     def _write(self, file: Path, content: Mapping[str, Any], ready: "torch.cuda.Event | None") -> None:
-        """Runs in the writer's thread."""
+        """Write a checkpoint, in the writer's thread."""
         if ready is not None:
             ready.synchronize()
         try:
@@ -116,7 +117,7 @@ class Checkpoints:
                     each.unlink(missing_ok=True)
                 self._write_files(file, content)
         except OSError as error:
-            # Logged once until it works again: a job has more to lose by stopping.
+            # Logged once until a write succeeds again. Stopping would cost the job more than a missing checkpoint.
             if not self._complained:
                 logger.warning(
                     "checkpoint %s could not be written (%s: %s): training continues, and a run that is started "
@@ -138,13 +139,13 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
-        """The state in the newest whole checkpoint; None where there is none, or where ``resume`` is off.
+        """The state in the newest intact checkpoint; None if there is none or if ``resume`` is false.
 
         Raises:
-            UserError: the checkpoint is of another run.
+            UserError: the checkpoint belongs to another run.
         """
         files = self._files()
-        with contextlib.suppress(OSError):  # of a folder that is read-only they stay
+        with contextlib.suppress(OSError):  # in a read-only folder they stay
             for unfinished in self._directory.glob(UNFINISHED):
                 unfinished.unlink(missing_ok=True)
         if not self._resume:
@@ -154,10 +155,10 @@ class Checkpoints:
         for file in files:
             try:
                 content = _read(file)
-            except Exception as error:  # a damaged file makes its readers raise almost anything
+            except Exception as error:  # reading a damaged file can raise almost any exception
                 reason = first_line(error)
                 if isinstance(error, UnpicklingError):
-                    # Torch would advise to read it without restrictions.
+                    # Torch's own message advises loading the file without restrictions, which would be unsafe.
                     reason = "it holds something else than tensors, numbers and text, or is cut off"
                 logger.warning("checkpoint %s is damaged and left aside: %s", file.name, reason)
                 continue
@@ -179,23 +180,24 @@ class Checkpoints:
             )
             raise UserError(
                 f"the checkpoint {file.name} is of another run: {differences}; use another folder of checkpoints, or "
-                "resume=never to begin anew, which removes it"
+                "resume=never to start anew, which removes it"
             )
 
     def _files(self) -> list[Path]:
-        """Newest first: the one of the latest step, whatever the clock says."""
+        """The files, in descending order of their step, not of their modification time."""
         return sorted(self._directory.glob(PATTERN), reverse=True)
 
 
 class _Copier:
-    """Copies a state's tensors to the CPU, into the same memory every time: getting 90 MB from the system takes ten
-    times as long as filling it."""
+    """Copies a state's tensors to the CPU, and reuses the memory, because allocating 90 MB takes ten times as long as
+    filling them."""
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[Any, ...], Tensor] = {}
 
     def copy(self, state: dict[str, Any]) -> "tuple[dict[str, Any], torch.cuda.Event | None]":
-        """The copy, valid until the next one is made, and the event that ends it: a GPU copies asynchronously."""
+        """The copy, valid until the next call, and the event that marks its end, because a GPU copies
+        asynchronously."""
         earlier, self._buffers = self._buffers, {}
         on_gpu = False
 
@@ -227,9 +229,9 @@ class _Copier:
 
 
 class _Sink:
-    """A file for torch to write to.
+    """A file for ``torch.save`` to write to.
 
-    A write that fails does not raise before ``check``: torch would put an error of its own in its place.
+    A failed write raises only in ``check``, because torch would replace the exception by its own.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -245,10 +247,10 @@ class _Sink:
         return len(part)
 
     def flush(self) -> None:
-        """Closing the file does."""
+        """Does nothing; closing the file flushes it."""
 
     def check(self) -> None:
-        """Raises OSError where something could not be written."""
+        """Raise the OSError of the first write that failed."""
         if self._error is not None:
             raise self._error
 
@@ -256,7 +258,7 @@ class _Sink:
 def _save(path: Path, content: Mapping[str, Any]) -> None:
     with path.open("wb") as file:
         sink = _Sink(file)
-        torch.save(dict(content), sink)  # type: ignore[arg-type]  # of a file it needs no more
+        torch.save(dict(content), sink)  # type: ignore[arg-type]  # torch needs no other methods of a file
         sink.check()
 
 

@@ -1,4 +1,4 @@
-"""Where and in what arithmetic to train, and whether the machine can."""
+"""The device and the numeric precision of training, and whether the machine supports them."""
 
 import os
 import re
@@ -21,7 +21,7 @@ NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True)
 class Machine:
-    """A device and the arithmetic of forward and backward passes on it."""
+    """A device and the data type of forward and backward passes on it."""
 
     device: torch.device
     dtype: torch.dtype
@@ -36,10 +36,10 @@ class Machine:
         return self.dtype == torch.float16
 
     def memory_format(self, input_shape: Sequence[int]) -> torch.memory_format:
-        """How to lay out inputs of this shape.
+        """The memory format of inputs of this shape.
 
-        With a pixel's channels side by side convolutions are faster on GPUs, and on CPUs by a tenth, but not on images
-        of fewer than 32 pixels there.
+        With channels last, convolutions are faster on GPUs. On CPUs they are a tenth faster, but not for images of
+        fewer than 32 pixels a side.
         """
         innermost = self.device.type == "cuda" or min(input_shape[-2:]) >= LEAST_CHANNELS_LAST
         return torch.channels_last if innermost else torch.contiguous_format
@@ -54,7 +54,7 @@ class Machine:
 
 
 class Lap:
-    """Seconds since it was made, or last asked."""
+    """Returns the seconds since it was created or last called."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
@@ -65,7 +65,7 @@ class Lap:
 
 
 class Stopwatch:
-    """Adds up how long some stretches of work took; on a GPU with its events, so that nothing waits."""
+    """Adds up the time of some sections of work; on a GPU with CUDA events, so that it does not synchronise."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
@@ -86,22 +86,22 @@ class Stopwatch:
             self._seconds += time.perf_counter() - started
 
     def seconds(self) -> float:
-        """Waits for the stretches to end."""
+        """The total time in seconds. Waits for the last section to end."""
         if self._events:
             self._events[-1][1].synchronize()
         return self._seconds + sum(start.elapsed_time(end) for start, end in self._events) / 1000
 
 
 def find(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:
-    """The device to train on, and torch set up for it.
+    """Choose the device to train on, and set torch up for it.
 
     Args:
         device: auto, cpu or cuda.
-        local_rank: of this process among those on its host: which GPU it takes.
-        local_size: how many those are: they share the processors.
+        local_rank: rank of this process on its host, which determines its GPU.
+        local_size: number of processes on the host, which share the CPU cores.
 
     Raises:
-        UserError: there is a GPU that cannot be used, or none where one was asked for.
+        UserError: the GPU cannot be used, or ``cuda`` was requested and there is no GPU.
     """
     if device == "cpu":
         return _cpu(local_size)
@@ -128,20 +128,20 @@ def find(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:
 
 
 def prepare(device: str, precision: str, images: bool, local_rank: int = 0, local_size: int = 1) -> Machine:
-    """The device, and the arithmetic on it.
+    """Choose the device and the precision.
 
-    ``auto`` is float32 for tables and n-grams, whose small products gain nothing from less. For images it is bfloat16
-    on GPUs and processors that multiply it in hardware (on a CPU with AVX-512 BF16 twice as fast), float16 on older
-    GPUs, and float32 on other processors.
+    With ``auto``, tables and n-grams use float32, because their small products are not faster in lower precision.
+    Images and encoders use bfloat16 on GPUs and CPUs with hardware support (twice as fast on a CPU with AVX-512 BF16),
+    float16 on older GPUs, and float32 on other CPUs.
 
     Args:
-        device: as :func:`find` takes it.
+        device: see :func:`find`.
         precision: auto, float32, bfloat16 or float16.
         images: whether the inputs are images, or texts for an encoder, which gains as much.
-        local_rank, local_size: as :func:`find` takes them.
+        local_rank, local_size: see :func:`find`.
 
     Raises:
-        UserError: as :func:`find`.
+        UserError: see :func:`find`.
     """
     found = find(device, local_rank, local_size)
     if precision == "auto":
@@ -155,26 +155,28 @@ def prepare(device: str, precision: str, images: bool, local_rank: int = 0, loca
 
 
 def be_deterministic() -> None:
-    """Use kernels that give the same bits every time; an operation without one raises an error. To be called after
-    :func:`prepare` and before the first product on a GPU."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    """Use only deterministic kernels; an operation without one raises an error.
+
+    Call it after :func:`prepare` and before the first matrix product on a GPU.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it for determinism
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
-    # That serves to find faults: nothing here reads memory that was not written.
+    # Filling memory only helps to find bugs, and nothing here reads uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def check_capability(name: str, capability: tuple[int, int], architectures: Iterable[str]) -> None:
-    """Refuse a GPU that torch has no code for, before CUDA's own 'no kernel image is available'.
+    """Reject a GPU that torch has no code for, before CUDA fails with 'no kernel image is available'.
 
     Args:
-        name: of the GPU.
+        name: name of the GPU.
         capability: its compute capability, (major, minor).
-        architectures: as ``torch.cuda.get_arch_list`` gives them: ``sm_80`` is machine code, which runs on the
-            same major capability from that minor on; ``compute_90`` is PTX, which newer GPUs compile.
+        architectures: the result of ``torch.cuda.get_arch_list``. ``sm_80`` is machine code, which runs on GPUs of the
+            same major and the same or a higher minor capability; ``compute_90`` is PTX, which newer GPUs compile.
 
     Raises:
-        UserError: no entry serves the GPU.
+        UserError: no entry supports the GPU.
     """
     known = []
     for architecture in architectures:
@@ -198,8 +200,8 @@ def _cpu(processes: int) -> torch.device:
 
 
 def _threads(most: int) -> int:
-    """As many as there are processors for, or as few as OMP_NUM_THREADS says: on a busy machine, threads that wait for
-    each other are many times slower than one."""
+    """The number of threads: ``most``, or OMP_NUM_THREADS if it is lower. On a busy machine, threads that wait for each
+    other are many times slower than one thread."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(most, int(asked)) if asked.isdigit() and int(asked) else most)
 

@@ -1,4 +1,4 @@
-"""A loss or weights that are no longer finite: noticed within some steps, and kept out of checkpoints."""
+"""Detects a loss or weights that are not finite within some steps, before they are written to a checkpoint."""
 
 import math
 
@@ -9,18 +9,19 @@ from subset_trainer.errors import UserError
 from subset_trainer.training.plan import Plan
 
 STEPS_ON_A_GPU = 50
-"""Between two looks there: reading a number waits for the step that makes it. On a CPU every step is looked at."""
+"""Number of steps between checks on a GPU, where reading a number waits for the step that computes it. On a CPU every
+step is checked."""
 
 
 class Watch:
-    """Looks at one epoch's sum of losses from time to time. A sum that is not finite stays so.
+    """Checks one epoch's sum of losses at intervals. A sum that is not finite stays so.
 
     Args:
-        epoch: its number, from 1.
-        first: steps that are done.
-        steps: of the epoch.
-        plan: for the sentence.
-        device: whose numbers are read.
+        epoch: number of the epoch, from 1.
+        first: number of steps that are already done.
+        steps: number of steps of the epoch.
+        plan: the plan of the run, for the error message.
+        device: the device that holds the sum.
     """
 
     def __init__(self, epoch: int, first: int, steps: int, plan: Plan, device: torch.device) -> None:
@@ -31,10 +32,14 @@ class Watch:
         self._every = STEPS_ON_A_GPU if device.type == "cuda" else 1
 
     def look(self, step: int, loss_sum: Tensor) -> None:
-        """After so many steps of the epoch, the last of them included in the sum.
+        """Check the sum of losses, if a check is due.
+
+        Args:
+            step: number of completed steps of the epoch.
+            loss_sum: the sum of the losses of these steps.
 
         Raises:
-            UserError: it is not finite.
+            UserError: the sum is not finite.
         """
         if step - self._seen < self._every and step < self._steps:
             return
@@ -43,10 +48,10 @@ class Watch:
         self._seen = step
 
     def end(self, model: nn.Module) -> None:
-        """After the epoch's last step, whose loss says nothing of the weights that it has made.
+        """Check the weights after the epoch's last step, which its loss does not depend on.
 
         Raises:
-            UserError: they are not finite.
+            UserError: the weights are not finite.
         """
         if not finite(model):
             raise self.error("the weights are no longer finite", self._steps)
@@ -62,6 +67,6 @@ class Watch:
 
 
 def finite(model: nn.Module) -> bool:
-    """Whether all parameters and statistics are. Waits for the device."""
+    """Whether all parameters and buffers are finite. Waits for the device."""
     state = [value for value in model.state_dict().values() if value.is_floating_point()]
     return bool(torch.stack([value.isfinite().all() for value in state]).all())

@@ -1,8 +1,8 @@
-"""Logits and features of many examples, kept for a selection: in memory, or in a mapped file where there is too little.
+"""Storage for the logits and features of many examples: in memory, or in a memory-mapped file if memory is short.
 
-Small data stay in float32, as they were computed. Of large data float16 is kept, which halves the memory or the file;
-strategies widen rows as they read them. Which of the two goes by the data's size alone, so that a run chooses the same
-subset on whatever machine it goes on; where the numbers lie goes by the memory that is there.
+Small data is stored in float32, as computed. Large data is stored in float16, which halves the space; strategies
+convert rows to float32 when they read them. The data type depends only on the size of the data, so that a resumed run
+selects the same subset on any machine. The location depends on the memory that is available.
 """
 
 import logging
@@ -20,27 +20,28 @@ from subset_trainer.errors import UserError
 
 logger = logging.getLogger(__name__)
 FLOAT32_KEPT = 1 << 26
-"""Numbers, of all processes together, up to which they are kept in float32: 256 MiB."""
+"""Number of elements over all processes up to which they are stored in float32: 256 MiB."""
 SHARE = 4
-"""One in so many of the bytes that a process may still take goes to embeddings; what needs more lies in a file."""
+"""Embeddings may use 1/``SHARE`` of a process's part of the available memory; larger ones are stored in a file."""
 SHARE_OF_A_GPU = 2
-"""The same on a GPU, of which the search needs the rest; what needs more stays in main memory, or in a file."""
+"""Embeddings may use 1/``SHARE_OF_A_GPU`` of the free GPU memory, because the search needs the rest; larger ones are
+stored in main memory or in a file."""
 COPIED = 1 << 22
-"""Numbers that are copied at a time from one place to another."""
+"""Number of elements that are copied at a time."""
 
 
 class Embeddings:
-    """Columns of numbers of N examples, written in parts as a pass gives them.
+    """Columns with the outputs for N examples, written in parts during a pass over the data.
 
     Args:
-        rows: N, of this process.
-        widths: how many numbers each column has of an example.
-        device: where they are to be, if it has room.
-        examples: of all processes together.
-        processes: on this host, which share its memory.
+        rows: N, the number of examples of this process.
+        widths: number of elements per example in each column.
+        device: preferred device, if it has enough memory.
+        examples: number of examples of all processes together.
+        processes: number of processes on this host, which share its memory.
 
     Raises:
-        UserError: neither memory nor the disk has room.
+        UserError: neither memory nor the disk has enough space.
     """
 
     def __init__(
@@ -51,15 +52,19 @@ class Embeddings:
         self._processes = processes
 
     def write(self, first: int, parts: Sequence[Tensor]) -> None:
-        """Of the examples from the first on, for each column [B, width], floating.
+        """Write consecutive rows of each column.
 
-        A column that is given a number beyond float16's range becomes float32, which holds whatever a model gives.
+        A float16 column is converted to float32 if a value exceeds float16's range.
+
+        Args:
+            first: position of the first row.
+            parts: for each column its rows, [B, width] floating.
         """
         for position, part in enumerate(parts):
             if self.columns[position].dtype == torch.float16 and _overflows(part):
-                logger.info("the model gives numbers beyond float16: float32 is kept of them")
+                logger.info("the model's outputs exceed the range of float16: they are stored in float32")
                 self.columns[position] = self._widened(self.columns[position])
-            # Copying casts: what the model ran in does not matter.
+            # The assignment converts from the model's data type.
             self.columns[position][first : first + len(part)] = part
 
     def _widened(self, column: Tensor) -> Tensor:
@@ -76,27 +81,33 @@ class Embeddings:
 def allocate(
     rows: int, columns: Sequence[tuple[int, torch.dtype]], device: torch.device, processes: int
 ) -> list[Tensor]:
-    """Room for columns of so many numbers [rows, width] each, all in one place: on the device, where it is a GPU with
-    room for them and for a search; in main memory; or in files that are mapped into it.
+    """Allocate columns, [rows, width] each, all in one place.
+
+    They are allocated on the device, if it is a GPU with enough memory for them and for a search; else in main memory;
+    else in memory-mapped files.
+
+    Args:
+        rows: number of rows.
+        columns: width and data type of each column.
+        device: preferred device.
+        processes: number of processes on this host, which share its memory.
 
     Raises:
-        UserError: the disk has no room either.
+        UserError: the disk does not have enough space either.
     """
     size = rows * sum(width * dtype.itemsize for width, dtype in columns)
     if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // SHARE_OF_A_GPU:
-        logger.info("%.1f GB of embeddings are more than %s has room for", size / 1e9, device)
+        logger.info("%.1f GB of embeddings do not fit in the memory of %s", size / 1e9, device)
         device = torch.device("cpu")
     if device.type == "cpu" and size > memory_available() // (SHARE * processes):
         folder = tempfile.gettempdir()
-        logger.info(
-            "%.1f GB of numbers of all examples lie in %s: more than memory has to spare", size / 1e9, folder
-        )
+        logger.info("%.1f GB of model outputs are stored in %s, because memory is short", size / 1e9, folder)
         return [_mapped(rows, width, dtype) for width, dtype in columns]
     return [torch.empty(rows, width, dtype=dtype, device=device) for width, dtype in columns]
 
 
 def take(values: Tensor, indices: Tensor, processes: int) -> Tensor:
-    """Some rows of a column, [K, width] in the order of the indices; not in memory where they are too many."""
+    """Some rows of a column, [K, width], in the order of the indices; stored in a file if memory is short."""
     width = values.shape[1]
     if len(indices) * width <= FLOAT32_KEPT or values.is_cuda:
         return values[indices]
@@ -108,19 +119,19 @@ def take(values: Tensor, indices: Tensor, processes: int) -> Tensor:
 
 
 def _mapped(rows: int, width: int, dtype: torch.dtype) -> Tensor:
-    """In a temporary file without a name, which is gone with the last tensor that sees it."""
+    """Allocate a column in an unnamed temporary file, which is deleted with the last tensor that uses it."""
     size = rows * width * dtype.itemsize
     with tempfile.TemporaryFile() as file:
         try:
-            # Now, while there is somebody to tell: a page that finds no room later kills the process.
+            # Reserve the space now, because a page that cannot be allocated later would kill the process.
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             folder = tempfile.gettempdir()
             free = shutil.disk_usage(folder).free
             raise UserError(
-                f"{width:,} numbers of each of {rows:,} examples take {size / 1e9:.1f} GB, more than memory "
-                f"has to spare, and {folder} has {free / 1e9:.1f} GB left ({error.strerror}); expected room there: a "
-                "larger volume, or TMPDIR naming another folder, or an instance with more memory."
+                f"{width:,} numbers for each of {rows:,} examples take {size / 1e9:.1f} GB, more than the available "
+                f"memory, and {folder} has {free / 1e9:.1f} GB left ({error.strerror}); use a larger volume, another "
+                "folder for TMPDIR, or an instance with more memory"
             ) from error
         kind = {torch.float16: np.float16, torch.float32: np.float32}[dtype]
         # The mapping outlives the descriptor.
@@ -132,5 +143,5 @@ def _rows_at_once(width: int) -> int:
 
 
 def _overflows(part: Tensor) -> bool:
-    """Whether something is finite that would not be in float16."""
+    """Whether a finite value would overflow in float16."""
     return part.dtype != torch.float16 and bool((part.half().isinf() & part.isfinite()).any())

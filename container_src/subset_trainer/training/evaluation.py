@@ -1,4 +1,4 @@
-"""What a model makes of a data set: its accuracy, and what selection needs to know of each example."""
+"""Evaluation of a model on a data set: loss and accuracy, and the outputs that selection and insights need."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,30 +18,33 @@ from subset_trainer.training.place import Place
 LEAST_PROBABILITY = 1e-12
 BATCH = 512
 SMALL_BATCH_ON_A_CPU = 64
-"""Of images, what fits its caches: a tenth (ResNet-18) to a fifth (cnn) faster than the larger batch. Of texts, whose
-layers are wider still, what fits its memory."""
+"""Batch size for large layers on a CPU. Batches of images then fit in its caches, which is a tenth (ResNet-18) to a
+fifth (cnn) faster than the larger batch. Text encoders have wider layers, and the smaller batch limits their memory."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Mean cross-entropy in nats, and share of examples that are classified as labelled."""
+    """Mean cross-entropy in nats, and fraction of examples that are classified as labelled."""
 
     loss: float
     accuracy: float
 
 
 def _in_order(dataset: Dataset, classifier: Classifier, place: Place) -> list[Tensor]:
-    """This process's batches of a pass."""
+    """This process's batches of a pass over the data set, as indices."""
     small = place.device.type == "cpu" and classifier.has_large_layers
     return place.ranks.passing(dataset, SMALL_BATCH_ON_A_CPU if small else BATCH)
 
 
 @torch.inference_mode()
 def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool = False) -> Score:
-    """Loss and accuracy in eval mode, without augmentation or label smoothing; over all processes.
+    """Loss and accuracy in eval mode, without augmentation or label smoothing, over all processes.
 
     Args:
-        flip: whether an image's logits are the mean over it and its mirror image.
+        classifier: the model; it is left in eval mode.
+        dataset: the examples.
+        place: the device and the processes.
+        flip: whether to average an image's logits over the image and its mirror image.
 
     Raises:
         Terminated: SIGTERM has reached one of several processes.
@@ -67,12 +70,17 @@ def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool 
 
 @torch.inference_mode()
 def look_at(classifier: Classifier, dataset: Dataset, place: Place) -> tuple[Pool, Tensor]:
-    """Logits and last-layer features of this process's examples, in data order; which these are, int64. On the device,
-    in memory or in a file, in float32 or float16: see :mod:`~subset_trainer.training.embeddings`.
+    """Compute the logits and last-layer features of this process's examples, in data order.
+
+    They are stored on the device, in memory or in a file, in float32 or float16; see
+    :mod:`~subset_trainer.training.embeddings`.
+
+    Returns:
+        a pool of this process's examples, and their indices, int64.
 
     Raises:
         Terminated: SIGTERM has reached one of several processes.
-        UserError: there is no room for them.
+        UserError: neither memory nor the disk has enough space.
     """
     machine, ranks = place.machine, place.ranks
     ranks.same_buffers(classifier)
@@ -93,7 +101,7 @@ def look_at(classifier: Classifier, dataset: Dataset, place: Place) -> tuple[Poo
         found.write(done, outputs)
         done += len(inputs)
     ranks.check()
-    # More processes than batches: one without any has nothing to add, in the others' shape.
+    # If there are more processes than batches, a process without batches needs empty columns of the same widths.
     found = found or room(classifier.head.out_features, classifier.head.in_features)
     logits_NC, features_ND = found.columns
     labels_N = dataset.labels[own].to(logits_NC.device)
@@ -103,22 +111,22 @@ def look_at(classifier: Classifier, dataset: Dataset, place: Place) -> tuple[Poo
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a model makes of N examples in eval mode, by what they are labelled; on the CPU."""
+    """A model's outputs for N labelled examples in eval mode; on the CPU."""
 
     own: Tensor
-    """[N] float32: probability of the label."""
+    """[N] float32: the predicted probability of the label."""
     rival: Tensor
-    """[N] float32: the largest probability of another class."""
+    """[N] float32: the largest predicted probability of another class."""
     rival_class: Tensor
-    """[N] int64: that class."""
+    """[N] int64: the class with this probability."""
     probabilities: Tensor
-    """[N, C] float32, if they were kept; else [N, 0]."""
+    """[N, C] float32, if they were requested; else [N, 0]."""
     fingerprints: Tensor
-    """[N, K]: what ``fingerprint`` made of the inputs; [N, 0] without one."""
+    """[N, K]: the fingerprints of the inputs; [N, 0] without ``fingerprint``."""
 
     @property
     def margins(self) -> Tensor:
-        """From -1 to 1; at or above 0 the example is classified as labelled."""
+        """[N] from -1 to 1; an example with a margin of at least 0 is classified as labelled."""
         return self.own - self.rival
 
     @property
@@ -138,11 +146,14 @@ def judge(
     fingerprint: Callable[[Tensor], Tensor] | None = None,
     keep_probabilities: bool = False,
 ) -> Judgement:
-    """The same on every process, of all examples; in one pass.
+    """Evaluate all examples in one pass. Every process returns the same result.
 
     Args:
+        classifier: the model; it is left in eval mode.
+        dataset: the examples.
+        place: the device and the processes.
         fingerprint: raw inputs [B, …] → [B, K].
-        keep_probabilities: of all classes, at 4·C bytes an example.
+        keep_probabilities: whether to keep the probabilities of all classes, which takes 4·C bytes per example.
 
     Raises:
         Terminated: SIGTERM has reached one of several processes.
@@ -173,7 +184,7 @@ def judge(
 
 
 def _room_for(like: Tensor, rows: int, ranks: Ranks) -> Tensor:
-    """On the CPU, or in a file where several numbers of each of so many examples are more than memory has to spare."""
+    """An empty column for rows like these, on the CPU, or in a file if it needs more memory than is available."""
     if like.ndim == 2 and like.is_floating_point():
         return allocate(rows, [(like.shape[1], like.dtype)], torch.device("cpu"), ranks.local_size)[0]
     return torch.empty(rows, *like.shape[1:], dtype=like.dtype)
@@ -181,8 +192,10 @@ def _room_for(like: Tensor, rows: int, ranks: Ranks) -> Tensor:
 
 @torch.no_grad()
 def losses_in_eval_mode(classifier: Classifier, inputs: Tensor, labels: Tensor, place: Place) -> Tensor:
-    """Cross-entropy of a batch of training, [B], without touching the statistics of batch normalisation; leaves the
-    classifier in training mode."""
+    """The losses of a training batch, [B], in eval mode, so that the statistics of batch normalisation do not change.
+
+    The classifier is left in training mode.
+    """
     classifier.eval()
     with place.machine.autocast():
         logits = Parts().of(classifier, inputs)

@@ -1,4 +1,4 @@
-"""The forward and backward pass of a batch, in as many parts as the memory asks for."""
+"""The forward and backward pass of a batch, in as many parts as memory requires."""
 
 import logging
 import math
@@ -17,19 +17,19 @@ logger = logging.getLogger(__name__)
 class Gradients:
     """Accumulates a batch's gradient in the parameters.
 
-    A batch goes through in parts of equal size (but for one example), each at most ``microbatch_size``. Where a part
-    does not fit in the GPU's memory, this and all later ones are halved. But for batch normalisation, whose statistics
-    are those of a part, the gradient is that of the whole batch.
+    A batch is processed in parts of equal size (up to one example), each at most ``microbatch_size``. If a part does
+    not fit in the GPU's memory, this part and all later ones are halved. The gradient is that of the whole batch,
+    except that batch normalisation uses the statistics of each part.
 
-    Where several processes share a batch, each brings its part, and the gradient is that of the whole.
+    If several processes share a batch, each processes its share, and the gradient is that of the whole batch.
 
     Args:
-        classifier: in training mode when called; as the place's ranks wrap it.
-        place: where, in what precision, and who shares the batches.
-        scaler: of the loss.
-        label_smoothing: share of the target spread over all classes.
-        microbatch_size: examples in a part, at least 2; None: the whole batch.
-        objective: whose losses are summed.
+        classifier: the model, wrapped by the place's ranks; in training mode when called.
+        place: the device, the precision and the processes.
+        scaler: the loss scaler.
+        label_smoothing: fraction of the target probability spread over all classes.
+        microbatch_size: number of examples in a part, at least 2; None: the whole batch.
+        objective: the loss function.
     """
 
     def __init__(
@@ -57,28 +57,30 @@ class Gradients:
             batch: raw inputs [B, …], on the device.
             labels: [B] int64.
             weight: [B] float32, not all zero.
-            total: the whole batch's weight, where others have parts of it; default: this part's.
+            total: the sum of the whole batch's weights, if several processes share the batch; default: the sum of
+                ``weight``.
 
         Returns:
-            Each example's loss [B] and whether it was classified as labelled [B], both on the device: nothing waits.
+            each example's loss [B] and whether it was classified as labelled [B]; both on the device, without a
+            synchronisation.
 
         Raises:
-            torch.OutOfMemoryError: not even three examples fit; or, of several processes, this one's part does not:
-                the others would wait for the exchange that it could not make.
+            torch.OutOfMemoryError: not even three examples fit; or this process is one of several and its share does
+                not fit. A retry would leave the others waiting for the exchange of gradients.
         """
-        # The exchange takes the mean over the processes, the batch wants the sum.
+        # The exchange computes the mean over the processes, but the batch's gradient is the sum.
         share = weight * self._ranks.size / (weight.sum() if total is None else total)
         while True:
             size = min(len(batch), self._most or len(batch))
             try:
-                # Never a part of one example, which batch normalisation could not take.
+                # No part has only one example, which batch normalisation does not accept.
                 return self._in_parts(
                     batch, labels, share, min(math.ceil(len(batch) / size), len(batch) // 2)
                 )
             except torch.OutOfMemoryError:
                 if size < 4 or self._ranks.size > 1:
                     raise
-            # Out of the handler, so that what the traceback holds is freed first.
+            # Outside the handler, so that the memory held by the traceback is freed first.
             self._most = math.ceil(size / 2)
             torch.cuda.empty_cache()
             logger.info(
@@ -88,7 +90,7 @@ class Gradients:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has found out: batch normalisation's statistics depend on the size of parts."""
+        """The size of the parts, which the statistics of batch normalisation depend on."""
         return {"most": self._most}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -99,7 +101,7 @@ class Gradients:
         losses, hits = [], []
         split = [values.tensor_split(parts) for values in (batch, labels, share)]
         for number, (inputs, targets, shares) in enumerate(zip(*split, strict=True), 1):
-            # One exchange a batch, with its last part.
+            # Gradients are exchanged once per batch, with its last part.
             with nullcontext() if number == parts else self._ranks.without_exchange(self._classifier):
                 with self._machine.autocast():
                     logits = self._classifier(inputs)

@@ -1,4 +1,4 @@
-"""The irreducible losses of RHO-LOSS: what a model trained on held-out data alone makes of the training examples."""
+"""The irreducible losses of RHO-LOSS: the losses on the training examples of a model trained on held-out data alone."""
 
 import logging
 
@@ -19,13 +19,17 @@ logger = logging.getLogger(__name__)
 
 
 def irreducible_losses(fresh: Classifier, data: Data, hp: Hyperparameters, place: Place) -> Tensor:
-    """Train on the validation set, as the run itself trains, and return the loss on each training example, [N].
+    """Train a model on the validation set, and return its loss on each training example, [N].
 
     Args:
-        fresh: a classifier of its own, not yet trained; it is thrown away.
-        data: the run's.
-        hp: the run's hyperparameters; as many epochs, all of the validation set in each.
-        place: where; SIGTERM ends this training, too.
+        fresh: an untrained copy of the run's classifier; it is trained in place.
+        data: the run's data.
+        hp: the run's hyperparameters. The model trains for as many epochs, each on the whole validation set.
+        place: the device and the processes.
+
+    Raises:
+        Terminated: SIGTERM arrived.
+        UserError: the training diverges.
     """
     logger.info("training a model on the %d validation examples, for rho-loss", len(data.validation))
     held_out = Data(data.validation, data.validation)

@@ -1,4 +1,4 @@
-"""SIGTERM, raised as an exception at a moment when nothing is left half done."""
+"""Raises SIGTERM as an exception at a point where no work is left incomplete."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ AGAIN_SECONDS = 0.05
 
 
 class Terminated(BaseException):
-    """The platform asked the job to stop. Not an Exception, so that no handler of failures takes it for one."""
+    """The platform requested the job to stop. It is not an Exception, so that error handlers do not catch it."""
 
 
 class Interruption:
-    """Raises :class:`Terminated` in the main thread as soon as SIGTERM arrives, or at the end of what is deferred.
+    """Raises :class:`Terminated` in the main thread when SIGTERM arrives, or at the end of a deferred section.
 
-    Loading data and selecting a subset can be abandoned anywhere. A training step or the writing of a file can not:
-    those run within ``deferred()``.
+    Loading data and selecting a subset can be abandoned at any point. A training step and the writing of a file cannot,
+    so they run within ``deferred()``.
     """
 
     def __init__(self) -> None:
@@ -29,17 +29,18 @@ class Interruption:
         self._depth = 0
 
     def install(self) -> None:
+        """Handle SIGTERM from now on."""
         signal.signal(signal.SIGTERM, self._handle)
         sys.unraisablehook = self._swallowed
-        # The image starts the program with SIGTERM blocked, so that it waits for this.
+        # The image starts the program with SIGTERM blocked, so that no signal is lost before this point.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def ignore(self) -> None:
-        """Ignore SIGTERM from now on: only the end of the process is left."""
+        """Ignore SIGTERM from now on, because the process is about to end."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _swallowed(self, event: "sys.UnraisableHookArgs") -> None:
-        """Python ignores what is raised while an object is removed: then raise the exception again, a moment later."""
+        """Send SIGTERM again if Python ignored the exception, as it does while it deletes an object."""
         if event.exc_type is not Terminated:
             sys.__unraisablehook__(event)
             return
@@ -53,19 +54,21 @@ class Interruption:
         self._deliver()
 
     def _deliver(self) -> None:
-        # Once only: what runs after it is the saving of results, which a second SIGTERM must not disturb.
+        # Only once, because a second SIGTERM must not interrupt the saving of results that follows the first.
         if self.requested and not self._delivered and self._depth == 0:
             self._delivered = True
             raise Terminated
 
     def hold(self) -> None:
-        """From now on raise only within ``abandonable()``, and set ``requested``: for processes that must stop
-        together, at a place that they agree on."""
+        """From now on raise only within ``abandonable()``, and otherwise only set ``requested``.
+
+        This is for several processes, which must stop together at an agreed point.
+        """
         self._depth += 1
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A stretch that runs to its end; a signal that arrived meanwhile is raised there."""
+        """A section that always runs to its end. A signal that arrives within it is raised at the end."""
         self._depth += 1
         try:
             yield
@@ -75,7 +78,7 @@ class Interruption:
 
     @contextmanager
     def abandonable(self) -> Iterator[None]:
-        """A stretch that can be left anywhere, also while the interruption is on hold."""
+        """A section that can be abandoned at any point, even after ``hold()``."""
         depth, self._depth = self._depth, 0
         try:
             self._deliver()

@@ -38,15 +38,23 @@ def train(
 ) -> None:
     """Train the trainee in place.
 
-    Where several processes train together, each calls this with the same arguments, its own place and, but for the
-    first, a ``report`` and ``checkpoints`` that do nothing.
+    If several processes train together, each calls this with the same arguments and its own place. Only the first
+    process passes a ``report`` and ``checkpoints`` that have an effect.
 
-    With checkpoints, a run that was killed resumes where it was; ``restore`` is called with the reports of the epochs
-    that are done, which lack their subsets.
+    With checkpoints, a killed run resumes where it stopped.
+
+    Args:
+        trainee: the model and everything that a step changes.
+        data: the training and validation sets.
+        selector: selects each epoch's examples.
+        plan: the epochs, batch sizes and learning rates.
+        report: called with the report of each epoch.
+        checkpoints: None: no checkpoint is written.
+        restore: called on resuming, with the reports of the completed epochs, without their subsets.
 
     Raises:
-        UserError: the loss is no longer finite, or the checkpoint is another run's.
-        Terminated: SIGTERM arrived; the weights are those after the last whole step.
+        UserError: the loss is not finite, or the checkpoint belongs to another run.
+        Terminated: SIGTERM arrived; the weights are those after the last complete step.
     """
     place, ranks, deferred = trainee.place, trainee.place.ranks, trainee.place.interruption.deferred
     state = RunState(trainee.modules(), plan.generators(), selector, everything(plan.examples))
@@ -117,7 +125,7 @@ def train(
 
 
 def _choice(epoch: Epoch, selector: Selector, state: RunState, place: Place) -> Choice:
-    """What the epoch trains on, chosen now unless the run resumes from within it."""
+    """What the epoch trains on. It is selected now, unless the run resumes within the epoch."""
     if not state.within.selected:
         lap = Lap()
         chosen = None if epoch.everything else selector.choose(epoch, state.generators["selection"])
@@ -131,7 +139,7 @@ def _choice(epoch: Epoch, selector: Selector, state: RunState, place: Place) -> 
 
 
 def _with_progress(batches: Iterable[T], epoch: Epoch, first: int, steps: int) -> Iterator[T]:
-    """The epoch's batches from the first on; says how far it is, every half minute."""
+    """Iterate over the epoch's batches, numbered from ``first``, and log the progress every half minute."""
     last_said = time.monotonic()
     for step, batch in enumerate(batches, first):
         if time.monotonic() - last_said >= PROGRESS_SECONDS:

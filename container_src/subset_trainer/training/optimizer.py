@@ -1,4 +1,4 @@
-"""Torch's optimisers without the wait for torch's compiler."""
+"""Torch's optimisers, without the time to import torch's compiler."""
 
 import inspect
 
@@ -9,10 +9,10 @@ from subset_trainer.config import Hyperparameters
 
 
 class SGD(torch.optim.SGD):
-    """``torch.optim.SGD``, to the last bit.
+    """``torch.optim.SGD`` with bitwise the same results.
 
-    Torch wraps these methods in others that first import its compiler, which takes seconds, only to tell it to leave
-    them alone. Here they are as they were written.
+    Torch wraps these methods to exclude them from compilation, and the wrappers import torch's compiler, which takes
+    seconds. This class uses the unwrapped methods.
     """
 
     add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
@@ -23,7 +23,7 @@ class SGD(torch.optim.SGD):
 
 
 class AdamW(torch.optim.AdamW):
-    """``torch.optim.AdamW``, likewise."""
+    """``torch.optim.AdamW`` with unwrapped methods; see :class:`SGD`."""
 
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
@@ -33,7 +33,7 @@ class AdamW(torch.optim.AdamW):
 
 
 def make(classifier: nn.Module, hp: Hyperparameters, learning_rate: float) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW for text encoders; weight decay on matrices and kernels alone."""
+    """SGD with Nesterov momentum, or AdamW for text encoders. Weight decay applies to matrices and kernels only."""
     trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in trained if parameter.ndim > 1]
     exempt = [parameter for parameter in trained if parameter.ndim <= 1]

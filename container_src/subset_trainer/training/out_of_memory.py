@@ -1,4 +1,4 @@
-"""Too little memory: evaluate in parts that fit, and name what to try."""
+"""Handling of too little memory: evaluation in parts that fit, and an error that names what to try."""
 
 import logging
 import math
@@ -17,14 +17,16 @@ Output = TypeVar("Output", Tensor, tuple[Tensor, Tensor])
 
 
 class Parts:
-    """Evaluates batches in as many parts as the GPU's memory requires; in evaluation mode examples do not affect each
-    other."""
+    """Evaluates batches in as many parts as the GPU's memory requires.
+
+    In eval mode examples do not affect each other, so the result does not depend on the parts.
+    """
 
     def __init__(self) -> None:
         self._most: int | None = None
 
     def of(self, forward: Callable[[Tensor], Output], batch: Tensor) -> Output:
-        """What ``forward`` makes of the batch [B, …], as a whole.
+        """The result of ``forward`` for the whole batch, [B, …].
 
         Raises:
             torch.OutOfMemoryError: not even one example fits.
@@ -42,7 +44,7 @@ class Parts:
             except torch.OutOfMemoryError:
                 if size < 2:
                     raise
-            # Out of the handler, so that what the traceback holds is freed first.
+            # Outside the handler, so that the memory held by the traceback is freed first.
             self._most = math.ceil(size / 2)
             torch.cuda.empty_cache()
             logger.info(
@@ -51,7 +53,7 @@ class Parts:
 
 
 def understood(error: Exception, batch_size: int) -> NoReturn:
-    """Raise the error again or, where memory ran out, a sentence that names the batch size to try.
+    """Raise the error again or, if memory ran out, a UserError that names the batch size to try.
 
     Raises:
         UserError: memory ran out.

@@ -1,4 +1,4 @@
-"""Where a run trains."""
+"""The device and the processes that a run trains on."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from subset_trainer.training.parallel.ranks import Ranks
 
 @dataclass(frozen=True)
 class Place:
-    """A device with its arithmetic, the processes that share the work, and the signal that can end it."""
+    """A device with its numeric precision, the processes that share the work, and the handler of SIGTERM."""
 
     machine: Machine
     ranks: Ranks = field(default_factory=Ranks)

@@ -1,6 +1,6 @@
-"""What a run will do, decided before its first step: what each epoch sees, in how many updates, at which rates.
+"""The plan of a run, made before its first step: the examples, updates and learning rates of each epoch.
 
-Importing it loads no torch: what plans comparisons on a launcher counts epochs by it.
+This module does not import torch, because the launcher uses it to plan comparisons.
 """
 
 import math
@@ -19,27 +19,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass."""
+    """The plan of one epoch."""
 
     number: int
-    """From 1."""
+    """The epoch's number, from 1."""
     count: int
-    """Epochs of the run."""
+    """Number of epochs of the run."""
     everything: bool
-    """Whether it sees all examples: an epoch of the warm start, or one of the last of a strategy that ends so."""
+    """Whether it uses all examples: in the warm start, or at the end of a strategy with ``final_share``."""
     first_on_subset: bool = False
+    """Whether it is the first epoch on a subset."""
     selection_due: bool = False
-    """Whether a periodically refreshed subset is chosen anew before it."""
+    """Whether a periodically refreshed subset is selected again before this epoch."""
     first_step: int = 0
-    """Updates planned before it."""
+    """Number of updates planned before this epoch."""
     steps: int = 0
-    """Updates planned for it. A strategy that sets the epoch's size by itself may make fewer."""
+    """Number of updates planned for this epoch. A strategy that sets its own size may make fewer."""
 
     def __str__(self) -> str:
         return f"epoch {self.number} of {self.count}"
 
     def is_due(self, refresh: Refresh) -> bool:
-        """Whether a subset that is refreshed so is chosen anew before it."""
+        """Whether a subset with this refresh rule is selected again before this epoch."""
         if refresh == "every epoch":
             return True
         return self.first_on_subset or (refresh == "periodically" and self.selection_due)
@@ -47,31 +48,31 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Plan:
-    """The epochs of a run, and what its hyperparameters come to for this many examples and processes."""
+    """The epochs of a run, and the values that its hyperparameters take for this number of examples and processes."""
 
     examples: int
-    """N."""
+    """N, the number of training examples."""
     budget: int
-    """K: how many examples an epoch on the subset sees."""
+    """K, the number of examples that an epoch on the subset uses."""
     epochs: tuple[Epoch, ...]
     batch_size: int
-    """Of each process."""
+    """Batch size of each process."""
     processes: int
-    """That share a batch."""
+    """Number of processes that share a batch."""
     learning_rate: float
-    """The schedule's peak, for a batch of all processes."""
+    """Peak of the schedule, scaled for the effective batch size."""
     warmup_ratio: float
     seed: int
 
     @classmethod
     def of(cls, hp: Hyperparameters, examples: int, processes: int = 1, given: int | None = None) -> "Plan":
-        """The plan for N training examples.
+        """Make the plan for N training examples.
 
         Args:
             hp: the run's hyperparameters.
-            examples: N, those that are trained on.
-            processes: that share a batch.
-            given: how many examples there were before some were left out, of which ``fraction`` is a share; default: N.
+            examples: N, the number of examples to train on.
+            processes: number of processes that share a batch.
+            given: number of examples before some were left out, which ``fraction`` refers to; default: N.
 
         Raises:
             UserError: an epoch would have too few examples.
@@ -84,7 +85,7 @@ class Plan:
 
     @classmethod
     def full(cls, hp: Hyperparameters, examples: int, processes: int = 1) -> "Plan":
-        """The plan of a training on all of N examples in every epoch, whatever the strategy."""
+        """Make the plan of a training that uses all N examples in every epoch, whatever the strategy."""
         return cls._of(hp, examples, examples, processes, warm_fraction=0.0, final_share=0.0)
 
     @classmethod
@@ -118,28 +119,34 @@ class Plan:
 
     @cached_property
     def steps(self) -> int:
-        """Updates planned for the whole run."""
+        """Number of updates planned for the whole run."""
         return sum(epoch.steps for epoch in self.epochs)
 
     @property
     def effective_batch_size(self) -> int:
-        """Examples in a step of all processes."""
+        """Number of examples per step over all processes."""
         return self.batch_size * self.processes
 
     def steps_for(self, samples: int) -> int:
-        """Updates of an epoch that sees so many samples."""
+        """Number of updates of an epoch with this many samples."""
         return batch_count(samples, self.batch_size, self.processes)
 
     def rate(self, epoch: Epoch, step: int, steps: int) -> float:
-        """The learning rate of an epoch's update ``step``, from 0, of ``steps``; at ``steps`` the one at its end.
+        """The learning rate of update ``step`` of the ``steps`` updates of an epoch.
 
-        An epoch that makes fewer updates than planned passes over its part of the schedule all the same.
+        An epoch that makes fewer updates than planned still covers its whole part of the schedule.
+
+        Args:
+            epoch: the epoch.
+            step: the update, from 0; ``steps`` stands for the end of the epoch.
+            steps: number of updates that the epoch makes.
         """
         at = epoch.first_step + step * epoch.steps / steps
         return self.learning_rate * learning_rate_factor(at, self.steps, self.warmup_ratio)
 
     def generators(self) -> "dict[str, torch.Generator]":
-        """One for each purpose: a strategy that draws more numbers does not change the order of examples."""
+        """One generator per purpose, so that a strategy that draws more numbers does not change the order of
+        examples."""
         import torch
 
         purposes = ("selection", "order", "augmentation")
@@ -150,10 +157,10 @@ class Plan:
 
 
 def budget(examples: int, fraction: float) -> int:
-    """round(fraction · N): how many examples an epoch sees.
+    """The number of examples of an epoch, round(fraction · N).
 
     Raises:
-        UserError: fewer than the two that batch normalisation needs.
+        UserError: the result is below 2, the least that batch normalisation needs.
     """
     size = round(fraction * examples)
     if size < 2:
@@ -170,9 +177,9 @@ def epochs(
 ) -> list[Epoch]:
     """The run's epochs: those of the warm start on all data, then those on the subset.
 
-    The warm start takes the place of ``warm_fraction · count`` subset epochs and sees about as many samples in fewer
-    passes over everything (Killamsetty et al., "GRAD-MATCH", ICML 2021, section 4), so that it costs nothing.
-    The last ``final_share · count`` epochs see everything again, for a strategy that asks for it.
+    The warm start replaces ``warm_fraction · count`` epochs on the subset by fewer epochs on all data with about as
+    many samples in total (Killamsetty et al., "GRAD-MATCH", ICML 2021, section 4), so that it adds no cost. The last
+    ``final_share · count`` epochs use all data again, for strategies with this setting.
     """
     replaced = int(warm_fraction * count)
     warm = math.ceil(replaced * fraction)
@@ -194,16 +201,18 @@ def epochs(
 
 
 def batch_count(samples: int, batch_size: int, processes: int = 1) -> int:
-    """Steps of an epoch. Batches are of equal size but for one example, and never of a single one in a process, which
-    batch normalisation could not take.
+    """The number of steps of an epoch.
+
+    The sizes of its batches differ by at most one example. No process gets a batch of a single example, which batch
+    normalisation does not accept.
 
     Args:
-        samples: that the epoch sees, over all processes.
-        batch_size: of each process.
-        processes: that share a batch.
+        samples: number of samples of the epoch, over all processes.
+        batch_size: batch size of each process.
+        processes: number of processes that share a batch.
 
     Raises:
-        UserError: fewer than two for each process.
+        UserError: there are fewer than two samples for each process.
     """
     if processes > 1 and samples < 2 * processes:
         raise UserError(
@@ -214,26 +223,27 @@ def batch_count(samples: int, batch_size: int, processes: int = 1) -> int:
 
 
 def scaled_learning_rate(learning_rate: float, processes: int, rule: str) -> float:
-    """The learning rate for a batch of so many processes' batches.
+    """The learning rate for a batch that n processes share.
 
     Args:
-        learning_rate: for one process's batch.
-        processes: that share a batch.
-        rule: ``linear``: n times as high (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.1); ``sqrt``:
-            √n times (Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, section 5);
-            ``none``.
+        learning_rate: the learning rate for the batch of one process.
+        processes: n.
+        rule: ``linear``: times n (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.1); ``sqrt``: times √n
+            (Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, section 5); ``none``:
+            unchanged.
     """
     return learning_rate * {"linear": processes, "sqrt": math.sqrt(processes), "none": 1}[rule]
 
 
 def learning_rate_factor(step: float, steps: int, warmup_ratio: float) -> float:
-    """The learning rate at an update, as a share of its peak: a linear rise, then half a cosine that would
-    reach zero right after the last update.
+    """The learning rate at an update, as a fraction of its peak.
+
+    It rises linearly, then falls along half a cosine that would reach zero right after the last update.
 
     Args:
-        step: from 0; a fraction of one where an epoch makes fewer updates than planned.
-        steps: updates of the whole run.
-        warmup_ratio: share of them over which it rises.
+        step: the update, from 0; not always an integer, if an epoch makes fewer updates than planned.
+        steps: number of updates of the whole run.
+        warmup_ratio: fraction of the updates over which the learning rate rises.
     """
     rising = round(warmup_ratio * steps)
     if step < rising:

@@ -1,4 +1,4 @@
-"""What training has observed of each example: how often it was trained on, with what weight, and at what loss."""
+"""What training has observed of each example: how often it was used, with what weight, and at what loss."""
 
 from typing import Any
 
@@ -12,7 +12,8 @@ MEMORY = 0.7
 
 
 class Record:
-    """Observations of N examples over the epochs of a run: 16 bytes each, part of every checkpoint.
+    """Observations of N examples over the epochs of a run. It takes 16 bytes per example, and is part of every
+    checkpoint.
 
     Args:
         examples: N.
@@ -20,20 +21,21 @@ class Record:
 
     def __init__(self, examples: int) -> None:
         self.visits_N = torch.zeros(examples, dtype=torch.int32)
-        """Epochs that trained on it."""
+        """Number of epochs that used each example."""
         self.weights_N = torch.full((examples,), torch.nan)
-        """Its weight in the last of them. Here and below NaN: there was none."""
+        """The weight of each example in the last of these epochs; NaN: no epoch used it."""
         self.running_losses_N = torch.full((examples,), torch.nan)
-        """Exponential mean of its losses as it was trained on: augmented, with label smoothing."""
+        """Exponential moving average of the example's training losses (augmented, with label smoothing); NaN: no epoch
+        used it."""
         self._excess_sums_N = torch.zeros(examples)
 
     def excess_losses(self) -> Tensor:
-        """[N] how much larger its loss was than the mean of the same epoch's examples, averaged over the epochs that
-        trained on it; NaN: there was none. Plain losses would reflect how early those epochs were."""
+        """The difference between an example's loss and the mean loss of the same epoch, averaged over the epochs that
+        used the example, [N]; NaN: no epoch used it. Plain losses would depend on how early those epochs were."""
         return self._excess_sums_N / self.visits_N  # 0 / 0 is NaN
 
     def observe(self, visited: Subset, losses_K: Tensor) -> None:
-        """An epoch's examples, each once, and their losses; on the CPU."""
+        """Add an epoch's examples, each once, and their losses [K]; on the CPU."""
         rows = visited.indices
         earlier = self.running_losses_N[rows]
         running = torch.lerp(losses_K, earlier, MEMORY)

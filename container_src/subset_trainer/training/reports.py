@@ -1,4 +1,4 @@
-"""What each epoch of a run did and cost, and the run's totals."""
+"""The results and costs of each epoch of a run, and the run's totals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -11,25 +11,25 @@ from subset_trainer.training.plan import Epoch
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch did and cost."""
+    """The results and costs of one epoch."""
 
     epoch: Epoch
     subset: Subset | None
-    """The subset, where this epoch chose it (from a filter within batches: what it kept)."""
+    """The subset, if it was selected in this epoch; for a filter within batches, the examples that it kept."""
     subset_size: int
     train: Score
-    """Over the epoch's own batches as they were trained on: augmented, with label smoothing and weights."""
+    """Score over the epoch's training batches: augmented, with label smoothing and weights."""
     validation: Score
     learning_rate: float
-    """At the epoch's end."""
+    """Learning rate at the end of the epoch."""
     training_seconds: float
     selection_seconds: float
     evaluation_seconds: float
     samples_visited: int
-    """From the start of the run."""
+    """Number of samples seen since the start of the run."""
 
     def packed(self) -> dict[str, Any]:
-        """For a checkpoint, without the subset, which is a file of its own."""
+        """The report for a checkpoint, without the subset, which has its own file."""
         return {
             **vars(self),
             "epoch": self.epoch.number,

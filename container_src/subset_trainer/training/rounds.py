@@ -1,4 +1,4 @@
-"""One round of selection: look at the data if the strategy needs it, ask, and hold the answer to the rules."""
+"""One selection: evaluate the model on the data if the strategy needs it, select, and check the result."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -32,77 +32,77 @@ from subset_trainer.training.plan import Epoch
 
 logger = logging.getLogger(__name__)
 LEAST_VALIDATION = 1_000
-"""Validation examples that steer a choice among few candidates, where there are so many."""
+"""Minimum number of validation examples that are used in a selection among few candidates, if there are that many."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a training reads."""
+    """The data sets of a training."""
 
     train: Dataset
     validation: Dataset
     weights: Tensor | None = None
-    """[N] float32: what each training example's loss counts besides the weight that selection gives it; None: all
-    alike."""
+    """[N] float32: a factor for each training example's loss, in addition to the weight from selection; None: all 1."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What an epoch trains on."""
+    """The examples that an epoch trains on."""
 
     subset: Subset
-    """The examples that it reads."""
+    """The examples that the epoch reads."""
     filter: BatchFilter | None = None
-    """Chooses among each batch's examples those that the step is taken on; None: all are."""
+    """Selects the examples of each batch that the training step uses; None: all."""
     kept: int = 0
-    """How many samples the filter keeps, over the epoch."""
+    """Number of samples that the filter keeps over the epoch."""
 
     @property
     def size(self) -> int:
-        """Samples that the epoch trains on."""
+        """Number of samples that the epoch trains on."""
         return self.kept if self.filter else len(self.subset.indices)
 
 
 class Selector(Protocol):
-    """What the loop asks for the examples of each epoch that does not see everything."""
+    """Selects the examples of each epoch that does not use all of them."""
 
     def choose(self, epoch: Epoch, generator: torch.Generator) -> Choice | None:
-        """What the run trains on from this epoch on; None: what was chosen last stays.
+        """Select the examples that the run trains on from this epoch on; None: the last selection stays.
 
         Args:
-            generator: for random choices.
+            epoch: the epoch.
+            generator: the source of randomness.
 
         Raises:
             UserError: the model's outputs are not finite.
-            AlgorithmError: the strategy's answer breaks the rules.
-            Terminated: on every process, where SIGTERM has reached one of several.
+            AlgorithmError: the strategy returned an invalid subset.
+            Terminated: on every process, if SIGTERM has reached one of several.
         """
         ...
 
     def choice_of(self, subset: Subset) -> Choice:
-        """The choice of which a checkpoint has kept this subset."""
+        """Restore the choice whose subset was stored in a checkpoint."""
         ...
 
     def observe(self, indices_K: Tensor, losses_K: Tensor) -> None:
-        """The examples that an epoch trained on, and their losses in it; both on the CPU."""
+        """Record the examples that an epoch trained on and their losses, both on the CPU."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers of earlier rounds: a copy, of dicts, tensors on the CPU, numbers and None."""
+        """A copy of the state from earlier selections: dicts, tensors on the CPU, numbers and None."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what ``state_dict`` returned."""
+        """Restore the state that ``state_dict`` returned."""
         ...
 
 
 class Asking:
-    """What selectors have in common: they ask when it is time, and hold the answer to the rules.
+    """Base class of selectors: it selects when a selection is due.
 
     Args:
-        strategy: of one run, whose state is the selector's.
-        refresh: when it is asked.
-        budget: K, of a strategy that is given one.
+        strategy: the strategy of one run; its state is the selector's state.
+        refresh: when it selects.
+        budget: K, for a strategy with a given budget.
     """
 
     def __init__(self, strategy: object, refresh: Refresh, budget: int) -> None:
@@ -123,10 +123,12 @@ class Asking:
         return self.choice_of(subset)
 
     def select(self, generator: torch.Generator, look: bool = True) -> Subset:
-        """Ask the strategy.
+        """Run the strategy.
 
         Args:
-            look: whether the time has come to look at the data, for a strategy that is asked every epoch.
+            generator: the source of randomness.
+            look: whether to evaluate the model on the data now. A strategy that selects every epoch does so only every
+                ``select_every`` epochs.
         """
         raise NotImplementedError
 
@@ -147,15 +149,18 @@ class Asking:
 
 
 class NativeSelector(Asking):
-    """Runs a strategy of :mod:`subset_selection` on what the model makes of the data now.
+    """Runs a strategy of :mod:`subset_selection` on the model's current outputs.
+
+    If there are several processes, the first one selects for all and holds the strategy's state.
 
     Args:
-        strategy: of one run.
-        classifier, data, place: what it looks at, and where. Of several processes the first one chooses for all, and
-            remembers.
+        strategy: the strategy of one run.
+        classifier: the model whose outputs the strategy uses.
+        data: the examples to select from.
         budget: K.
-        candidates_per_pick: how many examples it looks at for each that it takes, drawn anew each time, with as large a
-            share of the validation examples (but at least ``LEAST_VALIDATION``); None: all.
+        place: the device and the processes.
+        candidates_per_pick: number of candidates per pick, drawn again for each selection. The same fraction of the
+            validation examples is used, but at least ``LEAST_VALIDATION``. None: all examples are candidates.
     """
 
     def __init__(
@@ -174,7 +179,7 @@ class NativeSelector(Asking):
         self._data = data
         self._place = place
         if strategy.needs_last_layer:
-            classifier.head  # noqa: B018 - a network without a last linear layer is refused before training
+            classifier.head  # noqa: B018 - raises before training if the network has no last linear layer
 
     def select(self, generator: torch.Generator, look: bool = True) -> Subset:
         """See :class:`Asking`."""
@@ -213,7 +218,7 @@ class NativeSelector(Asking):
         return checked(subset, len(self._data.train), self.budget)
 
     def _pool(self, dataset: Dataset, look: bool) -> tuple[Pool, Tensor]:
-        """This process's part of it, and which that is."""
+        """This process's part of a data set as a pool, and the indices of its examples."""
         if look:
             return look_at(self._classifier, dataset, self._place)
         own = torch.arange(len(dataset))[self._place.ranks.places(len(dataset), dataset.owners)]
@@ -221,7 +226,7 @@ class NativeSelector(Asking):
 
 
 class SoftPruningSelector(Asking):
-    """Asks a strategy that sets each epoch's size by itself."""
+    """Runs a strategy that sets the size of each epoch itself."""
 
     def __init__(self, strategy: SoftPruning, labels: Tensor) -> None:
         super().__init__(strategy, "every epoch", len(labels))
@@ -239,13 +244,13 @@ class SoftPruningSelector(Asking):
 
 
 class FilterSelector(Asking):
-    """Candidates for a filter within batches: random ones, as many for each that is kept as the filter says.
+    """Draws random candidates for a filter within batches.
 
     Args:
-        make_filter: called before the first epoch; its time counts as selection. It gets the state of an earlier one of
-            this run, so that what took long is not done again, or nothing.
+        make_filter: creates the filter before the first epoch; its time counts as selection time. Its argument is the
+            filter's saved state, so that a resumed run does not repeat expensive work, or an empty mapping.
         examples: N.
-        budget: K, how many the filter keeps over an epoch.
+        budget: K, the number of examples that the filter keeps over an epoch.
     """
 
     def __init__(
@@ -258,7 +263,7 @@ class FilterSelector(Asking):
         self._filter: BatchFilter | None = None
 
     def select(self, generator: torch.Generator, look: bool = True) -> Subset:
-        """The epoch's candidates."""
+        """Select the epoch's candidates."""
         if self._filter is None:
             self._filter = self._make_filter({})
         count = min(self._examples, round(self.budget * self._filter.candidates_per_pick))
@@ -282,7 +287,7 @@ class FilterSelector(Asking):
 
 
 def _draw(examples: int, count: int, generator: torch.Generator) -> Tensor:
-    """Positions of so many examples, in order, so that equal candidates are ranked as they are without a draw."""
+    """Positions of ``count`` random examples, in ascending order, so that ties are broken as without sampling."""
     return torch.randperm(examples, generator=generator)[:count].sort().values
 
 
@@ -291,10 +296,10 @@ def everything(examples: int) -> Subset:
 
 
 def checked(subset: Subset, examples: int, budget: int) -> Subset:
-    """The subset, if it has exactly ``budget`` different indices of ``examples`` and usable weights.
+    """Return the subset if it has exactly ``budget`` different indices below ``examples`` and valid weights.
 
     Raises:
-        AlgorithmError: it has not.
+        AlgorithmError: the subset is invalid.
     """
     indices, weights = subset.indices, subset.weights
     if len(indices) != budget or len(indices.unique()) != budget or len(weights) != budget:

@@ -1,4 +1,4 @@
-"""When a run's state goes into a checkpoint, and comes out of one."""
+"""Saves a run's state to checkpoints, and restores it from one."""
 
 import logging
 
@@ -15,12 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 class Saving:
-    """The checkpoints of one training. All processes call it together, and the first one reads and writes.
+    """The checkpoints of one training. All processes call it together; the first one reads and writes.
 
     Args:
-        state: that is kept.
-        model: whose weights must be finite.
-        checkpoints: of the first process; None: nothing is kept.
+        state: the state to save.
+        model: the model; it is saved only if its weights are finite.
+        plan: the plan of the training.
+        place: the device and the processes.
+        checkpoints: the checkpoints of the first process; None: nothing is saved.
     """
 
     def __init__(
@@ -31,10 +33,10 @@ class Saving:
         self._kept = place.ranks.from_first(lambda: checkpoints is not None)
 
     def resume(self) -> bool:
-        """Load the newest checkpoint, if there is one.
+        """Load the newest checkpoint, if there is one, and return whether there was one.
 
         Raises:
-            UserError: it is another run's.
+            UserError: the checkpoint belongs to another run.
         """
         state, ranks, epochs = self._state, self._place.ranks, self._plan.epochs
         gathered = ranks.from_first(lambda: self._checkpoints.load() if self._checkpoints else None)
@@ -49,17 +51,17 @@ class Saving:
         return True
 
     def due(self) -> bool:
-        """Whether there should be another one now, as far as this process knows."""
+        """Whether this process considers another checkpoint due."""
         return self._checkpoints is not None and self._checkpoints.due()
 
     def save(self, last: bool = False) -> None:
-        """Keep the state between two updates; the last one waits until it is written."""
+        """Save the state between two updates. With ``last``, wait until the checkpoint is written."""
         if not self._kept:
             return
         state = self._state
         with self._place.interruption.deferred():
             within = state.within.gathered(self._place.ranks)
-            # Nothing resumes from weights that are not finite: the checkpoint before stays the last one.
+            # A run must not resume from weights that are not finite, so the previous checkpoint stays the newest.
             if self._checkpoints and divergence.finite(self._model):
                 gathered = {**state.gather(within), "reports": [report.packed() for report in state.done]}
                 self._checkpoints.save(len(state.done) + 1, within.step, gathered, last)

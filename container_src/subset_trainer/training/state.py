@@ -1,4 +1,4 @@
-"""Everything that a run resumes from, gathered for a checkpoint and loaded from one."""
+"""The state of a run, as it is written to a checkpoint and restored from one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,28 +22,28 @@ class Stateful(Protocol):
 
 @dataclass
 class Within:
-    """How far an epoch is."""
+    """The progress within an epoch."""
 
     selected: bool = False
-    """Whether its examples are chosen."""
+    """Whether the epoch's examples are selected."""
     chosen: Subset | None = None
-    """The subset, where this epoch chose it."""
+    """The subset, if it was selected in this epoch."""
     step: int = 0
-    """Updates that are done."""
+    """Number of completed updates."""
     selection_seconds: float = 0.0
     training_seconds: float = 0.0
     loss_sum: Tensor | None = None
     correct: Tensor | None = None
     kept: list[Tensor] = field(default_factory=list)
-    """What a filter within batches has kept."""
+    """The examples that a filter within batches has kept, one tensor per batch."""
     observed: Tensor | None = None
-    """[size] losses, in the order in which the epoch trains on its examples."""
+    """[size] the losses, in the order in which the epoch trains on its examples."""
 
     def begun(self, device: torch.device, size: int) -> "Within":
-        """The same, with what is summed up so far on the device: zero at an epoch's beginning."""
+        """Move the sums so far to the device; at an epoch's start they are zero. Returns this object."""
 
         def there(value: Tensor | None, dtype: torch.dtype, *shape: int) -> Tensor:
-            # Sums stay on the device: reading one would wait for the step that makes it.
+            # Sums stay on the device, because reading one would wait for the step that computes it.
             return torch.zeros(shape, device=device, dtype=dtype) if value is None else value.to(device)
 
         self.loss_sum = there(self.loss_sum, torch.float32)
@@ -53,13 +53,16 @@ class Within:
         return self
 
     def add(self, batch: Batch, losses: Tensor, hits: Tensor, start: int) -> Tensor:
-        """Count one update: of each of this process's examples the loss, and whether it was classified as labelled.
+        """Add the results of one update.
 
         Args:
-            start: where in the epoch the batch's examples begin.
+            batch: the batch.
+            losses: the losses of this process's examples.
+            hits: whether each of them was classified as labelled.
+            start: position of the batch's first example in the epoch.
 
         Returns:
-            the sum of the epoch's losses so far, of this process.
+            the sum of the epoch's losses so far, in this process.
         """
         loss_sum, correct, observed = self._sums
         count = len(batch.labels)
@@ -70,8 +73,8 @@ class Within:
         return loss_sum
 
     def ended(self, ranks: Ranks) -> tuple[float, float, Tensor]:
-        """Over all processes: the epoch's mean loss, its accuracy, and the losses [size] in the order of training, on
-        the CPU."""
+        """The epoch's mean loss, its accuracy, and the losses [size] in the order of training on the CPU, over all
+        processes."""
         loss_sum, correct, observed = map(ranks.total, self._sums)
         return float(loss_sum) / len(observed), int(correct) / len(observed), observed.cpu()
 
@@ -94,7 +97,8 @@ class Within:
         return self.loss_sum, self.correct, self.observed
 
     def take_own(self, rank: int) -> None:
-        """From a checkpoint of all processes: this one's own sum of losses; the other sums belong to the first."""
+        """After loading a checkpoint of all processes, keep this process's own sum of losses. The other sums belong to
+        the first process."""
         if self.loss_sum is not None:
             self.loss_sum = self.loss_sum[rank]
         if rank:
@@ -102,13 +106,13 @@ class Within:
 
 
 class RunState:
-    """A run between two updates.
+    """The state of a run between two updates.
 
     Args:
-        modules: what has a ``state_dict``.
-        generators: of random numbers.
-        selector: whose state belongs to the run.
-        everything: all examples.
+        modules: name in a checkpoint → object with a ``state_dict``.
+        generators: the random generators.
+        selector: the selector, whose state belongs to the run.
+        everything: the subset of all examples.
     """
 
     def __init__(
@@ -123,17 +127,17 @@ class RunState:
         self._selector = selector
         self.everything = everything
         self.choice = Choice(everything)
-        """What was chosen last."""
+        """The last selection."""
         self.within = Within()
-        """The current epoch."""
+        """The progress within the current epoch."""
         self.done: list[EpochReport] = []
-        """Reports of the epochs before it."""
+        """Reports of the completed epochs."""
         self.visited = 0
-        """Samples seen, in whole epochs."""
+        """Number of samples seen in completed epochs."""
         self.mark()
 
     def mark(self) -> None:
-        """A point from which the epoch can be repeated: before its selection, or before its order is drawn."""
+        """Record a point from which the epoch can be repeated: before its selection, or before its order is drawn."""
         self._marked = {
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "memory": self._selector.state_dict(),
@@ -141,23 +145,23 @@ class RunState:
         }
 
     def gather(self, within: Within) -> dict[str, Any]:
-        """The content of a checkpoint; ``within`` must belong to the point that was marked last."""
+        """The content of a checkpoint. ``within`` must belong to the point that was marked last."""
         return {
             "modules": {name: module.state_dict() for name, module in self._modules.items()},
             "subset": _packed(self.choice.subset),
             "visited": self.visited,
             "marked": self._marked,
-            # A selection that is repeated draws again: it may train a model of its own.
+            # A selection that is repeated draws random numbers again, because it may train a model of its own.
             "random": _random_state() if within.selected else self._marked["random"],
             "within": {**vars(within), "chosen": _packed(within.chosen)} if within.selected else None,
         }
 
     def load_state_dict(self, gathered: Mapping[str, Any]) -> Within:
-        """Continue from what ``gather`` returned, and return how far the epoch is."""
+        """Restore what ``gather`` returned, and return the progress within the epoch."""
         for name, module in self._modules.items():
             module.load_state_dict(gathered["modules"][name])
         self.visited = gathered["visited"]
-        # Before the generators: what is made anew here may draw numbers.
+        # This precedes the generators, because what is created again here may draw random numbers.
         self._selector.load_state_dict(gathered["marked"]["memory"])
         if gathered["subset"] is not None:
             self.choice = self._selector.choice_of(Subset(**gathered["subset"]))
@@ -171,7 +175,7 @@ class RunState:
 
 
 def _random_state() -> dict[str, Tensor]:
-    """Of torch's own generators, which dropout draws from: the CPU's and, where one is used, the GPU's."""
+    """The states of torch's own generators, which dropout uses: the CPU's and, if a GPU is used, the GPU's."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state()

@@ -1,4 +1,4 @@
-"""The selector that the hyperparameters ask for."""
+"""Creates the selector that the hyperparameters describe."""
 
 import copy
 import dataclasses
@@ -24,13 +24,14 @@ from subset_trainer.training.rounds import (
 def selector(
     hp: Hyperparameters, classifier: Classifier, data: Data, plan: Plan, place: Place, classes: int
 ) -> Selector:
-    """To be made before the classifier's :class:`~subset_trainer.training.trainee.Trainee`.
+    """Create the selector of a run. Call it before creating the classifier's
+    :class:`~subset_trainer.training.trainee.Trainee`.
 
     Raises:
         UserError: the strategy cannot work with this model or on this data.
     """
     if hp.backend == "cords":
-        # CORDS imports numba and matplotlib: only where it is asked for.
+        # Imported only on demand, because CORDS imports numba and matplotlib.
         from subset_trainer.training.cords_backend import CordsSelector
 
         return CordsSelector(hp, classifier, data, plan, place.device, classes)
@@ -48,7 +49,7 @@ def _filter(
 ) -> FilterSelector:
     if "a held-out model" not in hp.spec.needs:
         return FilterSelector(lambda state: hp.spec.load()(settings), plan.examples, plan.budget)
-    # A copy now: by the first selection, a warm start has trained the classifier on the training examples.
+    # Copied now, because a warm start trains the classifier on the training examples before the first selection.
     fresh = copy.deepcopy(classifier)
 
     def make(state: Mapping[str, Any]) -> BatchFilter:
@@ -68,7 +69,7 @@ def _candidates(hp: Hyperparameters) -> float | None:
 
 
 def settings_of(hp: Hyperparameters, plan: Plan) -> Settings:
-    """The strategies' settings have the hyperparameters' names; a batch is one of all processes."""
+    """The strategies' settings, from the hyperparameters of the same names. ``batch_size`` is that of all processes."""
     own = {field.name: getattr(hp, field.name) for field in dataclasses.fields(Settings)}
     own |= {
         "eta": hp.eta or plan.learning_rate,

@@ -1,4 +1,4 @@
-"""The model that a run trains, and all that a step changes."""
+"""The model that a run trains, with everything that a training step changes."""
 
 from collections.abc import Mapping
 
@@ -21,14 +21,18 @@ from subset_trainer.training.state import Stateful
 
 
 class Trainee:
-    """A classifier with its optimizer, loss scaler, average and record.
+    """A classifier with its optimizer, loss scaler, weight average and record.
 
-    To be made after what copies the classifier: batch normalisation's memory is set to the length of this run.
+    Creating it adapts the momentum of the classifier's batch normalisation to the length of this run, so copies of the
+    classifier must be made before.
 
     Args:
-        classifier: trained in place.
-        average: follows the classifier, and is then what is evaluated.
-        record: keeps what training sees of each example; default: a new one.
+        classifier: the model, trained in place.
+        hp: the run's hyperparameters.
+        plan: the plan of this training.
+        place: the device and the processes.
+        average: moving average of the classifier's weights; if given, it is evaluated in place of the classifier.
+        record: stores what training observes of each example; default: a new one.
     """
 
     def __init__(
@@ -63,11 +67,11 @@ class Trainee:
 
     @property
     def evaluated(self) -> Classifier:
-        """What is evaluated and saved: the average where there is one."""
+        """The model that is evaluated and saved: the average, if there is one."""
         return self.average.module if self.average else self.classifier
 
     def modules(self) -> Mapping[str, Stateful]:
-        """Name in a checkpoint → what has a state."""
+        """Name in a checkpoint → object with state."""
         modules: dict[str, Stateful] = {
             "record": self.record,
             "classifier": self.classifier,
@@ -78,10 +82,10 @@ class Trainee:
         return {**modules, "average": self.average} if self.average else modules
 
     def step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
-        """One update at this learning rate.
+        """Make one update at this learning rate.
 
         Returns:
-            Of this process's examples, each one's loss and whether it was classified as labelled; on the device.
+            the losses of this process's examples, and whether each was classified as labelled; on the device.
         """
         losses, hits = self._gradients.of(
             batch.inputs, batch.filled(batch.labels), batch.filled(batch.weights), batch.total
@@ -95,19 +99,23 @@ class Trainee:
         return batch.share.counted(losses), batch.share.counted(hits)
 
     def losses(self, batch: Batch) -> Tensor:
-        """[own] in evaluation mode, of this process's share of a batch of candidates."""
+        """The losses of this process's share of a batch of candidates, [own], in evaluation mode."""
         return losses_in_eval_mode(self.classifier, batch.inputs, batch.filled(batch.labels), self.place)
 
     def evaluate(self, dataset: Dataset) -> Score:
-        """Raises Terminated where SIGTERM has reached one of several processes."""
+        """Evaluate the model on a data set, over all processes.
+
+        Raises:
+            Terminated: SIGTERM has reached one of several processes.
+        """
         return evaluate(self.evaluated, dataset, self.place, self._flip)
 
 
 def shorten_batch_norm_memory(classifier: nn.Module, steps: int) -> None:
-    """Let batch normalisation's running statistics follow faster in a run of few updates.
+    """Increase the momentum of batch normalisation's running statistics for a run with few updates.
 
-    At torch's momentum of 0.1 they look back over some thirty batches. A small subset makes hardly more updates than
-    that in all, so that evaluation would use statistics of weights long gone.
+    With torch's momentum of 0.1, the statistics average over about thirty batches. A run on a small subset makes hardly
+    more updates than that in total, so evaluation would use statistics of outdated weights.
     """
     momentum = min(0.5, max(0.1, 20 / steps))
     for module in classifier.modules():
