@@ -136,9 +136,9 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         looked_at()
     free = f"{os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize / 1e9:.1f}"
     assert str(error.value).replace(free, "…") == (
-        f"4 numbers of each of 700 examples take 0.0 GB, more than memory has to spare, and {tmp_path} has "
-        "… GB left (No space left on device); expected room there: a larger volume, or TMPDIR naming another folder, "
-        "or an instance with more memory."
+        f"4 numbers for each of 700 examples take 0.0 GB, more than the available memory, and {tmp_path} has "
+        "… GB left (No space left on device); use a larger volume, another folder for TMPDIR, or an instance with "
+        "more memory"
     )
 
 

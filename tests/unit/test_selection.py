@@ -84,7 +84,7 @@ def test_a_strategy_accepts_the_values_that_it_names_and_refuses_others(name: st
             if value in spec.choices[knob]:
                 parse({"strategy": name, knob: value})
             else:
-                with pytest.raises(UserError, match=f"{knob}='{value}' serves"):
+                with pytest.raises(UserError, match=f"{knob}='{value}' works only with"):
                     parse({"strategy": name, knob: value})
         assert accepted is not None
 

@@ -246,7 +246,10 @@ def dark_arrays(root: Path, part: int) -> None:
         (other_formats, r"and the format is 'libsvm' on host algo-1 and 'csv' on host algo-2"),
         (other_headers, r"and whether there is a header is True on host algo-1 and False on host algo-2"),
         (nothing_on_one, r"no files in .*\(Host algo-2 has only its own part of the channel's files"),
-        (labels_csv, r"(1emu/0.png.*\(Host algo-1 has its part)|(the format is 'listing' on host algo-1)"),
+        (
+            labels_csv,
+            r"(1emu/0.png.*\(Host algo-1 has only its own part)|(the format is 'listing' on host algo-1)",
+        ),
         (cifar, r"CIFAR batches are sharded .*; expected FullyReplicated\.$"),
         (dark_arrays, r"and a white pixel's value is 1 on host algo-1 and 255 on host algo-2"),
     ],
