@@ -104,13 +104,15 @@ def _run(interruption: Interruption) -> int:
 
     hyperparameters = parse(job.hyperparameters)
     # After validation: importing torch takes seconds, a misspelt knob should not.
-    from subset_trainer.training.parallel import launcher
+    with interruption.deferred():
+        from subset_trainer.training.parallel import launcher
 
     if len(job.hosts) > 1 or launcher.processes_here(hyperparameters) > 1:
         launcher.run(job, hyperparameters)
         return 0
-    from subset_trainer.job import run
-    from subset_trainer.training.parallel.ranks import Ranks
+    with interruption.deferred():
+        from subset_trainer.job import run
+        from subset_trainer.training.parallel.ranks import Ranks
 
     run(job, hyperparameters, Ranks(interruption))
     return 0

@@ -30,6 +30,9 @@ Jobs = Callable[[str], Job]
 SEED = int(os.environ.get("SOAK_SEED") or 0)
 KILLS_EACH = 5
 EVERY_FIFTH = 5
+PLACES = {"selecting", "writing", "training"}
+"""Where SIGKILL must have fallen."""
+MOST_ROUNDS = 5
 EXIT_SECONDS = 30
 """What SIGTERM may take at any moment."""
 PROCESSORS = sorted(os.sched_getaffinity(0))
@@ -140,20 +143,22 @@ def test_runs_that_are_killed_end_as_those_that_are_not(
     kills: list[Kill] = []
     compared, seed = 0, SEED
     strategies = SCENARIOS if minutes else SHAPES
-    while not kills or time.monotonic() - began < 60 * minutes:
+    places: set[str] = set()
+    # Where a kill falls is chance: another round where a place was missed, within reason.
+    while (not places >= PLACES and seed < SEED + MOST_ROUNDS) or time.monotonic() - began < 60 * minutes:
         with ThreadPoolExecutor(len(PROCESSORS), initializer=take_one, initargs=(list(PROCESSORS),)) as pool:
             campaigns = [pool.submit(Campaign(name, make_job, seed).run) for name in strategies]
             for campaign in [future.result() for future in campaigns]:
                 kills += campaign.kills
                 compared += campaign.compared
+        places |= {kill.place for kill in kills if kill.how == "SIGKILL"}
         seed += 1
         with capsys.disabled():
             print(f"\n{report(kills, compared)}; seeds {SEED} to {seed - 1}")
     record_property("kills", len(kills))
     record_property("report", report(kills, compared))
     assert len(kills) >= KILLS_EACH * len(strategies)
-    places = {kill.place for kill in kills if kill.how == "SIGKILL"}
-    assert {"selecting", "writing", "training"} <= places, report(kills, compared)
+    assert places >= PLACES, report(kills, compared)
 
 
 def report(kills: list[Kill], compared: int) -> str:

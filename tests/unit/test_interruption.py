@@ -1,8 +1,10 @@
+import importlib
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +52,20 @@ def test_a_failure_within_a_deferred_stretch_is_not_replaced(interruption: Inter
     with pytest.raises(ValueError, match="the failure"), interruption.deferred():
         terminate()
         raise ValueError("the failure")
+
+
+def test_an_import_runs_to_its_end(
+    interruption: Interruption, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's C++ would end the process on an exception within its import."""
+    (tmp_path / "imported_while_terminated.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.01)\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("imported_while_terminated")
+    assert module.whole and interruption.requested
+    with pytest.raises(Terminated):
+        time.sleep(10)
 
 
 class Removed:

@@ -45,13 +45,15 @@ class Interruption:
             sys.__unraisablehook__(event)
             return
         self._delivered = False
-        again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
-        again.daemon = True
-        again.start()
+        _send_again()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        self._deliver()
+        # The modules of C++ libraries end the process where an exception comes up while they are imported.
+        if self._depth == 0 and _is_importing(frame):
+            _send_again()
+        else:
+            self._deliver()
 
     def _deliver(self) -> None:
         # Only once, because a second SIGTERM must not interrupt the saving of results that follows the first.
@@ -85,3 +87,18 @@ class Interruption:
             yield
         finally:
             self._depth = depth
+
+
+def _send_again() -> None:
+    """Send this process SIGTERM in a moment."""
+    again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+    again.daemon = True
+    again.start()
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
