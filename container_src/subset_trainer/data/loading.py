@@ -11,6 +11,7 @@ from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.hosts import Shard, Shards
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.texts.tokens import Tokens
+from subset_trainer.data.understanding import Understanding
 
 T = TypeVar("T")
 
@@ -22,6 +23,7 @@ class Loading:
     workers: int | None
     memory: int
     notes: list[str] = field(default_factory=list)
+    understandings: list[Understanding] = field(default_factory=list)
     available: int = field(default_factory=memory_available)
     """Bytes of memory left for the unpacked content of files."""
     content_types: Mapping[str, str] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.loading import Fitting, Loading
 from subset_trainer.data.machine import memory_available
 from subset_trainer.data.texts.tokens import Tokens
+from subset_trainer.data.understanding import Understanding
 from subset_trainer.errors import UserError
 from subset_trainer.objectives import CLASSIFICATION, Objective
 
@@ -51,6 +52,8 @@ class Splits:
     train_weights: torch.Tensor | None = None
     train_texts: np.ndarray | None = None
     validation_texts: np.ndarray | None = None
+    understandings: tuple[Understanding, ...] = ()
+    """What each channel was taken to be, training first."""
     tell_names: Callable[[], None] = _nothing
     """Exchanges the names of examples between hosts. All processes must call it together, before any reads the name of
     an example of another host. The texts of other hosts' examples stay None."""
@@ -134,6 +137,7 @@ def load_splits(
         labels = shard.whole(source.labels)
         names = Names(source.ids, shard)
         ids, tell_names = names.ids(), names.tell
+    loading.understandings.append(found.understanding(training.name, labels))
     _check_classes(training, labels, source.classes)
     if "validation" in channels:
         train_rows, validation_rows = np.arange(len(labels)), None
@@ -176,6 +180,7 @@ def load_splits(
         _weights(source, train_rows, shard),
         _texts(source, len(labels), shard, train_rows),
         validation_texts,
+        tuple(loading.understandings),
         tell_names,
     )
 
@@ -279,6 +284,7 @@ def _load(
         with _of_a_shard(shards):
             found = read_channel(channel, options, loading.available, preprocessing)
             loading.notes.extend(found.notes)
+            loading.understandings.append(found.understanding(name))
             source = found.source
             own, ids = preprocessing.encode(channel, source, loading, trained), source.ids
     if shards is None:

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
+
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.images.labelled import ImageArray
 from subset_trainer.data.kinds.kind import Kind, Source
+from subset_trainer.data.understanding import Decision, Understanding
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,21 @@ class Reading:
 
 @dataclass(frozen=True)
 class Found:
-    """The examples of a channel, the test examples that come with a CIFAR set, notes for the log, and the format."""
+    """The examples of a channel, the test examples that come with a CIFAR set, notes for the log, the format, and the
+    decisions behind this reading."""
 
     format: "Format"
     source: Source
     test: ImageArray | None = None
     notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+    def understanding(self, channel: str, labels: np.ndarray | None = None) -> Understanding:
+        """What the channel was taken to be. `labels` [N] int64: those of all hosts, by default of this source."""
+        labels = self.source.labels if labels is None else labels
+        counts = np.bincount(labels, minlength=len(self.source.classes)).tolist()
+        classes = dict(zip(self.source.classes, counts, strict=True))
+        return Understanding(channel, self.format.name, len(labels), classes, self.decisions)
 
 
 class Format(ABC):

@@ -28,6 +28,7 @@ def read(channel: Channel, options: Options, memory: int, like: Kind | None = No
         more = f" and {len(layout.unused) - 1:,} more" if len(layout.unused) > 1 else ""
         note = f"{channel.name} channel: not used: '{layout.unused[0]}'{more}."
         found = replace(found, notes=(note, *found.notes))
+    found = replace(found, decisions=(*layout.decisions, *found.decisions))
     held = kinds.of(found.source).held
     if like is not None and held != like.held:
         raise channel.error(f"'{layout.files[0]}' holds {held}; expected {like.held}, as in training.")

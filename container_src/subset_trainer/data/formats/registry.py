@@ -23,6 +23,7 @@ from subset_trainer.data.formats.recordio_images import RecordIOImages
 from subset_trainer.data.formats.recordio_protobuf import RecordIOProtobuf
 from subset_trainer.data.formats.tar_shards import TarArchives
 from subset_trainer.data.formats.text_folders import TextFolders
+from subset_trainer.data.understanding import Decision
 
 FORMATS: tuple[Format, ...] = (
     Pipe(),
@@ -61,11 +62,13 @@ EXPECTED = _expected()
 
 @dataclass(frozen=True)
 class Layout:
-    """A channel's files in `format`. `unused`: files that fit no format and are not read."""
+    """A channel's files in `format`. `unused`: files that fit no format and are not read. `decisions`: why it is this
+    format, and what is left out."""
 
     format: Format
     claim: Claim
     unused: tuple[str, ...]
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
