@@ -34,6 +34,30 @@ class DataKnobs(Knobs):
         "there is no header; default: the only feature column, if its values are mostly distinct texts of "
         "several words",
     )
+    ignore_columns: str | None = Field(
+        None,
+        description="tables: columns that are left out, by name, separated by commas; `*` stands for any characters, "
+        "as in `id,meta_*`; by position (counted from 0) if there is no header",
+    )
+    keep_columns: str | None = Field(
+        None,
+        description="tables: columns that stay inputs though they look like identifiers or row numbers, as in "
+        "`ignore_columns`",
+    )
+    date_order: Literal["dmy", "mdy", "ymd"] | None = Field(
+        None,
+        description="tables: the order of day, month and year in dates that allow more than one reading, such as "
+        "03/04/2024; default: such dates are refused",
+    )
+    decimal_mark: Literal["point", "comma"] | None = Field(
+        None,
+        description="tables: the decimal mark of numbers that allow more than one reading, such as 1,234; default: "
+        "such numbers are refused",
+    )
+    missing_values: str | None = Field(
+        None,
+        description="tables: further words for a missing number or date, separated by commas, such as `n.n.,-999`",
+    )
     max_tokens: Annotated[int, Field(ge=8, le=MOST_TOKENS)] = Field(
         128,
         description="`encoder`: longer texts are truncated to this many tokens; at most the number of positions "

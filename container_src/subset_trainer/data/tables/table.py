@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.understanding import Decision
 
 MOST_COLUMNS = 100_000
 CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
@@ -23,6 +24,8 @@ class Table:
     `columns`: one array [N] per feature, with their `names`. Numbers are float64, texts are object (of str), dates are
     datetime64[us] in UTC; missing values are NaN, '' or NaT. labels [N] int64: positions in `classes`. `header`:
     whether the files had one. `label_column`: the label's name, or its position as text. `label_index`: its position.
+    `text_columns`: the names of the columns of texts that are read as text, in the order of `names`. `decisions`: why
+    each column was read as it was.
     """
 
     names: tuple[str, ...]
@@ -34,6 +37,8 @@ class Table:
     label_column: str | None = None
     label_index: int = 0
     notes: tuple[str, ...] = ()
+    text_columns: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
