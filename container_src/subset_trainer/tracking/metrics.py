@@ -10,14 +10,29 @@ FORMATS = {
     "train:accuracy": ".4f",
     "validation:loss": ".4f",
     "validation:accuracy": ".4f",
+    "validation:macro_f1": ".4f",
+    "validation:balanced_accuracy": ".4f",
+    "validation:auc": ".4f",
     "test:loss": ".4f",
     "test:accuracy": ".4f",
+    "test:macro_f1": ".4f",
+    "test:balanced_accuracy": ".4f",
+    "test:auc": ".4f",
     "epoch:seconds": ".3f",
     "selection:seconds": ".3f",
     "samples:visited": "d",
 }
-"""Name → how it is printed. Losses are means in nats, accuracies shares; ``epoch:seconds`` is what the epoch's
+"""Name → how it is printed. Losses are means in nats, the other measures shares;
+``auc`` is of two classes only; ``epoch:seconds`` is what the epoch's
 training cost without selection and evaluation; ``samples:visited`` counts from the start of the run."""
+
+SPOKEN = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+}
+"""Measure → its name in a sentence. Larger is better for all of them."""
 
 
 def line(epoch: int, values: Mapping[str, float]) -> str:
