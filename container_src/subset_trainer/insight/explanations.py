@@ -34,7 +34,7 @@ class Explained:
     """[M] float64: the contribution of each part."""
     parts: Parts
     values: Sequence[str] = ()
-    """[M]: the value of each part of a table's row. Empty if the parts have no single value."""
+    """[M]: the value of each part of a table's row, or an empty text for a part of several columns. Empty otherwise."""
     exact: bool = False
     """Whether the contributions are exact Shapley values, not estimates."""
     evaluations: int = 0
