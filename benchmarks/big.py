@@ -14,7 +14,7 @@ first epoch.
   the group counts it; read every ``SECONDS_BETWEEN``. Page cache, and files that are mapped, are not in it: the kernel
   takes those back when somebody needs the room.
 
-The last lines say by how many bytes the peak grew for each further image, from the smallest to the largest set.
+The last lines give the growth of the peak in bytes per further image, from the smallest to the largest set.
 """
 
 import argparse
@@ -177,7 +177,7 @@ def _hands_on_memory(group: Path) -> bool:
 
 @contextlib.contextmanager
 def watched(group: Group) -> Iterator[None]:
-    """Looks at the group all the while."""
+    """Samples the group continuously."""
     over = threading.Event()
 
     def watch() -> None:
@@ -209,7 +209,7 @@ def run_here(base: Path, limit: int | None) -> Group:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # By its own number 0: the file takes that for whoever writes.
+                # In this file, 0 stands for the process that writes it.
                 preexec_fn=lambda: (group.path / "cgroup.procs").write_text("0") and None,
             )
     finally:
@@ -357,7 +357,7 @@ def measure(case: Case, shards: Path, folder: Path, options: argparse.Namespace)
 
 
 def described(base: Path) -> Row:
-    """What a finished run says of itself."""
+    """What a finished run reports."""
     history = [json.loads(line) for line in (base / "output/data/history.jsonl").read_text().splitlines()]
     summary = json.loads((base / "output/data/summary.json").read_text())
     log = (base / "train.log").read_text(errors="replace")

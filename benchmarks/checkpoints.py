@@ -12,8 +12,8 @@ machine does falls on all sides alike; each round of three epochs has them in an
 
 An epoch has as many examples as take about ``--seconds``; its time is that from one report to the next, with the
 evaluation of a few examples and the saving. What ``none`` spends on gathering a state is taken off. ``overhead`` is the
-median over the rounds of beside ÷ none − 1, with its quartiles; ``overhead_waiting`` the same of waiting.
-``blocked_milliseconds`` is how long the loop stands still for a checkpoint that is written beside it,
+median over the rounds of beside ÷ none − 1, with its quartiles; ``overhead_waiting`` is the same figure for waiting.
+``blocked_milliseconds`` is how long the loop is blocked by a checkpoint that is written beside it,
 ``waiting_milliseconds`` for one that is waited for, in the median; ``megabytes`` the size of its file.
 """
 

@@ -35,7 +35,7 @@ def synchronise(device: torch.device | None) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
-    # Imported here, lest a process whose memory is measured carries what only the writing needs.
+    # Imported here, so that a process whose memory is measured does not load what only the writing needs.
     from subset_trainer import artifacts
 
     artifacts.write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

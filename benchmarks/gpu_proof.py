@@ -12,7 +12,7 @@ found is written after every part, errors included. `--resume` takes over what a
 on the same machine. `benchmarks/gpu_tables.py` makes the tables of docs/explanation/gpu.md from a file.
 
 For a bare machine that has Python 3.12 and torch 2.11 but no package index, `--wheels FOLDER` downloads what it needs
-besides into a folder, with the data, and says the command to run there; `--has` names packages that it has already.
+besides into a folder, with the data, and prints the command to run there; `--has` names packages that it has already.
 """
 
 import argparse
@@ -42,7 +42,7 @@ COMMIT = "GPU_PROOF_COMMIT"
 
 
 def head(dry: bool) -> Values:
-    """What the file says of the whole."""
+    """What the file records about the whole proof."""
     return {
         "format": FORMAT,
         "dry": dry,

@@ -94,7 +94,7 @@ def table(rows: Sequence[Row], trouble: str) -> str:
 
 
 def cost_table(rows: Sequence[Row]) -> str:
-    """Mean seconds and visits of each strategy on the clean data."""
+    """Mean seconds and samples seen of each strategy on the clean data."""
     clean = {row.strategy: row for row in rows if row.scenario == Scenario().sentence and row.seeds}
     lines = [
         "| strategy | | total time, s | selection time, s | samples seen |",

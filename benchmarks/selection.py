@@ -8,13 +8,13 @@
 - ``cords_seconds``: one call of ``select`` of CORDS's own strategy, in eval mode, through sequential loaders, with
   ``linear_layer=True``. The model is a bare linear head over the same features, but CORDS passes over the loaders
   itself: once, where it searches everything, and once more for the labels where it searches class by class. No
-  warm-up; a long run stands alone (``cords_runs``). CORDS runs on the CPU whatever ``--device`` says.
+  warm-up; a long run stands alone (``cords_runs``). CORDS runs on the CPU whatever ``--device`` is.
 - ``forward_seconds``: one pass over both loaders and through that head, without gradients: what of ``cords_seconds``
   is not selection.
 - ``ratio``: ``cords_seconds / native_seconds``. ``ratio_without_forward``: the same with ``forward_seconds`` taken
   off CORDS's time. A target is met only by the second, which is the smaller. ``ratio_cpu``: the same as ``ratio``, of
   the processor time of all threads (``native_cpu_seconds``, ``cords_cpu_seconds``): what to read where other processes
-  disturb the clock; with ``--threads 1``, lest threads that wait for each other are counted.
+  disturb the clock; with ``--threads 1``, so that threads that wait for each other are not counted.
 - ``overlap``: share of our picks that are CORDS's too. For stochastic GLISTER from an extra, untimed run of CORDS
   that is given our candidates, where that is cheap; null where both draw their own, and per batch, where CORDS's
   batches follow the data's order and ours a random one. CRAIG is not expected to agree, because CORDS's indices
@@ -24,7 +24,7 @@
   process). Interpreter, torch and the tensors are in it; those alone are ``rss_before_mib``. The making of the
   tensors is not in it, unless the kernel refuses to set the mark back.
 
-GRAD-MATCH runs with λ = 0, which is what CORDS solves on the CPU whatever it is told.
+GRAD-MATCH runs with λ = 0, which is what CORDS solves on the CPU whatever its settings are.
 """
 
 import argparse
@@ -438,7 +438,7 @@ class SameCandidates:
 def overlap(
     case: Case, data: Data, ours: Sequence[int], theirs: Sequence[int] | None, seed: int, batch_size: int
 ) -> float | None:
-    """Share of our picks that are CORDS's too; None where a comparison would say nothing."""
+    """Share of our picks that are CORDS's too; None where a comparison would be meaningless."""
     if theirs is None or case.scope == "per-batch":
         return None
     if case.greedy == "stochastic":
@@ -567,7 +567,7 @@ def _in_own_process(case: Case, options: Options) -> Row:
 
 
 def _flags(values: Case | Options) -> list[str]:
-    """The command line's options that say the same."""
+    """The equivalent command-line options."""
     flags: list[str] = []
     for field in fields(values):
         value, name = getattr(values, field.name), "--" + field.name.replace("_", "-")
@@ -622,7 +622,7 @@ def _fraction(text: str) -> float:
 
 
 def plan(arguments: argparse.Namespace) -> tuple[list[Target], Options, bool]:
-    """What the command line asks for: the cases, how, and whether CORDS is left out."""
+    """What the command line selects: the cases, how, and whether CORDS is left out."""
     given = {
         field.name: value for field in fields(Case) if (value := getattr(arguments, field.name)) is not None
     }
@@ -741,7 +741,7 @@ def machine(options: Options) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
-    """Measure what the command line asks for; prints a line when a case is done, then the table."""
+    """Measure what the command line selects; prints a line when a case is done, then the table."""
     parsed = parser().parse_args(arguments)
     targets, options, native_only = plan(parsed)
     if options.threads:

@@ -77,7 +77,7 @@ def planned(
 def run(cells: Sequence[Cell], here: Here, label: str) -> Outcome:
     """Run the cells that are not finished. One that fails does not end the others.
 
-    label: the scenario's name, for the lines that say how far it is.
+    label: the scenario's name, for the lines that report its progress.
     """
     outcome = Outcome()
     before = sum(here.finished(cell) is not None for cell in cells)
@@ -205,7 +205,7 @@ def header_line(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the study; return the exit code: 1 for what the user can mend, 2 where a run failed."""
+    """Run the study; return the exit code: 1 for errors that the user can fix, 2 where a run failed."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         return study(_parser().parse_args(arguments))

@@ -13,7 +13,7 @@ The default of `dropout` was chosen on these very test rows, which flatters mlp 
 Each seed draws a quarter of the rows, class by class, for testing; the rest trains. Both sides read the same CSV files.
 
 - **mlp**: this project's job, in this process, as `train` runs it: of the training rows a tenth of each class is its
-  validation set. ``full`` visits all others in each epoch, ``rs2`` and ``glister`` 30%.
+  validation set. ``full`` trains on all others in each epoch, ``rs2`` and ``glister`` 30%.
 - **boosting**: scikit-learn's HistGradientBoostingClassifier at its defaults, on all training rows, with missing values
   as they are and texts as categories.
 - **majority**: the share of the largest class, which is what knowing nothing gets.
@@ -163,7 +163,7 @@ def train_mlp(channels: Mapping[str, Path], directory: Path, hp: Hyperparameters
 
 
 def train_boosting(training: Path, test: Path, seed: int) -> tuple[float, float]:
-    """The same of scikit-learn's gradient boosting."""
+    """The same measurement for scikit-learn's gradient boosting."""
     frames = {name: pd.read_csv(path) for name, path in (("training", training), ("test", test))}
     x = {name: frame.drop(columns=LABEL) for name, frame in frames.items()}
     texts = [column for column in x["training"] if not pd.api.types.is_numeric_dtype(x["training"][column])]

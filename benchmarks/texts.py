@@ -6,7 +6,7 @@ On Debian or Ubuntu, whose package lists (`apt-get update`) hold each package's 
 twenty largest sections; as many descriptions as ``--examples``, a fifth of them for testing.
 
 - **ngrams**: this project's job, in this process, as `train` runs it, at its defaults but for 8 epochs: of the training
-  texts a tenth is its validation set. ``full`` visits all others in each epoch, ``rs2`` and ``glister`` 30%.
+  texts a tenth is its validation set. ``full`` trains on all others in each epoch, ``rs2`` and ``glister`` 30%.
 - **encoder**: with ``--pretrained DIR``, the same with the Hugging Face encoder in that folder, for 3 epochs.
 - **regression**: scikit-learn's LogisticRegression (C = 30) on TF-IDF of words and pairs of words, on all training
   texts.

@@ -3,7 +3,7 @@
 #
 # The locks' Python packages are looked up by pip-audit at OSV, a public database of vulnerabilities, without
 # installing them. Of the image's Debian or Ubuntu packages those are listed that wait for an update; TAG names the image
-# (subset-trainer). What ECR's scan knows of them is the gate in front of the image's tag: see SECURITY.md.
+# (subset-trainer). What ECR's scan reports about them is the gate in front of the image's tag: see SECURITY.md.
 #
 # Exit code: 0 nothing was found, 1 something was, 2 something could not be looked at and nothing was found elsewhere.
 set -uo pipefail

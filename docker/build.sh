@@ -63,7 +63,7 @@ arguments=(--build-arg "BASE_IMAGE=$base" --build-arg "CUDA=$cuda" --tag "$tag")
 for secret in pip.conf apt.conf ca-bundle; do
     [[ -s $secrets/$secret ]] && arguments+=(--secret "id=$secret,src=$secrets/$secret")
 done
-# Docker knows these arguments and keeps them out of the image.
+# These arguments are predefined in Docker, which keeps them out of the image.
 for proxy in HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
     [[ -n ${!proxy:-} ]] && arguments+=(--build-arg "$proxy")
 done

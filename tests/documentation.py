@@ -24,7 +24,7 @@ class Block:
     language: str
     text: str
     tests: tuple[str, ...]
-    """`tests/FILE.py::NAME` of the tests that run it, as the comment before it says."""
+    """`tests/FILE.py::NAME` of the tests that run it, as given by the comment before it."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def blocks_of(test: str, language: str = "sh") -> list[Block]:
     """Those that a test runs, page by page.
 
     Args:
-        test: `tests/FILE.py::NAME`, as the comments before the blocks say.
+        test: `tests/FILE.py::NAME`, as given by the comments before the blocks.
     """
     found = [block for block in blocks() if test in block.tests and block.language == language]
     assert found, f"no page says that {test} runs a block of its"

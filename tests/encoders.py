@@ -26,7 +26,7 @@ SIZES = {
 
 
 def tokenizer(special: Sequence[str] = SPECIAL) -> Tokenizer:
-    """A WordPiece tokenizer with BERT's ways, which knows the rows' words and spells others out."""
+    """A WordPiece tokenizer with BERT's rules: the rows' words are tokens, others are split into characters."""
     words = {word.strip(",.").lower() for _, text in ROWS for word in text.split()}
     letters = [*string.ascii_lowercase, *string.digits, *",."]
     known = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *sorted(words)])
@@ -44,7 +44,7 @@ def write(folder: Path, kind: str = "BertForMaskedLM", seed: int = 0, **config: 
 
     Args:
         kind: a class of transformers.
-        config: what its configuration says besides.
+        config: further entries of its configuration.
     """
     import torch
     import transformers

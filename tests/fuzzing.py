@@ -133,7 +133,7 @@ def folder() -> Iterator[Path]:
 
 
 def fit_for_the_user(error: TrainingError) -> None:
-    """The message says something, and can be written to the failure file."""
+    """The message is not empty, and can be written to the failure file."""
     assert str(error).strip()
     assert len(str(error)) < 20_000
 
@@ -712,7 +712,7 @@ def encoder() -> dict[str, bytes]:
 
 @st.composite
 def encoder_folders(draw: st.DrawFn) -> dict[str, bytes]:
-    """One file of them changed: its bytes, or what its JSON says."""
+    """One file of them changed: its bytes, or its JSON content."""
     files = dict(encoder())
     name = draw(st.sampled_from(sorted(files)))
     if name.endswith(".json") and draw(st.booleans()):
@@ -936,7 +936,7 @@ def read_labelling(case: tuple[bytes, dict[str, bytes]]) -> None:
         assert 0 <= line["label-metadata"]["confidence"] <= 1
 
 
-# What a training says of its examples
+# What a training run reports about its examples
 
 
 @functools.cache

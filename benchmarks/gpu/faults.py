@@ -15,7 +15,7 @@ from benchmarks.gpu import device
 from subset_trainer import entrypoint
 
 GIB = "GPU_PROOF_MEMORY_GIB"
-"""The environment variable that says how much `memory` leaves."""
+"""The environment variable that gives how much `memory` leaves."""
 OTHER_ARCHITECTURES = ["sm_50", "sm_60"]
 """What no GPU of today runs."""
 

@@ -20,7 +20,7 @@ from subset_trainer.training.place import Place
 
 
 class Watched(MemoryDataset):
-    """Says when the first batch of each pass is handed over, and when the last one is."""
+    """Reports when the first batch of each pass is handed over, and when the last one is."""
 
     moved: Callable[[bool], None]
 

@@ -148,7 +148,7 @@ def _must_fit(context: Context, values: Mapping[str, Any]) -> None:
 
 
 def _real_channels(context: Context) -> dict[str, Path]:
-    """The images as arrays, which every run reads in a moment; made by the first one that asks.
+    """The images as arrays, which every run reads in a moment; made by the first run that needs them.
 
     Raises:
         NotMeasured: no images were given.
@@ -300,7 +300,7 @@ def encoder(context: Context, rows: int, words: int, shape: Mapping[str, int], *
 def _encoder_channels(
     context: Context, rows: int, words: int, shape: Mapping[str, Any], tokens: int
 ) -> dict[str, Path]:
-    """A BERT with random weights that knows so many words, and texts of them."""
+    """A BERT with random weights and a vocabulary of the given size, and texts of its words."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, processors

@@ -1,6 +1,6 @@
 """Runs stages of measurements, each in a process of its own, and keeps what they find in one JSON file.
 
-A stage is a list of parts. Its process measures one part after the other and says so in a file; this side watches
+A stage is a list of parts. Its process measures one part after the other and records each in a file; this side watches
 that file, the clock and the process. A part that raises is recorded with the last lines of its traceback. A part that
 outlives its limit, or whose process dies, loses only itself: a new process measures the rest. The book is written
 after every part, whole or not at all. Nothing here imports torch.
@@ -33,7 +33,7 @@ POLL_SECONDS = 0.1
 
 
 class NotMeasured(Exception):  # noqa: N818 - it is no error
-    """Raised by a part that cannot be measured here; its sentence says why."""
+    """Raised by a part that cannot be measured here; its message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Stage:
 
 @dataclass
 class Context:
-    """What a part knows besides its settings.
+    """What a part receives besides its settings.
 
     Attributes:
         dry: whether this is the rehearsal.

@@ -1,4 +1,4 @@
-"""The process of a stage: measures the parts that it is asked for, one after the other, and says what came of each.
+"""The process of a stage: measures the requested parts one after the other, and reports the result of each.
 
     python -m benchmarks.gpu.work REQUEST.json
 

@@ -59,7 +59,7 @@ def bucket(aws: str) -> str:
 
 @pytest.fixture
 def platform(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
-    """Moto's training jobs run, a look at a time; the working directory is a temporary one."""
+    """Moto's training jobs end after a number of status queries; the working directory is temporary."""
     platform = Platform(tmp_path, ACCOUNT, REGION)
     original = botocore.client.BaseClient._make_api_call
 
