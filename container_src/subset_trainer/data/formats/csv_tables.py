@@ -341,8 +341,8 @@ class _Bytes(io.RawIOBase):
     """The UTF-8 text of a file, unpacked if its content is packed with gzip, with limits on its lines and its size.
 
     Raises:
-        UserError: a line is too long or contains a NUL character, it holds more than `memory` bytes, or it is of a format
-            that holds no text.
+        UserError: a line is too long or contains a NUL character, the file holds more than `memory` bytes, or its format
+            holds no text.
     """
 
     def __init__(self, channel: Channel, file: str, memory: int | None) -> None:

@@ -1,7 +1,7 @@
 """Reads Parquet files as cells with pyarrow.
 
-Columns are matched by name. Numbers, decimals, booleans and durations (in seconds) are numbers. Dates and timestamps are
-dates in UTC. Strings, categories (dictionaries) and partitions are interpreted as those of CSV files are, but whole
+Columns are matched by name. Numbers, decimals, booleans and durations (in seconds) are numbers. Dates and timestamps
+are dates in UTC. Strings, categories (dictionaries) and partitions are interpreted as those of CSV files are, but whole
 numbers that are declared as texts stay texts. Nested and binary columns are refused.
 """
 

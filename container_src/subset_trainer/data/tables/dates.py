@@ -20,8 +20,8 @@ _TIME = r"(?:[T ,]+(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)? ?([AaPp][Mm])?
 _NUMERIC = re.compile(rf"(\d{{1,4}})([./-])(\d{{1,2}})\2(\d{{1,4}})\.?{_TIME}", re.ASCII)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NAMED = re.compile(
-    rf"(?:(\d{{1,2}})(?:st|nd|rd|th)?[ .-]+([A-Za-z]{{3,9}})|([A-Za-z]{{3,9}})[ .]+(\d{{1,2}})(?:st|nd|rd|th)?),?[ .,-]+"
-    rf"(\d{{4}}|\d\d){_TIME}",
+    r"(?:(\d{1,2})(?:st|nd|rd|th)?[ .-]+([A-Za-z]{3,9})|([A-Za-z]{3,9})[ .]+(\d{1,2})(?:st|nd|rd|th)?)"
+    rf",?[ .,-]+(\d{{4}}|\d\d){_TIME}",
     re.ASCII,
 )
 

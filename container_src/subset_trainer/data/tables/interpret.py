@@ -1,7 +1,7 @@
 """Decides what each column of a training table is, and reads the columns of other tables as training's were read.
 
-A column is a number, a date, a category, a text, an identifier, constant or empty. Identifiers are left out. What allows
-two readings is refused, all columns at once, with the hyperparameter that settles it.
+A column is a number, a date, a category, a text, an identifier, constant or empty. Identifiers are left out. What
+allows two readings is refused, all columns at once, with the hyperparameter that settles it.
 """
 
 import re
@@ -28,8 +28,8 @@ _LOOKED_AT = 1_000
 Kind = Literal["number", "date", "category", "free text", "identifier", "empty"]
 
 _ID_NAME = re.compile(
-    r"(?:.*[_\-. ])?(?:id|ids|uid|uuid|guid|index|idx|key|row|rowid|rownum|rownumber|rn|nr|no|seq|sequence|serial|record"
-    r"|recno|obs|hash|pk|#|unnamed.*)(?:[_\-. ](?:\d+|no|nr|num|number))?|.*[a-z]I[dD]|id_.*"
+    r"(?:.*[_\-. ])?(?:id|ids|uid|uuid|guid|index|idx|key|row|rowid|rownum|rownumber|rn|nr|no|seq|sequence|serial"
+    r"|record|recno|obs|hash|pk|#|unnamed.*)(?:[_\-. ](?:\d+|no|nr|num|number))?|.*[a-z]I[dD]|id_.*"
     r"|(?:user|customer|client|order|product|item|passenger|patient|session|transaction|account|member|employee|student"
     r"|doc|document|image|sample|record|case|event|device|message|review|tweet|comment|post)id",
 )
@@ -279,7 +279,6 @@ def _regrouped(cells: Cells, position: int, read: Read) -> Read:
 def _texts(
     cells: Cells, position: int, values: Coded, spelt: tuple[Spelling, ...], marks: set[str], rules: Rules
 ) -> Read:
-    name = cells.names[position]
     present = _present(values, rules.absent)
     if not present:
         return Read("empty", np.full(len(values.codes), np.nan), "no value")
@@ -475,7 +474,9 @@ def _words(cells: Cells, position: int, values: Coded, rules: Rules) -> Read:
                 "identifier", None, reason, examples=tuple(sample[:2]), setting=f"keep_columns={name}"
             )
     elif 2 * min(spaced, distinct) > min(rows, _LOOKED_AT) and 2 * distinct > rows:
-        return Read("free text", values.texts, f"texts of several words, {distinct:,} different in {rows:,} rows")
+        return Read(
+            "free text", values.texts, f"texts of several words, {distinct:,} different in {rows:,} rows"
+        )
     elif (
         distinct > FEW
         and _TEXT_NAME.fullmatch(name.lower())

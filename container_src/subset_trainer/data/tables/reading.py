@@ -198,8 +198,8 @@ def _check_named(cells: Cells, rules: Rules) -> None:
                     ", …" if len(cells.names) > 8 else ""
                 )
                 raise UserError(
-                    f"{setting}={shown(pattern)}: the {cells.channel.name} channel has no such column; expected some of "
-                    f"{known}."
+                    f"{setting}={shown(pattern)}: the {cells.channel.name} channel has no such column; expected some "
+                    f"of {known}."
                 )
 
 
