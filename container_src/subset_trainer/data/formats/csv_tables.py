@@ -341,8 +341,7 @@ class _Bytes(io.RawIOBase):
     """The UTF-8 text of a file, unpacked if its content is packed with gzip, with limits on its lines and its size.
 
     Raises:
-        UserError: a line is too long or contains a NUL character, the file holds more than `memory` bytes, or its format
-            holds no text.
+        UserError: a line is too long or contains a NUL character, or the file holds more than `memory` bytes or no text.
     """
 
     def __init__(self, channel: Channel, file: str, memory: int | None) -> None:
