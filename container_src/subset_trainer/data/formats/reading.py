@@ -7,6 +7,7 @@ from subset_trainer.data.formats.content_types import understand
 from subset_trainer.data.formats.format import Found, Options, Reading
 from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.kind import Kind
+from subset_trainer.data.understanding import refuse_open
 
 
 def read(channel: Channel, options: Options, memory: int, like: Kind | None = None) -> Found:
@@ -20,8 +21,10 @@ def read(channel: Channel, options: Options, memory: int, like: Kind | None = No
     Raises:
         UserError: anything is wrong with the data.
     """
+    channel = replace(channel, label=options.label_column)
     told = understand(channel, options.content_types.get(channel.name))
     layout = told.layout(channel)
+    refuse_open(channel.name, layout.decisions)
     options = replace(options, csv_header=told.header or options.csv_header)
     found = layout.format.read(channel, layout.claim, Reading(options, memory, like))
     if layout.unused:
