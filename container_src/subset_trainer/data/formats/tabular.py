@@ -1,13 +1,18 @@
 """What the table formats share: a table may be read as texts, and is matched to the training table."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
-from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.texts.labelled import text_column, texts_of
+
+if TYPE_CHECKING:
+    from subset_trainer.data.kinds.table import TableKind
 
 
 @dataclass(frozen=True)
