@@ -16,6 +16,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import LABEL_COLUMN_HINT, classes_of
+from subset_trainer.data.content import TEXT
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.table import TableKind
@@ -425,7 +426,7 @@ class _Reader:
             self.delimiters.get(file, ","),
             self._too_large(file),
         )
-        if file.lower().endswith(".gz"):
+        if self.channel.content(file) == "gzip":
             return _Text(gzip.open(path, "rt", encoding="utf-8-sig", newline=""), separator, limit)
         return _Text(path.open(encoding="utf-8-sig", newline=""), separator, limit)
 
@@ -535,6 +536,7 @@ class CsvTables(TableFormat):
     expected = ("", "CSV", " files")
     suffixes = telling = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
     content_types = ("text/csv", "csv")
+    contents = (TEXT, "gzip")
 
     def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
         return read_csv(channel, files, asked.label_column, asked.csv_header, asked.like, asked.memory)

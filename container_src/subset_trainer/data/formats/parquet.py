@@ -383,6 +383,7 @@ class Parquet(TableFormat):
     table = "Parquet"
     expected = ("", "Parquet", " files")
     suffixes = telling = (".parquet", ".pq", ".parq")
+    contents = ("Parquet",)
     content_types = (
         *("application/x-parquet", "application/parquet", "application/vnd.apache.parquet"),
         "parquet",

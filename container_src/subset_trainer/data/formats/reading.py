@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.content_types import understand
 from subset_trainer.data.formats.format import Found, Options, Reading
+from subset_trainer.data.understanding import refuse_open
 
 if TYPE_CHECKING:  # the formats are free of torch
     from subset_trainer.data.kinds.kind import Kind
@@ -24,8 +25,10 @@ def read(channel: Channel, options: Options, memory: int, like: Kind | None = No
     Raises:
         UserError: anything is wrong with the data.
     """
+    channel = replace(channel, label=options.label_column)
     told = understand(channel, options.content_types.get(channel.name))
     layout = told.layout(channel)
+    refuse_open(channel.name, layout.decisions)
     options = replace(options, csv_header=told.header or options.csv_header)
     found = layout.format.read(channel, layout.claim, Reading(options, memory, like))
     if layout.unused:
