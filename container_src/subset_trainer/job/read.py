@@ -17,6 +17,7 @@ from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.formats.format import ManifestOptions
 from subset_trainer.data.hosts import Shards
 from subset_trainer.data.machine import cpu_count, memory_available
+from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.errors import UserError
 from subset_trainer.job.check import CHANNELS, LISTINGS
 from subset_trainer.pretrained import encoders, image_models
@@ -109,12 +110,19 @@ def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Enco
         label_column=hp.label_column,
         csv_header=hp.csv_header,
         text_column=hp.text_column,
+        columns=Rules(
+            ignored=_words(hp.ignore_columns),
+            kept=_words(hp.keep_columns),
+            date_order=hp.date_order,
+            decimal_mark=hp.decimal_mark,
+            missing=frozenset(word.lower() for word in _words(hp.missing_values)),
+        ),
         tokens=encoder.tokens if encoder else None,
         manifest=ManifestOptions(
             hp.min_confidence,
             hp.confidence_weighting,
             hp.human_annotated_only,
-            tuple(word.strip().lower() for word in (hp.verified_as or "").split(",") if word.strip()),
+            tuple(word.lower() for word in _words(hp.verified_as)),
             hp.s3_images,
         ),
         image_size=hp.image_size,
@@ -124,6 +132,11 @@ def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Enco
         content_types=contract.content_types,
         shards=Shards(ranks.everyones, hosts, ranks.rank, contract.sharded) if contract.sharded else None,
     )
+
+
+def _words(setting: str | None) -> tuple[str, ...]:
+    """The parts of a hyperparameter that are separated by commas."""
+    return tuple(word.strip() for word in (setting or "").split(",") if word.strip())
 
 
 def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
