@@ -87,7 +87,7 @@ def complaint(root: Path, **options: Any) -> str:
 def test_class_folders(tmp_path: Path) -> None:
     found = load_splits({"training": folders(tmp_path)})
     check(found)
-    assert found.notes[0] == "training channel: 48 texts in 2 class folders."
+    assert found.understandings[0].examples == 48 and len(found.understandings[0].classes) == 2
     assert found.train_ids[0].endswith(".txt")
 
 
