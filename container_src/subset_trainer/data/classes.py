@@ -1,5 +1,7 @@
 """Turns label values into classes, in a defined order."""
 
+import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,3 +62,30 @@ def classes_of(
             f"expected classes, because regression is not supported{hint}."
         )
     return labels.astype(np.int64), tuple(label_names(distinct))
+
+
+_WHOLE = re.compile(r"[+-]?\d+")
+_ZERO_LEADS = re.compile(r"[+-]?0\d+")
+
+
+def spelt_classes(texts: Sequence[str]) -> dict[str, str] | None:
+    """The class of each label text if all are numbers: '1' for 1, +1 and 1.0; None if one is not a number.
+
+    Whole numbers keep all their digits. If any has a leading zero, as codes have, all keep their spelling.
+    """
+    try:
+        values = [math.nan if "_" in text else float(text) for text in texts]
+    except ValueError:
+        return None
+    if not all(map(math.isfinite, values)):
+        return None
+    if any(map(_ZERO_LEADS.fullmatch, texts)):
+        return {text: text for text in texts}
+    return {
+        text: str(int(text))
+        if _WHOLE.fullmatch(text)
+        else str(int(value))
+        if value.is_integer()
+        else repr(value)
+        for text, value in zip(texts, values, strict=True)
+    }
