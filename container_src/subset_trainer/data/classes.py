@@ -1,5 +1,6 @@
 """Turns label values into classes, in a defined order."""
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +12,12 @@ LABEL_COLUMN_HINT = " (label_column names another column as the label)"
 
 def coded(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Encode class names as labels [N] int64, with the classes in their order."""
-    classes = natural_order(set(names))
+    # A name may be stored in two Unicode forms, as file systems do with 'é'; both are one class.
+    spelt = {name: unicodedata.normalize("NFC", name) for name in set(names)}
+    classes = natural_order(set(spelt.values()))
     position = {name: index for index, name in enumerate(classes)}
-    return np.fromiter((position[name] for name in names), np.int64, len(names)), classes
+    codes = {name: position[normal] for name, normal in spelt.items()}
+    return np.fromiter((codes[name] for name in names), np.int64, len(names)), classes
 
 
 def natural_order(names: set[str]) -> tuple[str, ...]:
