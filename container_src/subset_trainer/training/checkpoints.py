@@ -171,7 +171,8 @@ class Checkpoints:
         names = [
             name
             for name in {**theirs, **self._identity}
-            if theirs.get(name, "") != self._identity.get(name, "")
+            # A hyperparameter that the other version did not have yet is one that was not given.
+            if theirs.get(name) != self._identity.get(name)
         ]
         if names:
             differences = ", ".join(

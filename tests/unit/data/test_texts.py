@@ -103,16 +103,14 @@ def test_a_named_column_among_others(tmp_path: Path) -> None:
     root = table(tmp_path, rows, ("number", "kind", "text"))
     found = load_splits({"training": root}, label_column="kind", text_column="text")
     check(found)
-    assert (
-        "training channel: 48 texts of column 'text', 2 classes; 1 other columns are not used." in found.notes
-    )
+    assert "training channel: 48 texts of column 'text', 2 classes." in found.notes
     read = load_channel(root, found.preprocessing, name="test")
     assert torch.equal(
         read.labels, torch.tensor([found.preprocessing.classes.index(kind) for kind, _ in ROWS])
     )
-    text = complaint(root, label_column="kind", text_column="number")
-    assert text.endswith(
-        "the training channel has no such text column; expected one of its text columns ('text')."
+    text = complaint(root, label_column="kind", text_column="remark")
+    assert text == (
+        "text_column='remark': the training channel has no such column; expected some of 'number', 'kind', 'text'."
     )
 
 
