@@ -5,6 +5,7 @@ from subset_trainer.data.ids import Ids
 from subset_trainer.data.kinds.image import ImageKind
 from subset_trainer.data.kinds.kind import Kind
 from subset_trainer.data.kinds.table import TableKind
+from subset_trainer.data.kinds.table_and_text import TableAndTextKind
 from subset_trainer.data.kinds.text import TextKind
 from subset_trainer.data.splits import Splits, load_channel, load_splits
 from subset_trainer.data.tables.table import Column
@@ -18,6 +19,7 @@ __all__ = [
     "MemoryDataset",
     "Splits",
     "StreamingDataset",
+    "TableAndTextKind",
     "TableKind",
     "TextKind",
     "load_channel",
