@@ -8,7 +8,22 @@ import numpy as np
 
 GOOD = ("delighted", "sturdy", "reliable", "quick", "elegant", "recommended")
 BAD = ("broken", "flimsy", "late", "noisy", "disappointing", "refund")
-FILLER = ("the", "parcel", "arrived", "on", "my", "table", "it", "was", "and", "box", "with", "two", "of", "this")
+FILLER = (
+    "the",
+    "parcel",
+    "arrived",
+    "on",
+    "my",
+    "table",
+    "it",
+    "was",
+    "and",
+    "box",
+    "with",
+    "two",
+    "of",
+    "this",
+)
 COLUMNS = ("outcome", "review", "title", "price", "shop")
 
 

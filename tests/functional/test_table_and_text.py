@@ -17,8 +17,8 @@ from tests import reviews
 from tests.encoders import WORDS
 from tests.encoders import write as write_encoder
 from tests.functional.conftest import Job
-from tests.functional.test_sharded import run as run_sharded
 from tests.functional.test_ranks import HOSTS
+from tests.functional.test_sharded import run as run_sharded
 
 SETTINGS = {"device": "cpu", "epochs": 12, "label_column": "outcome", "strategy": "full"}
 
@@ -77,7 +77,9 @@ def test_a_chosen_part_is_trained_on_reported_explained_and_served(job: Job) -> 
         assert set(example["texts"]) == {"review", "title"}
         assert {one["columns"][0] for one in example["parts"] if "columns" in one} == {"price", "shop"}
         words = [one for one in example["parts"] if "token" in one]
-        assert all(example["texts"][one["column"]][one["begin"] : one["end"]] == one["token"] for one in words)
+        assert all(
+            example["texts"][one["column"]][one["begin"] : one["end"]] == one["token"] for one in words
+        )
         total = sum(one["contribution"] for one in example["parts"])
         assert total == pytest.approx(example["log_odds"] - example["log_odds_absent"], abs=1e-3)
     strongest = [max(one["parts"], key=lambda part: abs(part["contribution"])) for one in told["examples"]]
@@ -139,8 +141,20 @@ def test_an_encoder_joins(fine_tune: str, job: Job) -> None:
     job.run(
         {
             **SETTINGS,
-            **{"label_column": "label", "strategy": "craig", "fraction": 0.8, "select_every": 10, "epochs": 20},
-            **{"fine_tune": fine_tune, "max_tokens": 24, "precision": "float32", "batch_size": 16, "dropout": 0.1},
+            **{
+                "label_column": "label",
+                "strategy": "craig",
+                "fraction": 0.8,
+                "select_every": 10,
+                "epochs": 20,
+            },
+            **{
+                "fine_tune": fine_tune,
+                "max_tokens": 24,
+                "precision": "float32",
+                "batch_size": 16,
+                "dropout": 0.1,
+            },
             **rates,
             "explain": 1,
         }

@@ -2,18 +2,83 @@
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+from subset_trainer.data.content import IMAGES, content_of
 from subset_trainer.errors import UserError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-
-# Written by Spark, macOS, Windows and S3 tools beside the data.
-_CLUTTER = re.compile(
-    r"_SUCCESS|_committed_.*|_started_.*|_(common_)?metadata|Thumbs\.db|desktop\.ini|.*_\$folder\$"
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".webp", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".apng", ".avif", ".avifs"),
+    *(".heic", ".heif", ".hif"),
 )
+
+# Written by Spark, macOS, Windows, office programs and S3 tools beside the data.
+_CLUTTER = re.compile(
+    r"_SUCCESS|_committed_.*|_started_.*|_(common_)?metadata|(eh)?thumbs(_vista)?\.db(:.*)?|desktop\.ini|"
+    r".*_\$folder\$|Icon\r|~\$.*|.*:Zone\.Identifier|.*\.(crdownload|partial|swp)",
+    re.IGNORECASE,
+)
+# Folders of operating systems, disk stations and tools, which are neither classes nor data.
+_SYSTEM = re.compile(
+    r"#recycle|#snapshot|~snapshot|@eaDir|@tmp|@Recycle|@Recently-Snapshot|@appstore|@database|@sharebin|"
+    r"\$RECYCLE\.BIN|\$Trash|RECYCLER|RECYCLED|lost\+found|found\.\d{3}|System Volume Information|__MACOSX|"
+    r"__pycache__|Network Trash Folder|Temporary Items|TheVolumeSettingsFolder|resource\.frk|node_modules",
+    re.IGNORECASE,
+)
+# Never images, so that they need not be opened to find out.
+_OTHER_SUFFIXES = (
+    *(
+        ".csv",
+        ".tsv",
+        ".gz",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".txt",
+        ".xml",
+        ".md",
+        ".rst",
+        ".html",
+        ".htm",
+        ".yaml",
+    ),
+    *(
+        ".yml",
+        ".toml",
+        ".cfg",
+        ".ini",
+        ".log",
+        ".py",
+        ".ipynb",
+        ".sh",
+        ".pdf",
+        ".parquet",
+        ".pq",
+        ".parq",
+        ".npz",
+    ),
+    *(".npy", ".tar", ".tgz", ".zip", ".lst", ".rec", ".idx", ".recordio", ".manifest", ".libsvm", ".svm"),
+    *(
+        ".svmlight",
+        ".pbr",
+        ".pb",
+        ".protobuf",
+        ".mat",
+        ".pkl",
+        ".pickle",
+        ".pt",
+        ".pth",
+        ".h5",
+        ".wav",
+        ".mp3",
+    ),
+)
+_SAMPLED = 3
 
 
 @dataclass(frozen=True)
@@ -21,7 +86,9 @@ class Channel:
     """The files of one channel.
 
     `files`: paths relative to `root`, with forward slashes, sorted, without clutter; never empty. `listing`: the
-    companion channel with the list of images and classes. `pipe`: whether the only file is a named pipe.
+    companion channel with the list of images and classes. `pipe`: whether the only file is a named pipe. `system`:
+    folders that were not entered, because they belong to an operating system or a tool. `label`: the column or
+    attribute that the user names as the label; None: detected.
     """
 
     name: str
@@ -29,6 +96,8 @@ class Channel:
     files: tuple[str, ...]
     listing: "Channel | None" = None
     pipe: bool = False
+    system: tuple[str, ...] = ()
+    label: str | None = None
 
     def error(self, sentence: str) -> UserError:
         """A UserError that names this channel."""
@@ -38,9 +107,29 @@ class Channel:
         """The files whose names end with one of the suffixes, ignoring case."""
         return tuple(file for file in self.files if file.lower().endswith(suffixes))
 
-    @property
+    @cached_property
     def images(self) -> tuple[str, ...]:
-        return self.ending(*IMAGE_SUFFIXES)
+        """The files that are images: by suffix or, where this says nothing, by their first bytes.
+
+        Of the files in one folder with one unknown suffix a few are opened, and all if one of these is an image.
+        """
+        unknown: dict[tuple[str, str], list[str]] = defaultdict(list)
+        found = []
+        for file in self.files:
+            lowered = file.lower()
+            if lowered.endswith(IMAGE_SUFFIXES):
+                found.append(file)
+            elif not lowered.endswith(_OTHER_SUFFIXES):
+                unknown[file.rpartition("/")[0], suffix_of(file)].append(file)
+        for files in unknown.values():
+            sampled = files[:: max(1, len(files) // _SAMPLED)][:_SAMPLED]
+            if any(self.content(file) in IMAGES for file in sampled):
+                found += [file for file in files if self.content(file) in IMAGES]
+        return tuple(sorted(found))
+
+    def content(self, file: str) -> str | None:
+        """What a file holds by its first bytes: see :func:`subset_trainer.data.content.content_of`."""
+        return content_of(self.root / file)
 
 
 def open_channel(name: str, root: Path, listing: Path | None = None, *, expected: str) -> Channel:
@@ -67,8 +156,9 @@ def open_channel(name: str, root: Path, listing: Path | None = None, *, expected
         raise UserError(f"{name} channel: {root} is a file; expected a directory with {expected}.")
     files: list[str] = []
     ignored: list[str] = []
+    system: list[str] = []
     try:
-        for relative, entry in _entries(name, root):
+        for relative, entry in _entries(name, root, system):
             if entry.name.startswith(".") or _CLUTTER.fullmatch(entry.name) or _is_marker(entry):
                 ignored.append(relative)
             else:
@@ -81,11 +171,12 @@ def open_channel(name: str, root: Path, listing: Path | None = None, *, expected
     if not files:
         only = f" but {some(sorted(ignored))}, which hold no data" if ignored else ""
         raise UserError(f"{name} channel: no files in {root}{only}; expected {expected}.")
-    return Channel(name, root, tuple(sorted(files)))
+    return Channel(name, root, tuple(sorted(files)), system=tuple(sorted(system)))
 
 
-def _entries(name: str, root: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """(relative path, entry) of every file below the root.
+def _entries(name: str, root: Path, system: list[str]) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """(relative path, entry) of every file below the root. Hidden folders and those of a system are not entered, and
+    are added to `system`.
 
     Raises:
         UserError: an entry is not a regular file (reading a pipe or a device may never end), or a symbolic link points
@@ -99,9 +190,11 @@ def _entries(name: str, root: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
         with os.scandir(f"{root}/{folder}") as entries:
             for entry in entries:
                 relative = folder + entry.name
-                hidden = entry.name.startswith(".") or entry.name == "__MACOSX"
+                hidden = entry.name.startswith(".")
                 if entry.is_dir(follow_symlinks=False):
-                    if not hidden:
+                    if hidden or _SYSTEM.fullmatch(entry.name):
+                        system.append(relative + "/")
+                    else:
                         waiting.append(relative + "/")
                     continue
                 if not hidden and entry.is_symlink():
@@ -136,6 +229,12 @@ def _is_marker(entry: "os.DirEntry[str]") -> bool:
 def base_name(path: str) -> str:
     """The last part of a path."""
     return path.rsplit("/", 1)[-1]
+
+
+def suffix_of(path: str) -> str:
+    """The suffix of a file's name in lower case, as in '.jpg'; '' if it has none."""
+    base = base_name(path)
+    return base[base.rfind(".") :].lower() if "." in base else ""
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:

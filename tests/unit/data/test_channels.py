@@ -27,7 +27,7 @@ def layout_of(root: Path) -> tuple[str, tuple[str, ...], str]:
     channel = open_channel("training", root)
     layout = detect(channel)
     images = layout.files[0].lower().endswith(IMAGE_SUFFIXES)
-    folder = class_folders(channel, layout.files, IMAGE_SUFFIXES, "image") if images else ""
+    folder = class_folders(channel, layout.files, channel.images, "image") if images else ""
     return layout.format.name, layout.files, folder
 
 
@@ -80,8 +80,8 @@ def test_a_single_class_with_folders_inside_is_not_descended(tmp_path: Path) -> 
 def test_folders_named_like_splits(tmp_path: Path) -> None:
     text = complaint(put(tmp_path, "train/cat/1.png", "test/cat/2.png"))
     assert text == (
-        "training channel: the folders 'test', 'train' look like splits, not classes; expected the class folders of "
-        "one split, and each other split as a channel of its own."
+        "training channel: split: the folders name test and training; expected one split in a channel, and each "
+        "other split as a channel of its own ('test', 'train')."
     )
 
 

@@ -252,7 +252,7 @@ def test_files_that_do_not_fit_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"label,x\n0,1\n", "file 't.parquet' cannot be read ("),
+        (b"label,x\n0,1\n", "'t.parquet': it holds UTF-8 text; expected Parquet."),
         (b"PAR1" + b"\0" * 40 + b"PAR1", "file 't.parquet' cannot be read ("),
     ],
 )

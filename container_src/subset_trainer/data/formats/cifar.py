@@ -380,6 +380,7 @@ class CifarBatches(Format):
     """Unpacked CIFAR batches; the archives that they came in may lie beside them."""
 
     name = "cifar"
+    splits = "none"
     expected = ("", "CIFAR batches", "")
     telling = (".bin",)
     """Batches without a suffix are not included, because a table may also be named `train` or `test`."""

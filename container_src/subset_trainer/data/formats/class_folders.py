@@ -1,19 +1,56 @@
 """Finds the folders that name classes, for the formats of images and of texts in class folders."""
 
-from subset_trainer.data.channels import Channel, base_name, some
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 
-_SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
+from subset_trainer.data.channels import Channel, base_name, some, suffix_of
+from subset_trainer.data.content import TEXT
+from subset_trainer.data.understanding import Decision
+from subset_trainer.errors import UserError
+
+_NO_CLASSES = frozenset(
+    (
+        *(
+            "annotation",
+            "annotations",
+            "bbox",
+            "boxes",
+            "code",
+            "config",
+            "configs",
+            "doc",
+            "docs",
+            "label",
+            "labels",
+        ),
+        *(
+            "license",
+            "licenses",
+            "log",
+            "logs",
+            "meta",
+            "metadata",
+            "notebook",
+            "notebooks",
+            "script",
+            "scripts",
+        ),
+        *("src", "utils"),
+    )
+)
+"""Folders that hold no class if none of their files could be an example."""
+_OPENED = 20
 
 
-def class_folders(channel: Channel, files: tuple[str, ...], suffixes: tuple[str, ...], what: str) -> str:
+def class_folders(channel: Channel, files: Sequence[str], everything: Sequence[str], what: str) -> str:
     """The folder that contains the class folders ('' or 'a/b/'); perhaps below single folders, as in train/<class>/….
 
     Args:
-        suffixes: of all files that should lie in a class folder.
+        everything: all files that should lie in a class folder.
         what: how messages name such a file.
 
     Raises:
-        UserError: a file lies outside the class folders, or the folders are named like splits.
+        UserError: a file lies outside the class folders.
     """
     folder = ""
     while True:
@@ -23,17 +60,62 @@ def class_folders(channel: Channel, files: tuple[str, ...], suffixes: tuple[str,
         if len(tops) != 1 or loose or 1 in below:
             break
         folder += tops[0] + "/"
-    outside = [f for f in channel.ending(*suffixes) if "/" not in f[len(folder) :]]
+    outside = [f for f in everything if "/" not in f[len(folder) :]]
     if loose or (outside and tops):
         raise channel.error(f"{what} '{(loose or outside)[0]}' lies outside the class folders {some(tops)}.")
-    if len(tops) > 1 and all(top.lower() in _SPLIT_NAMES for top in tops):
-        raise channel.error(
-            f"the folders {some(tops)} look like splits, not classes; expected the class folders of one split, "
-            "and each other split as a channel of its own."
-        )
     return folder
 
 
-def classes_of_folders(files: tuple[str, ...], folder: str) -> list[str]:
+def classes_of_folders(files: Sequence[str], folder: str) -> list[str]:
     """The name of each file's class folder, below `folder`."""
     return [file[len(folder) :].split("/", 1)[0] for file in files]
+
+
+def vanishing(channel: Channel, files: Sequence[str], folder: str, expected: str) -> list[Decision]:
+    """The open decisions on class folders with files of which none is among `files`, the examples.
+
+    Args:
+        expected: what a class folder holds, for messages.
+    """
+    used = set(files)
+    classes = set(classes_of_folders(files, folder))
+    lost: dict[str, list[str]] = defaultdict(list)
+    for file in channel.files:
+        if file.startswith(folder) and file not in used and "/" in file[len(folder) :]:
+            name = file[len(folder) :].split("/", 1)[0]
+            if name not in classes:
+                lost[name].append(file)
+    decisions = []
+    for name, found in lost.items():
+        suffixes = [suffix or "no suffix" for suffix, _ in Counter(map(suffix_of, found)).most_common(3)]
+        contents = {channel.content(file) for file in found[:_OPENED]}
+        if name.lower() in _NO_CLASSES and contents <= {TEXT, "HTML", "PDF", "pickle", "NumPy array (.npy)"}:
+            continue
+        known = sorted(content for content in contents if content not in (None, TEXT))
+        held = f", {' and '.join(known)} by content" if known else ""
+        count = (
+            f"none of its {len(found):,} files is"
+            if len(found) > 1
+            else f"'{found[0]}', its only file, is not"
+        )
+        decisions.append(
+            Decision(
+                "classes",
+                "a class without examples",
+                f"{count} read ({', '.join(suffixes)}{held}); expected {expected} in each class folder, and other "
+                "folders out of the channel",
+                "open",
+                name=folder + name + "/",
+            )
+        )
+    return decisions
+
+
+def checked_folder(
+    channel: Channel, files: Sequence[str], everything: Sequence[str], what: str
+) -> str | None:
+    """As `class_folders`, but None instead of an error, which is raised when the examples are read."""
+    try:
+        return class_folders(channel, files, everything, what)
+    except UserError:
+        return None

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.format import Claim, Format
 from subset_trainer.data.formats.registry import FORMATS, Layout, detect
+from subset_trainer.data.formats.side_files import is_description
 from subset_trainer.data.media import header_of, media_type
+from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import shown
 
 _IMAGES = ("application/x-image", "application/x-recordio", "image/")
@@ -31,7 +33,9 @@ class ContentType:
             UserError: file names and content type contradict each other, or as in `detect`.
         """
         if not channel.pipe and self.table is not None and not _telling(channel, self.table):
-            return Layout(self.table, Claim(channel.files), ())
+            files = tuple(file for file in channel.files if not is_description(file)) or channel.files
+            told = Decision("format", self.table.name, f"the channel's content type is {self.text}", "given")
+            return Layout.of(channel, self.table, Claim(files), told=told)
         layout = detect(channel)
         fits = layout.format is self.table or (self.images and layout.format.table is None)
         if (self.table or self.images) and not fits:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 import numpy as np
 
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.content import TEXT
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.tables import dates
@@ -341,8 +342,7 @@ class _Bytes(io.RawIOBase):
     """The UTF-8 text of a file, unpacked if its content is packed with gzip, with limits on its lines and its size.
 
     Raises:
-        UserError: a line is too long or contains a NUL character, the file holds more than `memory` bytes, or its format
-            holds no text.
+        UserError: a line is too long or contains a NUL character, or the file holds more than `memory` bytes.
     """
 
     def __init__(self, channel: Channel, file: str, memory: int | None) -> None:
@@ -354,9 +354,6 @@ class _Bytes(io.RawIOBase):
         if start[:2] == b"\x1f\x8b":
             raw = cast(BinaryIO, gzip.GzipFile(fileobj=raw))
             start = _start(raw)
-        elif start in (b"PK\3\4", b"\xd0\xcf\x11\xe0"):
-            raw.close()
-            raise channel.error(f"file '{file}' is a zip archive or an Excel workbook; expected CSV.")
         self._text: io.TextIOWrapper | None = None
         if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
             self._text = io.TextIOWrapper(raw, "utf-32", newline="")
@@ -526,6 +523,7 @@ class CsvTables(TableFormat):
     expected = ("", "CSV", " files")
     suffixes = telling = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
     content_types = ("text/csv", "csv")
+    contents = (TEXT, "gzip", "UTF-16 text", "UTF-32 text")
 
     def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
         rules = asked.rules

@@ -1,16 +1,20 @@
 """The interface of a data format: recognising a channel by its files, and reading them."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.images.labelled import ImageArray
-from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.understanding import Decision, Understanding
+
+if TYPE_CHECKING:  # the formats are free of torch
+    from subset_trainer.data.kinds.kind import Kind, Source
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,14 @@ class Claim:
     """The files of a channel that a format recognises as its own.
 
     `images`: the images that these files name, or may name. `beside`: files that belong to the format but are not read.
-    `certain`: whether the recognition holds regardless of other files' names.
+    `certain`: whether the recognition holds regardless of other files' names. `weak`: whether it yields to any other.
     """
 
     files: tuple[str, ...]
     images: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     certain: bool = False
+    weak: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Found:
     """The examples of a channel, the test examples that come with a CIFAR set, notes for the log, the format, and the
     decisions behind this reading."""
 
-    format: "Format"
+    format: Format
     source: Source
     test: ImageArray | None = None
     notes: tuple[str, ...] = ()
@@ -115,8 +120,11 @@ class Format(ABC):
     """Suffixes that identify this format even if the content type declares tables."""
     shared: ClassVar[tuple[str, ...]] = ()
     """Suffixes that do not identify the format, because its table files may have them too."""
-    last_resort: ClassVar[bool] = False
-    """Tried only if no other format is recognised."""
+    splits: ClassVar[Literal["files", "folders", "none"]] = "files"
+    """Where names may say a split: those of its files, those of the folders around its examples, or none because the
+    format brings its own test examples."""
+    contents: ClassVar[tuple[str, ...]] = ()
+    """What its files hold by their first bytes; empty: the format looks itself."""
     table: ClassVar[str | None] = None
     """The name of a table format in messages; None: the format holds no tables, or other data too."""
     content_types: ClassVar[tuple[str, ...]] = ()
@@ -140,6 +148,10 @@ class Format(ABC):
     @abstractmethod
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         """Read the claimed files. Raises UserError for anything that is wrong with them."""
+
+    def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:
+        """The open decisions on the claimed files that names and first bytes show."""
+        return []
 
     def near_miss(self, channel: Channel) -> str | None:
         """If no format is recognised: a sentence on what would make the channel one of this format, or None."""

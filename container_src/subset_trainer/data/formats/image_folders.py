@@ -2,10 +2,18 @@
 
 from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
 from subset_trainer.data.classes import coded
-from subset_trainer.data.formats.class_folders import class_folders, classes_of_folders
+from subset_trainer.data.content import IMAGES
+from subset_trainer.data.formats.class_folders import (
+    checked_folder,
+    class_folders,
+    classes_of_folders,
+    vanishing,
+)
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
+from subset_trainer.data.formats.lists import rival_lists
 from subset_trainer.data.images.decoding import ImageFiles
 from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.understanding import Decision
 
 
 class ImageFolders(Format):
@@ -14,10 +22,18 @@ class ImageFolders(Format):
     name = "folders"
     expected = ("", "class folders of images", "")
     telling = IMAGE_SUFFIXES
+    splits = "folders"
 
     def recognise(self, channel: Channel) -> Claim | None:
         files = tuple(file for file in channel.images if "/" in file)
         return Claim(files) if files else None
+
+    def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:
+        folder = checked_folder(channel, claim.files, channel.images, "image")
+        if folder is None:
+            return []
+        lost = vanishing(channel, claim.files, folder, f"images ({', '.join(IMAGES)})")
+        return [*lost, *rival_lists(channel, claim.files, folder)]
 
     def near_miss(self, channel: Channel) -> str | None:
         if not channel.images:
@@ -28,7 +44,7 @@ class ImageFolders(Format):
         )
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
-        folder = class_folders(channel, claim.files, IMAGE_SUFFIXES, "image")
+        folder = class_folders(channel, claim.files, channel.images, "image")
         labels, classes = coded(classes_of_folders(claim.files, folder))
         below = f" below '{folder}'" if folder else ""
         note = f"{channel.name} channel: {len(claim.files):,} images in {len(classes)} class folders{below}."

@@ -1,23 +1,49 @@
-"""Images whose labels are in a table beside them: `labels.csv`, `labels.tsv` or `metadata.csv`."""
+"""Images whose labels are in a table beside them: `labels.csv`, `labels.tsv`, `metadata.csv`, or one of another name
+that names the images.
+"""
 
 import csv
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, base_name
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.lists import Finder, lines, listed, only
-from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.split_names import split_of, splits_of_values
+from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import UserError, shown
 
-_NAMES = ("labels.csv", "labels.tsv", "metadata.csv")
+if TYPE_CHECKING:
+    from subset_trainer.data.images.labelled import LabelledImages
+
+_NAMES = ("labels.csv", "labels.tsv")
 """Names of tables that label the images beside them, rather than holding the examples themselves."""
-_LABEL_NAMES = ("label", "class", "category", "target")
+_METADATA = "metadata.csv"
+"""Hugging Face's name: the classes of the images if it has a column for them, captions and the like otherwise."""
+_LABEL_NAMES = (
+    *(
+        "label",
+        "class",
+        "category",
+        "target",
+        "labels",
+        "class_name",
+        "classname",
+        "label_name",
+        "class_label",
+    ),
+    *("class_id", "label_id", "category_id", "class_idx", "species", "breed", "diagnosis", "y"),
+)
+_SPLIT_NAMES = frozenset(("split", "set", "subset", "fold", "partition", "usage", "phase"))
+_PEEKED = 2_000
+"""Rows that are read to tell whether a table names the images."""
 
 
 def read_labels_csv(
     channel: Channel, file: str, images: tuple[str, ...], label_column: str | None = None
-) -> LabelledImages:
+) -> "LabelledImages":
     """Read images labelled by a table with a column of file names and one of class names, with or without a header.
 
     A file name is a path in the channel, or a base name, with or without suffix.
@@ -39,8 +65,9 @@ def read_labels_csv(
     header = None if looks_listed else first
     start = [] if header else [(number, first)]
     files: int | None = None
-    label = 0
+    label, split = 0, _split_position(header)
     names: list[tuple[int, str, str]] = []
+    splits: dict[str, None] = {}
     for number, row in chain(start, rows):
         if len(row) != len(first):
             raise channel.error(
@@ -55,6 +82,10 @@ def read_labels_csv(
                 )
             label = _label_position(channel, file, header, len(first), files, label_column)
         names.append((number, row[files], row[label].strip()))
+        if split not in (None, label):
+            splits.setdefault(row[split].strip())
+    if header and split is not None and (several := splits_of_values(header[split], splits)):
+        refuse_open(channel.name, [several])
     return listed(channel, file, images, names, found)
 
 
@@ -68,6 +99,88 @@ def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, lis
             yield number, next(csv.reader([text], delimiter=delimiter, strict=True))
         except csv.Error as error:
             raise channel.error(f"'{file}', line {number:,}: {error}; expected {expected}.") from error
+
+
+def _split_position(header: Sequence[str] | None) -> int | None:
+    """The position of a column that may say the split of each row."""
+    return next((at for at, name in enumerate(header or ()) if name.strip().lower() in _SPLIT_NAMES), None)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table that names images of the channel.
+
+    `labelled`: whether a column may hold their classes. `as_folders`: whether it tells the same images apart as their
+    folders do.
+    """
+
+    labelled: bool
+    as_folders: bool
+
+
+def rows_of(channel: Channel, file: str, most: int) -> list[list[str]]:
+    """The first rows of a table. Raises UserError if it cannot be read."""
+    return [row for _, row in islice(_rows(channel, file, "a table"), most)]
+
+
+def listing_of(channel: Channel, file: str, finder: Finder) -> Listing | None:
+    """What the first rows of a table say of the channel's images; None if they name none."""
+    try:
+        rows = rows_of(channel, file, _PEEKED)
+    except UserError:
+        return None
+    width = len(rows[0]) if rows else 0
+    body = rows[1:] or rows
+    files = next(
+        (at for at in range(width) if _names_images([row[at : at + 1] for row in body], finder)), None
+    )
+    if files is None:
+        return None
+    header = None if finder.find(rows[0][files]) else [name.strip() for name in rows[0]]
+    body = [row for row in (rows[1:] if header else rows) if len(row) == width]
+    names = [name.lower() for name in header or []]
+    label = next(
+        (names.index(name) for name in _LABEL_NAMES if name in names and names.index(name) != files), None
+    )
+    if header and channel.label in header:
+        label = header.index(channel.label)
+    others = [at for at in range(width) if at != files]
+    if label is None and len(others) == 1:
+        distinct = {row[others[0]] for row in body}
+        label = others[0] if len(distinct) <= max(2, len(body) // 2) else None
+    if label is None:
+        return Listing(False, False)
+    found = [
+        (path.split("/")[:-1], row[label]) for row in body if (path := finder.find(row[files])) is not None
+    ]
+    depth = min((len(folders) for folders, _ in found), default=0)
+    same = any(_bijective([(folders[at], name) for folders, name in found]) for at in range(depth))
+    return Listing(True, same)
+
+
+def _names_images(cells: Sequence[Sequence[str]], finder: Finder) -> bool:
+    """Whether a column names images: most of its first cells do, by a path or a name with its suffix, or all of several
+    do."""
+    sample = [cell[0].strip() for cell in cells[:20] if cell]
+    found = [cell for cell in sample if finder.find(cell) is not None]
+    paths = [cell for cell in found if "/" in cell or cell.lower().endswith(IMAGE_SUFFIXES)]
+    return 2 * len(paths) > len(sample) or (len(set(found)) == len(sample) > 4)
+
+
+def _bijective(pairs: Sequence[tuple[str, str]]) -> bool:
+    different = set(pairs)
+    return 1 < len(different) == len({one for one, _ in different}) == len({other for _, other in different})
+
+
+def has_class_folders(images: Sequence[str]) -> bool:
+    """Whether images lie in several folders that may be classes, none beside these folders."""
+    depths = {file.count("/") for file in images}
+    if 0 in depths:
+        return False
+    folders = {file.rpartition("/")[0] for file in images}
+    tops = {folder.split("/")[at] for at in range(min(depths)) for folder in folders}
+    several = any(len({folder.split("/")[at] for folder in folders}) > 1 for at in range(min(depths)))
+    return several and not all(split_of(top) for top in tops)
 
 
 def _label_position(
@@ -95,15 +208,40 @@ def _label_position(
 
 
 class LabelsCsv(Format):
-    """Images with a table of labels, which is recognised by its name."""
+    """Images with a table of labels, which is recognised by its name or by the images that it names."""
 
     name = "listing"
     expected = ("images with ", "a labels.csv", "")
 
     def recognise(self, channel: Channel) -> Claim | None:
-        images = channel.images
-        files = tuple(file for file in channel.ending(".csv", ".tsv") if base_name(file).lower() in _NAMES)
-        return Claim(files, images) if images and files else None
+        tables = channel.ending(".csv", ".tsv")
+        images = channel.images if tables else ()
+        if not images or not tables:
+            return None
+        named = tuple(file for file in tables if base_name(file).lower() in _NAMES)
+        if named:
+            return Claim(named, images)
+        folders, finder = has_class_folders(images), Finder(images)
+        files = tuple(file for file in tables if self._labels(channel, file, finder, folders))
+        return Claim(files, images) if files else None
+
+    @staticmethod
+    def _labels(channel: Channel, file: str, finder: Finder, folders: bool) -> bool:
+        """Whether a table is the source of the images' classes."""
+        listing, metadata = listing_of(channel, file, finder), base_name(file).lower() == _METADATA
+        if listing is None:
+            return metadata and not folders
+        if not folders:
+            return listing.labelled or metadata or len(channel.ending(".csv", ".tsv")) == 1
+        return listing.labelled and (metadata or not listing.as_folders)
+
+    def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:
+        known = base_name(claim.files[0]).lower() in (*_NAMES, _METADATA)
+        if known or len(claim.files) > 1 or channel.label or not has_class_folders(claim.images):
+            return []
+        reason = "it gives the images other classes than their folders do, so either may hold them"
+        settle = "label_column to name its column, or only one of the two in the channel"
+        return [Decision("label", "the classes", f"{reason}; expected {settle}", "open", name=claim.files[0])]
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         file = only(channel, claim)

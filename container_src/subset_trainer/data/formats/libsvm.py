@@ -3,9 +3,12 @@
 scikit-learn reads them fast but does not locate errors, so on any doubt a careful second reading finds the line.
 """
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +16,11 @@ from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import classes_of
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables.table import MOST_COLUMNS, Table
 from subset_trainer.errors import first_line, shown
+
+if TYPE_CHECKING:
+    from subset_trainer.data.kinds.table import TableKind
 
 _SPARSE_BYTES = 4
 """Largest memory per byte of text, before zeros are filled in."""

@@ -1,13 +1,17 @@
 """Files that list images with their classes: reading their lines, and finding the images that they name."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from subset_trainer.data.channels import Channel
+from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, some
 from subset_trainer.data.classes import coded
+from subset_trainer.data.content import beginning
 from subset_trainer.data.formats.format import Claim
 from subset_trainer.data.images.decoding import ImageFiles
 from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.split_names import splits_of_folders, splits_of_names
+from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import shown
 
 LONGEST_LINE = 1 << 20
@@ -102,12 +106,71 @@ def listed(
                 f"'{file}', lines {paths[path][0]:,} and {number:,} both name the image '{path}'; expected each once."
             )
         paths[path] = (number, name)
+    refuse_splits(channel, list(paths))
     labels, classes = coded([name for _, name in paths.values()])
     left = len(images) - len(paths)
     note = f"{channel.name} channel: {len(paths):,} images of {len(classes)} classes, labelled by '{file}'"
     note += f"; {left:,} that it does not name are left out." if left else "."
     files = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
     return LabelledImages(files, labels, classes, (note,))
+
+
+_IMAGE_NAME = re.compile(
+    rf"""[^\s"'<>,;:|]+?(?:{"|".join(map(re.escape, IMAGE_SUFFIXES))})\b""", re.IGNORECASE
+)
+_TELLS_CLASSES = re.compile(
+    r"""["']?(label|class|category|target|tag|annotation|species|breed)(s|es|ies|_id|_ids|_name|_index)?["']?\s*[:=]""",
+    re.IGNORECASE,
+)
+_LISTS = (".json", ".jsonl", ".ndjson", ".txt", ".yaml", ".yml", ".xml")
+_HEAD = 1 << 16
+
+
+def rival_lists(channel: Channel, images: Sequence[str], folder: str) -> list[Decision]:
+    """The open decisions on files beside class folders that name the images with classes, in no form that is read.
+
+    The folders may then be no classes. A file that contains the name of every class folder as a word of its own agrees
+    with them.
+    """
+    beside = [file for file in channel.ending(*_LISTS) if "/" not in file.removeprefix(folder)]
+    if not beside:
+        return []
+    known = {image.rsplit("/", 1)[-1] for image in images}
+    names = {image[len(folder) :].split("/", 1)[0] for image in images}
+    decisions = []
+    for file in beside:
+        head = beginning(channel.root / file, _HEAD).decode("utf-8", "replace")
+        named = {found.rsplit("/", 1)[-1] for found in _IMAGE_NAME.findall(head)} & known
+        if not named:
+            continue
+        apart = set(re.split(r"[\s\"',;:|\[\]{}]+", head))
+        if names <= apart or not (_TELLS_CLASSES.search(head) or _pairs(head)):
+            continue
+        decisions.append(
+            Decision(
+                "label",
+                "the classes",
+                f"it names images, such as '{sorted(named)[0]}', and classes in a form that is not read, so the "
+                f"folders {some(sorted(names))} may be no classes; expected a labels.csv or a manifest in its place, "
+                "or only the class folders",
+                "open",
+                name=file,
+            )
+        )
+    return decisions
+
+
+def _pairs(head: str) -> bool:
+    """Whether lines are an image and one word or number, as in `img/0.jpg 3`, that others have as well."""
+    rows = [row.split() for row in head.replace(",", " ").replace("\t", " ").splitlines()[:-1] if row.strip()]
+    return (
+        bool(rows) and all(len(row) == 2 for row in rows) and len({row[1] for row in rows}) <= len(rows) / 2
+    )
+
+
+def refuse_splits(channel: Channel, images: Sequence[str]) -> None:
+    """Raise UserError if the paths of the examples, or their names, show several splits."""
+    refuse_open(channel.name, filter(None, [splits_of_folders(images) or splits_of_names(images)]))
 
 
 def only(channel: Channel, claim: Claim) -> str:

@@ -179,6 +179,7 @@ class Npz(Format):
     name = "npz"
     expected = ("", ".npz", " files")
     telling = (".npz",)
+    contents = ("NumPy arrays (.npz)", "ZIP")
 
     def recognise(self, channel: Channel) -> Claim | None:
         files = channel.ending(".npz")

@@ -327,6 +327,7 @@ class Parquet(TableFormat):
     table = "Parquet"
     expected = ("", "Parquet", " files")
     suffixes = telling = (".parquet", ".pq", ".parq")
+    contents = ("Parquet",)
     content_types = (
         *("application/x-parquet", "application/parquet", "application/vnd.apache.parquet"),
         "parquet",

@@ -94,6 +94,7 @@ class Pipe(Format):
     """Pipe mode: the channel is a named pipe, which can be read only once."""
 
     name = "pipe"
+    splits = "none"
     expected = ("", "", "")
 
     def recognise(self, channel: Channel) -> Claim | None:

@@ -1,12 +1,17 @@
 """Reads a channel in any known format as labelled examples."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.content_types import understand
 from subset_trainer.data.formats.format import Found, Options, Reading
-from subset_trainer.data.kinds import registry as kinds
-from subset_trainer.data.kinds.kind import Kind
+from subset_trainer.data.understanding import refuse_open
+
+if TYPE_CHECKING:  # the formats are free of torch
+    from subset_trainer.data.kinds.kind import Kind
 
 
 def read(channel: Channel, options: Options, memory: int, like: Kind | None = None) -> Found:
@@ -20,8 +25,10 @@ def read(channel: Channel, options: Options, memory: int, like: Kind | None = No
     Raises:
         UserError: anything is wrong with the data.
     """
+    channel = replace(channel, label=options.label_column)
     told = understand(channel, options.content_types.get(channel.name))
     layout = told.layout(channel)
+    refuse_open(channel.name, layout.decisions)
     options = replace(options, csv_header=told.header or options.csv_header)
     found = layout.format.read(channel, layout.claim, Reading(options, memory, like))
     if layout.unused:
@@ -29,7 +36,9 @@ def read(channel: Channel, options: Options, memory: int, like: Kind | None = No
         note = f"{channel.name} channel: not used: '{layout.unused[0]}'{more}."
         found = replace(found, notes=(note, *found.notes))
     found = replace(found, decisions=(*layout.decisions, *found.decisions))
-    held = kinds.of(found.source).held
-    if like is not None and held != like.held:
+    if like is not None and not isinstance(found.source, like.sources):
+        from subset_trainer.data.kinds import registry as kinds  # not needed to understand a channel
+
+        held = kinds.of(found.source).held
         raise channel.error(f"'{layout.files[0]}' holds {held}; expected {like.held}, as in training.")
     return found

@@ -1,12 +1,14 @@
 """The list of formats, and the detection of a channel's format."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from subset_trainer.data import channels
 from subset_trainer.data.channels import Channel, some
+from subset_trainer.data.content import TEXT
+from subset_trainer.data.formats import side_files
 from subset_trainer.data.formats.cifar import CIFAR
 from subset_trainer.data.formats.csv_tables import CsvTables
 from subset_trainer.data.formats.format import Claim, Format
@@ -23,7 +25,11 @@ from subset_trainer.data.formats.recordio_images import RecordIOImages
 from subset_trainer.data.formats.recordio_protobuf import RecordIOProtobuf
 from subset_trainer.data.formats.tar_shards import TarArchives
 from subset_trainer.data.formats.text_folders import TextFolders
-from subset_trainer.data.understanding import Decision
+from subset_trainer.data.split_names import splits_of_files, splits_of_folders, splits_of_names
+from subset_trainer.data.understanding import Decision, refuse_open
+
+_OPENED = 1_000
+"""Files whose first bytes are compared with their format."""
 
 FORMATS: tuple[Format, ...] = (
     Pipe(),
@@ -63,7 +69,7 @@ EXPECTED = _expected()
 @dataclass(frozen=True)
 class Layout:
     """A channel's files in `format`. `unused`: files that fit no format and are not read. `decisions`: why it is this
-    format, and what is left out."""
+    format, and what is left out; open ones are to be refused."""
 
     format: Format
     claim: Claim
@@ -75,10 +81,71 @@ class Layout:
         return self.claim.files
 
     @classmethod
-    def of(cls, channel: Channel, form: Format, claim: Claim) -> "Layout":
+    def of(
+        cls,
+        channel: Channel,
+        form: Format,
+        claim: Claim,
+        aside: Sequence[Decision] = (),
+        told: Decision | None = None,
+    ) -> "Layout":
+        """Decide on the other files of the channel, and on whether the claimed ones are of one split.
+
+        Args:
+            aside: the decisions on files that are left out.
+            told: the decision on the format, if anything but its files decided it.
+        """
         listed = () if channel.listing else claim.files  # otherwise these are files of the companion channel
         used = {*listed, *claim.images, *claim.beside}
-        return cls(form, claim, tuple(file for file in channel.files if file not in used))
+        unused = tuple(file for file in channel.files if file not in used)
+        said = {decision.name for decision in aside}
+        more = f" and {len(claim.files) - 1:,} more" if len(claim.files) > 1 else ""
+        lists = f", for {len(claim.images):,} images" if claim.images else ""
+        decisions = [
+            told or Decision("format", form.name, f"by '{claim.files[0]}'{more}{lists}"),
+            *_system_folders(channel),
+            *aside,
+            *side_files.unused([file for file in unused if file not in said]),
+        ]
+        splits = _splits(form, claim)
+        rest = (
+            replace(channel, files=tuple(file for file in channel.files if file not in said))
+            if said
+            else channel
+        )
+        decisions += [splits] if splits is not None else form.doubts(rest, claim)
+        decisions += _contradictions(channel, form, claim)
+        return cls(form, claim, unused, tuple(decisions))
+
+
+def _system_folders(channel: Channel) -> list[Decision]:
+    found: dict[str, list[str]] = {}
+    for folder in channel.system:
+        found.setdefault(folder.removesuffix("/").rsplit("/", 1)[-1], []).append(folder)
+    return [
+        side_files.left_out(name, "a folder of the system or of a tool", *folders[:3])
+        for name, folders in found.items()
+    ]
+
+
+def _splits(form: Format, claim: Claim) -> Decision | None:
+    if form.splits == "files":
+        return splits_of_files(claim.files)
+    if form.splits == "folders":
+        return splits_of_folders(claim.files) or splits_of_names(claim.files)
+    return None
+
+
+def _contradictions(channel: Channel, form: Format, claim: Claim) -> list[Decision]:
+    """The open decisions on files that hold, by their first bytes, something else than their format does."""
+    if not form.contents:
+        return []
+    expected = " or ".join(form.contents)
+    return [
+        Decision("format", held, f"it holds {held}; expected {expected}", "open", name=file)
+        for file in claim.files[:_OPENED]
+        if (held := channel.content(file)) is not None and held not in form.contents
+    ]
 
 
 def open_channel(name: str, root: Path, listing: Path | None = None) -> Channel:
@@ -97,21 +164,30 @@ def detect(channel: Channel) -> Layout:
     """Detect a channel's format by its files. Raises UserError if none or more than one fits."""
     claims: dict[Format, Claim] = {}
     for form in FORMATS:
-        if form.last_resort and claims:
-            continue
         claim = form.recognise(channel)
         if claim is not None and claim.certain:
             return Layout.of(channel, form, claim)
         if claim is not None:
             claims[form] = claim
-    fitting = _undisputed(claims)
+    if strong := {form: claim for form, claim in claims.items() if not claim.weak}:
+        claims = strong
+    fitting, aside = side_files.without_side_files(channel, _undisputed(claims))
     if len(fitting) > 1:
         examples = " and ".join(f"'{claim.files[0]}'" for _, claim in fitting)
         raise channel.error(f"files of several formats ({examples}); expected one of: {EXPECTED}.")
     if not fitting:
+        if (splits := splits_of_files(channel.files)) is not None:
+            refuse_open(channel.name, [splits])
         near = next(filter(None, (form.near_miss(channel) for form in FORMATS)), None)
-        raise channel.error(near or f"found {some(channel.files)}; expected {EXPECTED}.")
-    return Layout.of(channel, *fitting[0])
+        raise channel.error(near or f"found {_held(channel)}; expected {EXPECTED}.")
+    return Layout.of(channel, *fitting[0], aside)
+
+
+def _held(channel: Channel) -> str:
+    """The first files of a channel, with what they hold if their first bytes show it."""
+    held = {file: channel.content(file) for file in channel.files[:3]}
+    told = {content for content in held.values() if content not in (None, TEXT)}
+    return some(channel.files) + (f", by content {' and '.join(sorted(map(str, told)))}" if told else "")
 
 
 def _undisputed(claims: Mapping[Format, Claim]) -> list[tuple[Format, Claim]]:

@@ -1,14 +1,19 @@
 """What the table formats share: a table may be read as texts, and is matched to the training table."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.format import Claim, Format, Found, Options, Reading
-from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.texts.labelled import texts_of
+
+if TYPE_CHECKING:
+    from subset_trainer.data.kinds.table import TableKind
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,17 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import coded
-from subset_trainer.data.formats.class_folders import class_folders, classes_of_folders
+from subset_trainer.data.formats.class_folders import (
+    checked_folder,
+    class_folders,
+    classes_of_folders,
+    vanishing,
+)
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
+from subset_trainer.data.formats.side_files import is_class_list, is_description
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.texts.labelled import Texts
+from subset_trainer.data.understanding import Decision
 
 LARGEST_FILE = 1 << 24
 """Bytes; a longer file is refused as an example."""
@@ -45,17 +52,30 @@ def read_text_folders(channel: Channel, files: tuple[str, ...], folder: str, mem
 
 
 class TextFolders(Format):
-    """Class folders of `.txt` files. Tried last, because data in any format may have a readme.txt beside it."""
+    """Class folders of `.txt` files. Data in any format may have a readme.txt beside it, and images their captions, so
+    that only several such folders without images are certain to be examples."""
 
     name = "texts"
     expected = ("", "class folders of .txt files", "")
-    last_resort = True
+    splits = "folders"
 
     def recognise(self, channel: Channel) -> Claim | None:
-        files = tuple(file for file in channel.ending(".txt") if "/" in file)
-        return Claim(files) if files else None
+        files = tuple(file for file in _texts(channel) if "/" in file)
+        weak = len({file.rpartition("/")[0] for file in files}) < 2 or bool(channel.images)
+        return Claim(files, weak=weak) if files else None
+
+    def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:
+        folder = checked_folder(channel, claim.files, _texts(channel), "text")
+        return [] if folder is None else vanishing(channel, claim.files, folder, ".txt files")
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
-        folder = class_folders(channel, claim.files, (".txt",), "text")
+        folder = class_folders(channel, claim.files, _texts(channel), "text")
         texts = read_text_folders(channel, claim.files, folder, reading.memory)
         return Found(self, texts, notes=texts.notes)
+
+
+def _texts(channel: Channel) -> tuple[str, ...]:
+    """The `.txt` files but those that describe the data, and lists of classes beside the folders."""
+    found = [file for file in channel.ending(".txt") if not is_description(file)]
+    top = min((file.count("/") for file in found), default=0)
+    return tuple(file for file in found if file.count("/") > top or not is_class_list(file))

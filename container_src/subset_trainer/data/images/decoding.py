@@ -1,5 +1,6 @@
 """Decodes encoded images to uint8 RGB pixels, one at a time or many in several processes."""
 
+import functools
 import io
 import logging
 import mmap
@@ -12,10 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from subset_trainer.data.content import BEGINNING, IMAGES, beginning, kind_of
 from subset_trainer.errors import PlatformError, UserError
 
 logger = logging.getLogger(__name__)
@@ -27,9 +30,10 @@ LARGEST_FILE = 1 << 30
 LARGEST_SCALED = 1 << 27
 """Largest number of pixels of an image while it is scaled to the requested size."""
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-"""The formats that are decoded, whatever a file's suffix. Pillow knows more, but runs Ghostscript for some of them."""
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a")
+_PLUGIN = "HEIF"
+"""The format that a plugin of Pillow decodes, which is loaded when the first such image comes."""
+FORMATS = tuple(form for form in IMAGES if form != _PLUGIN)
+"""The formats that Pillow decodes, whatever a file's suffix. It knows more, but runs Ghostscript for some of them."""
 _PROGRESS_SECONDS = 5.0
 _ORIENTATION = 0x0112  # the EXIF tag
 # Below this amount of work one process finishes before others have started.
@@ -122,9 +126,29 @@ class ImageFiles(EncodedImages):
 
 
 def _dimensions(source: str | io.BytesIO) -> tuple[int, int]:
-    with Image.open(source, formats=FORMATS) as image:
+    with _opened(source) as image:
         width, height = image.size
         return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+def _opened(source: str | io.BytesIO) -> Image.Image:
+    """Open an image in one of the formats. Raises UnidentifiedImageError for others, or what Pillow raises."""
+    try:
+        return Image.open(source, formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        start = beginning(Path(source)) if isinstance(source, str) else source.getvalue()[:BEGINNING]
+        if kind_of(start) != _PLUGIN:
+            raise
+    _register_heif()
+    return Image.open(source, formats=(_PLUGIN,))
+
+
+@functools.cache
+def _register_heif() -> None:
+    # Loaded for the first HEIC image only. One thread each, as for the other formats: processes decode side by side.
+    import pi_heif
+
+    pi_heif.register_heif_opener(decode_threads=1)
 
 
 def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -137,7 +161,7 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
         ValueError: the pixels are floating-point numbers.
         Exception: whatever Pillow raises on damaged data.
     """
-    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+    with _opened(io.BytesIO(data)) as opened:
         if size is not None and opened.format == "JPEG":
             # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; enough pixels are kept for a good final scaling.
             side = 2 * max(size)
@@ -155,13 +179,7 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
 
 def is_encoded(data: bytes) -> bool:
     """Whether the first bytes are those of an image in one of the supported formats."""
-    # Text may begin like the shorter signatures, so more bytes are checked for these.
-    return (
-        data.startswith(_MAGIC)
-        or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
-        or (data.startswith(b"BM") and data[6:10] == b"\0\0\0\0")
-        or (data[:2] in (b"P5", b"P6") and data[2:3] in (b"\n", b"\r", b" ", b"\t"))
-    )
+    return kind_of(data) in IMAGES
 
 
 def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
