@@ -9,7 +9,6 @@ from benchmarks.robustness import STRATEGIES, TROUBLES
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import Row
 from deploy.grid.plan import parse_strategies
-from deploy.grid.plan import parse_strategies
 
 
 def row(strategy: str, scenario: Scenario, accuracy: float) -> Row:

@@ -104,7 +104,7 @@ def test_what_no_training_can_have_produced_is_refused(change: str, tmp_path: Pa
         "texts": replace(kind, texts=kind.texts[1:]),
         "hashing": replace(kind, texts=(kind.texts[0], replace(kind.texts[1], hashing=None))),
     }[change]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"names|hashing"):
         damaged.check()
 
 
@@ -160,7 +160,7 @@ def test_other_channels_are_read_by_the_trained_columns(tmp_path: Path) -> None:
 
 
 def test_a_network_for_tables_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="model='mlp' .*free text in 'review', 'title', which ignore_columns"):
+    with pytest.raises(UserError, match=r"model='mlp' .*free text in 'review', 'title', which ignore_columns"):
         kind_of(read(tmp_path)).model("mlp")
 
 
