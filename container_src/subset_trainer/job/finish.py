@@ -91,6 +91,7 @@ def _summary(
             "test": None if splits.test is None else len(splits.test),
         },
         "removed": examined.counts(),
+        "subsets": "incomplete" if fitted.history.lost_subsets else "complete",
         "classes": list(splits.preprocessing.classes),
         **totals(reports),
         "test": None if test is None else {"loss": test.loss, "accuracy": test.accuracy},
