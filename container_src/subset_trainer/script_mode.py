@@ -28,17 +28,17 @@ STDERR_LINES = 20
 
 
 def requested(job: Contract) -> bool:
-    """Whether the job names an entry point of its own (``entry_point`` of an SDK's estimator)."""
+    """Whether the job has its own entry point (``entry_point`` of an SDK estimator)."""
     return bool(job.hyperparameters.get(PROGRAM) or os.environ.get("SAGEMAKER_PROGRAM"))
 
 
 def run(job: Contract) -> int:
-    """Run the user's script to its end.
+    """Run the user's script until it ends.
 
     Returns:
-        Its exit code; 128 + n where signal n ended it.
+        The script's exit code, or 128 + n if signal n ended it.
     """
-    # Not at the top: the toolkit makes directories and reads configuration when it is imported.
+    # Imported here because importing the toolkit creates directories and reads configuration.
     from sagemaker_training import entry_point, environment, errors, logging_config
 
     env = environment.Environment()
@@ -66,7 +66,11 @@ def run(job: Contract) -> int:
 
 
 def _runner(settings: Mapping[str, Any]) -> Any:
-    """The toolkit's runner for the ``distribution`` that a framework estimator asked for."""
+    """The toolkit's runner for the ``distribution`` setting of a framework estimator.
+
+    Raises:
+        UserError: the setting is MPI, which this image lacks.
+    """
     from sagemaker_training import params, runner
 
     if settings.get(TORCH_DISTRIBUTED):
@@ -82,9 +86,9 @@ def _exit_code(return_code: str | int | None) -> int:
 
 
 def _write_failure(what: str, stderr: list[str]) -> None:
-    """Write the failure reason: what happened, and as many of stderr's last lines as fit.
+    """Write the failure reason: what happened, followed by as many of the last lines of stderr as fit.
 
-    A failure file that the script wrote is kept.
+    If the script has written a failure file, that file is kept.
     """
     message = what
     for line in reversed(stderr):
@@ -101,7 +105,7 @@ def _write_failure(what: str, stderr: list[str]) -> None:
 
 @contextmanager
 def _signals_passed_on() -> Iterator[None]:
-    """Pass SIGTERM and SIGINT on to the script while it runs; the job ends when the script does."""
+    """Forward SIGTERM and SIGINT to the script while it runs. The job ends when the script ends."""
     import psutil
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -126,7 +130,7 @@ def _stderr_tail() -> Iterator[deque[str]]:
     os.close(write_end)
 
     def copy() -> None:
-        # In pieces as they arrive, not by line: a progress bar writes no line ends.
+        # Output is copied in chunks as it arrives, because a progress bar writes no line breaks.
         unfinished = b""
         while piece := os.read(read_end, 65536):
             os.write(original, piece)
@@ -142,5 +146,5 @@ def _stderr_tail() -> Iterator[deque[str]]:
     finally:
         sys.stderr.flush()
         os.dup2(original, 2)
-        # A process that the script left running may keep the pipe open: do not wait for it.
+        # The wait is bounded, because a process that the script left running may keep the pipe open.
         thread.join(timeout=2)

@@ -192,7 +192,7 @@ def _entries(name: str, root: Path, system: list[str]) -> Iterator[tuple[str, "o
                 relative = folder + entry.name
                 hidden = entry.name.startswith(".")
                 if entry.is_dir(follow_symlinks=False):
-                    if hidden or _SYSTEM.fullmatch(entry.name):
+                    if is_system(entry.name):
                         system.append(relative + "/")
                     else:
                         waiting.append(relative + "/")
@@ -224,6 +224,11 @@ def _check_link(name: str, relative: str, target: str, real_root: str) -> None:
 def _is_marker(entry: "os.DirEntry[str]") -> bool:
     # An empty file with an image suffix is not a marker: it is reported later as a damaged image.
     return not entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.stat().st_size == 0
+
+
+def is_system(folder: str) -> bool:
+    """Whether a folder is hidden, or of an operating system or a tool."""
+    return (folder.startswith(".") and folder != ".") or _SYSTEM.fullmatch(folder) is not None
 
 
 def base_name(path: str) -> str:

@@ -1,5 +1,8 @@
 """Turns label values into classes, in a defined order."""
 
+import math
+import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +14,12 @@ LABEL_COLUMN_HINT = " (label_column names another column as the label)"
 
 def coded(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Encode class names as labels [N] int64, with the classes in their order."""
-    classes = natural_order(set(names))
+    # A name may be stored in two Unicode forms, as file systems do with 'é'; both are one class.
+    spelt = {name: unicodedata.normalize("NFC", name) for name in set(names)}
+    classes = natural_order(set(spelt.values()))
     position = {name: index for index, name in enumerate(classes)}
-    return np.fromiter((position[name] for name in names), np.int64, len(names)), classes
+    codes = {name: position[normal] for name, normal in spelt.items()}
+    return np.fromiter((codes[name] for name in names), np.int64, len(names)), classes
 
 
 def natural_order(names: set[str]) -> tuple[str, ...]:
@@ -50,9 +56,7 @@ def classes_of(
         UserError: the training labels are measurements rather than classes.
     """
     if values.dtype == object:
-        classes = natural_order(set(values.tolist()))
-        position = {name: index for index, name in enumerate(classes)}
-        return np.fromiter((position[value] for value in values), np.int64, len(values)), classes
+        return coded(values.tolist())
     distinct, labels = np.unique(values, return_inverse=True)
     if like is None and looks_continuous(values):
         raise channel.error(
@@ -60,3 +64,30 @@ def classes_of(
             f"expected classes, because regression is not supported{hint}."
         )
     return labels.astype(np.int64), tuple(label_names(distinct))
+
+
+_WHOLE = re.compile(r"[+-]?\d+")
+_ZERO_LEADS = re.compile(r"[+-]?0\d+")
+
+
+def spelt_classes(texts: Sequence[str]) -> dict[str, str] | None:
+    """The class of each label text if all are numbers: '1' for 1, +1 and 1.0; None if one is not a number.
+
+    Whole numbers keep all their digits. If any has a leading zero, as codes have, all keep their spelling.
+    """
+    try:
+        values = [math.nan if "_" in text else float(text) for text in texts]
+    except ValueError:
+        return None
+    if not all(map(math.isfinite, values)):
+        return None
+    if any(map(_ZERO_LEADS.fullmatch, texts)):
+        return {text: text for text in texts}
+    return {
+        text: str(int(text))
+        if _WHOLE.fullmatch(text)
+        else str(int(value))
+        if value.is_integer()
+        else repr(value)
+        for text, value in zip(texts, values, strict=True)
+    }

@@ -20,6 +20,7 @@ from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.loading import Fitting, Loading
 from subset_trainer.data.machine import memory_available
+from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.texts.tokens import Tokens
 from subset_trainer.data.understanding import Understanding
 from subset_trainer.errors import UserError
@@ -84,6 +85,7 @@ def load_splits(
     memory_limit: int | None = None,
     content_types: Mapping[str, str] | None = None,
     text_column: str | None = None,
+    columns: Rules | None = None,
     tokens: Tokens | None = None,
     shards: Shards | None = None,
     objective: Objective = CLASSIFICATION,
@@ -99,6 +101,7 @@ def load_splits(
         memory_limit: bytes that all inputs together may take, by default half of the available memory; images that
             exceed it are streamed.
         content_types: the content type of each channel, as the platform gives it.
+        columns: the settings for a table's columns beside `text_column`.
         tokens: the tokenizer for texts; None: n-grams.
         shards: for sharded channels; all processes must then call this function together.
         objective: defines the strata for the validation split.
@@ -117,8 +120,18 @@ def load_splits(
         tokens=tokens,
         shards=shards,
     )
+    rules = columns or Rules()
     options = Options(
-        label_column, csv_header, manifest or ManifestOptions(), content_types or {}, text_column
+        label_column,
+        csv_header,
+        manifest or ManifestOptions(),
+        content_types or {},
+        text_column,
+        rules.ignored,
+        rules.kept,
+        rules.date_order,
+        rules.decimal_mark,
+        rules.missing,
     )
     with _of_a_shard(loading.shards_of("training")):
         opened = {"training": _open("training", channels)}

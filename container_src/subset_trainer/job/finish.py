@@ -1,4 +1,4 @@
-"""What a run leaves: its model, the test's score, what is said of its data, and the summary."""
+"""Writes a run's results: the model, the test score, the insights about the data, and the summary."""
 
 import logging
 import platform
@@ -20,7 +20,7 @@ SAVED = ": the model is saved, and a run that is resumed "
 
 
 def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outcome:
-    """Save what there is. SIGTERM ends a test, the explanations or the report, and what would follow it."""
+    """Save the model and the other results. SIGTERM ends the stage that it interrupts and skips the later stages."""
     config, stages, trainee = run.config, run.stages, fitted.trainee
     _save_model(run, data, fitted)
     test: Score | None = None
@@ -56,7 +56,7 @@ def _save_model(run: Run, data: Material, fitted: Fitted) -> None:
 
 
 def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | None) -> dict[str, str]:
-    """For the head of the report."""
+    """Name → value for the header of the report."""
     config, plan = data.config, fitted.plan
     return {
         "strategy": config.strategy,
@@ -103,7 +103,7 @@ def _summary(
 
 
 def _fraction(fitted: Fitted, examined: Examined, shape: str) -> float:
-    """The share of the examples that an epoch saw: on average, where the strategy sets that by itself."""
+    """The fraction of the examples used per epoch. If the strategy sets the size of each epoch, this is the average."""
     plan, reports = fitted.plan, fitted.history.reports
     if shape == "own_size":
         return float(totals(reports)["samples_visited"] / (plan.examples * max(1, len(reports))))

@@ -1,6 +1,6 @@
 """The metrics' names, the log line that carries them, and the regexes by which CloudWatch reads it.
 
-Imports nothing of torch, so that a launcher can take the definitions from here.
+This module does not import torch, so that host-side programs can import the definitions.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,12 @@ FORMATS = {
     "selection:seconds": ".3f",
     "samples:visited": "d",
 }
-"""Name → how it is printed. Losses are means in nats, accuracies shares; ``epoch:seconds`` is what the epoch's
-training cost without selection and evaluation; ``samples:visited`` counts from the start of the run."""
+"""Name → format specification. Losses are means in nats, and accuracies are fractions. ``epoch:seconds`` is the epoch's
+training time without selection and evaluation. ``samples:visited`` counts samples seen since the start of the run."""
 
 
 def line(epoch: int, values: Mapping[str, float]) -> str:
-    """One line of the log: ``epoch=3 train:loss=0.5123 …``, with the metrics that are there, in the order of
-    ``FORMATS``."""
+    """A log line, ``epoch=3 train:loss=0.5123 …``, with the available metrics in the order of ``FORMATS``."""
     metrics = [f"{name}={values[name]:{form}}" for name, form in FORMATS.items() if name in values]
     return " ".join([f"epoch={epoch}", *metrics])
 

@@ -43,13 +43,21 @@ class Checkpoints:
         minutes: minutes between two checkpoints within an epoch.
         keep: number of files to keep.
         resume: whether to resume from existing checkpoints.
+        defaults: values of the identity that stand for a name that a checkpoint of an earlier version lacks.
     """
 
     def __init__(
-        self, directory: Path, identity: Mapping[str, Any], minutes: float, keep: int = 2, resume: bool = True
+        self,
+        directory: Path,
+        identity: Mapping[str, Any],
+        minutes: float,
+        keep: int = 2,
+        resume: bool = True,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self._directory = directory
         self._identity = dict(identity)
+        self._defaults = dict(defaults or {})
         self._seconds = 60 * minutes
         self._keep = keep
         self._resume = resume
@@ -226,10 +234,12 @@ class Checkpoints:
         return [*lost]
 
     def _check(self, file: Path, theirs: Mapping[str, Any]) -> None:
+        theirs = {**{name: value for name, value in self._defaults.items() if name in self._identity}, **theirs}
         names = [
             name
             for name in {**theirs, **self._identity}
-            if theirs.get(name, "") != self._identity.get(name, "")
+            # A hyperparameter that the other version did not have yet is one that was not given.
+            if theirs.get(name) != self._identity.get(name)
         ]
         if names:
             differences = ", ".join(

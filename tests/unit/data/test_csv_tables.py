@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -79,18 +80,19 @@ def test_separators_and_compression(tmp_path: Path, file: str) -> None:
         (["kind,colour", "a,red", "b,blue", "a,red"], True),
         (["a,red", "b,blue", "a,red"], False),
         (["0,1,2", "1,5.5,3", "0,4.5,7"], True),  # pandas's default names
-        (["cat,1,2", "0,5.5,3", "1,4.5,7"], False),  # a bad label, no header
+        (["target,0,1", "no,5.5,3", "yes,4.5,7"], True),  # with a name before them
     ],
 )
 def test_header_is_recognised(tmp_path: Path, lines: list[str], expected: bool) -> None:
     opened = open_channel("training", channel(tmp_path, *lines, *lines[1:] * 3))
-    try:
-        found = read_csv(opened, ("t.csv",))
-    except UserError as error:
-        assert not expected
-        assert "line 1, column 0 (counted from 0): the label is 'cat'" in str(error)  # noqa: PT017
-    else:
-        assert found.header is expected
+    assert read_csv(opened, ("t.csv",)).header is expected
+
+
+def test_a_first_line_of_names_or_values_is_refused(tmp_path: Path) -> None:
+    assert complaint(tmp_path, "cat,1,2", *["0,5.5,3", "1,4.5,7"] * 9) == (
+        "training channel: header 't.csv': line 1 may be names or values ('cat', '1', '2'); set csv_header=true or "
+        "csv_header=false."
+    )
 
 
 def test_told_header(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_unnamed_index_column_is_left_out(tmp_path: Path) -> None:
     found = table(channel(tmp_path, *(("," if i == 0 else f"{i},") + row for i, row in enumerate(ROWS))))
     assert found.names == ("size", "colour")
     assert found.label_column == "label"
-    assert "the first column has no name in the header and is left out" in found.notes[0]
+    assert [d.reason for d in found.decisions if d.about == "left out"] == ["it counts the rows"]
 
 
 def test_quotes_blank_lines_windows_endings_and_byte_order_mark(tmp_path: Path) -> None:
@@ -173,12 +175,12 @@ def test_quotes_blank_lines_windows_endings_and_byte_order_mark(tmp_path: Path) 
         (
             9,
             ",5.5,red",
-            "file 't.csv', line 9, column 'label': the label is missing (''); expected a number.",
+            "file 't.csv', line 9, column 'label': the label is missing (''); expected a number, as in other rows.",
         ),
         (
             9,
             "nan,5.5,red",
-            "file 't.csv', line 9, column 'label': the label is missing ('nan'); expected a finite number.",
+            "file 't.csv', line 9, column 'label': the label is missing ('nan'); expected a number, as in other rows.",
         ),
         (4, "0,5.5", "file 't.csv', line 4: 2 fields; expected 3, as in the first line of 't.csv'."),
         (4, "0,5.5,red,", "file 't.csv', line 4: 4 fields; expected 3, as in the first line of 't.csv'."),
@@ -194,16 +196,14 @@ def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
     assert f"line {lines.index('0,many,red') + 1}," in complaint(tmp_path, *lines)
 
 
-def test_a_bad_row_in_a_later_file_and_a_later_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subset_trainer.data.formats.csv_tables._ROWS_AT_ONCE", 4)
+def test_a_bad_row_in_a_later_file(tmp_path: Path) -> None:
     channel(tmp_path, *ROWS, file="a.csv")
-    root = channel(tmp_path, *changed(20, "1,??,red"), file="b.csv")
-    with pytest.raises(UserError, match=r"file 'b\.csv', line 20, column 'size': the value is '\?\?'"):
+    root = channel(tmp_path, *changed(20, "1,!!,red"), file="b.csv")
+    with pytest.raises(UserError, match=r"file 'b\.csv', line 20, column 'size': the value is '!!'"):
         table(root)
 
 
-def test_numbers_after_texts_keep_their_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subset_trainer.data.formats.csv_tables._ROWS_AT_ONCE", 5)
+def test_numbers_after_texts_keep_their_spelling(tmp_path: Path) -> None:
     codes = ["007", "1.0", "3", "4", "5", "A1", "B2", "C3", "D4", "007"]
     found = table(channel(tmp_path, "label,code", *(f"{i % 2},{code}" for i, code in enumerate(codes))))
     assert found.columns[0].tolist() == codes
@@ -229,13 +229,14 @@ def test_labels(tmp_path: Path, labels: list[str], classes: tuple[str, ...]) -> 
 
 def test_regression_is_told_apart(tmp_path: Path) -> None:
     assert complaint(tmp_path, *ROWS, label_column="size") == (
-        "training channel: the label, column 'size', has 30 different values such as 15.5; expected classes, because "
-        "regression is not supported (label_column names another column as the label)."
+        "training channel: column 'size' cannot be the label: it counts the rows, 30 different numbers in 30 rows; set "
+        "label_column=colour or label_column=label ('colour' has 2 classes, 'label' has 2 classes); regression is not "
+        "supported."
     )
 
 
 def test_one_class_only(tmp_path: Path) -> None:
-    assert complaint(tmp_path, *(f"1,{i}" for i in range(9))) == (
+    assert complaint(tmp_path, *(f"1,{i}.5" for i in range(9))) == (
         "training channel: all 9 examples are of one class, '1'; expected at least two."
     )
 
@@ -248,7 +249,6 @@ def test_one_class_only(tmp_path: Path) -> None:
         (b"1\n2\n", "has one column, beginning with '1'; expected a label and at least one feature"),
         (b"a,b,a\n1,2,3\n4,5,6\n", "the header names 'a' twice"),
         (b"1,2\n\xff\xfe,3\n", "not UTF-8 text"),
-        (b'1,2\n0,"' + b"x" * 200_000 + b'"\n', "line 2: field larger than field limit"),
     ],
 )
 def test_files_that_are_no_tables(tmp_path: Path, content: bytes, expected: str) -> None:
@@ -266,9 +266,9 @@ def test_damaged_gzip(tmp_path: Path) -> None:
 
 
 def test_too_many_categories(tmp_path: Path) -> None:
-    rows = [f"{i % 2},name{i}" for i in range(1_500)]
+    rows = [f"{i % 2},name{i % 1_500},{i}.5" for i in range(4_500)]
     assert (
-        "column 1 (counted from 0) has 1,350 different texts; expected at most 1,000 categories"
+        "column 1 (counted from 0) has 1,498 different texts; expected at most 1,000 categories"
         in complaint(tmp_path, *rows)
     )
 
@@ -374,40 +374,8 @@ def test_a_table_where_images_are_expected(tmp_path: Path) -> None:
         load_splits({"training": tmp_path / "training", "validation": root})
 
 
-def test_clean_files_are_read_fast_and_odd_ones_with_care(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def careful(*_: object) -> None:
-        raise NotImplementedError("careful")
-
-    monkeypatch.setattr("subset_trainer.data.formats.csv_tables._Reader._read", careful)
-    root = channel(tmp_path, *(f"{row},{('yes', 'no')[i % 2]}, spaced " for i, row in enumerate(ROWS[1:])))
-    channel(tmp_path, *(f"{row},True,'quoted'" for row in ROWS[1:-1]), "1,NA,,True,'quoted'", file="u.csv")
-    found = table(root)
-    assert found.columns[1].tolist().index("") == 59
-    assert found.columns[2].tolist() == ["yes", "no"] * 15 + ["True"] * 30
-    assert set(found.columns[3]) == {"spaced", "'quoted'"}
-    np.testing.assert_array_equal(found.columns[0], [*np.tile(np.arange(30) + 0.5, 2)[:-1], np.nan])
-    for odd in (
-        "0,1.5,red,yes",
-        "0,1.5,red,yes,a,b",
-        '0,"1.5",red,yes,',
-        ",1.5,red,yes,a",
-        "0,x,red,yes,a",
-        "0,inf,red,yes,a",
-    ):
-        channel(tmp_path, *(f"{row},yes,a" for row in ROWS[1:]), odd, file="u.csv")
-        with pytest.raises((NotImplementedError, UserError)):
-            table(root)
-    channel(tmp_path, *(f"{row},yes,a,b" for row in ROWS[1:]), file="u.csv")
-    with pytest.raises((NotImplementedError, UserError)):
-        table(root)
-    (root / "u.csv").unlink()
-    channel(tmp_path, *ROWS[1:], "0,1.5,", "", "1,2.5,red")
-    assert table(root).columns[1].tolist()[30:] == ["", "red"]
-    channel(tmp_path, *ROWS[1:], "0,1.5", "1,2.5,red")
-    with pytest.raises((NotImplementedError, UserError)):
-        table(root)
+def _refuse(*_: object, **__: object) -> None:
+    raise ValueError("pyarrow does not understand it")
 
 
 cells = st.one_of(
@@ -429,7 +397,7 @@ def test_whatever_csv_can_hold_is_read_back_or_refused_in_one_sentence(
     try:
         with pytest.MonkeyPatch.context() as patch:
             if careful:
-                patch.setattr("subset_trainer.data.formats.csv_tables._Reader._read_clean", lambda *_: None)
+                patch.setattr("pyarrow.csv.read_csv", _refuse)
             found = table(root, csv_header="false")
     except UserError as error:
         assert str(error).startswith("training channel: file 't.csv', line ")  # noqa: PT017
@@ -438,7 +406,7 @@ def test_whatever_csv_can_hold_is_read_back_or_refused_in_one_sentence(
     for position, column in enumerate(found.columns, 1):
         written = [str(row[position]) for row in rows]
         if column.dtype == object:
-            assert column.tolist() == [value.strip() for value in written]
+            assert column.tolist() == [unicodedata.normalize("NFC", value.strip()) for value in written]
         else:
             numbers = [np.nan if value.strip().lower() in MISSING else float(value) for value in written]
             np.testing.assert_array_equal(column, numbers)

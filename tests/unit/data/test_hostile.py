@@ -223,9 +223,9 @@ GOOD = "label,a,b\n" + "".join(f"{i % 2},{i}.5,{i}\n" for i in range(40))
     [
         (
             (GOOD + "1," * LONGEST_LINE + "\n").encode(),
-            "file 't.csv', line 42: a line of more than 16,777,216 characters; expected CSV.",
+            "file 't.csv', line 42: a line of more than 16,777,216 bytes; expected CSV.",
         ),
-        (b"1," * LONGEST_LINE, "file 't.csv', line 1: a line of more than 16,777,216 characters"),
+        (b"1," * LONGEST_LINE, "file 't.csv', line 1: a line of more than 16,777,216 bytes"),
         (b"1," * 5_000_000 + b"1\n", "file 't.csv' has 5,000,001 columns; expected at most 100,000."),
         (b"1," * MOST_COLUMNS + b"1\n", "file 't.csv' has 100,001 columns; expected at most 100,000."),
         (
@@ -233,11 +233,9 @@ GOOD = "label,a,b\n" + "".join(f"{i % 2},{i}.5,{i}\n" for i in range(40))
             "file 't.csv', line 42: 5000001 fields; expected 3, as in the first line",
         ),
         ((GOOD + "1,2\0,3\n").encode(), "line 42: a NUL character, which no UTF-8 text has; expected CSV."),
-        (GOOD.encode("utf-16"), "'t.csv': it holds UTF-16 text; expected UTF-8 text or gzip"),
         (GOOD.encode("utf-16-le"), "file 't.csv', line 1: a NUL character, which no UTF-8 text has"),
-        (GOOD.encode("utf-32"), "'t.csv': it holds UTF-32 text; expected UTF-8 text or gzip"),
         ((GOOD + "café,1,2\n").encode("latin-1"), "not UTF-8 text (invalid continuation byte)"),
-        ((GOOD + '1,"2').encode() + b"3" * 200_000, "field larger than field limit (131072)"),
+        ((GOOD + '1,"2').encode() + b"3" * 200_000, "line 42: 2 fields; expected 3, as in the first line"),
     ],
     ids=[
         "long-line",
@@ -246,9 +244,7 @@ GOOD = "label,a,b\n" + "".join(f"{i % 2},{i}.5,{i}\n" for i in range(40))
         "too-wide",
         "wide-row",
         "NUL",
-        "utf-16",
         "utf-16-le",
-        "utf-32",
         "latin-1",
         "quote",
     ],
@@ -256,6 +252,14 @@ GOOD = "label,a,b\n" + "".join(f"{i % 2},{i}.5,{i}\n" for i in range(40))
 @pytest.mark.timeout(60)
 def test_text_that_is_no_table(tmp_path: Path, text: bytes, expected: str) -> None:
     assert expected in complaint(csv(tmp_path, text))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
+    text = "y,a\n" + "".join(f"{'né' if i % 2 else '丽'},{i * i}.5\n" for i in range(40_000))
+    splits = load_splits({"training": csv(tmp_path, text.encode(encoding))})
+    assert splits.preprocessing.classes == ("né", "丽")
+    assert len(splits.train) + len(splits.validation) == 40_000
 
 
 def test_a_compressed_table_of_terabytes_is_not_unpacked(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_preprocessing_survives_json(value: Kind) -> None:
 
 def test_images_where_a_table_is_expected(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
-    (tmp_path / "t" / "t.csv").write_text("0,1\n1,2\n" * 4)
+    (tmp_path / "t" / "t.csv").write_text("0,1\n1,2\n0,0\n" * 4)
     channels = {"training": tmp_path / "t", "test": folders(tmp_path / "test", {"0": 1})}
     assert complaint(channels) == "test channel: '0/000.png' holds images; expected a table, as in training."
 

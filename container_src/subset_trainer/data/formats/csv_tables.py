@@ -1,45 +1,52 @@
-"""Reads CSV files as columns and labels.
+"""Reads CSV files as cells: with pyarrow, and record by record where an error is to be located.
 
 Every error names the file, the line (1-based, as in an editor), the column and the value.
 """
 
+import codecs
 import csv
 import gzip
-import warnings
+import io
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import NoReturn, TextIO
+from dataclasses import replace
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.classes import LABEL_COLUMN_HINT, classes_of
 from subset_trainer.data.content import TEXT
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables import dates
+from subset_trainer.data.tables.cells import Cells, Coded
+from subset_trainer.data.tables.interpret import Rules
+from subset_trainer.data.tables.label import LABEL_NAMES
+from subset_trainer.data.tables.numbers import plain, spellings
+from subset_trainer.data.tables.reading import as_training, table_of
 from subset_trainer.data.tables.table import (
     MISSING,
     MOST_COLUMNS,
     Table,
+    TrainedTable,
     column_title,
     is_number,
     names_most,
-    numbers_of,
-    separator_of,
-    with_gaps,
 )
-from subset_trainer.errors import UserError, shown
+from subset_trainer.data.understanding import Decision, refuse_open
+from subset_trainer.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LONGEST_LINE = 1 << 24
-"""Characters. A longer line belongs to no table; the limit keeps it from being read into memory whole."""
+"""Bytes. A longer line belongs to no table; the limit keeps it from being read into memory whole."""
 
-_ROWS_AT_ONCE = 1 << 16
+_BLOCK = 1 << 20
 _SAMPLE_ROWS, _SAMPLE_FIELDS = 1_000, 1 << 21
-_MISSING_TO_PANDAS = [spelt for word in MISSING for spelt in {word, word.upper(), word.capitalize(), "NaN"}]
+_SEPARATORS = ",;\t|"
 
 
 def read_csv(
@@ -47,60 +54,52 @@ def read_csv(
     files: tuple[str, ...],
     label_column: str | None = None,
     csv_header: str = "auto",
-    like: TableKind | None = None,
+    like: TrainedTable | None = None,
     memory: int | None = None,
+    rules: Rules | None = None,
 ) -> Table:
     """Read a channel's CSV files, in name order, as one table.
 
-    The label is the first column, or `label_column` (a name in the header or a 0-based position).
-
     Args:
+        label_column: the label's name in the header or its 0-based position; None: see
+            :func:`subset_trainer.data.tables.label.choose_label`.
         like: the fitted training table. Columns are then matched by name if there is a header, otherwise by position,
             and each column must be of the same kind (number, text or date) as in training.
         memory: the largest size of the unpacked text in bytes.
+        rules: the user's settings for columns.
 
     Raises:
-        UserError: ragged rows, missing labels, text among numbers, labels that are measurements rather than classes, or
-            more text than `memory`.
+        UserError: ragged rows, missing labels, text among numbers, a label or columns that allow two readings, or more
+            text than `memory`.
     """
-    reader = _Reader(channel, files, label_column, csv_header, like, memory)
-    columns = reader.columns()
-    labels, classes = classes_of(
-        channel, reader.column(reader.label), columns[reader.label], like, LABEL_COLUMN_HINT
+    cells = CsvCells(channel, files, csv_header, like, memory)
+    ids = Ids.of_lines(cells.files, len(cells), cells.lines)
+    table = (
+        table_of(cells, ids, label_column, rules or Rules())
+        if like is None
+        else as_training(cells, ids, like)
     )
-    return Table(
-        names=tuple(reader.names[position] for position in reader.features),
-        columns=tuple(columns[position] for position in reader.features),
-        labels=labels,
-        classes=classes,
-        ids=Ids.of_lines(reader.files, len(labels), reader.lines),
-        header=reader.header is not None,
-        label_column=reader.names[reader.label],
-        label_index=reader.positions.index(reader.label),
-        notes=tuple(reader.notes),
-    )
+    return replace(table, notes=tuple(cells.notes), decisions=(*cells.decisions, *table.decisions))
 
 
-class _Reader:
-    """Reads the records of several files of the same columns, repeatedly if needed.
+class CsvCells(Cells):
+    """The cells of several files of the same columns; see :class:`subset_trainer.data.tables.cells.Cells`."""
 
-    `positions`: the columns in use. `names`: their names, or their positions as text if there is no header. `label`:
-    the label's position. `features`: the positions of the other columns, in the order of training.
-    """
+    indexes = frozenset()
+    typed = header = False
 
     def __init__(
         self,
         channel: Channel,
         files: tuple[str, ...],
-        label_column: str | None,
         csv_header: str,
-        like: TableKind | None,
+        like: TrainedTable | None,
         memory: int | None,
-    ):
-        self.channel, self.like, self.told_header = channel, like, csv_header == "true"
-        self.memory = memory
+    ) -> None:
+        self.channel, self.told_header, self.memory = channel, csv_header == "true", memory
         self.notes: list[str] = []
-        self.header: list[str] | None = None
+        self.decisions: list[Decision] = []
+        self.titles: list[str] | None = None
         self.width: int | None = None
         self.delimiters: dict[str, str] = {}
         for file in files:
@@ -120,258 +119,161 @@ class _Reader:
             raise channel.error(
                 f"file '{first}' has {self.width:,} columns; expected at most {MOST_COLUMNS:,}."
             )
+        self._decide_header(csv_header, like)
+        read = [self._read(file) for file in self.files]
+        self.starts = [0, *accumulate(table.num_rows for table in read)][:-1]
+        self._rows_read = sum(table.num_rows for table in read)
+        if not self._rows_read:
+            raise channel.error(f"file '{first}' holds a header and no rows.")
+        import pyarrow as pa
+
+        self._table = pa.concat_tables(read)
+        self._leave_out_nameless()
+
+    def __len__(self) -> int:
+        return self._rows_read
+
+    # The header
+
+    def _decide_header(self, csv_header: str, like: TrainedTable | None) -> None:
+        assert self.width is not None
         rows = max(2, min(_SAMPLE_ROWS, _SAMPLE_FIELDS // self.width))
-        self.sample = [
-            [field.strip() for field in fields] for _, fields in islice(self._records(first), rows)
-        ]
-        if csv_header == "auto":
-            has_header = _looks_like_header(self.sample) if like is None else names_most(self.sample[0], like)
+        first = self.files[0]
+        sample = [[field.strip() for field in fields] for _, fields in islice(self._records(first), rows)]
+        if csv_header != "auto":
+            has, reason = self.told_header, "csv_header says so"
+            self.decisions.append(Decision("header", "line 1" if has else "none", reason, "given"))
+        elif like is not None:
+            has = names_most(sample[0], like)
         else:
-            has_header = self.told_header
-        if has_header:
-            self.header = self.sample[0]
-            counts = Counter(self.header)
-            twice = next((name for name in self.header if counts[name] > 1), None)
+            decision = header_of(sample)
+            refuse_open(
+                self.channel.name, [replace(decision, name=first)] if decision.certainty == "open" else ()
+            )
+            self.decisions.append(decision)
+            has = decision.taken != "none"
+        if has:
+            self.titles, self.header = sample[0], True
+            counts = Counter(filter(None, self.titles))
+            twice = next((name for name in self.titles if counts[name] > 1), None)
             if twice is not None:
-                raise channel.error(
+                raise self.channel.error(
                     f"file '{first}': the header names {twice!r} twice; expected different names."
                 )
-            self.sample = self.sample[1:]
-        self.names = self.header or [str(position) for position in range(self.width)]
-        self.positions = list(range(self.width))
-        if self.header is not None and self.header[0] == "":
-            # pandas writes its row numbers as a first column without a name: an identifier, not a feature.
-            self.positions = self.positions[1:]
-            self.notes.append(
-                f"{channel.name} channel: the first column has no name in the header and is left out."
-            )
-        if like is None:
-            self.label = self._find_label(label_column)
-            self.features = [position for position in self.positions if position != self.label]
-            if not self.features:
-                raise channel.error(
-                    f"file '{first}' has a label and no other column; expected at least one feature."
-                )
-        else:
-            self.label, self.features = self._match(like)
 
-    def _find_label(self, label_column: str | None) -> int:
-        assert self.width is not None
-        if label_column is None:
-            return self.positions[0]
-        if self.header is not None and label_column in self.header:
-            return self.header.index(label_column)
-        if label_column.isdecimal() and len(label_column) < 10 and int(label_column) < self.width:
-            return int(label_column)
-        if self.header is None:
-            expected = f"the files have no header, so expected a position from 0 to {self.width - 1}"
-        else:
-            known = ", ".join(repr(name) for name in self.header[:8]) + (", …" if self.width > 8 else "")
-            expected = f"expected one of {known} or a position from 0 to {self.width - 1}"
-        raise UserError(
-            f"label_column={shown(label_column)}: the {self.channel.name} channel has no such column; {expected}."
+    def _leave_out_nameless(self) -> None:
+        """Columns without a name are called by their position, as pandas does; without values they are left out."""
+        width = len(self._table.column_names)
+        names = list(self.titles) if self.titles is not None else [str(position) for position in range(width)]
+        self._stored = list(range(width))
+        if self.titles is not None and "" in names:
+            empty = [at for at, name in enumerate(names) if not name and not any(self.coded_at(at).distinct)]
+            if empty:
+                self.decisions.append(
+                    Decision("left out", "empty", f"{len(empty)} columns without a name and without values")
+                )
+            self._stored = [at for at in self._stored if at not in empty]
+            names = [name if name or at == 0 else f"Unnamed: {at}" for at, name in enumerate(names)]
+        self.names = [names[at] for at in self._stored]
+
+    # The cells
+
+    def column(self, position: int) -> np.ndarray | Coded:
+        """Plain numbers as float64, other columns as texts."""
+        import pyarrow as pa
+
+        try:
+            numbers = self._table.column(self._stored[position]).cast(pa.float64()).to_numpy()
+        except pa.ArrowInvalid:
+            numbers = None
+        if numbers is not None and np.isfinite(numbers).all():
+            return cast(np.ndarray, numbers)
+        values = self.coded(position)
+        present = [text for text in values.distinct if text.lower() not in MISSING]
+        if not present or any(plain(text) is None for text in present):
+            return values
+        parsed = [np.nan if text.lower() in MISSING else float(text) for text in values.distinct]
+        return np.array(parsed)[values.codes]
+
+    def coded(self, position: int) -> Coded:
+        """A column's texts."""
+        return self.coded_at(self._stored[position])
+
+    def coded_at(self, place: int) -> Coded:
+        return Coded.of_arrow(self._table.column(place))
+
+    def fail(self, position: int, row: int, expected: str, what: str = "value") -> NoReturn:
+        file, line, fields = self._locate(row)
+        value = fields[self._stored[position]].strip()
+        is_what = f"is missing ({value!r})" if value.lower() in MISSING else f"is {value!r}"
+        hint = " (if this line is a header, set csv_header to true)" if row == 0 and not self.header else ""
+        title = column_title(self.names[position], self.header)
+        raise self.channel.error(
+            f"file '{file}', line {line}, {title}: the {what} {is_what}; {expected}{hint}."
         )
 
-    def _match(self, like: TableKind) -> tuple[int, list[int]]:
-        """Label and features of training: matched by name if both have a header, otherwise by position."""
-        label, names = like.label_column or "0", [column.name for column in like.columns]
-        if self.header is not None and like.header:
-            position = {name: at for at, name in enumerate(self.header)}
-            for name in (label, *names):
-                if name not in position:
-                    raise self.channel.error(
-                        f"file '{self.files[0]}' lacks the column {name!r}, which training has."
-                    )
-            return position[label], [position[name] for name in names]
-        if len(self.positions) != len(names) + 1:
-            raise self.channel.error(
-                f"file '{self.files[0]}' has {len(self.positions)} columns; expected {len(names) + 1}, as in training."
-            )
-        at = self.positions[like.label_index]
-        return at, [position for position in self.positions if position != at]
+    # The files
 
-    def column(self, position: int) -> str:
-        return column_title(self.names[position], self.header is not None)
+    def _read(self, file: str) -> "pa.Table":
+        """A file's rows as strings, without a header and without rows of empty cells."""
+        import pyarrow as pa
+        from pyarrow import compute
+        from pyarrow import csv as arrow_csv
 
-    def columns(self) -> dict[int, np.ndarray]:
-        """Values [N] by position, in the types of a Table."""
-        as_text = self._known_texts()
-        columns = self._read_clean([self.label, *self.features], as_text)
-        if columns is None:
-            columns = self._read_odd(as_text)
-        for position in self.features:
-            if columns[position].dtype == object:
-                self._find_dates(columns, position)
-        return columns
+        assert self.width is not None
+        names = [str(position) for position in range(self.width)]
+        ragged = False
 
-    def _read_odd(self, as_text: set[int]) -> dict[int, np.ndarray]:
-        parts = self._read([self.label, *self.features], as_text)
-        mixed = []
-        for position, pieces in parts.items():
-            texts = [piece.dtype == object for piece in pieces]
-            if any(texts) and position not in as_text:
-                if self._check_mixed(position, pieces):
-                    parts[position] = list(map(with_gaps, pieces))
-                elif not all(texts):
-                    mixed.append(position)
-        if mixed:  # text after values that looked like numbers, whose spelling must be read again
-            parts.update(self._read(mixed, set(mixed)))
-        columns = {}
-        for position in list(parts):
-            values = columns[position] = np.concatenate(parts.pop(position))
-            text, label = values.dtype == object, position == self.label
-            if text:
-                bad = np.flatnonzero((values == "") & label)
-            else:
-                bad = np.flatnonzero(~np.isfinite(values) if label else np.isinf(values))
-            if len(bad):
-                self._fail(position, int(bad[0]), "expected a text" if text else "expected a finite number")
-        return columns
+        def invalid(row: "arrow_csv.InvalidRow") -> str:
+            nonlocal ragged
+            ragged = ragged or bool(row.text.strip())
+            return "skip"
 
-    def _find_dates(self, columns: dict[int, np.ndarray], position: int) -> None:
-        """Convert a text column to dates if all its values are dates, or if it was a date column in training."""
-        was_date = False
-        if self.like is not None:
-            was_date = self.like.columns[self.features.index(position)].kind == "date"
-            if not was_date:
-                return
-        found, bad = dates.parse(columns[position], MISSING)
-        if bad is None:
-            columns[position] = found
-        elif was_date:
-            self._fail(position, bad, f"expected a {dates.EXAMPLE}, as in training")
-
-    def _known_texts(self) -> set[int]:
-        """The columns that were not numeric in training, even if all their values are numbers here."""
-        if self.like is None:
-            return set()
-        kinds = zip(self.features, self.like.columns, strict=True)
-        texts = {position for position, column in kinds if column.kind != "numeric"}
-        return texts if all(map(is_number, self.like.classes)) else texts | {self.label}
-
-    def _read_clean(self, positions: Sequence[int], as_text: set[int]) -> dict[int, np.ndarray] | None:
-        """What `columns` returns, but many times faster; None if anything is unusual.
-
-        pandas parses fast, but it cannot locate an error and silently repairs some. In any doubt the caller therefore
-        falls back to the careful reading.
-        """
-        # pandas takes a second to import, so that jobs on images skip it.
-        import pandas as pd
-
-        # Columns with text in the first rows are read as text, so that True, 007 and the like keep their spelling.
-        texts = as_text | {
-            p
-            for p in positions
-            if any(row[p].lower() not in MISSING and numbers_of((row[p],)) is None for row in self.sample)
-        }
-        gaps = {p: _MISSING_TO_PANDAS for p in positions if p not in texts and p != self.label}
-        frames = []
         try:
-            for file in self.files:
-                _, fields = next(self._records(file))
-                titled = self.header is not None and [field.strip() for field in fields] == self.header
-                if self.told_header and not titled:
-                    return None
-                with warnings.catch_warnings(), self._open(file) as text:
-                    warnings.simplefilter("error")
-                    frame = pd.read_csv(  # type: ignore[call-overload]  # it needs read() only
-                        text,
-                        sep=self.delimiters[file],
-                        header=0 if titled else None,
-                        names=range(len(self.names)),
-                        dtype=dict.fromkeys(texts, str),
-                        na_filter=bool(gaps),
-                        na_values=gaps,
-                        keep_default_na=False,
-                        low_memory=False,  # otherwise a column may be numeric in one block and text in another
-                    )
-                if not isinstance(frame.index, pd.RangeIndex):  # rows with an extra field
-                    return None
-                # Rows with too few fields end in gaps, as good rows may. With quotes, separators cannot be counted.
-                last = frame[len(self.names) - 1]
-                if (last.isna() | (last == "")).any() and (
-                    text.quoted or text.separators != (len(frame) + titled) * (len(self.names) - 1)
-                ):
-                    return None
-                frames.append(frame)
-            table = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+            with self._open(file) as opened:
+                table = arrow_csv.read_csv(
+                    opened,
+                    read_options=arrow_csv.ReadOptions(
+                        column_names=names, block_size=LONGEST_LINE, use_threads=False
+                    ),
+                    parse_options=arrow_csv.ParseOptions(
+                        delimiter=self.delimiters[file], newlines_in_values=True, invalid_row_handler=invalid
+                    ),
+                    convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+                )
         except UserError:
             raise
-        except Exception:
-            return None
-        columns = {}
-        for position in positions:
-            column = table[position]
-            if position in texts:
-                codes, found = pd.factorize(column)
-                values = [value.strip() if isinstance(value, str) else "" for value in found]
-                if codes.min(initial=0) < 0 or (position == self.label and "" in values):
-                    return None
-                if position not in as_text and (
-                    any(map(is_number, values)) or all(value.lower() in MISSING for value in values)
-                ):
-                    return None
-                columns[position] = np.array(values, object)[codes]
-            elif column.dtype.kind in "iuf":
-                columns[position] = column.to_numpy(np.float64)
-                odd = np.isinf if position in gaps else _not_finite
-                if odd(columns[position]).any():
-                    return None
-            else:
-                return None
-        return columns if len(table) else None
+        except (pa.ArrowException, OSError, EOFError, zlib.error, ValueError):
+            ragged = True
+        if ragged:  # the csv module says where, or understands what pyarrow does not
+            rows = list(self._records(file))
+            columns = [
+                pa.array(column, pa.string()) for column in zip(*(fields for _, fields in rows), strict=True)
+            ]
+            table = pa.table(columns, names=names)
+        _, first = next(self._records(file))
+        if self._is_header(file, first):
+            table = table.slice(1)
+        last = table.column(self.width - 1)
+        if compute.any(compute.equal(last, "")).as_py():
+            blank = [compute.equal(compute.utf8_trim_whitespace(column), "") for column in table.columns[:1]]
+            if compute.any(blank[0]).as_py():
+                for column in table.columns[1:]:
+                    blank[0] = compute.and_(blank[0], compute.equal(compute.utf8_trim_whitespace(column), ""))
+                table = table.filter(compute.invert(blank[0]))
+        return table
 
-    def _read(self, positions: Sequence[int], as_text: set[int]) -> dict[int, list[np.ndarray]]:
-        parts: dict[int, list[np.ndarray]] = {position: [] for position in positions}
-        known: dict[str, str] = {}  # one object for each distinct text
-        records = (fields for file in self.files for _, fields in self._rows(file))
-        while rows := list(islice(records, _ROWS_AT_ONCE)):
-            by_column = list(zip(*rows, strict=True))
-            for position in positions:
-                values = by_column[position]
-                piece = None if position in as_text else numbers_of(values)
-                if piece is None:
-                    piece = np.empty(len(values), object)
-                    piece[:] = [known.setdefault(value, value) for value in map(str.strip, values)]
-                parts[position].append(piece)
-        if not parts[positions[0]]:
-            raise self.channel.error(f"file '{self.files[0]}' holds a header and no rows.")
-        return parts
-
-    def _check_mixed(self, position: int, pieces: list[np.ndarray]) -> bool:
-        """Whether a column that is not all numbers consists of numbers and gaps, rather than of text.
-
-        Raises:
-            UserError: it consists of numbers with a few odd cells, or of labels with gaps.
-        """
-        rows, texts, gaps = 0, [0, -1], [0, -1]  # how many, and the first one's row
-        for piece in pieces:
-            if piece.dtype == object:
-                for row, value in enumerate(piece.tolist(), rows):
-                    kind = gaps if value.lower() in MISSING else texts
-                    if kind is gaps or not is_number(value):
-                        kind[:] = kind[0] + 1, row if kind[0] == 0 else kind[1]
-            rows += len(piece)
-        numbers = rows - texts[0] - gaps[0]
-        # In training a column may be text; afterwards its kind is fixed.
-        few = texts[0] <= max(1, rows // 100) and numbers > texts[0]
-        if texts[0] and (few or self.like is not None):
-            self._fail(position, texts[1], "expected a number, as in other rows")
-        if gaps[0] and not texts[0] and position == self.label:
-            self._fail(position, gaps[1], "expected a number")
-        return not texts[0]
-
-    def _fail(self, position: int, row: int, expected: str) -> NoReturn:
-        file, line, fields = self._locate(row)
-        value = fields[position].strip()
-        what = "label" if position == self.label else "value"
-        is_what = f"is missing ({value!r})" if value.lower() in MISSING else f"is {value!r}"
-        hint = (
-            " (if this line is a header, set csv_header to true)" if row == 0 and self.header is None else ""
-        )
-        raise self.channel.error(
-            f"file '{file}', line {line}, {self.column(position)}: the {what} {is_what}; {expected}{hint}."
-        )
+    def _is_header(self, file: str, fields: Sequence[str]) -> bool:
+        if self.titles is None:
+            return False
+        if [field.strip() for field in fields] == self.titles:
+            return True
+        # Files that were split from a larger one have a header in the first file only.
+        if self.told_header:
+            raise self.channel.error(
+                f"file '{file}' has the header {', '.join(fields)[:200]!r}; expected that of '{self.files[0]}'."
+            )
+        return False
 
     def _locate(self, row: int) -> tuple[str, int, list[str]]:
         """File, line and fields of a row. It reads the files again: storing line numbers would cost every run."""
@@ -385,21 +287,20 @@ class _Reader:
     def _rows(self, file: str) -> Iterator[tuple[int, list[str]]]:
         records = self._records(file)
         line, fields = next(records)
-        if self.header is None or [field.strip() for field in fields] != self.header:
-            # Files that were split from a larger one have a header in the first file only.
-            if self.told_header:
-                raise self.channel.error(
-                    f"file '{file}' has the header {', '.join(fields)[:200]!r}; expected that of '{self.files[0]}'."
-                )
+        if not self._is_header(file, fields) and any(map(str.strip, fields)):
             yield line, fields
-        yield from records
+        yield from ((line, fields) for line, fields in records if any(map(str.strip, fields)))
 
     def _records(self, file: str) -> Iterator[tuple[int, list[str]]]:
         """(first line, fields) of each record that is not blank. Raises UserError on ragged rows."""
         line = 1
+        csv.field_size_limit(LONGEST_LINE)
         try:
-            with self._open(file) as text:
-                reader = csv.reader(text, delimiter=self.delimiters[file])
+            with (
+                self._open(file) as opened,
+                io.TextIOWrapper(cast(BinaryIO, opened), encoding="utf-8", newline="") as text,
+            ):
+                reader = csv.reader(text, delimiter=self.delimiters.get(file, ","))
                 for fields in reader:
                     if len(fields) == self.width:
                         yield line, fields
@@ -420,112 +321,198 @@ class _Reader:
         except (OSError, EOFError, zlib.error) as error:
             raise self.channel.error(f"file '{file}' cannot be read ({error}).") from error
 
-    def _open(self, file: str) -> "_Text":
-        path, separator, limit = (
-            self.channel.root / file,
-            self.delimiters.get(file, ","),
-            self._too_large(file),
-        )
-        if self.channel.content(file) == "gzip":
-            return _Text(gzip.open(path, "rt", encoding="utf-8-sig", newline=""), separator, limit)
-        return _Text(path.open(encoding="utf-8-sig", newline=""), separator, limit)
-
-    def _too_large(self, file: str) -> "_Limit":
-        if self.memory is None:
-            return None
-        return self.memory, self.channel.error(
-            f"file '{file}' holds more than {self.memory / 1e9:.1f} GB of text, which is what fits in memory; expected "
-            "less data, or an instance with more memory."
-        )
+    def _open(self, file: str) -> "_Bytes":
+        return _Bytes(self.channel, file, self.memory)
 
     def _delimiter(self, file: str) -> str:
         if file.lower().removesuffix(".gz").endswith(".tsv"):
             return "\t"
         try:
-            with self._open(file) as text:
-                line = text.file.readline(1 << 20)
-        except (UnicodeDecodeError, OSError, EOFError, zlib.error):
+            with self._open(file) as opened:
+                head = opened.read(_BLOCK).decode("utf-8", "ignore")
+        except (UserError, OSError, EOFError, zlib.error, csv.Error):
             return ","  # the error is reported when the records are read
-        separator = separator_of(line)
+        separator = delimiter_of(head)
         if separator != ",":
             self.notes.append(f"{self.channel.name} channel: file '{file}' is separated by {separator!r}.")
         return separator
 
 
-_Limit = tuple[int, UserError] | None
-
-
-class _Text:
-    """A text file with limits on its lines and size; the csv module iterates over its lines, pandas reads blocks.
+class _Bytes(io.RawIOBase):
+    """The UTF-8 text of a file, unpacked if its content is packed with gzip, with limits on its lines and its size.
 
     Raises:
-        csv.Error: a line is too long, or contains a NUL character (as in UTF-16).
-        UserError: the error in `limit`, once the file exceeds the number of characters there.
+        UserError: a line is too long or contains a NUL character, or the file holds more than `memory` bytes.
     """
 
-    def __init__(self, file: TextIO, separator: str, limit: _Limit) -> None:
-        self.file = file
-        self.separators, self.quoted = 0, False
-        """The number of separators that `read` has passed, and whether it has passed a quotation mark."""
-        self._separator = separator
-        self._limit = limit
-        self._read = 0
-        self._line = 0
+    def __init__(self, channel: Channel, file: str, memory: int | None) -> None:
+        self._left, self._line, self._lines, self._limit = memory, 0, 0, memory
+        self._channel, self._name = channel, file
+        raw: BinaryIO = (channel.root / file).open("rb")
+        start = raw.read(4)
+        raw.seek(0)
+        if start[:2] == b"\x1f\x8b":
+            raw = cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+            start = _start(raw)
+        self._text: io.TextIOWrapper | None = None
+        if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+            self._text = io.TextIOWrapper(raw, "utf-32", newline="")
+        elif start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            self._text = io.TextIOWrapper(raw, "utf-16", newline="")
+        elif start[:3] == codecs.BOM_UTF8:
+            raw.read(3)
+        self._raw = raw
 
-    def __enter__(self) -> "_Text":
-        return self
+    def readable(self) -> bool:
+        return True
 
-    def __exit__(self, *exception: object) -> None:
-        self.file.close()
+    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
+        if self._text is None:
+            block = self._raw.read(len(buffer))
+        else:  # a character takes at most four bytes
+            block = self._text.read(max(1, len(buffer) // 4)).encode()
+        self._check(block)
+        buffer[: len(block)] = block
+        return len(block)
 
-    def __iter__(self) -> Iterator[str]:
-        while line := self.file.readline(LONGEST_LINE + 1):
-            self._check(line, len(line))
-            yield line
+    def _check(self, block: bytes) -> None:
+        end = max(block.rfind(b"\n"), block.rfind(b"\r"))
+        self._line = len(block) - end - 1 + (self._line if end < 0 else 0)
+        if self._line > LONGEST_LINE:
+            raise self._refused(block, f"a line of more than {LONGEST_LINE:,} bytes")
+        if b"\0" in block:
+            raise self._refused(block[: block.index(b"\0")], "a NUL character, which no UTF-8 text has")
+        self._lines += block.count(b"\n")
+        if self._left is not None:
+            self._left -= len(block)
+            if self._left < 0:
+                raise self._channel.error(
+                    f"file '{self._name}' holds more than {(self._limit or 0) / 1e9:.1f} GB of text, which is what "
+                    "fits in memory; expected less data, or an instance with more memory."
+                )
 
-    def read(self, size: int = -1) -> str:
-        text = self.file.read(size)
-        end = max(text.rfind("\n"), text.rfind("\r"))
-        self._line = len(text) - end - 1 + (self._line if end < 0 else 0)
-        self._check(text, self._line)
-        self.separators += text.count(self._separator)
-        self.quoted = self.quoted or '"' in text
-        return text
+    def _refused(self, before: bytes, what: str) -> UserError:
+        line = self._lines + before.count(b"\n") + 1
+        return self._channel.error(f"file '{self._name}', line {line}: {what}; expected CSV.")
 
-    def _check(self, text: str, line: int) -> None:
-        if line > LONGEST_LINE:
-            raise csv.Error(f"a line of more than {LONGEST_LINE:,} characters")
-        if "\0" in text:
-            raise csv.Error("a NUL character, which no UTF-8 text has")
-        self._read += len(text)
-        if self._limit is not None and self._read > self._limit[0]:
-            raise self._limit[1]
-
-
-def _not_finite(values: np.ndarray) -> np.ndarray:
-    return ~np.isfinite(values)
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
-def _looks_like_header(sample: list[list[str]]) -> bool:
-    """Whether the first of some records is a header for the others."""
+def _start(packed: BinaryIO) -> bytes:
+    try:
+        start = packed.read(4)
+        packed.seek(0)
+    except (OSError, EOFError, zlib.error):
+        packed.seek(0)
+        return b""
+    return start
+
+
+def delimiter_of(head: str) -> str:
+    """The separator that divides the lines of a file's beginning into the same number of fields.
+
+    Where several do, it is the one between most numbers; commas divide 1,5;2,5 as well as semicolons do.
+    """
+    lines = [line for line in head.splitlines()[:101] if line.strip()]
+    lines = lines[:-1] if len(lines) > 2 else lines  # the last one may be cut
+    best, most = ",", (0, 0.0)
+    for separator in _SEPARATORS:
+        try:
+            rows = list(csv.reader(lines, delimiter=separator))
+        except csv.Error:
+            continue
+        widths = Counter(map(len, rows))
+        width, times = widths.most_common(1)[0] if widths else (1, 0)
+        if width < 2:
+            continue
+        cells = [cell.strip() for row in rows[1:] or rows for cell in row]
+        good = sum(1 for cell in cells if spellings([cell])) / max(1, len(cells))
+        score = (int(100 * times / len(rows)), good)
+        if score > most and (best == "," or score[0] >= most[0]):
+            best, most = separator, score
+    return best
+
+
+def header_of(sample: Sequence[Sequence[str]]) -> Decision:
+    """Whether the first of some records is a header for the others: `taken` is "line 1" or "none"."""
     first, *rows = sample
     if not rows:
-        return False
-    if len(first) > 2 and first == [str(position) for position in range(len(first))]:
-        return True  # as pandas writes a table without column names
+        return Decision("header", "none", "there is one line")
+    places = [str(place) for place in range(len(first))]
+    if len(first) > 2 and list(first) == places:
+        return Decision("header", "line 1", "it counts the columns, as pandas writes a table without names")
+    names = list(filter(None, first))
     columns = list(zip(*rows, strict=True))
-    numeric = [position for position, values in enumerate(columns) if _mostly_numbers(values)]
-    if numeric:
-        # The first name may be empty, as in the files of pandas, where that column holds row numbers.
-        return all((first[at] or at == 0) and not is_number(first[at]) for at in numeric)
-    # All text: the names in a header are distinct and do not recur in their columns.
-    return len(set(first)) == len(first) and not any(map(lambda name, values: name in values, first, columns))
+    typed = [at for at, values in enumerate(columns) if _mostly_typed(values)]
+    like_names = [
+        at for at in typed if first[at] and first[at].lower() not in MISSING and not _typed(first[at])
+    ]
+    like_values = [at for at in typed if _typed(first[at]) and not _is_place(first, at)]
+    like_places = [at for at in typed if _typed(first[at]) and _is_place(first, at)]
+    again = [at for at, values in enumerate(columns) if first[at] and at not in typed and first[at] in values]
+    if like_places and not (like_names or _repeating(columns, typed, first)):
+        like_values, like_places = [*like_values, *like_places], []
+    if like_values or again:
+        if like_names and not again and any(_plain_name(name) in LABEL_NAMES for name in names):
+            return _open_header(first)
+        return Decision("header", "none", "line 1 is like the lines below it")
+    if like_names and not like_places:
+        return Decision("header", "line 1", "it holds words above columns of numbers or dates")
+    repeated = _repeating(columns, typed, first)
+    if any(_plain_name(name) in LABEL_NAMES for name in names):
+        return Decision("header", "line 1", "it names a label")
+    if like_places:
+        return Decision("header", "line 1", "it counts the columns") if repeated else _open_header(first)
+    if not typed and len(set(names)) == len(names):
+        return Decision("header", "line 1", "none of its names stands in its column")
+    if repeated and not like_names and all(not first[at] for at in typed):
+        return Decision("header", "line 1", "none of its names stands in its column")
+    return Decision("header", "none", "line 1 is like the lines below it")
 
 
-def _mostly_numbers(values: Sequence[str]) -> bool:
-    numbers = sum(map(is_number, values))
-    odd = len(values) - numbers - sum(value.lower() in MISSING for value in values)
-    return numbers > odd and odd <= max(1, len(values) // 100)
+def _repeating(columns: Sequence[Sequence[str]], typed: Sequence[int], first: Sequence[str]) -> list[int]:
+    """The columns of texts that recur, so that a value of line 1 would recur too."""
+    return [
+        at
+        for at, values in enumerate(columns)
+        if at not in typed and first[at] and 2 * len(set(values)) <= len(values)
+    ]
+
+
+def _open_header(first: Sequence[str]) -> Decision:
+    return Decision(
+        "header",
+        "",
+        "line 1 may be names or values",
+        "open",
+        examples=tuple(first[:4]),
+        setting="csv_header=true or csv_header=false",
+    )
+
+
+def _plain_name(name: str) -> str:
+    return name.casefold().replace("_", "").replace(" ", "").replace("-", "").replace(".", "")
+
+
+def _is_place(first: Sequence[str], at: int) -> bool:
+    """Whether a field counts the columns: from 0 or 1, perhaps after a first one with a name."""
+    return first[at] in {str(at), str(at - 1), str(at + 1)} and all(
+        not other.isdecimal() or int(other) - place == int(first[at]) - at
+        for place, other in enumerate(first)
+    )
+
+
+def _typed(value: str) -> bool:
+    return is_number(value) or bool(spellings([value])) or dates.form_of(value) is not None
+
+
+def _mostly_typed(values: Sequence[str]) -> bool:
+    known = {value: _typed(value) for value in set(values)}
+    typed = sum(known[value] for value in values)
+    odd = len(values) - typed - sum(value.lower() in MISSING for value in values)
+    return typed > odd and odd <= max(1, len(values) // 5)
 
 
 class CsvTables(TableFormat):
@@ -536,7 +523,8 @@ class CsvTables(TableFormat):
     expected = ("", "CSV", " files")
     suffixes = telling = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
     content_types = ("text/csv", "csv")
-    contents = (TEXT, "gzip")
+    contents = (TEXT, "gzip", "UTF-16 text", "UTF-32 text")
 
     def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
-        return read_csv(channel, files, asked.label_column, asked.csv_header, asked.like, asked.memory)
+        rules = asked.rules
+        return read_csv(channel, files, asked.label_column, asked.csv_header, asked.like, asked.memory, rules)

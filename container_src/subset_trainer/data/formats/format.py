@@ -1,16 +1,20 @@
 """The interface of a data format: recognising a channel by its files, and reading them."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.images.labelled import ImageArray
-from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.understanding import Decision, Understanding
+
+if TYPE_CHECKING:  # the formats are free of torch
+    from subset_trainer.data.kinds.kind import Kind, Source
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Found:
     """The examples of a channel, the test examples that come with a CIFAR set, notes for the log, the format, and the
     decisions behind this reading."""
 
-    format: "Format"
+    format: Format
     source: Source
     test: ImageArray | None = None
     notes: tuple[str, ...] = ()

@@ -1,30 +1,31 @@
-"""Reads Parquet files as a table with pyarrow. The kind of a column depends on its type, not on its values.
+"""Reads Parquet files as cells with pyarrow.
 
-Columns are matched by name. Numbers, decimals, booleans and durations (in seconds) become numbers. Strings, categories
-(dictionaries) and partitions become texts, or dates if all their values are ISO 8601 dates. Dates and timestamps become
-dates in UTC. Nested and binary columns are refused.
+Columns are matched by name. Numbers, decimals, booleans and durations (in seconds) are numbers. Dates and timestamps
+are dates in UTC. Strings, categories (dictionaries) and partitions are interpreted as those of CSV files are, but whole
+numbers that are declared as texts stay texts. Nested and binary columns are refused.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 from urllib.parse import unquote
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.classes import LABEL_COLUMN_HINT, classes_of
 from subset_trainer.data.formats.format import Claim, Found, Reading
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.table import TableKind
-from subset_trainer.data.tables import dates
-from subset_trainer.data.tables.table import MOST_COLUMNS, Table
-from subset_trainer.errors import UserError, first_line, shown
+from subset_trainer.data.tables.cells import Cells, Coded
+from subset_trainer.data.tables.interpret import Rules
+from subset_trainer.data.tables.reading import as_training, table_of
+from subset_trainer.data.tables.table import MISSING, MOST_COLUMNS, Table, TrainedTable
+from subset_trainer.errors import first_line, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,87 +34,47 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 1 << 16
 _INDEX = "__index_level_"
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-_NO_TEXT = frozenset(("",))
 
 
 def read_parquet(
     channel: Channel,
     files: tuple[str, ...],
     label_column: str | None = None,
-    like: TableKind | None = None,
+    like: TrainedTable | None = None,
     memory: int | None = None,
+    rules: Rules | None = None,
 ) -> Table:
     """Read a channel's Parquet files, in name order, as one table.
 
-    The label is `label_column` (a name or a 0-based position), or the first column. Folders named `column=value` above
-    the files are columns too, as Spark, pandas and Hive write partitions.
+    Folders named `column=value` above the files are columns too, as Spark, pandas and Hive write partitions.
 
     Args:
+        label_column: the label's name or its 0-based position; None: see
+            :func:`subset_trainer.data.tables.label.choose_label`.
         like: the fitted training table; its columns are found by name, and other columns are ignored.
         memory: the largest unpacked size in bytes.
+        rules: the user's settings for columns.
 
     Raises:
         UserError: the files differ in columns or types, a column has an unsupported type, labels are missing or are
-            measurements, numbers are infinite, or the data exceeds `memory`.
+            measurements, numbers are infinite, the data exceeds `memory`, or a column allows two readings.
     """
-    reader = _Reader(channel, files, memory)
-    label, features = reader.match(like) if like is not None else reader.choose(label_column)
-    columns = reader.columns([label, *features])
-    title = f"column {label!r}"
-    labels, classes = classes_of(
-        channel, title, reader.labels(label, columns.pop(label)), like, LABEL_COLUMN_HINT
-    )
-    for name, values in columns.items():
-        _as_training_had(reader, name, values, columns, like)
-    return Table(
-        names=tuple(features),
-        columns=tuple(columns[name] for name in features),
-        labels=labels,
-        classes=classes,
-        ids=Ids.numbered(files, reader.rows),
-        header=True,
-        label_column=label,
-        label_index=reader.names.index(label),
-        notes=tuple(reader.notes),
-    )
+    cells = ParquetCells(channel, files, memory)
+    ids = Ids.numbered(files, cells.rows)
+    if like is None:
+        return table_of(cells, ids, label_column, rules or Rules())
+    return as_training(cells, ids, like)
 
 
-def _as_training_had(
-    reader: _Reader, name: str, values: np.ndarray, columns: dict[str, np.ndarray], like: TableKind | None
-) -> None:
-    """Convert texts to dates if they were dates in training, or if this is training and they are dates."""
-    if values.dtype != object:
-        return
-    kind = None if like is None else next(column.kind for column in like.columns if column.name == name)
-    if kind not in (None, "date"):
-        return
-    found, bad = dates.parse(values, _NO_TEXT)
-    if bad is None:
-        if (found == found).any():  # a column without values stays as it is
-            columns[name] = found
-    elif kind == "date":
-        reader.fail(
-            bad, name, f"the value is {shown(values[bad])}; expected a {dates.EXAMPLE}, as in training"
-        )
+class ParquetCells(Cells):
+    """The cells of several files; see :class:`subset_trainer.data.tables.cells.Cells`. `names`: the columns, in the
+    order of the first file, partitions last. `rows`: the number of rows of each file."""
 
-
-class _Texts(dict[str, str]):
-    """Keeps one object for each distinct text. `size`: their approximate number of bytes."""
-
-    size = 0
-
-    def __missing__(self, text: str) -> str:
-        self.size += 100 + len(text)
-        self[text] = text
-        return text
-
-
-class _Reader:
-    """Reads the files of a table. `names`: the columns in use, in the order of the first file, partitions last."""
+    header, typed = True, True
 
     def __init__(self, channel: Channel, files: tuple[str, ...], memory: int | None) -> None:
         self.channel, self.files, self.memory = channel, files, memory
-        self.notes: list[str] = []
+        self.indexes: frozenset[str] = frozenset()
         self.partitions = [_partition(file) for file in files]
         for file, partition in zip(files, self.partitions, strict=True):
             if partition.keys() != self.partitions[0].keys():
@@ -122,17 +83,13 @@ class _Reader:
                     f"{_listed(self.partitions[0])}, as of '{files[0]}'."
                 )
         self.rows: list[int] = []
+        self._chunks: dict[str, list[pa.Array]] = {}
+        self._coded: dict[str, Coded] = {}
         self.types: dict[str, pa.DataType] = {}
         for file in files:
             self._look_at(file)
+        self.starts = [0, *accumulate(self.rows)][:-1]
         self.names = [*self.types, *(name for name in self.partitions[0] if name not in self.types)]
-        left_out = [name for name in self.names if name.startswith(_INDEX) or not name]
-        if left_out:
-            # pandas writes its row labels as such a column: an identifier, not a feature.
-            self.notes.append(
-                f"{channel.name} channel: the column {left_out[0]!r} holds pandas's row labels and is left out."
-            )
-            self.names = [name for name in self.names if name not in left_out]
         if not sum(self.rows):
             raise channel.error(f"file '{files[0]}' has no rows; expected some.")
 
@@ -141,6 +98,7 @@ class _Reader:
         opened = self._open(file)
         try:
             schema, metadata = opened.schema_arrow, opened.metadata
+            self.indexes |= _indexes(schema)
             self.rows.append(metadata.num_rows)
             unpacked = sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
         except Exception as error:
@@ -174,73 +132,109 @@ class _Reader:
                     f"in '{self.files[0]}'."
                 )
 
-    def choose(self, label_column: str | None) -> tuple[str, list[str]]:
-        """Choose the label and the features for training."""
-        if label_column is None:
-            label = self.names[0] if self.names else ""
-        elif label_column in self.names:
-            label = label_column
-        elif label_column.isdecimal() and len(label_column) < 10 and int(label_column) < len(self.names):
-            label = self.names[int(label_column)]
-        else:
-            raise UserError(
-                f"label_column={shown(label_column)}: the {self.channel.name} channel has no such column; expected one "
-                f"of {_listed(self.names)} or a position from 0 to {len(self.names) - 1}."
-            )
-        features = [name for name in self.names if name != label]
-        if not features:
-            raise self.channel.error(
-                f"file '{self.files[0]}' has {len(self.names)} columns; expected a label and at least one feature."
-            )
-        return label, features
+    def __len__(self) -> int:
+        return sum(self.rows)
 
-    def match(self, like: TableKind) -> tuple[str, list[str]]:
-        """Match the training columns, by name or, if those have no names, by position; returns label and features."""
-        names = [column.name for column in like.columns]
-        if like.header:
-            label = like.label_column or self.names[0]
-            for name in (label, *names):
-                if name not in self.names:
-                    raise self.channel.error(
-                        f"file '{self.files[0]}' lacks the column {name!r}, which training has."
-                    )
-            return label, names
-        if len(self.names) != len(names) + 1:
-            raise self.channel.error(
-                f"file '{self.files[0]}' has {len(self.names)} columns; expected {len(names) + 1}, as in training."
-            )
-        label = self.names[like.label_index]
-        return label, [name for name in self.names if name != label]
-
-    def columns(self, names: list[str]) -> dict[str, np.ndarray]:
-        """Values [N] by name, in the types of a Table."""
+    def prefetch(self, positions: Iterable[int]) -> None:
+        """Read some columns in one pass over the files."""
+        names = [self.names[position] for position in positions if self.names[position] not in self._chunks]
         stored = [name for name in names if name in self.types]
         for name in stored:
             if _kind(self.types[name]) is None:
                 raise self.channel.error(
                     f"file '{self.files[0]}', column {name!r}: the values are of type {self.types[name]}; expected "
-                    "numbers, texts, categories, dates or truth values, so leave out other columns."
+                    f"numbers, texts, categories, dates or truth values, so leave out other columns "
+                    f"(ignore_columns={name})."
                 )
-        self._check_size(self.files[0], sum(self.rows) * len(names) * 8)
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        known = _Texts()
+        least = len(self) * len(names) * 8
+        self._check_size(self.files[0], least)
+        self._chunks.update({name: [] for name in names})
+        texts = 0
         for file, rows, partition in zip(self.files, self.rows, self.partitions, strict=True):
             read = 0
-            for batch in self._batches(file, stored):
-                try:
-                    for name in stored:
-                        parts[name].append(_values(batch.column(name), known))
-                except Exception as error:  # for example texts that are not UTF-8
-                    self._unreadable(file, error)
-                for name in set(names).difference(stored):
-                    parts[name].append(np.full(batch.num_rows, known[partition[name]], object))
+            for batch in self._batches(file, stored) if stored else self._nothing(rows):
+                for name in names:
+                    piece = (
+                        batch.column(name) if name in stored else _repeated(partition[name], batch.num_rows)
+                    )
+                    self._chunks[name].append(piece)
+                    texts += piece.dictionary.nbytes if hasattr(piece, "dictionary") else 0
                 read += batch.num_rows
-                self._check_size(file, sum(self.rows) * len(names) * 8 + known.size)
+                self._check_size(file, least + texts)
             if read != rows:
                 raise self.channel.error(
                     f"file '{file}' has {read:,} rows; expected {rows:,}, as its metadata declare."
                 )
-        return {name: self._joined(name, pieces) for name, pieces in parts.items()}
+
+    def column(self, position: int) -> np.ndarray | Coded:
+        """Numbers as float64, dates as datetime64[us], other columns as texts."""
+        import pyarrow as pa
+        from pyarrow import compute, types
+
+        chunks = self._pieces(position)
+        kind = chunks[0].type
+        what = _kind(kind)
+        if what == "string":
+            coded = self.coded(position)
+            if self.names[position] in self.types or not all(
+                _is_number(text) for text in coded.distinct if text
+            ):
+                return coded
+            return np.array([float(text) if text else math.nan for text in coded.distinct])[coded.codes]
+        column = pa.chunked_array(chunks)
+        if what == "date":
+            return cast(
+                np.ndarray, column.cast(pa.timestamp("us"), safe=False).to_numpy().astype("datetime64[us]")
+            )
+        if what == "nothing":
+            return np.full(len(self), np.nan)
+        if types.is_duration(kind):
+            per_second = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit]
+            column = compute.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), float(per_second))
+        return cast(np.ndarray, column.cast(pa.float64(), safe=False).to_numpy())
+
+    def coded(self, position: int) -> Coded:
+        """A column's values as they are spelt: whole numbers with all their digits."""
+        import pyarrow as pa
+        from pyarrow import compute, types
+
+        name = self.names[position]
+        if name not in self._coded:
+            chunks = self._pieces(position)
+            try:
+                if types.is_boolean(chunks[0].type):
+                    chunks = [compute.if_else(piece, "True", "False") for piece in chunks]
+                elif not types.is_dictionary(chunks[0].type):
+                    chunks = [piece.cast(pa.string()) for piece in chunks]
+                self._coded[name] = Coded.of_arrow(pa.chunked_array(chunks))
+            except (pa.ArrowException, ValueError) as error:  # for example texts that are not UTF-8
+                self._unreadable(self.files[0], error)
+        return self._coded[name]
+
+    def _pieces(self, position: int) -> list[pa.Array]:
+        """A column's values in one type: files without any value in it do not declare its type."""
+        self.prefetch([position])
+        name = self.names[position]
+        pieces = self._chunks[name]
+        kinds = [piece.type for piece in pieces if _kind(piece.type) != "nothing"]
+        kind = kinds[0] if kinds else pieces[0].type
+        return [piece if piece.type == kind else piece.cast(kind) for piece in pieces]
+
+    @staticmethod
+    def _nothing(rows: int) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        yield pa.record_batch({"": pa.nulls(rows)})
+
+    def fail(self, position: int, row: int, expected: str, what: str = "value") -> NoReturn:
+        at = int(np.searchsorted(self.starts, row, "right")) - 1
+        values = self.coded(position)
+        value = values.distinct[values.codes[row]]
+        is_what = f"is missing ({value!r})" if value.lower() in MISSING else f"is {shown(value)}"
+        raise self.channel.error(
+            f"file '{self.files[at]}', row {row - self.starts[at]} (counted from 0), column "
+            f"{self.names[position]!r}: the {what} {is_what}; {expected}."
+        )
 
     def _batches(self, file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
         # Texts are read as dictionaries, so that a long text on many rows is in memory only once.
@@ -259,37 +253,6 @@ class _Reader:
                 f"{max(0, self.memory) / 1e9:.1f} GB fit in memory; expected less data, or an instance with more "
                 "memory."
             )
-
-    def _joined(self, name: str, pieces: list[np.ndarray]) -> np.ndarray:
-        kinds = {piece.dtype.kind for piece in pieces}
-        if len(kinds) > 1:  # some files have no value in this column and do not state its type
-            to = "O" if "O" in kinds else "M"
-            pieces = [piece if piece.dtype.kind == to else _nothing(len(piece), to) for piece in pieces]
-        values = np.concatenate(pieces)
-        if name not in self.types and len(values) and all(map(_is_number, set(values.tolist()) - {""})):
-            values = np.array([math.nan if text == "" else float(text) for text in values.tolist()])
-        if values.dtype.kind == "f" and (bad := np.flatnonzero(np.isinf(values))).size:
-            self.fail(int(bad[0]), name, f"the value is {values[bad[0]]:g}; expected a finite number")
-        return values
-
-    def labels(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Labels without gaps, of a type that classes can have."""
-        if values.dtype.kind == "M":
-            raise self.channel.error(
-                f"the label, column {name!r}, holds dates; expected classes{LABEL_COLUMN_HINT}."
-            )
-        bad = np.flatnonzero(values == "" if values.dtype == object else np.isnan(values))
-        if len(bad):
-            self.fail(int(bad[0]), name, "the label is missing; expected a class")
-        if name in self.types and str(self.types[name]) == "bool":
-            values = np.where(values == 1, "True", "False").astype(object)
-        return values
-
-    def fail(self, row: int, name: str, problem: str) -> NoReturn:
-        starts = np.array([0, *accumulate(self.rows)])
-        at = int(np.searchsorted(starts, row, "right")) - 1
-        place = f"file '{self.files[at]}', row {row - starts[at]} (counted from 0), column {name!r}"
-        raise self.channel.error(f"{place}: {problem}.")
 
     def _open(self, file: str, as_dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
         import pyarrow.parquet as pq  # takes a quarter of a second to import, so that other data skips it
@@ -329,39 +292,20 @@ def _kind(kind: pa.DataType) -> str | None:
     return "nothing" if types.is_null(kind) else None
 
 
-def _values(column: pa.Array, known: _Texts) -> np.ndarray:
-    """A column's values in the types of a Table."""
+def _repeated(text: str, rows: int) -> pa.Array:
     import pyarrow as pa
-    from pyarrow import compute, types
 
-    kind = column.type
-    if types.is_dictionary(kind):
-        dictionary = column.dictionary.cast(pa.string()).to_pylist()
-        texts = np.empty(len(dictionary) + 1, object)
-        texts[:] = [*("" if text is None else known[text] for text in dictionary), ""]
-        codes = column.indices.cast(pa.int64())
-        return texts[compute.fill_null(codes, -1).to_numpy(zero_copy_only=False)]
-    what = _kind(kind)
-    if what == "string":
-        return _values(column.dictionary_encode(), known)
-    if what == "date":
-        return (
-            column.cast(pa.timestamp("us"), safe=False)
-            .to_numpy(zero_copy_only=False)
-            .astype("datetime64[us]")
-        )
-    if what == "nothing":
-        return _nothing(len(column), "f")
-    if types.is_duration(kind):
-        per_second = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit]
-        column = compute.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), float(per_second))
-    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([text]))
 
 
-def _nothing(rows: int, kind: str) -> np.ndarray:
-    if kind == "O":
-        return np.full(rows, "", object)
-    return np.full(rows, np.nan) if kind == "f" else np.full(rows, np.datetime64("NaT", "us"))
+def _indexes(schema: pa.Schema) -> frozenset[str]:
+    """The columns that pandas declares as row labels in the file's metadata, and those with the name that it gives."""
+    try:
+        declared = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    except (ValueError, AttributeError):
+        declared = []
+    named = {name for name in declared if isinstance(name, str)}
+    return frozenset(named | {name for name in schema.names if name.startswith(_INDEX) or not name})
 
 
 def _is_number(text: str) -> bool:
@@ -399,4 +343,4 @@ class Parquet(TableFormat):
         return Found(self, images, notes=images.notes)
 
     def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
-        return read_parquet(channel, files, asked.label_column, asked.like, asked.memory)
+        return read_parquet(channel, files, asked.label_column, asked.like, asked.memory, asked.rules)

@@ -1,13 +1,17 @@
 """Reads a channel in any known format as labelled examples."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.content_types import understand
 from subset_trainer.data.formats.format import Found, Options, Reading
-from subset_trainer.data.kinds import registry as kinds
-from subset_trainer.data.kinds.kind import Kind
 from subset_trainer.data.understanding import refuse_open
+
+if TYPE_CHECKING:  # the formats are free of torch
+    from subset_trainer.data.kinds.kind import Kind
 
 
 def read(channel: Channel, options: Options, memory: int, like: Kind | None = None) -> Found:
@@ -27,12 +31,10 @@ def read(channel: Channel, options: Options, memory: int, like: Kind | None = No
     refuse_open(channel.name, layout.decisions)
     options = replace(options, csv_header=told.header or options.csv_header)
     found = layout.format.read(channel, layout.claim, Reading(options, memory, like))
-    if layout.unused:
-        more = f" and {len(layout.unused) - 1:,} more" if len(layout.unused) > 1 else ""
-        note = f"{channel.name} channel: not used: '{layout.unused[0]}'{more}."
-        found = replace(found, notes=(note, *found.notes))
     found = replace(found, decisions=(*layout.decisions, *found.decisions))
-    held = kinds.of(found.source).held
-    if like is not None and held != like.held:
+    if like is not None and not isinstance(found.source, like.sources):
+        from subset_trainer.data.kinds import registry as kinds  # not needed to understand a channel
+
+        held = kinds.of(found.source).held
         raise channel.error(f"'{layout.files[0]}' holds {held}; expected {like.held}, as in training.")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from subset_trainer.data.formats.format import Claim
 from subset_trainer.data.formats.protobuf_messages import KEY, holds_messages, message_class
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.kinds.table import TableKind
 from subset_trainer.data.tables.table import MOST_COLUMNS, Table
+
+if TYPE_CHECKING:
+    from subset_trainer.data.kinds.table import TableKind
 
 
 def read_protobuf(

@@ -1,13 +1,19 @@
 """What the table formats share: a table may be read as texts, and is matched to the training table."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.formats.format import Claim, Format, Found, Reading
-from subset_trainer.data.kinds.table import TableKind
+from subset_trainer.data.formats.format import Claim, Format, Found, Options, Reading
+from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.table import Table
-from subset_trainer.data.texts.labelled import text_column, texts_of
+from subset_trainer.data.texts.labelled import texts_of
+
+if TYPE_CHECKING:
+    from subset_trainer.data.kinds.table import TableKind
 
 
 @dataclass(frozen=True)
@@ -15,13 +21,14 @@ class Asked:
     """How a table is read.
 
     The label is in `label_column`, or where it was in training. `csv_header`: auto, true or false. `memory`: the
-    largest unpacked size of the files in bytes.
+    largest unpacked size of the files in bytes. `rules`: the user's settings for columns.
     """
 
     label_column: str | None
     like: TableKind | None
     csv_header: str
     memory: int
+    rules: Rules
 
 
 class TableFormat(Format):
@@ -41,20 +48,22 @@ class TableFormat(Format):
         like, options, files = reading.like, reading.options, claim.files
 
         def table_of(label_column: str | None, trained: TableKind | None) -> Table:
-            asked = Asked(label_column, trained, options.csv_header, reading.memory)
+            asked = Asked(label_column, trained, options.csv_header, reading.memory, rules_of(options))
             return self.table_of(channel, files, asked)
 
         if like is not None:
             source = like.of_table(channel, files[0], table_of)
             return Found(self, source, notes=source.notes)
         table = table_of(options.label_column, None)
-        column = options.text_column or text_column(table)
-        if column is not None:
-            texts = texts_of(channel, table, column)
-            return Found(self, texts, notes=texts.notes)
-        note = (
-            f"{channel.name} channel: {len(table):,} rows of {len(table.columns):,} features and "
-            f"{'a label' if table.label_column is None else f'the label {table.label_column!r}'}, "
-            f"{'with' if table.header else 'without'} a header, {len(table.classes)} classes."
-        )
-        return Found(self, table, notes=(*table.notes, note))
+        if len(table.columns) == len(table.text_columns) == 1:
+            texts = texts_of(channel, table, table.text_columns[0])
+            return Found(self, texts, notes=texts.notes, decisions=table.decisions)
+        return Found(self, table, notes=table.notes, decisions=table.decisions)
+
+
+def rules_of(options: Options) -> Rules:
+    """The settings for columns among the settings for reading labels."""
+    texts = tuple(name.strip() for name in (options.text_column or "").split(",") if name.strip())
+    return Rules(
+        options.ignored, options.kept, texts, options.date_order, options.decimal_mark, options.missing
+    )

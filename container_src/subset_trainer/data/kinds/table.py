@@ -47,8 +47,8 @@ _BATCH_OF_MEAN = 8_192
 @dataclass(frozen=True)
 class TableKind(Kind):
     """`columns`: in the order of the encoded inputs. `header`: whether the training files had a header. `label_column`:
-    the label's name in it, or its 0-based position as text without one. `label_index`: its position. Batches are
-    encoded already."""
+    the label's name in it, or its 0-based position as text without one. `label_index`: its position. `left_out`: the
+    positions in the files of columns that are not used. Batches are encoded already."""
 
     name = "table"
     sources = (Table,)
@@ -63,6 +63,7 @@ class TableKind(Kind):
     header: bool = False
     label_column: str | None = None
     label_index: int = 0
+    left_out: tuple[int, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -71,7 +72,9 @@ class TableKind(Kind):
     @classmethod
     def fit(cls, channel: Channel, source: Table, fitting: Fitting) -> tuple["TableKind", Dataset]:
         columns = fit_columns(channel, source, fitting.own(fitting.rows), fitting.of_each)
-        fitted = cls(source.classes, columns, source.header, source.label_column, source.label_index)
+        fitted = cls(
+            source.classes, columns, source.header, source.label_column, source.label_index, source.left_out
+        )
         fitting.loading.notes.extend(describe(channel, source, columns))
         every = np.arange(len(source.classes))
         return fitted, fitted.encode(channel, source, fitting.loading, every)
@@ -100,12 +103,14 @@ class TableKind(Kind):
             "header": self.header,
             "label_column": self.label_column,
             "label_index": self.label_index,
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         columns = tuple(map(column_from_json, value["columns"]))
-        return cls(**{**value, "classes": tuple(value["classes"]), "columns": columns})
+        left_out = tuple(value.get("left_out", ()))
+        return cls(**{**value, "classes": tuple(value["classes"]), "columns": columns, "left_out": left_out})
 
     def check(self) -> None:
         super().check()

@@ -27,8 +27,8 @@ from subset_trainer.data.requests import (
     loaded,
     text_of,
 )
-from subset_trainer.data.tables.table import Table
-from subset_trainer.data.texts.labelled import Texts, text_column, texts_of
+from subset_trainer.data.tables.table import Column, Table, TrainedColumns
+from subset_trainer.data.texts.labelled import Texts, texts_of
 from subset_trainer.data.texts.ngrams import BUCKETS, MOST_NGRAMS, Hashing, encode_texts, fit_hashing
 from subset_trainer.data.texts.tokens import Tokens, encode_tokens
 from subset_trainer.errors import UserError, shown
@@ -62,6 +62,7 @@ class TextKind(Kind):
     header: bool = False
     label_column: str | None = None
     label_index: int = 0
+    left_out: tuple[int, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -84,6 +85,7 @@ class TextKind(Kind):
             source.header,
             source.label_column,
             source.label_index,
+            source.left_out,
         )
         every = np.arange(len(source.classes))
         return fitted, fitted.encode(channel, source, fitting.loading, every)
@@ -101,10 +103,14 @@ class TextKind(Kind):
     def of_table(
         self, channel: Channel, file: str, read: Callable[[str | None, Any], Table]
     ) -> Table | Texts:
-        # Nothing was fitted on the table's other columns.
-        table = read(self.label_column, None)
-        column = self.text_column or text_column(table)
-        return table if column is None else texts_of(channel, table, column)
+        if self.text_column is None:
+            table = read(self.label_column, None)
+            return texts_of(channel, table, table.text_columns[0]) if len(table.text_columns) == 1 else table
+        column = Column(self.text_column, "free text")
+        trained = TrainedColumns(
+            self.classes, (column,), self.header, self.label_column, self.label_index, self.left_out
+        )
+        return texts_of(channel, read(None, trained), self.text_column)
 
     @classmethod
     def common(cls, source: Texts) -> Mapping[str, Any]:
@@ -143,11 +149,13 @@ class TextKind(Kind):
             "header": self.header,
             "label_column": self.label_column,
             "label_index": self.label_index,
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        fields = {**value, "classes": tuple(value["classes"])}
+        left_out = tuple(value.get("left_out", ()))
+        fields = {**value, "classes": tuple(value["classes"]), "left_out": left_out}
         if fields.get("hashing") is not None:
             fields["hashing"] = Hashing(**fields["hashing"])
         if fields.get("tokens") is not None:

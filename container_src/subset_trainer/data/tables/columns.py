@@ -11,6 +11,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import natural_order
+from subset_trainer.data.tables.numbers import Spelling
 from subset_trainer.data.tables.table import CYCLES, Column, Table, column_title
 
 MOST_CATEGORIES = 1_000
@@ -97,13 +98,15 @@ def fit_columns(
     shards = of_each([_Seen.of(values[rows]) for values in table.columns])
     fitted = []
     for name, parts in zip(table.names, zip(*shards, strict=True), strict=True):
+        spelling = table.spellings.get(name)
         seen = functools.reduce(operator.add, parts)
         if seen.texts is not None:
             categories = natural_order(set(seen.texts))
             if len(categories) > MOST_CATEGORIES:
                 raise channel.error(
                     f"{column_title(name, table.header)} has {len(categories):,} different texts; expected at most "
-                    f"{MOST_CATEGORIES:,} categories, so leave out columns of names, identifiers or free text."
+                    f"{MOST_CATEGORIES:,} categories, so leave out columns of names, identifiers or free text "
+                    f"(ignore_columns={name}), or read them as text (text_column={name})."
                 )
             empty = categories == ("",)
             fitted.append(
@@ -125,9 +128,9 @@ def fit_columns(
         if seen.date:
             # Dates are counted in days, so that a fraction means a time of day.
             cycles = tuple(cycle for cycle in CYCLES if cycle != "day" or seen.fraction)
-            fitted.append(Column(name, "date", mean, std, missing=missing, cycles=cycles))
+            fitted.append(Column(name, "date", mean, std, (), missing, cycles, spelling))
         else:
-            fitted.append(Column(name, "numeric", mean, std, missing=missing))
+            fitted.append(Column(name, "numeric", mean, std, missing=missing, spelling=spelling))
     if not any(column.width for column in fitted):
         raise channel.error(
             f"no column but the label has any value in {len(rows):,} training rows; expected at least one feature."
@@ -136,12 +139,13 @@ def fit_columns(
 
 
 def describe(channel: Channel, table: Table, columns: tuple[Column, ...]) -> list[str]:
-    """Sentences on how each column is encoded."""
+    """Sentences on how columns are encoded."""
     kinds = {kind: [column for column in columns if column.kind == kind] for kind in _BECOME}
     notes = [
         f"{channel.name} channel: "
         + "; ".join(
-            f"{len(found):,} {_BECOME[kind]}" + ("" if kind == "numeric" else f" ({_titles(found, table)})")
+            # Of which kind a column is, the table's decisions say; none of them knows the training rows alone.
+            f"{len(found):,} {_BECOME[kind]}" + (f" ({_titles(found, table)})" if kind == "empty" else "")
             for kind, found in kinds.items()
             if found
         )
@@ -269,9 +273,13 @@ def cell(values: Sequence[float], column: Column) -> str:
 
 def column_to_json(column: Column) -> dict[str, Any]:
     """JSON values: only the fields that apply to the column's kind."""
-    names = {"categorical": ("categories",), "empty": (), "numeric": ("mean", "std", "missing")}.get(
-        column.kind, ("mean", "std", "missing", "cycles")
-    )
+    names = {
+        "categorical": ("categories",),
+        "free text": (),
+        "empty": (),
+        "numeric": ("mean", "std", "missing"),
+    }.get(column.kind, ("mean", "std", "missing", "cycles"))
+    spelling = {"spelling": column.spelling.to_json()} if column.spelling else {}
     return {
         "name": column.name,
         "kind": column.kind,
@@ -279,9 +287,12 @@ def column_to_json(column: Column) -> dict[str, Any]:
             name: list(value) if isinstance(value := getattr(column, name), tuple) else value
             for name in names
         },
+        **spelling,
     }
 
 
 def column_from_json(value: Mapping[str, Any]) -> Column:
     """The inverse of `column_to_json`. Raises TypeError on anything else."""
-    return Column(**{**value, **{name: tuple(value.get(name, ())) for name in ("categories", "cycles")}})
+    spelling = Spelling.from_json(value["spelling"]) if value.get("spelling") else None
+    lists = {name: tuple(value.get(name, ())) for name in ("categories", "cycles")}
+    return Column(**{**value, **lists, "spelling": spelling})

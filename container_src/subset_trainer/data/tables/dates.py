@@ -1,29 +1,48 @@
-"""Parses dates in ISO 8601, as databases and programs write them."""
+"""Parses dates: ISO 8601, as databases and programs write them, and the forms of other countries and of people.
+
+The order of day, month and year is a property of a column: it is certain where every value allows one order only.
+"""
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 EXAMPLE = "date such as 2024-01-31 or 2024-01-31T09:30:00"
+ORDERS = ("dmy", "mdy", "ymd")
+NOTHING = np.datetime64("NaT", "us")
 
 _ISO = re.compile(
     r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?( ?(Z|UTC|[+-]\d\d(:?\d\d)?))?)?", re.ASCII
 )
+_TIME = r"(?:[T ,]+(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)? ?([AaPp][Mm])?)?"
+_NUMERIC = re.compile(rf"(\d{{1,4}})([./-])(\d{{1,2}})\2(\d{{1,4}})\.?{_TIME}", re.ASCII)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NAMED = re.compile(
+    r"(?:(\d{1,2})(?:st|nd|rd|th)?[ .-]+([A-Za-z]{3,9})|([A-Za-z]{3,9})[ .]+(\d{1,2})(?:st|nd|rd|th)?)"
+    rf",?[ .,-]+(\d{{4}}|\d\d){_TIME}",
+    re.ASCII,
+)
 
 
-def parse(values: np.ndarray, missing: frozenset[str]) -> tuple[np.ndarray, int | None]:
+def parse(
+    values: np.ndarray, missing: frozenset[str], orders: Iterable[tuple[str, str]] = ()
+) -> tuple[np.ndarray, int | None]:
     """Parse texts [N] → datetime64[us] [N] in UTC, and the row of the first text that is not a date, or None.
 
     Parsing stops at such a row. Texts in `missing`, in any case, become NaT.
+
+    Args:
+        orders: the order of each form of date that is not ISO 8601, as `orders_of` returns them.
     """
     known: dict[str, np.datetime64] = {}
-    nothing = np.datetime64("NaT", "us")
-    dates = np.full(len(values), nothing)
+    order_of = dict(orders)
+    dates = np.full(len(values), NOTHING)
     for row, text in enumerate(values.tolist()):
         date = known.get(text)
         if date is None:
-            parsed = nothing if text.lower() in missing else _parse(text)
+            parsed = NOTHING if text.lower() in missing else date_of(text, order_of)
             if parsed is None:
                 return dates, row
             date = known[text] = parsed
@@ -31,9 +50,69 @@ def parse(values: np.ndarray, missing: frozenset[str]) -> tuple[np.ndarray, int 
     return dates, None
 
 
-def _parse(text: str) -> np.datetime64 | None:
-    if not _ISO.fullmatch(text):
+def date_of(text: str, orders: dict[str, str]) -> np.datetime64 | None:
+    """A text as a date in UTC; None if it is none in ISO 8601, with a month's name, or in one of these forms."""
+    form = form_of(text)
+    if form is None:
         return None
+    if form == "iso":
+        return _iso(text)
+    if form == "named":
+        return _named(text)
+    return _numeric(text, orders[form]) if form in orders else None
+
+
+def form_of(text: str) -> str | None:
+    """The form of a text that may be a date: iso, named, or a separator and the place of a year of four digits."""
+    if _ISO.fullmatch(text):
+        return "iso"
+    found = _NUMERIC.fullmatch(text)
+    if found:
+        first, last = len(found[1]), len(found[4])
+        if 3 in (first, last) or (first < 4 and last not in (2, 4)) or first == last == 4:
+            return None
+        return found[2] + ("first" if first == 4 else "last" if last == 4 else "short")
+    named = _NAMED.fullmatch(text)
+    return "named" if named and (named[2] or named[3])[:3].lower() in _MONTHS else None
+
+
+def orders_of(texts: Sequence[str], given: str | None) -> dict[str, tuple[str, ...]] | None:
+    """The orders that each form of the texts allows, for forms that need one; None if a text is not like a date.
+
+    An empty tuple: no order fits all values of the form. Several: the values allow more than one reading. Orders that
+    give the same dates count once.
+
+    Args:
+        given: the order that the user gives; it is taken where it fits.
+    """
+    forms: dict[str, list[str]] = {}
+    for text in texts:
+        form = form_of(text)
+        if form is None:
+            return None
+        forms.setdefault(form, []).append(text)
+    found: dict[str, tuple[str, ...]] = {}
+    for form, members in forms.items():
+        if form in ("iso", "named"):
+            if any(date_of(text, {}) is None for text in members):
+                found[form] = ()
+            continue
+        possible = ("ymd",) if form.endswith("first") else ORDERS[:2] if form.endswith("last") else ORDERS
+        dates = {order: [_numeric(text, order) for text in members] for order in possible}
+        fitting = [order for order in possible if None not in dates[order]]
+        if form.endswith("short") and len(fitting) > 1 and given is None:
+            fitting = [order for order in fitting if order != "ymd"]  # people write a short year last
+        if given in fitting:
+            fitting = [given]
+        found[form] = tuple(
+            order
+            for at, order in enumerate(fitting)
+            if not any(dates[order] == dates[other] for other in fitting[:at])
+        )
+    return found
+
+
+def _iso(text: str) -> np.datetime64 | None:
     try:
         time = datetime.fromisoformat(
             text.replace(" UTC", "Z").replace(" +", "+").replace(" -", "-").replace(" Z", "Z")
@@ -43,3 +122,33 @@ def _parse(text: str) -> np.datetime64 | None:
     except (ValueError, OverflowError):
         return None
     return np.datetime64(time, "us")
+
+
+def _numeric(text: str, order: str) -> np.datetime64 | None:
+    found = _NUMERIC.fullmatch(text)
+    assert found
+    parts = dict(zip(order, (found[1], found[3], found[4]), strict=True))
+    return _made(parts["y"], int(parts["m"]), parts["d"], found.groups()[4:])
+
+
+def _named(text: str) -> np.datetime64 | None:
+    found = _NAMED.fullmatch(text)
+    assert found
+    month = _MONTHS.index((found[2] or found[3])[:3].lower()) + 1
+    return _made(found[5], month, found[1] or found[4], found.groups()[5:])
+
+
+def _made(year: str, month: int, day: str, time: Sequence[str | None]) -> np.datetime64 | None:
+    hour, minute, second, fraction, half = time
+    of_day = int(hour or 0)
+    if half:
+        if not 1 <= of_day <= 12:
+            return None
+        of_day = of_day % 12 + 12 * (half.lower() == "pm")
+    # Two digits mean 1969 to 2068, as in POSIX.
+    full = int(year) if len(year) > 2 else int(year) + (2000 if int(year) < 69 else 1900)
+    try:
+        at = datetime(full, month, int(day), of_day, int(minute or 0), int(second or 0))
+    except ValueError:
+        return None
+    return np.datetime64(at + timedelta(seconds=float(f"0.{fraction or 0}")), "us")

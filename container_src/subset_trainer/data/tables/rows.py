@@ -16,6 +16,8 @@ from subset_trainer.data.ids import Ids
 from subset_trainer.data.requests import REQUEST
 from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.columns import encode
+from subset_trainer.data.tables.interpret import parse_numbers
+from subset_trainer.data.tables.numbers import Spelling
 from subset_trainer.data.tables.table import (
     MISSING,
     Column,
@@ -23,8 +25,6 @@ from subset_trainer.data.tables.table import (
     TrainedTable,
     column_title,
     names_most,
-    parse_numbers,
-    separator_of,
 )
 from subset_trainer.errors import shown
 
@@ -52,7 +52,7 @@ def rows_of_csv(text: str, like: TrainedTable, header: str = "auto") -> Iterator
     names = [column.name for column in like.columns]
     order, width, line = list(range(len(names))), len(names), 1
     first = True
-    separator = separator_of(text.partition("\n")[0]) if len(names) > 1 else ","
+    separator = _separator(text.partition("\n")[0], names, like)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         for fields in reader:
@@ -66,6 +66,8 @@ def rows_of_csv(text: str, like: TrainedTable, header: str = "auto") -> Iterator
                     if like.header:
                         order, width = _by_name(titles, names), len(titles)
                     continue
+                if len(fields) == len(names) + len(like.left_out):
+                    order, width = _with_left_out(like), len(fields)
             if len(fields) != width:
                 expected = (
                     "as in the header"
@@ -78,6 +80,22 @@ def rows_of_csv(text: str, like: TrainedTable, header: str = "auto") -> Iterator
             yield Row(place, [fields[at] for at in order])
     except csv.Error as error:
         raise REQUEST.error(f"line {line}: {error}; expected CSV.") from error
+
+
+def _separator(line: str, names: list[str], like: TrainedTable) -> str:
+    """The separator that divides a first line into training's features, else one that stands in it."""
+    if len(names) == 1 and not like.left_out:
+        return ","
+    widths = len(names), len(names) + len(like.left_out)
+    found = [one for one in ",;\t|" if line.count(one) + 1 in widths]
+    return found[0] if found else next((one for one in ";\t" if one in line and "," not in line), ",")
+
+
+def _with_left_out(like: TrainedTable) -> list[int]:
+    """Where training's features are among all columns of its files but the label."""
+    total = len(like.columns) + len(like.left_out) + 1
+    places = [place for place in range(total) if place != like.label_index]
+    return [at for at, place in enumerate(places) if place not in like.left_out]
 
 
 def _by_name(titles: list[str], names: list[str]) -> list[int]:
@@ -156,16 +174,29 @@ def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndar
         values[:] = texts
         return values
     if column.kind == "date":
-        values, bad = dates.parse(np.array(texts, object), MISSING)
+        spelling = column.spelling or Spelling()
+        absent = MISSING | set(spelling.missing)
+        values, bad = dates.parse(np.array(texts, object), absent, spelling.orders)
         expected = f"{dates.EXAMPLE}, as in training"
     else:
-        values, bad = parse_numbers(texts)
+        values, bad = _numbers(texts, column.spelling)
         expected = "finite number, as in training"
     if bad is not None:
         raise REQUEST.error(
             f"{rows[bad].place}, {title}: the value is {shown(texts[bad], 80)}; expected a {expected}."
         )
     return values
+
+
+def _numbers(texts: Sequence[str], spelling: Spelling | None) -> tuple[np.ndarray, int | None]:
+    """Numbers as training's were spelt, or with a decimal point, as JSON has them."""
+    spelling = spelling or Spelling()
+    absent = MISSING | set(spelling.missing)
+    values, bad = parse_numbers(texts, spelling, absent)
+    if bad is not None and spelling != Spelling():
+        values, bad = parse_numbers(texts, Spelling(), absent)
+    infinite = np.flatnonzero(np.isinf(values))
+    return values, bad if bad is not None else int(infinite[0]) if len(infinite) else None
 
 
 def _text(value: Scalar, column: Column) -> str:

@@ -1,20 +1,45 @@
 """A table in memory, its fitted columns, and the rules for text in it: missing values, numbers and names."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.tables.numbers import Spelling
 from subset_trainer.data.understanding import Decision
 
 MOST_COLUMNS = 100_000
 CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
 """The periodic components of dates, with their periods in days."""
-MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
-"""Missing values in a column of numbers or dates, in any case. In other columns only '' is missing."""
+MISSING = frozenset(
+    (
+        *(
+            "",
+            "na",
+            "n/a",
+            "n.a.",
+            "nan",
+            "-nan",
+            "null",
+            "none",
+            "nil",
+            "nat",
+            "?",
+            "-",
+            "--",
+            "---",
+            ".",
+            "..",
+            "…",
+        ),
+        *("<na>", "#n/a", "#na", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!", "(null)", "\\n"),
+        *("unknown", "missing", "not available", "not applicable", "undefined"),
+    )
+)
+"""Missing values in a column of numbers or dates, in lower case. In other columns only '' is missing."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +50,8 @@ class Table:
     datetime64[us] in UTC; missing values are NaN, '' or NaT. labels [N] int64: positions in `classes`. `header`:
     whether the files had one. `label_column`: the label's name, or its position as text. `label_index`: its position.
     `text_columns`: the names of the columns of texts that are read as text, in the order of `names`. `decisions`: why
-    each column was read as it was.
+    each column was read as it was. `spellings`: how each column's numbers or dates are written, for columns where that
+    is not plain. `left_out`: the positions in the files of columns that are not used.
     """
 
     names: tuple[str, ...]
@@ -39,6 +65,8 @@ class Table:
     notes: tuple[str, ...] = ()
     text_columns: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    spellings: Mapping[str, Spelling] = field(default_factory=dict)
+    left_out: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,16 +88,17 @@ class Column:
     the sine and cosine of 2π · days / period for each of `cycles`. For both, `missing` adds an input that is 1 if the
     value is missing; the value is then encoded as the mean, and sines and cosines as 0. categorical: one input of 0 or
     1 per category, in the order of `categories`, where '' is a missing text; an unknown category is encoded as zeros.
-    empty: no input, because training had no value.
+    empty: no input, because training had no value. `spelling`: how its numbers or dates are written; None: plainly.
     """
 
     name: str
-    kind: Literal["numeric", "categorical", "date", "empty"]
+    kind: Literal["numeric", "categorical", "date", "free text", "empty"]
     mean: float = 0.0
     std: float = 1.0
     categories: tuple[str, ...] = ()
     missing: bool = False
     cycles: tuple[str, ...] = ()
+    spelling: Spelling | None = None
 
     @property
     def width(self) -> int:
@@ -91,31 +120,31 @@ class TrainedTable(Protocol):
     def header(self) -> bool: ...
     @property
     def label_column(self) -> str | None: ...
+    @property
+    def label_index(self) -> int: ...
+    @property
+    def left_out(self) -> tuple[int, ...]: ...
+
+
+TEXTUAL = ("free text",)
+"""The kinds of columns that are read as text."""
+
+
+@dataclass(frozen=True)
+class TrainedColumns:
+    """A TrainedTable of columns that are read as texts."""
+
+    classes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    header: bool
+    label_column: str | None
+    label_index: int
+    left_out: tuple[int, ...] = ()
 
 
 def column_title(name: str, header: bool) -> str:
     """The name of a column in messages."""
     return f"column {name!r}" if header else f"column {name} (counted from 0)"
-
-
-def separator_of(line: str) -> str:
-    """The separator of a table with this first line."""
-    return next((other for other in (";", "\t") if other in line and "," not in line), ",")
-
-
-def parse_numbers(texts: Sequence[str]) -> tuple[np.ndarray, int | None]:
-    """Parse stripped texts [N] → float64 [N], and the row of the first that is not a finite number, or None.
-
-    Missing values become NaN. If there is such a row, the numbers are not to be used.
-    """
-    numbers = numbers_of(tuple(texts))
-    if numbers is None:
-        for row, text in enumerate(texts):
-            if text.lower() not in MISSING and not is_number(text):
-                return np.zeros(0), row
-        numbers = with_gaps(np.array(texts, object))
-    infinite = np.flatnonzero(np.isinf(numbers))
-    return numbers, int(infinite[0]) if len(infinite) else None
 
 
 def numbers_of(values: tuple[str, ...]) -> np.ndarray | None:
@@ -126,14 +155,6 @@ def numbers_of(values: tuple[str, ...]) -> np.ndarray | None:
         return None
     # Python parses 1_000 as a number, but in a file it is text.
     return None if "_" in "".join(values) else numbers
-
-
-def with_gaps(piece: np.ndarray) -> np.ndarray:
-    """Texts of numbers and missing values → float64."""
-    if piece.dtype != object:
-        return piece
-    numbers = (math.nan if value.lower() in MISSING else float(value) for value in piece.tolist())
-    return np.fromiter(numbers, np.float64, len(piece))
 
 
 def is_number(value: str) -> bool:

@@ -9,8 +9,6 @@ from subset_trainer.data.ids import Ids
 from subset_trainer.data.tables.table import Table
 from subset_trainer.errors import UserError, shown
 
-_LOOKED_AT = 1_000
-
 
 @dataclass(frozen=True)
 class Texts:
@@ -27,18 +25,10 @@ class Texts:
     header: bool = False
     label_column: str | None = None
     label_index: int = 0
+    left_out: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-def text_column(table: Table) -> str | None:
-    """The text column, if it is the table's only feature and holds mostly distinct values of several words; or None."""
-    if len(table.columns) != 1 or table.columns[0].dtype != object:
-        return None
-    sample = table.columns[0][:_LOOKED_AT].tolist()
-    with_spaces = sum(" " in text.strip() for text in sample)
-    return table.names[0] if 2 * min(with_spaces, len(set(sample))) > len(sample) else None
 
 
 def texts_of(channel: Channel, table: Table, column: str) -> Texts:
@@ -52,19 +42,15 @@ def texts_of(channel: Channel, table: Table, column: str) -> Texts:
             f"text_column={shown(column)}: the {channel.name} channel has no such text column; expected one of "
             f"its text columns ({', '.join(map(repr, known)) or 'none'})."
         )
-    others = len(table.columns) - 1
-    note = (
-        f"{channel.name} channel: {len(table):,} texts of column {column!r}, {len(table.classes)} classes"
-        + (f"; {others} other columns are not used." if others else ".")
-    )
     return Texts(
         table.columns[position],
         table.labels,
         table.classes,
         table.ids,
-        (*table.notes, note),
+        table.notes,
         column=column,
         header=table.header,
         label_column=table.label_column,
         label_index=table.label_index,
+        left_out=table.left_out,
     )

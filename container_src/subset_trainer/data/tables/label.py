@@ -1,0 +1,202 @@
+"""Chooses the column with the label of a training table, or refuses where more than one could be it."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from subset_trainer.data.classes import looks_continuous
+from subset_trainer.data.tables import dates
+from subset_trainer.data.tables.cells import Cells, Coded
+from subset_trainer.data.tables.numbers import plain
+from subset_trainer.data.tables.table import column_title
+from subset_trainer.data.understanding import Decision
+from subset_trainer.errors import UserError, shown
+
+LABEL_NAMES = (
+    *("label", "labels", "class", "classes", "target", "targets", "groundtruth", "gt", "ytrue", "classlabel"),
+    *("labelname", "classname", "targetname", "labelid", "classid", "targetclass", "goldlabel"),
+)
+"""Names of a label, without case, spaces, underscores, hyphens and points."""
+LIKELY_NAMES = (
+    *(
+        "y",
+        "category",
+        "outcome",
+        "response",
+        "sentiment",
+        "species",
+        "diagnosis",
+        "verdict",
+        "survived",
+        "churn",
+    ),
+    *("churned", "isfraud", "fraud", "isspam", "spam", "default", "result", "output", "dependent", "variety"),
+)
+"""Names of a label in tables where no column has one of `LABEL_NAMES` and the column can be one."""
+_FEATURE_NAMES = re.compile(
+    r"(year|month|day|weekday|week|hour|minute|second|date|time|timestamp|age|sex|gender|name|country|city|region|state"
+    r"|zip|zipcode|postcode|price|amount|count|size|weight|height|length|width|length|latitude|longitude|lat|lon|text"
+    r"|x|x1|x0|feature\d*|f\d+)"
+)
+"""Names of columns that are no label because they stand first."""
+_FEW_ROWS = 10
+"""Fewer rows do not show that a column cannot be a label."""
+_MOST_SHOWN = 5
+
+
+def choose_label(cells: Cells, given: str | None, positions: Sequence[int]) -> tuple[int, Decision]:
+    """The position of the label, and why.
+
+    Args:
+        given: the hyperparameter `label_column`, a name or a position.
+        positions: the columns that may be the label, without those that are left out.
+
+    Raises:
+        UserError: there is no such column, or none can be the label, or several can.
+    """
+    if given is not None:
+        position = _given(cells, given)
+        _check(cells, position, positions)
+        return position, Decision("label", _named(cells, position), "label_column names it", "given")
+    if not cells.header:
+        first = positions[0]
+        _check(cells, first, positions)
+        return first, Decision("label", _named(cells, first), "the first column of a file without a header")
+    names = {position: re.sub(r"[\s_\-.]", "", cells.names[position].casefold()) for position in positions}
+    named = [position for position in positions if names[position] in LABEL_NAMES]
+    if named:
+        fitting = [position for position in named if problem(cells, position) is None]
+        if not fitting:
+            _check(cells, named[0], positions)
+        if len(fitting) > 1:
+            raise _refused(
+                cells, f"several columns are named like a label: {_listed(cells, fitting)}", fitting
+            )
+        return fitting[0], Decision("label", _named(cells, fitting[0]), "the column with a label's name")
+    likely = [p for p in positions if names[p] in LIKELY_NAMES and problem(cells, p) is None]
+    if len(likely) == 1:
+        return likely[0], Decision("label", _named(cells, likely[0]), "the column with a label's name")
+    if likely:
+        raise _refused(cells, f"several columns are named like a label: {_listed(cells, likely)}", likely)
+    first = positions[0]
+    why = problem(cells, first)
+    if why is None and _FEATURE_NAMES.fullmatch(names[first]):
+        why = "it is named like a feature"
+    if why is not None:
+        raise _refused(
+            cells,
+            f"no column is named like a label ({', '.join(LABEL_NAMES[:5])}, …), and {_named(cells, first)}, the first "
+            f"one, is not taken for it: {why}",
+            candidates(cells, positions),
+        )
+    rivals = [p for p in candidates(cells, positions) if p != first]
+    if _distinct(cells.coded(first)) > 20 and rivals:
+        raise _refused(cells, "no column is named like a label, and several can be it", [first, *rivals])
+    return first, Decision(
+        "label",
+        _named(cells, first),
+        "the first column; no column has a label's name",
+        setting=f"label_column={cells.names[first]}",
+    )
+
+
+def problem(cells: Cells, position: int) -> str | None:
+    """Why a column cannot be the label; None if it can."""
+    values = cells.coded(position)
+    present = [text for at, text in enumerate(values.distinct) if text and values.counts[at]]
+    rows = len(values.codes)
+    if not present:
+        return "it has no value"
+    sample = present[:1_000]
+    if all(dates.form_of(text) not in (None, "named") for text in sample):
+        return f"its values are dates such as {sample[0]!r}"
+    if rows < _FEW_ROWS:
+        return None
+    distinct = len(present)
+    parsed = [plain(text) for text in present]
+    if all(number is not None for number in parsed):
+        by_row = np.array(
+            [number if (number := plain(text)) is not None else np.nan for text in values.distinct]
+        )[values.codes]
+        if _counts_rows(cells, by_row):
+            return f"it counts the rows, {distinct:,} different numbers in {rows:,} rows"
+        if 2 * distinct > rows:
+            return f"its values are nearly all different, {distinct:,} in {rows:,} rows"
+        if not np.isnan(by_row).any() and looks_continuous(by_row):
+            return f"it has {distinct:,} different numbers such as {present[0]}"
+        return None
+    if 2 * distinct > rows:
+        return f"its values are nearly all different, {distinct:,} in {rows:,} rows"
+    return f"it has {distinct:,} different texts" if distinct > 1_000 and 5 * distinct > rows else None
+
+
+def candidates(cells: Cells, positions: Sequence[int]) -> list[int]:
+    """The columns that can be the label: the last one first, then those with few classes."""
+    some = [*positions[:40], *positions[40:][-10:]]  # a wide table need not be read whole for a message
+    able = [
+        position
+        for position in some
+        if problem(cells, position) is None and _distinct(cells.coded(position)) > 1
+    ]
+    return sorted(able, key=lambda position: (position != positions[-1], _distinct(cells.coded(position))))
+
+
+def _distinct(values: Coded) -> int:
+    return sum(1 for at, text in enumerate(values.distinct) if text and values.counts[at])
+
+
+def _counts_rows(cells: Cells, values: np.ndarray) -> bool:
+    if np.isnan(values).any():
+        return False
+    starts = [start - 1 for start in cells.starts if 0 < start < len(values)]
+    steps = np.delete(np.diff(values), starts)
+    return len(steps) > 0 and bool((steps == 1).all())
+
+
+def _given(cells: Cells, given: str) -> int:
+    names, width = cells.names, len(cells.names)
+    if cells.header and given in names:
+        return list(names).index(given)
+    if given.isdecimal() and len(given) < 10 and int(given) < width:
+        return int(given)
+    if not cells.header:
+        expected = f"the files have no header, so expected a position from 0 to {width - 1}"
+    else:
+        known = ", ".join(repr(name) for name in names[:8]) + (", …" if width > 8 else "")
+        expected = f"expected one of {known} or a position from 0 to {width - 1}"
+    raise UserError(
+        f"label_column={shown(given)}: the {cells.channel.name} channel has no such column; {expected}."
+    )
+
+
+def _check(cells: Cells, position: int, positions: Sequence[int]) -> None:
+    """Raise UserError if the chosen column cannot be the label."""
+    why = problem(cells, position)
+    if why is not None:
+        others = [other for other in candidates(cells, positions) if other != position]
+        raise _refused(
+            cells, f"{column_title(cells.names[position], cells.header)} cannot be the label: {why}", others
+        )
+
+
+def _refused(cells: Cells, why: str, others: Sequence[int]) -> UserError:
+    if not others:
+        return cells.channel.error(
+            f"{why}; expected a column of classes, because regression is not supported (label_column names another "
+            "column as the label)."
+        )
+    settings = " or ".join(f"label_column={cells.names[other]}" for other in others[:_MOST_SHOWN])
+    counts = ", ".join(
+        f"{_named(cells, other)} has {_distinct(cells.coded(other)):,} classes"
+        for other in others[:_MOST_SHOWN]
+    )
+    return cells.channel.error(f"{why}; set {settings} ({counts}); regression is not supported.")
+
+
+def _named(cells: Cells, position: int) -> str:
+    return repr(cells.names[position]) if cells.header else f"column {position}"
+
+
+def _listed(cells: Cells, positions: Sequence[int]) -> str:
+    return ", ".join(_named(cells, position) for position in positions)
