@@ -67,7 +67,9 @@ def test_nothing_of_the_first_run_passes_for_the_second_ones(first: Job) -> None
 @pytest.mark.parametrize(
     "values", [{"epochs": "many"}, {"model": "resnet18"}, {"learning_rate": "1e30"}], ids=str
 )
-def test_a_second_run_that_fails_leaves_its_reason_and_nothing_else(first: Job, values: dict[str, Any]) -> None:
+def test_a_second_run_that_fails_leaves_its_reason_and_nothing_else(
+    first: Job, values: dict[str, Any]
+) -> None:
     first.run({**EVERYTHING, **values})
     assert first.exit_code == 1, first.log
     left = files(first)

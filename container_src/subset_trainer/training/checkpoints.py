@@ -234,7 +234,10 @@ class Checkpoints:
         return [*lost]
 
     def _check(self, file: Path, theirs: Mapping[str, Any]) -> None:
-        theirs = {**{name: value for name, value in self._defaults.items() if name in self._identity}, **theirs}
+        theirs = {
+            **{name: value for name, value in self._defaults.items() if name in self._identity},
+            **theirs,
+        }
         names = [
             name
             for name in {**theirs, **self._identity}
