@@ -9,7 +9,7 @@ from PIL import Image
 
 from subset_trainer import pages
 from subset_trainer.artifacts import Column
-from subset_trainer.data import Dataset, Kind, Splits
+from subset_trainer.data import Dataset, Kind, Splits, overview
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.insight.cleaning import NOISY, Examined
 from subset_trainer.insight.explanations import Explanations
@@ -71,6 +71,7 @@ def findings(
         validation_predicted=validated.predicted(splits.validation.labels).numpy(),
         show=lambda rows: show(splits.train, rows, splits.preprocessing, splits.train_texts),
         explained=explained,
+        understood=overview.overview(splits.understandings),
     )
 
 

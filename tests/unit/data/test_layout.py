@@ -458,7 +458,10 @@ def test_other_content_than_the_name_says_is_named(tmp_path: Path) -> None:
 
 def test_every_format_says_why_it_was_taken(tmp_path: Path) -> None:
     decisions = found(pictures(tmp_path, "cat", "dog")).decisions
-    assert [(d.about, d.taken, d.certainty) for d in decisions] == [("format", "folders", "certain")]
+    assert [(d.about, d.taken, d.certainty) for d in decisions] == [
+        ("format", "folders", "certain"),
+        ("label", "the folders", "certain"),
+    ]
     assert "'cat/0.jpg' and 7 more" in decisions[0].reason
 
 
