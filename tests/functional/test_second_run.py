@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from subset_trainer import outputs
-from tests.functional.conftest import Job, write_table
+from tests.functional.conftest import Job
 from tests.kills import outcome
 
 QUICK = {"model": "mlp", "epochs": 3, "fraction": 0.5, "device": "cpu", "select_every": 1}

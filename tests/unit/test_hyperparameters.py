@@ -67,7 +67,7 @@ def test_every_choice_of_every_hyperparameter_is_understood_in_capitals_and_with
 
 
 def test_a_choice_that_is_not_known_is_shown_as_it_was_given() -> None:
-    with pytest.raises(UserError, match="strategy='GLISTR': .*did you mean 'glister'"):
+    with pytest.raises(UserError, match=r"strategy='GLISTR': .*did you mean 'glister'"):
         parse({"strategy": "GLISTR"})
 
 

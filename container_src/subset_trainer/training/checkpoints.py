@@ -110,7 +110,7 @@ class Checkpoints:
             self._writing.result()
         self._owed = False
         self._last = time.monotonic()
-        whole = {"identity": self._identity, "state": dict(state)}
+        whole: dict[str, Any] = {"identity": self._identity, "state": dict(state)}
         if self._listed:
             whole["subsets"] = dict(self._checksums)
         content, ready = self._copier.copy(whole)
