@@ -97,6 +97,7 @@ def _summary(
             "test": None if splits.test is None else len(splits.test),
         },
         "removed": examined.counts(),
+        "subsets": "incomplete" if fitted.history.lost_subsets else "complete",
         "classes": list(splits.preprocessing.classes),
         **totals(reports, config.metric),
         "metric": config.metric,
