@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import reviews
 from subset_trainer.data import Splits, TableAndTextKind, TableKind, TextKind, load_channel, load_splits
 from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.data.parts import Several
@@ -16,7 +17,6 @@ from subset_trainer.data.texts.ngrams import encode_texts
 from subset_trainer.errors import UserError
 from subset_trainer.models import JoinedNGrams, build
 from subset_trainer.serving import requests
-from tests import reviews
 
 ROWS = reviews.rows(60)
 
@@ -160,7 +160,9 @@ def test_other_channels_are_read_by_the_trained_columns(tmp_path: Path) -> None:
 
 
 def test_a_network_for_tables_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model='mlp' .*free text in 'review', 'title', which ignore_columns"):
+    with pytest.raises(
+        UserError, match=r"model='mlp' .*free text in 'review', 'title', which ignore_columns"
+    ):
         kind_of(read(tmp_path)).model("mlp")
 
 
