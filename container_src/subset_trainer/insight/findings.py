@@ -9,7 +9,7 @@ from PIL import Image
 
 from subset_trainer import pages
 from subset_trainer.artifacts import Column
-from subset_trainer.data import Dataset, Ids, Kind, Splits
+from subset_trainer.data import Dataset, Ids, Kind, Splits, overview
 from subset_trainer.data.images.unreadable import LeftOut
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.insight.cleaning import NOISY, Examined
@@ -74,6 +74,7 @@ def findings(
         validation_predicted=validated.predicted(splits.validation.labels).numpy(),
         show=lambda rows: show(splits.train, rows, splits.preprocessing, splits.train_texts),
         explained=explained,
+        understood=overview.overview(splits.understandings),
     )
 
 

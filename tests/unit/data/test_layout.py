@@ -458,7 +458,10 @@ def test_other_content_than_the_name_says_is_named(tmp_path: Path) -> None:
 
 def test_every_format_says_why_it_was_taken(tmp_path: Path) -> None:
     decisions = found(pictures(tmp_path, "cat", "dog")).decisions
-    assert [(d.about, d.taken, d.certainty) for d in decisions] == [("format", "folders", "certain")]
+    assert [(d.about, d.taken, d.certainty) for d in decisions] == [
+        ("format", "folders", "certain"),
+        ("label", "the folders", "certain"),
+    ]
     assert "'cat/0.jpg' and 7 more" in decisions[0].reason
 
 
@@ -476,3 +479,23 @@ def test_a_damaged_heic_is_named(tmp_path: Path) -> None:
     put(tmp_path, {f"dog/{n}.HEIC": content[: len(content) // 2] for n in range(4)})
     with pytest.raises(UserError, match=r"4 of 8 images cannot be read: 'dog/0.HEIC' \("):
         load_splits({"training": tmp_path}, image_size=8, num_workers=0)
+
+
+LIBSVM = "".join(f"{row % 2} 1:{row}.5 3:{row % 7}\n" for row in range(20))
+
+
+@pytest.mark.parametrize("name", ["train", "a9a", "a9a.txt", "heart_scale", "data.dat", "a1a.t", "test"])
+def test_a_libsvm_file_of_any_name_is_read(tmp_path: Path, name: str) -> None:
+    channel_found = found(put(tmp_path, {name: LIBSVM, "README": "about"}))
+    assert channel_found.format.name == "libsvm"
+    assert channel_found.understanding("training").classes == {"0": 10, "1": 10}
+
+
+def test_a_libsvm_file_and_its_test_file_are_refused(tmp_path: Path) -> None:
+    refused(put(tmp_path, {"a9a": LIBSVM, "a9a.t": LIBSVM}), "split", "'a9a', 'a9a.t'")
+
+
+@pytest.mark.parametrize("name", ["train", "adult.data", "table.txt", "data"])
+def test_a_table_without_a_tables_name_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
+    text = refused(put(tmp_path, {name: TABLE}), f"'{name}' holds text in 3 columns", ".csv", "text/csv")
+    assert "pickle" not in text

@@ -71,6 +71,11 @@ def classes_of_folders(files: Sequence[str], folder: str) -> list[str]:
     return [file[len(folder) :].split("/", 1)[0] for file in files]
 
 
+def label_of_folders(folder: str) -> Decision:
+    """The decision that the folders below `folder` are the label."""
+    return Decision("label", "the folders", f"one for each class{f', in {folder!r}' if folder else ''}")
+
+
 def vanishing(channel: Channel, files: Sequence[str], folder: str, expected: str) -> list[Decision]:
     """The open decisions on class folders with files of which none is among `files`, the examples.
 

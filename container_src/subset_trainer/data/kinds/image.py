@@ -20,10 +20,12 @@ from subset_trainer.data.datasets import Dataset, MemoryDataset, StreamingDatase
 from subset_trainer.data.images.decoding import (
     SIDES,
     DamagedImageError,
+    WHITE,
     EncodedImages,
     cover,
     decode_all,
     natural_size,
+    white_of,
 )
 from subset_trainer.data.images.labelled import ImageArray, LabelledImages
 from subset_trainer.data.images.s3 import S3Images
@@ -56,7 +58,7 @@ _FETCHED = 256
 @dataclass(frozen=True)
 class ImageKind(Kind):
     """`image_size`: (height, width) in pixels. `mean` and `std`: per channel (red, green, blue), for values scaled to
-    0..1. Batches stay uint8; the model normalises them."""
+    0..1. Batches stay uint8; the model normalises them. `white`: the value of white in images of 16 bits."""
 
     name = "image"
     sources = (LabelledImages, ImageArray)
@@ -74,6 +76,7 @@ class ImageKind(Kind):
     image_size: tuple[int, int]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    white: int = WHITE
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -96,18 +99,15 @@ class ImageKind(Kind):
                 far.prepare_apart(own(rows))
         elif fitting.image_size is None:
             looked_at = generator.permutation(fitting.count)[:_SIZES_LOOKED_AT]
-        if fitting.image_size is not None:
-            size = (fitting.image_size, fitting.image_size)
-            decision = Decision("size", _pixels(size), "image_size says so", "given")
-        else:
-            parts = of_each(_sizes(source, own(looked_at)))
-            sizes = [pair for part in parts for pair in part]
-            size = natural_size(sizes) if sizes else (SIDES[-1], SIDES[-1])
-            decision = _why(size, sizes, fitting.count)
-            if len(set(sizes)) > 1 or size not in sizes:
-                fitting.loading.notes.append(f"{channel.name} channel: {decision.sentence()}.")
-        fitting.loading.decide(channel, decision)
-        sized = cls(source.classes, size)
+        sized = cls(source.classes, _size(channel, source, fitting, own(looked_at)))
+        if images is not None:
+            whites = of_each(white_of(images, own(rows), far is None))
+            sized = replace(sized, white=max(whites) or WHITE)
+        if sized.white != WHITE:
+            fitting.loading.notes.append(
+                f"{channel.name} channel: the images of 16 bits use {sized.white.bit_length()}, so {sized.white:,} is "
+                "read as white."
+            )
         dataset = sized.encode(channel, source, fitting.loading, np.arange(len(source.classes)))
         if far is None and not all(of_each(isinstance(dataset, MemoryDataset))):
             # Decoding all images would take as long as an epoch.
@@ -123,6 +123,7 @@ class ImageKind(Kind):
             loading.take(channel, needed)
             return MemoryDataset(torch.from_numpy(_resized(source.pixels, size)), labels)
         images = source.images
+        images.white = self.white
         if isinstance(images, S3Images):
             loading.notes.append(
                 f"{channel.name} channel: read from S3 as they are needed, and kept on the disk while it has room."
@@ -166,17 +167,21 @@ class ImageKind(Kind):
             "image_size": list(self.image_size),
             "mean": list(self.mean),
             "std": list(self.std),
+            **({} if self.white == WHITE else {"white": self.white}),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        return cls(**{name: tuple(one) for name, one in value.items()})
+        white = int(value.get("white", WHITE))
+        return cls(**{name: tuple(one) for name, one in value.items() if name != "white"}, white=white)
 
     def check(self) -> None:
         super().check()
         size = self.image_size
         if not (len(size) == 2 and all(isinstance(side, int) and 0 < side <= LARGEST_IMAGE for side in size)):
             raise ValueError(f"image_size: {shown(size)}")
+        if not 0 < self.white <= WHITE:
+            raise ValueError(f"white: {self.white}")
         self._check_numbers(*self.mean, *self.std)
         if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
             raise ValueError(f"mean and std: {shown((self.mean, self.std))}")
@@ -193,6 +198,7 @@ class ImageKind(Kind):
 
     def _decoded(self, images: list[tuple[str, bytes]]) -> np.ndarray:
         files = _RequestImages(images)
+        files.white = self.white
         pixels = np.empty((len(images), *self.input_shape), np.uint8)
         for index in range(len(images)):
             pixels[index] = files.decode(index, self.image_size).transpose(2, 0, 1)
@@ -237,6 +243,22 @@ def _from_base64(value: Any, place: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
         raise REQUEST.error(f"{place}: the image is not in base64 ({first_line(error)}).") from error
+
+
+def _size(channel: Channel, source: Source, fitting: Fitting, looked_at: np.ndarray) -> tuple[int, int]:
+    """(H, W) that images become: the requested size, or one that follows from the images at `looked_at` [K] on this
+    host and the others'. The channel's understanding has it, and why."""
+    if fitting.image_size is not None:
+        size = (fitting.image_size, fitting.image_size)
+        fitting.loading.decide(channel, Decision("size", _pixels(size), "image_size says so", "given"))
+        return size
+    sizes = [pair for part in fitting.of_each(_sizes(source, looked_at)) for pair in part]
+    size = natural_size(sizes) if sizes else (SIDES[-1], SIDES[-1])
+    decision = _why(size, sizes, fitting.count)
+    fitting.loading.decide(channel, decision)
+    if set(sizes) != {size}:
+        fitting.loading.notes.append(f"{channel.name} channel: {decision.sentence()}.")
+    return size
 
 
 def _sizes(source: Source, rows: np.ndarray) -> list[tuple[int, int]]:

@@ -139,12 +139,13 @@ def fit_columns(
 
 
 def describe(channel: Channel, table: Table, columns: tuple[Column, ...]) -> list[str]:
-    """Sentences on how each column is encoded."""
+    """Sentences on how columns are encoded."""
     kinds = {kind: [column for column in columns if column.kind == kind] for kind in _BECOME}
     notes = [
         f"{channel.name} channel: "
         + "; ".join(
-            f"{len(found):,} {_BECOME[kind]}" + ("" if kind == "numeric" else f" ({_titles(found, table)})")
+            # Of which kind a column is, the table's decisions say; none of them knows the training rows alone.
+            f"{len(found):,} {_BECOME[kind]}" + (f" ({_titles(found, table)})" if kind == "empty" else "")
             for kind, found in kinds.items()
             if found
         )
