@@ -138,8 +138,8 @@ def test_images_of_different_sizes(tmp_path: Path) -> None:
     (size,) = [one for one in splits.understandings[0].decisions if one.about == "size"]
     assert size.certainty == "certain" and size.setting == "image_size=32"
     assert size.sentence() == (
-        "size: 32 x 32 pixels (the median of √(height × width) is 35 in all 6 images of 30 x 40 to 40 x 30 pixels; a side is a "
-        "multiple of 8 from 32 to 224; image_size sets another)"
+        "size: 32 x 32 pixels (the median of √(height × width) is 35 in all 6 images of 30 x 40 to 40 x 30 pixels; a "
+        "side is a multiple of 8 from 32 to 224; image_size sets another)"
     )
     assert f"training channel: {size.sentence()}." in splits.notes
 

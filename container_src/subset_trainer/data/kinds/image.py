@@ -19,8 +19,8 @@ from subset_trainer.data.channels import Channel
 from subset_trainer.data.datasets import Dataset, MemoryDataset, StreamingDataset
 from subset_trainer.data.images.decoding import (
     SIDES,
-    DamagedImageError,
     WHITE,
+    DamagedImageError,
     EncodedImages,
     cover,
     decode_all,
@@ -291,8 +291,8 @@ def _why(size: tuple[int, int], sizes: list[tuple[int, int]], count: int) -> Dec
         between = f"{smallest} to {largest}" if smallest != largest else smallest
         median = statistics.median(math.sqrt(math.prod(pair)) for pair in sizes)
         reason = (
-            f"the median of √(height × width) is {median:.0f} in {looked_at} of {between} pixels; a side is a multiple of 8 "
-            f"from {SIDES[0]} to {SIDES[-1]}; image_size sets another"
+            f"the median of √(height × width) is {median:.0f} in {looked_at} of {between} pixels; a side is a multiple "
+            f"of 8 from {SIDES[0]} to {SIDES[-1]}; image_size sets another"
         )
     return Decision("size", _pixels(size), reason, setting=f"image_size={size[0]}")
 
