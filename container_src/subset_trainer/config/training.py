@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from subset_trainer.config.knobs import Count, Knobs, Positive, Share
 from subset_trainer.config.selection import ENCODER_ETA
@@ -126,6 +126,12 @@ class TrainingKnobs(Knobs):
         description="minutes between checkpoints within an epoch; a checkpoint is also written after each epoch",
     )
     checkpoints_kept: int = Field(2, ge=1, description="number of most recent checkpoints that are kept")
+
+    @field_validator("model")
+    @classmethod
+    def _model_in_any_spelling(cls, name: str) -> str:
+        # All of torchvision's names, and ours, are in lower case and without hyphens.
+        return name.lower().replace("-", "_")
 
     @model_validator(mode="after")
     def _statistics_are_of_all_or_of_a_part(self) -> "TrainingKnobs":

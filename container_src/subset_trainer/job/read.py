@@ -31,6 +31,7 @@ NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
     *("on_unreadable", "unreadable_limit", "image_size"),
     *("report", "explain", "tensorboard", "mlflow_tracking_uri"),
+    *("report", "metric", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
 )
 """Hyperparameters that may change when a run is resumed."""
@@ -99,6 +100,11 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     for note in splits.notes:
         logger.info("%s", note)
     preprocessing = splits.preprocessing
+    if hp.metric == "auc" and len(preprocessing.classes) != 2:
+        raise UserError(
+            f"metric='auc' needs two classes, and these are {len(preprocessing.classes)}: expected macro_f1, "
+            "balanced_accuracy or accuracy"
+        )
     if given is not None:
         _check_goes_with(preprocessing, encoder)
     weights = image_models.read(given) if given is not None and encoder is None else None

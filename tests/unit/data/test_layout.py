@@ -499,3 +499,58 @@ def test_a_libsvm_file_and_its_test_file_are_refused(tmp_path: Path) -> None:
 def test_a_table_without_a_tables_name_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
     text = refused(put(tmp_path, {name: TABLE}), f"'{name}' holds text in 3 columns", ".csv", "text/csv")
     assert "pickle" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["data (1).csv", "data copy.csv", "data - Copy.csv", "data.csv.gz", "data_copy.csv"]
+)
+def test_a_copy_of_a_table_is_left_out(tmp_path: Path, name: str) -> None:
+    content = TABLE.encode()
+    put(tmp_path, {"data.csv": content, name: gzip.compress(content) if name.endswith(".gz") else content})
+    assert classes(tmp_path) == {"0": 10, "1": 10}
+    assert left_out(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["data (1).csv", "data copy.csv", "data.csv.gz"])
+def test_a_table_that_is_only_named_like_a_copy_is_read(tmp_path: Path, name: str) -> None:
+    other = TABLE.replace(".5", ".25").encode()
+    put(tmp_path, {"data.csv": TABLE, name: gzip.compress(other) if name.endswith(".gz") else other})
+    assert classes(tmp_path) == {"0": 20, "1": 20}
+
+
+def test_captions_in_metadata_jsonl_do_not_replace_the_class_folders(tmp_path: Path) -> None:
+    lines = [json.dumps({"file_name": f"cat/{n}.jpg", "text": f"picture {n}"}) for n in range(4)]
+    put(pictures(tmp_path, "cat", "dog"), {"metadata.jsonl": "\n".join(lines)})
+    assert classes(tmp_path) == {"cat": 4, "dog": 4}
+    assert left_out(tmp_path) == ["metadata.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        (b"<html>404", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "pointer of Git LFS"),
+        (b"%PDF-", "PDF"),
+    ],
+)
+def test_an_image_that_is_none_is_named_with_what_it_is(tmp_path: Path, content: bytes, held: str) -> None:
+    put(pictures(tmp_path, "cat", "dog"), {"cat/9.jpg": content})
+    with pytest.raises(UserError, match=rf"'cat/9.jpg' cannot be read .*known image format, but {held}"):
+        load_splits({"training": tmp_path}, image_size=8, num_workers=0)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("seg_train/seg_train/sea", "seg_test/seg_test/sea", "seg_pred/seg_pred"),
+        ("train/cat", "test1"),
+        ("images/train", "images/val"),
+        ("trainA", "trainB", "testA", "testB"),
+        ("cats/train/a", "cats/validation/a"),
+        ("TRAIN/a", "TEST/a"),
+        ("dev-set/a", "train-set/a"),
+    ],
+    ids=" ".join,
+)
+def test_splits_as_public_data_sets_have_them_are_refused(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    refused(pictures(tmp_path, *folders), "split: the folders name")

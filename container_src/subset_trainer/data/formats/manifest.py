@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from subset_trainer.data.channels import Channel, suffix_of
+from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import coded
 from subset_trainer.data.content import beginning
 from subset_trainer.data.formats.format import Claim, Format, Found, ManifestOptions, Reading
@@ -423,7 +423,7 @@ class Manifest(Format):
     def recognise(self, channel: Channel) -> Claim | None:
         # JSON and text can hold anything, so a file counts as a manifest only if it begins like one.
         named = (*channel.ending(".manifest"), *channel.ending(".jsonl", ".ndjson"))
-        others = [f for f in channel.files if suffix_of(f) in _ANY_SUFFIXES]
+        others = channel.of_suffixes(*_ANY_SUFFIXES)
         may_be = (*named, *(others if len(others) <= _FEW else ()))
         files = tuple(f for f in may_be if f.lower().endswith(".manifest") or _names_a_source(channel, f))
         return Claim(files, channel.images) if files else None

@@ -12,7 +12,9 @@ from typing import Any
 
 from subset_trainer.data.channels import Channel, base_name
 from subset_trainer.data.classes import coded
+from subset_trainer.data.content import beginning
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
+from subset_trainer.data.formats.labels_csv import has_class_folders
 from subset_trainer.data.formats.lists import lines, refuse_splits
 from subset_trainer.data.formats.manifest import json_object
 from subset_trainer.data.images.decoding import ImageFiles
@@ -32,6 +34,8 @@ class MetadataJsonl(Format):
     def recognise(self, channel: Channel) -> Claim | None:
         images = channel.images
         files = tuple(file for file in channel.ending(".jsonl") if _is_metadata(channel, file))
+        if files and has_class_folders(images) and not any(_has_label(channel, file) for file in files):
+            return None  # captions and the like: the folders are the classes
         return Claim(files, images) if images and files else None
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
@@ -100,6 +104,11 @@ def _is_metadata(channel: Channel, file: str) -> bool:
             return json.dumps(_FILE).encode() in opened.read(1 << 12)
     except OSError:
         return False
+
+
+def _has_label(channel: Channel, file: str) -> bool:
+    column = channel.label or _LABEL
+    return json.dumps(column).encode() in beginning(channel.root / file, 1 << 16)
 
 
 def _entries(channel: Channel, files: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -24,6 +24,8 @@ from PIL import Image, ImageOps
 
 from subset_trainer.data.content import BEGINNING, IMAGES, beginning, kind_of
 from subset_trainer.errors import PlatformError, UserError, first_line
+from subset_trainer.data.content import BEGINNING, IMAGES, TEXT, beginning, kind_of
+from subset_trainer.errors import PlatformError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ _ORIENTATION = 0x0112  # the EXIF tag
 WHITE = 65535
 """White in images of 16 bits, unless the images of a channel use fewer."""
 _WHITES = (255, 1023, 4095, 16383, WHITE)
+_LOW_BYTES = 257
+"""65535 / 255: a value of 16 bits whose bytes are equal, over either of these."""
 _SAMPLED, _MOST_LOOKED_AT = 32, 20_000
 # Below this amount of work one process finishes before others have started.
 _FEW_FILES, _FEW_BYTES = 4_000, 32 << 20
@@ -111,7 +115,10 @@ class EncodedImages(ABC):
         """The largest value of an image of 16 bits, 0 if it cannot be read; None for others."""
         try:
             with _opened(io.BytesIO(self.read(index))) as image:
-                return int(np.asarray(image).max()) if _is_deep(image) else None
+                colour = _is_deep_colour(image)
+                if not colour and not _is_deep(image):
+                    return None
+                return int(np.asarray(image).max()) * (_LOW_BYTES if colour else 1)
         except Exception:  # reported when it is decoded
             return 0
 
@@ -141,6 +148,21 @@ class EncodedImages(ABC):
         part = copy.copy(self)
         part.names = self.names[rows]
         return part
+            reason = "its content is not in a known image format" + self._but(index)
+        elif isinstance(error, FileNotFoundError):
+            reason = "the file is gone"
+        else:
+            reason = str(error) or type(error).__name__
+        return UserError(
+            f"{where}image '{os.fsdecode(self.names[index])}' cannot be read ({reason}); expected an intact image file."
+        )
+
+    def _but(self, index: int) -> str:
+        try:
+            kind = kind_of(self.read(index)[:BEGINNING])
+        except Exception:  # for a message only
+            return ""
+        return "" if kind in (None, TEXT) else f", but {kind}"
 
 
 class ImageFiles(EncodedImages):
@@ -239,11 +261,14 @@ def decode(data: bytes, size: tuple[int, int] | None = None, white: int = WHITE)
             side = 2 * max(size)
             if min(opened.size) > side:
                 opened.draft(None, (side, side))
+        colour = _is_deep_colour(opened)
         opened.load()
         image: Image.Image = opened
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
         image = _to_rgb(image, white)
+        if colour and white != WHITE:
+            image = image.point([min(white, value * _LOW_BYTES) * 255 // white for value in range(256)] * 3)
         if size is not None and image.size != (size[1], size[0]):
             image = cover(image, size)
         return np.asarray(image)
@@ -278,6 +303,13 @@ def _orientation(image: Image.Image) -> int:
         value = image.getexif().get(_ORIENTATION, 1)
         return value if value in range(1, 9) else 1
     return 1
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether an image that is not yet loaded has 16 bits a colour, of which Pillow reads the upper 8."""
+    return image.mode in ("RGB", "RGBA", "LA") and any(
+        "16" in str(tile.args) for tile in getattr(image, "tile", ())
+    )
 
 
 def _is_deep(image: Image.Image) -> bool:
