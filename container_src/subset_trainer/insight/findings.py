@@ -161,8 +161,13 @@ def _beginning(text: str) -> str:
 
 def _row(shown: tuple[list[tuple[str, str]], int]) -> Row:
     cells, more = shown
-    return Row(cells, more=more)
+    return Row([(name, _beginning(value)) for name, value in cells], more=more)
 
 
-_CARDS: dict[str, Callable[[Any], Shown]] = {"image": _picture, "table": _row, "text": _beginning}
+_CARDS: dict[str, Callable[[Any], Shown]] = {
+    "image": _picture,
+    "table": _row,
+    "table_and_text": _row,
+    "text": _beginning,
+}
 """By the kind of data, whose template in templates/shown is called so."""

@@ -204,7 +204,7 @@ class ImageKind(Kind):
             pixels[index] = files.decode(index, self.image_size).transpose(2, 0, 1)
         return pixels
 
-    def parts(self, inputs: Tensor, text: str | None, absent: Tensor | None) -> Regions:
+    def parts(self, inputs: Tensor, text: Any, absent: Tensor | None) -> Regions:
         assert absent is not None
         return Regions.of(inputs, absent)
 
