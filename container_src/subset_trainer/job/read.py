@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
     *("on_unreadable", "unreadable_limit", "image_size"),
-    *("report", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("report", "metric", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
 )

@@ -22,10 +22,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from PIL import Image, ImageOps
 
-from subset_trainer.data.content import BEGINNING, IMAGES, beginning, kind_of
-from subset_trainer.errors import PlatformError, UserError, first_line
 from subset_trainer.data.content import BEGINNING, IMAGES, TEXT, beginning, kind_of
-from subset_trainer.errors import PlatformError, UserError
+from subset_trainer.errors import PlatformError, UserError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +132,7 @@ class EncodedImages(ABC):
         name = os.fsdecode(self.names[index])
         reason = first_line(error)
         if isinstance(error, Image.UnidentifiedImageError):
-            reason = "its content is not in a known image format"
+            reason = "its content is not in a known image format" + self._but(index)
         elif isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
             where = f"{self.channel} channel: " if self.channel else ""
             reason = "the file is gone" if isinstance(error, FileNotFoundError) else reason
@@ -148,14 +146,6 @@ class EncodedImages(ABC):
         part = copy.copy(self)
         part.names = self.names[rows]
         return part
-            reason = "its content is not in a known image format" + self._but(index)
-        elif isinstance(error, FileNotFoundError):
-            reason = "the file is gone"
-        else:
-            reason = str(error) or type(error).__name__
-        return UserError(
-            f"{where}image '{os.fsdecode(self.names[index])}' cannot be read ({reason}); expected an intact image file."
-        )
 
     def _but(self, index: int) -> str:
         try:
@@ -234,10 +224,7 @@ def white_of(files: EncodedImages, indices: np.ndarray, thorough: bool = True) -
     spread = indices[:: max(1, len(indices) // _SAMPLED)][:_SAMPLED]
     more = indices[:_MOST_LOOKED_AT] if thorough else indices[:0]
     for index in (*spread.tolist(), *more.tolist()):
-        try:
-            value = files.brightest(index)
-        except DamagedImageError:
-            continue  # reported where all are decoded
+        value = files.brightest(index)
         if value is None or value > _WHITES[-2]:
             return WHITE
         brightest = max(brightest, value)
