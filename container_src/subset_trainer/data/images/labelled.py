@@ -6,6 +6,7 @@ import numpy as np
 
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.images.decoding import EncodedImages
+from subset_trainer.data.understanding import Decision
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class LabelledImages:
     """Encoded images with labels.
 
     `labels` [N] int64: positions in `classes`. `weights` [N] float32: the weight of each image, None for equal weights.
-    `notes`: what was found, used and left out. `references`: the names of the images at their source, such as URIs, as
+    `notes`: what was found, used and left out. `decisions`: which label was read, and which examples are
+    left out. `references`: the names of the images at their source, such as URIs, as
     [N] bytes; None: the names in `images`.
     """
 
@@ -23,6 +25,7 @@ class LabelledImages:
     notes: tuple[str, ...] = ()
     weights: np.ndarray | None = None
     references: np.ndarray | None = None
+    decisions: tuple[Decision, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
