@@ -9,7 +9,8 @@ from PIL import Image
 
 from subset_trainer import pages
 from subset_trainer.artifacts import Column
-from subset_trainer.data import Dataset, Kind, Splits, overview
+from subset_trainer.data import Dataset, Ids, Kind, Splits, overview
+from subset_trainer.data.images.unreadable import LeftOut
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.insight.cleaning import NOISY, Examined
 from subset_trainer.insight.explanations import Explanations
@@ -20,6 +21,8 @@ from subset_trainer.training.record import Record
 THUMBNAIL = 96
 """Pixels of the longer side, at most."""
 MOST_CHARACTERS = 300
+UNREADABLE = "unreadable"
+"""In the column `removed` of examples.parquet: an image that on_unreadable=skip left out."""
 
 
 def findings(
@@ -111,6 +114,24 @@ def columns(found: Findings, examined: Examined, record: Record) -> dict[str, Co
         **whole,
         "removed": examined.removed,
     }
+
+
+def with_unreadable(columns: Mapping[str, Column], out: LeftOut) -> dict[str, Column]:
+    """The columns with a further row for each image that could not be read, after those of the training examples."""
+    ids = columns["id"]
+    assert isinstance(ids, Ids)
+    kept, count = len(ids), len(ids) + len(out)
+    known: dict[str, Any] = {"label": out.classes, "removed": UNREADABLE, "duplicate_group": -1}
+    whole: dict[str, Column] = {
+        "id": Ids(lambda row: ids[row] if row < kept else out.ids[row - kept], np.arange(count))
+    }
+    for name, values in columns.items():
+        if not isinstance(values, Ids):
+            longer = _among(values, np.arange(kept), count)
+            if name in known:
+                longer[kept:] = known[name]
+            whole[name] = longer
+    return whole
 
 
 def _among(values_K: np.ndarray, kept_K: np.ndarray, count: int) -> np.ndarray:
