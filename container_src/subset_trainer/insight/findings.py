@@ -9,7 +9,8 @@ from PIL import Image
 
 from subset_trainer import pages
 from subset_trainer.artifacts import Column
-from subset_trainer.data import Dataset, Kind, Splits, overview
+from subset_trainer.data import Dataset, Ids, Kind, Splits, overview
+from subset_trainer.data.images.unreadable import LeftOut
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.insight.cleaning import NOISY, Examined
 from subset_trainer.insight.explanations import Explanations
@@ -20,6 +21,8 @@ from subset_trainer.training.record import Record
 THUMBNAIL = 96
 """Pixels of the longer side, at most."""
 MOST_CHARACTERS = 300
+UNREADABLE = "unreadable"
+"""In the column `removed` of examples.parquet: an image that on_unreadable=skip left out."""
 
 
 def findings(
@@ -123,6 +126,24 @@ def columns(found: Findings, examined: Examined, record: Record) -> dict[str, Co
     }
 
 
+def with_unreadable(columns: Mapping[str, Column], out: LeftOut) -> dict[str, Column]:
+    """The columns with a further row for each image that could not be read, after those of the training examples."""
+    ids = columns["id"]
+    assert isinstance(ids, Ids)
+    kept, count = len(ids), len(ids) + len(out)
+    known: dict[str, Any] = {"label": out.classes, "removed": UNREADABLE, "duplicate_group": -1}
+    whole: dict[str, Column] = {
+        "id": Ids(lambda row: ids[row] if row < kept else out.ids[row - kept], np.arange(count))
+    }
+    for name, values in columns.items():
+        if not isinstance(values, Ids):
+            longer = _among(values, np.arange(kept), count)
+            if name in known:
+                longer[kept:] = known[name]
+            whole[name] = longer
+    return whole
+
+
 def _among(values_K: np.ndarray, kept_K: np.ndarray, count: int) -> np.ndarray:
     """[N]: the values at their places among all, and nothing at the others'."""
     nothing: dict[str, Any] = {"f": np.nan, "i": 0, "b": False, "O": None}
@@ -150,8 +171,13 @@ def _beginning(text: str) -> str:
 
 def _row(shown: tuple[list[tuple[str, str]], int]) -> Row:
     cells, more = shown
-    return Row(cells, more=more)
+    return Row([(name, _beginning(value)) for name, value in cells], more=more)
 
 
-_CARDS: dict[str, Callable[[Any], Shown]] = {"image": _picture, "table": _row, "text": _beginning}
+_CARDS: dict[str, Callable[[Any], Shown]] = {
+    "image": _picture,
+    "table": _row,
+    "table_and_text": _row,
+    "text": _beginning,
+}
 """By the kind of data, whose template in templates/shown is called so."""
