@@ -12,6 +12,7 @@ from subset_trainer.data.formats.format import Format, Found
 from subset_trainer.data.hosts import Shards
 from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.table import TableKind
+from subset_trainer.data.tables.numbers import Spelling
 from subset_trainer.data.tables.table import Column, Table, is_number
 from subset_trainer.errors import shown
 
@@ -31,6 +32,7 @@ class _Form:
     classes: tuple[str, ...]
     common: Mapping[str, Any]
     columns: Mapping[str, ColumnKind | None] = field(default_factory=dict)
+    spellings: Mapping[str, Spelling] = field(default_factory=dict)
     header: bool = False
     label: str | None = None
     label_index: int = 0
@@ -45,6 +47,7 @@ class _Form:
         return replace(
             form,
             columns=dict(zip(source.names, map(_becomes, source.columns), strict=True)),
+            spellings=source.spellings,
             header=source.header,
             label=source.label_column,
             label_index=source.label_index,
@@ -108,8 +111,10 @@ def _as_all_have(
     names = {name for form in forms for name in form.columns}
     columns = []
     for name in own.columns if len(own.columns) == len(names) else natural_order(names):
-        told = {form.columns.get(name) for form in forms} - {None}
-        columns.append(Column(name, (told.pop() if len(told) == 1 else "categorical") if told else "numeric"))  # type: ignore[arg-type]
+        told: set[ColumnKind] = {held for form in forms if (held := form.columns.get(name))}
+        kind = "numeric" if not told else told.pop() if len(told) == 1 else "categorical"
+        spelling = next(filter(None, (form.spellings.get(name) for form in forms)), None)
+        columns.append(Column(name, kind, spelling=spelling))
     # A column without a value counts as numeric. If the labels of any host are texts, the others read their numeric
     # labels again, to keep the spelling.
     same = [(own.columns.get(column.name) or "numeric") == column.kind for column in columns]
