@@ -30,9 +30,9 @@ class DataKnobs(Knobs):
     )
     text_column: str | None = Field(
         None,
-        description="tables: the column with the text to classify, by name, or by position (counted from 0) if "
-        "there is no header; default: the only feature column, if its values are mostly distinct texts of "
-        "several words",
+        description="tables: the columns that are read as free text, by name, separated by commas, or by position "
+        "(counted from 0) if there is no header; other columns are used beside them. Default: columns whose values "
+        "are mostly distinct texts of several words",
     )
     ignore_columns: str | None = Field(
         None,

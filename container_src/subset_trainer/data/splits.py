@@ -39,8 +39,8 @@ class Splits:
 
     `notes`: sentences to log about what was found, decoded, left out and split. `train_ids`, `validation_ids`: where
     each example is in the channels' files. `train_weights` [N] float32: the weight of each training example, with mean
-    1; None for equal weights. `train_texts`, `validation_texts` [N] object (of str): the original texts, which cannot
-    be recovered from the inputs; None for other data.
+    1; None for equal weights. `train_texts`, `validation_texts`: the original texts, which cannot be recovered from
+    the inputs: [N] object (of str), or [N, T] for a table with T columns of text; None for other data.
     """
 
     train: Dataset
@@ -315,13 +315,13 @@ def _load(
 def _texts(
     source: Source | None, count: int, shard: Shard | None, rows: np.ndarray | slice = np.s_[:]
 ) -> np.ndarray | None:
-    """[K] object: the texts, None for examples of other shards; None as a whole for other data."""
+    """[K] or [K, T] object: the texts, None for examples of other shards; None as a whole for other data."""
     own = None if source is None else source.texts
     if own is None:
         return None
     if shard is None:
         return own[rows]
-    texts = np.full(count, None, object)
+    texts = np.full((count, *own.shape[1:]), None, object)
     texts[shard.span] = own
     return texts[rows]
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from subset_trainer import pages
 from subset_trainer.artifacts import Column
-from subset_trainer.data import Dataset, Kind, Splits
+from subset_trainer.data import Dataset, Kind, Splits, overview
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.insight.cleaning import NOISY, Examined
 from subset_trainer.insight.explanations import Explanations
@@ -71,6 +71,7 @@ def findings(
         validation_predicted=validated.predicted(splits.validation.labels).numpy(),
         show=lambda rows: show(splits.train, rows, splits.preprocessing, splits.train_texts),
         explained=explained,
+        understood=overview.overview(splits.understandings),
     )
 
 
@@ -139,8 +140,13 @@ def _beginning(text: str) -> str:
 
 def _row(shown: tuple[list[tuple[str, str]], int]) -> Row:
     cells, more = shown
-    return Row(cells, more=more)
+    return Row([(name, _beginning(value)) for name, value in cells], more=more)
 
 
-_CARDS: dict[str, Callable[[Any], Shown]] = {"image": _picture, "table": _row, "text": _beginning}
+_CARDS: dict[str, Callable[[Any], Shown]] = {
+    "image": _picture,
+    "table": _row,
+    "table_and_text": _row,
+    "text": _beginning,
+}
 """By the kind of data, whose template in templates/shown is called so."""

@@ -70,6 +70,8 @@ class Findings:
     """Training examples → what their cards show."""
     explained: Explanations | None = None
     """Errors in validation; None: explanations were not requested."""
+    understood: Sequence[str] = ()
+    """Lines on what the data was taken to be."""
 
     @property
     def epochs(self) -> int:
@@ -160,7 +162,10 @@ def page(found: Findings) -> str:
     selected = charts.bins(found.selected)
     return pages.render(
         "report.html",
-        **{name: getattr(found, name) for name in ("title", "kind", "facts", "history", "epochs")},
+        **{
+            name: getattr(found, name)
+            for name in ("title", "kind", "facts", "history", "epochs", "understood")
+        },
         cards=cards,
         shown=dict(zip(cards.rows, found.show(cards.rows), strict=True)),
         classes=classes,

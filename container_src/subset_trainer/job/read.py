@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from subset_trainer import pretrained
+from subset_trainer import artifacts, pretrained
 from subset_trainer.config import Hyperparameters
 from subset_trainer.config.training import ENCODER_DEFAULTS, FROZEN_ENCODER_RATE
 from subset_trainer.contract import Contract
-from subset_trainer.data import Kind, Splits, load_splits
+from subset_trainer.data import Kind, Splits, load_splits, overview
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.formats.format import ManifestOptions
 from subset_trainer.data.hosts import Shards
@@ -29,7 +29,7 @@ from subset_trainer.training.rounds import Data
 logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
-    *("report", "explain", "tensorboard", "mlflow_tracking_uri"),
+    *("report", "metric", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
 )
 """Hyperparameters that may change when a run is resumed."""
@@ -83,13 +83,26 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
         UserError: the data or the pretrained model is invalid, or they do not fit together.
     """
     given = contract.channels.get(pretrained.CHANNEL)
+    understood = contract.output_data / overview.FILE
+    if ranks.first:
+        # What a run before this one understood must not pass for this one's, should its data be refused.
+        understood.unlink(missing_ok=True)
     # Read before the data, because texts are encoded as the encoder's tokens.
     encoder = None if given is None else encoders.read(given, hp.max_tokens)
     splits = _splits(contract, hp, ranks, encoder)
     _check_same_data(contract, splits, ranks)
+    for line in overview.overview(splits.understandings):
+        logger.info("%s", line)
+    if ranks.first:
+        artifacts.write_json(understood, overview.to_json(splits.understandings))
     for note in splits.notes:
         logger.info("%s", note)
     preprocessing = splits.preprocessing
+    if hp.metric == "auc" and len(preprocessing.classes) != 2:
+        raise UserError(
+            f"metric='auc' needs two classes, and these are {len(preprocessing.classes)}: expected macro_f1, "
+            "balanced_accuracy or accuracy"
+        )
     if given is not None:
         _check_goes_with(preprocessing, encoder)
     weights = image_models.read(given) if given is not None and encoder is None else None

@@ -12,8 +12,8 @@ from subset_trainer.training.batches import Batches
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Lap, Stopwatch
 from subset_trainer.training.divergence import Watch
-from subset_trainer.training.evaluation import Score
 from subset_trainer.training.interruption import Terminated
+from subset_trainer.training.measures import Score
 from subset_trainer.training.place import Place
 from subset_trainer.training.plan import Epoch, Plan
 from subset_trainer.training.reports import EpochReport

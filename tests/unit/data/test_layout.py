@@ -458,7 +458,10 @@ def test_other_content_than_the_name_says_is_named(tmp_path: Path) -> None:
 
 def test_every_format_says_why_it_was_taken(tmp_path: Path) -> None:
     decisions = found(pictures(tmp_path, "cat", "dog")).decisions
-    assert [(d.about, d.taken, d.certainty) for d in decisions] == [("format", "folders", "certain")]
+    assert [(d.about, d.taken, d.certainty) for d in decisions] == [
+        ("format", "folders", "certain"),
+        ("label", "the folders", "certain"),
+    ]
     assert "'cat/0.jpg' and 7 more" in decisions[0].reason
 
 
@@ -476,3 +479,78 @@ def test_a_damaged_heic_is_named(tmp_path: Path) -> None:
     put(tmp_path, {f"dog/{n}.HEIC": content[: len(content) // 2] for n in range(4)})
     with pytest.raises(UserError, match=r"image 'dog/\d.HEIC' cannot be read"):
         load_splits({"training": tmp_path}, image_size=8, num_workers=0)
+
+
+LIBSVM = "".join(f"{row % 2} 1:{row}.5 3:{row % 7}\n" for row in range(20))
+
+
+@pytest.mark.parametrize("name", ["train", "a9a", "a9a.txt", "heart_scale", "data.dat", "a1a.t", "test"])
+def test_a_libsvm_file_of_any_name_is_read(tmp_path: Path, name: str) -> None:
+    channel_found = found(put(tmp_path, {name: LIBSVM, "README": "about"}))
+    assert channel_found.format.name == "libsvm"
+    assert channel_found.understanding("training").classes == {"0": 10, "1": 10}
+
+
+def test_a_libsvm_file_and_its_test_file_are_refused(tmp_path: Path) -> None:
+    refused(put(tmp_path, {"a9a": LIBSVM, "a9a.t": LIBSVM}), "split", "'a9a', 'a9a.t'")
+
+
+@pytest.mark.parametrize("name", ["train", "adult.data", "table.txt", "data"])
+def test_a_table_without_a_tables_name_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
+    text = refused(put(tmp_path, {name: TABLE}), f"'{name}' holds text in 3 columns", ".csv", "text/csv")
+    assert "pickle" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["data (1).csv", "data copy.csv", "data - Copy.csv", "data.csv.gz", "data_copy.csv"]
+)
+def test_a_copy_of_a_table_is_left_out(tmp_path: Path, name: str) -> None:
+    content = TABLE.encode()
+    put(tmp_path, {"data.csv": content, name: gzip.compress(content) if name.endswith(".gz") else content})
+    assert classes(tmp_path) == {"0": 10, "1": 10}
+    assert left_out(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["data (1).csv", "data copy.csv", "data.csv.gz"])
+def test_a_table_that_is_only_named_like_a_copy_is_read(tmp_path: Path, name: str) -> None:
+    other = TABLE.replace(".5", ".25").encode()
+    put(tmp_path, {"data.csv": TABLE, name: gzip.compress(other) if name.endswith(".gz") else other})
+    assert classes(tmp_path) == {"0": 20, "1": 20}
+
+
+def test_captions_in_metadata_jsonl_do_not_replace_the_class_folders(tmp_path: Path) -> None:
+    lines = [json.dumps({"file_name": f"cat/{n}.jpg", "text": f"picture {n}"}) for n in range(4)]
+    put(pictures(tmp_path, "cat", "dog"), {"metadata.jsonl": "\n".join(lines)})
+    assert classes(tmp_path) == {"cat": 4, "dog": 4}
+    assert left_out(tmp_path) == ["metadata.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        (b"<html>404", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "pointer of Git LFS"),
+        (b"%PDF-", "PDF"),
+    ],
+)
+def test_an_image_that_is_none_is_named_with_what_it_is(tmp_path: Path, content: bytes, held: str) -> None:
+    put(pictures(tmp_path, "cat", "dog"), {"cat/9.jpg": content})
+    with pytest.raises(UserError, match=rf"'cat/9.jpg' cannot be read .*known image format, but {held}"):
+        load_splits({"training": tmp_path}, image_size=8, num_workers=0)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("seg_train/seg_train/sea", "seg_test/seg_test/sea", "seg_pred/seg_pred"),
+        ("train/cat", "test1"),
+        ("images/train", "images/val"),
+        ("trainA", "trainB", "testA", "testB"),
+        ("cats/train/a", "cats/validation/a"),
+        ("TRAIN/a", "TEST/a"),
+        ("dev-set/a", "train-set/a"),
+    ],
+    ids=" ".join,
+)
+def test_splits_as_public_data_sets_have_them_are_refused(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    refused(pictures(tmp_path, *folders), "split: the folders name")

@@ -175,7 +175,7 @@ def _bijective(pairs: Sequence[tuple[str, str]]) -> bool:
 def has_class_folders(images: Sequence[str]) -> bool:
     """Whether images lie in several folders that may be classes, none beside these folders."""
     depths = {file.count("/") for file in images}
-    if 0 in depths:
+    if not depths or 0 in depths:
         return False
     folders = {file.rpartition("/")[0] for file in images}
     tops = {folder.split("/")[at] for at in range(min(depths)) for folder in folders}

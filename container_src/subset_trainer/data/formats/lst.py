@@ -29,7 +29,9 @@ def read_lst(channel: Channel, listing: Channel, file: str, images: tuple[str, .
             )
         try:
             _, value, path = parts
-            names.append((number, path.strip(), class_name(float(value))))
+            # Digits are kept as they are spelt; im2rec writes 3.000000 for 3.
+            name = value.strip()
+            names.append((number, path.strip(), name if name.isdecimal() else class_name(float(name))))
         except ValueError:
             raise listing.error(f"'{file}', line {number:,} is {shown(text)}; expected {expected}.") from None
     return listed(channel, file, images, names, Finder(images))

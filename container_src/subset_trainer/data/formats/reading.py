@@ -31,10 +31,6 @@ def read(channel: Channel, options: Options, memory: int, like: Kind | None = No
     refuse_open(channel.name, layout.decisions)
     options = replace(options, csv_header=told.header or options.csv_header)
     found = layout.format.read(channel, layout.claim, Reading(options, memory, like))
-    if layout.unused:
-        more = f" and {len(layout.unused) - 1:,} more" if len(layout.unused) > 1 else ""
-        note = f"{channel.name} channel: not used: '{layout.unused[0]}'{more}."
-        found = replace(found, notes=(note, *found.notes))
     found = replace(found, decisions=(*layout.decisions, *found.decisions))
     if like is not None and not isinstance(found.source, like.sources):
         from subset_trainer.data.kinds import registry as kinds  # not needed to understand a channel

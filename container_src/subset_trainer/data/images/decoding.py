@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from subset_trainer.data.content import BEGINNING, IMAGES, beginning, kind_of
+from subset_trainer.data.content import BEGINNING, IMAGES, TEXT, beginning, kind_of
 from subset_trainer.errors import PlatformError, UserError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,12 @@ FORMATS = tuple(form for form in IMAGES if form != _PLUGIN)
 """The formats that Pillow decodes, whatever a file's suffix. It knows more, but runs Ghostscript for some of them."""
 _PROGRESS_SECONDS = 5.0
 _ORIENTATION = 0x0112  # the EXIF tag
+WHITE = 65535
+"""White in images of 16 bits, unless the images of a channel use fewer."""
+_WHITES = (255, 1023, 4095, 16383, WHITE)
+_LOW_BYTES = 257
+"""65535 / 255: a value of 16 bits whose bytes are equal, over either of these."""
+_SAMPLED, _MOST_LOOKED_AT = 32, 20_000
 # Below this amount of work one process finishes before others have started.
 _FEW_FILES, _FEW_BYTES = 4_000, 32 << 20
 
@@ -43,8 +49,11 @@ _FEW_FILES, _FEW_BYTES = 4_000, 32 << 20
 class EncodedImages(ABC):
     """N encoded images of one channel, read on demand; worker processes share the object without copying it.
 
-    `channel`: the channel's name in messages. `names`: the images' names in messages, all different.
+    `channel`: the channel's name in messages. `names`: the images' names in messages, all different. `white`: the value
+    of white in those of 16 bits.
     """
+
+    white = WHITE
 
     def __init__(self, names: Sequence[str | os.PathLike[str]], channel: str):
         self.channel = channel
@@ -68,9 +77,20 @@ class EncodedImages(ABC):
     def decode(self, index: int, size: tuple[int, int] | None) -> np.ndarray:
         """Pixels [H, W, 3] uint8, scaled to `size` (H, W) if given. Raises UserError naming an image it cannot read."""
         try:
-            return decode(self.read(index), size)
+            return decode(self.read(index), size, self.white)
         except Exception as error:  # PIL's plugins raise almost any exception on damaged data
             raise self.unreadable(index, error) from error
+
+    def brightest(self, index: int) -> int | None:
+        """The largest value of an image of 16 bits, 0 if it cannot be read; None for others."""
+        try:
+            with _opened(io.BytesIO(self.read(index))) as image:
+                colour = _is_deep_colour(image)
+                if not colour and not _is_deep(image):
+                    return None
+                return int(np.asarray(image).max()) * (_LOW_BYTES if colour else 1)
+        except Exception:  # reported when it is decoded
+            return 0
 
     def dimensions(self, index: int) -> tuple[int, int]:
         """(H, W) of an image, read from its header, after the rotation in its EXIF data."""
@@ -82,7 +102,7 @@ class EncodedImages(ABC):
     def unreadable(self, index: int, error: Exception) -> UserError:
         where = f"{self.channel} channel: " if self.channel else ""
         if isinstance(error, Image.UnidentifiedImageError):
-            reason = "its content is not in a known image format"
+            reason = "its content is not in a known image format" + self._but(index)
         elif isinstance(error, FileNotFoundError):
             reason = "the file is gone"
         else:
@@ -90,6 +110,13 @@ class EncodedImages(ABC):
         return UserError(
             f"{where}image '{os.fsdecode(self.names[index])}' cannot be read ({reason}); expected an intact image file."
         )
+
+    def _but(self, index: int) -> str:
+        try:
+            kind = kind_of(self.read(index)[:BEGINNING])
+        except Exception:  # for a message only
+            return ""
+        return "" if kind in (None, TEXT) else f", but {kind}"
 
 
 class ImageFiles(EncodedImages):
@@ -151,11 +178,29 @@ def _register_heif() -> None:
     pi_heif.register_heif_opener(decode_threads=1)
 
 
-def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+def white_of(files: EncodedImages, indices: np.ndarray, thorough: bool = True) -> int:
+    """The value of white in a channel's images of 16 bits: the largest of the fewest bits that hold all their values.
+
+    Cameras and scanners store 10, 12 or 14 bits in 16. Read as 16, all would be nearly black. Where a sample leaves
+    bits unused, up to 20,000 images are read if `thorough`, because a brighter one would be clipped.
+    """
+    brightest = 0
+    spread = indices[:: max(1, len(indices) // _SAMPLED)][:_SAMPLED]
+    more = indices[:_MOST_LOOKED_AT] if thorough else indices[:0]
+    for index in (*spread.tolist(), *more.tolist()):
+        value = files.brightest(index)
+        if value is None or value > _WHITES[-2]:
+            return WHITE
+        brightest = max(brightest, value)
+    return next(white for white in _WHITES if brightest <= white) if brightest else WHITE
+
+
+def decode(data: bytes, size: tuple[int, int] | None = None, white: int = WHITE) -> np.ndarray:
     """Decode one image → pixels [H, W, 3] uint8.
 
     Everything becomes RGB: 16-bit grey is scaled down, transparency is laid over black, palettes are resolved, and the
-    rotation in EXIF is applied. With `size` (H, W), the image is scaled to cover that size and cropped at its centre.
+    rotation in EXIF is applied. In 16-bit grey, `white` and above become 255. With `size` (H, W), the image is scaled
+    to cover that size and cropped at its centre.
 
     Raises:
         ValueError: the pixels are floating-point numbers.
@@ -167,11 +212,14 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
             side = 2 * max(size)
             if min(opened.size) > side:
                 opened.draft(None, (side, side))
+        colour = _is_deep_colour(opened)
         opened.load()
         image: Image.Image = opened
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
-        image = _to_rgb(image)
+        image = _to_rgb(image, white)
+        if colour and white != WHITE:
+            image = image.point([min(white, value * _LOW_BYTES) * 255 // white for value in range(256)] * 3)
         if size is not None and image.size != (size[1], size[0]):
             image = cover(image, size)
         return np.asarray(image)
@@ -208,15 +256,26 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether an image that is not yet loaded has 16 bits a colour, of which Pillow reads the upper 8."""
+    return image.mode in ("RGB", "RGBA", "LA") and any(
+        "16" in str(tile.args) for tile in getattr(image, "tile", ())
+    )
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _to_rgb(image: Image.Image, white: int) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, not 8 or 16 bits")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow would clip at 255; 65535 / 257 == 255.
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if _is_deep(image):
+        # Pillow would clip at 255.
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, white)
+        return Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")

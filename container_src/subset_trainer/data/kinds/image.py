@@ -14,7 +14,14 @@ from torch import Tensor
 from subset_trainer.config.data import LARGEST_IMAGE
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.datasets import Dataset, MemoryDataset, StreamingDataset
-from subset_trainer.data.images.decoding import EncodedImages, cover, decode_all, natural_size
+from subset_trainer.data.images.decoding import (
+    WHITE,
+    EncodedImages,
+    cover,
+    decode_all,
+    natural_size,
+    white_of,
+)
 from subset_trainer.data.images.labelled import ImageArray, LabelledImages
 from subset_trainer.data.images.s3 import S3Images
 from subset_trainer.data.kinds.kind import Kind
@@ -45,7 +52,7 @@ _FETCHED = 256
 @dataclass(frozen=True)
 class ImageKind(Kind):
     """`image_size`: (height, width) in pixels. `mean` and `std`: per channel (red, green, blue), for values scaled to
-    0..1. Batches stay uint8; the model normalises them."""
+    0..1. Batches stay uint8; the model normalises them. `white`: the value of white in images of 16 bits."""
 
     name = "image"
     sources = (LabelledImages, ImageArray)
@@ -63,6 +70,7 @@ class ImageKind(Kind):
     image_size: tuple[int, int]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    white: int = WHITE
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -91,6 +99,15 @@ class ImageKind(Kind):
             sizes = of_each(_sizes(source, own(looked_at)))
             size = natural_size([pair for part in sizes for pair in part])
         sized = cls(source.classes, size)
+        if images is not None:
+            few = own(rows)
+            whites = of_each(white_of(images, few, far is None))
+            sized = replace(sized, white=max(whites) or WHITE)
+        if sized.white != WHITE:
+            fitting.loading.notes.append(
+                f"{channel.name} channel: the images of 16 bits use {sized.white.bit_length()}, so {sized.white:,} is "
+                "read as white."
+            )
         dataset = sized.encode(channel, source, fitting.loading, np.arange(len(source.classes)))
         if far is None and not all(of_each(isinstance(dataset, MemoryDataset))):
             # Decoding all images would take as long as an epoch.
@@ -106,6 +123,7 @@ class ImageKind(Kind):
             loading.take(channel, needed)
             return MemoryDataset(torch.from_numpy(_resized(source.pixels, size)), labels)
         images = source.images
+        images.white = self.white
         if isinstance(images, S3Images):
             loading.notes.append(
                 f"{channel.name} channel: read from S3 as they are needed, and kept on the disk while it has room."
@@ -149,17 +167,21 @@ class ImageKind(Kind):
             "image_size": list(self.image_size),
             "mean": list(self.mean),
             "std": list(self.std),
+            **({} if self.white == WHITE else {"white": self.white}),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        return cls(**{name: tuple(one) for name, one in value.items()})
+        white = int(value.get("white", WHITE))
+        return cls(**{name: tuple(one) for name, one in value.items() if name != "white"}, white=white)
 
     def check(self) -> None:
         super().check()
         size = self.image_size
         if not (len(size) == 2 and all(isinstance(side, int) and 0 < side <= LARGEST_IMAGE for side in size)):
             raise ValueError(f"image_size: {shown(size)}")
+        if not 0 < self.white <= WHITE:
+            raise ValueError(f"white: {self.white}")
         self._check_numbers(*self.mean, *self.std)
         if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
             raise ValueError(f"mean and std: {shown((self.mean, self.std))}")
@@ -176,12 +198,13 @@ class ImageKind(Kind):
 
     def _decoded(self, images: list[tuple[str, bytes]]) -> np.ndarray:
         files = _RequestImages(images)
+        files.white = self.white
         pixels = np.empty((len(images), *self.input_shape), np.uint8)
         for index in range(len(images)):
             pixels[index] = files.decode(index, self.image_size).transpose(2, 0, 1)
         return pixels
 
-    def parts(self, inputs: Tensor, text: str | None, absent: Tensor | None) -> Regions:
+    def parts(self, inputs: Tensor, text: Any, absent: Tensor | None) -> Regions:
         assert absent is not None
         return Regions.of(inputs, absent)
 
