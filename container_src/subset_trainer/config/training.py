@@ -26,7 +26,7 @@ class TrainingKnobs(Knobs):
         description="`resnet18` (with a 3×3 stem for small images), `cnn` (four convolutions, for small images on "
         "a CPU), `mlp` (tables), `ngrams` (text), `encoder` (text, with a Hugging Face encoder in the `pretrained` "
         "channel), or the name of any torchvision classifier; `auto`: resnet18 for images, mlp for tables, and for "
-        "text encoder if the `pretrained` channel has one, else ngrams",
+        "text, alone or in a table, encoder if the `pretrained` channel has one, else ngrams",
     )
     epochs: Count = Field(30, description="number of passes over the selected subset")
     batch_size: Annotated[int, Field(ge=2)] = Field(
@@ -61,7 +61,8 @@ class TrainingKnobs(Knobs):
     )
     dropout: Share = Field(
         0.5,
-        description="`mlp`: dropout probability of the hidden layers; each process draws its own mask",
+        description="`mlp`, and tables with text: dropout probability of the hidden layers, and of a text's n-grams; "
+        "each process draws its own mask",
     )
     ema_decay: Share = Field(
         0.0,

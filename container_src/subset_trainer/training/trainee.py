@@ -91,8 +91,7 @@ class Trainee:
         losses, hits = self._gradients.of(
             batch.inputs, batch.filled(batch.labels), batch.filled(batch.weights), batch.total
         )
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        optimizer.set_rate(self._optimizer, rate)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         if self.average:
