@@ -477,7 +477,7 @@ def test_a_damaged_heic_is_named(tmp_path: Path) -> None:
     content = (FILES / "red_and_blue.heic").read_bytes()
     pictures(tmp_path, "cat")
     put(tmp_path, {f"dog/{n}.HEIC": content[: len(content) // 2] for n in range(4)})
-    with pytest.raises(UserError, match=r"image 'dog/\d.HEIC' cannot be read"):
+    with pytest.raises(UserError, match=r"4 of 8 images cannot be read: 'dog/0.HEIC' \("):
         load_splits({"training": tmp_path}, image_size=8, num_workers=0)
 
 
@@ -554,3 +554,14 @@ def test_an_image_that_is_none_is_named_with_what_it_is(tmp_path: Path, content:
 )
 def test_splits_as_public_data_sets_have_them_are_refused(tmp_path: Path, folders: tuple[str, ...]) -> None:
     refused(pictures(tmp_path, *folders), "split: the folders name")
+
+
+def test_a_column_that_says_each_rows_split_is_refused(tmp_path: Path) -> None:
+    parts = ("Training", "PublicTest", "PrivateTest")
+    rows = "".join(f"{row % 2},{row}.5,{parts[row % 3]}\n" for row in range(30))
+    put(tmp_path / "a", {"faces.csv": "emotion,x,Usage\n" + rows})
+    named = Options(label_column="emotion")
+    refused(tmp_path / "a", "the values of 'Usage' name", "training", "test", options=named)
+    assert len(found(tmp_path / "a", Options(label_column="emotion", kept=("Usage",))).source) == 30
+    rows = "".join(f"{row % 2},{row}.5,{('test', 'control')[row % 3 // 2]}\n" for row in range(30))
+    assert len(found(put(tmp_path / "b", {"arms.csv": "target,x,set\n" + rows})).source) == 30

@@ -19,6 +19,7 @@ from subset_trainer.data.formats.lists import lines, refuse_splits
 from subset_trainer.data.formats.manifest import json_object
 from subset_trainer.data.images.decoding import ImageFiles
 from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import shown
 
 _FILE, _LABEL = "file_name", "label"
@@ -40,7 +41,7 @@ class MetadataJsonl(Format):
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         images = read_metadata(channel, claim.files, claim.images, reading.options.label_column)
-        return Found(self, images, notes=images.notes)
+        return Found(self, images, notes=images.notes, decisions=images.decisions)
 
 
 def read_metadata(
@@ -93,7 +94,11 @@ def read_metadata(
     note += f"; {left:,} that it does not name are left out" if left else ""
     note += f"; {len(unlabelled):,} without a label left out." if unlabelled else "."
     encoded = ImageFiles([Path(path) for path in places], channel.root, channel.name)
-    return LabelledImages(encoded, labels, classes, (note,))
+    decisions = [
+        Decision("label", repr(column), f"this name in '{files[0]}'", "given" if label_column else "certain"),
+        *([_unlabelled(files[0], len(unlabelled))] if unlabelled else ()),
+    ]
+    return LabelledImages(encoded, labels, classes, (note,), decisions=tuple(decisions))
 
 
 def _is_metadata(channel: Channel, file: str) -> bool:
@@ -104,6 +109,10 @@ def _is_metadata(channel: Channel, file: str) -> bool:
             return json.dumps(_FILE).encode() in opened.read(1 << 12)
     except OSError:
         return False
+
+
+def _unlabelled(file: str, count: int) -> Decision:
+    return Decision("left out", "left out", f"{count:,} of its lines have null for a label", name=file)
 
 
 def _has_label(channel: Channel, file: str) -> bool:
