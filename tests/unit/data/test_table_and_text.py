@@ -160,7 +160,9 @@ def test_other_channels_are_read_by_the_trained_columns(tmp_path: Path) -> None:
 
 
 def test_a_network_for_tables_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model='mlp' .*free text in 'review', 'title', which ignore_columns"):
+    with pytest.raises(
+        UserError, match=r"model='mlp' .*free text in 'review', 'title', which ignore_columns"
+    ):
         kind_of(read(tmp_path)).model("mlp")
 
 
