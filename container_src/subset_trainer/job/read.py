@@ -29,6 +29,7 @@ from subset_trainer.training.rounds import Data
 logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
+    *("on_unreadable", "unreadable_limit", "image_size"),
     *("report", "metric", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
 )
@@ -143,6 +144,7 @@ def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Enco
         # Divided by the number of processes, because each has its own copy.
         memory_limit=memory_available() // (2 * ranks.local_size),
         content_types=contract.content_types,
+        unreadable_limit=hp.unreadable_limit if hp.on_unreadable == "skip" else None,
         shards=Shards(ranks.everyones, hosts, ranks.rank, contract.sharded) if contract.sharded else None,
     )
 
@@ -193,6 +195,8 @@ def _digest(splits: Splits) -> str:
         *(splits.train.owners, splits.validation.owners),
     ):
         data.update(b"" if part is None else part.numpy().tobytes())
+    for out in splits.left_out:
+        data.update(json.dumps([out.channel, out.ids]).encode())
     return data.hexdigest()
 
 

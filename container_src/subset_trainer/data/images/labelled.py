@@ -1,6 +1,6 @@
 """Images with their labels, independent of their storage and of the source of the labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,16 @@ class LabelledImages:
     @property
     def texts(self) -> None:
         return None
+
+    def subset(self, rows: np.ndarray) -> "LabelledImages":
+        """The images at `rows` [K] int64, with their labels, weights and names."""
+        return replace(
+            self,
+            images=self.images.subset(rows),
+            labels=self.labels[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            references=None if self.references is None else self.references[rows],
+        )
 
     @property
     def ids(self) -> Ids:
