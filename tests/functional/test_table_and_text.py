@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import reviews
 from subset_trainer.artifacts import load_model
 from subset_trainer.data import load_channel
 from subset_trainer.serving import requests
 from subset_trainer.serving.predictor import Predictor
-from tests import reviews
 from tests.encoders import WORDS
 from tests.encoders import write as write_encoder
 from tests.functional.conftest import Job

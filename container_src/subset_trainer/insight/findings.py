@@ -1,4 +1,4 @@
-"""What the run has learned of its data: examples.parquet and report.html."""
+"""What a run has learned about its data: the content of examples.parquet and report.html."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,22 +36,31 @@ def findings(
     device: torch.device,
     explained: Explanations | None = None,
 ) -> Findings:
-    """Put together what the page shows of the examples that were trained on.
+    """Collect what the page shows about the training examples.
 
     Args:
-        splits: as trained on.
-        judged, validated: of the training and the validation set, by the model at the end.
-        device: to compare fingerprints on.
-        explained: errors in validation; None: that was not asked for.
+        splits: the splits that the run was trained on.
+        judged, validated: the final model's outputs for the training and the validation set.
+        device: the device that compares fingerprints.
+        explained: errors in validation; None: explanations were not requested.
     """
     given = splits.train.labels
     kept = torch.from_numpy(examined.kept)
+    known = True
     if examined.suspect is not None and examined.mislabelled is not None and not examined.counts()[NOISY]:
         mislabelled, suspect = examined.mislabelled[kept], examined.suspect[kept]
     else:
         excess = labels.excess(record.excess_losses(), judged.losses)
-        share = labels.wrong_share(splits.validation.labels, validated.probabilities)
-        mislabelled, suspect = excess.sigmoid(), labels.suspects(excess, share)
+        verdict = labels.judge(
+            excess,
+            record.early_hit_rates(),
+            judged.margins >= 0,
+            splits.validation.labels,
+            validated.probabilities,
+        )
+        mislabelled, suspect, known = excess.sigmoid(), verdict.suspect, verdict.known
+    # The model may have memorised a suspect's label in the end. The class that it would choose otherwise is shown.
+    probable = judged.predicted(given).where(~suspect, judged.rival_class)
     if examined.groups is None:
         groups = duplicates.groups(judged.fingerprints, given, device)
     else:
@@ -64,11 +73,12 @@ def findings(
         classes=splits.preprocessing.classes,
         ids=splits.train_ids,
         labels=given.numpy(),
-        probable=judged.predicted(given).numpy(),
+        probable=probable.numpy(),
         selected=record.visits_N.numpy(),
         margin=judged.margins.numpy(),
         mislabelled=mislabelled.numpy(),
         suspect=suspect.numpy(),
+        suspects_known=known,
         groups=groups.numpy(),
         validation_labels=splits.validation.labels.numpy(),
         validation_predicted=validated.predicted(splits.validation.labels).numpy(),

@@ -79,7 +79,7 @@ class Classifier(nn.Module):
     def freeze_backbone(self) -> None:
         """Train only what follows the backbone from now on: the last layer, or the layers that join an encoder with a
         table. All other weights and batch-normalisation statistics are frozen."""
-        trained = set(self._trained_alone.parameters())
+        trained = set(self.tail.parameters())
         for parameter in self.network.parameters():
             parameter.requires_grad_(parameter in trained)
         self._frozen = True
@@ -88,11 +88,12 @@ class Classifier(nn.Module):
         super().train(mode)
         if self._frozen:
             self.network.eval()
-            self._trained_alone.train(mode)
+            self.tail.train(mode)
         return self
 
     @property
-    def _trained_alone(self) -> nn.Module:
+    def tail(self) -> nn.Module:
+        """What :meth:`freeze_backbone` leaves to train."""
         return self.network.head if isinstance(self.network, JoinedEncoder) else self.head
 
     def place(self, device: torch.device, memory_format: torch.memory_format) -> None:

@@ -23,8 +23,8 @@ FORMATS = {
     "samples:visited": "d",
 }
 """Name → format specification. Losses are means in nats, and the other measures are fractions; ``auc`` is of two
-classes only. ``epoch:seconds`` is the epoch's training time without selection and evaluation. ``samples:visited`` counts
-samples seen since the start of the run."""
+classes only. ``epoch:seconds`` is the epoch's training time without selection and evaluation. ``samples:visited``
+counts samples seen since the start of the run."""
 
 SPOKEN = {
     "accuracy": "accuracy",

@@ -93,7 +93,7 @@ def train(
                     saving.save()
             watch.end(trainee.classifier)
 
-            mean_loss, accuracy, observed = within.ended(ranks)
+            mean_loss, accuracy, observed, hits = within.ended(ranks)
             kept = Subset.of(torch.cat(within.kept)) if within.kept else None
             seen = kept or batches.read
             selector.observe(seen.indices, observed)
@@ -103,7 +103,7 @@ def train(
             evaluation_seconds = lap()
             with deferred():
                 state.visited += choice.size
-                trainee.record.observe(seen, observed)
+                trainee.record.observe(seen, observed, hits if 2 * epoch.number <= epoch.count else None)
                 state.done.append(
                     EpochReport(
                         epoch=epoch,

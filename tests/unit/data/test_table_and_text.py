@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import reviews
 from subset_trainer.data import Splits, TableAndTextKind, TableKind, TextKind, load_channel, load_splits
 from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.data.parts import Several
@@ -16,7 +17,6 @@ from subset_trainer.data.texts.ngrams import encode_texts
 from subset_trainer.errors import UserError
 from subset_trainer.models import JoinedNGrams, build
 from subset_trainer.serving import requests
-from tests import reviews
 
 ROWS = reviews.rows(60)
 
