@@ -10,7 +10,7 @@ import logging
 import sys
 import traceback
 
-from subset_trainer import __version__, contract
+from subset_trainer import __version__, contract, outputs
 from subset_trainer.errors import (
     AlgorithmError,
     PlatformError,
@@ -18,6 +18,7 @@ from subset_trainer.errors import (
     UserError,
     first_line,
     short_of_memory,
+    shown,
 )
 from subset_trainer.training.interruption import Interruption, Terminated
 
@@ -28,7 +29,7 @@ Runs the training job that SageMaker, or anyone else, has laid out below /opt/ml
 hyperparameters in input/config/hyperparameters.json, each channel's data in input/data/CHANNEL. The model goes to
 model/, results to output/data/, and the reason of a failure to output/failure.
 
-`python -m subset_trainer.config` lists the hyperparameters."""
+`python -m subset_trainer.config` lists the hyperparameters. There are no other arguments."""
 UNWRITABLE = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
@@ -47,6 +48,7 @@ def main() -> None:
     interruption = Interruption()
     try:
         interruption.install()
+        refuse_arguments("train")
         code = _run(interruption)
         interruption.ignore()
     except Terminated:
@@ -62,7 +64,7 @@ def main() -> None:
 
 
 def answer_options(text: str) -> None:
-    """Print the help or the version and exit, if the command line has that option. Other arguments are ignored."""
+    """Print the help or the version and exit, if the command line has that option."""
     if {"-h", "--help"} & {*sys.argv[1:]}:
         print(text)
     elif "--version" in sys.argv[1:]:
@@ -70,6 +72,16 @@ def answer_options(text: str) -> None:
     else:
         return
     sys.exit(0)
+
+
+def refuse_arguments(program: str) -> None:
+    """Raises UserError if there are any: what somebody meant by them, the program would not do."""
+    if arguments := sys.argv[1:]:
+        where = "hyperparameters.json" if program == "train" else "environment variables"
+        raise UserError(
+            f"{program} was started with {shown(' '.join(arguments))}; expected no arguments but --help or --version, "
+            f"because settings are read from {where}"
+        )
 
 
 def log_to_stdout(who: str = "", level: int = logging.INFO) -> None:
@@ -106,11 +118,17 @@ def _run(interruption: Interruption) -> int:
     from subset_trainer import script_mode
 
     if script_mode.requested(job):
+        with interruption.deferred():
+            outputs.clear_if_of_trainer(job)
         return script_mode.run(job)
+    with interruption.deferred():
+        outputs.clear(job)
     logger.info("subset-trainer %s", __version__)
     from subset_trainer.config import parse
 
     hyperparameters = parse(job.hyperparameters)
+    with interruption.deferred():
+        outputs.clear_events(job, resume=hyperparameters.resume == "auto")
     # Imported after validation, because importing torch takes seconds and a misspelt knob should fail at once.
     with interruption.deferred():
         from subset_trainer.training.parallel import launcher
@@ -170,12 +188,14 @@ def _report(failure: TrainingError, error: BaseException) -> int:
     sentence = " ".join(str(failure).encode("utf-8", "backslashreplace").decode().split())
     if len(sentence) > contract.FAILURE_CHARACTERS:
         sentence = sentence[: contract.FAILURE_CHARACTERS - 1] + "…"
-    path = contract.failure_file()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(sentence, encoding="utf-8")
-    except OSError as problem:
-        logger.error("the failure file could not be written: %s", problem)
+    # Somebody who tries out the program's arguments has no job that could fail.
+    if not sys.argv[1:] or (contract.base_directory() / "input").is_dir():
+        path = contract.failure_file()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(sentence, encoding="utf-8")
+        except OSError as problem:
+            logger.error("the failure file could not be written: %s", problem)
     logger.error("%s", sentence)
     return failure.exit_code
 

@@ -15,7 +15,7 @@ from subset_trainer.data import heads
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import check_several
 from subset_trainer.data.formats.format import Found, ManifestOptions, Options, Reading
-from subset_trainer.data.formats.reading import laid_out
+from subset_trainer.data.formats.reading import laid_out, read_laid_out
 from subset_trainer.data.formats.registry import Layout, open_channel
 from subset_trainer.data.machine import memory_available
 from subset_trainer.data.tables.columns import fit_columns
@@ -63,7 +63,8 @@ def _words(setting: str | None) -> tuple[str, ...]:
 class _Trained(TrainedColumns):
     """The training table, to which the other channels' tables are matched."""
 
-    held: ClassVar[str] = "a table"
+    held: ClassVar[str] = "tables"
+    sources: ClassVar[tuple[type, ...]] = (Table, Texts)
 
     def of_table(self, channel: Channel, file: str, read: Callable[[str | None, Any], Table]) -> Table:
         return read(None, self)
@@ -118,8 +119,7 @@ def _read(
         with suppress(OSError, ValueError):  # the format itself reports what cannot be read
             channel, claim, whole = heads.beginnings(channel, layout, folder)
     reading = Reading(options, memory_available(), cast("Kind | None", like))
-    found = layout.format.read(channel, claim, reading)
-    found = replace(found, decisions=(*layout.decisions, *found.decisions))
+    found = read_laid_out(channel, replace(layout, claim=claim), reading)
     one = found.understanding(channel.name)
     return (one if whole else replace(one, examples=None, complete=False)), found
 

@@ -11,8 +11,9 @@ from subset_trainer.job.fit import Fitted
 from subset_trainer.job.insights import Insights
 from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
+from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
-from subset_trainer.training.evaluation import Score
+from subset_trainer.training.measures import Score
 from subset_trainer.training.reports import totals
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outc
     outcome: Outcome = "stopped" if stages.stopped else "completed"
     if run.first:
         if test is not None:
-            fitted.history.tell({"test:loss": test.loss, "test:accuracy": test.accuracy})
+            fitted.history.tell({f"test:{name}": value for name, value in test.measures().items()})
         summary = _summary(run, data, examined, fitted, test)
         artifacts.write_json(run.contract.output_data / "summary.json", {"status": outcome, **summary})
         _say(outcome, summary, config.explain > 0)
@@ -62,11 +63,17 @@ def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | Non
         "strategy": config.strategy,
         "budget": f"{plan.budget:,} of {plan.examples:,} examples an epoch",
         "left out before": ", ".join(f"{count:,} {why}" for why, count in examined.counts().items()),
+        **{f"unreadable, {out.channel}": f"{len(out):,} of {out.total:,}" for out in data.splits.left_out},
         "model": data.model,
-        "validation accuracy": f"{fitted.history.reports[-1].validation.accuracy:.2%}",
-        "test accuracy": "–" if test is None else f"{test.accuracy:.2%}",
+        **_measured("validation", fitted.history.reports[-1].validation),
+        **({"test accuracy": "–"} if test is None else _measured("test", test)),
         **{name: str(value) for name, value in config.model_dump(exclude_defaults=True).items()},
     }
+
+
+def _measured(what: str, score: Score) -> dict[str, str]:
+    names = [name for name in score.measures() if name != "loss"]
+    return {f"{what} {metrics.SPOKEN[name]}": f"{score.measures()[name]:.2%}" for name in names}
 
 
 def _summary(
@@ -91,9 +98,12 @@ def _summary(
             "test": None if splits.test is None else len(splits.test),
         },
         "removed": examined.counts(),
+        "unreadable": {out.channel: len(out) for out in splits.left_out},
+        "subsets": "incomplete" if fitted.history.lost_subsets else "complete",
         "classes": list(splits.preprocessing.classes),
-        **totals(reports),
-        "test": None if test is None else {"loss": test.loss, "accuracy": test.accuracy},
+        **totals(reports, config.metric),
+        "metric": config.metric,
+        "test": None if test is None else test.measures(),
         "seconds": _seconds(run, fitted),
         "device": run.place.machine.describe(),
         "versions": _versions(),

@@ -72,7 +72,8 @@ def _checkpoints(run: Run, data: Material) -> Checkpoints | None:
         return None
     identity = data.identity(run.place.ranks.size)
     resume = config.resume == "auto"
-    return Checkpoints(folder, identity, config.checkpoint_minutes, config.checkpoints_kept, resume)
+    defaults = Hyperparameters().model_dump()
+    return Checkpoints(folder, identity, config.checkpoint_minutes, config.checkpoints_kept, resume, defaults)
 
 
 def _announce(config: Hyperparameters, data: Material, plan: Plan) -> None:

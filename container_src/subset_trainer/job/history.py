@@ -23,6 +23,8 @@ class History:
         self._output = run.contract.output_data
         self.reports: list[EpochReport] = []
         self.rows: list[dict[str, Any]] = []
+        self.lost_subsets: list[int] = []
+        """Epochs whose subsets an earlier machine had, and which its checkpoints do not give back."""
 
     def add(self, report: EpochReport) -> None:
         """Add and write the report of an epoch that has ended."""
@@ -45,7 +47,7 @@ class History:
         if not self._run.first:
             return
         if self._checkpoints:
-            artifacts.copy_subsets(self._checkpoints.subsets, self._output / "subsets", len(done))
+            self.lost_subsets = self._checkpoints.restore_subsets(self._output / "subsets", len(done))
         artifacts.save_history(self._output / "history.jsonl", self.rows)
 
     def tell(self, values: Mapping[str, Any]) -> None:
@@ -61,8 +63,7 @@ def _row(report: EpochReport) -> dict[str, Any]:
         "epoch": report.epoch.number,
         "train:loss": report.train.loss,
         "train:accuracy": report.train.accuracy,
-        "validation:loss": report.validation.loss,
-        "validation:accuracy": report.validation.accuracy,
+        **{f"validation:{name}": value for name, value in report.validation.measures().items()},
         "epoch:seconds": report.training_seconds,
         "selection:seconds": report.selection_seconds,
         "evaluation:seconds": report.evaluation_seconds,

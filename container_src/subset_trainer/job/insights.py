@@ -100,6 +100,9 @@ class Insights:
                 html = page(found)
             with place.interruption.deferred():
                 columns = findings.columns(found, examined, self.record)
+                for out in splits.left_out:
+                    if out.channel == "training":
+                        columns = findings.with_unreadable(columns, out)
                 artifacts.save_examples(output / "examples.parquet", columns)
                 artifacts.write_text(output / "report.html", html)
         except UserError as error:

@@ -29,7 +29,8 @@ from subset_trainer.training.rounds import Data
 logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
-    *("report", "explain", "tensorboard", "mlflow_tracking_uri"),
+    *("on_unreadable", "unreadable_limit", "image_size"),
+    *("report", "metric", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
 )
 """Hyperparameters that may change when a run is resumed."""
@@ -98,6 +99,11 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     for note in splits.notes:
         logger.info("%s", note)
     preprocessing = splits.preprocessing
+    if hp.metric == "auc" and len(preprocessing.classes) != 2:
+        raise UserError(
+            f"metric='auc' needs two classes, and these are {len(preprocessing.classes)}: expected macro_f1, "
+            "balanced_accuracy or accuracy"
+        )
     if given is not None:
         _check_goes_with(preprocessing, encoder)
     weights = image_models.read(given) if given is not None and encoder is None else None
@@ -138,6 +144,7 @@ def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Enco
         # Divided by the number of processes, because each has its own copy.
         memory_limit=memory_available() // (2 * ranks.local_size),
         content_types=contract.content_types,
+        unreadable_limit=hp.unreadable_limit if hp.on_unreadable == "skip" else None,
         shards=Shards(ranks.everyones, hosts, ranks.rank, contract.sharded) if contract.sharded else None,
     )
 
@@ -188,6 +195,8 @@ def _digest(splits: Splits) -> str:
         *(splits.train.owners, splits.validation.owners),
     ):
         data.update(b"" if part is None else part.numpy().tobytes())
+    for out in splits.left_out:
+        data.update(json.dumps([out.channel, out.ids]).encode())
     return data.hexdigest()
 
 

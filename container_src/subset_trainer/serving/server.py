@@ -9,7 +9,7 @@ import sys
 import traceback
 
 from subset_trainer import __version__, contract
-from subset_trainer.entrypoint import answer_options, failure_of, log_to_stdout
+from subset_trainer.entrypoint import answer_options, failure_of, log_to_stdout, refuse_arguments
 from subset_trainer.errors import TrainingError
 from subset_trainer.serving.settings import Settings
 from subset_trainer.training.interruption import Interruption, Terminated
@@ -34,6 +34,7 @@ def main() -> None:
     code = 0
     try:
         interruption.install()
+        refuse_arguments("serve")
         _serve()
     except Terminated:
         logger.info("SIGTERM received: stopped")

@@ -10,14 +10,29 @@ FORMATS = {
     "train:accuracy": ".4f",
     "validation:loss": ".4f",
     "validation:accuracy": ".4f",
+    "validation:macro_f1": ".4f",
+    "validation:balanced_accuracy": ".4f",
+    "validation:auc": ".4f",
     "test:loss": ".4f",
     "test:accuracy": ".4f",
+    "test:macro_f1": ".4f",
+    "test:balanced_accuracy": ".4f",
+    "test:auc": ".4f",
     "epoch:seconds": ".3f",
     "selection:seconds": ".3f",
     "samples:visited": "d",
 }
-"""Name → format specification. Losses are means in nats, and accuracies are fractions. ``epoch:seconds`` is the epoch's
-training time without selection and evaluation. ``samples:visited`` counts samples seen since the start of the run."""
+"""Name → format specification. Losses are means in nats, and the other measures are fractions; ``auc`` is of two
+classes only. ``epoch:seconds`` is the epoch's training time without selection and evaluation. ``samples:visited``
+counts samples seen since the start of the run."""
+
+SPOKEN = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+}
+"""Measure → its name in a sentence. Larger is better for all of them."""
 
 
 def line(epoch: int, values: Mapping[str, float]) -> str:

@@ -1,6 +1,8 @@
 """Images of 16 bits of which the data uses fewer keep their contrast, in training and in serving."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +67,25 @@ def test_models_without_the_value_read_16_bits_as_before() -> None:
     assert "white" not in kind.to_json()
     (batch,) = kinds.from_json(kind.to_json()).batches(grey(np.full((4, 4), 4_095)), "image/", "image/png")
     assert batch.max() == 16
+
+
+def png_of_colours(values: np.ndarray) -> bytes:
+    """A PNG of 16 bits for each of three colours, [H, W, 3], which Pillow does not write."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    packed = (struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+@pytest.mark.parametrize(("most", "white"), [(4_095, 4_095), (65_535, 65_535)])
+def test_colours_of_16_bits_are_not_dark(tmp_path: Path, most: int, white: int) -> None:
+    ramp = np.linspace(0, most, 256).round().reshape(16, 16, 1).repeat(3, 2)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for n in range(4):
+            (tmp_path / name / f"{n}.png").write_bytes(png_of_colours(ramp))
+    splits = load_splits({"training": tmp_path}, num_workers=0)
+    assert image_kind(splits.preprocessing).white == white
+    assert np.asarray(splits.train.inputs).max() >= 240  # type: ignore[attr-defined]

@@ -271,3 +271,19 @@ def test_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
 def test_a_column_that_is_given_is_read_as_the_label(tmp_path: Path) -> None:
     put(tmp_path, {"a.csv": TABLE})
     assert found(tmp_path, Options(label_column="target")).source.classes == ("0", "1")
+
+
+def test_the_label_is_a_decision_in_every_form(tmp_path: Path) -> None:
+    told = {
+        "labels.csv": ("file,label\n" + "".join(f"img/{n}.jpg,{n % 2}\n" for n in range(4)), "'label'"),
+        "a.lst": ("".join(f"{n}\t{n % 2}\timg/{n}.jpg\n" for n in range(4)), "class numbers"),
+        "metadata.jsonl": (
+            "".join(json.dumps({"file_name": f"img/{n}.jpg", "label": n % 2}) + "\n" for n in range(4)),
+            "'label'",
+        ),
+        "a.manifest": ("".join(json.dumps(line(n)) + "\n" for n in range(4)), "'pet'"),
+    }
+    for name, (content, taken) in told.items():
+        root = put(pictures(tmp_path / name, "img"), {name: content})
+        [decision] = [decision for decision in found(root).decisions if decision.about == "label"]
+        assert (decision.taken, decision.certainty) == (taken, "certain")

@@ -477,7 +477,7 @@ def test_a_damaged_heic_is_named(tmp_path: Path) -> None:
     content = (FILES / "red_and_blue.heic").read_bytes()
     pictures(tmp_path, "cat")
     put(tmp_path, {f"dog/{n}.HEIC": content[: len(content) // 2] for n in range(4)})
-    with pytest.raises(UserError, match=r"image 'dog/\d.HEIC' cannot be read"):
+    with pytest.raises(UserError, match=r"4 of 8 images cannot be read: 'dog/0.HEIC' \("):
         load_splits({"training": tmp_path}, image_size=8, num_workers=0)
 
 
@@ -499,3 +499,69 @@ def test_a_libsvm_file_and_its_test_file_are_refused(tmp_path: Path) -> None:
 def test_a_table_without_a_tables_name_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
     text = refused(put(tmp_path, {name: TABLE}), f"'{name}' holds text in 3 columns", ".csv", "text/csv")
     assert "pickle" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["data (1).csv", "data copy.csv", "data - Copy.csv", "data.csv.gz", "data_copy.csv"]
+)
+def test_a_copy_of_a_table_is_left_out(tmp_path: Path, name: str) -> None:
+    content = TABLE.encode()
+    put(tmp_path, {"data.csv": content, name: gzip.compress(content) if name.endswith(".gz") else content})
+    assert classes(tmp_path) == {"0": 10, "1": 10}
+    assert left_out(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["data (1).csv", "data copy.csv", "data.csv.gz"])
+def test_a_table_that_is_only_named_like_a_copy_is_read(tmp_path: Path, name: str) -> None:
+    other = TABLE.replace(".5", ".25").encode()
+    put(tmp_path, {"data.csv": TABLE, name: gzip.compress(other) if name.endswith(".gz") else other})
+    assert classes(tmp_path) == {"0": 20, "1": 20}
+
+
+def test_captions_in_metadata_jsonl_do_not_replace_the_class_folders(tmp_path: Path) -> None:
+    lines = [json.dumps({"file_name": f"cat/{n}.jpg", "text": f"picture {n}"}) for n in range(4)]
+    put(pictures(tmp_path, "cat", "dog"), {"metadata.jsonl": "\n".join(lines)})
+    assert classes(tmp_path) == {"cat": 4, "dog": 4}
+    assert left_out(tmp_path) == ["metadata.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        (b"<html>404", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "pointer of Git LFS"),
+        (b"%PDF-", "PDF"),
+    ],
+)
+def test_an_image_that_is_none_is_named_with_what_it_is(tmp_path: Path, content: bytes, held: str) -> None:
+    put(pictures(tmp_path, "cat", "dog"), {"cat/9.jpg": content})
+    with pytest.raises(UserError, match=rf"'cat/9.jpg' cannot be read .*known image format, but {held}"):
+        load_splits({"training": tmp_path}, image_size=8, num_workers=0)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("seg_train/seg_train/sea", "seg_test/seg_test/sea", "seg_pred/seg_pred"),
+        ("train/cat", "test1"),
+        ("images/train", "images/val"),
+        ("trainA", "trainB", "testA", "testB"),
+        ("cats/train/a", "cats/validation/a"),
+        ("TRAIN/a", "TEST/a"),
+        ("dev-set/a", "train-set/a"),
+    ],
+    ids=" ".join,
+)
+def test_splits_as_public_data_sets_have_them_are_refused(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    refused(pictures(tmp_path, *folders), "split: the folders name")
+
+
+def test_a_column_that_says_each_rows_split_is_refused(tmp_path: Path) -> None:
+    parts = ("Training", "PublicTest", "PrivateTest")
+    rows = "".join(f"{row % 2},{row}.5,{parts[row % 3]}\n" for row in range(30))
+    put(tmp_path / "a", {"faces.csv": "emotion,x,Usage\n" + rows})
+    named = Options(label_column="emotion")
+    refused(tmp_path / "a", "the values of 'Usage' name", "training", "test", options=named)
+    assert len(found(tmp_path / "a", Options(label_column="emotion", kept=("Usage",))).source) == 30
+    rows = "".join(f"{row % 2},{row}.5,{('test', 'control')[row % 3 // 2]}\n" for row in range(30))
+    assert len(found(put(tmp_path / "b", {"arms.csv": "target,x,set\n" + rows})).source) == 30

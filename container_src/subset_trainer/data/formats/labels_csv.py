@@ -4,14 +4,14 @@ that names the images.
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, base_name
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.lists import Finder, lines, listed, only
-from subset_trainer.data.split_names import split_of, splits_of_values
+from subset_trainer.data.split_names import SPLIT_NAMES, split_of, splits_of_values
 from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import UserError, shown
 
@@ -36,7 +36,6 @@ _LABEL_NAMES = (
     ),
     *("class_id", "label_id", "category_id", "class_idx", "species", "breed", "diagnosis", "y"),
 )
-_SPLIT_NAMES = frozenset(("split", "set", "subset", "fold", "partition", "usage", "phase"))
 _PEEKED = 2_000
 """Rows that are read to tell whether a table names the images."""
 
@@ -86,7 +85,10 @@ def read_labels_csv(
             splits.setdefault(row[split].strip())
     if header and split is not None and (several := splits_of_values(header[split], splits)):
         refuse_open(channel.name, [several])
-    return listed(channel, file, images, names, found)
+    title = repr(header[label]) if header else f"column {label} (counted from 0)"
+    reason = f"label_column names this column of '{file}'" if label_column else f"this column of '{file}'"
+    decision = Decision("label", title, reason, "given" if label_column else "certain")
+    return replace(listed(channel, file, images, names, found), decisions=(decision,))
 
 
 def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, list[str]]]:
@@ -103,7 +105,7 @@ def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, lis
 
 def _split_position(header: Sequence[str] | None) -> int | None:
     """The position of a column that may say the split of each row."""
-    return next((at for at, name in enumerate(header or ()) if name.strip().lower() in _SPLIT_NAMES), None)
+    return next((at for at, name in enumerate(header or ()) if name.strip().lower() in SPLIT_NAMES), None)
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def _bijective(pairs: Sequence[tuple[str, str]]) -> bool:
 def has_class_folders(images: Sequence[str]) -> bool:
     """Whether images lie in several folders that may be classes, none beside these folders."""
     depths = {file.count("/") for file in images}
-    if 0 in depths:
+    if not depths or 0 in depths:
         return False
     folders = {file.rpartition("/")[0] for file in images}
     tops = {folder.split("/")[at] for at in range(min(depths)) for folder in folders}
@@ -246,4 +248,4 @@ class LabelsCsv(Format):
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         file = only(channel, claim)
         images = read_labels_csv(channel, file, claim.images, reading.options.label_column)
-        return Found(self, images, notes=images.notes)
+        return Found(self, images, notes=images.notes, decisions=images.decisions)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from subset_trainer.data.channels import Channel, suffix_of
+from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import classes_of
 from subset_trainer.data.content import TEXT, beginning
 from subset_trainer.data.formats.format import Claim
@@ -195,7 +195,7 @@ class Libsvm(TableFormat):
 
     def recognise(self, channel: Channel) -> Claim | None:
         """By suffix or, as LIBSVM's own files have none, by the first lines."""
-        unknown = [file for file in channel.files if suffix_of(file) in _ANY_SUFFIXES]
+        unknown = channel.of_suffixes(*_ANY_SUFFIXES)
         named = channel.ending(*self.suffixes)
         found = (file for file in unknown if _holds_rows(channel.root / file)) if len(unknown) <= _FEW else ()
         files = tuple(sorted({*named, *found}))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from subset_trainer.data.channels import Channel, suffix_of
+from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import coded
 from subset_trainer.data.content import beginning
 from subset_trainer.data.formats.format import Claim, Format, Found, ManifestOptions, Reading
@@ -27,7 +27,7 @@ from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.s3 import SCHEME, S3Images, bucket_and_key
 from subset_trainer.data.split_names import splits_of_values
 from subset_trainer.data.texts.labelled import Texts
-from subset_trainer.data.understanding import refuse_open
+from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import shown
 
 LONGEST_URI = 1_200
@@ -163,15 +163,30 @@ class Labels:
                 known = [value for value in confidences if value is not None]
                 mean = f" (mean confidence {sum(known) / len(known):.2f})" if known else ""
                 said.append(f"{len(confidences):,} by {who}{mean}")
-        left = {
+        said += [f"{self.counts[key]:,} {words} left out" for key, words in self._left().items()]
+        return f"labels {self.wanted or self._attribute!r}" + "".join(f"; {part}" for part in said)
+
+    def _left(self) -> dict[str, str]:
+        """Why examples are left out, in words, by reason."""
+        words = {
             "unlabelled": "without a label",
             "failed": "whose labelling failed",
             "rejected": "rejected in verification",
             "unsure": f"below min_confidence={self.options.min_confidence:g}",
             "by machine": "annotated by machines",
         }
-        said += [f"{self.counts[key]:,} {words} left out" for key, words in left.items() if self.counts[key]]
-        return f"labels {self.wanted or self._attribute!r}" + "".join(f"; {part}" for part in said)
+        return {key: said for key, said in words.items() if self.counts[key]}
+
+    def decisions(self, file: str) -> tuple[Decision, ...]:
+        """Which attribute is the label, and why how many lines of `file` and others are left out."""
+        reason = "label_column names this attribute" if self.wanted else "the attribute that holds one class"
+        label = Decision(
+            "label", repr(self.wanted or self._attribute), reason, "given" if self.wanted else "certain"
+        )
+        return label, *(
+            Decision("left out", "left out", f"{self.counts[key]:,} of its lines {words}", name=file)
+            for key, words in self._left().items()
+        )
 
     @property
     def seen(self) -> str:
@@ -278,7 +293,11 @@ def read_manifest(
     else:
         source = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
     references = np.array([reference.encode("utf-8", "backslashreplace") for reference in paths.values()])
-    return replace(labelled(channel.name, source, kept, labels), references=references)
+    return replace(
+        labelled(channel.name, source, kept, labels),
+        references=references,
+        decisions=labels.decisions(files[0]),
+    )
 
 
 def _object(channel: Channel, file: str, number: int, uri: str) -> str:
@@ -423,7 +442,7 @@ class Manifest(Format):
     def recognise(self, channel: Channel) -> Claim | None:
         # JSON and text can hold anything, so a file counts as a manifest only if it begins like one.
         named = (*channel.ending(".manifest"), *channel.ending(".jsonl", ".ndjson"))
-        others = [f for f in channel.files if suffix_of(f) in _ANY_SUFFIXES]
+        others = channel.of_suffixes(*_ANY_SUFFIXES)
         may_be = (*named, *(others if len(others) <= _FEW else ()))
         files = tuple(f for f in may_be if f.lower().endswith(".manifest") or _names_a_source(channel, f))
         return Claim(files, channel.images) if files else None
@@ -432,7 +451,7 @@ class Manifest(Format):
         options = reading.options
         if claim.images or options.manifest.from_s3:
             images = read_manifest(channel, claim.files, claim.images, options.label_column, options.manifest)
-            return Found(self, images, notes=images.notes)
+            return Found(self, images, notes=images.notes, decisions=images.decisions)
         texts = read_text_manifest(channel, claim.files, options.label_column, options.manifest)
         return Found(self, texts, notes=texts.notes)
 

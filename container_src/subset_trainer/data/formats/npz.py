@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.classes import label_names, looks_continuous, natural_order
+from subset_trainer.data.classes import coded, label_names, looks_continuous
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.images.labelled import ImageArray
@@ -41,9 +41,7 @@ def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None
             )
     y = np.concatenate(labels)
     if y.dtype.kind == "U":
-        classes = natural_order(set(y.tolist()))
-        position = {name: index for index, name in enumerate(classes)}
-        codes = np.fromiter((position[name] for name in y.tolist()), np.int64, len(y))
+        codes, classes = coded(y.tolist())
     else:
         distinct, codes = np.unique(y, return_inverse=True)
         classes = tuple(label_names(distinct))

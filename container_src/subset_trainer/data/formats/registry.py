@@ -189,7 +189,8 @@ def _near_table(channel: Channel) -> str | None:
     """A sentence on the first file that holds text in columns, whatever its name."""
     for file in channel.files[:_SHOWN]:
         first, *rest = beginning(channel.root / file, 1 << 14).splitlines()[:3] or [b""]
-        mark = next((mark for mark in (b",", b"\t", b";") if mark in first), None)
+        marks = () if first.startswith((b"{", b"[", b"<")) else (b",", b"\t", b";")
+        mark = next((mark for mark in marks if mark in first), None)
         if mark and rest and first.count(mark) == rest[0].count(mark) and channel.content(file) == TEXT:
             suffix = ".tsv" if mark == b"\t" else ".csv"
             return (
@@ -203,7 +204,12 @@ def _held(channel: Channel) -> str:
     """The first files of a channel, with what they hold if their first bytes show it."""
     held = {file: channel.content(file) for file in channel.files[:_SHOWN]}
     told = {content for content in held.values() if content not in (None, TEXT)}
-    return some(channel.files) + (f", by content {' and '.join(sorted(map(str, told)))}" if told else "")
+    packed = ", which is to be unpacked" if told & {"ZIP", "7-Zip", "RAR"} else ""
+    return (
+        some(channel.files)
+        + packed
+        + (f", by content {' and '.join(sorted(map(str, told)))}" if told else "")
+    )
 
 
 def _undisputed(claims: Mapping[Format, Claim]) -> list[tuple[Format, Claim]]:

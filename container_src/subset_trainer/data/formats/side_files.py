@@ -1,8 +1,11 @@
 """Files beside the data that are not data: descriptions, lists of classes, archives of what lies beside them."""
 
+import gzip
+import hashlib
 import re
+import zlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from subset_trainer.data.archives import open_tar
 from subset_trainer.data.channels import Channel, base_name, suffix_of
@@ -24,6 +27,9 @@ _CLASS_LIST = re.compile(
     r"ids?|to[\s_-]?(idx|id|index)|words|legend)?|(idx|id|index)[\s_-]?(2|to)[\s_-]?(class|label)(es|s)?|(class|label)2id|"
     r"label_?encoder|wnids|words|vocab|imdb|.*\.?vocab|names|legend)(\.(txt|csv|tsv|json|ya?ml|names|vocab|pbtxt|pkl))?",
     re.IGNORECASE,
+)
+_COPY = re.compile(
+    r"(?: ?\(\d+\)|[ _-]+copy(?:[ _-]?\d+)?| - Copy(?: \(\d+\))?)?(\.[a-z]+)(?:\.gz)?$", re.IGNORECASE
 )
 _MEMBERS = 200
 """Members of an archive that are compared with the files beside it."""
@@ -63,10 +69,37 @@ def without_side_files(
         elif folders is not None and form.table is not None:
             aside = _about_folders(channel, folders[1])
         reasons = {file: reason for file in claim.files if aside and (reason := aside(file)) is not None}
+        if form.table is not None:
+            reasons |= _copies(channel, claim.files)
         decisions += [left_out(file, reason) for file, reason in reasons.items()]
-        if len(reasons) < len(claim.files):
-            kept.append((form, claim))
+        rest = tuple(file for file in claim.files if file not in reasons)
+        if rest:
+            kept.append((form, replace(claim, files=rest)))
     return kept, decisions
+
+
+def _copies(channel: Channel, files: Sequence[str]) -> dict[str, str]:
+    """Why tables with the name of a copy, such as `a (1).csv` or `a.csv.gz` beside `a.csv`, are left out: their content
+    is the same."""
+    known, found = set(files), {}
+    for file in files:
+        original = _COPY.sub(r"\1", file)
+        if original == file or original not in known:
+            continue
+        digest = _digest(channel, file)
+        if digest is not None and digest == _digest(channel, original):
+            found[file] = f"a copy of '{original}'"
+    return found
+
+
+def _digest(channel: Channel, file: str) -> bytes | None:
+    """A digest of a file's content, unpacked if it is compressed; None if it cannot be read."""
+    path = channel.root / file
+    try:
+        with gzip.open(path) if channel.content(file) == "gzip" else path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").digest()
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def _unpacked_beside(channel: Channel, others: Collection[str]) -> Callable[[str], str | None]:

@@ -184,7 +184,9 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
     by = "classes" if any_told else "class folders"
     note = f"{channel.name} channel: {len(names):,} images in {shards}, {len(ordered)} {by}."
     images = PackedImages(sources, np.frombuffer(places, np.int64).reshape(-1, 3), names, channel.name)
-    return LabelledImages(images, codes, ordered, (note,))
+    said = "the member of each image's name" if any_told else "one for each class, in the archives"
+    decision = Decision("label", "a member beside each image" if any_told else "the folders", said)
+    return LabelledImages(images, codes, ordered, (note,), decisions=(decision,))
 
 
 def _read(archive: tarfile.TarFile, shard: _Shard) -> Iterator[tarfile.TarInfo]:
@@ -303,4 +305,4 @@ class TarArchives(Format):
         if all(holds(channel, file) != "images" for file in claim.files):
             return CIFAR.read(channel, claim, reading)
         images = read_shards(channel, claim.files)
-        return Found(self, images, notes=images.notes)
+        return Found(self, images, notes=images.notes, decisions=images.decisions)

@@ -93,7 +93,7 @@ def fit_columns(
         of_each: collects the statistics of all shards, given those of this one.
 
     Raises:
-        UserError: a column has too many categories or too large numbers, or no column has a value.
+        UserError: a column has too many categories or too large numbers.
     """
     shards = of_each([_Seen.of(values[rows]) for values in table.columns])
     fitted = []
@@ -131,10 +131,6 @@ def fit_columns(
             fitted.append(Column(name, "date", mean, std, (), missing, cycles, spelling))
         else:
             fitted.append(Column(name, "numeric", mean, std, missing=missing, spelling=spelling))
-    if not any(column.width for column in fitted):
-        raise channel.error(
-            f"no column but the label has any value in {len(rows):,} training rows; expected at least one feature."
-        )
     return tuple(fitted)
 
 
