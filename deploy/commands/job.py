@@ -93,11 +93,9 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
     from deploy.aws import calls, channels, launch
 
     channels.check(chosen)
-    if send:
-        # On stderr, because scripts read the job's name from stdout.
-        understood.before(chosen, given.set, given.region, to=sys.stderr)
     session = launch.sagemaker_session(given.local, given.bucket, calls.boto_session(given.region))
     if given.local:
+        understood.before(chosen, given.set, given.region, to=sys.stderr)
         uris = {
             name: value if channels.is_uri(value) else Path(value).resolve().as_uri()
             for name, value in chosen.items()
@@ -105,4 +103,7 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
         return Jobs(session, uris, given, settings)
     places = {"output": given.output, "checkpoints": given.checkpoints, **chosen}
     channels.check_region(session, {n: uri for n, uri in places.items() if uri and channels.is_uri(uri)})
+    if send:
+        # On stderr, because scripts read the job's name from stdout.
+        understood.before(chosen, given.set, given.region, to=sys.stderr)
     return Jobs(session, channels.upload(chosen, session, send), given, settings)
