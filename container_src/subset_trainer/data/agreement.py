@@ -12,6 +12,7 @@ from subset_trainer.data.formats.format import Format, Found
 from subset_trainer.data.hosts import Shards
 from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.table import TableKind
+from subset_trainer.data.tables.numbers import Spelling
 from subset_trainer.data.tables.table import Column, Table, is_number
 from subset_trainer.errors import shown
 
@@ -31,6 +32,7 @@ class _Form:
     classes: tuple[str, ...]
     common: Mapping[str, Any]
     columns: Mapping[str, ColumnKind | None] = field(default_factory=dict)
+    spellings: Mapping[str, Spelling] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
     header: bool = False
     label: str | None = None
@@ -46,6 +48,7 @@ class _Form:
         return replace(
             form,
             columns=dict(zip(source.names, map(_becomes, source.columns), strict=True)),
+            spellings=source.spellings,
             texts=source.text_columns,
             header=source.header,
             label=source.label_column,
@@ -115,8 +118,10 @@ def _as_all_have(
         if name in texts:
             columns.append(Column(name, "free text"))
             continue
-        told = {form.columns.get(name) for form in forms} - {None}
-        columns.append(Column(name, (told.pop() if len(told) == 1 else "categorical") if told else "numeric"))  # type: ignore[arg-type]
+        told: set[ColumnKind] = {held for form in forms if (held := form.columns.get(name))}
+        kind = "numeric" if not told else told.pop() if len(told) == 1 else "categorical"
+        spelling = next(filter(None, (form.spellings.get(name) for form in forms)), None)
+        columns.append(Column(name, kind, spelling=spelling))
     # A column without a value counts as numeric. If the labels of any host are texts, the others read their numeric
     # labels again, to keep the spelling.
     same = [

@@ -565,3 +565,24 @@ def test_a_column_that_says_each_rows_split_is_refused(tmp_path: Path) -> None:
     assert len(found(tmp_path / "a", Options(label_column="emotion", kept=("Usage",))).source) == 30
     rows = "".join(f"{row % 2},{row}.5,{('test', 'control')[row % 3 // 2]}\n" for row in range(30))
     assert len(found(put(tmp_path / "b", {"arms.csv": "target,x,set\n" + rows})).source) == 30
+
+
+def test_paths_in_metadata_start_at_its_folder(tmp_path: Path) -> None:
+    rows = "".join(f"{folder}/{n}.jpg,words on {folder} {n}\n" for n in range(4) for folder in "ab")
+    put(
+        pictures(tmp_path / "captions", "train/a", "train/b"),
+        {"train/metadata.csv": "file_name,text\n" + rows},
+    )
+    assert classes(tmp_path / "captions") == {"a": 4, "b": 4}
+    rows = "".join(f"{folder}/{n}.jpg,{'xy'[n % 2]}\n" for n in range(4) for folder in "ab")
+    put(
+        pictures(tmp_path / "labels", "train/a", "train/b"),
+        {"train/metadata.csv": "file_name,label\n" + rows},
+    )
+    assert classes(tmp_path / "labels") == {"x": 4, "y": 4}
+
+
+def test_an_archive_of_neither_images_nor_batches_is_named(tmp_path: Path) -> None:
+    refused(
+        archive(tmp_path / "all.tar.gz", {"a/1.txt": b"x"}), "neither images nor CIFAR batches, but 'a/1.txt'"
+    )

@@ -55,7 +55,7 @@ def read_labels_csv(
         UserError: the table does not have this form; the message names the line.
     """
     expected = "a column of image files and one of their classes"
-    found = Finder(images)
+    found = Finder(images, file.removesuffix(base_name(file)))
     rows = _rows(channel, file, expected)
     number, first = next(rows, (1, []))
     if len(first) < 2:
@@ -166,12 +166,25 @@ def _names_images(cells: Sequence[Sequence[str]], finder: Finder) -> bool:
     sample = [cell[0].strip() for cell in cells[:20] if cell]
     found = [cell for cell in sample if finder.find(cell) is not None]
     paths = [cell for cell in found if "/" in cell or cell.lower().endswith(IMAGE_SUFFIXES)]
-    return 2 * len(paths) > len(sample) or (len(set(found)) == len(sample) > 4)
+    return 2 * len(paths) > len(sample) or (len(set(found)) == len(sample) > 2)
 
 
 def _bijective(pairs: Sequence[tuple[str, str]]) -> bool:
     different = set(pairs)
     return 1 < len(different) == len({one for one, _ in different}) == len({other for _, other in different})
+
+
+class Finders:
+    """Finders of the images for lists in different folders, made when they are needed."""
+
+    def __init__(self, images: Sequence[str]):
+        self._images, self._known = images, dict[str, Finder]()
+
+    def of(self, file: str) -> Finder:
+        folder = file.removesuffix(base_name(file))
+        if folder not in self._known:
+            self._known[folder] = Finder(self._images, folder)
+        return self._known[folder]
 
 
 def has_class_folders(images: Sequence[str]) -> bool:
@@ -223,8 +236,8 @@ class LabelsCsv(Format):
         named = tuple(file for file in tables if base_name(file).lower() in _NAMES)
         if named:
             return Claim(named, images)
-        folders, finder = has_class_folders(images), Finder(images)
-        files = tuple(file for file in tables if self._labels(channel, file, finder, folders))
+        folders, finders = has_class_folders(images), Finders(images)
+        files = tuple(file for file in tables if self._labels(channel, file, finders.of(file), folders))
         return Claim(files, images) if files else None
 
     @staticmethod

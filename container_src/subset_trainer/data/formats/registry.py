@@ -204,7 +204,7 @@ def _held(channel: Channel) -> str:
     """The first files of a channel, with what they hold if their first bytes show it."""
     held = {file: channel.content(file) for file in channel.files[:_SHOWN]}
     told = {content for content in held.values() if content not in (None, TEXT)}
-    packed = ", which is to be unpacked" if told & {"ZIP", "7-Zip", "RAR"} else ""
+    packed = ", which is to be unpacked" if told & {"ZIP", "7-Zip", "RAR", "bzip2", "xz", "zstandard"} else ""
     return (
         some(channel.files)
         + packed

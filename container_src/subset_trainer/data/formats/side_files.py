@@ -5,13 +5,12 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from subset_trainer.data.archives import open_tar
 from subset_trainer.data.channels import Channel, base_name, suffix_of
 from subset_trainer.data.formats.format import Claim, Format
-from subset_trainer.data.formats.labels_csv import listing_of, rows_of
-from subset_trainer.data.formats.lists import Finder
+from subset_trainer.data.formats.labels_csv import Finders, listing_of, rows_of
 from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import UserError
 
@@ -140,7 +139,7 @@ def members(channel: Channel, archive: str, most: int) -> list[str]:
 def _about_folders(channel: Channel, folders: Claim) -> Callable[[str], str | None]:
     """Why a table beside class folders is a side file; None for one that is not."""
     names = {part.casefold() for file in folders.files for part in file.split("/")[:-1]}
-    finder = _Lazy(folders.files)
+    finders = Finders(folders.files)
 
     def aside(file: str) -> str | None:
         if suffix_of(file) not in (".csv", ".tsv"):
@@ -153,7 +152,7 @@ def _about_folders(channel: Channel, folders: Claim) -> Callable[[str], str | No
         few = len(rows) <= 2 * len(names) + 2
         if few and (is_class_list(file) or len(cells & names) > 1):
             return "a list of the classes, which the folders name"
-        listing = listing_of(channel, file, finder.get())
+        listing = listing_of(channel, file, finders.of(file))
         if listing is None:
             return None
         if not listing.labelled:
@@ -161,16 +160,6 @@ def _about_folders(channel: Channel, folders: Claim) -> Callable[[str], str | No
         return "it gives the images the same classes as the folders" if listing.as_folders else None
 
     return aside
-
-
-@dataclass
-class _Lazy:
-    files: Sequence[str]
-    _finder: Finder | None = None
-
-    def get(self) -> Finder:
-        self._finder = self._finder or Finder(self.files)
-        return self._finder
 
 
 def unused(files: Sequence[str]) -> list[Decision]:

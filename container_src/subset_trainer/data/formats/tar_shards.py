@@ -25,7 +25,7 @@ from subset_trainer.data.formats.cifar import CIFAR, extras, is_cifar_batch
 from subset_trainer.data.formats.class_folders import NO_CLASSES
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.lists import LONGEST_LINE, refuse_splits
-from subset_trainer.data.formats.side_files import is_class_list, is_description
+from subset_trainer.data.formats.side_files import is_class_list, is_description, members
 from subset_trainer.data.images.decoding import LARGEST_FILE
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages, Spool
@@ -302,7 +302,13 @@ class TarArchives(Format):
         return Claim(files, beside=extras(channel))
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
-        if all(holds(channel, file) != "images" for file in claim.files):
+        held = [holds(channel, file) for file in claim.files]
+        if not any(held) and (inside := members(channel, claim.files[0], 1)):
+            raise channel.error(
+                f"archive '{claim.files[0]}' holds neither images nor CIFAR batches, but '{inside[0]}'; expected "
+                "its files unpacked."
+            )
+        if "images" not in held:
             return CIFAR.read(channel, claim, reading)
         images = read_shards(channel, claim.files)
         return Found(self, images, notes=images.notes, decisions=images.decisions)
