@@ -301,6 +301,13 @@ def test_folders_of_systems_are_no_classes(tmp_path: Path, fill: Callable[..., P
             json.dumps([{"image": f"{c}/{n}.jpg", "label": c} for n in range(4) for c in ("cat", "dog")]),
         ),
         ("metadata.csv", "file_name,caption\n" + "".join(f"dog/{n}.jpg,picture {n}\n" for n in range(4))),
+        (
+            "metadata.csv",
+            "file_name,remark\n"
+            + "".join(
+                f"{name}/{n}.jpg,a nice picture {n % 2}\n" for name in ("cat", "dog") for n in range(4)
+            ),
+        ),
         ("README.md", "about"),
         ("LICENSE", "MIT"),
         ("data.zip", b"PK\3\4"),

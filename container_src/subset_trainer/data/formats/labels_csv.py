@@ -22,6 +22,17 @@ _NAMES = ("labels.csv", "labels.tsv")
 """Names of tables that label the images beside them, rather than holding the examples themselves."""
 _METADATA = "metadata.csv"
 """Hugging Face's name: the classes of the images if it has a column for them, captions and the like otherwise."""
+_CAPTION_NAMES = (
+    "caption",
+    "captions",
+    "text",
+    "description",
+    "prompt",
+    "title",
+    "comment",
+    "alt",
+    "sentence",
+)
 _LABEL_NAMES = (
     *(
         "label",
@@ -113,11 +124,12 @@ class Listing:
     """A table that names images of the channel.
 
     `labelled`: whether a column may hold their classes. `as_folders`: whether it tells the same images apart as their
-    folders do.
+    folders do. `named`: whether that column is called a label.
     """
 
     labelled: bool
     as_folders: bool
+    named: bool
 
 
 def rows_of(channel: Channel, file: str, most: int) -> list[list[str]]:
@@ -147,17 +159,19 @@ def listing_of(channel: Channel, file: str, finder: Finder) -> Listing | None:
     if header and channel.label in header:
         label = header.index(channel.label)
     others = [at for at in range(width) if at != files]
-    if label is None and len(others) == 1:
+    named = label is not None
+    if label is None and len(others) == 1 and not (names and names[others[0]] in _CAPTION_NAMES):
         distinct = {row[others[0]] for row in body}
-        label = others[0] if len(distinct) <= max(2, len(body) // 2) else None
+        captions = 2 * sum(name.strip().count(" ") >= 2 for name in distinct) > len(distinct)
+        label = others[0] if len(distinct) <= max(2, len(body) // 2) and not captions else None
     if label is None:
-        return Listing(False, False)
+        return Listing(False, False, named)
     found = [
         (path.split("/")[:-1], row[label]) for row in body if (path := finder.find(row[files])) is not None
     ]
     depth = min((len(folders) for folders, _ in found), default=0)
     same = any(_bijective([(folders[at], name) for folders, name in found]) for at in range(depth))
-    return Listing(True, same)
+    return Listing(True, same, named)
 
 
 def _names_images(cells: Sequence[Sequence[str]], finder: Finder) -> bool:
@@ -251,7 +265,11 @@ class LabelsCsv(Format):
         return listing.labelled and (metadata or not listing.as_folders)
 
     def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:
-        known = base_name(claim.files[0]).lower() in (*_NAMES, _METADATA)
+        name = base_name(claim.files[0]).lower()
+        listing = listing_of(channel, claim.files[0], Finders(claim.images).of(claim.files[0]))
+        known = name in _NAMES or (
+            name == _METADATA and (listing is None or listing.named or listing.as_folders)
+        )
         if known or len(claim.files) > 1 or channel.label or not has_class_folders(claim.images):
             return []
         reason = "it gives the images other classes than their folders do, so either may hold them"
