@@ -11,7 +11,7 @@ from subset_trainer import artifacts
 from subset_trainer.data import Splits
 from subset_trainer.errors import UserError
 from subset_trainer.insight import duplicates, explaining, explanations, findings
-from subset_trainer.insight.cleaning import Examined
+from subset_trainer.insight.cleaning import Examined, fingerprints
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings, Shown, cards_of, page
 from subset_trainer.job.values import Run
@@ -32,13 +32,27 @@ class Insights:
     trained: Classifier
     record: Record
     """Of its training."""
+    read: Splits | None = None
+    """What ``trained`` reads, if it is not the splits' inputs but a frozen backbone's outputs for them."""
+    whole: Classifier | None = None
+    """Then the model of the splits' inputs."""
     explained: Explanations | None = None
     """By :meth:`explain`; None: that was not asked for, or is not possible."""
 
     @cached_property
     def validated(self) -> Judgement:
         """Of the validation set, in one pass for all that needs it. Raises Terminated on every process."""
-        return judge(self.trained, self.splits.validation, self.run.place, keep_probabilities=True)
+        return judge(
+            self.trained, (self.read or self.splits).validation, self.run.place, keep_probabilities=True
+        )
+
+    def _of_training(self) -> Judgement:
+        """Of the training set, with fingerprints. Raises Terminated on every process."""
+        place = self.run.place
+        if self.read is None:
+            return judge(self.trained, self.splits.train, place, duplicates.fingerprint)
+        judged = judge(self.trained, self.read.train, place)
+        return dataclasses.replace(judged, fingerprints=fingerprints(self.splits.train, place))
 
     def explain(self) -> None:
         """Explain errors, by the first process, for which the others wait. Raises Terminated on every process."""
@@ -47,7 +61,12 @@ class Insights:
         try:
             self.explained = place.ranks.from_first(
                 lambda: explaining.explain(
-                    self.trained, self.splits, validated, place.device, config.explain, config.seed
+                    self.whole or self.trained,
+                    self.splits,
+                    validated,
+                    place.device,
+                    config.explain,
+                    config.seed,
                 )
             )
         except UserError as error:
@@ -64,7 +83,7 @@ class Insights:
         several."""
         splits, place, output = self.splits, self.run.place, self.run.contract.output_data
         splits.tell_names()
-        judged = judge(self.trained, splits.train, place, duplicates.fingerprint)
+        judged = self._of_training()
         validated = self.validated
 
         def look() -> Findings:
