@@ -1,13 +1,13 @@
 """What the report's flags are worth: labels that were made wrong, and copies that were planted, found again.
 
-    python -m benchmarks.flags                              # two tables of scikit-learn's
+    python -m benchmarks.flags                              # seven tables, of scikit-learn and generated
     python -m benchmarks.flags --training DIR               # and images, in any form that the trainer reads
 
 **Labels.** A share of all labels, validation's included, is replaced: by any other class (`uniform`), or each class by
 the one after it (`next class`). Three ways to find them again, in the training part:
 
-- `ours`, as in the report: one training. How many: cleanlab's confident learning on the validation part. Which: the
-  largest losses in training, each against the mean of its epoch.
+- `ours`, as in the report: one training. How many: confident learning on the validation part, within bounds from the
+  early epochs. Which: the largest losses in training, each against the mean of its epoch. `–`: the model is too weak.
 - `cleanlab`, alone: `--folds` models of the same settings, each trained without a part; its probabilities of that part,
   which are out of sample, to `find_label_issues` and `get_label_quality_scores` as they are by default.
 - `mean loss`: the plain mean over the epochs of the one training, cut where it flags as many as are truly wrong, which
@@ -38,7 +38,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's habit
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from PIL import Image
-from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_classification
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
@@ -96,15 +96,55 @@ class Watched(Record):
         super().__init__(examples)
         self.sums_N = torch.zeros(examples)
 
-    def observe(self, visited: Subset, losses_K: Tensor) -> None:
-        super().observe(visited, losses_K)
+    def observe(self, visited: Subset, losses_K: Tensor, early_hits_K: Tensor | None = None) -> None:
+        super().observe(visited, losses_K, early_hits_K)
         self.sums_N[visited.indices] += losses_K
 
 
-def tables() -> list[Data]:
+def clusters(
+    examples: int, features: int, classes: int, apart: float, weights: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A table of Gaussian clusters, two for each class; `apart`: half the side of the cube that they lie on."""
+    made: tuple[np.ndarray, np.ndarray] = make_classification(
+        examples,
+        features,
+        n_informative=features // 2,
+        n_redundant=features // 4,
+        n_classes=classes,
+        n_clusters_per_class=2,
+        class_sep=apart,
+        weights=weights,
+        flip_y=0,
+        random_state=0,
+    )
+    return made
+
+
+def rings(examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Three rings around one centre, and four columns of noise."""
+    draw = np.random.default_rng(0)
+    given, angle = draw.integers(3, size=examples), draw.uniform(0, 2 * np.pi, examples)
+    radius = 1 + given + draw.normal(0, 0.2, examples)
+    plane = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    return np.hstack([plane, draw.normal(size=(examples, 4))]), given
+
+
+TABLES_OF: Mapping[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
+    "digits": lambda: load_digits(return_X_y=True),
+    "breast cancer": lambda: load_breast_cancer(return_X_y=True),
+    "wine": lambda: load_wine(return_X_y=True),
+    "clusters": lambda: clusters(2_000, 20, 5, 2.0),
+    "near clusters": lambda: clusters(2_000, 16, 3, 1.0),
+    "uneven clusters": lambda: clusters(3_000, 20, 4, 1.5, [0.6, 0.2, 0.15, 0.05]),
+    "rings": lambda: rings(1_500),
+}
+"""Scikit-learn's tables, and generated ones."""
+
+
+def tables(names: Sequence[str] = tuple(TABLES_OF)) -> list[Data]:
     found = []
-    for name, load in (("digits", load_digits), ("breast cancer", load_breast_cancer)):
-        inputs, given = load(return_X_y=True)
+    for name in names:
+        inputs, given = TABLES_OF[name]()
         scale = inputs.std(0)
         scaled = (inputs - inputs.mean(0)) / np.where(scale > 0, scale, 1)
         settings = {**TABLES, "epochs": 30}
@@ -167,10 +207,12 @@ def find_labels(
     judged = judge(classifier, training, PLACE)
     validated = judge(classifier, validation, PLACE, keep_probabilities=True)
     excess = labels.excess(record.excess_losses(), -judged.own.clamp(min=1e-12).log())
-    estimated = labels.wrong_share(validation.labels, validated.probabilities)
+    verdict = labels.judge(
+        excess, record.early_hit_rates(), judged.margins >= 0, validation.labels, validated.probabilities
+    )
     plain = (record.sums_N / record.visits_N).nan_to_num(-torch.inf)
     methods: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
-        "ours": (labels.suspects(excess, estimated).numpy(), excess.numpy(), once),
+        "ours": (verdict.suspect.numpy(), excess.numpy(), once),
         "mean loss": (labels.suspects(plain, float(wrong.mean())).numpy(), plain.numpy(), once),
     }
     start = time.perf_counter()
@@ -199,7 +241,8 @@ def find_labels(
         {
             **shared,
             "method": name,
-            "flagged": float(flagged.mean()),
+            "known": verdict.known or name != "ours",
+            "flagged": float(flagged.mean()) if verdict.known or name != "ours" else None,
             "precision": float(wrong[flagged].mean()) if flagged.any() else None,
             "recall": float(flagged[wrong].mean()) if wrong.any() else None,
             "auroc": float(roc_auc_score(wrong, np.nan_to_num(score))) if wrong.any() else None,

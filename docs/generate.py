@@ -47,7 +47,8 @@ Every value may arrive as text, as SageMaker sends it: `0.3`, `"0.3"`, `True` an
 names and wrong values are refused before any data is read. One message names every fault.
 
 Names that begin with `sagemaker_`, and `_tuning_objective_metric`, belong to the platform and are ignored. An empty
-value means the default. `.venv/bin/python -m subset_trainer.config` prints all of them.
+value, `None` and `null` mean the default. Choices are understood in any case, and with hyphens, underscores or spaces:
+`GradMatch_PB` is `gradmatch-pb`. `.venv/bin/python -m subset_trainer.config` prints all of them.
 
 {tables}
 """

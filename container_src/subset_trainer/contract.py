@@ -4,8 +4,8 @@ No other module reads or builds these paths. The layout is that of "How Amazon S
 Information" and "How Amazon SageMaker Processes Training Output" in the SageMaker developer guide. The environment
 variable SAGEMAKER_BASE_DIR relocates the base directory, as it does for the sagemaker-training toolkit.
 
-All three configuration files may be missing. Then there are no hyperparameters, the channels are the folders that
-exist, and the job runs on one host. So ``docker run`` works with a folder that was filled by hand.
+Each of the three configuration files may be missing. Without them there are no hyperparameters, the channels are the
+folders that exist, and the job runs on one host. ``docker run`` therefore works with a folder that was filled by hand.
 """
 
 import itertools
@@ -21,51 +21,51 @@ from subset_trainer.errors import PlatformError, UserError, shown
 
 BASE_DIRECTORY_VARIABLE = "SAGEMAKER_BASE_DIR"
 FAILURE_CHARACTERS = 1024
-"""SageMaker keeps this many characters of the failure file."""
+"""The number of characters of the failure file that SageMaker keeps."""
 
 INPUT_MODES = ("File", "FastFile", "Pipe")
 SHARDED = "ShardedByS3Key"
 """The distribution type of a channel whose files are divided among the hosts."""
 CHANNEL_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
-"""A channel's name as SageMaker allows it; none leads out of the channels' folder."""
+"""The channel names that SageMaker allows. None of them is a path out of the channels' folder."""
 
 
 @dataclass(frozen=True)
 class Contract:
-    """Where a job's input is, where its output goes, and on which hosts it runs."""
+    """The paths of a job's input and output, and the hosts on which it runs."""
 
     base: Path
     hyperparameters: Mapping[str, Any]
-    """As the platform delivers them, its own (``sagemaker_*``) included: name → string, mostly."""
+    """Name → value as the platform delivers it, usually a string. Includes the platform's own (``sagemaker_*``)."""
     channels: Mapping[str, Path]
     hosts: tuple[str, ...]
     current_host: str
     network_interface: str | None
-    """The interface over which the hosts reach each other."""
+    """The network interface that connects the hosts."""
     job_name: str | None
     content_types: Mapping[str, str] = field(default_factory=dict)
-    """Channel → content type, where one is given."""
+    """Channel → content type, for channels with a content type."""
     sharded: frozenset[str] = frozenset()
-    """Channels of which each host has a part; empty with one host, which has all files."""
+    """Channels whose files are divided among the hosts. Empty for a single host, which has all files."""
 
     @property
     def model(self) -> Path:
-        """Becomes model.tar.gz."""
+        """The folder that SageMaker packs into model.tar.gz."""
         return self.base / "model"
 
     @property
     def output_data(self) -> Path:
-        """Becomes output.tar.gz."""
+        """The folder that SageMaker packs into output.tar.gz."""
         return self.base / "output" / "data"
 
     @property
     def checkpoints(self) -> Path:
-        """Synchronised with S3 where the job has a place for checkpoints; otherwise absent."""
+        """Synchronised with S3 if the job has a checkpoint location; otherwise the folder does not exist."""
         return self.base / "checkpoints"
 
     @property
     def tensorboard(self) -> Path:
-        """Where SageMaker's TensorBoardOutputConfig looks for event files by default."""
+        """The folder from which SageMaker's TensorBoardOutputConfig uploads event files by default."""
         return self.base / "output" / "tensorboard"
 
 
@@ -78,7 +78,7 @@ def failure_file() -> Path:
 
 
 def model_directory() -> Path:
-    """Where training leaves the model, and where hosting unpacks model.tar.gz."""
+    """The folder to which training writes the model, and into which hosting unpacks model.tar.gz."""
     return base_directory() / "model"
 
 
@@ -88,7 +88,7 @@ def read() -> Contract:
     Raises:
         UserError: a configuration file is not JSON of the expected form, or a channel is delivered in a mode that
             cannot be read.
-        PlatformError: a configuration file exists and cannot be read.
+        PlatformError: a configuration file exists but cannot be read.
     """
     base = base_directory()
     path = base / "input" / "config" / "resourceconfig.json"
@@ -110,7 +110,7 @@ def read() -> Contract:
 
 
 def _hosts(resources: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], str]:
-    """The names of all hosts, in the same order on each, and this host's name, which is among them.
+    """The names of all hosts, in the same order on every host, and the name of this host, which is one of them.
 
     The groups of a heterogeneous cluster (``instance_groups``) are included.
     """
@@ -131,7 +131,7 @@ def _hosts(resources: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], s
 
 
 def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str], frozenset[str]]:
-    """Folders, content types, and the channels whose files are divided among the hosts."""
+    """Channel → folder, channel → content type, and the channels whose files are divided among the hosts."""
     data = base / "input" / "data"
     content_types: dict[str, str] = {}
     configured = _read_object(base / "input" / "config" / "inputdataconfig.json")
@@ -154,7 +154,7 @@ def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str], frozenset[st
                 f"{shown(settings.get('RecordWrapperType'))}; expected RecordIO, for an augmented manifest, or another "
                 "input mode"
             )
-        # There is a pipe for each pass over the data; the first is enough.
+        # SageMaker provides one pipe per pass over the data. One pass is enough.
         channels[name] = data / (f"{name}_0" if mode == "Pipe" else name)
         content_type = settings.get("ContentType") if isinstance(settings, dict) else None
         if not isinstance(content_type, str | None):

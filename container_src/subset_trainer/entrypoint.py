@@ -1,7 +1,7 @@
 """The ``train`` program: the process, its signals, its exit code and its failure file.
 
-Exit codes: 0 done (or stopped by SIGTERM, with what there was saved), 1 errors that you can fix, 2 anything else. In
-script mode the script's own exit code is passed on.
+Exit codes: 0 for success (or for a stop by SIGTERM, after results were saved), 1 for errors that you can fix, 2 for all
+other errors. In script mode the exit code is that of the script.
 """
 
 import errno
@@ -10,7 +10,7 @@ import logging
 import sys
 import traceback
 
-from subset_trainer import __version__, contract
+from subset_trainer import __version__, contract, outputs
 from subset_trainer.errors import (
     AlgorithmError,
     PlatformError,
@@ -18,6 +18,7 @@ from subset_trainer.errors import (
     UserError,
     first_line,
     short_of_memory,
+    shown,
 )
 from subset_trainer.training.interruption import Interruption, Terminated
 
@@ -28,7 +29,7 @@ Runs the training job that SageMaker, or anyone else, has laid out below /opt/ml
 hyperparameters in input/config/hyperparameters.json, each channel's data in input/data/CHANNEL. The model goes to
 model/, results to output/data/, and the reason of a failure to output/failure.
 
-`python -m subset_trainer.config` lists the hyperparameters."""
+`python -m subset_trainer.config` lists the hyperparameters. There are no other arguments."""
 UNWRITABLE = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
@@ -47,6 +48,7 @@ def main() -> None:
     interruption = Interruption()
     try:
         interruption.install()
+        refuse_arguments("train")
         code = _run(interruption)
         interruption.ignore()
     except Terminated:
@@ -62,7 +64,7 @@ def main() -> None:
 
 
 def answer_options(text: str) -> None:
-    """Print the help or the version, and exit, where the command line asks for it; other words mean nothing."""
+    """Print the help or the version and exit, if the command line has that option."""
     if {"-h", "--help"} & {*sys.argv[1:]}:
         print(text)
     elif "--version" in sys.argv[1:]:
@@ -72,10 +74,25 @@ def answer_options(text: str) -> None:
     sys.exit(0)
 
 
+def refuse_arguments(program: str) -> None:
+    """Raises UserError if there are any: what somebody meant by them, the program would not do."""
+    if arguments := sys.argv[1:]:
+        where = "hyperparameters.json" if program == "train" else "environment variables"
+        raise UserError(
+            f"{program} was started with {shown(' '.join(arguments))}; expected no arguments but --help or --version, "
+            f"because settings are read from {where}"
+        )
+
+
 def log_to_stdout(who: str = "", level: int = logging.INFO) -> None:
-    """Log one line a message, from this level on, with the name of the process where there are several."""
-    # Lines reach CloudWatch as they are written, in one stream with the metrics, so that their order holds.
-    # File names may hold bytes that are not text.
+    """Log to stdout, one line per message.
+
+    Args:
+        who: prefix that names the process, if there are several.
+        level: the lowest level that is logged.
+    """
+    # The log and the metrics share one stream, so that CloudWatch keeps their order.
+    # Escaped, because file names may contain bytes that are not valid text.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
@@ -84,7 +101,10 @@ def log_to_stdout(who: str = "", level: int = logging.INFO) -> None:
 
 
 class _OneLine(logging.Formatter):
-    """A message stays on its line: a file's name may hold line breaks, and what follows would read as metrics."""
+    """Keeps each message on one line.
+
+    A file name may contain line breaks, and the text after one could be parsed as metrics.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.message = "\\n".join(record.message.splitlines())
@@ -98,12 +118,18 @@ def _run(interruption: Interruption) -> int:
     from subset_trainer import script_mode
 
     if script_mode.requested(job):
+        with interruption.deferred():
+            outputs.clear_if_of_trainer(job)
         return script_mode.run(job)
+    with interruption.deferred():
+        outputs.clear(job)
     logger.info("subset-trainer %s", __version__)
     from subset_trainer.config import parse
 
     hyperparameters = parse(job.hyperparameters)
-    # After validation: importing torch takes seconds, a misspelt knob should not.
+    with interruption.deferred():
+        outputs.clear_events(job, resume=hyperparameters.resume == "auto")
+    # Imported after validation, because importing torch takes seconds and a misspelt knob should fail at once.
     with interruption.deferred():
         from subset_trainer.training.parallel import launcher
 
@@ -119,7 +145,7 @@ def _run(interruption: Interruption) -> int:
 
 
 def failure_of(error: BaseException) -> TrainingError:
-    """The failure as one of our three kinds of error, with a sentence for the user."""
+    """Convert an exception to one of the three kinds of error, with a sentence for the user."""
     if isinstance(error, TrainingError):
         return error
     said = first_line(error, "no message")
@@ -158,16 +184,18 @@ def _report(failure: TrainingError, error: BaseException) -> int:
     """Log the failure, write the failure file, and return the exit code."""
     if not isinstance(error, TrainingError):
         traceback.print_exception(error, file=sys.stdout)
-    # A file name may hold bytes that are not text, which neither the log nor the failure file accept.
+    # Escaped, because a file name may contain bytes that neither the log nor the failure file accepts.
     sentence = " ".join(str(failure).encode("utf-8", "backslashreplace").decode().split())
     if len(sentence) > contract.FAILURE_CHARACTERS:
         sentence = sentence[: contract.FAILURE_CHARACTERS - 1] + "…"
-    path = contract.failure_file()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(sentence, encoding="utf-8")
-    except OSError as problem:
-        logger.error("the failure file could not be written: %s", problem)
+    # Somebody who tries out the program's arguments has no job that could fail.
+    if not sys.argv[1:] or (contract.base_directory() / "input").is_dir():
+        path = contract.failure_file()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(sentence, encoding="utf-8")
+        except OSError as problem:
+            logger.error("the failure file could not be written: %s", problem)
     logger.error("%s", sentence)
     return failure.exit_code
 

@@ -1,7 +1,7 @@
-"""The three kinds of failure, by who can fix them.
+"""The three kinds of failure, classified by who can fix them.
 
-SageMaker shows the message as the failure reason: one sentence that names the hyperparameter, channel, file or column,
-the value, and what was expected.
+SageMaker shows the message as the failure reason. It is one sentence that names the hyperparameter, channel, file or
+column, the value, and what was expected.
 """
 
 from typing import Literal
@@ -28,14 +28,14 @@ class PlatformError(TrainingError):
 
 
 def short_of_memory(error: BaseException) -> Literal["GPU", "host"] | None:
-    """Whose memory ran out; None for any other error. It compares names and texts, so as not to import torch."""
+    """The memory that ran out; None for any other error. Compares names and texts to avoid importing torch."""
     if isinstance(error, MemoryError):
         return "host"
     if type(error).__name__ == "OutOfMemoryError":
         return "GPU"
     if not isinstance(error, RuntimeError):
         return None
-    # torch raises a plain RuntimeError for its allocator on the CPU and for CUDA's libraries.
+    # torch's CPU allocator and CUDA's libraries raise a plain RuntimeError.
     text = str(error)
     if "DefaultCPUAllocator" in text:
         return "host"
@@ -43,14 +43,14 @@ def short_of_memory(error: BaseException) -> Literal["GPU", "host"] | None:
 
 
 def first_line(error: BaseException, otherwise: str | None = None) -> str:
-    """The first line of an error's message; where there is none, ``otherwise`` or the type's name."""
+    """The first line of an error's message. If it is empty: ``otherwise``, by default the error's type name."""
     return (str(error).strip().splitlines() or [otherwise or type(error).__name__])[0]
 
 
 def shown(value: object, most: int = 200) -> str:
-    """A value for a message: its repr, cut to ``most`` characters."""
+    """A value's repr for a message, truncated to ``most`` characters."""
     try:
         text = repr(value)
-    except ValueError:  # a whole number of more than 4,300 digits, which Python does not write out
+    except ValueError:  # Python does not print integers of more than 4,300 digits
         text = f"a very long {type(value).__name__}"
     return text if len(text) <= most else f"{text[:most]}…"

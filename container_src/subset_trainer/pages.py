@@ -1,4 +1,4 @@
-"""HTML pages from templates. A page is one file that needs no network, and every text in it is escaped."""
+"""HTML pages from templates. A page is a single file that needs no network, and all text in it is escaped."""
 
 import base64
 import io
@@ -17,19 +17,19 @@ def render(template: str, *folders: Path, **values: Any) -> str:
     """Fill in a template.
 
     Args:
-        template: its path below one of `folders` or, if none has it, below this package's `templates`.
-        folders: of further templates, which may extend and include this package's.
-        values: what the template shows, by name.
+        template: path relative to one of `folders` or, if none contains it, to this package's `templates`.
+        folders: folders of further templates, which may extend and include this package's templates.
+        values: the template's variables.
 
     Raises:
-        jinja2.UndefinedError: the template names a value that is not given.
+        jinja2.UndefinedError: the template uses a variable that is not in `values`.
     """
     return _environment(*folders).get_template(template).render(values)
 
 
 @cache
 def _environment(*folders: Path) -> "Environment":
-    # Only a process that writes a page imports it.
+    # Imported here, because most processes write no page.
     import jinja2
 
     environment = jinja2.Environment(
@@ -39,13 +39,13 @@ def _environment(*folders: Path) -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # A number by Python's format specification: {{ share|form(".1%") }}.
+    # Formats a number with Python's format specification: {{ share|form(".1%") }}.
     environment.filters["form"] = format
     return environment
 
 
 def data_url(image: "Image", side: int) -> str:
-    """An image as a page holds it, made smaller in place where one of its sides has more than `side` pixels."""
+    """Encode an image as a data URL. The image is shrunk in place so that no side has more than `side` pixels."""
     image.thumbnail((side, side))
     file = io.BytesIO()
     image.save(file, "WEBP", quality=75)

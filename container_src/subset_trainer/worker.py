@@ -1,4 +1,4 @@
-"""One of several processes that train together: ``python -m subset_trainer.worker``, started by torch's launcher."""
+"""A worker process of distributed training: ``python -m subset_trainer.worker``, started by torch's launcher."""
 
 import logging
 import os
@@ -19,12 +19,12 @@ from subset_trainer.training.parallel.hosts import Reason
 from subset_trainer.training.parallel.ranks import Ranks
 
 BYSTANDER_SECONDS = 10
-"""How long a process that has lost another waits to be ended, so that the other one counts as the first to fail."""
+"""How long a process that has lost a peer waits before it exits, so that the peer is reported as the first failure."""
 LOST = ("connection", "gloo", "nccl", "timed out", "peer", "socket", "store")
 
 
 def main() -> None:
-    """Train, and leave the reason of a failure for the launcher."""
+    """Train. On failure, write the reason to a file for the launcher."""
     rank = int(os.environ["RANK"])
     if rank == 0:
         log_to_stdout()
@@ -45,7 +45,7 @@ def main() -> None:
     (Path(os.environ[launcher.REPORTS_VARIABLE]) / f"{os.environ['LOCAL_RANK']}{launcher.ENDED}").touch()
     logging.shutdown()
     sys.stdout.flush()
-    # Not through the interpreter's end, which would wait for exchanges with processes that are gone.
+    # The interpreter's normal shutdown would wait for collectives with processes that have ended.
     os._exit(0)
 
 
@@ -67,7 +67,7 @@ def _leave_reason(rank: int, error: BaseException, interruption: Interruption) -
 
 
 def _is_lost_peer(error: BaseException) -> bool:
-    """Whether it says that another process is gone, rather than what this one did wrong."""
+    """Whether the error reports the loss of another process, not a fault of this one."""
     if isinstance(error, dist.DistError):
         return True
     text = str(error).lower()

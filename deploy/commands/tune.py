@@ -25,7 +25,10 @@ def add(commands: options.Commands) -> None:
         "NAME=RANGE",
         required=True,
     )
-    tune.add_argument("--objective", default="validation:accuracy", help="metric of the image to optimise")
+    tune.add_argument(
+        "--objective",
+        help="metric of the image to optimise (the validation set's, by the hyperparameter `metric`)",
+    )
     tune.add_argument("--jobs", type=options.count, default=12, metavar="N", help="number of jobs")
     tune.add_argument("--parallel", type=options.count, default=3, metavar="N", help="jobs at a time")
     tune.add_argument("--search", choices=tuple(SEARCHES), default="bayesian", help="how values are chosen")
@@ -62,14 +65,15 @@ def run(given: argparse.Namespace) -> None:
 
     tune.check_name(given.name)
     tuned = tune.ranges(given.tune, given.set)
-    tune.objective_type(given.objective)
+    objective = given.objective or f"validation:{given.set.get('metric', 'accuracy')}"
+    tune.objective_type(objective)
     ready = job.prepare(given)
     tuning = tune.Tuning(given.name, ready.session)
     tuning.start(
         ready.make(given.set, given.name),
         tuned,
         ready.uris,
-        objective=given.objective,
+        objective=objective,
         count=given.jobs,
         parallel=given.parallel,
         search=SEARCHES[given.search],

@@ -17,6 +17,7 @@ from typing import Any
 
 from subset_selection.catalogue import BASELINE, CATALOGUE, REFERENCE
 from subset_trainer.config import Hyperparameters, hyperparameters
+from subset_trainer.config.parsing import canonical
 from subset_trainer.errors import UserError
 from subset_trainer.training.plan import epochs
 
@@ -104,7 +105,9 @@ def parse_strategies(text: str) -> dict[str, dict[str, str]]:
     parsed: dict[str, dict[str, str]] = {}
     for parts in rows:
         name = ",".join(parts)
-        strategy, _, first = parts[0].partition(":")
+        written, colon, first = parts[0].partition(":")
+        strategy = canonical(written, Hyperparameters.model_fields["strategy"])
+        name = strategy + colon + name.removeprefix(written + colon)
         settings = {"strategy": strategy}
         for pair in [*([first] if first else []), *parts[1:]]:
             key, equals, value = pair.partition("=")

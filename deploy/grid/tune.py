@@ -18,7 +18,7 @@ from deploy.results import experiments
 from deploy.results.compare import Lost, Run
 from subset_trainer.config import hyperparameters
 from subset_trainer.errors import UserError
-from subset_trainer.tracking.metrics import FORMATS, metric_definitions
+from subset_trainer.tracking.metrics import FORMATS, SPOKEN, metric_definitions
 
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}")
 SCALES = {"log": "Logarithmic", "reverse-log": "ReverseLogarithmic", "linear": "Linear", "": "Auto"}
@@ -83,7 +83,7 @@ def objective_type(metric: str) -> str:
             else ""
         )
         raise UserError(f"the objective {metric!r}: expected one of {known}{why}")
-    return "Maximize" if metric.endswith("accuracy") else "Minimize"
+    return "Maximize" if metric.split(":")[1] in SPOKEN else "Minimize"
 
 
 class Tuning:
@@ -185,11 +185,11 @@ class Tuning:
             directory: where each job's results are written, in its own subfolder.
 
         Returns:
-            The runs, best validation accuracy first, and the jobs without results.
+            The runs, the best first by the validation set and their `metric`, and the jobs without results.
         """
         runs, lost = experiments.results(named, self._session, directory)
         runs = [replace(run, name=f"{run.name} {_values(run, tuned)}") for run in runs]
-        runs.sort(key=lambda run: -run.summary["validation"]["accuracy"])
+        runs.sort(key=lambda run: -(run.measure(run.metric, tested=False) or 0.0))
         return runs, lost
 
     def _described(self) -> dict[str, Any] | None:

@@ -17,8 +17,11 @@ from deploy.aws import jobs
 from deploy.aws.jobs import Job
 from subset_selection.catalogue import CATALOGUE, REFERENCE
 from subset_trainer.errors import UserError
+from subset_trainer.tracking.metrics import SPOKEN
 
 CHART = "comparison.png"
+FURTHER = tuple(name for name in SPOKEN if name != "accuracy")
+"""Measures that runs of earlier versions do not have, and that not every data set has."""
 MOST_IN_THE_AXES = 10
 """Largest number of runs whose legend fits inside the axes."""
 
@@ -56,6 +59,16 @@ class Run:
         parts = ("epoch:seconds", "selection:seconds", "evaluation:seconds")
         costs = [sum(entry.get(part, 0.0) for part in parts) for entry in self.history]
         return list(accumulate(costs, initial=self.cleaning))[1:]
+
+    @property
+    def metric(self) -> str:
+        """The measure that the run's verdicts go by; earlier versions wrote none."""
+        return str(self.summary.get("metric", "accuracy"))
+
+    def measure(self, metric: str, tested: bool) -> float | None:
+        """Return a measure of the test set or the validation set, a share 0..1; None if the run has none."""
+        value: float | None = (self.summary.get("test" if tested else "validation") or {}).get(metric)
+        return value
 
     @property
     def is_full(self) -> bool:
@@ -101,6 +114,12 @@ class Row:
     seconds_total: float
     samples_visited: int
     speedup: float | None
+    validation_macro_f1: float | None = None
+    validation_balanced_accuracy: float | None = None
+    validation_auc: float | None = None
+    test_macro_f1: float | None = None
+    test_balanced_accuracy: float | None = None
+    test_auc: float | None = None
     instance_type: str | None = None
     billable_seconds: float | None = None
     cost: float | None = None
@@ -158,6 +177,11 @@ def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list
             seconds_total=run.seconds,
             samples_visited=run.summary["samples_visited"],
             speedup=base.seconds / run.seconds if base is not None and run.seconds > 0 else None,
+            **{
+                f"{part}_{name}": run.measure(name, part == "test")
+                for part in ("validation", "test")
+                for name in FURTHER
+            },
             instance_type=run.job.instance_type if run.job else None,
             billable_seconds=run.job.billable_seconds if run.job else None,
             cost=run.cost(prices or {}),
@@ -183,11 +207,28 @@ def table(lines: Sequence[Row]) -> str:
         ("speed-up", "over full"),
     ]
     cells = [cells_of(line) for line in lines]
+    for heading, column in further_columns(lines):
+        header.append(heading)
+        for cell, value in zip(cells, column, strict=True):
+            cell.append(value)
     if any(line.cost is not None for line in lines):
         header.append(("estimated", "cost"))
         for cell, line in zip(cells, lines, strict=True):
             cell.append(money(line.cost, line.spot_saving))
     return text.table([[head for head, _ in header], [name for _, name in header]], cells)
+
+
+def further_columns(lines: Sequence[Row]) -> list[tuple[tuple[str, str], list[str]]]:
+    """Return heading and cells of each measure beside accuracy that any run has: of the test set if every run has one,
+    else of the validation set."""
+    part = "test" if all(line.test_accuracy is not None for line in lines) else "validation"
+    found = []
+    for name in FURTHER:
+        values = [getattr(line, f"{part}_{name}") for line in lines]
+        if any(value is not None for value in values):
+            cells = ["–" if value is None else f"{value:.2%}" for value in values]
+            found.append(((SPOKEN[name], part), cells))
+    return found
 
 
 def cells_of(line: Row) -> list[str]:

@@ -13,10 +13,21 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from deploy.results.compare import Lost, Row, Run, cells_of, is_baseline, money, reference, rows
-from deploy.results.verdict import accuracy
+from deploy.results.compare import (
+    Lost,
+    Row,
+    Run,
+    cells_of,
+    further_columns,
+    is_baseline,
+    money,
+    reference,
+    rows,
+)
+from deploy.results.verdict import common_metric
 from subset_selection.catalogue import REFERENCE
 from subset_trainer import pages
+from subset_trainer.tracking.metrics import SPOKEN
 
 # Okabe and Ito's palette for colour-blind readers, darkened where a colour was too faint on white.
 COLOURS = ("#0072b2", "#b34a00", "#007a5a", "#a3507f", "#7a6400", "#1f78a8", "#5d3a9b", "#994f00")
@@ -103,6 +114,9 @@ def write(
 def _charts(runs: Sequence[Run], lines: Sequence[Row]) -> list[Chart]:
     tested = all(run.summary.get("test") for run in runs)
     measured = "Test" if tested else "Validation"
+    # Runs that name different measures, or lack theirs, have accuracy in common.
+    metric = common_metric(runs, tested) or "accuracy"
+    spoken = SPOKEN[metric]
     charts = [
         Chart(
             "Accuracy per epoch",
@@ -115,11 +129,11 @@ def _charts(runs: Sequence[Run], lines: Sequence[Row]) -> list[Chart]:
             _curves(runs, seconds=True),
         ),
         Chart(
-            "Accuracy against fraction",
-            f"{measured} accuracy over the share of the data that an epoch sees on average. Full data for fewer "
+            f"{spoken[0].upper()}{spoken[1:]} against fraction",
+            f"{measured} {spoken} over the share of the data that an epoch sees on average. Full data for fewer "
             "epochs stands at its share of the samples seen. Bars: from the lowest to the highest seed.",
             _against_fraction(
-                runs, [accuracy(run, tested) for run in runs], f"{measured.lower()} accuracy", ".0%"
+                runs, [run.measure(metric, tested) for run in runs], f"{measured.lower()} {spoken}", ".0%"
             ),
         ),
         Chart(
@@ -275,6 +289,10 @@ def _table(lines: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         *("total time, s", "samples seen", "speed-up over full"),
     ]
     cells = [cells_of(line) for line in lines]
+    for (measure, part), column in further_columns(lines):
+        names.append(f"{measure}, {part}")
+        for row, cell in zip(cells, column, strict=True):
+            row.append(cell)
     if any(line.billable_seconds is not None for line in lines):
         names.append("billable s")
         for row, line in zip(cells, lines, strict=True):

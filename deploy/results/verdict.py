@@ -1,14 +1,18 @@
-"""Answers in one sentence how small a fraction of the data is enough for a tolerated loss of accuracy."""
+"""Answers in one sentence how small a fraction of the data is enough for a tolerated loss of accuracy.
+
+"Accuracy" is what the runs' hyperparameter `metric` names: accuracy, macro-F1, balanced accuracy or AUC.
+"""
 
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
 from deploy.results.compare import Run, reference
 from subset_selection.catalogue import REFERENCE
+from subset_trainer.tracking.metrics import SPOKEN
 
 CONFIDENCE = 0.95
 
@@ -41,18 +45,28 @@ class Loss:
         return -(mean(self.differences) - float(t.ppf(CONFIDENCE, count - 1)) * error)
 
 
+def common_metric(runs: Sequence[Run], tested: bool) -> str | None:
+    """Return the measure that all runs name and have; None if there is no such measure."""
+    named = {run.metric for run in runs}
+    metric = named.pop()
+    return None if named or any(run.measure(metric, tested) is None for run in runs) else metric
+
+
 def losses(runs: Sequence[Run]) -> list[Loss]:
     """Return a loss for each setting of the hyperparameters, over the seeds that it shares with the full runs.
 
     The full runs are those on all data that saw the most samples. Shorter runs on all data are compared like any other
     strategy. Test accuracy is used if every run has it, because some strategies choose by the validation set.
-    Otherwise validation accuracy is used.
+    Otherwise validation accuracy is used. Runs that name no common `metric` have no losses.
     """
     finished = [run for run in runs if run.summary["status"] == "completed"]
     base = reference(finished)
     if base is None:
         return []
-    tested = all(run.summary.get("test") for run in finished)
+    tested = _tested(finished)
+    metric = common_metric(finished, tested)
+    if metric is None:
+        return []
     groups: dict[str, dict[int, Run]] = defaultdict(dict)
     for run in finished:
         groups[_settings(run)][int(run.summary.get("seed", 0))] = run
@@ -70,7 +84,10 @@ def losses(runs: Sequence[Run]) -> list[Loss]:
                 Loss(
                     str(first["strategy"]),
                     fraction,
-                    tuple(accuracy(a, tested) - accuracy(b, tested) for a, b in zip(own, whole, strict=True)),
+                    tuple(
+                        (a.measure(metric, tested) or 0.0) - (b.measure(metric, tested) or 0.0)
+                        for a, b in zip(own, whole, strict=True)
+                    ),
                     sum(run.seconds for run in own) / sum(run.seconds for run in whole),
                 )
             )
@@ -86,10 +103,8 @@ def _settings(run: Run) -> str:
     return json.dumps({name: value for name, value in given.items() if name != "seed"}, sort_keys=True)
 
 
-def accuracy(run: Run, tested: bool) -> float:
-    """Return the run's accuracy on the test set or the validation set, a share 0..1."""
-    part: Mapping[str, float] = run.summary["test" if tested else "validation"]
-    return part["accuracy"]
+def _tested(finished: Sequence[Run]) -> bool:
+    return all(run.summary.get("test") for run in finished)
 
 
 def sentence(runs: Sequence[Run], tolerance: float) -> str:
@@ -103,8 +118,13 @@ def sentence(runs: Sequence[Run], tolerance: float) -> str:
         tolerance: tolerated loss of accuracy, a share.
     """
     known = losses(runs)
-    limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'} of accuracy"
-    if not known and reference([run for run in runs if run.summary["status"] == "completed"]) is not None:
+    finished = [run for run in runs if run.summary["status"] == "completed"]
+    metric = common_metric(finished, _tested(finished)) if finished else "accuracy"
+    if metric is None:
+        named = ", ".join(sorted({run.metric for run in finished}))
+        return f"How much data is enough cannot be said: the runs do not share a measure (metric: {named})."
+    limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'} of {SPOKEN[metric]}"
+    if not known and reference(finished) is not None:
         return "How much data is enough cannot be said: no other run has the seed of one on all of the data."
     if not known:
         return "How much data is enough cannot be said: there is no finished run on all of the data to compare with."

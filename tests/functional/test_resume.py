@@ -146,6 +146,43 @@ def test_damaged_checkpoints_are_left_aside(make_job: Jobs) -> None:
     assert outcome(job) == outcome(whole)
 
 
+def test_damaged_and_missing_subsets_are_left_out_and_said(make_job: Jobs) -> None:
+    values = {**settings("glister"), "report": False, "select_every": 1}
+    whole = prepare(make_job("whole")).run(values)
+    job = prepare(make_job("lost")).run(values)
+    folder = job.base / "checkpoints/subsets"
+    (folder / "epoch-0002.npz").write_bytes(b"no archive")
+    cut = folder / "epoch-0003.npz"
+    cut.write_bytes(cut.read_bytes()[:-40])
+    (folder / "epoch-0004.npz").unlink()
+    shutil.copy(folder / "epoch-0001.npz", folder / "epoch-0005.npz")  # whole, and not that epoch's
+    (folder / "epoch-0006.npz").unlink()  # the last selection is in the checkpoint itself
+    lose_the_machine(job)
+    job.run(values)
+    assert job.exit_code == 0, job.log
+    (warning,) = [line for line in job.log.splitlines() if "WARNING" in line and "subsets" in line]
+    assert "4 of the subsets among the checkpoints cannot be used and are left out of the results" in warning
+    assert all(f"epoch-000{epoch}.npz (" in warning for epoch in (2, 3, 4, 5))
+    assert "epoch-0004.npz (it is missing)" in warning
+    assert job.summary["subsets"] == "incomplete" and whole.summary["subsets"] == "complete"
+    expected, found = outcome(whole), outcome(job)
+    assert found["subsets"] == {epoch: expected["subsets"][epoch] for epoch in (1, 6)}
+    assert (found["history"], found["weights"]) == (expected["history"], expected["weights"])
+
+
+def test_what_was_lost_is_said_by_every_later_run_too(make_job: Jobs) -> None:
+    values = {**settings("glister"), "report": False, "select_every": 1}
+    job = prepare(make_job("lost")).run({**values, "checkpoints_kept": 100})
+    for file in sorted((job.base / "checkpoints").glob("checkpoint-*.pt"))[-3:]:
+        file.unlink()
+    (job.base / "checkpoints/subsets/epoch-0002.npz").unlink()
+    for _ in range(2):
+        lose_the_machine(job)
+        job.run({**values, "checkpoints_kept": 100})
+        assert job.exit_code == 0 and job.summary["subsets"] == "incomplete", job.log
+        assert 2 not in job.subsets() and len(job.subsets()) == 5
+
+
 def test_a_malicious_checkpoint_runs_nothing(make_job: Jobs, tmp_path: Path) -> None:
     import os
 

@@ -256,3 +256,34 @@ def test_without_a_model_it_says_so(tmp_path: Path) -> None:
     assert log.strip().endswith(
         f"{tmp_path / 'model'} holds no model.json; expected the model folder of a job"
     )
+
+
+@pytest.mark.parametrize("told", ["file", "variable"])
+def test_a_model_with_inference_code_is_refused_with_what_is_served(job: Job, told: str) -> None:
+    write_table(job.channel("training") / "train.csv")
+    job.run({"epochs": 1, "device": "cpu"})
+    assert job.exit_code == 0, job.log
+    code = job.base / "model/code/inference.py"
+    if told == "file":
+        code.parent.mkdir()
+        code.write_text("def model_fn(model_dir): ...")
+    process = start(job.base, free_port(), **({"SAGEMAKER_PROGRAM": "mine.py"} if told == "variable" else {}))
+    log, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    said = (
+        str(code)
+        if told == "file"
+        else "environment variable SAGEMAKER_PROGRAM='mine.py' names inference code"
+    )
+    assert said in log
+    assert "serves models of its built-in trainer alone, from model.json and model.safetensors" in log
+
+
+def test_a_script_mode_jobs_model_is_refused_with_what_is_served(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.pt").write_bytes(b"weights")
+    process = start(tmp_path, free_port())
+    log, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert "holds no model.json but model.pt, as a script-mode job leaves it" in log.splitlines()[-1]
+    assert "serves models of its built-in trainer alone" in log.splitlines()[-1]

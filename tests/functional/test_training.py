@@ -80,6 +80,8 @@ def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
     lines = [line for line in job.log.splitlines() if line.startswith("epoch=")]
     assert len(lines) == 7
     for definition in metric_definitions():
+        if definition["Name"].endswith(":auc"):
+            continue  # of two classes only
         line = lines[-1] if definition["Name"].startswith("test:") else lines[0]
         assert re.search(definition["Regex"], line), (definition, line)
 

@@ -11,6 +11,7 @@ import torch
 
 from subset_selection import Subset
 from subset_trainer import artifacts
+from subset_trainer.errors import UserError
 from subset_trainer.training.checkpoints import Checkpoints
 
 LONG = 1e9
@@ -176,3 +177,12 @@ def test_a_gpus_state_is_as_it_was_when_it_was_asked_for(tmp_path: Path) -> None
         checkpoints.save(1, value, {"weights": weights}, last=value == 2)
         weights.fill_(-1)
     assert loaded(tmp_path)["weights"].unique().tolist() == [2]
+
+
+def test_a_hyperparameter_that_an_earlier_version_did_not_have_counts_as_its_default(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, {"seed": 0}, LONG).save(1, 0, state_of(1), last=True)
+    defaults = {"seed": 7, "date_order": None, "metric": "accuracy"}
+    same = {"seed": 0, "date_order": None, "metric": "accuracy"}
+    assert Checkpoints(tmp_path, same, LONG, defaults=defaults).load() is not None
+    with pytest.raises(UserError, match="metric=accuracy there and macro-f1 here"):
+        Checkpoints(tmp_path, {**same, "metric": "macro-f1"}, LONG, defaults=defaults).load()

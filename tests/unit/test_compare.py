@@ -99,6 +99,15 @@ def test_table(runs: list[compare.Run]) -> None:
     assert len({len(line) for line in lines[2:]}) == 1
 
 
+def test_measures_that_a_run_has_get_a_column(runs: list[compare.Run]) -> None:
+    runs[0].summary["validation"].update(macro_f1=0.81, auc=0.77)
+    rows = compare.rows(runs)
+    assert (rows[0].validation_macro_f1, rows[1].validation_macro_f1, rows[0].test_auc) == (0.81, None, None)
+    lines = compare.table(rows).splitlines()
+    assert lines[3].split()[-2:] == ["81.00%", "77.00%"] and lines[4].split()[-2:] == ["–", "–"]
+    assert "macro-F1" in lines[0] and "balanced accuracy" not in lines[0]
+
+
 def test_a_stopped_run_says_so(tmp_path: Path) -> None:
     run = compare.read_run(write_run(tmp_path / "full", "full", 1.0, 3, 1.0, status="stopped"))
     (row,) = compare.rows([run])

@@ -237,3 +237,11 @@ def test_only_a_completed_run_of_the_same_hyperparameters_is_finished(tmp_path: 
     assert not finished()
     (tmp_path / "rs2/output/data/summary.json").write_text('{"status": "comp')
     assert not finished()
+
+
+def test_strategies_are_understood_in_any_case_and_listed_as_they_are_called() -> None:
+    rows = parse_strategies("GLISTER:eta=0.01,GradMatch_PB")
+    assert list(rows) == ["glister:eta=0.01", "gradmatch-pb"]
+    assert rows["glister:eta=0.01"] == {"strategy": "glister", "eta": "0.01"}
+    with pytest.raises(UserError, match="twice"):
+        parse_strategies("rs2,RS2")

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from subset_trainer.config import Hyperparameters, parse
+from subset_trainer.config.parsing import canonical, expectation
 from subset_trainer.config.selection import StrategyName
 from subset_trainer.errors import UserError
 
@@ -26,13 +27,52 @@ def test_booleans_of_both_sdk_generations(given: object, expected: str) -> None:
     assert parse({"csv_header": given}).csv_header == expected
 
 
-@pytest.mark.parametrize("absent", ["", '""', "None", None, "null"])
-def test_absent_values_leave_the_default(absent: object) -> None:
-    if absent == "null":
-        with pytest.raises(UserError):
-            parse({"epochs": absent})
-    else:
-        assert parse({"epochs": absent}).epochs == Hyperparameters().epochs
+@pytest.mark.parametrize("absent", ["", '""', "None", None, "null", '"null"', '"\\"None\\""', " null "])
+@pytest.mark.parametrize("name", ["epochs", "label_column", "strategy", "scope"])
+def test_absent_values_leave_the_default(name: str, absent: object) -> None:
+    found = parse({name: absent})
+    assert found == Hyperparameters() and not found.model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "meant"),
+    [
+        ("strategy", "GLISTER", "glister"),
+        ("strategy", '"Glister"', "glister"),
+        ("strategy", "GradMatch_PB", "gradmatch-pb"),
+        ("strategy", "loss filter", "loss-filter"),
+        ("strategy", "RS2", "rs2"),
+        ("backend", "CORDS", "cords"),
+        ("balance", "None", "none"),
+        ("balance", "NONE", "none"),
+        ("scope", "Per_Class", "per-class"),
+        ("label_check", "Training_Signals", "training-signals"),
+        ("precision", "BFloat16", "bfloat16"),
+        ("csv_header", "TRUE", "true"),
+        ("model", "ResNet18", "resnet18"),
+        ("model", "ViT-B-16", "vit_b_16"),
+    ],
+)
+def test_a_choice_is_understood_in_any_case_and_with_any_separator(name: str, given: str, meant: str) -> None:
+    assert getattr(parse({"strategy": "glister", name: given}), name) == meant
+
+
+def test_every_choice_of_every_hyperparameter_is_understood_in_capitals_and_with_underscores() -> None:
+    fields = Hyperparameters.model_fields
+    choices = {name: expectation(field) for name, field in fields.items() if "one of " in expectation(field)}
+    assert len(choices) > 12
+    for name, listed in choices.items():
+        for choice in listed.removeprefix("one of ").split(", "):
+            assert canonical(choice.upper().replace("-", "_"), fields[name]) == choice
+
+
+def test_a_choice_that_is_not_known_is_shown_as_it_was_given() -> None:
+    with pytest.raises(UserError, match=r"strategy='GLISTR': .*did you mean 'glister'"):
+        parse({"strategy": "GLISTR"})
+
+
+def test_text_that_is_no_choice_keeps_its_case() -> None:
+    assert parse({"label_column": "My_Label"}).label_column == "My_Label"
 
 
 def test_the_platforms_own_names_are_ignored() -> None:

@@ -64,3 +64,58 @@ def test_folds_have_their_part_of_each_class() -> None:
     assert all(abs(len(part) - 38 / 3) < 1 for part in parts)
     assert [int((given[part] == 0).sum()) for part in parts] == [10, 10, 10]
     assert not all(torch.equal(*pair) for pair in zip(parts, labels.folds(given, seed=4), strict=True))
+
+
+def judged(
+    wrong: int, examples: int = 1_000, missed: int | None = None, sureness: float = 6.0
+) -> tuple[labels.Verdict, torch.Tensor]:
+    """The verdict on examples of which the first are wrong, are missed early and are memorised in the end."""
+    given, probabilities = drawn(0, sureness, examples=500, classes=5)
+    flipped = torch.arange(500) < wrong * 500 // examples
+    rates = torch.ones(examples)
+    rates[: wrong if missed is None else missed] = 0.2
+    excess = torch.linspace(3, -1, examples)
+    found = labels.judge(
+        excess,
+        rates,
+        torch.ones(examples, dtype=torch.bool),
+        torch.where(flipped, (given + 1) % 5, given),
+        probabilities,
+    )
+    return found, excess
+
+
+@pytest.mark.parametrize("wrong", [0, 50, 200])
+def test_as_many_are_suspect_as_are_wrong_although_the_model_has_memorised_them(wrong: int) -> None:
+    found, excess = judged(wrong)
+    assert found.known and int(found.suspect.sum()) == pytest.approx(wrong, abs=10)
+    assert excess[found.suspect].min() > excess[~found.suspect].max() if wrong else not found.suspect.any()
+
+
+def test_what_the_model_chose_early_is_never_suspect() -> None:
+    given, probabilities = drawn(0, 6.0, examples=500, classes=5)
+    rates = torch.tensor([1.0] * 900 + [0.0] * 100)
+    # Their losses are large, and yet the model chose the label in every early epoch.
+    excess = torch.linspace(3, -1, 1_000)
+    found = labels.judge(
+        excess,
+        rates,
+        torch.ones(1_000, dtype=torch.bool),
+        (given + 1) % 5 * (given < 1) + given * (given >= 1),
+        probabilities,
+    )
+    assert not found.suspect[:900].any()
+
+
+def test_a_weak_model_gives_no_number() -> None:
+    for found in (judged(50, missed=500)[0], judged(50, sureness=0.5)[0]):
+        assert not found.known and not found.suspect.any()
+    assert found.accuracy < 0.6
+
+
+def test_examples_that_no_early_epoch_used_go_by_the_final_model() -> None:
+    given, probabilities = drawn(0, 6.0, examples=500, classes=5)
+    rates = torch.full((100,), torch.nan)
+    shifted = torch.where(torch.arange(500) < 50, (given + 1) % 5, given)
+    found = labels.judge(torch.arange(100.0), rates, torch.arange(100) >= 10, shifted, probabilities)
+    assert found.known and found.suspect[:10].sum() >= 5 and not found.suspect[10:].any()

@@ -8,9 +8,13 @@ from subset_trainer.training.record import MEMORY, Record
 
 def test_each_visit_counts() -> None:
     record = Record(4)
-    record.observe(Subset.of(torch.tensor([2, 0])), torch.tensor([1.0, 3.0]))
-    record.observe(Subset.of(torch.tensor([2, 1]), torch.tensor([0.5, 2.0])), torch.tensor([2.0, 4.0]))
+    record.observe(Subset.of(torch.tensor([2, 0])), torch.tensor([1.0, 3.0]), torch.tensor([1.0, 0.0]))
+    second = Subset.of(torch.tensor([2, 1]), torch.tensor([0.5, 2.0]))
+    record.observe(second, torch.tensor([2.0, 4.0]), torch.tensor([0.0, 1.0]))
     assert record.visits_N.tolist() == [1, 1, 2, 0]
+    assert record.early_hit_rates()[:3].tolist() == [0.0, 1.0, 0.5] and record.early_hit_rates()[3].isnan()
+    record.observe(Subset.of(torch.tensor([3])), torch.tensor([1.0]))
+    assert record.early_hit_rates()[3].isnan()
     assert record.weights_N.tolist()[:3] == [1.0, 2.0, 0.5] and record.weights_N[3].isnan()
     assert record.running_losses_N[:2].tolist() == [3.0, 4.0] and record.running_losses_N[3].isnan()
     assert (
@@ -25,9 +29,9 @@ def test_it_goes_on_from_a_checkpoint() -> None:
     for epoch in range(6):
         visited = Subset.of(torch.randperm(3, generator=draw)[:2])
         losses = torch.rand(2, generator=draw)
-        whole.observe(visited, losses)
+        whole.observe(visited, losses, (losses < 0.5).float())
         if epoch == 3:
             rest.load_state_dict({name: value.clone() for name, value in part.state_dict().items()})
-        (part if epoch < 3 else rest).observe(visited, losses)
+        (part if epoch < 3 else rest).observe(visited, losses, (losses < 0.5).float())
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(rest.state_dict()[name], value, rtol=0, atol=0, equal_nan=True)

@@ -41,6 +41,17 @@ def test_the_bound_is_students() -> None:
     assert loss.time == pytest.approx(0.3)
 
 
+def test_the_verdict_goes_by_the_metric() -> None:
+    made = runs({**FULL, ("rs2", 0.3): [0.90, 0.91, 0.92]})
+    for one in made:
+        worse = 0.2 if one.summary["strategy"] == "rs2" else 0.0
+        one.summary["metric"] = "macro_f1"
+        one.summary["test"] = {**one.summary["test"], "macro_f1": one.summary["test"]["accuracy"] - worse}
+    assert sentence(made, 0.01).startswith("None of these keeps within 1 point of macro-F1")
+    made[0].summary["metric"] = "accuracy"
+    assert sentence(made, 0.01).endswith("the runs do not share a measure (metric: accuracy, macro_f1).")
+
+
 def test_the_smallest_fraction_that_keeps_to_the_tolerance() -> None:
     made = runs(
         {

@@ -30,9 +30,9 @@ class DataKnobs(Knobs):
     )
     text_column: str | None = Field(
         None,
-        description="tables: the column with the text to classify, by name, or by position (counted from 0) if "
-        "there is no header; default: the only feature column, if its values are mostly distinct texts of "
-        "several words",
+        description="tables: the columns that are read as free text, by name, separated by commas, or by position "
+        "(counted from 0) if there is no header; other columns are used beside them. Default: columns whose values "
+        "are mostly distinct texts of several words",
     )
     ignore_columns: str | None = Field(
         None,
@@ -93,7 +93,17 @@ class DataKnobs(Knobs):
     image_size: Annotated[int, Field(ge=8, le=LARGEST_IMAGE)] | None = Field(
         None,
         description="images are resized to this height and width, in pixels; default: their own size if all have "
-        "the same size of at most 256, else 224",
+        "the same size of at most 256, else the median of √(height × width), as a multiple of 8 from 32 to 224",
+    )
+    on_unreadable: Literal["fail", "skip"] = Field(
+        "fail",
+        description="images whose content is damaged: `fail` ends the run with their names, `skip` leaves them out; "
+        "`skip` first decodes every image once more, to a few pixels",
+    )
+    unreadable_limit: Share = Field(
+        0.01,
+        description="`on_unreadable=skip`: the largest fraction of a channel's images that is left out; more end the "
+        "run",
     )
     augmentation: Literal["flip-crop", "crop", "none"] = Field(
         "flip-crop",

@@ -19,6 +19,11 @@ class InsightKnobs(Knobs):
         "about each example; costs one pass over the training set (`seconds.report` in `summary.json`)",
     )
 
+    metric: Literal["accuracy", "macro_f1", "balanced_accuracy", "auc"] = Field(
+        "accuracy",
+        description="the measure that verdicts go by: the best epoch in `summary.json`, how much data is enough in "
+        "a comparison, and what `tune` optimises by default. All of them are logged; `auc` needs two classes",
+    )
     label_check: Literal["training-signals", "cross-validation"] = Field(
         "training-signals",
         description="how wrong labels are found: `training-signals` uses the losses observed in training, at no "

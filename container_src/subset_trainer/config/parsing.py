@@ -2,6 +2,8 @@
 
 SageMaker passes hyperparameters as strings. Depending on the SDK's version and on what launched the job, a value
 arrives as ``glister``, ``"glister"`` or ``"\\"glister\\""``, and a boolean as ``True`` or ``true``. All are accepted.
+``None`` and ``null`` mean that a value is not given. A choice may be written in any case, and with hyphens, underscores
+or spaces: ``GradMatch_PB`` is ``gradmatch-pb``.
 """
 
 import difflib
@@ -20,13 +22,16 @@ from subset_trainer.errors import shown
 LONGEST_INTEGER = 10_000
 """In bits. Python refuses to convert much longer integers to decimal text, because that takes quadratic time."""
 
+LITERALS = {"True": "true", "False": "false", "None": None, "null": None}
+"""What Python and JSON write for values that are no text."""
+
 
 def decode(value: Any) -> Any:
     """Undo the quoting of SDKs and tuners. Returns the value itself, however often it was JSON-encoded."""
     while isinstance(value, str):
         text = value.strip()
-        if text in ("True", "False", "None"):
-            return {"True": "true", "False": "false", "None": None}[text]
+        if text in LITERALS:
+            return LITERALS[text]
         if not (len(text) >= 2 and text[0] == text[-1] == '"'):
             return text
         try:
@@ -39,6 +44,19 @@ def decode(value: Any) -> Any:
     if isinstance(value, int):
         return str(value) if value.bit_length() < LONGEST_INTEGER else hex(value)
     return value
+
+
+def canonical(value: Any, field: FieldInfo) -> Any:
+    """The choice that a value means, whatever its case and its separators; any other value as it is."""
+    choices = _choices(field)
+    if not isinstance(value, str) or value in choices:
+        return value
+    meant = [choice for choice in choices if _loose(choice) == _loose(value)]
+    return meant[0] if len(meant) == 1 else value
+
+
+def _loose(text: str) -> str:
+    return text.strip().casefold().replace("_", "-").replace(" ", "-")
 
 
 def sentence(fault: Any, model: type[BaseModel]) -> str:
@@ -58,7 +76,7 @@ def sentence(fault: Any, model: type[BaseModel]) -> str:
         return f"unknown hyperparameter {shown(name)}: {hint}"
     message = f"hyperparameter {name}={shown(fault['input'])}: expected {expectation(field)}"
     choices = _choices(field)
-    if near := difflib.get_close_matches(shown(fault["input"]).strip("'"), choices, 1, 0.5):
+    if near := difflib.get_close_matches(shown(fault["input"]).strip("'").lower(), choices, 1, 0.5):
         message += f"; did you mean {near[0]!r}?"
     return message
 

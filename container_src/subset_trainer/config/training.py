@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from subset_trainer.config.knobs import Count, Knobs, Positive, Share
 from subset_trainer.config.selection import ENCODER_ETA
@@ -26,7 +26,7 @@ class TrainingKnobs(Knobs):
         description="`resnet18` (with a 3×3 stem for small images), `cnn` (four convolutions, for small images on "
         "a CPU), `mlp` (tables), `ngrams` (text), `encoder` (text, with a Hugging Face encoder in the `pretrained` "
         "channel), or the name of any torchvision classifier; `auto`: resnet18 for images, mlp for tables, and for "
-        "text encoder if the `pretrained` channel has one, else ngrams",
+        "text, alone or in a table, encoder if the `pretrained` channel has one, else ngrams",
     )
     epochs: Count = Field(30, description="number of passes over the selected subset")
     batch_size: Annotated[int, Field(ge=2)] = Field(
@@ -61,7 +61,8 @@ class TrainingKnobs(Knobs):
     )
     dropout: Share = Field(
         0.5,
-        description="`mlp`: dropout probability of the hidden layers; each process draws its own mask",
+        description="`mlp`, and tables with text: dropout probability of the hidden layers, and of a text's n-grams; "
+        "each process draws its own mask",
     )
     ema_decay: Share = Field(
         0.0,
@@ -126,6 +127,12 @@ class TrainingKnobs(Knobs):
         description="minutes between checkpoints within an epoch; a checkpoint is also written after each epoch",
     )
     checkpoints_kept: int = Field(2, ge=1, description="number of most recent checkpoints that are kept")
+
+    @field_validator("model")
+    @classmethod
+    def _model_in_any_spelling(cls, name: str) -> str:
+        # All of torchvision's names, and ours, are in lower case and without hyphens.
+        return name.lower().replace("-", "_")
 
     @model_validator(mode="after")
     def _statistics_are_of_all_or_of_a_part(self) -> "TrainingKnobs":

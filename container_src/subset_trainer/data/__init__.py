@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from subset_trainer.data.kinds.image import ImageKind
     from subset_trainer.data.kinds.kind import Kind
     from subset_trainer.data.kinds.table import TableKind
+    from subset_trainer.data.kinds.table_and_text import TableAndTextKind
     from subset_trainer.data.kinds.text import TextKind
     from subset_trainer.data.splits import Splits, load_channel, load_splits
     from subset_trainer.data.tables.table import Column
@@ -22,6 +23,7 @@ __all__ = [
     "MemoryDataset",
     "Splits",
     "StreamingDataset",
+    "TableAndTextKind",
     "TableKind",
     "TextKind",
     "load_channel",
@@ -37,6 +39,7 @@ _PLACES = {
     "Splits": "splits",
     "StreamingDataset": "datasets",
     "TableKind": "kinds.table",
+    "TableAndTextKind": "kinds.table_and_text",
     "TextKind": "kinds.text",
     "load_channel": "splits",
     "load_splits": "splits",

@@ -12,10 +12,11 @@ from subset_trainer.data.formats.format import Format, Found
 from subset_trainer.data.hosts import Shards
 from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.table import TableKind
+from subset_trainer.data.tables.numbers import Spelling
 from subset_trainer.data.tables.table import Column, Table, is_number
 from subset_trainer.errors import shown
 
-ColumnKind = Literal["numeric", "categorical", "date"]
+ColumnKind = Literal["numeric", "categorical", "date", "free text"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class _Form:
     """The form of one host's shard.
 
     `common`: the values that must be equal on all hosts. `columns`: a table's columns with the kind of each, None for a
-    column without any value.
+    column without any value. `texts`: those that are read as text.
     """
 
     format: str
@@ -31,6 +32,8 @@ class _Form:
     classes: tuple[str, ...]
     common: Mapping[str, Any]
     columns: Mapping[str, ColumnKind | None] = field(default_factory=dict)
+    spellings: Mapping[str, Spelling] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
     header: bool = False
     label: str | None = None
     label_index: int = 0
@@ -45,6 +48,8 @@ class _Form:
         return replace(
             form,
             columns=dict(zip(source.names, map(_becomes, source.columns), strict=True)),
+            spellings=source.spellings,
+            texts=source.text_columns,
             header=source.header,
             label=source.label_column,
             label_index=source.label_index,
@@ -106,13 +111,25 @@ def _as_all_have(
     again: Callable[[TableKind], Found],
 ) -> Found:
     names = {name for form in forms for name in form.columns}
+    # What one host reads as text is text.
+    texts = {name for form in forms for name in form.texts}
     columns = []
     for name in own.columns if len(own.columns) == len(names) else natural_order(names):
-        told = {form.columns.get(name) for form in forms} - {None}
-        columns.append(Column(name, (told.pop() if len(told) == 1 else "categorical") if told else "numeric"))  # type: ignore[arg-type]
+        if name in texts:
+            columns.append(Column(name, "free text"))
+            continue
+        told: set[ColumnKind] = {held for form in forms if (held := form.columns.get(name))}
+        kind = "numeric" if not told else told.pop() if len(told) == 1 else "categorical"
+        spelling = next(filter(None, (form.spellings.get(name) for form in forms)), None)
+        columns.append(Column(name, kind, spelling=spelling))
     # A column without a value counts as numeric. If the labels of any host are texts, the others read their numeric
     # labels again, to keep the spelling.
-    same = [(own.columns.get(column.name) or "numeric") == column.kind for column in columns]
+    same = [
+        column.name in own.texts
+        if column.kind == "free text"
+        else (own.columns.get(column.name) or "numeric") == column.kind
+        for column in columns
+    ]
     numbers = all(map(is_number, classes))
     if len(own.columns) == len(columns) and all(same) and numbers == all(map(is_number, own.classes)):
         return found

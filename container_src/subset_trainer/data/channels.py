@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from subset_trainer.data.content import IMAGES, content_of
@@ -105,7 +106,22 @@ class Channel:
 
     def ending(self, *suffixes: str) -> tuple[str, ...]:
         """The files whose names end with one of the suffixes, ignoring case."""
-        return tuple(file for file in self.files if file.lower().endswith(suffixes))
+        found = self.of_suffixes(*{suffix[suffix.rfind(".") :] for suffix in suffixes})
+        several = any(suffix.count(".") > 1 for suffix in suffixes)
+        return tuple(file for file in found if file.lower().endswith(suffixes)) if several else found
+
+    def of_suffixes(self, *suffixes: str) -> tuple[str, ...]:
+        """The files whose last suffix is one of these, in lower case; '' for none."""
+        groups = [self._by_suffix[suffix] for suffix in suffixes if suffix in self._by_suffix]
+        return tuple(groups[0] if len(groups) == 1 else sorted(chain.from_iterable(groups)))
+
+    @cached_property
+    def _by_suffix(self) -> dict[str, list[str]]:
+        # A channel may hold a million files, and each format asks for its own.
+        groups: dict[str, list[str]] = {}
+        for file in self.files:
+            groups.setdefault(suffix_of(file), []).append(file)
+        return groups
 
     @cached_property
     def images(self) -> tuple[str, ...]:
@@ -114,13 +130,10 @@ class Channel:
         Of the files in one folder with one unknown suffix a few are opened, and all if one of these is an image.
         """
         unknown: dict[tuple[str, str], list[str]] = defaultdict(list)
-        found = []
-        for file in self.files:
-            lowered = file.lower()
-            if lowered.endswith(IMAGE_SUFFIXES):
-                found.append(file)
-            elif not lowered.endswith(_OTHER_SUFFIXES):
-                unknown[file.rpartition("/")[0], suffix_of(file)].append(file)
+        found = list(self.of_suffixes(*IMAGE_SUFFIXES))
+        for suffix in self._by_suffix.keys() - {*IMAGE_SUFFIXES, *_OTHER_SUFFIXES}:
+            for file in self._by_suffix[suffix]:
+                unknown[file.rpartition("/")[0], suffix].append(file)
         for files in unknown.values():
             sampled = files[:: max(1, len(files) // _SAMPLED)][:_SAMPLED]
             if any(self.content(file) in IMAGES for file in sampled):
@@ -192,7 +205,7 @@ def _entries(name: str, root: Path, system: list[str]) -> Iterator[tuple[str, "o
                 relative = folder + entry.name
                 hidden = entry.name.startswith(".")
                 if entry.is_dir(follow_symlinks=False):
-                    if hidden or _SYSTEM.fullmatch(entry.name):
+                    if is_system(entry.name):
                         system.append(relative + "/")
                     else:
                         waiting.append(relative + "/")
@@ -224,6 +237,11 @@ def _check_link(name: str, relative: str, target: str, real_root: str) -> None:
 def _is_marker(entry: "os.DirEntry[str]") -> bool:
     # An empty file with an image suffix is not a marker: it is reported later as a damaged image.
     return not entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.stat().st_size == 0
+
+
+def is_system(folder: str) -> bool:
+    """Whether a folder is hidden, or of an operating system or a tool."""
+    return (folder.startswith(".") and folder != ".") or _SYSTEM.fullmatch(folder) is not None
 
 
 def base_name(path: str) -> str:

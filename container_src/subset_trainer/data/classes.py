@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,9 +14,12 @@ LABEL_COLUMN_HINT = " (label_column names another column as the label)"
 
 def coded(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Encode class names as labels [N] int64, with the classes in their order."""
-    classes = natural_order(set(names))
+    # A name may be stored in two Unicode forms, as file systems do with 'é'; both are one class.
+    spelt = {name: unicodedata.normalize("NFC", name) for name in set(names)}
+    classes = natural_order(set(spelt.values()))
     position = {name: index for index, name in enumerate(classes)}
-    return np.fromiter((position[name] for name in names), np.int64, len(names)), classes
+    codes = {name: position[normal] for name, normal in spelt.items()}
+    return np.fromiter((codes[name] for name in names), np.int64, len(names)), classes
 
 
 def natural_order(names: set[str]) -> tuple[str, ...]:
@@ -52,9 +56,7 @@ def classes_of(
         UserError: the training labels are measurements rather than classes.
     """
     if values.dtype == object:
-        classes = natural_order(set(values.tolist()))
-        position = {name: index for index, name in enumerate(classes)}
-        return np.fromiter((position[value] for value in values), np.int64, len(values)), classes
+        return coded(values.tolist())
     distinct, labels = np.unique(values, return_inverse=True)
     if like is None and looks_continuous(values):
         raise channel.error(

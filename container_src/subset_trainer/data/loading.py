@@ -1,17 +1,20 @@
 """Resources shared by the reading of all channels, and what a kind of data is fitted on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.datasets import MOST_WORKERS
+from subset_trainer.data.formats.format import Found
 from subset_trainer.data.hosts import Shard, Shards
+from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.images.unreadable import LeftOut, without_damaged
 from subset_trainer.data.machine import cpu_count, memory_available
 from subset_trainer.data.texts.tokens import Tokens
-from subset_trainer.data.understanding import Understanding
+from subset_trainer.data.understanding import Decision, Understanding
 
 T = TypeVar("T")
 
@@ -29,6 +32,10 @@ class Loading:
     content_types: Mapping[str, str] = field(default_factory=dict)
     tokens: Tokens | None = None
     shards: Shards | None = None
+    unreadable_limit: float | None = None
+    """The largest share of a channel's images that are left out because they are damaged; None: a single one is an
+    error."""
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def shards_of(self, channel: str) -> Shards | None:
         """The shards of the channel; None if this host has all of it."""
@@ -37,6 +44,31 @@ class Loading:
     @property
     def decoders(self) -> int:
         return min(cpu_count(), MOST_WORKERS) if self.workers is None else self.workers
+
+    def readable(self, channel: str, found: Found | None) -> Found | None:
+        """Without the damaged images, which `left_out` has then; of other data the same. If the channel is sharded, all
+        processes must call this together. `found`: None if this host has no part of the channel.
+
+        Raises:
+            UserError: more images are damaged than the limit allows.
+        """
+        if self.unreadable_limit is None:
+            return found
+        source = found.source if found and isinstance(found.source, LabelledImages) else None
+        kept, out = without_damaged(channel, source, self.decoders, self.shards_of(channel))
+        if out.errors:
+            out.check(self.unreadable_limit)
+            self.left_out.append(out)
+            self.notes.append(out.note)
+        if found is None or kept is None or not out.errors:
+            return found
+        return replace(found, source=kept, decisions=(*found.decisions, out.decision))
+
+    def decide(self, channel: Channel, decision: Decision) -> None:
+        """Append a decision to what the channel was taken to be."""
+        for position, one in enumerate(self.understandings):
+            if one.channel == channel.name:
+                self.understandings[position] = replace(one, decisions=(*one.decisions, decision))
 
     def take(self, channel: Channel, needed: int) -> None:
         """Reserve memory.

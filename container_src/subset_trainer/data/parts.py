@@ -29,7 +29,8 @@ class Parts(Protocol):
     `slow`: whether evaluating the model on it is slow, as it is for images and for texts in an encoder.
     """
 
-    slow: ClassVar[bool]
+    @property
+    def slow(self) -> bool: ...
 
     @property
     def count(self) -> int: ...
@@ -229,6 +230,54 @@ class Written:
             for row in present_BM.tolist()
         ]
         return torch.from_numpy(self.encode(texts))
+
+
+@dataclass(frozen=True)
+class Several:
+    """An example of several parts in turn: the columns of a table's row, and the words of each of its texts.
+
+    `several`: (the column of the text, None for the other columns; its parts), in the order of the example's values.
+    """
+
+    several: Sequence[tuple[str | None, Parts]]
+
+    @property
+    def slow(self) -> bool:
+        return any(parts.slow for _, parts in self.several)
+
+    @property
+    def counts(self) -> list[int]:
+        return [parts.count for _, parts in self.several]
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def titles(self) -> list[str]:
+        return [
+            title if column is None else f"{column}: {title}"
+            for column, parts in self.several
+            for title in parts.titles
+        ]
+
+    def to_json(self, values: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        texts: dict[str, str] = {}
+        told: list[dict[str, Any]] = []
+        for column, parts in self.several:
+            own, some = parts.to_json(values[len(told) : len(told) + parts.count])
+            if column is not None:
+                texts[column] = own["text"]
+                some = [{"column": column, **part} for part in some]
+            told += some
+        return {"texts": texts}, told
+
+    def with_only(self, present_BM: Tensor) -> Tensor:
+        present = present_BM.split(self.counts, 1)
+        versions = [
+            parts.with_only(own).float() for (_, parts), own in zip(self.several, present, strict=True)
+        ]
+        return torch.cat(versions, 1)
 
 
 def _pieces(text: str, spans: Tensor) -> list[str]:

@@ -27,6 +27,8 @@ _WORDS = {
     "test": ("test", "testing", "tst", "holdout", "heldout", "submission"),
 }
 _SPLITS = {word: split for split, words in _WORDS.items() for word in words}
+SPLIT_NAMES = frozenset(("split", "set", "subset", "fold", "partition", "usage", "phase", "dataset"))
+"""Names, in lower case, of columns that may say the split of each row."""
 _FILLERS = frozenset(
     (
         *(

@@ -16,6 +16,7 @@ from subset_trainer.data.formats.reading import read as read_channel
 from subset_trainer.data.formats.registry import open_channel
 from subset_trainer.data.hosts import Names, Shard, Shards
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.images.unreadable import LeftOut
 from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.loading import Fitting, Loading
@@ -39,8 +40,8 @@ class Splits:
 
     `notes`: sentences to log about what was found, decoded, left out and split. `train_ids`, `validation_ids`: where
     each example is in the channels' files. `train_weights` [N] float32: the weight of each training example, with mean
-    1; None for equal weights. `train_texts`, `validation_texts` [N] object (of str): the original texts, which cannot
-    be recovered from the inputs; None for other data.
+    1; None for equal weights. `train_texts`, `validation_texts`: the original texts, which cannot be recovered from
+    the inputs: [N] object (of str), or [N, T] for a table with T columns of text; None for other data.
     """
 
     train: Dataset
@@ -58,6 +59,8 @@ class Splits:
     tell_names: Callable[[], None] = _nothing
     """Exchanges the names of examples between hosts. All processes must call it together, before any reads the name of
     an example of another host. The texts of other hosts' examples stay None."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The images that could not be read, of each channel that had any."""
 
     def keeping(self, rows: np.ndarray) -> "Splits":
         """The same data with only the training examples at `rows` [K] int64, ascending."""
@@ -88,6 +91,7 @@ def load_splits(
     columns: Rules | None = None,
     tokens: Tokens | None = None,
     shards: Shards | None = None,
+    unreadable_limit: float | None = None,
     objective: Objective = CLASSIFICATION,
 ) -> Splits:
     """Read the channels `training` (required), `validation` and `test`, each with its `…_lst` companion if given.
@@ -104,6 +108,8 @@ def load_splits(
         columns: the settings for a table's columns beside `text_column`.
         tokens: the tokenizer for texts; None: n-grams.
         shards: for sharded channels; all processes must then call this function together.
+        unreadable_limit: the largest share of a channel's images that are left out if they cannot be read; None: a
+            single one is an error. All images are then decoded once more, before anything else.
         objective: defines the strata for the validation split.
 
     Raises:
@@ -119,6 +125,7 @@ def load_splits(
         memory_available() // 2 if memory_limit is None else memory_limit,
         tokens=tokens,
         shards=shards,
+        unreadable_limit=unreadable_limit,
     )
     rules = columns or Rules()
     options = Options(
@@ -151,6 +158,8 @@ def load_splits(
         names = Names(source.ids, shard)
         ids, tell_names = names.ids(), names.tell
     loading.understandings.append(found.understanding(training.name, labels))
+    for out in loading.left_out:
+        out.check_classes(training, {source.classes[label] for label in np.unique(labels).tolist()})
     _check_classes(training, labels, source.classes)
     if "validation" in channels:
         train_rows, validation_rows = np.arange(len(labels)), None
@@ -195,6 +204,7 @@ def load_splits(
         validation_texts,
         tuple(loading.understandings),
         tell_names,
+        tuple(loading.left_out),
     )
 
 
@@ -270,7 +280,8 @@ def _read_training(channel: Channel, options: Options, loading: Loading) -> tupl
         with _of_a_shard(shards):
             return read_channel(channel, options, loading.available, like)
 
-    found = read()
+    found = loading.readable(channel.name, read())
+    assert found is not None
     if shards is None:
         return found, None
     found, classes = agreed(channel, found, shards, read)
@@ -293,9 +304,13 @@ def _load(
     own: Dataset | None = None
     ids = Ids(str, np.arange(0))
     source: Source | None = None
+    found: Found | None = None
     if channel is not None:
         with _of_a_shard(shards):
             found = read_channel(channel, options, loading.available, preprocessing)
+    found = loading.readable(name, found)
+    if channel is not None and found is not None:
+        with _of_a_shard(shards):
             loading.notes.extend(found.notes)
             loading.understandings.append(found.understanding(name))
             source = found.source
@@ -315,13 +330,13 @@ def _load(
 def _texts(
     source: Source | None, count: int, shard: Shard | None, rows: np.ndarray | slice = np.s_[:]
 ) -> np.ndarray | None:
-    """[K] object: the texts, None for examples of other shards; None as a whole for other data."""
+    """[K] or [K, T] object: the texts, None for examples of other shards; None as a whole for other data."""
     own = None if source is None else source.texts
     if own is None:
         return None
     if shard is None:
         return own[rows]
-    texts = np.full(count, None, object)
+    texts = np.full((count, *own.shape[1:]), None, object)
     texts[shard.span] = own
     return texts[rows]
 

@@ -78,10 +78,19 @@ class Understanding:
         }
 
 
+class OpenDecisionsError(UserError):
+    """The decisions of a channel that are open. `decisions`: all that were made until then."""
+
+    def __init__(self, message: str, channel: str = "", decisions: tuple[Decision, ...] = ()) -> None:
+        super().__init__(message)
+        self.channel, self.decisions = channel, decisions
+
+
 def refuse_open(channel: str, decisions: Iterable[Decision], most: int = 10) -> None:
     """Raise one UserError that lists every open decision: the first ten and their number."""
+    decisions = tuple(decisions)
     pending = [decision.sentence() for decision in decisions if decision.certainty == "open"]
     if not pending:
         return
     more = [f"and {len(pending) - most:,} more"] if len(pending) > most else []
-    raise UserError(f"{channel} channel: {'; '.join([*pending[:most], *more])}.")
+    raise OpenDecisionsError(f"{channel} channel: {'; '.join([*pending[:most], *more])}.", channel, decisions)

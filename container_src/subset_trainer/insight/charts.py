@@ -1,4 +1,4 @@
-"""Line and bar charts as places in an SVG picture, which the template `charts.html` draws."""
+"""Line and bar charts as coordinates in an SVG image, which the template `charts.html` draws."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 210, 46, 10, 26, 34
-"""The picture and its margins, in units of the picture. A phone shows it at about this size."""
+"""The size and margins of the image, in SVG units. A phone shows it at about this size."""
 MOST_BARS = 40
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. points: (x, y), without values that are not finite."""
+    """One curve. points: (x, y), finite values only."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -21,7 +21,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar, from its upper left corner."""
+    """One bar. x and y are those of its upper left corner."""
 
     x: float
     y: float
@@ -31,17 +31,17 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart. Every place is in units of the picture."""
+    """One chart. All coordinates are in SVG units."""
 
     title: str
     description: str
-    """Stands for the picture where it cannot be seen."""
+    """Alternative text for readers who cannot see the image."""
     across: str
-    """What the horizontal axis counts."""
+    """The label of the horizontal axis."""
     upright: Sequence[tuple[float, str]]
-    """(y, number) on the vertical axis; the first is the axis itself."""
+    """(y, label) of the ticks on the vertical axis. The first lies on the horizontal axis."""
     level: Sequence[tuple[float, str]]
-    """(x, number) on the horizontal axis, from left to right."""
+    """(x, label) of the ticks on the horizontal axis, from left to right."""
     lines: Sequence[Line] = ()
     bars: Sequence[Bar] = ()
     width: int = WIDTH
@@ -52,12 +52,12 @@ class Chart:
 
 
 def curves(title: str, xs: Sequence[int], series: Mapping[str, Sequence[float]], form: str) -> Chart:
-    """One line for each name, over epochs.
+    """A line chart over epochs with one line per name.
 
     Args:
         xs: [E] epochs, ascending.
-        series: name → [E] values. What is not finite is left out.
-        form: format specification of a value; with a percent sign the axis ends at 1.
+        series: name → [E] values. Values that are not finite are omitted.
+        form: format specification of a value. If it ends with a percent sign, the axis ends at 1.
     """
     values = [value for line in series.values() for value in line if math.isfinite(value)]
     low, high = min([0.0, *values]), max([*values, 1e-9])
@@ -87,9 +87,12 @@ def curves(title: str, xs: Sequence[int], series: Mapping[str, Sequence[float]],
 
 
 def bins(values: np.ndarray) -> dict[str, int]:
-    """What a bar counts ('3', or '4–6' where there would be more than MOST_BARS) → how many of the values.
+    """Histogram: bin → number of values in it.
 
-    values: [N] integers from 0.
+    A bin is one integer ('3'), or a range ('4–6') if there would otherwise be more than MOST_BARS bins.
+
+    Args:
+        values: [N] integers, at least 0.
     """
     most = int(values.max(initial=0))
     width = max(1, math.ceil((most + 1) / MOST_BARS))
@@ -99,7 +102,7 @@ def bins(values: np.ndarray) -> dict[str, int]:
 
 
 def bars(title: str, across: str, counts: Mapping[str, int]) -> Chart:
-    """One bar for each name, in this order."""
+    """A bar chart with one bar per name, in the order of `counts`."""
     most, each = max(counts.values()), (WIDTH - LEFT - RIGHT) / len(counts)
     drawn = [
         Bar(LEFT + at * each + 1, _up(count / most), max(1, each - 2), HEIGHT - BOTTOM - _up(count / most))
@@ -118,7 +121,7 @@ def bars(title: str, across: str, counts: Mapping[str, int]) -> Chart:
 
 
 def _up(share: float) -> float:
-    """y of a share of the vertical axis."""
+    """The y coordinate of a fraction of the vertical axis."""
     return HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
 
 

@@ -1,4 +1,4 @@
-"""Before the run's own training: find wrong labels and duplicates, and leave them out where that is asked for."""
+"""Finds wrong labels and duplicates before training, and removes them if hyperparameters request it."""
 
 import copy
 import io
@@ -33,23 +33,23 @@ NOISY, REDUNDANT = "noisy", "redundant"
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found in the N training examples of the channels, and which of them the run trains on."""
+    """The results for the N training examples of the channels, and which examples the run trains on."""
 
     ids: Ids
     labels: Tensor
     """[N] int64."""
     removed: np.ndarray
-    """[N] object: `noisy`, `redundant`, or None for what stays."""
+    """[N] object: `noisy`, `redundant`, or None for examples that are kept."""
     mislabelled: Tensor | None = None
-    """[N] float32, 0 to 1; None, here and below: it was not computed."""
+    """[N] float32: score of a wrong label, 0 to 1. None, here and below, means not computed."""
     suspect: Tensor | None = None
-    """[N] bool."""
+    """[N] bool: whether the label counts as wrong."""
     groups: Tensor | None = None
-    """[N] int32."""
+    """[N] int32: group of (near-)duplicates, or -1."""
 
     @property
     def kept(self) -> np.ndarray:
-        """[K] int64: positions of what stays."""
+        """[K] int64: positions of the examples that are kept."""
         return np.flatnonzero(self.removed == None)  # noqa: E711  element by element
 
     def counts(self) -> dict[str, int]:
@@ -58,17 +58,17 @@ class Examined:
 
 @dataclass(frozen=True)
 class Examination:
-    """How to find them.
+    """The search for wrong labels and duplicates.
 
     Args:
-        fresh: the run's classifier, not yet trained: copies of it are, and thrown away.
+        fresh: the run's untrained classifier. Copies of it are trained and discarded.
         splits: what it reads.
-        inputs: the training examples as they were given, which a frozen backbone's outputs may stand for in `splits`.
-        hp: the run's hyperparameters, which are theirs, too.
-        selector: for such a copy, and the data and the plan that it is trained by.
-        place: where.
-        file: where what was found of the labels is kept for a run that is resumed; None: nowhere.
-        identity: of the run, and its data.
+        inputs: the training examples as they were given, for which `splits` may have a frozen backbone's outputs.
+        hp: the run's hyperparameters, which also apply to the training of the copies.
+        selector: makes the selector for a copy, its data and its plan.
+        place: the device and the processes.
+        file: file that stores the label results for a resumed run; None: they are not stored.
+        identity: identifies the run and its data.
     """
 
     fresh: Classifier
@@ -81,7 +81,12 @@ class Examination:
     identity: Mapping[str, Any]
 
     def run(self) -> Examined:
-        """Raises Terminated where SIGTERM arrives, UserError where a training diverges."""
+        """Find wrong labels and duplicates, as the hyperparameters request.
+
+        Raises:
+            Terminated: SIGTERM arrived.
+            UserError: training diverged.
+        """
         given, hp = self.splits.train.labels, self.hp
         found = Examined(self.splits.train_ids, given, np.full(len(given), None, object))
         if hp.drop_redundant:
@@ -112,7 +117,7 @@ class Examination:
         )
 
     def _labels(self) -> tuple[Tensor, Tensor]:
-        """[N] how suspect each training label is, from 0 to 1, and [N] whether it counts as wrong."""
+        """[N] score of each training label, 0 to 1 (likely wrong), and bool [N] whether it counts as wrong."""
         training, validation = self.splits.train, self.splits.validation
         if self.hp.label_check == "cross-validation":
             logger.info("label_check: training %d models, each without a part of the examples", labels.FOLDS)
@@ -146,7 +151,7 @@ class Examination:
         loop.train(trainee, data, selector, plan)
         return model, trainee.record
 
-    # What took a training is not repeated by a run that is resumed.
+    # A resumed run reads the stored results instead of repeating the training.
 
     def _keep(self, file: Path, mislabelled: Tensor, suspect: Tensor) -> None:
         content = io.BytesIO()
@@ -168,7 +173,7 @@ class Examination:
             with np.load(self.file, allow_pickle=False) as content:
                 found = torch.from_numpy(content["mislabelled"]), torch.from_numpy(content["suspect"])
                 same = str(content["identity"]) == json.dumps(dict(self.identity), sort_keys=True)
-        except Exception as error:  # damaged archives raise nearly anything
+        except Exception as error:  # a damaged archive may raise many kinds of error
             logger.warning("%s is damaged and left aside: %s", FILE, error)
             return None
         return found if same else None
@@ -186,7 +191,7 @@ def fingerprints(dataset: Dataset, place: Place) -> Tensor:
 
 
 def _later_ones(groups_N: np.ndarray, removed_N: np.ndarray) -> np.ndarray:
-    """Positions, ascending, of every example of a group but the first that is still there."""
+    """Positions, ascending, of the redundant examples: those after the first of their group that is still kept."""
     rows = np.flatnonzero((groups_N >= 0) & (removed_N == None))  # noqa: E711  element by element
     _, first = np.unique(groups_N[rows], return_index=True)
     return np.delete(rows, first)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from subset_trainer import pages
 from subset_trainer.data.kinds.registry import BY_NAME
-from subset_trainer.data.parts import Regions, Words, Written
+from subset_trainer.data.parts import Regions, Several, Words, Written
 from subset_trainer.insight.explanations import METHOD, Explained, Explanations
 
 FOR, AGAINST = (179, 74, 0), (0, 114, 178)
@@ -65,8 +65,8 @@ class Error:
     strongest: Sequence[Part]
     rest: Sequence[Part]
     """The other parts, from the strongest."""
-    shown: Painted | Marked | None
-    """None: a table's row, which is its parts."""
+    shown: Painted | Marked | Sequence[tuple[str, Marked]] | None
+    """Of a table with texts, each text with the name of its column. None: a table's row, which is its parts."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,13 @@ def shown(found: Explanations) -> Errors:
 
 def _error(one: Explained) -> Error:
     shares = one.contributions / max(float(np.abs(one.contributions).max(initial=0)), 1e-12)
-    picture: Painted | Marked | None
+    picture: Painted | Marked | Sequence[tuple[str, Marked]] | None
     if isinstance(one.parts, Regions):
         most, picture = MOST_REGIONS, _painted(one.parts, shares)
     elif isinstance(one.parts, Words | Written):
         most, picture = MOST_WORDS, _marked(one.parts, shares.tolist())
+    elif isinstance(one.parts, Several):
+        most, picture = MOST_COLUMNS, _marked_each(one.parts, shares.tolist())
     else:
         most, picture = MOST_COLUMNS, None
     names = one.names
@@ -138,6 +140,15 @@ def _enlarged(pixels: np.ndarray) -> str:
         times = math.ceil(SIDE / 2 / longer)
         image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     return pages.data_url(image, SIDE)
+
+
+def _marked_each(several: Several, shares: Sequence[float]) -> list[tuple[str, Marked]]:
+    found, done = [], 0
+    for column, parts in several.several:
+        if column is not None and isinstance(parts, Words | Written):
+            found.append((column, _marked(parts, shares[done : done + parts.count])))
+        done += parts.count
+    return found
 
 
 def _marked(parts: Words | Written, shares: Sequence[float]) -> Marked:

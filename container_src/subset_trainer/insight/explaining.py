@@ -1,4 +1,4 @@
-"""Why the trained model errs: the validation errors that it is surest of, explained by their parts."""
+"""Explains the validation errors of which the trained model is most confident, by the contributions of their parts."""
 
 import logging
 
@@ -15,26 +15,26 @@ from subset_trainer.training.evaluation import Judgement
 
 logger = logging.getLogger(__name__)
 EVALUATIONS, EVALUATIONS_A_PART = 2_048, 2
-"""How often the model is asked for one explanation: as often as the library `shap` does by default."""
+"""Model evaluations per explanation: a fixed number plus a number per part, the defaults of the library `shap`."""
 EVALUATIONS_OF_A_SLOW_ONE = 1_000
-"""The same of networks for images and of encoders: as often as the library `lime` does of images."""
+"""The fixed number for image networks and encoders, which is the default of the library `lime` for images."""
 MOST_PROBABLE = 5
-"""Classes whose probabilities are told, and the label's."""
+"""The number of most probable classes whose probabilities are reported. The label's is always reported."""
 
 
 def explain(
     classifier: Classifier, splits: Splits, judged: Judgement, device: torch.device, count: int, seed: int
 ) -> Explanations:
-    """Explain errors, in float32 whatever the model was trained in.
+    """Explain validation errors. Evaluates in float32, whatever precision the model was trained in.
 
     Args:
-        classifier: as the run leaves it, on the device.
-        judged: the validation set, by this classifier.
-        count: how many errors, at most.
-        seed: an example's explanation depends on nothing else.
+        classifier: the trained classifier, on the device.
+        judged: this classifier's results on the validation set.
+        count: the maximum number of errors to explain.
+        seed: determines the coalitions. They are the same whichever other examples are explained.
 
     Raises:
-        UserError: a file that is streamed from can no longer be read.
+        UserError: a file from which examples are streamed can no longer be read.
     """
     labels, predicted = splits.validation.labels, judged.predicted(splits.validation.labels)
     rows = surest(labels.numpy(), predicted.numpy(), judged.rival.numpy(), count)
@@ -55,7 +55,7 @@ def explain(
 
 
 class _Explaining:
-    """One model, and what an absent part is to it."""
+    """A model, with the values that stand in for absent parts."""
 
     def __init__(self, classifier: Classifier, splits: Splits, device: torch.device, seed: int) -> None:
         self._classifier, self._splits, self._device, self._seed = classifier, splits, device, seed
@@ -63,7 +63,11 @@ class _Explaining:
         self._absent = splits.preprocessing.absent(splits.train)
 
     def example(self, row: int, predicted: int) -> Explained:
-        """Raises NoNumberError."""
+        """Explain one validation example.
+
+        Raises:
+            NoNumberError: the model's output is not finite when some parts are absent.
+        """
         splits, preprocessing = self._splits, self._splits.preprocessing
         (batch,) = splits.validation.batches([torch.tensor([row])], torch.device("cpu"))
         texts = splits.validation_texts
@@ -103,7 +107,7 @@ class _Explaining:
 
 
 def log_odds(logits_BC: Tensor, label: int) -> Tensor:
-    """[B] ln(p / (1 - p)) of one class; of two classes the difference of their logits."""
+    """[B] ln(p / (1 - p)) of one class. With two classes this is the difference of their logits."""
     others_BC = logits_BC.clone()
     others_BC[:, label] = -torch.inf
     return logits_BC[:, label] - others_BC.logsumexp(1)

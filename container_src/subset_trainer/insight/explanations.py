@@ -1,4 +1,4 @@
-"""Which errors are worth an explanation, and what one says."""
+"""Selects the errors to explain, and holds the explanations."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,68 +15,71 @@ METHOD = "KernelSHAP"
 
 @dataclass(frozen=True)
 class Explained:
-    """Why the model takes one example for what it is not.
+    """The explanation of one misclassified example.
 
-    Contributions are to the log-odds of the predicted class, ln(p / (1 - p)), which add up: 0.69 doubles the odds. The
-    probability itself hardly moves where the model is sure, as it is of these examples.
+    Contributions are to the log-odds of the predicted class, ln(p / (1 - p)), and are additive: 0.69 doubles the odds.
+    Log-odds are used because the probability itself hardly changes when the model is confident, as in these examples.
     """
 
     id: str
     label: str
     predicted: str
     probabilities: Mapping[str, float]
-    """Of the classes that the model holds for the most probable, and of the label."""
+    """Class → probability, for the most probable classes and the label."""
     log_odds: float
-    """Of the predicted class, by the whole example."""
+    """Log-odds of the predicted class for the whole example."""
     log_odds_absent: float
-    """By an example of which every part is absent: the contributions make up the difference."""
+    """Log-odds of the predicted class if all parts are absent. The contributions sum to `log_odds` minus this value."""
     contributions: np.ndarray
-    """[M] float64, of the parts."""
+    """[M] float64: the contribution of each part."""
     parts: Parts
     values: Sequence[str] = ()
-    """[M], of a table's row, what stood there; empty: nothing, or there are several columns."""
+    """[M]: the value of each part of a table's row, or an empty text for a part of several columns. Empty otherwise."""
     exact: bool = False
-    """Whether the contributions are the Shapley values themselves, and no estimate."""
+    """Whether the contributions are exact Shapley values, not estimates."""
     evaluations: int = 0
-    """How often the model was asked."""
+    """The number of coalitions for which the model was evaluated."""
 
     @property
     def names(self) -> list[str]:
-        """[M], of the parts, for people."""
+        """[M]: a readable name of each part."""
         return self.parts.titles
 
 
 @dataclass(frozen=True)
 class Explanations:
-    """Of some of the errors that a model makes in validation."""
+    """Explanations of some of the model's validation errors."""
 
     kind: str
     validated: int
-    """Validation examples."""
+    """The number of validation examples."""
     errors: int
-    """Those that the model takes for another class."""
+    """The number of validation examples that the model misclassifies."""
     examples: Sequence[Explained]
 
 
 def surest(
     labels_M: np.ndarray, predicted_M: np.ndarray, probability_M: np.ndarray, count: int
 ) -> np.ndarray:
-    """int64 [at most count]: positions of the errors that the model is surest of, in turn of different labels, and of
-    each label of different predictions.
+    """int64 [at most count]: positions of the most confident errors, alternating between labels and, within each label,
+    between predicted classes.
 
     Args:
-        probability_M: of the class that is predicted.
+        labels_M: class indices [M].
+        predicted_M: predicted class indices [M].
+        probability_M: probabilities of the predicted classes [M].
+        count: the maximum number of positions.
     """
     errors = np.flatnonzero(labels_M != predicted_M)
     errors = errors[np.argsort(-probability_M[errors], kind="stable")]
-    # From within: the n-th of its pair, then the n-th of its label, in that order.
+    # Rank each error within its pair of label and prediction first, then within its label in that order.
     errors = errors[np.argsort(_turn(zip(labels_M[errors], predicted_M[errors], strict=True)), kind="stable")]
     turn = np.array(_turn(labels_M[errors]), np.int64)
     return errors[np.lexsort((-probability_M[errors], turn))][:count]
 
 
 def _turn(groups: Iterable[Any]) -> list[int]:
-    """How many of the same group come before each."""
+    """For each item, the number of earlier items of the same group."""
     seen: dict[Any, int] = {}
     turns = []
     for group in groups:
@@ -86,7 +89,7 @@ def _turn(groups: Iterable[Any]) -> list[int]:
 
 
 def to_json(found: Explanations) -> dict[str, Any]:
-    """For explanations.json: plain values. docs/reference/outputs.md says what the keys mean."""
+    """The content of explanations.json. docs/reference/outputs.md documents the keys."""
     return {
         "method": METHOD,
         "explains": "log-odds of the predicted class",

@@ -1,4 +1,4 @@
-"""What the run has learned of its data: examples.parquet and report.html."""
+"""What a run has learned about its data: the content of examples.parquet and report.html."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,8 @@ from PIL import Image
 
 from subset_trainer import pages
 from subset_trainer.artifacts import Column
-from subset_trainer.data import Dataset, Kind, Splits
+from subset_trainer.data import Dataset, Ids, Kind, Splits, overview
+from subset_trainer.data.images.unreadable import LeftOut
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.insight.cleaning import NOISY, Examined
 from subset_trainer.insight.explanations import Explanations
@@ -20,6 +21,8 @@ from subset_trainer.training.record import Record
 THUMBNAIL = 96
 """Pixels of the longer side, at most."""
 MOST_CHARACTERS = 300
+UNREADABLE = "unreadable"
+"""In the column `removed` of examples.parquet: an image that on_unreadable=skip left out."""
 
 
 def findings(
@@ -33,22 +36,31 @@ def findings(
     device: torch.device,
     explained: Explanations | None = None,
 ) -> Findings:
-    """Put together what the page shows of the examples that were trained on.
+    """Collect what the page shows about the training examples.
 
     Args:
-        splits: as trained on.
-        judged, validated: of the training and the validation set, by the model at the end.
-        device: to compare fingerprints on.
-        explained: errors in validation; None: that was not asked for.
+        splits: the splits that the run was trained on.
+        judged, validated: the final model's outputs for the training and the validation set.
+        device: the device that compares fingerprints.
+        explained: errors in validation; None: explanations were not requested.
     """
     given = splits.train.labels
     kept = torch.from_numpy(examined.kept)
+    known = True
     if examined.suspect is not None and examined.mislabelled is not None and not examined.counts()[NOISY]:
         mislabelled, suspect = examined.mislabelled[kept], examined.suspect[kept]
     else:
         excess = labels.excess(record.excess_losses(), judged.losses)
-        share = labels.wrong_share(splits.validation.labels, validated.probabilities)
-        mislabelled, suspect = excess.sigmoid(), labels.suspects(excess, share)
+        verdict = labels.judge(
+            excess,
+            record.early_hit_rates(),
+            judged.margins >= 0,
+            splits.validation.labels,
+            validated.probabilities,
+        )
+        mislabelled, suspect, known = excess.sigmoid(), verdict.suspect, verdict.known
+    # The model may have memorised a suspect's label in the end. The class that it would choose otherwise is shown.
+    probable = judged.predicted(given).where(~suspect, judged.rival_class)
     if examined.groups is None:
         groups = duplicates.groups(judged.fingerprints, given, device)
     else:
@@ -61,16 +73,18 @@ def findings(
         classes=splits.preprocessing.classes,
         ids=splits.train_ids,
         labels=given.numpy(),
-        probable=judged.predicted(given).numpy(),
+        probable=probable.numpy(),
         selected=record.visits_N.numpy(),
         margin=judged.margins.numpy(),
         mislabelled=mislabelled.numpy(),
         suspect=suspect.numpy(),
+        suspects_known=known,
         groups=groups.numpy(),
         validation_labels=splits.validation.labels.numpy(),
         validation_predicted=validated.predicted(splits.validation.labels).numpy(),
         show=lambda rows: show(splits.train, rows, splits.preprocessing, splits.train_texts),
         explained=explained,
+        understood=overview.overview(splits.understandings),
     )
 
 
@@ -112,6 +126,24 @@ def columns(found: Findings, examined: Examined, record: Record) -> dict[str, Co
     }
 
 
+def with_unreadable(columns: Mapping[str, Column], out: LeftOut) -> dict[str, Column]:
+    """The columns with a further row for each image that could not be read, after those of the training examples."""
+    ids = columns["id"]
+    assert isinstance(ids, Ids)
+    kept, count = len(ids), len(ids) + len(out)
+    known: dict[str, Any] = {"label": out.classes, "removed": UNREADABLE, "duplicate_group": -1}
+    whole: dict[str, Column] = {
+        "id": Ids(lambda row: ids[row] if row < kept else out.ids[row - kept], np.arange(count))
+    }
+    for name, values in columns.items():
+        if not isinstance(values, Ids):
+            longer = _among(values, np.arange(kept), count)
+            if name in known:
+                longer[kept:] = known[name]
+            whole[name] = longer
+    return whole
+
+
 def _among(values_K: np.ndarray, kept_K: np.ndarray, count: int) -> np.ndarray:
     """[N]: the values at their places among all, and nothing at the others'."""
     nothing: dict[str, Any] = {"f": np.nan, "i": 0, "b": False, "O": None}
@@ -139,8 +171,13 @@ def _beginning(text: str) -> str:
 
 def _row(shown: tuple[list[tuple[str, str]], int]) -> Row:
     cells, more = shown
-    return Row(cells, more=more)
+    return Row([(name, _beginning(value)) for name, value in cells], more=more)
 
 
-_CARDS: dict[str, Callable[[Any], Shown]] = {"image": _picture, "table": _row, "text": _beginning}
+_CARDS: dict[str, Callable[[Any], Shown]] = {
+    "image": _picture,
+    "table": _row,
+    "table_and_text": _row,
+    "text": _beginning,
+}
 """By the kind of data, whose template in templates/shown is called so."""

@@ -1,11 +1,13 @@
-"""Which examples look mislabelled.
+"""Estimates which training examples are mislabelled, and how many.
 
-Two questions, answered apart. How many: by cleanlab, from what the model makes of the validation set, which it was not
-trained on. Which: those of the largest losses in training, on average over the epochs, since a model learns wrong
-labels later than right ones. See benchmarks/flags.py for what each is worth.
+**Which:** those with the largest losses in training, averaged over the epochs, because a model learns wrong labels
+later than right ones. **How many:** :func:`judge`, from the validation set and from the early epochs. A number is only
+given if the model is good enough to judge labels. ``benchmarks/flags.py`` measures both.
 """
 
+import math
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +15,68 @@ from torch import Tensor
 
 FOLDS = 3
 METHOD = "confident_learning"
-"""Cleanlab's own default counts more, most of all where the model is weak."""
+"""Cleanlab's default method counts more examples, above all with a weak model."""
+LEAST_ACCURACY = 0.78
+"""Labels are not judged by a model whose estimated accuracy on correctly labelled examples is lower."""
+MOST_MISSED = 0.4
+"""Labels are not judged by a model that missed a larger fraction of the training examples in most early epochs."""
+MISSED, NEVER_LEARNED = 0.5, 0.25
+"""Early hit rates: below the first, the model chose another class in most early epochs; up to the second, in nearly all
+of them."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which labels of N training examples are suspect."""
+
+    suspect: Tensor
+    """[N] bool: counted as mislabelled."""
+    accuracy: float
+    """Validation accuracy, from the labels as given."""
+    known: bool
+    """Whether the number can be estimated; if not, no example is suspect, and only the ranking is meaningful."""
+
+
+def judge(
+    excess_N: Tensor,
+    early_hit_rates_N: Tensor,
+    labelled_N: Tensor,
+    validation_labels_M: Tensor,
+    validation_probabilities_MC: Tensor,
+) -> Verdict:
+    """Estimate which labels are wrong.
+
+    A model learns wrong labels late, and at the end may have memorised all of them. Therefore its choices in the first
+    half of the epochs count. Only examples for which it chose another class in most of these epochs are ever suspect.
+    Their number is an upper bound, because hard examples are among them. A lower bound is the number of examples that
+    it missed in nearly all of these epochs. Confident learning on the validation set, which the model was not trained
+    on, estimates the number between the bounds. A small validation set gives a rough estimate, which is therefore moved
+    towards the middle of the bounds by up to one standard error.
+
+    Args:
+        excess_N: by how much each example's loss is larger than others', see :func:`excess`.
+        early_hit_rates_N: see :meth:`~subset_trainer.training.record.Record.early_hit_rates`.
+        labelled_N: bool, whether the final model classifies the example as labelled; it decides for examples that the
+            early epochs did not use.
+        validation_labels_M: int64.
+        validation_probabilities_MC: predictions of the final model.
+    """
+    unseen = torch.where(labelled_N, 1.0, (MISSED + NEVER_LEARNED) / 2)
+    rates_N = torch.where(early_hit_rates_N.isnan(), unseen, early_hit_rates_N)
+    missed_N = rates_N < MISSED
+    most, least = (float(some.double().mean()) for some in (missed_N, rates_N <= NEVER_LEARNED))
+    accuracy = float((validation_probabilities_MC.argmax(1) == validation_labels_M).double().mean())
+    share = wrong_share(validation_labels_M, validation_probabilities_MC)
+    if most > MOST_MISSED or accuracy < LEAST_ACCURACY * (1 - min(share, most)):
+        return Verdict(torch.zeros_like(missed_N), accuracy, known=False)
+    count = len(validation_labels_M)
+    error = math.sqrt(max(share, 1 / count) * (1 - share) / count)
+    middle = (least + most) / 2
+    share = min(max(middle, share - error), share + error)
+    number = round(min(max(share, least), most) * len(excess_N))
+    order = excess_N.where(missed_N, -torch.inf).sort(descending=True, stable=True).indices[:number]
+    suspect_N = torch.zeros_like(missed_N).scatter_(0, order, True)
+    return Verdict(suspect_N & missed_N, accuracy, known=True)
 
 
 def wrong_share(labels_M: Tensor, probabilities_MC: Tensor) -> float:

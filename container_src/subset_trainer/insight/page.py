@@ -15,8 +15,6 @@ MOST_SUSPECTS, MOST_USEFUL, MOST_GROUPS, MOST_OF_A_GROUP = 24, 12, 8, 4
 """Examples that are shown with their pictures. More would make the page large."""
 MOST_CLASSES, MOST_PAIRS = 20, 30
 """Up to MOST_CLASSES the confusion matrix is shown whole, and beyond them the pairs that are confused most."""
-SURE = 0.9
-"""Below this validation accuracy many examples that the model cannot learn are hard, and not mislabelled."""
 UNEVEN = 3
 """How many times as large as the smallest class the largest one is where the page says so."""
 
@@ -51,7 +49,7 @@ class Findings:
     labels: np.ndarray
     """[N] int64."""
     probable: np.ndarray
-    """[N] int64: the model's prediction."""
+    """[N] int64: the model's prediction; for a suspect, the class that it favours among the others."""
     selected: np.ndarray
     """[N] int32: epochs that trained on the example."""
     margin: np.ndarray
@@ -60,6 +58,8 @@ class Findings:
     """[N] float32, 0 to 1; 0.5: losses in training like the others'."""
     suspect: np.ndarray
     """[N] bool: counted as mislabelled."""
+    suspects_known: bool
+    """Whether the number of mislabelled examples could be estimated."""
     groups: np.ndarray
     """[N] int32: the group of duplicates and near-duplicates; -1: none."""
     validation_labels: np.ndarray
@@ -70,6 +70,8 @@ class Findings:
     """Training examples → what their cards show."""
     explained: Explanations | None = None
     """Errors in validation; None: explanations were not requested."""
+    understood: Sequence[str] = ()
+    """Lines on what the data was taken to be."""
 
     @property
     def epochs(self) -> int:
@@ -77,8 +79,9 @@ class Findings:
 
     @property
     def suspects(self) -> np.ndarray:
-        """Positions, the most suspect first."""
-        rows = np.flatnonzero(self.suspect)
+        """Positions, the most suspect first. If their number is not known, these are the examples that the final model
+        takes for another class."""
+        rows = np.flatnonzero(self.suspect if self.suspects_known else self.probable != self.labels)
         return rows[np.argsort(-self.mislabelled[rows], kind="stable")]
 
 
@@ -160,7 +163,10 @@ def page(found: Findings) -> str:
     selected = charts.bins(found.selected)
     return pages.render(
         "report.html",
-        **{name: getattr(found, name) for name in ("title", "kind", "facts", "history", "epochs")},
+        **{
+            name: getattr(found, name)
+            for name in ("title", "kind", "facts", "history", "epochs", "understood")
+        },
         cards=cards,
         shown=dict(zip(cards.rows, found.show(cards.rows), strict=True)),
         classes=classes,
@@ -176,7 +182,8 @@ def page(found: Findings) -> str:
         selected_chart=charts.bars("Training examples by how often", "epochs that trained on it", selected),
         selected_mean=float(found.selected.mean()),
         examples=len(found.labels),
-        suspects=len(found.suspects),
+        suspects=int(found.suspect.sum()),
+        suspects_known=found.suspects_known,
         spare=len(grouped) - len(np.unique(grouped)),
         groups=len(np.unique(grouped)),
         contrary=len(_contrary(found)),
@@ -184,7 +191,6 @@ def page(found: Findings) -> str:
         accuracy=float((found.validation_labels == found.validation_predicted).mean()),
         explained=found.explained and errors_section.shown(found.explained),
         uneven=UNEVEN,
-        sure=SURE,
         most_pairs=MOST_PAIRS,
     )
 

@@ -1,10 +1,12 @@
-"""How much each part of an example contributes to what a model makes of it: Shapley values, by KernelSHAP (Lundberg &
-Lee, "A Unified Approach to Interpreting Model Predictions", NeurIPS 2017, section 4.1), from captum.
+"""The contribution of each part of an example to the model's output: Shapley values by KernelSHAP.
 
-The sum over the parts is what the model makes of the whole less what it makes of nothing. A game of M parts has 2^M
-coalitions: where these are few, each is looked at once, with the kernel's weight, which gives the Shapley values
-themselves. Else coalitions are drawn in proportion to the kernel, each together with its complement, which makes the
-error smaller (Covert & Lee, AISTATS 2021).
+Source: Lundberg & Lee, "A Unified Approach to Interpreting Model Predictions", NeurIPS 2017, section 4.1. The
+implementation is captum's.
+
+The contributions sum to the output for all parts minus the output for no parts. A game of M parts has 2^M coalitions.
+If these are few, each is evaluated once, weighted by the kernel, which gives exact Shapley values. Otherwise coalitions
+are sampled in proportion to the kernel, each together with its complement, which reduces the error (Covert & Lee,
+AISTATS 2021).
 """
 
 import itertools
@@ -22,30 +24,31 @@ AT_ONCE = 64
 
 
 class NoNumberError(ArithmeticError):
-    """What shall be explained is no number for some of the parts."""
+    """The output to be explained is not finite for some coalition."""
 
 
 def is_exact(parts: int, evaluations: int) -> bool:
-    """Whether so many evaluations are enough for every coalition of so many parts."""
+    """Whether `evaluations` is enough to evaluate every coalition of `parts` parts."""
     return 2**parts <= evaluations
 
 
 def shapley_values(
     worth: Callable[[Tensor], Tensor], parts: int, evaluations: int, generator: torch.Generator
 ) -> Tensor:
-    """float64 [M]: each part's contribution.
+    """float64 [M]: the contribution of each part.
 
     Args:
-        worth: bool [B, M], which of the parts are there → [B].
+        worth: maps the parts that are present, bool [B, M], to the output for each coalition [B].
         parts: M.
-        evaluations: how many coalitions are looked at, at most; of more parts than it, each is still in some of them.
+        evaluations: the maximum number of coalitions that are evaluated. Even if it is less than M, each part is
+            present in some of them.
         generator: draws the coalitions.
 
     Raises:
-        NoNumberError: for some of the parts there is no number.
+        NoNumberError: the output for some coalition is not finite.
     """
     if parts < 2:
-        # No coalition lies between nothing and all, for which the kernel is made.
+        # The kernel is defined only for coalitions other than the empty and the full one, and there are none.
         ends = (
             torch.tensor([[True] * parts, [False] * parts]) if parts else torch.zeros(0, 0, dtype=torch.bool)
         )
@@ -53,7 +56,7 @@ def shapley_values(
         return _finite(values)[:1] - values[1:]
     kernel = _kernel(lambda present: _finite(worth(present.bool())), parts, evaluations, generator)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of more than 10,000 parts captum says that they are many
+        warnings.simplefilter("ignore")  # captum warns about more than 10,000 parts
         values = kernel.attribute(
             torch.ones(1, parts),
             baselines=torch.zeros(1, parts),
@@ -73,8 +76,8 @@ def _finite(values: Tensor) -> Tensor:
 def _kernel(
     worth: Callable[[Tensor], Tensor], parts: int, evaluations: int, generator: torch.Generator
 ) -> Any:
-    """Captum's KernelSHAP, with coalitions of our own."""
-    # Takes half a second to import, which jobs without explanations need not wait for.
+    """Captum's KernelSHAP with the coalitions of this module."""
+    # Imported here because it takes half a second, which jobs without explanations should not spend.
     from captum.attr import KernelShap
 
     exact = is_exact(parts, evaluations)
@@ -95,7 +98,8 @@ def _kernel(
             size = int(present.sum())
             if size in (0, parts):
                 return torch.tensor([self.inf_weight])
-            # Drawn coalitions come as often as they weigh. The largest weight is 1, that of a single part.
+            # Sampled coalitions occur in proportion to their weight already, so they count equally.
+            # Exact weights are scaled so that the largest, that of a single part, is 1.
             return torch.tensor(
                 [parts * (parts - 1) / (math.comb(parts, size) * size * (parts - size)) if exact else 1.0]
             )
@@ -104,16 +108,19 @@ def _kernel(
 
 
 class _Constrained:
-    """Weighted least squares in which nothing and all are met exactly. Captum's own has weights of a million in float32
-    for these two, after which a contribution of one is known to 0.005 with 256 parts, and to 0.15 with 1,000."""
+    """Weighted least squares, constrained to be exact for the empty and the full coalition.
+
+    Captum's own solver gives these two a weight of one million in float32. A contribution of 1 then has an error of
+    0.005 with 256 parts and of 0.15 with 1,000.
+    """
 
     def fit(self, batches: "DataLoader[tuple[Tensor, ...]]") -> None:
-        """One batch: coalitions [B, M], the first of all parts, the second of none; their worth [B], weights [B]."""
+        """Fit to one batch: coalitions [B, M] (first the full, then the empty one), outputs [B], weights [B]."""
         ((present, worth, weights),) = batches
         present, worth = present.double(), worth.double()
         total = worth[0] - worth[1]
         roots = weights[2:, None].double().sqrt()
-        # The last part has what the others leave of the total.
+        # The last part's contribution is the total minus the contributions of the others.
         free = present[2:, :-1] - present[2:, -1:]
         left = (worth[2:] - worth[1])[:, None] - total * present[2:, -1:]
         others = torch.linalg.lstsq(roots * free, roots * left, driver="gelsd").solution.flatten()
@@ -124,7 +131,7 @@ class _Constrained:
 
 
 def _every(parts: int) -> Iterator[Tensor]:
-    """All coalitions but the first and the last."""
+    """All coalitions except the empty and the full one."""
     for present in itertools.islice(itertools.product((0, 1), repeat=parts), 1, 2**parts - 1):
         yield torch.tensor([present])
 

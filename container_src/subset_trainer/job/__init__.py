@@ -1,4 +1,4 @@
-"""The built-in trainer's job, from the contract to the artefacts, as phases in the order in which they happen."""
+"""The built-in trainer's job, from the contract to the artefacts, as phases in the order in which they run."""
 
 from subset_trainer.config import Hyperparameters
 from subset_trainer.contract import Contract
@@ -12,13 +12,13 @@ from subset_trainer.training.parallel.ranks import Ranks
 
 
 def run(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:
-    """Train, and write everything below the contract's model and output directories; of several processes the first
-    one does.
+    """Train, and write all results to the contract's model and output directories.
 
-    Returns normally also where SIGTERM ended the training, with what there was by then saved.
+    If there are several processes, the first one writes. If SIGTERM ends the training, the results so far are saved and
+    the function returns normally.
 
     Raises:
-        TrainingError: with the sentence that the user shall read.
+        TrainingError: the job failed. The message is for the user.
         Terminated: SIGTERM arrived before there was anything to save.
     """
     trackers = Trackers([])

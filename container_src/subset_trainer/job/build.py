@@ -1,4 +1,4 @@
-"""The network, where it trains."""
+"""Builds the network and places it on its device."""
 
 import logging
 from dataclasses import dataclass
@@ -27,7 +27,11 @@ class Built:
 
 
 def build(data: Material, ranks: Ranks) -> Built:
-    """Raises UserError where the network does not go with the data, or what it begins from not with it."""
+    """Build the network, load its pretrained weights and prepare its device.
+
+    Raises:
+        UserError: the network does not fit the data, or the pretrained weights do not fit the network.
+    """
     config, splits = data.config, data.splits
     classifier = _network(data)
     machine = devices.prepare(
@@ -54,7 +58,7 @@ def _network(data: Material) -> Classifier:
         data.model,
         preprocessing.input_shape,
         len(preprocessing.classes),
-        # Of images an mlp sees other parts in each epoch anyway (augmentation).
+        # For images, augmentation already regularises the mlp.
         dropout=0.0 if preprocessing.augmented else config.dropout,
         encoder=data.encoder.body if data.encoder else None,
         **preprocessing.network,

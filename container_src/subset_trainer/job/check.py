@@ -1,4 +1,4 @@
-"""What can be refused before the data is read."""
+"""Checks that need no data, so that invalid jobs are refused early."""
 
 import logging
 
@@ -14,14 +14,14 @@ from subset_trainer.training.parallel.ranks import Ranks
 logger = logging.getLogger(__name__)
 CHANNELS = ("training", "validation", "test")
 LISTINGS = tuple(f"{name}_lst" for name in CHANNELS)
-"""Where SageMaker's image classification has the `.lst` files of its channels of images."""
+"""The channels that hold the `.lst` files of SageMaker's built-in image classification."""
 
 
 def check(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:
-    """Set torch up for the device and the seed, too.
+    """Check the channels, the hyperparameters and the device, and seed torch.
 
     Raises:
-        UserError: something does not go together.
+        UserError: channels, hyperparameters or hardware do not fit together.
         PlatformError: results cannot be written.
     """
     _check_channels(contract)

@@ -1,4 +1,4 @@
-"""What the run leaves out of its training examples."""
+"""Finds the training examples that the run leaves out."""
 
 import torch
 
@@ -12,11 +12,11 @@ from subset_trainer.training.plan import scaled_learning_rate
 
 
 def clean(run: Run, data: Material, classifier: Classifier) -> Examined:
-    """Look for what to leave out.
+    """Find the training examples to leave out.
 
     Raises:
         Terminated: SIGTERM arrived.
-        UserError: a training for it diverges, or memory is too small.
+        UserError: a training that scores the labels diverged, or memory ran out.
     """
     folder, config, processes = run.contract.checkpoints, run.config, run.place.ranks.size
     classes = len(data.splits.preprocessing.classes)
@@ -34,6 +34,6 @@ def clean(run: Run, data: Material, classifier: Classifier) -> Examined:
         ).run()
     except (RuntimeError, MemoryError) as error:
         out_of_memory.understood(error, config.batch_size)
-    # What comes is the same whether labels were looked at now or before an interruption.
+    # Reseeded, so that training is the same whether labels were scored now or before an interruption.
     torch.manual_seed(config.seed)
     return found

@@ -1,4 +1,4 @@
-"""What a run leaves: its model, the test's score, what is said of its data, and the summary."""
+"""Writes a run's results: the model, the test score, the insights about the data, and the summary."""
 
 import logging
 import platform
@@ -12,8 +12,9 @@ from subset_trainer.job.insights import Insights
 from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
 from subset_trainer.models import Classifier
+from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
-from subset_trainer.training.evaluation import Score
+from subset_trainer.training.measures import Score
 from subset_trainer.training.reports import totals
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ SAVED = ": the model is saved, and a run that is resumed "
 
 
 def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outcome:
-    """Save what there is. SIGTERM ends a test, the explanations or the report, and what would follow it."""
+    """Save the model and the other results. SIGTERM ends the stage that it interrupts and skips the later stages."""
     config, stages, trainee = run.config, run.stages, fitted.trainee
     model = _save_model(run, data, fitted)
     test: Score | None = None
@@ -39,7 +40,7 @@ def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outc
     outcome: Outcome = "stopped" if stages.stopped else "completed"
     if run.first:
         if test is not None:
-            fitted.history.tell({"test:loss": test.loss, "test:accuracy": test.accuracy})
+            fitted.history.tell({f"test:{name}": value for name, value in test.measures().items()})
         summary = _summary(run, data, examined, fitted, test)
         artifacts.write_json(run.contract.output_data / "summary.json", {"status": outcome, **summary})
         _say(outcome, summary, config.explain > 0)
@@ -59,17 +60,23 @@ def _save_model(run: Run, data: Material, fitted: Fitted) -> Classifier:
 
 
 def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | None) -> dict[str, str]:
-    """For the head of the report."""
+    """Name → value for the header of the report."""
     config, plan = data.config, fitted.plan
     return {
         "strategy": config.strategy,
         "budget": f"{plan.budget:,} of {plan.examples:,} examples an epoch",
         "left out before": ", ".join(f"{count:,} {why}" for why, count in examined.counts().items()),
+        **{f"unreadable, {out.channel}": f"{len(out):,} of {out.total:,}" for out in data.splits.left_out},
         "model": data.model,
-        "validation accuracy": f"{fitted.history.reports[-1].validation.accuracy:.2%}",
-        "test accuracy": "–" if test is None else f"{test.accuracy:.2%}",
+        **_measured("validation", fitted.history.reports[-1].validation),
+        **({"test accuracy": "–"} if test is None else _measured("test", test)),
         **{name: str(value) for name, value in config.model_dump(exclude_defaults=True).items()},
     }
+
+
+def _measured(what: str, score: Score) -> dict[str, str]:
+    names = [name for name in score.measures() if name != "loss"]
+    return {f"{what} {metrics.SPOKEN[name]}": f"{score.measures()[name]:.2%}" for name in names}
 
 
 def _summary(
@@ -94,9 +101,12 @@ def _summary(
             "test": None if splits.test is None else len(splits.test),
         },
         "removed": examined.counts(),
+        "unreadable": {out.channel: len(out) for out in splits.left_out},
+        "subsets": "incomplete" if fitted.history.lost_subsets else "complete",
         "classes": list(splits.preprocessing.classes),
-        **totals(reports),
-        "test": None if test is None else {"loss": test.loss, "accuracy": test.accuracy},
+        **totals(reports, config.metric),
+        "metric": config.metric,
+        "test": None if test is None else test.measures(),
         "seconds": _seconds(run, fitted),
         "device": run.place.machine.describe(),
         "versions": _versions(),
@@ -105,7 +115,7 @@ def _summary(
 
 
 def _fraction(fitted: Fitted, examined: Examined, shape: str) -> float:
-    """The share of the examples that an epoch saw: on average, where the strategy sets that by itself."""
+    """The fraction of the examples used per epoch. If the strategy sets the size of each epoch, this is the average."""
     plan, reports = fitted.plan, fitted.history.reports
     if shape == "own_size":
         return float(totals(reports)["samples_visited"] / (plan.examples * max(1, len(reports))))

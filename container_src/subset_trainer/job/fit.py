@@ -1,4 +1,4 @@
-"""The training itself, on what is left of the data."""
+"""Trains the model on the examples that remain after cleaning."""
 
 import logging
 from dataclasses import dataclass, fields
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training leaves, whole or ended by SIGTERM."""
+    """The result of a training that was completed or ended by SIGTERM."""
 
     trainee: Trainee
     plan: Plan
@@ -37,13 +37,13 @@ class Fitted:
 
 
 def fit(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
-    """Train, from a checkpoint on where there is one.
+    """Train, resuming from a checkpoint if there is one.
 
     Raises:
-        UserError: the loss is no longer finite, memory is too small, or the checkpoint is another run's.
+        UserError: the loss is no longer finite, memory ran out, or the checkpoint belongs to another run.
     """
     config, place = run.config, run.place
-    # Of what was given: runs that leave something out see as many samples as those that do not.
+    # Counted before cleaning, so that runs with and without cleaning see equally many samples.
     plan = Plan.of(config, len(data.splits.train), place.ranks.size, given=len(examined.labels))
     classes = len(data.splits.preprocessing.classes)
     selector = strategies.selector(config, built.classifier, data.training, plan, place, classes)
@@ -81,7 +81,8 @@ def _checkpoints(run: Run, data: Material) -> Checkpoints | None:
         return None
     identity = data.identity(run.place.ranks.size)
     resume = config.resume == "auto"
-    return Checkpoints(folder, identity, config.checkpoint_minutes, config.checkpoints_kept, resume)
+    defaults = Hyperparameters().model_dump()
+    return Checkpoints(folder, identity, config.checkpoint_minutes, config.checkpoints_kept, resume, defaults)
 
 
 def _announce(config: Hyperparameters, data: Material, plan: Plan) -> None:
@@ -129,11 +130,11 @@ def _level(config: Hyperparameters, name: str) -> int:
 
 
 def _warn_of_unused(config: Hyperparameters) -> None:
-    """Of the strategies' hyperparameters, those that were given and that this strategy does not read."""
+    """Warn about hyperparameters of other strategies that are set but that this strategy does not use."""
     knobs = {*(each.name for each in fields(Settings)), "select_every", "mislabelled"}
     used = {"batch_size", *config.spec.knobs}
     if config.mislabelled == "drop":
-        used.add("select_every")  # how often it looks
+        used.add("select_every")  # how often the examples are scored
     unused = sorted((knobs & config.model_fields_set) - used)
     if unused:
         logger.warning("strategy %r does not use %s", config.strategy, ", ".join(unused))

@@ -1,4 +1,4 @@
-"""The epochs' reports, as they go to the log, the files and the trackers."""
+"""Writes each epoch's report to the log, the files and the trackers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +11,11 @@ from subset_trainer.training.reports import EpochReport
 
 
 class History:
-    """What the epochs of a run have reported. The first process writes it.
+    """The reports of a run's epochs. Every process holds them, and the first process writes them.
 
     Args:
-        checkpoints: keep the subsets, too; None: none are made.
+        run: the run.
+        checkpoints: also store the subsets; None: the run keeps no checkpoints.
     """
 
     def __init__(self, run: Run, checkpoints: Checkpoints | None) -> None:
@@ -22,9 +23,11 @@ class History:
         self._output = run.contract.output_data
         self.reports: list[EpochReport] = []
         self.rows: list[dict[str, Any]] = []
+        self.lost_subsets: list[int] = []
+        """Epochs whose subsets an earlier machine had, and which its checkpoints do not give back."""
 
     def add(self, report: EpochReport) -> None:
-        """The epoch that has ended."""
+        """Add and write the report of an epoch that has ended."""
         self.reports.append(report)
         self.rows.append(_row(report))
         if not self._run.first:
@@ -38,17 +41,17 @@ class History:
         self.tell(self.rows[-1])
 
     def restore(self, done: Sequence[EpochReport]) -> None:
-        """What an earlier machine had reported: its folders of results are not here."""
+        """Restore the reports of a resumed run, because its output folders are not on this machine."""
         self.reports.extend(done)
         self.rows.extend(map(_row, done))
         if not self._run.first:
             return
         if self._checkpoints:
-            artifacts.copy_subsets(self._checkpoints.subsets, self._output / "subsets", len(done))
+            self.lost_subsets = self._checkpoints.restore_subsets(self._output / "subsets", len(done))
         artifacts.save_history(self._output / "history.jsonl", self.rows)
 
     def tell(self, values: Mapping[str, Any]) -> None:
-        """Metrics of the last epoch: a line of the log, from which SageMaker reads them, and to the trackers."""
+        """Send metrics of the last epoch to the trackers and to the log, from which SageMaker parses them."""
         epoch = self.reports[-1].epoch.number
         print(metrics.line(epoch, values), flush=True)
         known = {name: values[name] for name in metrics.FORMATS if name in values}
@@ -60,8 +63,7 @@ def _row(report: EpochReport) -> dict[str, Any]:
         "epoch": report.epoch.number,
         "train:loss": report.train.loss,
         "train:accuracy": report.train.accuracy,
-        "validation:loss": report.validation.loss,
-        "validation:accuracy": report.validation.accuracy,
+        **{f"validation:{name}": value for name, value in report.validation.measures().items()},
         "epoch:seconds": report.training_seconds,
         "selection:seconds": report.selection_seconds,
         "evaluation:seconds": report.evaluation_seconds,

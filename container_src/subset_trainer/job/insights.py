@@ -1,4 +1,4 @@
-"""What a run says about its data: the explanations of errors, and the report."""
+"""A run's insights about its data: the explanations of errors, and the report."""
 
 import dataclasses
 import logging
@@ -25,29 +25,36 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Insights:
-    """What a trained model tells of the data that it was trained and validated on."""
+    """Insights of a trained model into its training and validation data."""
 
     run: Run
     splits: Splits
     trained: Classifier
     record: Record
-    """Of its training."""
+    """The record of the training."""
     read: Splits | None = None
     """What ``trained`` reads, if it is not the splits' inputs but a frozen backbone's outputs for them."""
     whole: Classifier | None = None
     """Then the model of the splits' inputs."""
     explained: Explanations | None = None
-    """By :meth:`explain`; None: that was not asked for, or is not possible."""
+    """The result of :meth:`explain`; None: explanations were not requested, or are not possible."""
 
     @cached_property
     def validated(self) -> Judgement:
-        """Of the validation set, in one pass for all that needs it. Raises Terminated on every process."""
-        return judge(
-            self.trained, (self.read or self.splits).validation, self.run.place, keep_probabilities=True
-        )
+        """Results on the validation set, computed once and shared.
+
+        Raises:
+            Terminated: SIGTERM arrived; raised on every process.
+        """
+        validation = (self.read or self.splits).validation
+        return judge(self.trained, validation, self.run.place, keep_probabilities=True)
 
     def _of_training(self) -> Judgement:
-        """Of the training set, with fingerprints. Raises Terminated on every process."""
+        """Results on the training set, with fingerprints.
+
+        Raises:
+            Terminated: SIGTERM arrived; raised on every process.
+        """
         place = self.run.place
         if self.read is None:
             return judge(self.trained, self.splits.train, place, duplicates.fingerprint)
@@ -55,7 +62,11 @@ class Insights:
         return dataclasses.replace(judged, fingerprints=fingerprints(self.splits.train, place))
 
     def explain(self) -> None:
-        """Explain errors, by the first process, for which the others wait. Raises Terminated on every process."""
+        """Explain validation errors on the first process, while the others wait.
+
+        Raises:
+            Terminated: SIGTERM arrived; raised on every process.
+        """
         place, config = self.run.place, self.run.config
         validated = self.validated
         try:
@@ -70,7 +81,7 @@ class Insights:
                 )
             )
         except UserError as error:
-            # Images are streamed from the channel's files. The model is saved: no reason for the run to fail.
+            # Images are streamed from files, which may be gone. The model is saved, so the run does not fail.
             logger.warning("there are no explanations: %s", error)
             return
         if self.run.first:
@@ -79,8 +90,11 @@ class Insights:
                 artifacts.write_json(path, explanations.to_json(self.explained))
 
     def report(self, examined: Examined, history: list[dict[str, Any]], facts: Mapping[str, str]) -> None:
-        """Write report.html and examples.parquet. Raises Terminated on every process where SIGTERM has reached one of
-        several."""
+        """Write report.html and examples.parquet.
+
+        Raises:
+            Terminated: SIGTERM reached one of several processes; raised on every process.
+        """
         splits, place, output = self.splits, self.run.place, self.run.contract.output_data
         splits.tell_names()
         judged = self._of_training()
@@ -108,18 +122,24 @@ class Insights:
                 html = page(found)
             with place.interruption.deferred():
                 columns = findings.columns(found, examined, self.record)
+                for out in splits.left_out:
+                    if out.channel == "training":
+                        columns = findings.with_unreadable(columns, out)
                 artifacts.save_examples(output / "examples.parquet", columns)
                 artifacts.write_text(output / "report.html", html)
         except UserError as error:
-            # Names are read from the channel's files again. The model is saved: no reason for the run to fail.
+            # Names are read from the channel's files, which may be gone. The model is saved, so the run does not fail.
             logger.warning("there is no report: %s", error)
 
 
 def _shown_by_all(look: Callable[[], Findings], splits: Splits, ranks: Ranks) -> Findings | None:
-    """Of a sharded channel, what the first process finds, with examples that whoever has them shows; None: not first.
+    """The findings for a sharded channel. Each example that they show is rendered by the process that holds it.
+
+    Returns:
+        The findings on the first process, None on the others.
 
     Raises:
-        UserError: on all, where names cannot be read.
+        UserError: a file of the channel is gone; raised on every process.
     """
     found: Findings | None = None
 
@@ -136,7 +156,7 @@ def _shown_by_all(look: Callable[[], Findings], splits: Splits, ranks: Ranks) ->
         mine = dict(
             zip(own, findings.show(splits.train, own, splits.preprocessing, splits.train_texts), strict=True)
         )
-    except UserError as error:  # of a file that is gone
+    except UserError as error:  # a file is gone
         mine = error
     cards: dict[int, Shown] = {}
     for part in ranks.everyones(mine):

@@ -1,4 +1,4 @@
-"""The channels, and what is given to begin from."""
+"""Reads the channels and the pretrained model, if there is one."""
 
 import dataclasses
 import hashlib
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from subset_trainer import pretrained
+from subset_trainer import artifacts, pretrained
 from subset_trainer.config import Hyperparameters
 from subset_trainer.config.training import ENCODER_DEFAULTS, FROZEN_ENCODER_RATE
 from subset_trainer.contract import Contract
-from subset_trainer.data import Kind, Splits, load_splits
+from subset_trainer.data import Kind, Splits, load_splits, overview
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.formats.format import ManifestOptions
 from subset_trainer.data.hosts import Shards
@@ -29,24 +29,25 @@ from subset_trainer.training.rounds import Data
 logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
-    *("report", "explain", "tensorboard", "mlflow_tracking_uri"),
+    *("on_unreadable", "unreadable_limit", "image_size"),
+    *("report", "metric", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
 )
-"""Hyperparameters that a resumed run may have other values of."""
+"""Hyperparameters that may change when a run is resumed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """What a run trains on, and begins from."""
+    """The data of a run, and the model that it starts from."""
 
     splits: Splits
     model: str
-    """The name of the network, `auto` replaced."""
+    """The name of the network, with `auto` resolved."""
     encoder: Encoder | None
     weights: Pretrained | None
-    """Of an image model."""
+    """Pretrained weights of an image model."""
     config: Hyperparameters
-    """The run's, with the defaults of this kind of model."""
+    """The run's hyperparameters, with the defaults of this kind of model."""
     embedded: Splits | None = None
     """The splits with a frozen backbone's outputs in place of the inputs. None: the network reads the inputs."""
 
@@ -57,24 +58,28 @@ class Material:
 
     @property
     def training(self) -> Data:
-        """What the training loop reads."""
+        """The data for the training loop."""
         return Data(self.read.train, self.read.validation, self.read.train_weights)
 
     @property
     def begun(self) -> str:
-        """The model, and from which weights it begins."""
+        """The model's name, with the digest of its pretrained weights if it has any."""
         given = self.weights or self.encoder
         return f"{self.model} from …{given.digest}" if given else self.model
 
     def keeping(self, rows: np.ndarray) -> "Material":
-        """With some of the training examples: rows [K] int64, ascending."""
+        """A copy with a part of the training examples.
+
+        Args:
+            rows: [K] int64, ascending.
+        """
         if len(rows) == len(self.splits.train):
             return self
         embedded = self.embedded and self.embedded.keeping(rows)
         return dataclasses.replace(self, splits=self.splits.keeping(rows), embedded=embedded)
 
     def identity(self, processes: int) -> dict[str, Any]:
-        """What a run must have in common with the one that it resumes."""
+        """The properties that must be equal in a run and in the run that it resumes."""
         own = {name: value for name, value in self.config.model_dump().items() if name not in NOT_DECISIVE}
         data = f"…{_digest(self.splits)[:8]}"
         # Before, a frozen backbone ran again in every epoch, and a checkpoint held it.
@@ -83,15 +88,32 @@ class Material:
 
 
 def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
-    """Raises UserError for everything that is wrong with the data, or with what is given to begin from."""
+    """Read the data and the pretrained model.
+
+    Raises:
+        UserError: the data or the pretrained model is invalid, or they do not fit together.
+    """
     given = contract.channels.get(pretrained.CHANNEL)
-    # Before the data, which becomes its tokens.
+    understood = contract.output_data / overview.FILE
+    if ranks.first:
+        # What a run before this one understood must not pass for this one's, should its data be refused.
+        understood.unlink(missing_ok=True)
+    # Read before the data, because texts are encoded as the encoder's tokens.
     encoder = None if given is None else encoders.read(given, hp.max_tokens)
     splits = _splits(contract, hp, ranks, encoder)
     _check_same_data(contract, splits, ranks)
+    for line in overview.overview(splits.understandings):
+        logger.info("%s", line)
+    if ranks.first:
+        artifacts.write_json(understood, overview.to_json(splits.understandings))
     for note in splits.notes:
         logger.info("%s", note)
     preprocessing = splits.preprocessing
+    if hp.metric == "auc" and len(preprocessing.classes) != 2:
+        raise UserError(
+            f"metric='auc' needs two classes, and these are {len(preprocessing.classes)}: expected macro_f1, "
+            "balanced_accuracy or accuracy"
+        )
     if given is not None:
         _check_goes_with(preprocessing, encoder)
     weights = image_models.read(given) if given is not None and encoder is None else None
@@ -129,9 +151,10 @@ def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Enco
         ),
         image_size=hp.image_size,
         num_workers=hp.num_workers if hp.num_workers is not None else workers,
-        # Each process has a copy of its own.
+        # Divided by the number of processes, because each has its own copy.
         memory_limit=memory_available() // (2 * ranks.local_size),
         content_types=contract.content_types,
+        unreadable_limit=hp.unreadable_limit if hp.on_unreadable == "skip" else None,
         shards=Shards(ranks.everyones, hosts, ranks.rank, contract.sharded) if contract.sharded else None,
     )
 
@@ -142,7 +165,11 @@ def _words(setting: str | None) -> tuple[str, ...]:
 
 
 def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
-    """Whether what the channel `pretrained` holds is for data of this kind."""
+    """Check that the channel `pretrained` fits data of this kind.
+
+    Raises:
+        UserError: it does not.
+    """
     channel = f"channel {pretrained.CHANNEL!r}"
     if encoder:
         if not kind.takes_encoder:
@@ -162,7 +189,7 @@ def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
 
 
 def as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
-    """With the defaults that are usual for encoders, where no value was given."""
+    """Set the usual defaults of encoders for hyperparameters without a value."""
     usual = ENCODER_DEFAULTS | ({"learning_rate": FROZEN_ENCODER_RATE} if hp.fine_tune == "head" else {})
     if "momentum" in hp.model_fields_set:
         logger.warning("model='encoder' is trained with AdamW: momentum=%g is not used", hp.momentum)
@@ -170,18 +197,24 @@ def as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
 
 
 def _digest(splits: Splits) -> str:
-    """Of the labels, and of what preprocessing has learned of the inputs: other data has other means."""
+    """Digest of the labels and of the fitted preprocessing, which depends on the inputs (by means, for example)."""
     data = hashlib.sha256(json.dumps(splits.preprocessing.to_json(), sort_keys=True).encode())
     for part in (
         *(splits.train.labels, splits.validation.labels, splits.train_weights),
         *(splits.train.owners, splits.validation.owners),
     ):
         data.update(b"" if part is None else part.numpy().tobytes())
+    for out in splits.left_out:
+        data.update(json.dumps([out.channel, out.ids]).encode())
     return data.hexdigest()
 
 
 def _check_same_data(contract: Contract, splits: Splits, ranks: Ranks) -> None:
-    """Every process must number the examples alike."""
+    """Check that all processes have the same data, because they must number the examples identically.
+
+    Raises:
+        UserError: a host has other data.
+    """
     seen = ranks.everyones((_digest(splits), contract.current_host, len(splits.train)))
     for digest, host, examples in seen:
         if digest != seen[0][0]:

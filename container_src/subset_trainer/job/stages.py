@@ -1,4 +1,4 @@
-"""How long each stage of a run took, and whether SIGTERM has ended one."""
+"""Measures the time of each stage of a run, and records whether SIGTERM ended one."""
 
 import logging
 import time
@@ -11,21 +11,25 @@ logger = logging.getLogger(__name__)
 
 
 class Stages:
-    """The clock of a run, which starts when this is made."""
+    """The clock of a run. It starts when the object is created."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._seconds: dict[str, float] = {}
         self.stopped = False
-        """Whether SIGTERM has ended a stage: what is left of the run is to save what there is."""
+        """Whether SIGTERM has ended a stage. The run then only saves its results."""
 
     @contextmanager
     def stage(self, name: str, when_stopped: Callable[[], str] | None = None) -> Iterator[None]:
-        """Count a stage's seconds.
+        """Measure the time of a stage.
 
         Args:
-            when_stopped: a stage after which there is something to save: SIGTERM ends it and not the run, and the log
-                gets this sentence. None: SIGTERM ends the run.
+            name: the stage's name.
+            when_stopped: makes the end of the log line about SIGTERM. If given, SIGTERM ends only the stage, because
+                there are results to save. None: SIGTERM ends the run.
+
+        Raises:
+            Terminated: SIGTERM arrived, and `when_stopped` is None.
         """
         start = time.perf_counter()
         try:
@@ -39,9 +43,9 @@ class Stages:
             self._seconds[name] = time.perf_counter() - start
 
     def seconds(self, name: str) -> float:
-        """Of a stage; 0 where there was none."""
+        """The seconds of a stage; 0 if it did not run."""
         return self._seconds.get(name, 0.0)
 
     def total(self) -> float:
-        """Since the run's start."""
+        """The seconds since the start of the run."""
         return time.perf_counter() - self._start

@@ -1,4 +1,4 @@
-"""What the phases of a run have in common."""
+"""Values that the phases of a run share."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,17 @@ from subset_trainer.training.place import Place
 
 @dataclass(frozen=True)
 class Run:
-    """One run, once its data is read and its network is built."""
+    """A run whose data has been read and whose network has been built."""
 
     contract: Contract
     config: Hyperparameters
-    """With the defaults that depend on the kind of model."""
+    """The hyperparameters, with the defaults that depend on the kind of model."""
     place: Place
     trackers: Trackers
     stages: Stages
-    """The run's clock, and whether SIGTERM has ended one of its stages."""
+    """The run's clock, which records whether SIGTERM has ended a stage."""
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and reports."""
+        """Whether this is the process that writes files and reports."""
         return self.place.ranks.first

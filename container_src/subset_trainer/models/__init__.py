@@ -5,13 +5,15 @@ Torchvision is imported only if one of its networks is requested.
 
 import difflib
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from subset_trainer.errors import UserError, first_line
+from subset_trainer.models.joined import JoinedEncoder as JoinedEncoder
+from subset_trainer.models.joined import JoinedNGrams as JoinedNGrams
 from subset_trainer.models.resnet import SmallImageResNet18
 from subset_trainer.models.text_encoder import Body as Body
 from subset_trainer.models.text_encoder import TextEncoder as TextEncoder
@@ -32,8 +34,8 @@ class Classifier(nn.Module):
     Args:
         network: prepared batch [B, …] → logits [B, C].
         mean, std: per channel, for images scaled to 0…1; images arrive as uint8 [B, 3, H, W]. None for other inputs,
-            which need no preparation: tables as float32 [B, D], and texts as int32 [B, L] (buckets of n-grams, or
-            tokens).
+            which need no preparation: tables as float32 [B, D], texts as int32 [B, L] (buckets of n-grams, or
+            tokens), and a table with texts as both in one row, float32 [B, D + L1 + … + LT].
     """
 
     mean: Tensor | None
@@ -76,7 +78,8 @@ class Classifier(nn.Module):
         return None if self.mean is None else (255 * self.mean[0]).round().to(torch.uint8)
 
     def freeze_backbone(self) -> None:
-        """Train only the last layer from now on; all other weights and batch-normalisation statistics are frozen."""
+        """Train only what follows the backbone from now on: the last layer, or the layers that join an encoder with a
+        table. All other weights and batch-normalisation statistics are frozen."""
         trained = set(self.tail.parameters())
         for parameter in self.network.parameters():
             parameter.requires_grad_(parameter in trained)
@@ -92,7 +95,7 @@ class Classifier(nn.Module):
     @property
     def tail(self) -> nn.Module:
         """What :meth:`freeze_backbone` leaves to train."""
-        return self.head
+        return self.network.head if isinstance(self.network, JoinedEncoder) else self.head
 
     @property
     def is_frozen(self) -> bool:
@@ -185,6 +188,7 @@ def build(
     buckets: int | None = None,
     dropout: float = 0.0,
     encoder: Body | None = None,
+    widths: Sequence[int] | None = None,
 ) -> Classifier:
     """A classifier with fresh weights, drawn from torch's default generator.
 
@@ -194,19 +198,22 @@ def build(
         classes: C.
         mean, std: see :class:`Classifier`.
         buckets: the number of n-gram buckets of texts; None: other data.
-        dropout: for mlp, the fraction of hidden values that are dropped in training.
+        dropout: for the hidden layers of a table's inputs, the fraction of values that are dropped in training.
         encoder: with its own weights; it becomes part of the classifier.
+        widths: for a table with texts: the number of the table's inputs, and the length of each text.
 
     Raises:
         UserError: the network does not take inputs of this shape.
     """
     if name == "mlp":
         network: nn.Module = _mlp(int(torch.Size(input_shape).numel()), classes, dropout)
+    elif widths is not None:
+        network = _joined(encoder, buckets or 0, widths, classes, dropout)
     elif name == "ngrams":
         network = _ngrams(buckets or 0, classes)
     elif name == "encoder":
         assert encoder is not None
-        network = _encoder(encoder, input_shape[0], classes)
+        network = _tried(TextEncoder(encoder, classes), encoder, input_shape[0])
     elif name == "resnet18":
         network = SmallImageResNet18(classes)
     elif name == "cnn":
@@ -214,7 +221,9 @@ def build(
     else:
         network = _torchvision(name, classes)
     classifier = Classifier(network, mean, std)
-    _try_out(classifier, name, input_shape, classes)
+    ids = name in ("ngrams", "encoder") and widths is None
+    dtype = torch.int32 if ids else torch.float32 if mean is None else torch.uint8
+    _try_out(classifier, name, torch.zeros(1, *input_shape, dtype=dtype), classes)
     return classifier
 
 
@@ -229,15 +238,34 @@ def _mlp(inputs: int, classes: int, dropout: float) -> nn.Module:
 
 def _ngrams(buckets: int, classes: int) -> nn.Module:
     """The mean of the n-grams' embeddings, as in fastText, followed by a hidden layer."""
-    bag = nn.EmbeddingBag(buckets + 1, NGRAMS_WIDTH, mode="mean", padding_idx=buckets)
-    with torch.no_grad():
-        bag.weight.normal_(std=NGRAMS_SPREAD)[buckets] = 0
+    bag = _bag(buckets)
     hidden = [nn.BatchNorm1d(NGRAMS_WIDTH), nn.Linear(NGRAMS_WIDTH, MLP_WIDTH), nn.ReLU()]
     return nn.Sequential(bag, *hidden, nn.Linear(MLP_WIDTH, classes))
 
 
-def _encoder(given: Body, length: int, classes: int) -> nn.Module:
-    network = TextEncoder(given, classes)
+def _bag(buckets: int) -> nn.EmbeddingBag:
+    bag = nn.EmbeddingBag(buckets + 1, NGRAMS_WIDTH, mode="mean", padding_idx=buckets)
+    with torch.no_grad():
+        bag.weight.normal_(std=NGRAMS_SPREAD)[buckets] = 0
+    return bag
+
+
+def _joined(
+    encoder: Body | None, buckets: int, widths: Sequence[int], classes: int, dropout: float
+) -> nn.Module:
+    """A table's inputs beside the features of its texts, followed by the hidden layers of an mlp."""
+    inputs, *lengths = widths
+    if encoder is None:
+        bags = [_bag(buckets) for _ in lengths]
+        head = _mlp(inputs + NGRAMS_WIDTH * len(bags), classes, dropout)
+        return JoinedNGrams(bags, widths, dropout, head)
+    settings: Any = encoder.module.config
+    features = settings.hidden_size * len(lengths)
+    network = JoinedEncoder(encoder, inputs, len(lengths), _mlp(inputs + features, classes, dropout))
+    return _tried(network, encoder, lengths[0])
+
+
+def _tried(network: TextEncoder, given: Body, length: int) -> nn.Module:
     try:
         network.try_out(length, given.vocabulary)
     except Exception as error:  # raised by third-party code
@@ -285,23 +313,16 @@ def _torchvision(name: str, classes: int) -> nn.Module:
     return network
 
 
-def _try_out(classifier: Classifier, name: str, input_shape: Sequence[int], classes: int) -> None:
+def _try_out(classifier: Classifier, name: str, zeros: Tensor, classes: int) -> None:
     """Run one forward pass on zeros, so that an unsuitable network is reported now, not after the data was read."""
-    dtype = (
-        torch.int32
-        if name in ("ngrams", "encoder")
-        else torch.float32
-        if classifier.mean is None
-        else torch.uint8
-    )
     training = classifier.training
     try:
         with torch.inference_mode():
-            logits = classifier.eval()(torch.zeros(1, *input_shape, dtype=dtype))
+            logits = classifier.eval()(zeros)
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"model {name!r} does not take inputs of shape {tuple(input_shape)} "
+            f"model {name!r} does not take inputs of shape {tuple(zeros.shape[1:])} "
             f"(set image_size to what it expects): {reason}"
         ) from error
     finally:

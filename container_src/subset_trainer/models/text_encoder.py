@@ -194,9 +194,10 @@ class TextEncoder(nn.Module):
         padding = getattr(settings, "pad_token_id", None)
         self._padding = padding if isinstance(padding, int) and 0 <= padding < given.vocabulary else 0
         self.dropout = nn.Dropout(_dropout(settings))
-        self.head = nn.Linear(settings.hidden_size, classes)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        last = nn.Linear(settings.hidden_size, classes)
+        nn.init.normal_(last.weight, std=0.02)
+        nn.init.zeros_(last.bias)
+        self.head: nn.Module = last
         self._cuts = False
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -233,6 +234,10 @@ class TextEncoder(nn.Module):
         counted = there[:, :, None].float()
         return (hidden.float() * counted).sum(1) / counted.sum(1)
 
+    def example(self, ids: Tensor) -> Tensor:
+        """Inputs of the network with these token ids [B, L]."""
+        return ids
+
     def try_out(self, length: int, vocabulary: int) -> None:
         """Determine whether padding may be cut off, and on which weights the logits depend. Other weights, such as a
         pooler's, are not trained, because in distributed training processes would wait for their gradients.
@@ -248,15 +253,15 @@ class TextEncoder(nn.Module):
         self._cuts = False
         trained = list(self.parameters())
         with torch.enable_grad():
-            logits = self(tokens)
+            logits = self(self.example(tokens))
             gradients = torch.autograd.grad(logits.sum(), trained, allow_unused=True)
         for parameter, gradient in zip(trained, gradients, strict=True):
             parameter.requires_grad_(gradient is not None)
         with torch.inference_mode():
             spread = float(logits.abs().max())
-            self._cuts = bool(torch.allclose(self(padded), logits, rtol=0, atol=1e-4 * spread))
+            self._cuts = bool(torch.allclose(self(self.example(padded)), logits, rtol=0, atol=1e-4 * spread))
             # Uses all positions, so that a text that is too long fails here.
-            self(torch.zeros(1, length, dtype=torch.int32))
+            self(self.example(torch.zeros(1, length, dtype=torch.int32)))
         self.train(mode)
 
 

@@ -18,10 +18,11 @@ from subset_trainer.data.archives import ARCHIVE_SUFFIXES, open_tar
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.registry import open_channel
 from subset_trainer.data.kinds import registry as kinds
-from subset_trainer.data.kinds.text import TOKENIZER
+from subset_trainer.data.kinds.text import TOKENIZER, TextKind
 from subset_trainer.data.texts.tokens import Tokens, read_tokenizer
 from subset_trainer.errors import UserError, first_line
 from subset_trainer.models import Body, Classifier, body
+from subset_trainer.models.joined import JoinedEncoder
 from subset_trainer.pretrained import CHANNEL
 from subset_trainer.pretrained.image_models import tensors
 
@@ -112,7 +113,7 @@ def load_head(classifier: Classifier, encoder: Encoder, classes: tuple[str, ...]
     Returns:
         A sentence for the log.
     """
-    same = encoder.classes == classes
+    same = encoder.classes == classes and not isinstance(classifier.network, JoinedEncoder)
     if same and encoder.head is not None:
         classifier.head.load_state_dict(encoder.head)
     size = sum(parameter.numel() for parameter in encoder.body.module.parameters())
@@ -257,7 +258,11 @@ def _earlier(folder: _Folder, about: Mapping[str, Any], most_tokens: int) -> Enc
     own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     try:
         given = encoder_of(about, own)
-        classes = kinds.from_json(about["preprocessing"]).classes
+        kind = kinds.from_json(about["preprocessing"])
+        classes = kind.classes
+        if not isinstance(kind, TextKind):
+            # Its last layers join the encoder with a table.
+            return Encoder(folder.place, given, _tokens(folder, given, most_tokens), digest)
         if set(head) != {"weight", "bias"} or head["weight"].shape[0] != len(classes):
             raise ValueError(f"its last layer is not of {len(classes)} classes")
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -7,10 +7,12 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Mapping
+from pathlib import Path
 
 from subset_trainer import __version__, contract
-from subset_trainer.entrypoint import answer_options, failure_of, log_to_stdout
-from subset_trainer.errors import TrainingError
+from subset_trainer.entrypoint import answer_options, failure_of, log_to_stdout, refuse_arguments
+from subset_trainer.errors import TrainingError, UserError, shown
 from subset_trainer.serving.settings import Settings
 from subset_trainer.training.interruption import Interruption, Terminated
 
@@ -26,6 +28,13 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep a connection, so that the server never closes one just as a request arrives."""
 
 
+CODE = Path("code", "inference.py")
+"""Where the SDK packs a user's inference code within the model's folder."""
+PROGRAM_VARIABLE = "SAGEMAKER_PROGRAM"
+SERVED = "this image serves models of its built-in trainer alone, from model.json and model.safetensors"
+OTHERWISE = "expected such a model, or an image for inference code, such as SageMaker's for PyTorch"
+
+
 def main() -> None:
     """Serve the model in the contract's folder until SIGTERM, then exit."""
     answer_options(HELP)
@@ -34,6 +43,7 @@ def main() -> None:
     code = 0
     try:
         interruption.install()
+        refuse_arguments("serve")
         _serve()
     except Terminated:
         logger.info("SIGTERM received: stopped")
@@ -50,9 +60,30 @@ def main() -> None:
     os._exit(code)
 
 
+def check_servable(model: Path, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse a model that brings code of its own, which this image would not run, and one without the trainer's files.
+
+    Raises:
+        UserError: with what is served.
+    """
+    if (model / CODE).is_file():
+        raise UserError(f"{model / CODE} would not be run: {SERVED}; {OTHERWISE}")
+    if program := environment.get(PROGRAM_VARIABLE, "").strip():
+        raise UserError(
+            f"environment variable {PROGRAM_VARIABLE}={shown(program)} names inference code, which would not be run: "
+            f"{SERVED}; {OTHERWISE}"
+        )
+    if not (model / "model.json").is_file() and model.is_dir() and any(model.iterdir()):
+        found = ", ".join(sorted(path.name for path in model.iterdir())[:5])
+        raise UserError(
+            f"{model} holds no model.json but {found}, as a script-mode job leaves it: {SERVED}; {OTHERWISE}"
+        )
+
+
 def _serve() -> None:
     logger.info("subset-trainer %s", __version__)
     settings = Settings.read()
+    check_servable(contract.model_directory())
     # Imported after the settings are checked, because torch takes seconds to import.
     import uvicorn
 

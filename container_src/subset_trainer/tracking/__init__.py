@@ -1,1 +1,1 @@
-"""Where metrics go."""
+"""Sends parameters and metrics to experiment trackers."""

@@ -1,7 +1,7 @@
-"""What the trackers share: each sends a job's parameters and metrics from a thread of its own.
+"""The base of all trackers. Each tracker sends a job's parameters and metrics from its own thread.
 
-Whatever happens there, training continues: the first failure is one warning in the log, and at the end the job waits a
-bounded time for the rest. What failed for a temporary reason is sent again with the next metrics.
+Errors of a tracker never stop training. The first failure is logged as one warning, and at the end the job waits a
+bounded time for unsent data. Data that failed for a temporary reason is sent again with the next metrics.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from subset_trainer.errors import first_line
 logger = logging.getLogger(__name__)
 DRAIN_SECONDS = 10.0
 LAST_ATTEMPTS = 3
-"""How often sending the rest is tried at the end."""
+"""The number of attempts to send the remaining data at the end."""
 PAUSE = 0.5
 Outcome = Literal["completed", "stopped", "failed"]
 
@@ -35,7 +35,7 @@ class Metric:
 
 @dataclass
 class Backlog:
-    """What is to be sent."""
+    """Data that has not been sent yet."""
 
     parameters: dict[str, Any] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
@@ -48,22 +48,22 @@ class Backlog:
 
 
 class Sender(Protocol):
-    """Runs in the tracker's thread only."""
+    """Sends data to one tracker. It is used only in the tracker's thread."""
 
     def send(self, backlog: Backlog) -> None:
-        """Send, and remove from the backlog what was sent, so that an error leaves the rest for the next time."""
+        """Send the backlog, and remove sent data from it, so that after an error only the rest is sent again."""
 
     def passing(self, error: Exception) -> bool:
-        """Whether trying again may help."""
+        """Whether the error is temporary, so that another attempt may succeed."""
 
 
 class Background:
     """A tracker. Does nothing where ``connect`` is None.
 
     Args:
-        label: what the log calls it.
-        connect: makes the sender, in the tracker's thread; None where there is nothing to send to.
-        imports: modules that take long to import. They are imported here, before anything is measured.
+        label: the tracker's name in the log.
+        connect: creates the sender, in the tracker's thread; None if there is no destination.
+        imports: modules that are slow to import. They are imported here, before any time is measured.
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class Background:
         self._complained = False
         self._thread: threading.Thread | None = None
         if connect is not None and self._imported(imports):
-            # A daemon: a call that hangs does not keep the process.
+            # A daemon thread, so that a call that hangs does not keep the process alive.
             self._thread = threading.Thread(target=self._work, args=(connect,), name=label, daemon=True)
             self._thread.start()
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Name → number or text; None is left out."""
+        """Send parameters: name → number or text. Parameters that are None are omitted."""
         self._put(Backlog(parameters={name: value for name, value in values.items() if value is not None}))
 
     def metrics(self, epoch: int, values: Mapping[str, float]) -> None:
-        """The metrics of an epoch, which becomes their step."""
+        """Send the metrics of an epoch. The epoch is their step."""
         now = datetime.now(UTC)
         self._put(Backlog(metrics=[Metric(name, float(value), epoch, now) for name, value in values.items()]))
 
@@ -93,7 +93,7 @@ class Background:
         self.wait(seconds)
 
     def finish(self, outcome: Outcome) -> None:
-        """Nothing more follows."""
+        """End the tracking: no more data follows."""
         self._put(Backlog(outcome=outcome))
 
     def wait(self, seconds: float) -> None:

@@ -1,8 +1,8 @@
 """SageMaker Experiments: a job's parameters, metrics and artefacts, in the Run that launched it.
 
-It needs the rights for DescribeTrainingJob, BatchPutMetrics and UpdateTrialComponent only: the job's description
-names the Run, and a Run is a trial component. The SDK's ``load_run`` would need the rights to create experiment and
-trial, and sends each metric while training waits.
+This needs permissions for DescribeTrainingJob, BatchPutMetrics and UpdateTrialComponent only, because the job's
+description names the Run, and a Run is a trial component. The SDK's ``load_run`` is not used: it would need permissions
+to create experiments and trials, and it blocks training while it sends a metric.
 """
 
 import logging
@@ -15,11 +15,11 @@ from subset_trainer.tracking.background import Background, Backlog
 logger = logging.getLogger(__name__)
 JOB_VARIABLE = "TRAINING_JOB_ARN"
 JOB_PARAMETER = "training_job"
-"""The Run's parameter that names its job; a comparison finds the job's results by it."""
+"""The Run's parameter that names its job. Comparisons use it to find the job's results."""
 BATCH = 10
-"""Metrics that BatchPutMetrics accepts at once."""
+"""The maximum number of metrics per BatchPutMetrics call."""
 TEXT = 2_500
-"""Characters that a parameter may have."""
+"""The maximum length of a parameter in characters."""
 THROTTLING = ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
 
 
@@ -27,8 +27,8 @@ class Experiments(Background):
     """Records one job. Does nothing where ``job_arn`` is None.
 
     Args:
-        job_arn: of this training job.
-        connect: service and region → a boto3 client.
+        job_arn: the ARN of this training job.
+        connect: maps a service and a region to a boto3 client.
     """
 
     def __init__(self, job_arn: str | None, connect: Callable[[str, str], Any] | None = None) -> None:
@@ -37,7 +37,7 @@ class Experiments(Background):
 
     @classmethod
     def of_this_job(cls) -> "Experiments":
-        """The job that SageMaker's environment names; elsewhere one that does nothing."""
+        """A tracker for the job named by SageMaker's environment. Outside SageMaker it does nothing."""
         return cls(os.environ.get(JOB_VARIABLE))
 
     def _open(self, job_arn: str) -> "_Sender | None":
@@ -56,18 +56,18 @@ class Experiments(Background):
 
 
 class _Sender:
-    """Sends to one Run."""
+    """Sends data to one Run."""
 
     def __init__(self, sagemaker: Any, metrics: Any, run: str, complain: Callable[[str], None]) -> None:
         self._sagemaker = sagemaker
         self._metrics = metrics
         self._run = run
         self._complain = complain
-        # All of them with each update: AWS's documentation does not say whether an update keeps those it does not name.
+        # Each update sends all parameters. AWS does not document whether an update keeps parameters that it omits.
         self._parameters: dict[str, Any] = {}
 
     def describe(self, job: Mapping[str, Any]) -> None:
-        """Record the job's name, and where its archives will be."""
+        """Record the job's name and the locations of its archives."""
         base = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{job['TrainingJobName']}/output"
         archives = {"model": f"{base}/model.tar.gz", "data": f"{base}/output.tar.gz"}
         self._parameters[JOB_PARAMETER] = _parameter(job["TrainingJobName"])
@@ -95,7 +95,7 @@ class _Sender:
                 self._complain(f"{refused} was refused: {errors[0].get('Code')}")
 
     def passing(self, error: Exception) -> bool:
-        """AWS cannot be reached, is busy or has an error of its own, but has not refused."""
+        """Whether AWS is unreachable, throttling or failing internally, rather than refusing the request."""
         from botocore.exceptions import ClientError, HTTPClientError
 
         if isinstance(error, ClientError):

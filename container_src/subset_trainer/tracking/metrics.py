@@ -1,6 +1,6 @@
 """The metrics' names, the log line that carries them, and the regexes by which CloudWatch reads it.
 
-Imports nothing of torch, so that a launcher can take the definitions from here.
+This module does not import torch, so that host-side programs can import the definitions.
 """
 
 from collections.abc import Mapping
@@ -10,19 +10,33 @@ FORMATS = {
     "train:accuracy": ".4f",
     "validation:loss": ".4f",
     "validation:accuracy": ".4f",
+    "validation:macro_f1": ".4f",
+    "validation:balanced_accuracy": ".4f",
+    "validation:auc": ".4f",
     "test:loss": ".4f",
     "test:accuracy": ".4f",
+    "test:macro_f1": ".4f",
+    "test:balanced_accuracy": ".4f",
+    "test:auc": ".4f",
     "epoch:seconds": ".3f",
     "selection:seconds": ".3f",
     "samples:visited": "d",
 }
-"""Name → how it is printed. Losses are means in nats, accuracies shares; ``epoch:seconds`` is what the epoch's
-training cost without selection and evaluation; ``samples:visited`` counts from the start of the run."""
+"""Name → format specification. Losses are means in nats, and the other measures are fractions; ``auc`` is of two
+classes only. ``epoch:seconds`` is the epoch's training time without selection and evaluation. ``samples:visited``
+counts samples seen since the start of the run."""
+
+SPOKEN = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+}
+"""Measure → its name in a sentence. Larger is better for all of them."""
 
 
 def line(epoch: int, values: Mapping[str, float]) -> str:
-    """One line of the log: ``epoch=3 train:loss=0.5123 …``, with the metrics that are there, in the order of
-    ``FORMATS``."""
+    """A log line, ``epoch=3 train:loss=0.5123 …``, with the available metrics in the order of ``FORMATS``."""
     metrics = [f"{name}={values[name]:{form}}" for name, form in FORMATS.items() if name in values]
     return " ".join([f"epoch={epoch}", *metrics])
 

@@ -1,6 +1,6 @@
 """MLflow: a job's parameters, metrics, tags and status in a run, on any server or on SageMaker's managed MLflow.
 
-MLflow's own variables say where: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID, and
+MLflow's own variables set the destination: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID, and
 MLFLOW_RUN_ID to continue an existing run. MLFLOW_RUN_NAME names a new run, which otherwise has the training job's name.
 For the ARN of a managed server or app, the plugin sagemaker-mlflow signs each request with the job's role.
 """
@@ -17,14 +17,14 @@ from subset_trainer.tracking.background import Background, Backlog, reason
 logger = logging.getLogger(__name__)
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 PARAMETERS = 100
-"""Parameters that the server accepts at once."""
+"""The maximum number of parameters per request."""
 METRICS = 1_000
-"""The same of metrics."""
+"""The maximum number of metrics per request."""
 TEXT = 500
-"""Characters that a parameter may have, whatever the server's version."""
+"""The maximum length of a parameter in characters that all server versions accept."""
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 SETTINGS = {
-    # The tracker itself tries again; each of the client's own attempts would be a line in the log.
+    # The tracker itself retries, and each retry of the client would be logged.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -38,7 +38,7 @@ class MLflow(Background):
 
     Args:
         uri: a tracking URI, or the ARN of a managed MLflow server or app.
-        environment: where MLflow's and the platform's variables are.
+        environment: contains MLflow's and the platform's variables.
     """
 
     def __init__(self, uri: str | None, environment: Mapping[str, str] = os.environ) -> None:
@@ -51,15 +51,15 @@ class MLflow(Background):
 
 
 class _Sender:
-    """Sends to one run, which begins with the first metrics or parameters."""
+    """Sends data to one run. The run starts with the first metrics or parameters."""
 
     def __init__(self, uri: str, environment: Mapping[str, str], complain: Callable[[str], None]) -> None:
         import mlflow
 
         if not uri.startswith("arn:"):
-            # SageMaker's plugin sees every request, and would log a warning for each that this is no ARN.
+            # SageMaker's plugin handles every request, and would log a warning for each URI that is not an ARN.
             logging.getLogger("mlflow.tracking.request_header.registry").setLevel(logging.ERROR)
-        # Not as the client's argument: the plugin that signs requests reads the ARN from here.
+        # Set here and not as the client's argument, because the plugin that signs requests reads the ARN from here.
         mlflow.set_tracking_uri(uri)
         self._client = mlflow.MlflowClient()
         self._environment = environment
@@ -106,7 +106,7 @@ class _Sender:
             try:
                 return str(self._client.create_experiment(name))
             except MlflowException as error:
-                # Another job of the same sweep may have been faster.
+                # Another job of the same sweep may have created it first.
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
                 experiment = self._client.get_experiment_by_name(name)
@@ -136,7 +136,7 @@ class _Sender:
                     run, params=[Param(name, str(value)[:TEXT]) for name, value in batch.items()]
                 )
             except MlflowException as error:
-                # Parameters of an existing run cannot be changed; the metrics are sent all the same.
+                # Parameters of an existing run cannot be changed. The metrics are still sent.
                 if error.error_code != "INVALID_PARAMETER_VALUE":
                     raise
                 self._complain(f"parameters were refused: {reason(error)}")

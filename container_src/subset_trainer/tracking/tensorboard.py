@@ -25,7 +25,7 @@ class _Writer:
             table = "\n".join(["| hyperparameter | value |", "| --- | --- |", *rows])
             self._writer.add_text("hyperparameters", table, 0)
         for metric in backlog.metrics:
-            # TensorBoard groups its cards by the part before a slash, and allows no colon.
+            # TensorBoard groups charts by the part of the name before a slash, and does not allow colons.
             name = metric.name.replace(":", "/")
             self._writer.add_scalar(name, metric.value, metric.step, metric.time.timestamp())
         backlog.parameters.clear()

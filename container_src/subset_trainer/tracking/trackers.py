@@ -1,4 +1,4 @@
-"""All trackers of a job as one."""
+"""Combines all trackers of a job."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from subset_trainer.tracking.mlflow import URI_VARIABLE, MLflow
 from subset_trainer.tracking.tensorboard import TensorBoard
 
 DRAIN_SECONDS: dict[Outcome, float] = {"completed": 30.0, "failed": 30.0, "stopped": 10.0}
-"""How long a job waits at its end for its trackers. A job that was stopped has less time."""
+"""Seconds that a job waits for its trackers at the end. A stopped job has less time."""
 
 
 class Trackers:
@@ -21,7 +21,7 @@ class Trackers:
 
     @classmethod
     def of_this_job(cls, tensorboard: Path | None, mlflow_uri: str | None) -> "Trackers":
-        """Those that the hyperparameters and the environment ask for."""
+        """The trackers that the hyperparameters and the environment configure."""
         return cls(
             (
                 Experiments.of_this_job(),

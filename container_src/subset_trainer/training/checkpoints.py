@@ -12,6 +12,7 @@ import errno
 import logging
 import time
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,7 @@ from subset_trainer.errors import UserError, first_line
 logger = logging.getLogger(__name__)
 PATTERN = "checkpoint-*.pt"
 UNFINISHED = ".checkpoint-*.tmp"
+SUBSETS = "epoch-*.npz"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -41,13 +43,21 @@ class Checkpoints:
         minutes: minutes between two checkpoints within an epoch.
         keep: number of files to keep.
         resume: whether to resume from existing checkpoints.
+        defaults: values of the identity that stand for a name that a checkpoint of an earlier version lacks.
     """
 
     def __init__(
-        self, directory: Path, identity: Mapping[str, Any], minutes: float, keep: int = 2, resume: bool = True
+        self,
+        directory: Path,
+        identity: Mapping[str, Any],
+        minutes: float,
+        keep: int = 2,
+        resume: bool = True,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self._directory = directory
         self._identity = dict(identity)
+        self._defaults = dict(defaults or {})
         self._seconds = 60 * minutes
         self._keep = keep
         self._resume = resume
@@ -55,6 +65,12 @@ class Checkpoints:
         self._owed = False
         self._complained = False
         self._subsets: deque[tuple[int, Subset]] = deque()
+        self._checksums: dict[int, int] = {}
+        """Epoch → checksum of its subset, of all subsets of the run so far."""
+        self._listed = True
+        """Whether the checkpoint that was loaded lists its subsets; those of earlier versions do not."""
+        self._current: Subset | None = None
+        """The last selection, which the checkpoint that was loaded holds itself."""
         self._copier = _Copier()
         # At its end the process waits for this thread, so that a write in progress is completed even after a failure.
         self._writer = ThreadPoolExecutor(1, "checkpoints")
@@ -69,6 +85,7 @@ class Checkpoints:
     def keep_subset(self, epoch: int, subset: Subset) -> None:
         """Write the subset immediately before the next checkpoint."""
         self._subsets.append((epoch, subset))
+        self._checksums[epoch] = _checksum(subset)
 
     def due(self) -> bool:
         """Whether a checkpoint is due within the epoch, because the last one is old or one was skipped."""
@@ -93,7 +110,10 @@ class Checkpoints:
             self._writing.result()
         self._owed = False
         self._last = time.monotonic()
-        content, ready = self._copier.copy({"identity": self._identity, "state": dict(state)})
+        whole: dict[str, Any] = {"identity": self._identity, "state": dict(state)}
+        if self._listed:
+            whole["subsets"] = dict(self._checksums)
+        content, ready = self._copier.copy(whole)
         file = self._directory / f"checkpoint-{epoch:05d}-{step:07d}.pt"
         self._writing = self._writer.submit(self._write, file, content, ready)
         if last:
@@ -151,6 +171,7 @@ class Checkpoints:
         if not self._resume:
             for file in files:
                 file.unlink(missing_ok=True)
+            self._forget_subsets()
             return None
         for file in files:
             try:
@@ -164,10 +185,59 @@ class Checkpoints:
                 continue
             self._check(file, content["identity"])
             state: dict[str, Any] = content["state"]
+            self._listed = "subsets" in content
+            self._checksums = dict(content.get("subsets", {}))
+            self._current = Subset(**state["subset"]) if state.get("subset") else None
             return state
+        self._forget_subsets()
         return None
 
+    def _forget_subsets(self) -> None:
+        """Remove the subsets of an earlier run, which a run that is resumed later would take for its own."""
+        with contextlib.suppress(OSError):  # in a read-only folder they stay
+            for file in self.subsets.glob(SUBSETS):
+                file.unlink(missing_ok=True)
+
+    def restore_subsets(self, results: Path, epochs: int) -> list[int]:
+        """Write the subsets of the first ``epochs`` epochs to the folder of results, after :meth:`load`.
+
+        A subset whose file is missing or damaged is written from the checkpoint itself if it is the last selection.
+
+        Returns:
+            the epochs whose subsets are lost; a warning names them.
+        """
+        there = {int(path.stem.removeprefix("epoch-")): path for path in self.subsets.glob(SUBSETS)}
+        wanted = self._checksums if self._listed else there
+        lost: dict[int, str] = {}
+        for epoch in sorted(epoch for epoch in wanted if epoch <= epochs):
+            try:
+                if epoch not in there:
+                    raise FileNotFoundError("it is missing")
+                subset = artifacts.load_subset(there[epoch])
+                if self._listed and _checksum(subset) != self._checksums[epoch]:
+                    raise ValueError("it is another run's, or damaged")
+            except Exception as error:  # reading a damaged file can raise almost any exception
+                if self._current is None or _checksum(self._current) != self._checksums.get(epoch):
+                    lost[epoch] = first_line(error)
+                    continue
+                subset = self._current
+                self.keep_subset(epoch, subset)
+            artifacts.save_subset(results, epoch, subset)
+        if lost:
+            named = ", ".join(f"epoch-{epoch:04d}.npz ({reason})" for epoch, reason in [*lost.items()][:10])
+            logger.warning(
+                "%d of the subsets among the checkpoints cannot be used and are left out of the results: %s; training "
+                "does not need them, and resumes",
+                len(lost),
+                named,
+            )
+        return [*lost]
+
     def _check(self, file: Path, theirs: Mapping[str, Any]) -> None:
+        theirs = {
+            **{name: value for name, value in self._defaults.items() if name in self._identity},
+            **theirs,
+        }
         names = [
             name
             for name in {**theirs, **self._identity}
@@ -187,6 +257,10 @@ class Checkpoints:
     def _files(self) -> list[Path]:
         """The files, in descending order of their step, not of their modification time."""
         return sorted(self._directory.glob(PATTERN), reverse=True)
+
+
+def _checksum(subset: Subset) -> int:
+    return zlib.crc32(subset.weights.numpy().tobytes(), zlib.crc32(subset.indices.numpy().tobytes()))
 
 
 class _Copier:

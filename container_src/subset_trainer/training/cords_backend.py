@@ -1,10 +1,10 @@
-"""Selection by CORDS's own data loaders, in our loop.
+"""Selection by CORDS's own data loaders, within this package's training loop.
 
-CORDS chooses the examples; the schedule, eval mode, data order, seed and budget are ours (CORDS would train its first
-``select_every`` epochs on a random subset, select in train mode, round the budget down, and reseed numpy from the
-clock).
-Where CORDS answers with more or fewer examples than the budget, the answer is cut or completed, and its note says so.
-Where CORDS is known to crash or to loop for ever, the job is refused before it trains.
+CORDS chooses the examples. This package sets the schedule, eval mode, data order, seed and budget: CORDS would train
+its first ``select_every`` epochs on a random subset, select in train mode, round the budget down, and reseed numpy from
+the clock.
+If CORDS returns more or fewer examples than the budget, the subset is cut or completed, and its note reports that.
+Jobs on which CORDS is known to crash or never to return are refused before training.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from subset_trainer.training.rounds import Asking, Data, checked, everything
 logger = logging.getLogger(__name__)
 
 GLISTER, GRAD_MATCH, CRAIG = "GLISTERDataLoader", "GradMatchDataLoader", "CRAIGDataLoader"
-"""CORDS's loaders that look at the data."""
+"""CORDS's loaders that use gradients of the data."""
 SELECTION_TYPES = {
     "supervised": "Supervised",
     "per-class": "PerClass",
@@ -43,17 +43,17 @@ SELECTION_TYPES = {
     "per-batch": "PerBatch",
 }
 GREEDY = {"auto": "Stochastic", "stochastic": "Stochastic", "naive": "Naive", "rgreedy": "RGreedy"}
-"""GLISTER's searches."""
+"""``greedy`` → the name of GLISTER's search in CORDS."""
 OPTIMIZERS = {"auto": "lazy", "naive": "naive"}
-"""CRAIG's: those of the package apricot, of which CORDS takes 'lazy' unless told otherwise."""
+"""``greedy`` → the name of CRAIG's optimizer in the package apricot. CORDS's default is 'lazy'."""
 LARGEST_BATCH = 512
 BATCH_BYTES = 1 << 28
-"""What CORDS may take for one batch's gradients, or for CRAIG's differences between two batches."""
+"""The maximum memory for one batch's gradients, or for CRAIG's differences between two batches."""
 SHUFFLED = "CORDS's CRAIG shuffles what it measures distances between, and so chooses nearly at random"
 
 
 class CordsProtocolModel(nn.Module):
-    """A classifier behind the two methods by which CORDS asks for the last layer."""
+    """Adapts a classifier to the two methods through which CORDS accesses the last layer."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -63,8 +63,16 @@ class CordsProtocolModel(nn.Module):
         return self.classifier.head.in_features
 
     def forward(self, inputs: Tensor, last: bool = False, freeze: bool = False) -> Any:
-        """Logits [B, C], with the last layer's input [B, D] beside them if ``last``; no gradient below it if
-        ``freeze``."""
+        """Compute logits.
+
+        Args:
+            inputs: [B, …].
+            last: also return the last layer's input.
+            freeze: compute no gradients below the last layer.
+
+        Returns:
+            Logits [B, C], or a pair of these and the last layer's input [B, D].
+        """
         with torch.set_grad_enabled(not freeze):
             _, features = self.classifier.logits_and_features(inputs)
         logits = self.classifier.head(features)
@@ -72,9 +80,9 @@ class CordsProtocolModel(nn.Module):
 
 
 class CordsSelector(Asking):
-    """Hands CORDS the data once, and asks its loader to resample at each round.
+    """Passes the data to CORDS once, and has its loader resample in each round.
 
-    It has no state: CORDS's loaders cannot be asked for one, and a run with them keeps no checkpoints.
+    It has no state: CORDS's loaders do not expose theirs, so runs with this backend keep no checkpoints.
 
     Args:
         hp: ``strategy``, ``scope``, ``greedy``, ``greedy_rounds``, ``eta``, ``lam``, ``eps``, ``match``, ``batch_size``
@@ -82,8 +90,8 @@ class CordsSelector(Asking):
         classes: C.
 
     Raises:
-        UserError: CORDS is not installed; the data does not fit in memory, or what CORDS makes of it would not; CORDS
-            lacks what a hyperparameter asks for, or fails on data of these sizes.
+        UserError: CORDS cannot be imported; the data, or what CORDS computes from it, would not fit in memory; CORDS
+            does not support a hyperparameter's value, or fails on data of these sizes.
     """
 
     def __init__(
@@ -116,7 +124,7 @@ class CordsSelector(Asking):
         self._labels = train.labels
         self._classes = classes
         self._log = _Log()
-        # CORDS cuts batches in data order, and class folders are in the order of their classes.
+        # Shuffled because CORDS forms batches in data order, and data from class folders is ordered by class.
         shuffled = torch.randperm(examples, generator=torch.Generator().manual_seed(hp.seed))
         self._order = shuffled if self._scope == "per-batch" else torch.arange(examples)
         batch_size, needs_gradients = hp.batch_size, bool(hp.spec.needs)
@@ -131,21 +139,21 @@ class CordsSelector(Asking):
         arguments = DotMap(_arguments(hp, classifier, plan, device, classes))
         loaders = [_sequential(train, self._order, batch_size)]
         if needs_gradients:
-            # GLISTER divides the validation set into batches, of which there must be one.
+            # The batch is at most the validation set, because GLISTER needs at least one batch of it.
             everyone = torch.arange(len(validation))
             loaders.append(_sequential(validation, everyone, min(batch_size, len(validation))))
         with _contained(torch.Generator().manual_seed(0)):
             self._loader = getattr(adaptive, str(hp.spec.cords))(*loaders, arguments, self._log)
 
     def select(self, generator: torch.Generator, look: bool = True) -> Subset:
-        """See :class:`~subset_trainer.training.rounds.Asking`. CORDS looks at the data whenever it is asked.
+        """See :class:`~subset_trainer.training.rounds.Asking`. CORDS evaluates the data in every call.
 
         Raises:
-            UserError: CORDS fails, or answers with an example twice or with weights that cannot be used.
+            UserError: CORDS fails, or returns duplicate examples or unusable weights.
         """
         examples, budget = len(self._labels), self.budget
         if budget == examples:
-            # CORDS's stochastic greedy raises there: it samples more candidates than remain.
+            # CORDS's stochastic greedy would raise here, because it samples more candidates than remain.
             return everything(examples)
         self._loader.budget = budget
         self._log.filled_up = 0
@@ -160,12 +168,12 @@ class CordsSelector(Asking):
         indices = self._order[np.asarray(self._loader.subset_indices, dtype=np.int64)]
         weights = torch.as_tensor(self._loader.subset_weights, dtype=torch.float32)
         if self._kind == GLISTER:
-            # CORDS gives as many as the budget, also where it picked more.
+            # CORDS returns as many weights as the budget, even if it picked more examples.
             weights = torch.ones(len(indices))
         return checked(self._usable(self._of_size(budget, indices, weights, generator)), examples, budget)
 
     def _of_size(self, budget: int, indices: Tensor, weights: Tensor, generator: torch.Generator) -> Subset:
-        """CORDS's answer, cut or completed to the budget, with what the user should know of it."""
+        """CORDS's subset, cut or completed to the budget, with notes for the user."""
         notes = [SHUFFLED] if self._kind == CRAIG else []
         if self._log.filled_up > 0:
             notes.append(
@@ -190,7 +198,7 @@ class CordsSelector(Asking):
         return Subset(indices, weights, "; ".join(notes))
 
     def _kept(self, indices: Tensor, weights: Tensor, budget: int) -> tuple[Tensor, str]:
-        """Positions of what stays of an answer that is too large, and in words what goes."""
+        """Positions of the examples to keep from a subset that is too large, and a description of the others."""
         if not self._scope.startswith("per-class"):
             return torch.arange(budget), "the last picks"
         # CORDS rounds every class's share up.
@@ -218,7 +226,7 @@ class CordsSelector(Asking):
 
 
 class _Log:
-    """Stands in for CORDS's logger: hears how many examples GRAD-MATCH drew at random, which it tells nowhere else."""
+    """Replaces CORDS's logger to record how many examples GRAD-MATCH drew at random, which it reports only there."""
 
     def __init__(self) -> None:
         self.filled_up = 0
@@ -234,9 +242,9 @@ class _Log:
 def _arguments(
     hp: Hyperparameters, classifier: Classifier, plan: Plan, device: torch.device, classes: int
 ) -> dict[str, Any]:
-    """What CORDS's loaders are told."""
+    """The arguments of CORDS's loaders."""
     return {
-        # CORDS copies the model, mode included, and later loads weights into the copy: so it stays in eval mode.
+        # CORDS copies the model with its mode and later loads weights into the copy, so the copy stays in eval mode.
         "model": CordsProtocolModel(classifier).eval(),
         "loss": nn.CrossEntropyLoss(reduction="none"),
         "eta": hp.eta or plan.learning_rate,
@@ -278,7 +286,7 @@ def _check_choices(hp: Hyperparameters, device: torch.device) -> None:
 
 
 def _sizes(labels: Tensor, classes: int) -> list[int]:
-    """How many examples each class has."""
+    """The number of examples of each class."""
     sizes: list[int] = torch.bincount(labels, minlength=classes).tolist()
     return sizes
 
@@ -296,7 +304,11 @@ def _searches(hp: Hyperparameters, scope: str, sizes: list[int], budget: int) ->
 def _check_sizes(
     hp: Hyperparameters, scope: str, labels: Tensor, validation_labels: Tensor, budget: int, classes: int
 ) -> None:
-    """Refuse what CORDS crashes on, or never returns from."""
+    """Refuse jobs on which CORDS crashes or never returns.
+
+    Raises:
+        UserError: this is such a job.
+    """
     sizes = _sizes(labels, classes)
     if scope.startswith("per-class"):
         places = {"training": sizes}
@@ -341,21 +353,24 @@ def _check_memory(
     width: int,
     device: torch.device,
 ) -> None:
-    """Refuse what would not fit in memory: CORDS writes out all gradients, and CRAIG differences between them.
+    """Refuse jobs that would not fit in memory: CORDS stores all gradients, and CRAIG stores pairwise differences.
 
     Args:
-        searches: as :func:`_searches` gives them.
-        validation: M.
-        width: C·(D + 1), the numbers in one example's gradient.
+        searches: the result of :func:`_searches`.
+        validation: M, the number of validation examples.
+        width: C·(D + 1), the size of one example's gradient.
+
+    Raises:
+        UserError: memory would run out.
     """
     picks, rows = (max(sizes) for sizes in zip(*searches, strict=True))
     if hp.spec.cords == CRAIG and scope == "per-batch":
         numbers = 3 * rows**2 * width
     elif hp.spec.cords == CRAIG:
-        # Distances, and for all examples together a sparse matrix of them with its coordinates.
+        # Distances and, for scope 'supervised', a sparse matrix of all distances with its coordinates.
         numbers = rows * width + (12 if scope == "supervised" else 3) * rows**2
     else:
-        # The gradients, their copy at the last concatenation (or without those taken), and as much of the validation.
+        # The gradients, a copy of them (by concatenation or removal), and the same for the validation set.
         guided = hp.spec.cords == GLISTER or hp.match == "validation"
         numbers = (2 * (rows + picks) + 4 * validation * guided) * width
     needed = 4 * numbers
@@ -368,7 +383,7 @@ def _check_memory(
 
 
 def _batch_size(width: int, pairs: bool) -> int:
-    """Examples of which CORDS looks at a batch (``pairs``: at two, each with each) within ``BATCH_BYTES``."""
+    """The batch size at which CORDS's gradients (``pairs``: all pairs of two batches) fit in ``BATCH_BYTES``."""
     most = BATCH_BYTES // (12 * width)  # three float32 copies
     return max(1, min(LARGEST_BATCH, math.isqrt(most) if pairs else most))
 
@@ -376,15 +391,19 @@ def _batch_size(width: int, pairs: bool) -> int:
 def _sequential(
     dataset: MemoryDataset, order: Tensor, batch_size: int
 ) -> torch.utils.data.DataLoader[tuple[Tensor, ...]]:
-    """CORDS takes positions in the loader's order for indices: it must not shuffle."""
+    """A loader without shuffling, because CORDS uses positions in the loader's order as indices."""
     examples = torch.utils.data.TensorDataset(dataset.inputs[order], dataset.labels[order])
     return torch.utils.data.DataLoader(examples, batch_size=batch_size, shuffle=False)
 
 
 @contextmanager
 def _contained(generator: torch.Generator) -> Iterator[None]:
-    """CORDS draws from the global generators of random, numpy and torch, and prints: seed them from ours, put them
-    back, and keep it quiet. Its random loaders reseed numpy from the clock, which has no effect here."""
+    """Isolate CORDS's side effects.
+
+    CORDS draws from the global generators of random, numpy and torch, and prints. These are seeded from `generator` and
+    restored afterwards, and the output is suppressed. CORDS's random loaders reseed numpy from the clock, which has no
+    effect here.
+    """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     seed = int(torch.randint(2**31, (), generator=generator))
     random.seed(seed)

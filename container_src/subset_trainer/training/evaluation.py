@@ -1,4 +1,4 @@
-"""Evaluation of a model on a data set: loss and accuracy, and the outputs that selection and insights need."""
+"""Evaluation of a model on a data set: its measures, and the outputs that selection and insights need."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from subset_selection import Pool
 from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
 from subset_trainer.training.embeddings import Embeddings, allocate, take
+from subset_trainer.training.measures import Score, Tally
 from subset_trainer.training.out_of_memory import Parts
 from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.place import Place
@@ -22,14 +23,6 @@ SMALL_BATCH_ON_A_CPU = 64
 fifth (cnn) faster than the larger batch. Text encoders have wider layers, and the smaller batch limits their memory."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """Mean cross-entropy in nats, and fraction of examples that are classified as labelled."""
-
-    loss: float
-    accuracy: float
-
-
 def _in_order(dataset: Dataset, classifier: Classifier, place: Place) -> list[Tensor]:
     """This process's batches of a pass over the data set, as indices."""
     small = place.device.type == "cpu" and classifier.has_large_layers
@@ -38,7 +31,7 @@ def _in_order(dataset: Dataset, classifier: Classifier, place: Place) -> list[Te
 
 @torch.inference_mode()
 def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool = False) -> Score:
-    """Loss and accuracy in eval mode, without augmentation or label smoothing, over all processes.
+    """The measures in eval mode, without augmentation or label smoothing, over all processes.
 
     Args:
         classifier: the model; it is left in eval mode.
@@ -54,6 +47,7 @@ def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool 
     classifier.eval()
     loss = torch.zeros((), device=machine.device, dtype=torch.float64)
     correct = torch.zeros((), device=machine.device, dtype=torch.int64)
+    tally = Tally(classifier.head.out_features)
     order = _in_order(dataset, classifier, place)
     parts = Parts()
     for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
@@ -64,8 +58,10 @@ def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool 
                 logits = (logits + parts.of(classifier, inputs.flip(3))) / 2
         loss += classifier.objective.loss_sum(logits, labels)
         correct += classifier.objective.scores(logits, labels).sum()
+        tally.add(logits, labels)
     ranks.check()
-    return Score(float(ranks.total(loss)) / len(dataset), int(ranks.total(correct)) / len(dataset))
+    mean_loss, accuracy = float(ranks.total(loss)) / len(dataset), int(ranks.total(correct)) / len(dataset)
+    return tally.score(mean_loss, accuracy, ranks, machine.device)
 
 
 @torch.inference_mode()

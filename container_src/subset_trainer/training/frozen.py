@@ -123,7 +123,7 @@ def divide(classifier: Classifier, training: Tensor, place: Place, split: bool) 
     return Frozen(classifier, Scale.of(training, place, split) if linear else None)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def outputs(classifier: Classifier, dataset: Dataset, place: Place) -> Tensor:
     """The backbone's outputs for all examples [N, F], on every process and on the CPU; of a sharded data set, for this
     process's own. Large ones are in float16; see :mod:`~subset_trainer.training.embeddings`.

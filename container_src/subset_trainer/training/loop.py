@@ -12,8 +12,8 @@ from subset_trainer.training.batches import Batches
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Lap, Stopwatch
 from subset_trainer.training.divergence import Watch
-from subset_trainer.training.evaluation import Score
 from subset_trainer.training.interruption import Terminated
+from subset_trainer.training.measures import Score
 from subset_trainer.training.place import Place
 from subset_trainer.training.plan import Epoch, Plan
 from subset_trainer.training.reports import EpochReport
@@ -25,6 +25,7 @@ from subset_trainer.training.trainee import Trainee
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 PROGRESS_SECONDS = 30
+PACE_STEPS, PACE_SECONDS = 10, 10.0
 
 
 def train(
@@ -61,8 +62,9 @@ def train(
     saving = Saving(state, trainee.classifier, plan, place, checkpoints)
     if saving.resume():
         restore(list(state.done))
+    resumed = len(state.done)
     try:
-        for epoch in plan.epochs[len(state.done) :]:
+        for epoch in plan.epochs[resumed:]:
             choice = _choice(epoch, selector, state, place)
 
             lap = Lap()
@@ -71,7 +73,8 @@ def train(
             within = state.within.begun(place.device, choice.size)
             watch = Watch(epoch.number, within.step, batches.steps, plan, place.device)
             filtering = Stopwatch(place.device)
-            for batch in _with_progress(batches.after(within.step), epoch, within.step, batches.steps):
+            pace = Pace(batches.steps) if epoch is plan.epochs[resumed] else None
+            for batch in _with_progress(batches.after(within.step), epoch, within.step, batches.steps, pace):
                 with deferred():
                     batch = batch.augmented(trainee.augmentation)
                     if choice.filter:
@@ -90,7 +93,7 @@ def train(
                     saving.save()
             watch.end(trainee.classifier)
 
-            mean_loss, accuracy, observed = within.ended(ranks)
+            mean_loss, accuracy, observed, hits = within.ended(ranks)
             kept = Subset.of(torch.cat(within.kept)) if within.kept else None
             seen = kept or batches.read
             selector.observe(seen.indices, observed)
@@ -100,7 +103,7 @@ def train(
             evaluation_seconds = lap()
             with deferred():
                 state.visited += choice.size
-                trainee.record.observe(seen, observed)
+                trainee.record.observe(seen, observed, hits if 2 * epoch.number <= epoch.count else None)
                 state.done.append(
                     EpochReport(
                         epoch=epoch,
@@ -138,11 +141,50 @@ def _choice(epoch: Epoch, selector: Selector, state: RunState, place: Place) -> 
     return Choice(state.everything) if epoch.everything else state.choice
 
 
-def _with_progress(batches: Iterable[T], epoch: Epoch, first: int, steps: int) -> Iterator[T]:
+class Pace:
+    """Estimates once how long an epoch takes, by its first steps: at least ten, and at least ten seconds.
+
+    The first step is left out, because it also starts workers and chooses kernels. A shorter epoch is not estimated:
+    its report gives its time.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._begun: float | None = None
+        self._counted = -1
+
+    def step(self, now: float) -> str | None:
+        """Called before each step, with the time in seconds; returns the sentence when it is known."""
+        self._counted += 1
+        if self._counted == 1:
+            self._begun = now
+        if self._begun is None or self._counted <= PACE_STEPS or now - self._begun < PACE_SECONDS:
+            return None
+        seconds, steps = now - self._begun, self._counted - 1
+        self._begun, self._counted = None, PACE_STEPS  # said once
+        return (
+            f"an epoch of {self._steps:,} steps takes about {duration(seconds / steps * self._steps)}, beside "
+            f"selection and evaluation: {steps:,} steps took {seconds:.1f} s"
+        )
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 40 s, 12 min or 3.5 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _with_progress(
+    batches: Iterable[T], epoch: Epoch, first: int, steps: int, pace: Pace | None = None
+) -> Iterator[T]:
     """Iterate over the epoch's batches, numbered from ``first``, and log the progress every half minute."""
     last_said = time.monotonic()
     for step, batch in enumerate(batches, first):
-        if time.monotonic() - last_said >= PROGRESS_SECONDS:
-            last_said = time.monotonic()
+        now = time.monotonic()
+        if pace and (said := pace.step(now)):
+            logger.info("%s", said)
+        if now - last_said >= PROGRESS_SECONDS:
+            last_said = now
             logger.info("%s: step %d of %d", epoch, step, steps)
         yield batch

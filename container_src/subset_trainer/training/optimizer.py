@@ -1,11 +1,16 @@
 """Torch's optimisers, without the time to import torch's compiler."""
 
 import inspect
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 from subset_trainer.config import Hyperparameters
+from subset_trainer.config.training import ENCODER_DEFAULTS, FROZEN_ENCODER_RATE
+from subset_trainer.models import Classifier
+from subset_trainer.models.joined import JoinedEncoder
 
 
 class SGD(torch.optim.SGD):
@@ -33,11 +38,35 @@ class AdamW(torch.optim.AdamW):
 
 
 def make(classifier: nn.Module, hp: Hyperparameters, learning_rate: float) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW for text encoders. Weight decay applies to matrices and kernels only."""
-    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in trained if parameter.ndim > 1]
-    exempt = [parameter for parameter in trained if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": hp.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
+    """SGD with Nesterov momentum, or AdamW for text encoders. Weight decay applies to matrices and kernels only.
+
+    The layers that join an encoder with a table are new: beside an encoder that is trained as a whole, they have the
+    higher learning rate that is usual for new layers on a frozen one.
+    """
+    parts: list[tuple[Iterable[nn.Parameter], dict[str, Any]]] = [(classifier.parameters(), {})]
+    if (
+        isinstance(classifier, Classifier)
+        and isinstance(classifier.network, JoinedEncoder)
+        and hp.fine_tune == "all"
+    ):
+        network = classifier.network
+        times = {"rate_times": FROZEN_ENCODER_RATE / ENCODER_DEFAULTS["learning_rate"]}
+        parts = [(network.body.parameters(), {}), (network.head.parameters(), times)]
+    groups = []
+    for parameters, settings in parts:
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        decayed = [parameter for parameter in trained if parameter.ndim > 1]
+        exempt = [parameter for parameter in trained if parameter.ndim <= 1]
+        groups += [
+            {"params": decayed, "weight_decay": hp.weight_decay, **settings},
+            {"params": exempt, "weight_decay": 0.0, **settings},
+        ]
     if hp.model == "encoder":
         return AdamW(groups, lr=learning_rate, fused=True)
     return SGD(groups, lr=learning_rate, momentum=hp.momentum, nesterov=hp.momentum > 0, fused=True)
+
+
+def set_rate(made: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group of weights this learning rate, times the group's own factor if it has one."""
+    for group in made.param_groups:
+        group["lr"] = rate * group.get("rate_times", 1)

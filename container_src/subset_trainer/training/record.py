@@ -12,7 +12,7 @@ MEMORY = 0.7
 
 
 class Record:
-    """Observations of N examples over the epochs of a run. It takes 16 bytes per example, and is part of every
+    """Observations of N examples over the epochs of a run. It takes 24 bytes per example, and is part of every
     checkpoint.
 
     Args:
@@ -28,14 +28,29 @@ class Record:
         """Exponential moving average of the example's training losses (augmented, with label smoothing); NaN: no epoch
         used it."""
         self._excess_sums_N = torch.zeros(examples)
+        self.early_visits_N = torch.zeros(examples, dtype=torch.int32)
+        """Number of epochs of the run's first half that used each example."""
+        self.early_hits_N = torch.zeros(examples, dtype=torch.int32)
+        """In how many of these the model classified it as labelled, before it learned from it again."""
 
     def excess_losses(self) -> Tensor:
         """The difference between an example's loss and the mean loss of the same epoch, averaged over the epochs that
         used the example, [N]; NaN: no epoch used it. Plain losses would depend on how early those epochs were."""
         return self._excess_sums_N / self.visits_N  # 0 / 0 is NaN
 
-    def observe(self, visited: Subset, losses_K: Tensor) -> None:
-        """Add an epoch's examples, each once, and their losses [K]; on the CPU."""
+    def early_hit_rates(self) -> Tensor:
+        """[N] the fraction of the early epochs in which the model classified the example as labelled; NaN: no early
+        epoch used it."""
+        return self.early_hits_N / self.early_visits_N
+
+    def observe(self, visited: Subset, losses_K: Tensor, early_hits_K: Tensor | None = None) -> None:
+        """Add an epoch's examples, each once, and their losses [K]; on the CPU.
+
+        Args:
+            visited: the examples.
+            losses_K: their losses.
+            early_hits_K: in the first half of the run, 1 where the example was classified as labelled, else 0.
+        """
         rows = visited.indices
         earlier = self.running_losses_N[rows]
         running = torch.lerp(losses_K, earlier, MEMORY)
@@ -43,6 +58,9 @@ class Record:
         self._excess_sums_N[rows] += losses_K - losses_K.mean()
         self.weights_N[rows] = visited.weights
         self.visits_N[rows] += 1
+        if early_hits_K is not None:
+            self.early_visits_N[rows] += 1
+            self.early_hits_N[rows] += early_hits_K.int()
 
     def state_dict(self) -> dict[str, Any]:
         return dict(vars(self))

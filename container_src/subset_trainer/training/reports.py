@@ -5,7 +5,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from subset_selection import Subset
-from subset_trainer.training.evaluation import Score
+from subset_trainer.training.measures import Score
 from subset_trainer.training.plan import Epoch
 
 
@@ -44,8 +44,14 @@ class EpochReport:
         return cls(**{**packed, **scores, "epoch": epochs[packed["epoch"] - 1]})
 
 
-def totals(reports: Sequence[EpochReport]) -> dict[str, Any]:
-    """The run's totals, for summary.json."""
+def totals(reports: Sequence[EpochReport], metric: str = "accuracy") -> dict[str, Any]:
+    """The run's totals, for summary.json.
+
+    Args:
+        reports: of the epochs that ended.
+        metric: the measure of validation that tells which epoch was best. Epochs of a checkpoint of an earlier
+            version have none but accuracy; they are never the best by another.
+    """
     if not reports:
         return {
             "validation": None,
@@ -53,11 +59,11 @@ def totals(reports: Sequence[EpochReport]) -> dict[str, Any]:
             "best_epoch": None,
             "samples_visited": 0,
         }
-    best = max(reports, key=lambda report: report.validation.accuracy)
-    last = reports[-1]
+    by_metric = [report.validation.measures().get(metric, -1.0) for report in reports]
+    last, best = reports[-1], reports[by_metric.index(max(by_metric))]
     return {
-        "validation": {"loss": last.validation.loss, "accuracy": last.validation.accuracy},
-        "best_validation_accuracy": best.validation.accuracy,
+        "validation": last.validation.measures(),
+        "best_validation_accuracy": max(report.validation.accuracy for report in reports),
         "best_epoch": best.epoch.number,
         "samples_visited": last.samples_visited,
     }

@@ -38,6 +38,9 @@ class Within:
     """The examples that a filter within batches has kept, one tensor per batch."""
     observed: Tensor | None = None
     """[size] the losses, in the order in which the epoch trains on its examples."""
+    hits: Tensor | None = None
+    """[size] 1 where the example was classified as labelled before the update, else 0; float32. Checkpoints of earlier
+    versions have none: there it counts from the step at which the run resumes."""
 
     def begun(self, device: torch.device, size: int) -> "Within":
         """Move the sums so far to the device; at an epoch's start they are zero. Returns this object."""
@@ -49,6 +52,7 @@ class Within:
         self.loss_sum = there(self.loss_sum, torch.float32)
         self.correct = there(self.correct, torch.int64)
         self.observed = there(self.observed, torch.float32, size)
+        self.hits = there(self.hits, torch.float32, size)
         self.kept = [part.to(device) for part in self.kept]
         return self
 
@@ -69,14 +73,18 @@ class Within:
         loss_sum += torch.dot(losses, batch.weights[batch.own]) / batch.total * count
         correct += hits.sum()
         observed[start : start + count][batch.own] = losses
+        assert self.hits is not None
+        self.hits[start : start + count][batch.own] = hits.float()
         self.step += 1
         return loss_sum
 
-    def ended(self, ranks: Ranks) -> tuple[float, float, Tensor]:
-        """The epoch's mean loss, its accuracy, and the losses [size] in the order of training on the CPU, over all
-        processes."""
+    def ended(self, ranks: Ranks) -> tuple[float, float, Tensor, Tensor]:
+        """The epoch's mean loss, its accuracy, and the losses and hits [size] in the order of training on the CPU, over
+        all processes."""
         loss_sum, correct, observed = map(ranks.total, self._sums)
-        return float(loss_sum) / len(observed), int(correct) / len(observed), observed.cpu()
+        assert self.hits is not None
+        hits = ranks.total(self.hits).cpu()
+        return float(loss_sum) / len(observed), int(correct) / len(observed), observed.cpu(), hits
 
     def gathered(self, ranks: Ranks) -> "Within":
         """The same with the sums of all processes, for a checkpoint."""
@@ -86,7 +94,14 @@ class Within:
         # Each process's own sum, since sums in another order have other last bits.
         own = slice(ranks.rank, ranks.rank + 1)
         sums = ranks.whole(loss_sum.view(1), own, ranks.size)
-        return replace(self, loss_sum=sums, correct=ranks.total(correct), observed=ranks.total(observed))
+        assert self.hits is not None
+        return replace(
+            self,
+            loss_sum=sums,
+            correct=ranks.total(correct),
+            observed=ranks.total(observed),
+            hits=ranks.total(self.hits),
+        )
 
     @property
     def _sums(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +117,7 @@ class Within:
         if self.loss_sum is not None:
             self.loss_sum = self.loss_sum[rank]
         if rank:
-            self.correct = self.observed = None
+            self.correct = self.observed = self.hits = None
 
 
 class RunState:

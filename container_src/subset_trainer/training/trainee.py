@@ -12,8 +12,9 @@ from subset_trainer.training import optimizer
 from subset_trainer.training.augmentation import Augmentation
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.batches import Batch
-from subset_trainer.training.evaluation import Score, evaluate, losses_in_eval_mode
+from subset_trainer.training.evaluation import evaluate, losses_in_eval_mode
 from subset_trainer.training.gradients import Gradients
+from subset_trainer.training.measures import Score
 from subset_trainer.training.place import Place
 from subset_trainer.training.plan import Plan
 from subset_trainer.training.record import Record
@@ -90,8 +91,7 @@ class Trainee:
         losses, hits = self._gradients.of(
             batch.inputs, batch.filled(batch.labels), batch.filled(batch.weights), batch.total
         )
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        optimizer.set_rate(self._optimizer, rate)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         if self.average:

@@ -128,7 +128,9 @@ def test_other_files_are_noted(tmp_path: Path) -> None:
         for number in range(2):
             Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name / f"{number}.png")
     put(tmp_path, "README.md", "a/notes.txt")
-    assert "training channel: not used: 'README.md' and 1 more." in load_splits({"training": tmp_path}).notes
+    decisions = load_splits({"training": tmp_path}).understandings[0].decisions
+    out = {decision.name: decision.reason for decision in decisions if decision.about == "left out"}
+    assert out == {"README.md": "a description of the data", "a/notes.txt": "it fits no format (.txt)"}
 
 
 def test_links_within_the_channel_are_followed(tmp_path: Path) -> None:

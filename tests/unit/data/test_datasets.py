@@ -114,7 +114,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, names: list[str], workers: int)
         list(dataset.batches(order(0), CPU))
     assert str(error.value) == (
         "training channel: image '17.png' cannot be read (its content is not in a known image format); expected an "
-        "intact image file."
+        "intact image file, or on_unreadable=skip, which leaves out a few such images."
     )
     intact = [indices[indices != 17] for indices in order(1)]
     assert sum(len(batch) for batch in dataset.batches(intact, CPU)) == COUNT - 1

@@ -530,7 +530,7 @@ def test_lines_of_json_are_a_manifest_if_they_begin_like_one(tmp_path: Path) -> 
     (tmp_path / "train.jsonl").write_text('{"note": "photographed in May"}')
     found = splits(tmp_path)
     check(found)
-    assert "training channel: not used: 'train.jsonl'." in found.notes
+    assert "train.jsonl" in {decision.name for decision in found.understandings[0].decisions}
 
 
 # Pipe mode

@@ -458,7 +458,10 @@ def test_other_content_than_the_name_says_is_named(tmp_path: Path) -> None:
 
 def test_every_format_says_why_it_was_taken(tmp_path: Path) -> None:
     decisions = found(pictures(tmp_path, "cat", "dog")).decisions
-    assert [(d.about, d.taken, d.certainty) for d in decisions] == [("format", "folders", "certain")]
+    assert [(d.about, d.taken, d.certainty) for d in decisions] == [
+        ("format", "folders", "certain"),
+        ("label", "the folders", "certain"),
+    ]
     assert "'cat/0.jpg' and 7 more" in decisions[0].reason
 
 
@@ -474,5 +477,112 @@ def test_a_damaged_heic_is_named(tmp_path: Path) -> None:
     content = (FILES / "red_and_blue.heic").read_bytes()
     pictures(tmp_path, "cat")
     put(tmp_path, {f"dog/{n}.HEIC": content[: len(content) // 2] for n in range(4)})
-    with pytest.raises(UserError, match=r"image 'dog/\d.HEIC' cannot be read"):
+    with pytest.raises(UserError, match=r"4 of 8 images cannot be read: 'dog/0.HEIC' \("):
         load_splits({"training": tmp_path}, image_size=8, num_workers=0)
+
+
+LIBSVM = "".join(f"{row % 2} 1:{row}.5 3:{row % 7}\n" for row in range(20))
+
+
+@pytest.mark.parametrize("name", ["train", "a9a", "a9a.txt", "heart_scale", "data.dat", "a1a.t", "test"])
+def test_a_libsvm_file_of_any_name_is_read(tmp_path: Path, name: str) -> None:
+    channel_found = found(put(tmp_path, {name: LIBSVM, "README": "about"}))
+    assert channel_found.format.name == "libsvm"
+    assert channel_found.understanding("training").classes == {"0": 10, "1": 10}
+
+
+def test_a_libsvm_file_and_its_test_file_are_refused(tmp_path: Path) -> None:
+    refused(put(tmp_path, {"a9a": LIBSVM, "a9a.t": LIBSVM}), "split", "'a9a', 'a9a.t'")
+
+
+@pytest.mark.parametrize("name", ["train", "adult.data", "table.txt", "data"])
+def test_a_table_without_a_tables_name_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
+    text = refused(put(tmp_path, {name: TABLE}), f"'{name}' holds text in 3 columns", ".csv", "text/csv")
+    assert "pickle" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["data (1).csv", "data copy.csv", "data - Copy.csv", "data.csv.gz", "data_copy.csv"]
+)
+def test_a_copy_of_a_table_is_left_out(tmp_path: Path, name: str) -> None:
+    content = TABLE.encode()
+    put(tmp_path, {"data.csv": content, name: gzip.compress(content) if name.endswith(".gz") else content})
+    assert classes(tmp_path) == {"0": 10, "1": 10}
+    assert left_out(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["data (1).csv", "data copy.csv", "data.csv.gz"])
+def test_a_table_that_is_only_named_like_a_copy_is_read(tmp_path: Path, name: str) -> None:
+    other = TABLE.replace(".5", ".25").encode()
+    put(tmp_path, {"data.csv": TABLE, name: gzip.compress(other) if name.endswith(".gz") else other})
+    assert classes(tmp_path) == {"0": 20, "1": 20}
+
+
+def test_captions_in_metadata_jsonl_do_not_replace_the_class_folders(tmp_path: Path) -> None:
+    lines = [json.dumps({"file_name": f"cat/{n}.jpg", "text": f"picture {n}"}) for n in range(4)]
+    put(pictures(tmp_path, "cat", "dog"), {"metadata.jsonl": "\n".join(lines)})
+    assert classes(tmp_path) == {"cat": 4, "dog": 4}
+    assert left_out(tmp_path) == ["metadata.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        (b"<html>404", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "pointer of Git LFS"),
+        (b"%PDF-", "PDF"),
+    ],
+)
+def test_an_image_that_is_none_is_named_with_what_it_is(tmp_path: Path, content: bytes, held: str) -> None:
+    put(pictures(tmp_path, "cat", "dog"), {"cat/9.jpg": content})
+    with pytest.raises(UserError, match=rf"'cat/9.jpg' cannot be read .*known image format, but {held}"):
+        load_splits({"training": tmp_path}, image_size=8, num_workers=0)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("seg_train/seg_train/sea", "seg_test/seg_test/sea", "seg_pred/seg_pred"),
+        ("train/cat", "test1"),
+        ("images/train", "images/val"),
+        ("trainA", "trainB", "testA", "testB"),
+        ("cats/train/a", "cats/validation/a"),
+        ("TRAIN/a", "TEST/a"),
+        ("dev-set/a", "train-set/a"),
+    ],
+    ids=" ".join,
+)
+def test_splits_as_public_data_sets_have_them_are_refused(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    refused(pictures(tmp_path, *folders), "split: the folders name")
+
+
+def test_a_column_that_says_each_rows_split_is_refused(tmp_path: Path) -> None:
+    parts = ("Training", "PublicTest", "PrivateTest")
+    rows = "".join(f"{row % 2},{row}.5,{parts[row % 3]}\n" for row in range(30))
+    put(tmp_path / "a", {"faces.csv": "emotion,x,Usage\n" + rows})
+    named = Options(label_column="emotion")
+    refused(tmp_path / "a", "the values of 'Usage' name", "training", "test", options=named)
+    assert len(found(tmp_path / "a", Options(label_column="emotion", kept=("Usage",))).source) == 30
+    rows = "".join(f"{row % 2},{row}.5,{('test', 'control')[row % 3 // 2]}\n" for row in range(30))
+    assert len(found(put(tmp_path / "b", {"arms.csv": "target,x,set\n" + rows})).source) == 30
+
+
+def test_paths_in_metadata_start_at_its_folder(tmp_path: Path) -> None:
+    rows = "".join(f"{folder}/{n}.jpg,words on {folder} {n}\n" for n in range(4) for folder in "ab")
+    put(
+        pictures(tmp_path / "captions", "train/a", "train/b"),
+        {"train/metadata.csv": "file_name,text\n" + rows},
+    )
+    assert classes(tmp_path / "captions") == {"a": 4, "b": 4}
+    rows = "".join(f"{folder}/{n}.jpg,{'xy'[n % 2]}\n" for n in range(4) for folder in "ab")
+    put(
+        pictures(tmp_path / "labels", "train/a", "train/b"),
+        {"train/metadata.csv": "file_name,label\n" + rows},
+    )
+    assert classes(tmp_path / "labels") == {"x": 4, "y": 4}
+
+
+def test_an_archive_of_neither_images_nor_batches_is_named(tmp_path: Path) -> None:
+    refused(
+        archive(tmp_path / "all.tar.gz", {"a/1.txt": b"x"}), "neither images nor CIFAR batches, but 'a/1.txt'"
+    )

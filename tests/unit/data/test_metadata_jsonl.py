@@ -189,7 +189,7 @@ def test_an_image_is_named_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "label", [None, "", " ", True, 0.5, float("nan"), float("inf"), [1], {"name": "cat"}], ids=repr
+    "label", ["", " ", True, 0.5, float("nan"), float("inf"), [1], {"name": "cat"}], ids=repr
 )
 def test_what_is_no_class_is_refused(tmp_path: Path, label: Any) -> None:
     pictures(tmp_path)
@@ -249,3 +249,12 @@ def test_an_image_that_is_damaged_is_named(tmp_path: Path) -> None:
     metadata(tmp_path / "metadata.jsonl", entries())
     (tmp_path / "2.png").write_bytes(b"no picture")
     assert "image '2.png' cannot be read" in complaint(tmp_path)
+
+
+def test_a_line_whose_label_is_null_is_left_out_and_counted(tmp_path: Path) -> None:
+    names = [f"{n}.png" for n in range(6)]
+    pictures(tmp_path, names)
+    metadata(tmp_path / "metadata.jsonl", entries(names, [None, *LABELS, None]))
+    splits = load(tmp_path)
+    assert classes_by_name(splits) == dict(zip(names[1:5], LABELS, strict=True))
+    assert "2 without a label left out." in splits.notes[0]

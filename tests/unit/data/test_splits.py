@@ -130,8 +130,18 @@ def test_a_validation_channel_leaves_training_whole(tmp_path: Path) -> None:
 def test_images_of_different_sizes(tmp_path: Path) -> None:
     folders(tmp_path, {"a": 3}, (30, 40))
     splits = load_splits({"training": folders(tmp_path, {"b": 3}, (40, 30))})
-    assert image_kind(splits.preprocessing).image_size == (224, 224)
-    assert everything(splits.train).shape == (4, 3, 224, 224)
+    assert image_kind(splits.preprocessing).image_size == (
+        32,
+        32,
+    )  # the multiple of 8 nearest to √(30 × 40) = 34.6
+    assert everything(splits.train).shape == (4, 3, 32, 32)
+    (size,) = [one for one in splits.understandings[0].decisions if one.about == "size"]
+    assert size.certainty == "certain" and size.setting == "image_size=32"
+    assert size.sentence() == (
+        "size: 32 x 32 pixels (the median of √(height × width) is 35 in all 6 images of 30 x 40 to 40 x 30 pixels; a "
+        "side is a multiple of 8 from 32 to 224; image_size sets another)"
+    )
+    assert f"training channel: {size.sentence()}." in splits.notes
 
 
 @pytest.mark.parametrize("channel", ["validation", "test"])

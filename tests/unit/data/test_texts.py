@@ -87,14 +87,14 @@ def complaint(root: Path, **options: Any) -> str:
 def test_class_folders(tmp_path: Path) -> None:
     found = load_splits({"training": folders(tmp_path)})
     check(found)
-    assert found.notes[0] == "training channel: 48 texts in 2 class folders."
+    assert found.understandings[0].examples == 48 and len(found.understandings[0].classes) == 2
     assert found.train_ids[0].endswith(".txt")
 
 
 def test_a_column_of_a_table(tmp_path: Path) -> None:
     found = load_splits({"training": table(tmp_path)})
     check(found)
-    assert "training channel: 48 texts of column 'text', 2 classes." in found.notes
+    assert ("column", "text") in {(one.about, one.name) for one in found.understandings[0].decisions}
     assert found.train_ids[0].startswith("t.csv:")
 
 
@@ -103,7 +103,7 @@ def test_a_named_column_among_others(tmp_path: Path) -> None:
     root = table(tmp_path, rows, ("number", "kind", "text"))
     found = load_splits({"training": root}, label_column="kind", text_column="text")
     check(found)
-    assert "training channel: 48 texts of column 'text', 2 classes." in found.notes
+    assert ("column", "text") in {(one.about, one.name) for one in found.understandings[0].decisions}
     read = load_channel(root, found.preprocessing, name="test")
     assert torch.equal(
         read.labels, torch.tensor([found.preprocessing.classes.index(kind) for kind, _ in ROWS])

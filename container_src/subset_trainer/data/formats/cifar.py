@@ -15,6 +15,7 @@ import numpy as np
 
 from subset_trainer.data.archives import ARCHIVE_SUFFIXES, open_tar
 from subset_trainer.data.channels import Channel, base_name
+from subset_trainer.data.content import TEXT, beginning
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.images.labelled import ImageArray
@@ -376,6 +377,12 @@ def extras(channel: Channel) -> tuple[str, ...]:
     return tuple(file for file in channel.files if _EXTRA.fullmatch(base_name(file)))
 
 
+def _is_table(channel: Channel, file: str) -> bool:
+    """Whether a file named `train` or `test` is text, which only the oldest pickles are."""
+    named = base_name(file) in ("train", "test")
+    return named and channel.content(file) == TEXT and not beginning(channel.root / file, 1).startswith(b"(")
+
+
 class CifarBatches(Format):
     """Unpacked CIFAR batches; the archives that they came in may lie beside them."""
 
@@ -390,7 +397,9 @@ class CifarBatches(Format):
     )
 
     def recognise(self, channel: Channel) -> Claim | None:
-        batches = tuple(file for file in channel.files if is_cifar_batch(file))
+        batches = tuple(
+            file for file in channel.files if is_cifar_batch(file) and not _is_table(channel, file)
+        )
         if not batches:
             return None
         files = tuple(sorted((*batches, *channel.ending(*ARCHIVE_SUFFIXES))))

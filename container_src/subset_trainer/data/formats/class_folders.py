@@ -8,7 +8,7 @@ from subset_trainer.data.content import TEXT
 from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import UserError
 
-_NO_CLASSES = frozenset(
+NO_CLASSES = frozenset(
     (
         *(
             "annotation",
@@ -71,6 +71,11 @@ def classes_of_folders(files: Sequence[str], folder: str) -> list[str]:
     return [file[len(folder) :].split("/", 1)[0] for file in files]
 
 
+def label_of_folders(folder: str) -> Decision:
+    """The decision that the folders below `folder` are the label."""
+    return Decision("label", "the folders", f"one for each class{f', in {folder!r}' if folder else ''}")
+
+
 def vanishing(channel: Channel, files: Sequence[str], folder: str, expected: str) -> list[Decision]:
     """The open decisions on class folders with files of which none is among `files`, the examples.
 
@@ -89,7 +94,7 @@ def vanishing(channel: Channel, files: Sequence[str], folder: str, expected: str
     for name, found in lost.items():
         suffixes = [suffix or "no suffix" for suffix, _ in Counter(map(suffix_of, found)).most_common(3)]
         contents = {channel.content(file) for file in found[:_OPENED]}
-        if name.lower() in _NO_CLASSES and contents <= {TEXT, "HTML", "PDF", "pickle", "NumPy array (.npy)"}:
+        if name.lower() in NO_CLASSES and contents <= {TEXT, "HTML", "PDF", "pickle", "NumPy array (.npy)"}:
             continue
         known = sorted(content for content in contents if content not in (None, TEXT))
         held = f", {' and '.join(known)} by content" if known else ""

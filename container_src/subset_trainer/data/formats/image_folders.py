@@ -7,6 +7,7 @@ from subset_trainer.data.formats.class_folders import (
     checked_folder,
     class_folders,
     classes_of_folders,
+    label_of_folders,
     vanishing,
 )
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
@@ -46,7 +47,5 @@ class ImageFolders(Format):
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         folder = class_folders(channel, claim.files, channel.images, "image")
         labels, classes = coded(classes_of_folders(claim.files, folder))
-        below = f" below '{folder}'" if folder else ""
-        note = f"{channel.name} channel: {len(claim.files):,} images in {len(classes)} class folders{below}."
-        images = LabelledImages(ImageFiles(claim.files, channel.root, channel.name), labels, classes, (note,))
-        return Found(self, images, notes=images.notes)
+        images = LabelledImages(ImageFiles(claim.files, channel.root, channel.name), labels, classes)
+        return Found(self, images, decisions=(label_of_folders(folder),))

@@ -4,14 +4,14 @@ that names the images.
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, base_name
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.lists import Finder, lines, listed, only
-from subset_trainer.data.split_names import split_of, splits_of_values
+from subset_trainer.data.split_names import SPLIT_NAMES, split_of, splits_of_values
 from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import UserError, shown
 
@@ -36,7 +36,6 @@ _LABEL_NAMES = (
     ),
     *("class_id", "label_id", "category_id", "class_idx", "species", "breed", "diagnosis", "y"),
 )
-_SPLIT_NAMES = frozenset(("split", "set", "subset", "fold", "partition", "usage", "phase"))
 _PEEKED = 2_000
 """Rows that are read to tell whether a table names the images."""
 
@@ -56,7 +55,7 @@ def read_labels_csv(
         UserError: the table does not have this form; the message names the line.
     """
     expected = "a column of image files and one of their classes"
-    found = Finder(images)
+    found = Finder(images, file.removesuffix(base_name(file)))
     rows = _rows(channel, file, expected)
     number, first = next(rows, (1, []))
     if len(first) < 2:
@@ -86,7 +85,10 @@ def read_labels_csv(
             splits.setdefault(row[split].strip())
     if header and split is not None and (several := splits_of_values(header[split], splits)):
         refuse_open(channel.name, [several])
-    return listed(channel, file, images, names, found)
+    title = repr(header[label]) if header else f"column {label} (counted from 0)"
+    reason = f"label_column names this column of '{file}'" if label_column else f"this column of '{file}'"
+    decision = Decision("label", title, reason, "given" if label_column else "certain")
+    return replace(listed(channel, file, images, names, found), decisions=(decision,))
 
 
 def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, list[str]]]:
@@ -103,7 +105,7 @@ def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, lis
 
 def _split_position(header: Sequence[str] | None) -> int | None:
     """The position of a column that may say the split of each row."""
-    return next((at for at, name in enumerate(header or ()) if name.strip().lower() in _SPLIT_NAMES), None)
+    return next((at for at, name in enumerate(header or ()) if name.strip().lower() in SPLIT_NAMES), None)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _names_images(cells: Sequence[Sequence[str]], finder: Finder) -> bool:
     sample = [cell[0].strip() for cell in cells[:20] if cell]
     found = [cell for cell in sample if finder.find(cell) is not None]
     paths = [cell for cell in found if "/" in cell or cell.lower().endswith(IMAGE_SUFFIXES)]
-    return 2 * len(paths) > len(sample) or (len(set(found)) == len(sample) > 4)
+    return 2 * len(paths) > len(sample) or (len(set(found)) == len(sample) > 2)
 
 
 def _bijective(pairs: Sequence[tuple[str, str]]) -> bool:
@@ -172,10 +174,23 @@ def _bijective(pairs: Sequence[tuple[str, str]]) -> bool:
     return 1 < len(different) == len({one for one, _ in different}) == len({other for _, other in different})
 
 
+class Finders:
+    """Finders of the images for lists in different folders, made when they are needed."""
+
+    def __init__(self, images: Sequence[str]):
+        self._images, self._known = images, dict[str, Finder]()
+
+    def of(self, file: str) -> Finder:
+        folder = file.removesuffix(base_name(file))
+        if folder not in self._known:
+            self._known[folder] = Finder(self._images, folder)
+        return self._known[folder]
+
+
 def has_class_folders(images: Sequence[str]) -> bool:
     """Whether images lie in several folders that may be classes, none beside these folders."""
     depths = {file.count("/") for file in images}
-    if 0 in depths:
+    if not depths or 0 in depths:
         return False
     folders = {file.rpartition("/")[0] for file in images}
     tops = {folder.split("/")[at] for at in range(min(depths)) for folder in folders}
@@ -221,8 +236,8 @@ class LabelsCsv(Format):
         named = tuple(file for file in tables if base_name(file).lower() in _NAMES)
         if named:
             return Claim(named, images)
-        folders, finder = has_class_folders(images), Finder(images)
-        files = tuple(file for file in tables if self._labels(channel, file, finder, folders))
+        folders, finders = has_class_folders(images), Finders(images)
+        files = tuple(file for file in tables if self._labels(channel, file, finders.of(file), folders))
         return Claim(files, images) if files else None
 
     @staticmethod
@@ -246,4 +261,4 @@ class LabelsCsv(Format):
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         file = only(channel, claim)
         images = read_labels_csv(channel, file, claim.images, reading.options.label_column)
-        return Found(self, images, notes=images.notes)
+        return Found(self, images, notes=images.notes, decisions=images.decisions)

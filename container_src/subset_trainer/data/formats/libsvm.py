@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import classes_of
+from subset_trainer.data.content import TEXT, beginning
+from subset_trainer.data.formats.format import Claim
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.tables.table import MOST_COLUMNS, Table
@@ -22,6 +26,10 @@ from subset_trainer.errors import first_line, shown
 if TYPE_CHECKING:
     from subset_trainer.data.kinds.table import TableKind
 
+_ANY_SUFFIXES = ("", ".t", ".tr", ".val", ".txt", ".dat", ".data", ".scale", ".train", ".test")
+_ROW = re.compile(rb"\s*[+-]?[\d.]+(?:e[+-]?\d+)?(?:\s+qid:\d+)?(?:\s+\d+:\S+)*\s*(?:#.*)?", re.IGNORECASE)
+_BEGINNING, _LINES, _FEW = 1 << 14, 20, 50
+_MOST_LABEL = 2**53
 _SPARSE_BYTES = 4
 """Largest memory per byte of text, before zeros are filled in."""
 
@@ -63,6 +71,11 @@ def read_libsvm(
     y = np.concatenate(labels)
     if not len(y):
         raise channel.error(f"file '{files[0]}' holds no rows; expected some.")
+    if np.abs(y).max() >= _MOST_LABEL:
+        raise channel.error(
+            f"file '{files[0]}' and others have labels beyond 2^53, which are told apart in no floating-point number; "
+            "expected smaller numbers."
+        )
     codes, classes = classes_of(channel, "the first number of each line", y, like)
     names, notes = _features(channel, lowest, highest, like)
     if highest >= MOST_COLUMNS and like is None:
@@ -163,6 +176,13 @@ def _text(word: bytes) -> str:
     return shown(word[:200].decode("utf-8", "replace"), 60)
 
 
+def _holds_rows(path: Path) -> bool:
+    """Whether the first lines are rows of a libsvm file, of which one has features."""
+    rows = beginning(path, _BEGINNING).splitlines()
+    rows = [row for row in rows[: max(1, len(rows) - 1)][:_LINES] if row.strip()]
+    return bool(rows) and all(map(_ROW.fullmatch, rows)) and any(b":" in row for row in rows)
+
+
 class Libsvm(TableFormat):
     """Files of libsvm and svmlight; the label is the first number of each line."""
 
@@ -170,7 +190,16 @@ class Libsvm(TableFormat):
     expected = ("", "libsvm", " files")
     suffixes = telling = (".libsvm", ".svm", ".svmlight")
     content_types = ("text/libsvm", "text/x-libsvm", "libsvm")
+    contents = (TEXT,)
     columns_vary = True  # features that are 0 in all rows of a file do not appear in it
+
+    def recognise(self, channel: Channel) -> Claim | None:
+        """By suffix or, as LIBSVM's own files have none, by the first lines."""
+        unknown = channel.of_suffixes(*_ANY_SUFFIXES)
+        named = channel.ending(*self.suffixes)
+        found = (file for file in unknown if _holds_rows(channel.root / file)) if len(unknown) <= _FEW else ()
+        files = tuple(sorted({*named, *found}))
+        return Claim(files) if files else None
 
     def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
         return read_libsvm(channel, files, asked.like, asked.memory)

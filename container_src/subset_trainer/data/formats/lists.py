@@ -51,12 +51,13 @@ def lines(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, str
 class Finder:
     """Finds the image of the channel to which a path, a URL or a name refers.
 
-    It tries, in this order: the path itself; the path without its leading folders, removed one after another (an S3 URI
-    begins with a bucket and a prefix that the channel does not have); and the base name alone, which may lack its
-    suffix and lie in any folder.
+    It tries, in this order: the path from `folder`, where the list lies ('' or 'a/b/'); the path itself; the path
+    without its leading folders, removed one after another (an S3 URI begins with a bucket and a prefix that the channel
+    does not have); and the base name alone, which may lack its suffix and lie in any folder.
     """
 
-    def __init__(self, files: Sequence[str]):
+    def __init__(self, files: Sequence[str], folder: str = ""):
+        self._folder = folder
         self._files = set(files)
         self._loose: dict[str, str | None] = {}  # None: the name is ambiguous
         for file in files:
@@ -70,6 +71,8 @@ class Finder:
         parts = [part for part in reference.split("://", 1)[-1].split("/") if part not in ("", ".")]
         if ".." in parts:
             return None
+        if self._folder and (path := self._folder + "/".join(parts)) in self._files:
+            return path
         # Consecutive references mostly have the same number of leading folders.
         for skipped in (self._strip, *range(len(parts))):
             if skipped < len(parts) and (path := "/".join(parts[skipped:])) in self._files:
@@ -164,7 +167,9 @@ def _pairs(head: str) -> bool:
     """Whether lines are an image and one word or number, as in `img/0.jpg 3`, that others have as well."""
     rows = [row.split() for row in head.replace(",", " ").replace("\t", " ").splitlines()[:-1] if row.strip()]
     return (
-        bool(rows) and all(len(row) == 2 for row in rows) and len({row[1] for row in rows}) <= len(rows) / 2
+        bool(rows)
+        and all(len(row) == 2 for row in rows)
+        and len({row[1] for row in rows}) <= max(2, len(rows) / 2)
     )
 
 

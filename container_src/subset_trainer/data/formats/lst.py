@@ -1,9 +1,12 @@
 """SageMaker image classification's `.lst`: lines of an index, a class number and a path."""
 
+from dataclasses import replace
+
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.lists import Finder, class_name, lines, listed, only
 from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import shown
 
 
@@ -29,10 +32,13 @@ def read_lst(channel: Channel, listing: Channel, file: str, images: tuple[str, .
             )
         try:
             _, value, path = parts
-            names.append((number, path.strip(), class_name(float(value))))
+            # Digits are kept as they are spelt; im2rec writes 3.000000 for 3.
+            name = value.strip()
+            names.append((number, path.strip(), name if name.isdecimal() else class_name(float(name))))
         except ValueError:
             raise listing.error(f"'{file}', line {number:,} is {shown(text)}; expected {expected}.") from None
-    return listed(channel, file, images, names, Finder(images))
+    decision = Decision("label", "class numbers", f"the second column of '{file}'")
+    return replace(listed(channel, file, images, names, Finder(images)), decisions=(decision,))
 
 
 class Lst(Format):
@@ -54,4 +60,4 @@ class Lst(Format):
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         file = only(channel, claim)
         images = read_lst(channel, channel.listing or channel, file, claim.images)
-        return Found(self, images, notes=images.notes)
+        return Found(self, images, notes=images.notes, decisions=images.decisions)

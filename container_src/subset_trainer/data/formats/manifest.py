@@ -18,27 +18,42 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import coded
+from subset_trainer.data.content import beginning
 from subset_trainer.data.formats.format import Claim, Format, Found, ManifestOptions, Reading
-from subset_trainer.data.formats.lists import Finder, lines
+from subset_trainer.data.formats.lists import Finder, lines, refuse_splits
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.images.decoding import EncodedImages, ImageFiles
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.s3 import SCHEME, S3Images, bucket_and_key
+from subset_trainer.data.split_names import splits_of_values
 from subset_trainer.data.texts.labelled import Texts
+from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import shown
 
 LONGEST_URI = 1_200
 """Bytes. A bucket's name has at most 63 bytes, a key at most 1,024."""
 _META = "-metadata"
+_MOST_SEEN = 8
+_BEGINNING = 1 << 14
+_ANY_SUFFIXES = (".json", ".txt", ".log", ".jsonlines", ".data", "")
+_FEW = 50
+"""Files without a manifest's suffix that are opened to find out."""
 _REFERENCES = ("source-ref", "source")
+_SPLIT = "split"
 _VERIFICATION = "groundtruth/label-verification"
 _CLASSIFICATIONS = ("groundtruth/image-classification", "groundtruth/text-classification")
 _REFUSED = {
-    "groundtruth/image-classification-multilabel": "several classes per image",
-    "groundtruth/text-classification-multilabel": "several classes per text",
-    "groundtruth/object-detection": "boxes",
-    "groundtruth/semantic-segmentation": "masks",
+    "text-classification-multilabel": "several classes per text",
+    "multilabel": "several classes per image",
+    "segmentation": "masks",
+    "detection": "boxes",
+    "tracking": "boxes",
+    "entity": "spans of text",
+    "keypoint": "points",
+    "polygon": "polygons",
+    "point-cloud": "a point cloud",
 }
+"""What a job's type says of its results, where these are no single class."""
 _ACCEPTED = {
     "good",
     "correct",
@@ -95,13 +110,15 @@ class Labels:
     options: ManifestOptions
     counts: Counter[str] = field(default_factory=Counter)
     _attribute: str | None = None
+    _seen: dict[str, str] = field(default_factory=dict)
+    """The attributes of the lines so far, with the kind of job that gave each."""
     _names: dict[str, str] = field(default_factory=dict)
     """Class number → name, collected from the lines so far."""
 
     def of(self, entry: Mapping[str, Any]) -> Label | None:
         """The label of a line, or None if the example is left out. Raises ValueError, with a phrase, if malformed."""
         attribute = self.wanted or self._attribute or self._found(entry)
-        if attribute not in entry:
+        if entry.get(attribute) is None:
             metadata = entry.get(attribute + _META)
             if isinstance(metadata, dict) and "failure-reason" in metadata:
                 self.counts["failed"] += 1
@@ -111,7 +128,7 @@ class Labels:
         metadata = entry.get(attribute + _META, {})
         if not isinstance(metadata, dict):
             raise ValueError(f"{attribute}{_META} is {shown(metadata, 60)}; expected an object")
-        if (refused := _REFUSED.get(_kind(entry, attribute))) is not None:
+        if (refused := _refused(_kind(entry, attribute))) is not None:
             raise ValueError(f"{attribute} holds {refused}; expected one class")
         if "failure-reason" in metadata:
             self.counts["failed"] += 1
@@ -146,15 +163,36 @@ class Labels:
                 known = [value for value in confidences if value is not None]
                 mean = f" (mean confidence {sum(known) / len(known):.2f})" if known else ""
                 said.append(f"{len(confidences):,} by {who}{mean}")
-        left = {
+        said += [f"{self.counts[key]:,} {words} left out" for key, words in self._left().items()]
+        return f"labels {self.wanted or self._attribute!r}" + "".join(f"; {part}" for part in said)
+
+    def _left(self) -> dict[str, str]:
+        """Why examples are left out, in words, by reason."""
+        words = {
             "unlabelled": "without a label",
             "failed": "whose labelling failed",
             "rejected": "rejected in verification",
             "unsure": f"below min_confidence={self.options.min_confidence:g}",
             "by machine": "annotated by machines",
         }
-        said += [f"{self.counts[key]:,} {words} left out" for key, words in left.items() if self.counts[key]]
-        return f"labels {self.wanted or self._attribute!r}" + "".join(f"; {part}" for part in said)
+        return {key: said for key, said in words.items() if self.counts[key]}
+
+    def decisions(self, file: str) -> tuple[Decision, ...]:
+        """Which attribute is the label, and why how many lines of `file` and others are left out."""
+        reason = "label_column names this attribute" if self.wanted else "the attribute that holds one class"
+        label = Decision(
+            "label", repr(self.wanted or self._attribute), reason, "given" if self.wanted else "certain"
+        )
+        return label, *(
+            Decision("left out", "left out", f"{self.counts[key]:,} of its lines {words}", name=file)
+            for key, words in self._left().items()
+        )
+
+    @property
+    def seen(self) -> str:
+        """The attributes of lines in which no label was found, in words."""
+        told = [f"{key!r}" + (f" ({kind})" if kind else "") for key, kind in self._seen.items()]
+        return f"; its attributes are {', '.join(told)}" if told else ""
 
     def _found(self, entry: Mapping[str, Any]) -> str:
         if attributes := _classification_attributes(entry):
@@ -165,6 +203,9 @@ class Labels:
                     f"the labels may be {' or '.join(map(repr, candidates))}; expected label_column to name one"
                 )
             self._attribute = candidates[0]
+        for key in entry:
+            if not key.endswith(_META) and len(self._seen) < _MOST_SEEN:
+                self._seen.setdefault(key, _kind(entry, key))
         # A line without any label does not show which attribute the others use.
         return self._attribute or ""
 
@@ -244,12 +285,19 @@ def read_manifest(
             )
         paths[path] = reference
         kept.append(label)
+    refuse_splits(
+        channel, [path.removeprefix(SCHEME).partition("/")[2] if options.from_s3 else path for path in paths]
+    )
     if options.from_s3:
         source: EncodedImages = S3Images(list(paths), channel.root, channel.name)
     else:
         source = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
     references = np.array([reference.encode("utf-8", "backslashreplace") for reference in paths.values()])
-    return replace(labelled(channel.name, source, kept, labels), references=references)
+    return replace(
+        labelled(channel.name, source, kept, labels),
+        references=references,
+        decisions=labels.decisions(files[0]),
+    )
 
 
 def _object(channel: Channel, file: str, number: int, uri: str) -> str:
@@ -269,10 +317,14 @@ def labelled_lines(
         UserError: a line is malformed, and the message adds `expected`; or no example is left.
     """
     kept: list[Label] = []
+    splits: dict[str, None] = {}
     for file in files:
         for number, text in lines(channel, file, expected):
             try:
+                if number == 1 and text.startswith("[") and not text.startswith("[["):
+                    raise ValueError("the file is a JSON list rather than one object in each line")
                 entry = json_object(text)
+                splits.setdefault(str(entry.get(_SPLIT, "")))
                 value = entry.get(source)
                 if not isinstance(value, str):
                     raise ValueError(f"{source} is {shown(value, 60)}")
@@ -282,9 +334,12 @@ def labelled_lines(
             if label is not None:
                 kept.append(label)
                 yield file, number, value, label
+    if (several := splits_of_values(_SPLIT, splits)) is not None:
+        refuse_open(channel.name, [several])
     if not kept:
         raise channel.error(
-            f"no example of '{files[0]}' is left ({labels.note(kept)}); expected labelled ones."
+            f"no example of '{files[0]}' is left ({labels.note(kept)}{labels.seen}); expected labelled ones, or "
+            "label_column to name the attribute with the class."
         )
 
 
@@ -317,16 +372,24 @@ def json_object(text: str | bytes) -> dict[str, Any]:
 
 def _classification_attributes(entry: Mapping[str, Any]) -> list[str]:
     """The attributes that may be the label: not the source, not metadata, and not results of other kinds of jobs."""
-    found = []
-    for key in entry:
+    single, custom, refused = [], [], []
+    for key, value in entry.items():
         kind = _kind(entry, key)
-        if key in _REFERENCES or key.endswith(_META) or key.endswith("-ref") or kind == _VERIFICATION:
+        if key in (*_REFERENCES, _SPLIT) or key.endswith(_META) or kind == _VERIFICATION:
             continue
-        if not kind or kind in _CLASSIFICATIONS or kind in _REFUSED:
-            found.append(key)
+        if _refused(kind) is not None:
+            refused.append(key)
+        elif not key.endswith("-ref") and (not kind or kind in _CLASSIFICATIONS):
+            single.append(key)
+        elif not key.endswith("-ref") and isinstance(value, str | int | None):
+            custom.append(key)
     # Single-class attributes come first. Unusable ones come before none, because they allow a better error message.
-    single = [key for key in found if _kind(entry, key) not in _REFUSED]
-    return single or found
+    return single or custom or refused
+
+
+def _refused(kind: str) -> str | None:
+    """What a job of this kind gives, if that is not one class; None otherwise."""
+    return next((held for word, held in _REFUSED.items() if word in kind), None)
 
 
 def _kind(entry: Mapping[str, Any], key: str) -> str:
@@ -377,25 +440,31 @@ class Manifest(Format):
     expected = ("images with ", "a manifest", "")
 
     def recognise(self, channel: Channel) -> Claim | None:
-        # JSON Lines can hold anything, so a file counts as a manifest only if it begins like one.
-        lines_of_json = tuple(
-            file for file in channel.ending(".jsonl", ".ndjson") if _names_a_source(channel.root / file)
-        )
-        files = (*channel.ending(".manifest"), *lines_of_json)
+        # JSON and text can hold anything, so a file counts as a manifest only if it begins like one.
+        named = (*channel.ending(".manifest"), *channel.ending(".jsonl", ".ndjson"))
+        others = channel.of_suffixes(*_ANY_SUFFIXES)
+        may_be = (*named, *(others if len(others) <= _FEW else ()))
+        files = tuple(f for f in may_be if f.lower().endswith(".manifest") or _names_a_source(channel, f))
         return Claim(files, channel.images) if files else None
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         options = reading.options
         if claim.images or options.manifest.from_s3:
             images = read_manifest(channel, claim.files, claim.images, options.label_column, options.manifest)
-            return Found(self, images, notes=images.notes)
+            return Found(self, images, notes=images.notes, decisions=images.decisions)
         texts = read_text_manifest(channel, claim.files, options.label_column, options.manifest)
         return Found(self, texts, notes=texts.notes)
 
 
-def _names_a_source(path: Path) -> bool:
+def _names_a_source(channel: Channel, file: str) -> bool:
+    """Whether the first line is one of a manifest: an object with source-ref, or with a text as source and more."""
+    start = beginning(channel.root / file, _BEGINNING).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith(b"["):
+        return b'"source-ref"' in start
     try:
-        with path.open("rb") as file:
-            return b'"source' in file.read(1 << 12)
-    except OSError:
-        return False
+        entry = json_object(start.partition(b"\n")[0])
+    except ValueError:
+        # Damaged, or longer than what was read.
+        return start.startswith(b"{") and b'"source-ref"' in start
+    text = isinstance(entry.get("source"), str) and len(entry) > 1 and "file_name" not in entry
+    return isinstance(entry.get("source-ref"), str) or (text and not channel.images)

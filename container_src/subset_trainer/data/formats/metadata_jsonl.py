@@ -12,11 +12,14 @@ from typing import Any
 
 from subset_trainer.data.channels import Channel, base_name
 from subset_trainer.data.classes import coded
+from subset_trainer.data.content import beginning
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
-from subset_trainer.data.formats.lists import lines
+from subset_trainer.data.formats.labels_csv import has_class_folders
+from subset_trainer.data.formats.lists import lines, refuse_splits
 from subset_trainer.data.formats.manifest import json_object
 from subset_trainer.data.images.decoding import ImageFiles
 from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import shown
 
 _FILE, _LABEL = "file_name", "label"
@@ -32,11 +35,13 @@ class MetadataJsonl(Format):
     def recognise(self, channel: Channel) -> Claim | None:
         images = channel.images
         files = tuple(file for file in channel.ending(".jsonl") if _is_metadata(channel, file))
+        if files and has_class_folders(images) and not any(_has_label(channel, file) for file in files):
+            return None  # captions and the like: the folders are the classes
         return Claim(files, images) if images and files else None
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         images = read_metadata(channel, claim.files, claim.images, reading.options.label_column)
-        return Found(self, images, notes=images.notes)
+        return Found(self, images, notes=images.notes, decisions=images.decisions)
 
 
 def read_metadata(
@@ -50,6 +55,7 @@ def read_metadata(
     """
     column, known = label_column or _LABEL, set(images)
     places: dict[str, str] = {}
+    unlabelled: set[str | None] = set()
     names: list[str] = []
     for place, folder, entry in _entries(channel, files):
         path = _path(folder, entry.get(_FILE))
@@ -68,6 +74,9 @@ def read_metadata(
                 f"{place}: it has no {column!r} beside {_FILE}, but {told[:300]}; expected the class as {_LABEL!r}, or "
                 "label_column to name what holds it (a caption is not a class)."
             )
+        if entry[column] is None:
+            unlabelled.add(path)
+            continue
         name = _class(entry[column])
         if name is None:
             raise channel.error(
@@ -78,12 +87,18 @@ def read_metadata(
     if not names:
         raise channel.error(f"'{files[0]}' names no images; expected {_EXPECTED}.")
     labels, classes = coded(names)
-    left = len(images) - len(names)
+    refuse_splits(channel, list(places))
+    left = len(images) - len(names) - len(unlabelled)
     says = f"labelled by {column!r} of '{files[0]}'"
     note = f"{channel.name} channel: {len(names):,} images of {len(classes)} classes, {says}"
-    note += f"; {left:,} that it does not name are left out." if left else "."
+    note += f"; {left:,} that it does not name are left out" if left else ""
+    note += f"; {len(unlabelled):,} without a label left out." if unlabelled else "."
     encoded = ImageFiles([Path(path) for path in places], channel.root, channel.name)
-    return LabelledImages(encoded, labels, classes, (note,))
+    decisions = [
+        Decision("label", repr(column), f"this name in '{files[0]}'", "given" if label_column else "certain"),
+        *([_unlabelled(files[0], len(unlabelled))] if unlabelled else ()),
+    ]
+    return LabelledImages(encoded, labels, classes, (note,), decisions=tuple(decisions))
 
 
 def _is_metadata(channel: Channel, file: str) -> bool:
@@ -94,6 +109,15 @@ def _is_metadata(channel: Channel, file: str) -> bool:
             return json.dumps(_FILE).encode() in opened.read(1 << 12)
     except OSError:
         return False
+
+
+def _unlabelled(file: str, count: int) -> Decision:
+    return Decision("left out", "left out", f"{count:,} of its lines have null for a label", name=file)
+
+
+def _has_label(channel: Channel, file: str) -> bool:
+    column = channel.label or _LABEL
+    return json.dumps(column).encode() in beginning(channel.root / file, 1 << 16)
 
 
 def _entries(channel: Channel, files: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:

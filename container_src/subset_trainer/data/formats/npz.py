@@ -2,15 +2,18 @@
 
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.classes import label_names, looks_continuous, natural_order
+from subset_trainer.data.classes import coded, label_names, looks_continuous
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.images.labelled import ImageArray
+from subset_trainer.data.split_names import splits_of_files
 from subset_trainer.data.tables.table import Table
+from subset_trainer.data.understanding import refuse_open
 from subset_trainer.errors import UserError
 
 
@@ -38,9 +41,7 @@ def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None
             )
     y = np.concatenate(labels)
     if y.dtype.kind == "U":
-        classes = natural_order(set(y.tolist()))
-        position = {name: index for index, name in enumerate(classes)}
-        codes = np.fromiter((position[name] for name in y.tolist()), np.int64, len(y))
+        codes, classes = coded(y.tolist())
     else:
         distinct, codes = np.unique(y, return_inverse=True)
         classes = tuple(label_names(distinct))
@@ -75,6 +76,8 @@ def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:
         with np.load(channel.root / file, allow_pickle=False) as archive:
             lacking = [name for name in ("x", "y") if name not in archive.files]
             if lacking:
+                if (splits := splits_of_files(archive.files)) is not None:
+                    refuse_open(channel.name, [replace(splits, name=file)])
                 held = ", ".join(repr(name) for name in archive.files) or "nothing"
                 raise channel.error(f"file '{file}' holds {held}; expected arrays 'x' and 'y'.")
             x, y = archive["x"], archive["y"]
@@ -131,7 +134,8 @@ def _labels(channel: Channel, file: str, y: np.ndarray) -> np.ndarray:
         return texts
     if y.dtype.kind not in "biuf":
         raise channel.error(f"file '{file}': y is of type {y.dtype}; expected integers or texts.")
-    y = y.astype(np.float64)
+    # Whole numbers beyond 2^53 would be merged as floating-point numbers.
+    y = y.astype(np.float64 if y.dtype.kind == "f" else np.uint64 if y.dtype == np.uint64 else np.int64)
     if not np.isfinite(y).all():
         raise channel.error(
             f"file '{file}': y is not finite in number {(~np.isfinite(y)).argmax()}; expected classes."

@@ -340,7 +340,7 @@ class Parquet(TableFormat):
         if image_column(channel, claim.files[0]) is None:
             return super().read(channel, claim, reading)
         images = read_parquet_images(channel, claim.files, reading.options.label_column)
-        return Found(self, images, notes=images.notes)
+        return Found(self, images, notes=images.notes, decisions=images.decisions)
 
     def table_of(self, channel: Channel, files: tuple[str, ...], asked: Asked) -> Table:
         return read_parquet(channel, files, asked.label_column, asked.like, asked.memory, asked.rules)

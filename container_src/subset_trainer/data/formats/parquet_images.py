@@ -13,6 +13,7 @@ from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import coded, label_names, looks_continuous
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages, Spool
+from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import UserError, first_line, shown
 
 _IMAGE_NAMES = (
@@ -107,7 +108,13 @@ def read_parquet_images(
     labels, classes = coded(_names(channel, label, values, schemas[0], names))
     note = f"{channel.name} channel: {len(places):,} images in Parquet, {len(classes)} classes by {label!r}."
     images = PackedImages([spool], np.array(places, np.int64), names, channel.name)
-    return LabelledImages(images, labels, classes, (note,))
+    reason = (
+        "label_column names this column"
+        if label_column
+        else "the column with a label's name, or the only one"
+    )
+    decision = Decision("label", repr(label), reason, "given" if label_column else "certain")
+    return LabelledImages(images, labels, classes, (note,), decisions=(decision,))
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -104,4 +104,4 @@ class Pipe(Format):
         options = reading.options
         path = channel.root / claim.files[0]
         images = read_pipe(channel.name, path, options.label_column, options.manifest)
-        return Found(self, images, notes=images.notes)
+        return Found(self, images, notes=images.notes, decisions=images.decisions)

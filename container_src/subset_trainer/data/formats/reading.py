@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.content_types import understand
 from subset_trainer.data.formats.format import Found, Options, Reading
-from subset_trainer.data.understanding import refuse_open
+from subset_trainer.data.split_names import SPLIT_NAMES, splits_of_values
+from subset_trainer.data.tables.table import Table
+from subset_trainer.data.understanding import Decision, refuse_open
 
 if TYPE_CHECKING:  # the formats are free of torch
-    from subset_trainer.data.kinds.kind import Kind
+    from subset_trainer.data.kinds.kind import Kind, Source
 
 
 def read(channel: Channel, options: Options, memory: int, like: Kind | None = None) -> Found:
@@ -31,14 +34,23 @@ def read(channel: Channel, options: Options, memory: int, like: Kind | None = No
     refuse_open(channel.name, layout.decisions)
     options = replace(options, csv_header=told.header or options.csv_header)
     found = layout.format.read(channel, layout.claim, Reading(options, memory, like))
-    if layout.unused:
-        more = f" and {len(layout.unused) - 1:,} more" if len(layout.unused) > 1 else ""
-        note = f"{channel.name} channel: not used: '{layout.unused[0]}'{more}."
-        found = replace(found, notes=(note, *found.notes))
     found = replace(found, decisions=(*layout.decisions, *found.decisions))
+    if like is None:
+        refuse_open(channel.name, _splits_of_rows(found.source, options))
     if like is not None and not isinstance(found.source, like.sources):
         from subset_trainer.data.kinds import registry as kinds  # not needed to understand a channel
 
         held = kinds.of(found.source).held
         raise channel.error(f"'{layout.files[0]}' holds {held}; expected {like.held}, as in training.")
     return found
+
+
+def _splits_of_rows(source: Source, options: Options) -> Iterator[Decision]:
+    """The open decision on a column that says the split of each row, unless the user keeps or leaves it out."""
+    if not isinstance(source, Table):
+        return
+    for name, values in zip(source.names, source.columns, strict=True):
+        if values.dtype != object or name in options.kept or name.strip().lower() not in SPLIT_NAMES:
+            continue
+        if (several := splits_of_values(name, sorted(set(values.tolist())))) is not None:
+            yield replace(several, setting=f"keep_columns={name} if it is an input")

@@ -18,6 +18,7 @@ from subset_trainer.data.formats.lists import class_name
 from subset_trainer.data.formats.protobuf_messages import holds_messages
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages
+from subset_trainer.data.understanding import Decision
 
 _HEADER = struct.Struct("<IfQQ")
 
@@ -53,7 +54,8 @@ def read_image_records(channel: Channel, files: tuple[str, ...]) -> LabelledImag
         encoded_image,
     )
     note = f"{channel.name} channel: {len(places):,} images in RecordIO, {len(classes)} classes."
-    return LabelledImages(images, coded_labels, classes, (note,))
+    decision = Decision("label", "class numbers", "the header of each record")
+    return LabelledImages(images, coded_labels, classes, (note,), decisions=(decision,))
 
 
 def encoded_image(framed: bytes) -> bytes:
@@ -102,4 +104,4 @@ class RecordIOImages(Format):
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         images = read_image_records(channel, claim.files)
-        return Found(self, images, notes=images.notes)
+        return Found(self, images, notes=images.notes, decisions=images.decisions)

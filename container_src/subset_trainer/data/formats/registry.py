@@ -7,7 +7,7 @@ from pathlib import Path
 
 from subset_trainer.data import channels
 from subset_trainer.data.channels import Channel, some
-from subset_trainer.data.content import TEXT
+from subset_trainer.data.content import TEXT, beginning
 from subset_trainer.data.formats import side_files
 from subset_trainer.data.formats.cifar import CIFAR
 from subset_trainer.data.formats.csv_tables import CsvTables
@@ -28,6 +28,7 @@ from subset_trainer.data.formats.text_folders import TextFolders
 from subset_trainer.data.split_names import splits_of_files, splits_of_folders, splits_of_names
 from subset_trainer.data.understanding import Decision, refuse_open
 
+_SHOWN = 3
 _OPENED = 1_000
 """Files whose first bytes are compared with their format."""
 
@@ -179,15 +180,36 @@ def detect(channel: Channel) -> Layout:
         if (splits := splits_of_files(channel.files)) is not None:
             refuse_open(channel.name, [splits])
         near = next(filter(None, (form.near_miss(channel) for form in FORMATS)), None)
+        near = near or _near_table(channel)
         raise channel.error(near or f"found {_held(channel)}; expected {EXPECTED}.")
     return Layout.of(channel, *fitting[0], aside)
 
 
+def _near_table(channel: Channel) -> str | None:
+    """A sentence on the first file that holds text in columns, whatever its name."""
+    for file in channel.files[:_SHOWN]:
+        first, *rest = beginning(channel.root / file, 1 << 14).splitlines()[:3] or [b""]
+        marks = () if first.startswith((b"{", b"[", b"<")) else (b",", b"\t", b";")
+        mark = next((mark for mark in marks if mark in first), None)
+        if mark and rest and first.count(mark) == rest[0].count(mark) and channel.content(file) == TEXT:
+            suffix = ".tsv" if mark == b"\t" else ".csv"
+            return (
+                f"'{file}' holds text in {first.count(mark) + 1} columns; expected a name that ends in {suffix}, or "
+                "the channel's content type, text/csv."
+            )
+    return None
+
+
 def _held(channel: Channel) -> str:
     """The first files of a channel, with what they hold if their first bytes show it."""
-    held = {file: channel.content(file) for file in channel.files[:3]}
+    held = {file: channel.content(file) for file in channel.files[:_SHOWN]}
     told = {content for content in held.values() if content not in (None, TEXT)}
-    return some(channel.files) + (f", by content {' and '.join(sorted(map(str, told)))}" if told else "")
+    packed = ", which is to be unpacked" if told & {"ZIP", "7-Zip", "RAR", "bzip2", "xz", "zstandard"} else ""
+    return (
+        some(channel.files)
+        + packed
+        + (f", by content {' and '.join(sorted(map(str, told)))}" if told else "")
+    )
 
 
 def _undisputed(claims: Mapping[Format, Claim]) -> list[tuple[Format, Claim]]:

@@ -1,14 +1,16 @@
 """Files beside the data that are not data: descriptions, lists of classes, archives of what lies beside them."""
 
+import gzip
+import hashlib
 import re
+import zlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from subset_trainer.data.archives import open_tar
 from subset_trainer.data.channels import Channel, base_name, suffix_of
 from subset_trainer.data.formats.format import Claim, Format
-from subset_trainer.data.formats.labels_csv import listing_of, rows_of
-from subset_trainer.data.formats.lists import Finder
+from subset_trainer.data.formats.labels_csv import Finders, listing_of, rows_of
 from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import UserError
 
@@ -24,6 +26,9 @@ _CLASS_LIST = re.compile(
     r"ids?|to[\s_-]?(idx|id|index)|words|legend)?|(idx|id|index)[\s_-]?(2|to)[\s_-]?(class|label)(es|s)?|(class|label)2id|"
     r"label_?encoder|wnids|words|vocab|imdb|.*\.?vocab|names|legend)(\.(txt|csv|tsv|json|ya?ml|names|vocab|pbtxt|pkl))?",
     re.IGNORECASE,
+)
+_COPY = re.compile(
+    r"(?: ?\(\d+\)|[ _-]+copy(?:[ _-]?\d+)?| - Copy(?: \(\d+\))?)?(\.[a-z]+)(?:\.gz)?$", re.IGNORECASE
 )
 _MEMBERS = 200
 """Members of an archive that are compared with the files beside it."""
@@ -63,10 +68,37 @@ def without_side_files(
         elif folders is not None and form.table is not None:
             aside = _about_folders(channel, folders[1])
         reasons = {file: reason for file in claim.files if aside and (reason := aside(file)) is not None}
+        if form.table is not None:
+            reasons |= _copies(channel, claim.files)
         decisions += [left_out(file, reason) for file, reason in reasons.items()]
-        if len(reasons) < len(claim.files):
-            kept.append((form, claim))
+        rest = tuple(file for file in claim.files if file not in reasons)
+        if rest:
+            kept.append((form, replace(claim, files=rest)))
     return kept, decisions
+
+
+def _copies(channel: Channel, files: Sequence[str]) -> dict[str, str]:
+    """Why tables with the name of a copy, such as `a (1).csv` or `a.csv.gz` beside `a.csv`, are left out: their content
+    is the same."""
+    known, found = set(files), {}
+    for file in files:
+        original = _COPY.sub(r"\1", file)
+        if original == file or original not in known:
+            continue
+        digest = _digest(channel, file)
+        if digest is not None and digest == _digest(channel, original):
+            found[file] = f"a copy of '{original}'"
+    return found
+
+
+def _digest(channel: Channel, file: str) -> bytes | None:
+    """A digest of a file's content, unpacked if it is compressed; None if it cannot be read."""
+    path = channel.root / file
+    try:
+        with gzip.open(path) if channel.content(file) == "gzip" else path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").digest()
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def _unpacked_beside(channel: Channel, others: Collection[str]) -> Callable[[str], str | None]:
@@ -107,7 +139,7 @@ def members(channel: Channel, archive: str, most: int) -> list[str]:
 def _about_folders(channel: Channel, folders: Claim) -> Callable[[str], str | None]:
     """Why a table beside class folders is a side file; None for one that is not."""
     names = {part.casefold() for file in folders.files for part in file.split("/")[:-1]}
-    finder = _Lazy(folders.files)
+    finders = Finders(folders.files)
 
     def aside(file: str) -> str | None:
         if suffix_of(file) not in (".csv", ".tsv"):
@@ -120,7 +152,7 @@ def _about_folders(channel: Channel, folders: Claim) -> Callable[[str], str | No
         few = len(rows) <= 2 * len(names) + 2
         if few and (is_class_list(file) or len(cells & names) > 1):
             return "a list of the classes, which the folders name"
-        listing = listing_of(channel, file, finder.get())
+        listing = listing_of(channel, file, finders.of(file))
         if listing is None:
             return None
         if not listing.labelled:
@@ -128,16 +160,6 @@ def _about_folders(channel: Channel, folders: Claim) -> Callable[[str], str | No
         return "it gives the images the same classes as the folders" if listing.as_folders else None
 
     return aside
-
-
-@dataclass
-class _Lazy:
-    files: Sequence[str]
-    _finder: Finder | None = None
-
-    def get(self) -> Finder:
-        self._finder = self._finder or Finder(self.files)
-        return self._finder
 
 
 def unused(files: Sequence[str]) -> list[Decision]:

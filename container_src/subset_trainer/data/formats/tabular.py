@@ -58,12 +58,7 @@ class TableFormat(Format):
         if len(table.columns) == len(table.text_columns) == 1:
             texts = texts_of(channel, table, table.text_columns[0])
             return Found(self, texts, notes=texts.notes, decisions=table.decisions)
-        note = (
-            f"{channel.name} channel: {len(table):,} rows of {len(table.columns):,} features and "
-            f"{'a label' if table.label_column is None else f'the label {table.label_column!r}'}, "
-            f"{'with' if table.header else 'without'} a header, {len(table.classes)} classes."
-        )
-        return Found(self, table, notes=(*table.notes, note), decisions=table.decisions)
+        return Found(self, table, notes=table.notes, decisions=table.decisions)
 
 
 def rules_of(options: Options) -> Rules:

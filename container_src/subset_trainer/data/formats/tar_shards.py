@@ -2,34 +2,49 @@
 
 WebDataset's format (github.com/webdataset/webdataset, "The WebDataset Format"): members whose names agree up to the
 first full stop of their base name form one example. The class of `a/007.jpg` is in `a/007.cls` (a number or a name), in
-`a/007.json` (an object with `label`, `cls` or `class`), or, without these, in `a/007.txt`.
+`a/007.json` (an object with `label`, `cls` or `class`), or, without these, in `a/007.txt`. A label of the image's whole
+name but the suffix comes first, so that `2022.00.jpg` and `2022.01.jpg` have their own.
 """
 
 import json
 import sys
 import tarfile
 from array import array
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from subset_trainer.data.archives import ARCHIVE_SUFFIXES, compression, open_tar
-from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
+from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, is_system
 from subset_trainer.data.classes import coded
 from subset_trainer.data.formats.cifar import CIFAR, extras, is_cifar_batch
+from subset_trainer.data.formats.class_folders import NO_CLASSES
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
-from subset_trainer.data.formats.lists import LONGEST_LINE
+from subset_trainer.data.formats.lists import LONGEST_LINE, refuse_splits
+from subset_trainer.data.formats.side_files import is_class_list, is_description, members
 from subset_trainer.data.images.decoding import LARGEST_FILE
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages, Spool
+from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import UserError, shown
 
 _LABELS = ("cls", "json", "txt")
 """Suffixes by rank: the first one that an example has holds its class."""
-_JSON_LABELS = ("label", "cls", "class")
+_JSON_LABELS = (
+    "label",
+    "cls",
+    "class",
+    "class_name",
+    "label_name",
+    "category",
+    "target",
+    "class_id",
+    "label_id",
+)
 _LOOKED_AT = 1_000
 
 
@@ -50,6 +65,68 @@ def holds(channel: Channel, file: str) -> Literal["cifar", "images"] | None:
     return None
 
 
+@dataclass
+class _Shard:
+    """The images and labels of one archive, by their stems: paths without the last suffix.
+
+    `images`: the (name, key, stem) of each image in order, where the key ends at the first full stop of the base name.
+    `labels`: the best label of each stem as (rank, text), where an error stands for a label that cannot be used.
+    `stems`: the stems of the labels of each key. `others`: an unused member of each folder.
+    """
+
+    images: list[tuple[str, str, str]] = field(default_factory=list)
+    labels: dict[str, tuple[int, str | ValueError]] = field(default_factory=dict)
+    stems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    others: dict[str, str] = field(default_factory=dict)
+
+    def add_label(self, key: str, stem: str, rank: int, text: str | ValueError) -> None:
+        known = self.labels.get(stem)
+        if known is None:
+            self.stems[key].append(stem)
+        usable = not isinstance(text, ValueError)
+        # A file without a label, such as metadata in JSON, yields to any with one.
+        better = known is None or (usable, -rank) > (not isinstance(known[1], ValueError), -known[0])
+        if better:
+            self.labels[stem] = (rank, text)
+
+    def classes(self) -> list[str]:
+        """The class of each image, '' if it has none.
+
+        An image's label has its stem or else its key, as WebDataset pairs them. Raises ValueError where a key has
+        several labels, or where several images share one.
+        """
+        told: list[str] = []
+        shared: dict[str, str] = {}
+        for name, key, stem in self.images:
+            source = stem if stem in self.labels else self._of_key(name, key)
+            if source is None:
+                told.append("")
+                continue
+            if source in shared:
+                raise ValueError(
+                    f"'{shared[source]}' and '{name}' share one label, as two images of one example; expected one "
+                    "image for each label"
+                )
+            shared[source] = name
+            text = self.labels[source][1]
+            if isinstance(text, ValueError):
+                raise text
+            told.append(sys.intern(text))
+        return told
+
+    def _of_key(self, name: str, key: str) -> str | None:
+        usable = [
+            stem for stem in self.stems.get(key, ()) if not isinstance(self.labels[stem][1], ValueError)
+        ]
+        stems = usable or self.stems.get(key, [])
+        if len(stems) > 1:
+            raise ValueError(
+                f"'{name}' may belong to the labels of '{stems[0]}' and of '{stems[1]}', whose names agree up to the "
+                "first full stop; expected a label of the image's own name, or no full stops in names"
+            )
+        return stems[0] if stems else None
+
+
 def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
     """Read the images of the archives, in name order.
 
@@ -57,52 +134,89 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
     compressed archives are copied to a temporary file.
 
     Raises:
-        UserError: an archive is damaged, an image has no class, or a label is invalid.
+        UserError: an archive is damaged, an image has no class or shares one, a label is invalid, a class would have no
+            image, or the members' names say several splits.
     """
     sources: list[Path | Spool] = [Path(channel.root, file) for file in files]
-    # Few objects even for a million images: numbers in an array, and one string for each folder and each class.
+    # Few objects even for a million images: numbers in an array, and one string for each class.
     places = array("q")
     names: list[str] = []
     told: list[str] = []
-    folders: list[str] = []
+    others: dict[str, str] = {}
     spool: Spool | None = None
-    any_told = False
     for position, file in enumerate(files):
         path = channel.root / file
-        keys: list[str] = []
-        labels: dict[str, tuple[int, str]] = {}
+        shard = _Shard()
         try:
             packed = compression(path) != "r:"
             if packed and spool is None:
                 spool = Spool(channel.name)
                 sources.append(spool)
             with open_tar(path) as archive:
-                for member, key, suffix in _examples(archive):
-                    if member.issparse():
-                        raise ValueError(f"'{member.name}' is stored with holes")
-                    if "." + suffix in IMAGE_SUFFIXES:
-                        if packed and spool is not None:
-                            begin = spool.append(_content(archive, member, LARGEST_FILE))
-                            places.extend((len(files), begin, member.size))
-                        else:
-                            places.extend((position, member.offset_data, member.size))
-                        names.append(f"{file}:{member.name}")
-                        keys.append(key)
-                    elif suffix in _LABELS:
-                        rank = _LABELS.index(suffix)
-                        if key not in labels or rank < labels[key][0]:
-                            text = _content(archive, member, LONGEST_LINE).decode("utf-8").strip()
-                            labels[key] = (rank, _label(member.name, suffix, text))
+                for member in _read(archive, shard):
+                    if packed and spool is not None:
+                        place = (
+                            len(files),
+                            spool.append(_content(archive, member, LARGEST_FILE)),
+                            member.size,
+                        )
+                    else:
+                        place = (position, member.offset_data, member.size)
+                    places.extend(place)
+            told += shard.classes()
         except UserError:
             raise
         except Exception as error:  # damaged archives and compressed files raise almost any exception
             raise channel.error(
                 f"archive '{file}' cannot be read ({error}); expected an intact tar file of images and their classes."
             ) from error
-        any_told = any_told or bool(labels)
-        told += [sys.intern(labels.get(key, (0, ""))[1]) for key in keys]
-        folders += [sys.intern(key.rpartition("/")[0].rpartition("/")[2]) for key in keys]
-    classes = told if any_told else folders
+        names += [f"{file}:{name}" for name, _, _ in shard.images]
+        others |= {folder: f"{file}:{name}" for folder, name in shard.others.items()}
+    any_told = any(told)  # a readme.txt or a list of classes is no image's label
+    inside = [name.partition(":")[2] for name in names]
+    refuse_splits(channel, inside)
+    classes = told if any_told else [_folder(name) for name in inside]
+    _check(channel, names, classes)
+    if not any_told:
+        refuse_open(channel.name, _vanishing(set(classes), others))
+    codes, ordered = coded(classes)
+    shards = f"{len(files)} tar archive{'s' * (len(files) > 1)}"
+    by = "classes" if any_told else "class folders"
+    note = f"{channel.name} channel: {len(names):,} images in {shards}, {len(ordered)} {by}."
+    images = PackedImages(sources, np.frombuffer(places, np.int64).reshape(-1, 3), names, channel.name)
+    said = "the member of each image's name" if any_told else "one for each class, in the archives"
+    decision = Decision("label", "a member beside each image" if any_told else "the folders", said)
+    return LabelledImages(images, codes, ordered, (note,), decisions=(decision,))
+
+
+def _read(archive: tarfile.TarFile, shard: _Shard) -> Iterator[tarfile.TarInfo]:
+    """Read the labels into `shard`, and yield each image, which the caller locates before it takes the next."""
+    for member, key, suffix in _examples(archive):
+        if member.issparse():
+            raise ValueError(f"'{member.name}' is stored with holes")
+        stem = member.name.rpartition(".")[0] if suffix else member.name
+        if "." + suffix in IMAGE_SUFFIXES:
+            shard.images.append((member.name, key, stem))
+            yield member
+        elif suffix in _LABELS:
+            try:
+                text: str | ValueError = _label(
+                    member.name, suffix, _content(archive, member, LONGEST_LINE).decode("utf-8").strip()
+                )
+            except UnicodeDecodeError:
+                raise
+            except _NoLabelError as error:
+                text = error
+            shard.add_label(key, stem, _LABELS.index(suffix), text)
+        elif not is_description(member.name) and not is_class_list(member.name):
+            shard.others.setdefault(_folder(member.name), member.name)
+
+
+def _folder(name: str) -> str:
+    return sys.intern(name.rpartition("/")[0].rpartition("/")[2])
+
+
+def _check(channel: Channel, names: Sequence[str], classes: Sequence[str]) -> None:
     if "" in classes:
         raise channel.error(
             f"image '{names[classes.index('')]}' has no class; expected it in a member of the same name that ends in "
@@ -111,20 +225,28 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
     if len(set(names)) < len(names):
         [(twice, times)] = Counter(names).most_common(1)
         raise channel.error(f"image '{twice}' is {times} times in its archive; expected each once.")
-    codes, ordered = coded(classes)
-    shards = f"{len(files)} tar archive{'s' * (len(files) > 1)}"
-    by = "classes" if any_told else "class folders"
-    note = f"{channel.name} channel: {len(names):,} images in {shards}, {len(ordered)} {by}."
-    images = PackedImages(sources, np.frombuffer(places, np.int64).reshape(-1, 3), names, channel.name)
-    return LabelledImages(images, codes, ordered, (note,))
+
+
+def _vanishing(classes: Collection[str], others: Mapping[str, str]) -> list[Decision]:
+    return [
+        Decision(
+            "classes",
+            "a class without examples",
+            f"no file of this folder is read, such as '{name}'; expected images in each class folder",
+            "open",
+            name=folder + "/",
+        )
+        for folder, name in others.items()
+        if folder and folder not in classes and folder.lower() not in NO_CLASSES
+    ]
 
 
 def _examples(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
-    """(member, name without suffix, suffix in lower case) of each file."""
+    """(member, WebDataset's key, suffix in lower case) of each file."""
     for member in archive:
         archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep a kilobyte per member
         folder, _, base = member.name.rpartition("/")
-        if not member.isfile() or base.startswith(".") or "__MACOSX" in folder:
+        if not member.isfile() or base.startswith(".") or any(map(is_system, folder.split("/"))):
             continue
         stem, _, suffixes = base.partition(".")
         # The parts of an example may be named `007.rgb.jpg` and `007.cls`.
@@ -142,18 +264,23 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> by
     return content
 
 
+class _NoLabelError(ValueError):
+    """A file beside an image that holds no label, and may hold something else."""
+
+
 def _label(name: str, suffix: str, text: str) -> str:
     if suffix != "json":
         if len(text.splitlines()) != 1:
-            raise ValueError(f"'{name}' holds {shown(text, 60)}; expected one line, the class")
+            kind = ValueError if suffix == "cls" else _NoLabelError
+            raise kind(f"'{name}' holds {shown(text, 60)}; expected one line, the class")
         return text
     content = json.loads(text)
     value = content
     if isinstance(content, dict):
         value = next((content[key] for key in _JSON_LABELS if key in content), None)
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise ValueError(
-            f"'{name}' holds {shown(text, 60)}; expected an object with {', '.join(map(repr, _JSON_LABELS))}: a "
+        raise _NoLabelError(
+            f"'{name}' holds {shown(text, 60)}; expected an object with {', '.join(map(repr, _JSON_LABELS[:3]))}: a "
             "class's name or number"
         )
     return str(value)
@@ -175,7 +302,13 @@ class TarArchives(Format):
         return Claim(files, beside=extras(channel))
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
-        if all(holds(channel, file) != "images" for file in claim.files):
+        held = [holds(channel, file) for file in claim.files]
+        if not any(held) and (inside := members(channel, claim.files[0], 1)):
+            raise channel.error(
+                f"archive '{claim.files[0]}' holds neither images nor CIFAR batches, but '{inside[0]}'; expected "
+                "its files unpacked."
+            )
+        if "images" not in held:
             return CIFAR.read(channel, claim, reading)
         images = read_shards(channel, claim.files)
-        return Found(self, images, notes=images.notes)
+        return Found(self, images, notes=images.notes, decisions=images.decisions)

@@ -8,6 +8,7 @@ from subset_trainer.data.formats.class_folders import (
     checked_folder,
     class_folders,
     classes_of_folders,
+    label_of_folders,
     vanishing,
 )
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
@@ -46,9 +47,8 @@ def read_text_folders(channel: Channel, files: tuple[str, ...], folder: str, mem
                 "less data, or an instance with more memory."
             )
     labels, classes = coded(classes_of_folders(files, folder))
-    note = f"{channel.name} channel: {len(files):,} texts in {len(classes)} class folders."
     ids = Ids.of_paths(np.array([file.encode("utf-8", "surrogateescape") for file in files]))
-    return Texts(texts, labels, classes, ids, (note,))
+    return Texts(texts, labels, classes, ids)
 
 
 class TextFolders(Format):
@@ -71,7 +71,7 @@ class TextFolders(Format):
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         folder = class_folders(channel, claim.files, _texts(channel), "text")
         texts = read_text_folders(channel, claim.files, folder, reading.memory)
-        return Found(self, texts, notes=texts.notes)
+        return Found(self, texts, decisions=(label_of_folders(folder),))
 
 
 def _texts(channel: Channel) -> tuple[str, ...]:

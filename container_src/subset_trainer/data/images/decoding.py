@@ -1,12 +1,15 @@
 """Decodes encoded images to uint8 RGB pixels, one at a time or many in several processes."""
 
+import copy
 import functools
 import io
 import logging
+import math
 import mmap
 import multiprocessing
 import os
 import signal
+import statistics
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -14,17 +17,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from subset_trainer.data.content import BEGINNING, IMAGES, beginning, kind_of
-from subset_trainer.errors import PlatformError, UserError
+from subset_trainer.data.content import BEGINNING, IMAGES, TEXT, beginning, kind_of
+from subset_trainer.errors import PlatformError, UserError, first_line
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_SIZE = 224
+SIDES = range(32, 225, 8)
+"""The sides, in pixels, of which one is chosen for images of several sizes, or larger ones."""
 LARGEST_NATURAL_SIZE = 256
+SKIP = "on_unreadable=skip"
+"""The hyperparameter that leaves out damaged images, in messages."""
 LARGEST_FILE = 1 << 30
 """Bytes; more than the uncompressed size of the largest image that Pillow decodes (178,956,970 pixels)."""
 LARGEST_SCALED = 1 << 27
@@ -36,15 +43,45 @@ FORMATS = tuple(form for form in IMAGES if form != _PLUGIN)
 """The formats that Pillow decodes, whatever a file's suffix. It knows more, but runs Ghostscript for some of them."""
 _PROGRESS_SECONDS = 5.0
 _ORIENTATION = 0x0112  # the EXIF tag
+WHITE = 65535
+"""White in images of 16 bits, unless the images of a channel use fewer."""
+_WHITES = (255, 1023, 4095, 16383, WHITE)
+_LOW_BYTES = 257
+"""65535 / 255: a value of 16 bits whose bytes are equal, over either of these."""
+_SAMPLED, _MOST_LOOKED_AT = 32, 20_000
 # Below this amount of work one process finishes before others have started.
 _FEW_FILES, _FEW_BYTES = 4_000, 32 << 20
+_FAR_BYTES = 128 << 10
+"""Assumed of an image that would have to be fetched to tell."""
+_FEW_PIXELS = (8, 8)
+_MOST_LISTED = 10
+
+
+class DamagedImageError(UserError):
+    """The content of an image is damaged, whichever machine reads it. `name`: the image. `reason`: what is wrong."""
+
+    def __init__(self, channel: str, name: str, reason: str) -> None:
+        where, settled = f"{channel} channel: ", f", or {SKIP}, which leaves out a few such images"
+        super().__init__(
+            f"{where * bool(channel)}image '{name}' cannot be read ({reason}); expected an intact image file"
+            f"{settled * bool(channel)}."
+        )
+        self.channel, self.name, self.reason = channel, name, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it comes from worker processes
+        return type(self), (self.channel, self.name, self.reason)
 
 
 class EncodedImages(ABC):
     """N encoded images of one channel, read on demand; worker processes share the object without copying it.
 
-    `channel`: the channel's name in messages. `names`: the images' names in messages, all different.
+    `channel`: the channel's name in messages. `names`: the images' names in messages, all different. `white`: the value
+    of white in those of 16 bits.
     """
+
+    apart: ClassVar[bool] = False
+    """Whether a process that reads images cannot be forked afterwards."""
+    white = WHITE
 
     def __init__(self, names: Sequence[str | os.PathLike[str]], channel: str):
         self.channel = channel
@@ -68,9 +105,20 @@ class EncodedImages(ABC):
     def decode(self, index: int, size: tuple[int, int] | None) -> np.ndarray:
         """Pixels [H, W, 3] uint8, scaled to `size` (H, W) if given. Raises UserError naming an image it cannot read."""
         try:
-            return decode(self.read(index), size)
+            return decode(self.read(index), size, self.white)
         except Exception as error:  # PIL's plugins raise almost any exception on damaged data
             raise self.unreadable(index, error) from error
+
+    def brightest(self, index: int) -> int | None:
+        """The largest value of an image of 16 bits, 0 if it cannot be read; None for others."""
+        try:
+            with _opened(io.BytesIO(self.read(index))) as image:
+                colour = _is_deep_colour(image)
+                if not colour and not _is_deep(image):
+                    return None
+                return int(np.asarray(image).max()) * (_LOW_BYTES if colour else 1)
+        except Exception:  # reported when it is decoded
+            return 0
 
     def dimensions(self, index: int) -> tuple[int, int]:
         """(H, W) of an image, read from its header, after the rotation in its EXIF data."""
@@ -80,16 +128,31 @@ class EncodedImages(ABC):
             raise self.unreadable(index, error) from error
 
     def unreadable(self, index: int, error: Exception) -> UserError:
-        where = f"{self.channel} channel: " if self.channel else ""
+        """The error about an image: a DamagedImageError if its content is the reason, not the machine or a network."""
+        name = os.fsdecode(self.names[index])
+        reason = first_line(error)
         if isinstance(error, Image.UnidentifiedImageError):
-            reason = "its content is not in a known image format"
-        elif isinstance(error, FileNotFoundError):
-            reason = "the file is gone"
-        else:
-            reason = str(error) or type(error).__name__
-        return UserError(
-            f"{where}image '{os.fsdecode(self.names[index])}' cannot be read ({reason}); expected an intact image file."
-        )
+            reason = "its content is not in a known image format" + self._but(index)
+        elif isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            where = f"{self.channel} channel: " if self.channel else ""
+            reason = "the file is gone" if isinstance(error, FileNotFoundError) else reason
+            return UserError(
+                f"{where}image '{name}' cannot be read ({reason}); expected an intact image file."
+            )
+        return DamagedImageError(self.channel, name, reason)
+
+    def subset(self, rows: np.ndarray) -> Self:
+        """The images at `rows` [K] int64, renumbered 0..K-1."""
+        part = copy.copy(self)
+        part.names = self.names[rows]
+        return part
+
+    def _but(self, index: int) -> str:
+        try:
+            kind = kind_of(self.read(index)[:BEGINNING])
+        except Exception:  # for a message only
+            return ""
+        return "" if kind in (None, TEXT) else f", but {kind}"
 
 
 class ImageFiles(EncodedImages):
@@ -151,11 +214,29 @@ def _register_heif() -> None:
     pi_heif.register_heif_opener(decode_threads=1)
 
 
-def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+def white_of(files: EncodedImages, indices: np.ndarray, thorough: bool = True) -> int:
+    """The value of white in a channel's images of 16 bits: the largest of the fewest bits that hold all their values.
+
+    Cameras and scanners store 10, 12 or 14 bits in 16. Read as 16, all would be nearly black. Where a sample leaves
+    bits unused, up to 20,000 images are read if `thorough`, because a brighter one would be clipped.
+    """
+    brightest = 0
+    spread = indices[:: max(1, len(indices) // _SAMPLED)][:_SAMPLED]
+    more = indices[:_MOST_LOOKED_AT] if thorough else indices[:0]
+    for index in (*spread.tolist(), *more.tolist()):
+        value = files.brightest(index)
+        if value is None or value > _WHITES[-2]:
+            return WHITE
+        brightest = max(brightest, value)
+    return next(white for white in _WHITES if brightest <= white) if brightest else WHITE
+
+
+def decode(data: bytes, size: tuple[int, int] | None = None, white: int = WHITE) -> np.ndarray:
     """Decode one image → pixels [H, W, 3] uint8.
 
     Everything becomes RGB: 16-bit grey is scaled down, transparency is laid over black, palettes are resolved, and the
-    rotation in EXIF is applied. With `size` (H, W), the image is scaled to cover that size and cropped at its centre.
+    rotation in EXIF is applied. In 16-bit grey, `white` and above become 255. With `size` (H, W), the image is scaled
+    to cover that size and cropped at its centre.
 
     Raises:
         ValueError: the pixels are floating-point numbers.
@@ -167,11 +248,14 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
             side = 2 * max(size)
             if min(opened.size) > side:
                 opened.draft(None, (side, side))
+        colour = _is_deep_colour(opened)
         opened.load()
         image: Image.Image = opened
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
-        image = _to_rgb(image)
+        image = _to_rgb(image, white)
+        if colour and white != WHITE:
+            image = image.point([min(white, value * _LOW_BYTES) * 255 // white for value in range(256)] * 3)
         if size is not None and image.size != (size[1], size[0]):
             image = cover(image, size)
         return np.asarray(image)
@@ -208,15 +292,26 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether an image that is not yet loaded has 16 bits a colour, of which Pillow reads the upper 8."""
+    return image.mode in ("RGB", "RGBA", "LA") and any(
+        "16" in str(tile.args) for tile in getattr(image, "tile", ())
+    )
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _to_rgb(image: Image.Image, white: int) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, not 8 or 16 bits")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow would clip at 255; 65535 / 257 == 255.
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if _is_deep(image):
+        # Pillow would clip at 255.
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, white)
+        return Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
@@ -224,10 +319,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def natural_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The images' common size (H, W) if all agree and no side is longer than 256 pixels, otherwise 224 by 224."""
+    """The images' common size (H, W) if all agree and no side is longer than 256 pixels; otherwise a square.
+
+    The square's side is the median of the images' √(H · W), so that the median image keeps its number of pixels,
+    rounded to a multiple of 8 and at least 32 and at most 224.
+    """
     if len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_NATURAL_SIZE:
         return sizes[0]
-    return (DEFAULT_SIZE, DEFAULT_SIZE)
+    median = statistics.median(math.sqrt(height * width) for height, width in sizes)
+    side = min(SIDES, key=lambda each: (abs(each - median), -each))
+    return (side, side)
 
 
 def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int], workers: int) -> np.ndarray:
@@ -236,23 +337,69 @@ def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int],
     Progress is logged every few seconds.
 
     Raises:
-        UserError: an image cannot be read; the message names the first one.
+        UserError: images cannot be read; the message names the first ten, and their number.
     """
+    pixels, damaged = _work(files, indices, size, workers)
+    if damaged:
+        raise complaint(damaged, len(indices))
+    assert pixels is not None
+    return pixels
+
+
+def damaged_images(files: EncodedImages, workers: int) -> list[tuple[int, DamagedImageError]]:
+    """Decode every image → index and error of each that is damaged, in order.
+
+    They are decoded to a few pixels, which takes less time than `decode_all` and finds the same images.
+
+    Raises:
+        UserError: an image cannot be read for another reason.
+    """
+    return _work(files, np.arange(len(files)), _FEW_PIXELS, workers, keep=False)[1]
+
+
+def complaint(damaged: Sequence[tuple[int, DamagedImageError]], total: int) -> UserError:
+    """One error about all damaged images, of `total`: the first ten, and their number."""
+    errors = [error for _, error in damaged]
+    if len(errors) == 1:
+        return errors[0]
+    return UserError(
+        f"{errors[0].channel} channel: {len(errors):,} of {total:,} images cannot be read: {listed(errors)}; expected "
+        f"intact image files, or {SKIP}, which leaves out a few such images."
+    )
+
+
+def listed(errors: Sequence[DamagedImageError]) -> str:
+    """The names of the first ten, with a reason where it differs from that of the image before."""
+    parts, before = [], ""
+    for error in errors[:_MOST_LISTED]:
+        reason = f" ({error.reason})" if error.reason != before else ""
+        parts.append(f"'{error.name}'{reason}")
+        before = error.reason
+    more = f" and {len(errors) - _MOST_LISTED:,} more" if len(errors) > _MOST_LISTED else ""
+    return ", ".join(parts) + more
+
+
+_Damaged = list[tuple[int, DamagedImageError]]
+
+
+def _work(
+    files: EncodedImages, indices: np.ndarray, size: tuple[int, int], workers: int, keep: bool = True
+) -> tuple[np.ndarray | None, _Damaged]:
+    """The pixels [len(indices), 3, H, W] uint8, if they are to be kept, and the damaged images by their positions in
+    `indices`, ascending."""
     count = len(indices)
     shape = (count, 3, *size)
-    sampled = [files.size(int(i)) for i in indices[:: max(1, count // 64)]]
+    sampled = [_FAR_BYTES] if files.apart else [files.size(int(i)) for i in indices[:: max(1, count // 64)]]
     mean_bytes = max(1, sum(sampled) // max(1, len(sampled)))
     chunk = max(1, min(256, (4 << 20) // mean_bytes))
     starts = range(0, count, chunk)
     # Threads do not help, because contention for the interpreter lock costs more than decoding small images. Processes
     # that write into one anonymous mapping do help, and they need neither /dev/shm nor copies.
-    few = count < _FEW_FILES and count * mean_bytes < _FEW_BYTES
-    if workers < 2 or few or "fork" not in multiprocessing.get_all_start_methods():
-        pixels = np.empty(shape, np.uint8)
-        job = _Job(files, indices, size, chunk, pixels)
-        _follow(map(job, starts), count)
-        return pixels
-    pixels = np.frombuffer(mmap.mmap(-1, int(np.prod(shape))), np.uint8).reshape(shape)
+    few = count < _FEW_FILES and count * mean_bytes < _FEW_BYTES and not files.apart
+    if workers < (1 if files.apart else 2) or few or "fork" not in multiprocessing.get_all_start_methods():
+        pixels = np.empty(shape, np.uint8) if keep else None
+        return pixels, _follow(map(_Job(files, indices, size, chunk, pixels), starts), count)
+    pixels = np.frombuffer(mmap.mmap(-1, int(np.prod(shape))), np.uint8).reshape(shape) if keep else None
     job = _Job(files, indices, size, chunk, pixels)
     Image.init()  # loads Pillow's plugins once, before the workers are forked
     executor = ProcessPoolExecutor(
@@ -266,7 +413,7 @@ def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int],
             # Forking is safe here: the workers use no thread pool and no lock that the parent could hold.
             warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
             results = executor.map(_run_chunk, starts)
-        _follow(results, count)
+        return pixels, _follow(results, count)
     except BrokenProcessPool as error:
         raise PlatformError(
             f"A process decoding the images of the {files.channel} channel ended unexpectedly: the machine is "
@@ -274,21 +421,35 @@ def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int],
         ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-    return pixels
 
 
 class _Job:
+    """`pixels`: where decoded images are stored; None: nowhere."""
+
     def __init__(
-        self, files: EncodedImages, indices: np.ndarray, size: tuple[int, int], chunk: int, pixels: np.ndarray
+        self,
+        files: EncodedImages,
+        indices: np.ndarray,
+        size: tuple[int, int],
+        chunk: int,
+        pixels: np.ndarray | None,
     ):
         self.files, self.indices, self.size, self.chunk, self.pixels = files, indices, size, chunk, pixels
 
-    def __call__(self, start: int) -> int:
-        """Decode the chunk that begins at `start`; returns its number of images."""
+    def __call__(self, start: int) -> tuple[int, _Damaged]:
+        """Decode the chunk that begins at `start`; returns its number of images, and the damaged ones."""
         chosen = self.indices[start : start + self.chunk]
+        damaged: _Damaged = []
+        self.files.prepare(chosen)
         for position, index in enumerate(chosen, start):
-            self.pixels[position] = self.files.decode(index, self.size).transpose(2, 0, 1)
-        return len(chosen)
+            try:
+                decoded = self.files.decode(int(index), self.size)
+            except DamagedImageError as error:
+                damaged.append((position, error))
+                continue
+            if self.pixels is not None:
+                self.pixels[position] = decoded.transpose(2, 0, 1)
+        return len(chosen), damaged
 
 
 _job: _Job | None = None
@@ -302,17 +463,20 @@ def _start_worker(job: _Job) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _run_chunk(start: int) -> int:
+def _run_chunk(start: int) -> tuple[int, _Damaged]:
     assert _job is not None
     return _job(start)
 
 
-def _follow(chunks: Iterator[int], total: int) -> None:
+def _follow(chunks: Iterator[tuple[int, _Damaged]], total: int) -> _Damaged:
     done, started = 0, time.monotonic()
     said = started
-    for count in chunks:
+    damaged: _Damaged = []
+    for count, some in chunks:
         done += count
+        damaged += some
         now = time.monotonic()
         if now - said >= _PROGRESS_SECONDS and done < total:
             logger.info("Decoded %s of %s images in %.0f s.", f"{done:,}", f"{total:,}", now - started)
             said = now
+    return damaged

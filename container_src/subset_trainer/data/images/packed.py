@@ -6,7 +6,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 
@@ -82,6 +82,11 @@ class PackedImages(EncodedImages):
                 source.flush()
         self._places = places
         self._unwrap = unwrap
+
+    def subset(self, rows: np.ndarray) -> Self:
+        part = super().subset(rows)
+        part._places = self._places[rows]
+        return part
 
     def size(self, index: int) -> int:
         return int(self._places[index, 2])

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class S3Images(ImageFiles):
         UserError: no AWS region is known.
     """
 
+    apart = True  # a client's threads would not survive a fork
+
     def __init__(self, names: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str], channel: str):
         super().__init__(names, root, channel)
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -74,6 +76,13 @@ class S3Images(ImageFiles):
         )
         self._folder = tempfile.TemporaryDirectory(prefix="s3-images-")
         self._held = threading.local()
+        self._numbers = np.arange(len(self.names))
+
+    def subset(self, rows: np.ndarray) -> Self:
+        part = super().subset(rows)
+        part._numbers = self._numbers[rows]  # what is cached stays valid
+        part._held = threading.local()
+        return part
 
     def far(self, index: int) -> bool:
         """Whether the image is in S3."""
@@ -124,7 +133,7 @@ class S3Images(ImageFiles):
         )
 
     def _file(self, index: int) -> Path:
-        return Path(self._folder.name, str(index))
+        return Path(self._folder.name, str(self._numbers[index]))
 
     def _kept(self, index: int) -> bytes | None:
         try:

@@ -1,8 +1,11 @@
 """The kind for images: their size, normalisation and decoding."""
 
 import base64
+import math
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,7 +17,16 @@ from torch import Tensor
 from subset_trainer.config.data import LARGEST_IMAGE
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.datasets import Dataset, MemoryDataset, StreamingDataset
-from subset_trainer.data.images.decoding import EncodedImages, cover, decode_all, natural_size
+from subset_trainer.data.images.decoding import (
+    SIDES,
+    WHITE,
+    DamagedImageError,
+    EncodedImages,
+    cover,
+    decode_all,
+    natural_size,
+    white_of,
+)
 from subset_trainer.data.images.labelled import ImageArray, LabelledImages
 from subset_trainer.data.images.s3 import S3Images
 from subset_trainer.data.kinds.kind import Kind
@@ -29,6 +41,7 @@ from subset_trainer.data.requests import (
     loaded,
     text_of,
 )
+from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import UserError, first_line, shown
 
 Source = LabelledImages | ImageArray
@@ -36,7 +49,7 @@ ONE_IMAGE = ("image/", "application/x-image", "application/octet-stream")
 """Prefixes of the content types of a single image, whose format is detected from its first bytes."""
 IMAGES_AT_ONCE = 32
 """Images of a request that are processed together, which bounds memory for any number of images."""
-_SIZES_LOOKED_AT = 1_000
+_SIZES_LOOKED_AT = 2_000
 _STATISTICS_FILES = 2_000
 _FETCHED = 256
 """Training images in S3 that are fetched to determine sizes and statistics, whatever is selected later."""
@@ -45,7 +58,7 @@ _FETCHED = 256
 @dataclass(frozen=True)
 class ImageKind(Kind):
     """`image_size`: (height, width) in pixels. `mean` and `std`: per channel (red, green, blue), for values scaled to
-    0..1. Batches stay uint8; the model normalises them."""
+    0..1. Batches stay uint8; the model normalises them. `white`: the value of white in images of 16 bits."""
 
     name = "image"
     sources = (LabelledImages, ImageArray)
@@ -63,6 +76,7 @@ class ImageKind(Kind):
     image_size: tuple[int, int]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    white: int = WHITE
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -85,12 +99,15 @@ class ImageKind(Kind):
                 far.prepare_apart(own(rows))
         elif fitting.image_size is None:
             looked_at = generator.permutation(fitting.count)[:_SIZES_LOOKED_AT]
-        if fitting.image_size is not None:
-            size = (fitting.image_size, fitting.image_size)
-        else:
-            sizes = of_each(_sizes(source, own(looked_at)))
-            size = natural_size([pair for part in sizes for pair in part])
-        sized = cls(source.classes, size)
+        sized = cls(source.classes, _size(channel, source, fitting, own(looked_at)))
+        if images is not None:
+            whites = of_each(white_of(images, own(rows), far is None))
+            sized = replace(sized, white=max(whites) or WHITE)
+        if sized.white != WHITE:
+            fitting.loading.notes.append(
+                f"{channel.name} channel: the images of 16 bits use {sized.white.bit_length()}, so {sized.white:,} is "
+                "read as white."
+            )
         dataset = sized.encode(channel, source, fitting.loading, np.arange(len(source.classes)))
         if far is None and not all(of_each(isinstance(dataset, MemoryDataset))):
             # Decoding all images would take as long as an epoch.
@@ -106,6 +123,7 @@ class ImageKind(Kind):
             loading.take(channel, needed)
             return MemoryDataset(torch.from_numpy(_resized(source.pixels, size)), labels)
         images = source.images
+        images.white = self.white
         if isinstance(images, S3Images):
             loading.notes.append(
                 f"{channel.name} channel: read from S3 as they are needed, and kept on the disk while it has room."
@@ -149,17 +167,21 @@ class ImageKind(Kind):
             "image_size": list(self.image_size),
             "mean": list(self.mean),
             "std": list(self.std),
+            **({} if self.white == WHITE else {"white": self.white}),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        return cls(**{name: tuple(one) for name, one in value.items()})
+        white = int(value.get("white", WHITE))
+        return cls(**{name: tuple(one) for name, one in value.items() if name != "white"}, white=white)
 
     def check(self) -> None:
         super().check()
         size = self.image_size
         if not (len(size) == 2 and all(isinstance(side, int) and 0 < side <= LARGEST_IMAGE for side in size)):
             raise ValueError(f"image_size: {shown(size)}")
+        if not 0 < self.white <= WHITE:
+            raise ValueError(f"white: {self.white}")
         self._check_numbers(*self.mean, *self.std)
         if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
             raise ValueError(f"mean and std: {shown((self.mean, self.std))}")
@@ -176,12 +198,13 @@ class ImageKind(Kind):
 
     def _decoded(self, images: list[tuple[str, bytes]]) -> np.ndarray:
         files = _RequestImages(images)
+        files.white = self.white
         pixels = np.empty((len(images), *self.input_shape), np.uint8)
         for index in range(len(images)):
             pixels[index] = files.decode(index, self.image_size).transpose(2, 0, 1)
         return pixels
 
-    def parts(self, inputs: Tensor, text: str | None, absent: Tensor | None) -> Regions:
+    def parts(self, inputs: Tensor, text: Any, absent: Tensor | None) -> Regions:
         assert absent is not None
         return Regions.of(inputs, absent)
 
@@ -222,12 +245,60 @@ def _from_base64(value: Any, place: str) -> bytes:
         raise REQUEST.error(f"{place}: the image is not in base64 ({first_line(error)}).") from error
 
 
+def _size(channel: Channel, source: Source, fitting: Fitting, looked_at: np.ndarray) -> tuple[int, int]:
+    """(H, W) that images become: the requested size, or one that follows from the images at `looked_at` [K] on this
+    host and the others'. The channel's understanding has it, and why."""
+    if fitting.image_size is not None:
+        size = (fitting.image_size, fitting.image_size)
+        fitting.loading.decide(channel, Decision("size", _pixels(size), "image_size says so", "given"))
+        return size
+    sizes = [pair for part in fitting.of_each(_sizes(source, looked_at)) for pair in part]
+    size = natural_size(sizes) if sizes else (SIDES[-1], SIDES[-1])
+    decision = _why(size, sizes, fitting.count)
+    fitting.loading.decide(channel, decision)
+    if set(sizes) != {size}:
+        fitting.loading.notes.append(f"{channel.name} channel: {decision.sentence()}.")
+    return size
+
+
 def _sizes(source: Source, rows: np.ndarray) -> list[tuple[int, int]]:
-    """(H, W) of the images at `rows`: a sample of up to a thousand, so that a few odd images rarely decide for all."""
+    """(H, W) of the images at `rows`, without those whose header is damaged: these are reported where all are decoded.
+
+    They are a sample of up to two thousand, so that a few odd images rarely decide for all.
+    """
     if isinstance(source, ImageArray):
         height, width = source.pixels.shape[2:]
         return [(height, width)]
-    return [source.images.dimensions(index) for index in np.sort(rows)]
+    sizes = []
+    for index in np.sort(rows):
+        with suppress(DamagedImageError):
+            sizes.append(source.images.dimensions(index))
+    return sizes
+
+
+def _why(size: tuple[int, int], sizes: list[tuple[int, int]], count: int) -> Decision:
+    """The decision for `size`, from the sizes (H, W) that were looked at, of `count` images."""
+    looked_at = f"{len(sizes):,} of {count:,} images" if len(sizes) < count else f"all {count:,} images"
+    if not sizes:
+        reason = f"the size of none of {count:,} images can be read"
+    elif set(sizes) == {size}:
+        reason = "the images' own size"
+    else:
+        smallest, largest = (
+            "{} x {}".format(*chosen(sizes, key=lambda pair: (math.prod(pair), pair)))
+            for chosen in (min, max)
+        )
+        between = f"{smallest} to {largest}" if smallest != largest else smallest
+        median = statistics.median(math.sqrt(math.prod(pair)) for pair in sizes)
+        reason = (
+            f"the median of √(height × width) is {median:.0f} in {looked_at} of {between} pixels; a side is a multiple "
+            f"of 8 from {SIDES[0]} to {SIDES[-1]}; image_size sets another"
+        )
+    return Decision("size", _pixels(size), reason, setting=f"image_size={size[0]}")
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]} pixels"
 
 
 def _in_chunks(rows: np.ndarray, size: int = 256) -> list[torch.Tensor]:

@@ -56,10 +56,18 @@ class Kind(ABC):
 
     classes: tuple[str, ...]
     """In the order of the model's outputs."""
-    tokens: Tokens | None = None
-    """The tokenizer of an encoder; None without one."""
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """The tokenizer of an encoder; None without one."""
+        return None
 
     # Fitting and encoding
+
+    @classmethod
+    def holds(cls, source: Source) -> bool:
+        """Whether a source is of this kind."""
+        return isinstance(source, cls.sources)
 
     @property
     @abstractmethod
@@ -194,8 +202,9 @@ class Kind(ABC):
     # Explanations and reports
 
     @abstractmethod
-    def parts(self, inputs: Tensor, text: str | None, absent: Tensor | None) -> Parts:
-        """The parts of one example. `text`: the original text, if it is one. `absent`: the result of `absent`."""
+    def parts(self, inputs: Tensor, text: Any, absent: Tensor | None) -> Parts:
+        """The parts of one example. `text`: its original text, or the sequence of its texts; None: it has none.
+        `absent`: the result of `absent`."""
 
     def absent(self, dataset: Dataset) -> Tensor | None:
         """The value that replaces absent parts; None: they are removed."""
@@ -208,4 +217,4 @@ class Kind(ABC):
 
     @abstractmethod
     def show(self, dataset: Dataset, rows: Sequence[int], texts: np.ndarray | None) -> list[Any]:
-        """Some examples in readable form. `texts` [N]: the original texts of a data set of texts."""
+        """Some examples in readable form. `texts`: the original texts of a data set, [N] or [N, T]."""

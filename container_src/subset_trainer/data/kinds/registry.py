@@ -6,16 +6,17 @@ from typing import Any
 from subset_trainer.data.kinds.image import ImageKind
 from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.kinds.table import TableKind
+from subset_trainer.data.kinds.table_and_text import TableAndTextKind
 from subset_trainer.data.kinds.text import TextKind
 from subset_trainer.errors import shown
 
-KINDS: tuple[type[Kind], ...] = (ImageKind, TableKind, TextKind)
+KINDS: tuple[type[Kind], ...] = (ImageKind, TableKind, TableAndTextKind, TextKind)
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
 def of(source: Source) -> type[Kind]:
     """The kind of a source."""
-    return next(kind for kind in KINDS if isinstance(source, kind.sources))
+    return next(kind for kind in KINDS if kind.holds(source))
 
 
 def from_json(value: Mapping[str, Any]) -> Kind:

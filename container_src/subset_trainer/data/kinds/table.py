@@ -10,7 +10,7 @@ from torch import Tensor
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.datasets import Dataset, MemoryDataset
-from subset_trainer.data.kinds.kind import Kind
+from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.loading import Fitting, Loading
 from subset_trainer.data.media import header_of
 from subset_trainer.data.parts import Columns, Parts
@@ -32,8 +32,8 @@ from subset_trainer.data.tables.columns import (
     encode,
     fit_columns,
 )
-from subset_trainer.data.tables.rows import encode_rows, row_of_json, rows_of_csv
-from subset_trainer.data.tables.table import Column, Table
+from subset_trainer.data.tables.rows import Row, encode_rows, row_of_json, rows_of_csv
+from subset_trainer.data.tables.table import Column, Table, TrainedTable
 
 ROWS_AT_ONCE = 4_096
 """Rows of a request that are processed together, which bounds memory for any number of rows."""
@@ -70,8 +70,17 @@ class TableKind(Kind):
         return (sum(column.width for column in self.columns),)
 
     @classmethod
+    def holds(cls, source: Source) -> bool:
+        return isinstance(source, Table) and not source.text_columns
+
+    @classmethod
     def fit(cls, channel: Channel, source: Table, fitting: Fitting) -> tuple["TableKind", Dataset]:
-        columns = fit_columns(channel, source, fitting.own(fitting.rows), fitting.of_each)
+        rows = fitting.own(fitting.rows)
+        columns = fit_columns(channel, source, rows, fitting.of_each)
+        if not any(column.width for column in columns):
+            raise channel.error(
+                f"no column but the label has any value in {len(rows):,} training rows; expected at least one feature."
+            )
         fitted = cls(
             source.classes, columns, source.header, source.label_column, source.label_index, source.left_out
         )
@@ -120,17 +129,10 @@ class TableKind(Kind):
 
     def batches(self, body: bytes, form: str, content_type: str) -> Iterator[np.ndarray]:
         """float32 [B, D] from CSV, or from JSON lists and objects."""
-        text = text_of(body)
-        if form == CSV:
-            rows = rows_of_csv(text, self, header_of(REQUEST, content_type) or "auto")
-        else:
-            values = (
-                lines_of(text) if form == JSON_LINES else examples_of(loaded(text, "the body"), lists=True)
-            )
-            rows = (row_of_json(value, place, self) for place, value in values)
+        rows = rows_of_body(body, form, content_type, self)
         yield from (encode_rows(some, self) for some in in_groups(rows, ROWS_AT_ONCE))
 
-    def parts(self, inputs: Tensor, text: str | None, absent: Tensor | None) -> Columns:
+    def parts(self, inputs: Tensor, text: Any, absent: Tensor | None) -> Columns:
         assert absent is not None
         return Columns.of(inputs, self.columns, absent)
 
@@ -167,3 +169,12 @@ class TableKind(Kind):
         cells = iter([cell(own.tolist(), column) for own, column in zip(values, there, strict=True)])
         some = [[next(cells) for _ in names] for names in parts.names]
         return [group[0] if len(group) == 1 else "" for group in some]
+
+
+def rows_of_body(body: bytes, form: str, content_type: str, like: TrainedTable) -> Iterator[Row]:
+    """The rows of a request's body: CSV, or JSON lists and objects. Raises UserError if it cannot be read."""
+    text = text_of(body)
+    if form == CSV:
+        return rows_of_csv(text, like, header_of(REQUEST, content_type) or "auto")
+    values = lines_of(text) if form == JSON_LINES else examples_of(loaded(text, "the body"), lists=True)
+    return (row_of_json(value, place, like) for place, value in values)

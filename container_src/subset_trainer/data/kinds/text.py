@@ -76,8 +76,15 @@ class TextKind(Kind):
 
     @classmethod
     def fit(cls, channel: Channel, source: Texts, fitting: Fitting) -> tuple["TextKind", Dataset]:
+        fitted = cls.fitted(source, fitting)
+        every = np.arange(len(source.classes))
+        return fitted, fitted.encode(channel, source, fitting.loading, every)
+
+    @classmethod
+    def fitted(cls, source: Texts, fitting: Fitting) -> "TextKind":
+        """What is learned from the training texts, without encoding them."""
         tokens = fitting.loading.tokens
-        fitted = cls(
+        return cls(
             source.classes,
             None if tokens else fit_hashing(source.texts[fitting.own(fitting.rows)], fitting.of_each),
             tokens,
@@ -87,8 +94,6 @@ class TextKind(Kind):
             source.label_index,
             source.left_out,
         )
-        every = np.arange(len(source.classes))
-        return fitted, fitted.encode(channel, source, fitting.loading, every)
 
     def inputs(self, texts: Sequence[str] | np.ndarray) -> np.ndarray:
         """int32 [N, L]: texts as the model takes them. Raises UserError if the tokenizer cannot encode one."""
@@ -216,8 +221,7 @@ class TextKind(Kind):
                     )
                 yield text
 
-    def parts(self, inputs: Tensor, text: str | None, absent: Tensor | None) -> Words | Written:
-        assert text is not None
+    def parts(self, inputs: Tensor, text: Any, absent: Tensor | None) -> Words | Written:
         if self.tokens is not None:
             return Written.of(text, self.inputs, self.tokens.length)
         return Words.of(text, inputs, self._hashing)

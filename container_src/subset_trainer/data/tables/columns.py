@@ -93,7 +93,7 @@ def fit_columns(
         of_each: collects the statistics of all shards, given those of this one.
 
     Raises:
-        UserError: a column has too many categories or too large numbers, or no column has a value.
+        UserError: a column has too many categories or too large numbers.
     """
     shards = of_each([_Seen.of(values[rows]) for values in table.columns])
     fitted = []
@@ -131,20 +131,17 @@ def fit_columns(
             fitted.append(Column(name, "date", mean, std, (), missing, cycles, spelling))
         else:
             fitted.append(Column(name, "numeric", mean, std, missing=missing, spelling=spelling))
-    if not any(column.width for column in fitted):
-        raise channel.error(
-            f"no column but the label has any value in {len(rows):,} training rows; expected at least one feature."
-        )
     return tuple(fitted)
 
 
 def describe(channel: Channel, table: Table, columns: tuple[Column, ...]) -> list[str]:
-    """Sentences on how each column is encoded."""
+    """Sentences on how columns are encoded."""
     kinds = {kind: [column for column in columns if column.kind == kind] for kind in _BECOME}
     notes = [
         f"{channel.name} channel: "
         + "; ".join(
-            f"{len(found):,} {_BECOME[kind]}" + ("" if kind == "numeric" else f" ({_titles(found, table)})")
+            # Of which kind a column is, the table's decisions say; none of them knows the training rows alone.
+            f"{len(found):,} {_BECOME[kind]}" + (f" ({_titles(found, table)})" if kind == "empty" else "")
             for kind, found in kinds.items()
             if found
         )

@@ -434,11 +434,12 @@ def _nearly_numbers(
     rows, odd, spelling = best
     if 2 * rows >= total or not odd:
         return None
-    several = len(present) - len(odd) > FEW
+    good = [values.distinct[at] for at in present if values.distinct[at] not in set(odd)]
+    # Few whole numbers beside words are sizes or grades; measurements have fractions.
+    several = len(good) > FEW or (len(good) >= _FEWEST_ROWS and not all(text.isdecimal() for text in good))
     word = _word_alone(values, odd, total)
     if word is not None and several:
-        kept = [values.distinct[at] for at in present if values.distinct[at] not in odd]
-        fitting = numbers.spellings(kept)
+        fitting = numbers.spellings(good)
         if len(fitting) == 1:
             return _number(cells, position, values, fitting[0], rules, (word,))
     if rows <= max(1, total // 100):

@@ -72,8 +72,12 @@ class Table:
         return len(self.labels)
 
     @property
-    def texts(self) -> None:
-        return None
+    def texts(self) -> np.ndarray | None:
+        """[N, T] object (of str): the columns that are read as text; None without any."""
+        if not self.text_columns:
+            return None
+        columns = dict(zip(self.names, self.columns, strict=True))
+        return np.stack([columns[name] for name in self.text_columns], 1)
 
     @property
     def weights(self) -> None:

@@ -42,17 +42,12 @@ def texts_of(channel: Channel, table: Table, column: str) -> Texts:
             f"text_column={shown(column)}: the {channel.name} channel has no such text column; expected one of "
             f"its text columns ({', '.join(map(repr, known)) or 'none'})."
         )
-    others = len(table.columns) - 1
-    note = (
-        f"{channel.name} channel: {len(table):,} texts of column {column!r}, {len(table.classes)} classes"
-        + (f"; {others} other columns are not used." if others else ".")
-    )
     return Texts(
         table.columns[position],
         table.labels,
         table.classes,
         table.ids,
-        (*table.notes, note),
+        table.notes,
         column=column,
         header=table.header,
         label_column=table.label_column,

@@ -1,1 +1,1 @@
-"""Several processes that train together, on one host or on many."""
+"""Distributed training with several processes, on one or more hosts."""

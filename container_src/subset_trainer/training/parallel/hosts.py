@@ -1,4 +1,4 @@
-"""What the hosts of a job exchange besides the training itself: who is there, and why one failed."""
+"""Communication between the hosts of a job outside training: which hosts are present, and why one failed."""
 
 import json
 import logging
@@ -14,9 +14,9 @@ from subset_trainer.errors import AlgorithmError, PlatformError, TrainingError, 
 
 logger = logging.getLogger(__name__)
 PORT = 29_400
-"""Of the first host, which keeps what all have reported. The launcher's own rendezvous is on the next port."""
+"""The port of the store on the first host, which holds all reports. The launcher's rendezvous uses the next port."""
 SILENT_SECONDS = 20
-"""After which a silent host is taken for lost. Every host reports once a second."""
+"""Seconds without a report after which a host counts as lost. Every host reports once per second."""
 KINDS: dict[str, type[TrainingError]] = {
     kind.__name__: kind for kind in (UserError, AlgorithmError, PlatformError)
 }
@@ -24,12 +24,12 @@ KINDS: dict[str, type[TrainingError]] = {
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a job failed, in a form that can be sent."""
+    """The reason of a job's failure, in a form that can be sent to other hosts."""
 
     sentence: str
     kind: str
     bystander: bool = False
-    """Whether it says no more than that another process was lost."""
+    """Whether the reason is only that another process was lost."""
 
     @classmethod
     def of(cls, error: TrainingError, bystander: bool = False) -> "Reason":
@@ -48,12 +48,12 @@ class Reason:
 
 
 class Hosts:
-    """The hosts of one job, of which this is one.
+    """The hosts of a job, including this one.
 
     Args:
-        names: all, in the same order everywhere.
-        own: this one's name.
-        minutes: to wait for the others.
+        names: the names of all hosts, in the same order on every host.
+        own: the name of this host.
+        minutes: the maximum time to wait for the others.
     """
 
     def __init__(self, names: tuple[str, ...], own: str, minutes: float) -> None:
@@ -66,10 +66,10 @@ class Hosts:
         self._lost: set[str] = set()
 
     def meet(self, facts: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Wait for all, and return what each says of itself.
+        """Wait for all hosts, and return the facts that each reports about itself, by name.
 
         Raises:
-            PlatformError: with the names of those that did not come in time.
+            PlatformError: some hosts did not connect in time. The message names them.
         """
         first = self.names[0]
         if self.own != first:
@@ -111,7 +111,7 @@ class Hosts:
         )
 
     def tell(self, reason: Reason) -> None:
-        """Report to all why the job failed. The first reason stays, unless it is a bystander's."""
+        """Report the reason of the failure to all hosts. The first reason is kept, unless it is a bystander's."""
         if self._store is None:
             return
         try:
@@ -123,7 +123,10 @@ class Hosts:
             logger.debug("the reason could not be reported to the hosts: %s", error)
 
     def heard(self) -> Reason | None:
-        """Why the job has failed, as another host says it or as its silence shows; to be asked every second."""
+        """The reason of the job's failure, if another host has reported one or is lost; otherwise None.
+
+        Call this every second, because it also reports that this host is alive.
+        """
         if self._store is None:
             return None
         try:
@@ -154,7 +157,7 @@ class Hosts:
         return self._store.check([f"left/{name}" for name in self.names if name != self.own])
 
     def leave(self) -> None:
-        """Report that this host leaves; the first host, which keeps the store, waits for the others to do the same."""
+        """Report that this host leaves. The first host holds the store, so it waits until the others have left."""
         if self._store is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""Starts a process for each GPU of this host, with torch's own launcher, and reports why one of them failed."""
+"""Starts one process per GPU of this host with torch's launcher, and reports the reason if one fails."""
 
 import logging
 import os
@@ -23,24 +23,24 @@ from subset_trainer.training.parallel.hosts import PORT, SILENT_SECONDS, Hosts, 
 
 logger = logging.getLogger(__name__)
 REPORTS_VARIABLE = "SUBSET_TRAINER_REPORTS"
-"""A folder in which each process leaves the reason of its failure, under its rank."""
+"""Names the folder to which each process writes the reason of its failure, in a file named by its rank."""
 WORKER = "subset_trainer.worker"
 ENDED = ".ended"
-"""The suffix of the file that a process leaves there at its end, under its number on its host."""
+"""The suffix of the file, named by its local rank, that each process creates in that folder at its end."""
 NETWORK = Path("/sys/class/net")
 EFA = Path("/sys/class/infiniband")
 
 
 def gpus(hp: Hyperparameters) -> int:
-    """Those of this host that the job would use."""
+    """The number of this host's GPUs that the job uses."""
     return 0 if hp.device == "cpu" else torch.cuda.device_count()
 
 
 def processes_here(hp: Hyperparameters) -> int:
-    """How many train on this host.
+    """The number of training processes on this host.
 
     Raises:
-        UserError: there are fewer GPUs than the processes that were asked for.
+        UserError: the host has fewer GPUs than the requested processes.
     """
     have = gpus(hp)
     wanted = hp.processes_per_host or max(1, have)
@@ -52,14 +52,14 @@ def processes_here(hp: Hyperparameters) -> int:
 
 
 def run(contract: Contract, hp: Hyperparameters) -> None:
-    """Train in several processes, here and on the job's other hosts; returns where SIGTERM ended it, too.
+    """Train in several processes, on this host and the job's other hosts. Returns normally also if SIGTERM ended it.
 
     Raises:
-        TrainingError: what the process that failed first has to say, on every host.
+        TrainingError: a process failed. Every host raises the error of the process that failed first.
     """
     logging.getLogger("torch.distributed.elastic").setLevel(
         logging.CRITICAL
-    )  # it is reported here, in one sentence
+    )  # the failure is reported here, in one sentence
     hosts = Hosts(contract.hosts, contract.current_host, hp.host_wait_minutes)
     facts = {"processes": processes_here(hp), "gpus": gpus(hp)}
     try:
@@ -82,13 +82,13 @@ def run(contract: Contract, hp: Hyperparameters) -> None:
 
 
 def _taking_part(met: dict[str, dict[str, Any]]) -> list[str]:
-    """Of a heterogeneous cluster, the hosts with GPUs, where there are any."""
+    """The hosts that train: those with GPUs, or all if none has a GPU."""
     with_gpus = [name for name, facts in met.items() if facts["gpus"]]
     return with_gpus or list(met)
 
 
 def _prepare_network(interface: str | None) -> None:
-    """What NCCL and gloo go over."""
+    """Set the network interface and the fabric provider for NCCL and gloo."""
     if interface and (NETWORK / interface).exists():
         os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
@@ -114,7 +114,7 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
     )
     with tempfile.TemporaryDirectory(prefix="reports-") as reports:
         os.environ[REPORTS_VARIABLE] = reports
-        # Otherwise torch's launcher sets it to 1 and says so.
+        # Set here, because torch's launcher would otherwise set it to 1 and log that.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
         watch = _Watch(hosts)
         logger.info("starting %d processes on this host", processes)
@@ -133,7 +133,7 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
                 PlatformError(f"the training's processes could not be started: {first_line(error)}")
             )
         finally:
-            # The rest ends soon by itself, and torch's handler would raise in the middle of it.
+            # The remaining steps are short, and torch's handler would interrupt them with an exception.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         reason = _reason(Path(reports), failed, contract.current_host) or unstarted
         if watch.reason is not None and (reason is None or reason.bystander):
@@ -146,7 +146,7 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
 
 
 def _settled(hosts: Hosts, reason: Reason) -> Reason:
-    """Why the job failed: this host's own reason or, where it only lost another host, that host's."""
+    """The reason of the job's failure: this host's own or, if it only lost another host, the reason of that host."""
     hosts.tell(reason)
     if not reason.bystander or len(hosts.names) == 1:
         return reason
@@ -163,7 +163,7 @@ def _settled(hosts: Hosts, reason: Reason) -> Reason:
 
 
 def _reason(reports: Path, failed: dict[int, int], host: str) -> Reason | None:
-    """Why a process of this host failed: the reason that it left, or that it was killed."""
+    """The reason why a process of this host failed: its report or, without one, its exit code."""
     left = sorted(reports.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     reasons = {path.stem: Reason.from_json(path.read_text(encoding="utf-8")) for path in left}
     own = [reason for reason in reasons.values() if not reason.bystander]
@@ -188,7 +188,11 @@ def _reason(reports: Path, failed: dict[int, int], host: str) -> Reason | None:
 
 
 def _wait(hosts: Hosts) -> None:
-    """Until the hosts that train have left, or one has failed."""
+    """Wait until the hosts that train have left.
+
+    Raises:
+        TrainingError: a host failed.
+    """
     while (reason := hosts.heard()) is None:
         if hosts.alone():
             return
@@ -197,7 +201,7 @@ def _wait(hosts: Hosts) -> None:
 
 
 class _Watch:
-    """Listens to the other hosts while this one trains, and ends its processes where one has failed."""
+    """Monitors the other hosts during training, and ends this host's processes if another host fails."""
 
     def __init__(self, hosts: Hosts) -> None:
         self.reason: Reason | None = None
@@ -220,6 +224,6 @@ class _Watch:
             reason = self._hosts.heard()
             if reason is not None and not self._over.is_set():
                 self.reason = reason
-                # The launcher in the main thread treats it as the platform's, and ends its processes.
+                # The launcher in the main thread handles this like the platform's SIGTERM, and ends its processes.
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

@@ -1,8 +1,8 @@
-"""The processes that train one run together, one a GPU: what each takes of the work, and how they stay agreed.
+"""The processes of a distributed run, one per GPU: how they divide the work, and how they stay consistent.
 
-Every process computes the same plan, draws the same random numbers and knows the whole batch's labels and weights. What
-differs is which inputs it reads: its share of every batch, its part of a pass over the data. Alone, all of this costs
-nothing: there is no process group, and each method returns what it was given.
+Every process computes the same plan, draws the same random numbers and knows the labels and weights of the whole batch.
+Processes differ only in the inputs that they read: a share of every batch, and a part of every pass over the data. A
+single process has no overhead: there is no process group, and each method returns its input.
 """
 
 import os
@@ -19,23 +19,23 @@ from subset_trainer.data import Dataset
 from subset_trainer.training.interruption import Interruption, Terminated
 
 COLLECTIVE_MINUTES = 30
-"""How long a process waits for another that lives and does not come; one that died is noticed at once."""
+"""How long a process waits in a collective for a live process. A process that died is detected at once."""
 SELECTION_DAYS = 5
-"""The same where the others wait while the first process chooses, which has no bound of its own."""
+"""The timeout while the others wait for the first process to select, which may take arbitrarily long."""
 T = TypeVar("T")
 
 
 class Ranks:
-    """This process among those of the run.
+    """This process's position among the processes of the run.
 
     Args:
-        interruption: SIGTERM, which the processes have to hear of together: each would otherwise leave the others
-            waiting in the next exchange. Default: it is not listened for.
-        rank: this process's number, from 0; the first one writes what the run leaves behind.
-        size: how many there are.
-        local_rank: its number on its host: which GPU is its own.
-        local_size: how many there are on its host.
-        objects: the group in which Python objects travel, over the CPU.
+        interruption: handles SIGTERM. All processes must stop together, because a process that stops alone leaves the
+            others waiting in the next collective. Default: SIGTERM is not handled.
+        rank: the number of this process, from 0. Process 0 writes the run's results.
+        size: the number of processes.
+        local_rank: the number of this process on its host, which is also the index of its GPU.
+        local_size: the number of processes on this host.
+        objects: the process group for Python objects, on the CPU.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Ranks:
 
     @classmethod
     def join(cls, interruption: Interruption, cuda: bool) -> "Ranks":
-        """Join the group that the launcher's environment variables describe, as torchrun sets them."""
+        """Join the process group that torchrun's environment variables describe."""
         own, size, local, on_host = (
             int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         )
@@ -71,33 +71,33 @@ class Ranks:
         return cls(interruption, own, size, local, on_host, objects)
 
     def leave(self) -> None:
-        """Wait until the others have come as far, and leave the group."""
+        """Wait until all processes call this, and leave the group."""
         if self.size > 1:
             dist.barrier(self.objects)
             dist.destroy_process_group()
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and reports."""
+        """Whether this is the process that writes files and reports."""
         return self.rank == 0
 
-    # Who has what
+    # Division of the work
 
     def places(self, count: int, owners: Tensor | None = None) -> slice | Tensor:
-        """Which of a batch's examples are this process's.
+        """The places of this process's examples in a batch.
 
         Args:
-            count: examples of the batch.
-            owners: [count] the rank that has each one's input; None: all have all.
+            count: the number of examples in the batch.
+            owners: [count] the rank that holds each input; None: every process holds all inputs.
         """
         if owners is None or self.size == 1:
             return self.share(count)
         return (owners == self.rank).nonzero().flatten()
 
     def passing(self, dataset: Dataset, size: int) -> list[Tensor]:
-        """This process's batches, of so many examples, of a pass over all of the data, in data order.
+        """This process's batches, of `size` examples, in a pass over all data, in data order.
 
-        Whole ones, the same as if it were alone, where all have all inputs: so is what comes of each.
+        If every process holds all inputs, the batches, and hence their results, equal those of a single process.
         """
         if dataset.owners is None or self.size == 1:
             return list(self.parts(torch.arange(len(dataset)).split(size)))
@@ -105,16 +105,16 @@ class Ranks:
         return list(own.split(size)) if len(own) else []
 
     def share(self, count: int) -> slice:
-        """Which of so many examples in a row are this process's; shares differ by one at most."""
+        """This process's contiguous share of `count` examples. The sizes of the shares differ by one at most."""
         each, over = divmod(count, self.size)
         start = self.rank * each + min(self.rank, over)
         return slice(start, start + each + (self.rank < over))
 
     def parts(self, items: Sequence[T]) -> Sequence[T]:
-        """Those of a pass's batches that this process takes."""
+        """This process's share of the batches of a pass."""
         return items[self.share(len(items))]
 
-    # Exchanges
+    # Collectives
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over the processes."""
@@ -124,11 +124,12 @@ class Ranks:
         return values
 
     def whole(self, values: Tensor, own: slice | Tensor, count: int) -> Tensor:
-        """[count, …]: the values that each process has at its own places, on all of them.
+        """[count, …]: the values of all processes, gathered on every process.
 
         Args:
-            values: [B, …] of a type that can be added.
-            own: B places, which no other process has.
+            values: [B, …] this process's values, of a type that can be summed.
+            own: the B places of these values, which no other process has.
+            count: the number of places in total.
         """
         if self.size == 1:
             return values
@@ -138,12 +139,13 @@ class Ranks:
         return everyones
 
     def shared_anew(self, batch: Tensor, own: slice | Tensor, count: int, positions: Tensor) -> Tensor:
-        """This process's share of some of a batch's inputs, whoever has read them.
+        """This process's share of a selection of a batch's inputs, redistributed between the processes.
 
         Args:
-            batch: [B, …] inputs at the ``own`` places.
-            count: of the whole batch.
-            positions: [K] int64, on the batch's device: which of the whole batch's places go on.
+            batch: [B, …] the inputs that this process has read.
+            own: their B places in the whole batch.
+            count: the size of the whole batch.
+            positions: [K] int64, on the batch's device: the selected places of the whole batch.
         """
         if self.size == 1:
             return batch[positions]
@@ -155,7 +157,7 @@ class Ranks:
         return chosen[self.share(len(positions))]
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What the first process returns, or the exception that it raises, on all processes."""
+        """Call `make` on the first process, and return its result, or raise its exception, on every process."""
         if self.size == 1:
             return make()
         answer: list[Any] = [None, None]
@@ -180,11 +182,11 @@ class Ranks:
         return answers
 
     def in_order(self, columns: tuple[Tensor, ...], own: list[Tensor]) -> tuple[Tensor, ...]:
-        """What each process has computed of its batches of a pass, on every process and in data order; on the CPU.
+        """The results of all processes for a pass, in data order, on every process and on the CPU.
 
         Args:
-            columns: [B, …] of its examples, each.
-            own: the batches that :meth:`passing` gave it; without any, the columns are of no example.
+            columns: results for this process's examples, each [B, …].
+            own: this process's batches from :meth:`passing`. If there are none, its columns are ignored.
         """
         if self.size == 1:
             return columns
@@ -198,26 +200,29 @@ class Ranks:
     # Stopping together
 
     def check(self) -> None:
-        """Called by all processes at one place: SIGTERM on any of them ends all.
+        """Stop all processes if any of them has received SIGTERM. All processes must call this at the same point.
 
         Raises:
-            Terminated
+            Terminated: one of several processes has received SIGTERM.
         """
         if self.size > 1 and any(self.everyones(self.interruption.requested)):
             raise Terminated
 
     def until_asked(self, items: Iterable[T]) -> Iterator[T]:
-        """The items of a long pass. One of several processes leaves it when SIGTERM arrives, for :meth:`check`."""
+        """Yield the items of a long pass. With several processes SIGTERM ends it early, so call :meth:`check` next."""
         for item in items:
             if self.size > 1 and self.interruption.requested:
                 return
             yield item
 
     def pulse(self, due: bool) -> tuple[bool, bool]:
-        """Called by all processes in every step: whether SIGTERM has reached any of them, and whether something is due
-        on the first. The answer is that of the step before, so that no step waits for the exchange."""
+        """Whether any process has received SIGTERM, and whether `due` is true on the first process.
+
+        All processes must call this in every step. The answer is that of the previous step, so that no step waits for
+        the collective.
+        """
         if self.size == 1:
-            return False, due  # alone, SIGTERM raises by itself
+            return False, due  # in a single process SIGTERM itself raises
         before = self._asked
         flags = torch.tensor([self.interruption.requested, due and self.first], dtype=torch.int32)
         self._asked = flags, dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.objects, async_op=True)
@@ -230,7 +235,7 @@ class Ranks:
     # The model
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module whose backward pass leaves every process with the mean of all gradients."""
+        """Wrap a module so that its backward pass averages the gradients over all processes."""
         if self.size == 1:
             return module
         on_gpu = next(module.parameters()).is_cuda
@@ -241,13 +246,13 @@ class Ranks:
         )
 
     def same_buffers(self, module: nn.Module) -> None:
-        """Give all processes the buffers of the first: in the last step each has followed its own examples."""
+        """Copy the first process's buffers to all, because each process updated its own in the last step."""
         buffers = list(module.buffers()) if self.size > 1 else []
         for buffer in buffers:
             dist.broadcast(buffer, 0)
 
     def without_exchange(self, module: nn.Module) -> AbstractContextManager[Any]:
-        """A context in which a wrapped module's gradients are not exchanged."""
+        """A context in which the gradients of a wrapped module are not averaged over the processes."""
         if isinstance(module, nn.parallel.DistributedDataParallel):
             return module.no_sync()
         return nullcontext()

@@ -10,16 +10,20 @@ from subset_trainer.errors import UserError
 from subset_trainer.training.parallel.ranks import Ranks
 
 LEAST = 2
-"""Examples that a process passes through the network at once: batch normalisation needs two."""
+"""The minimum number of examples per forward pass, because batch normalisation needs two."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """indices [B + filled] int64: the examples that this process reads; places: which of the batch's these are, without
-    the last ``filled``, which count nothing.
+    """The examples of a batch that this process reads.
 
-    A batch of a sharded channel may have no example of this process. It takes part all the same, because the others
-    wait for its gradients: it passes examples of its own through the network, with a weight of 0.
+    A batch of a sharded channel may contain none or too few of this process's examples. The process still takes part,
+    because the others wait for its gradients: it fills up its share with an example of its own, with a weight of 0.
+
+    Args:
+        indices: [B + filled] int64, the examples that this process reads.
+        places: the places of the first B of them in the batch.
+        filled: the number of filler examples at the end.
     """
 
     indices: Tensor
@@ -28,10 +32,15 @@ class Share:
 
     @classmethod
     def of(cls, batch: Tensor, dataset: Dataset, ranks: Ranks) -> "Share":
-        """Of the batch of these examples, [B] int64.
+        """This process's share of a batch.
+
+        Args:
+            batch: int64, the indices of the whole batch's examples.
+            dataset: the data set of the batch.
+            ranks: the processes.
 
         Raises:
-            UserError: this process has none of the data set's examples.
+            UserError: the share needs filler, and this process holds no example of the data set.
         """
         if dataset.owners is None:
             places = ranks.places(len(batch))
@@ -51,15 +60,15 @@ class Share:
         return cls(indices, places, filled)
 
     def on(self, device: torch.device) -> slice | Tensor:
-        """The places, to index with what is on the device."""
+        """The places, for indexing tensors on `device`."""
         return self.places if isinstance(self.places, slice) else self.places.to(device, non_blocking=True)
 
     def filled_up(self, values: Tensor) -> Tensor:
-        """[B, …] of the examples that count → of all that are read, with zeros."""
+        """Extend values [B, …] with zeros for the filler examples: [B + filled, …]."""
         if not self.filled:
             return values
         return torch.cat([values, values.new_zeros(self.filled, *values.shape[1:])])
 
     def counted(self, values: Tensor) -> Tensor:
-        """[B, …] of all that are read → of those that count."""
+        """Remove the filler examples from values [B + filled, …]: [B, …]."""
         return values[: len(values) - self.filled] if self.filled else values

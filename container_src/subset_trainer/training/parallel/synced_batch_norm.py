@@ -1,4 +1,4 @@
-"""Batch normalisation over all processes' examples."""
+"""Batch normalisation over the examples of all processes."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def convert(module: nn.Module, on_gpu: bool) -> nn.Module:
-    """The module with its batch normalisations exchanged for ones that see the whole batch; weights are kept.
+    """Replace a module's batch normalisations by ones over the whole distributed batch. Weights are kept.
 
     On GPUs these are torch's ``SyncBatchNorm``, which does not run on CPUs; there they are ``SyncedBatchNorm``.
     """
@@ -25,7 +25,7 @@ def convert(module: nn.Module, on_gpu: bool) -> nn.Module:
 
 
 class _Total(torch.autograd.Function):
-    """The sum over all processes; so every process's loss depends on each one's summand."""
+    """The sum over all processes. Its gradient is summed too, because every process's loss depends on each summand."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
@@ -46,9 +46,9 @@ def _total(values: Tensor) -> Tensor:
 
 
 class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Normalises [B, F, …] by the mean and the variance over all processes' B and places, in training mode.
+    """Normalises [B, F, …] by the mean and variance of each feature over all processes, in training mode.
 
-    Mean and variance take an exchange each, forward and backward: numbers as exact as one process's.
+    Mean and variance are reduced separately, forward and backward, so that results are as exact as in a single process.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's name
