@@ -67,7 +67,8 @@ def features(model: TrainedModel, rows: list[tuple[str, str]]) -> np.ndarray:
 
 
 def test_it_is_as_right_as_logistic_regression_and_answers_as_it_was_tested(job: Job) -> None:
-    prepare(job).run(HEAD)
+    # A random encoder tells the kinds apart in directions of little variance, which take larger steps.
+    prepare(job).run({**HEAD, "learning_rate": 0.02})
     assert (job.exit_code, job.failure) == (0, None), job.log
     assert "fine_tune=head: the frozen backbone has read all 2100 examples once" in job.log
     assert "WARNING" not in job.log and "not used" not in job.log and "does not use" not in job.log
@@ -146,7 +147,7 @@ def test_a_run_that_was_ended_resumes_and_one_of_before_is_refused(make_job: Job
     ended = prepare(make_job("ended"), 300, 60)
     ended.terminate_when(values, "epoch=2")
     ended.run(values)
-    assert ended.exit_code == 0 and "resumes from" in ended.log, ended.log
+    assert ended.exit_code == 0 and "resuming from a checkpoint" in ended.log, ended.log
     assert outcome(ended) == outcome(whole)
     [newest, *_] = sorted((whole.base / "checkpoints").glob("*.pt"), reverse=True)
     content = torch.load(newest, weights_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 from subset_trainer import artifacts
 from subset_trainer.data import Splits
 from subset_trainer.errors import UserError
-from subset_trainer.insight import duplicates, explaining, explanations, findings
+from subset_trainer.insight import duplicates, explaining, explanations, findings, issues
 from subset_trainer.insight.cleaning import Examined, fingerprints
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings, Shown, cards_of, page
@@ -46,8 +46,16 @@ class Insights:
         Raises:
             Terminated: SIGTERM arrived; raised on every process.
         """
-        validation = (self.read or self.splits).validation
-        return judge(self.trained, validation, self.run.place, keep_probabilities=True)
+        if self._embedded is None:
+            model, validation = self.whole or self.trained, self.splits.validation
+        else:
+            model, validation = self.trained, self._embedded.validation
+        return judge(model, validation, self.run.place, keep_probabilities=True, observe=issues.observe)
+
+    @property
+    def _embedded(self) -> Splits | None:
+        """A frozen backbone's outputs for the splits, unless the report looks at the pixels of their images."""
+        return None if self.whole is not None and self.whole.takes_images else self.read
 
     def _of_training(self) -> Judgement:
         """Results on the training set, with fingerprints.
@@ -55,11 +63,12 @@ class Insights:
         Raises:
             Terminated: SIGTERM arrived; raised on every process.
         """
-        place = self.run.place
-        if self.read is None:
-            return judge(self.trained, self.splits.train, place, duplicates.fingerprint)
-        judged = judge(self.trained, self.read.train, place)
-        return dataclasses.replace(judged, fingerprints=fingerprints(self.splits.train, place))
+        place, inputs = self.run.place, self.splits.train
+        if self._embedded is None:
+            model = self.whole or self.trained
+            return judge(model, inputs, place, duplicates.fingerprint, observe=issues.observe)
+        judged = judge(self.trained, self._embedded.train, place, observe=issues.observe)
+        return dataclasses.replace(judged, fingerprints=fingerprints(inputs, place))
 
     def explain(self) -> None:
         """Explain validation errors on the first process, while the others wait.
