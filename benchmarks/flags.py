@@ -244,7 +244,9 @@ def find_labels(
             "known": verdict.known or name != "ours",
             "flagged": float(flagged.mean()) if verdict.known or name != "ours" else None,
             "precision": float(wrong[flagged].mean()) if flagged.any() else None,
-            "recall": float(flagged[wrong].mean()) if wrong.any() else None,
+            "recall": float(flagged[wrong].mean())
+            if wrong.any() and (verdict.known or name != "ours")
+            else None,
             "auroc": float(roc_auc_score(wrong, np.nan_to_num(score))) if wrong.any() else None,
             "seconds": seconds,
         }

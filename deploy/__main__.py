@@ -9,7 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from deploy.commands import codebuild, compare, explain, image, labels, launch, options, policy, sweep, tune
+from deploy.commands import (
+    codebuild,
+    compare,
+    explain,
+    image,
+    inspect,
+    labels,
+    launch,
+    options,
+    policy,
+    sweep,
+    tune,
+)
 from subset_trainer import __version__
 from subset_trainer.errors import TrainingError
 
@@ -75,7 +87,7 @@ def _parser() -> options.Parser:
     )
     parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
     commands = options.Commands(parser)
-    for module in (compare, image, codebuild, launch, sweep, tune, labels, explain, policy):
+    for module in (compare, inspect, image, codebuild, launch, sweep, tune, labels, explain, policy):
         module.add(commands)
     return parser
 

@@ -154,7 +154,10 @@ def _train(
     Raises UserError or AlgorithmError with the run's name if a run fails; finished runs are kept.
     """
     program.check_channels(channels)
+    from deploy import understood  # the formats take a moment to import
+
     cells = planning.planned(given, settings).cells
+    understood.before(channels, cells[0].values)
     runs, lost = collect(Here(output, channels, stop_at_failure=True, progress=True).run(cells), cells)
     facts = runs[0].summary
     title = f"{data}: {facts['model']}, {facts['examples']['training']:,} training examples"

@@ -1,6 +1,7 @@
 """Turns options into `Estimator`s, for `launch`, `sweep` and `tune`."""
 
 import argparse
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +72,11 @@ class Jobs:
 
 
 def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
-    """Check the options, and upload local channels to S3.
+    """Check the options, show what the channels are taken to be, and upload local ones to S3.
 
     Args:
         given: the options of `add_job`.
-        send: False uploads nothing.
+        send: False uploads and shows nothing.
 
     Raises UserError if an option or a channel is invalid.
     """
@@ -88,11 +89,13 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
             raise UserError(f"--output: expected an s3:// URI, or --local, got {given.output!r}")
         settings["output_path"] = given.output
     # The SDK takes seconds to import, so errors that do not need it are reported before.
+    from deploy import understood
     from deploy.aws import calls, channels, launch
 
     channels.check(chosen)
     session = launch.sagemaker_session(given.local, given.bucket, calls.boto_session(given.region))
     if given.local:
+        understood.before(chosen, given.set, given.region, to=sys.stderr)
         uris = {
             name: value if channels.is_uri(value) else Path(value).resolve().as_uri()
             for name, value in chosen.items()
@@ -100,4 +103,7 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
         return Jobs(session, uris, given, settings)
     places = {"output": given.output, "checkpoints": given.checkpoints, **chosen}
     channels.check_region(session, {n: uri for n, uri in places.items() if uri and channels.is_uri(uri)})
+    if send:
+        # On stderr, because scripts read the job's name from stdout.
+        understood.before(chosen, given.set, given.region, to=sys.stderr)
     return Jobs(session, channels.upload(chosen, session, send), given, settings)

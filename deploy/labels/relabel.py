@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deploy.aws.storage import SCHEME, in_s3, joined
@@ -72,7 +73,11 @@ def _parsed(path: Path, run: str) -> pa.Table:
                 kind = opened.schema_arrow.field(column).type if column in opened.schema_arrow.names else None
                 if kind is None or not _holds(kind, content):
                     raise UserError(f"{name}: expected a column {column} of {content}, got {kind or 'none'}")
-            table = opened.read(columns=list(COLUMNS))
+            removed = [name for name in ("removed",) if name in opened.schema_arrow.names]
+            table = opened.read(columns=[*COLUMNS, *removed])
+            if removed:
+                # Nobody can label an image that cannot be read.
+                table = table.filter(pc.fill_null(pc.not_equal(table.column("removed"), "unreadable"), True))
         table.validate(full=True)  # above all, that texts are valid UTF-8
         for column in ("id", "label"):
             if table.column(column).null_count:

@@ -184,3 +184,30 @@ def test_parts_of_a_batch_are_one_step() -> None:
     assert [r.samples_visited for r in whole] == [r.samples_visited for r in parts]
     assert parts[-1].train.loss == pytest.approx(whole[-1].train.loss, rel=0.25)
     assert parts[-1].train.loss != whole[-1].train.loss
+
+
+def test_an_epoch_s_time_is_estimated_once_by_ten_steps_and_ten_seconds() -> None:
+    pace = loop.Pace(1_000)
+    said = [pace.step(100 + (0 if step == 0 else 50 + 0.5 * step)) for step in range(60)]
+    # The first step took 50 s and does not count; ten seconds are twenty steps of the others.
+    assert [step for step, sentence in enumerate(said) if sentence] == [21]
+    assert said[21] == (
+        "an epoch of 1,000 steps takes about 8 min, beside selection and evaluation: 20 steps took 10.0 s"
+    )
+    slow = loop.Pace(50)
+    said = [slow.step(20.0 * step) for step in range(50)]
+    assert [step for step, sentence in enumerate(said) if sentence] == [11]
+    assert "takes about 17 min" in (said[11] or "")
+    quick = loop.Pace(50)
+    assert not any(quick.step(0.1 * step) for step in range(50))
+
+
+def test_the_estimate_is_in_the_log_of_the_first_epoch_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loop, "PACE_STEPS", 1)
+    monkeypatch.setattr(loop, "PACE_SECONDS", 0.0)
+    with caplog.at_level("INFO"):
+        run(False, {})
+    assert caplog.text.count("takes about") == 1
+    assert "an epoch of 3 steps takes about 0 s" in caplog.text

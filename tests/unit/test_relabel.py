@@ -110,6 +110,14 @@ def test_a_manifests_examples_are_named_by_their_uri() -> None:
     assert relabel.lines(chosen) == [{"source-ref": "s3://b/a:1.png"}]
 
 
+def test_an_image_that_cannot_be_read_is_shown_to_nobody(tmp_path: Path) -> None:
+    (tmp_path / "examples.parquet").write_bytes(
+        parquet(EXAMPLES, removed=pa.array(["unreadable", None, "noisy", *[None] * 3, "unreadable"]))
+    )
+    chosen = relabel.first(relabel.read(str(tmp_path)), 100)
+    assert sorted(one.id for one in chosen) == sorted(row[0] for row in EXAMPLES[1:6])
+
+
 def test_a_tables_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "training"
     folder.mkdir()

@@ -10,6 +10,7 @@ import torch
 
 from subset_trainer.data.agreement import agreed
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.classes import check_several
 from subset_trainer.data.datasets import Dataset
 from subset_trainer.data.formats.format import Found, ManifestOptions, Options
 from subset_trainer.data.formats.reading import read as read_channel
@@ -160,7 +161,7 @@ def load_splits(
     loading.understandings.append(found.understanding(training.name, labels))
     for out in loading.left_out:
         out.check_classes(training, {source.classes[label] for label in np.unique(labels).tolist()})
-    _check_classes(training, labels, source.classes)
+    check_several(training, labels, source.classes)
     if "validation" in channels:
         train_rows, validation_rows = np.arange(len(labels)), None
     else:
@@ -350,11 +351,3 @@ def _weights(source: Source, rows: np.ndarray, shard: Shard | None) -> torch.Ten
     # Zero would allow a batch of total weight zero. The mean of 1 keeps the learning rate's scale.
     raised = np.maximum(weights[rows], _LEAST_WEIGHT)
     return torch.from_numpy(raised / raised.mean())
-
-
-def _check_classes(channel: Channel, labels: np.ndarray, classes: tuple[str, ...]) -> None:
-    present = np.unique(labels)
-    if len(present) < 2:
-        raise channel.error(
-            f"all {len(labels):,} examples are of one class, {classes[present[0]]!r}; expected at least two."
-        )

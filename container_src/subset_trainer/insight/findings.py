@@ -11,7 +11,7 @@ from subset_trainer import pages
 from subset_trainer.artifacts import Column
 from subset_trainer.data import Dataset, Ids, Kind, Splits, overview
 from subset_trainer.data.images.unreadable import LeftOut
-from subset_trainer.insight import duplicates, labels
+from subset_trainer.insight import duplicates, issues, labels
 from subset_trainer.insight.cleaning import NOISY, Examined
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings, Row, Shown
@@ -83,6 +83,14 @@ def findings(
         validation_labels=splits.validation.labels.numpy(),
         validation_predicted=validated.predicted(splits.validation.labels).numpy(),
         show=lambda rows: show(splits.train, rows, splits.preprocessing, splits.train_texts),
+        issues=issues.find(
+            splits,
+            judged.observed,
+            validated.observed,
+            (validated.margins >= 0).numpy(),
+            judged.margins.numpy(),
+            device,
+        ),
         explained=explained,
         understood=overview.overview(splits.understandings),
     )
@@ -107,6 +115,9 @@ def columns(found: Findings, examined: Examined, record: Record) -> dict[str, Co
         "mislabelled": found.mislabelled,
         "suspect": found.suspect,
         "duplicate_group": found.groups,
+        "outlier": found.issues.remoteness,
+        "image_issue": found.issues.image_issue,
+        "weak_group": found.issues.weak_group,
     }
     kept, count = examined.kept, len(examined.removed)
     if len(kept) < count:

@@ -10,8 +10,9 @@ from subset_trainer import pages
 from subset_trainer.data import Ids
 from subset_trainer.insight import charts, errors_section
 from subset_trainer.insight.explanations import Explanations
+from subset_trainer.insight.issues import Issue, Issues
 
-MOST_SUSPECTS, MOST_USEFUL, MOST_GROUPS, MOST_OF_A_GROUP = 24, 12, 8, 4
+MOST_SUSPECTS, MOST_USEFUL, MOST_GROUPS, MOST_OF_A_GROUP, MOST_OF_AN_ISSUE = 24, 12, 8, 4, 3
 """Examples that are shown with their pictures. More would make the page large."""
 MOST_CLASSES, MOST_PAIRS = 20, 30
 """Up to MOST_CLASSES the confusion matrix is shown whole, and beyond them the pairs that are confused most."""
@@ -66,6 +67,7 @@ class Findings:
     """[M] int64."""
     validation_predicted: np.ndarray
     """[M] int64."""
+    issues: Issues
     show: Callable[[Sequence[int]], Sequence[Shown]]
     """Training examples → what their cards show."""
     explained: Explanations | None = None
@@ -116,6 +118,7 @@ class Cards:
     most_useful: Sequence[Card]
     least_useful: Sequence[Card]
     groups: Sequence[Group]
+    issues: Sequence[tuple[Issue, Sequence[Card]]]
 
     @property
     def rows(self) -> list[int]:
@@ -125,6 +128,7 @@ class Cards:
             self.most_useful,
             self.least_useful,
             *(group.cards for group in self.groups),
+            *(cards for _, cards in self.issues),
         )
         return sorted({card.row for cards in several for card in cards})
 
@@ -283,6 +287,7 @@ def cards_of(found: Findings) -> Cards:
         most_useful=_cards(found, order[:MOST_USEFUL]),
         least_useful=_cards(found, order[::-1][: min(MOST_USEFUL, len(order) // 2)]),
         groups=_groups(found),
+        issues=[(issue, _cards(found, issue.rows[:MOST_OF_AN_ISSUE])) for issue in found.issues.found],
     )
 
 

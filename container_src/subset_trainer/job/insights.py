@@ -10,7 +10,7 @@ from typing import Any
 from subset_trainer import artifacts
 from subset_trainer.data import Splits
 from subset_trainer.errors import UserError
-from subset_trainer.insight import duplicates, explaining, explanations, findings
+from subset_trainer.insight import duplicates, explaining, explanations, findings, issues
 from subset_trainer.insight.cleaning import Examined
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings, Shown, cards_of, page
@@ -42,7 +42,13 @@ class Insights:
         Raises:
             Terminated: SIGTERM arrived; raised on every process.
         """
-        return judge(self.trained, self.splits.validation, self.run.place, keep_probabilities=True)
+        return judge(
+            self.trained,
+            self.splits.validation,
+            self.run.place,
+            keep_probabilities=True,
+            observe=issues.observe,
+        )
 
     def explain(self) -> None:
         """Explain validation errors on the first process, while the others wait.
@@ -75,7 +81,7 @@ class Insights:
         """
         splits, place, output = self.splits, self.run.place, self.run.contract.output_data
         splits.tell_names()
-        judged = judge(self.trained, splits.train, place, duplicates.fingerprint)
+        judged = judge(self.trained, splits.train, place, duplicates.fingerprint, observe=issues.observe)
         validated = self.validated
 
         def look() -> Findings:

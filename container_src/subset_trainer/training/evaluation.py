@@ -119,6 +119,8 @@ class Judgement:
     """[N, C] float32, if they were requested; else [N, 0]."""
     fingerprints: Tensor
     """[N, K]: the fingerprints of the inputs; [N, 0] without ``fingerprint``."""
+    observed: Tensor
+    """[N, K] float32: what ``observe`` returned; [N, 0] without it."""
 
     @property
     def margins(self) -> Tensor:
@@ -141,6 +143,7 @@ def judge(
     place: Place,
     fingerprint: Callable[[Tensor], Tensor] | None = None,
     keep_probabilities: bool = False,
+    observe: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Judgement:
     """Evaluate all examples in one pass. Every process returns the same result.
 
@@ -150,6 +153,7 @@ def judge(
         place: the device and the processes.
         fingerprint: raw inputs [B, …] → [B, K].
         keep_probabilities: whether to keep the probabilities of all classes, which takes 4·C bytes per example.
+        observe: raw inputs [B, …] and last-layer features [B, D] → [B, K] float32.
 
     Raises:
         Terminated: SIGTERM has reached one of several processes.
@@ -163,14 +167,18 @@ def judge(
     parts = Parts()
     for indices, inputs in ranks.until_asked(zip(order, dataset.batches(order, machine.device), strict=True)):
         with machine.autocast():
-            logits = parts.of(classifier, inputs)
+            if observe is None:
+                logits, observed = parts.of(classifier, inputs), inputs[:, :0].flatten(1)
+            else:
+                logits, features = parts.of(classifier.logits_and_features, inputs)
+                observed = observe(inputs, features)
         labels = dataset.labels[indices].to(machine.device, non_blocking=True)[:, None]
         probabilities = classifier.objective.answer(logits)
         own = probabilities.gather(1, labels).flatten()
         rival, rival_class = probabilities.scatter(1, labels, -1.0).max(1)
         prints = inputs[:, :0].flatten(1) if fingerprint is None else fingerprint(inputs)
         kept = probabilities if keep_probabilities else probabilities[:, :0]
-        batch = (own, rival, rival_class, kept, prints)
+        batch = (own, rival, rival_class, kept, prints, observed)
         found = found or [_room_for(part, count, ranks) for part in batch]
         for column, part in zip(found, batch, strict=True):
             column[done : done + len(part)] = part

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.content_types import understand
 from subset_trainer.data.formats.format import Found, Options, Reading
+from subset_trainer.data.formats.registry import Layout
 from subset_trainer.data.split_names import SPLIT_NAMES, splits_of_values
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.understanding import Decision, refuse_open
@@ -28,12 +29,14 @@ def read(channel: Channel, options: Options, memory: int, like: Kind | None = No
     Raises:
         UserError: anything is wrong with the data.
     """
-    channel = replace(channel, label=options.label_column)
-    told = understand(channel, options.content_types.get(channel.name))
-    layout = told.layout(channel)
-    refuse_open(channel.name, layout.decisions)
-    options = replace(options, csv_header=told.header or options.csv_header)
-    found = layout.format.read(channel, layout.claim, Reading(options, memory, like))
+    channel, options, layout = laid_out(channel, options)
+    return read_laid_out(channel, layout, Reading(options, memory, like))
+
+
+def read_laid_out(channel: Channel, layout: Layout, reading: Reading) -> Found:
+    """Read a channel whose layout is known. Raises UserError as `read` does."""
+    options, like = reading.options, reading.like
+    found = layout.format.read(channel, layout.claim, reading)
     found = replace(found, decisions=(*layout.decisions, *found.decisions))
     if like is None:
         refuse_open(channel.name, _splits_of_rows(found.source, options))
@@ -43,6 +46,20 @@ def read(channel: Channel, options: Options, memory: int, like: Kind | None = No
         held = kinds.of(found.source).held
         raise channel.error(f"'{layout.files[0]}' holds {held}; expected {like.held}, as in training.")
     return found
+
+
+def laid_out(channel: Channel, options: Options) -> tuple[Channel, Options, Layout]:
+    """The channel and the options as its format reads them, and its layout, by names and first bytes.
+
+    Raises:
+        UserError: no format fits, or a decision on the layout is open.
+    """
+    channel = replace(channel, label=options.label_column)
+    told = understand(channel, options.content_types.get(channel.name))
+    layout = told.layout(channel)
+    refuse_open(channel.name, layout.decisions)
+    options = replace(options, csv_header=told.header or options.csv_header)
+    return channel, options, layout
 
 
 def _splits_of_rows(source: Source, options: Options) -> Iterator[Decision]:

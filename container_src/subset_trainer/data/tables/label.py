@@ -10,7 +10,7 @@ from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.cells import Cells, Coded
 from subset_trainer.data.tables.numbers import plain
 from subset_trainer.data.tables.table import column_title
-from subset_trainer.data.understanding import Decision
+from subset_trainer.data.understanding import Decision, OpenDecisionsError
 from subset_trainer.errors import UserError, shown
 
 LABEL_NAMES = (
@@ -191,7 +191,9 @@ def _refused(cells: Cells, why: str, others: Sequence[int]) -> UserError:
         f"{_named(cells, other)} has {_distinct(cells.coded(other)):,} classes"
         for other in others[:_MOST_SHOWN]
     )
-    return cells.channel.error(f"{why}; set {settings} ({counts}); regression is not supported.")
+    open_decision = Decision("label", "", why, "open", setting=settings)
+    message = f"{why}; set {settings} ({counts}); regression is not supported."
+    return OpenDecisionsError(str(cells.channel.error(message)), cells.channel.name, (open_decision,))
 
 
 def _named(cells: Cells, position: int) -> str:

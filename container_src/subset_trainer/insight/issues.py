@@ -1,0 +1,290 @@
+"""Problems of the data beside wrong labels and duplicates: outliers, bad images, rare classes, weak groups.
+
+A weak group is one on which the model is worse than on the other examples. The kinds are those of cleanlab's Datalab
+and of cleanvision. Both need packages that the image does not have, so the few lines that they take are here, with
+their thresholds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from subset_trainer.data import Dataset, Kind, MemoryDataset, Splits, TableKind
+
+NEIGHBOURS = 10
+FAR = 2.7
+"""An outlier's mean distance to its neighbours, divided by the median example's. Datalab's threshold is 0.37, of
+the inverse."""
+MOST_COMPARED = 10_000
+"""References at most that an example is compared with."""
+MOST_PAIRS = 500_000_000
+WIDTH = 64
+"""Features are projected to this width, which keeps distances nearly as they are (Johnson and Lindenstrauss)."""
+DARK, BRIGHT = 0.32, 0.95
+"""Cleanvision's thresholds: of the brightness that 99% of the pixels do not exceed, and that 95% of them do."""
+BLURRY = 0.05
+"""A blurry image's sharpness, divided by the median image's."""
+RARE = 0.1
+"""Datalab's threshold of a rare class."""
+LEAST_VALIDATED = 20
+"""Validation examples of a group that is judged."""
+WORSE = 0.1
+"""A weak group's accuracy is lower than the others' by this much at least."""
+SIGNIFICANT = 0.01
+"""Probability, over all groups, that a group is called weak by chance."""
+MOST_CLUSTERS, EXAMPLES_OF_A_CLUSTER = 10, 50
+
+
+@dataclass(frozen=True)
+class WeakGroup:
+    """A group of examples that the model classifies worse than the others."""
+
+    name: str
+    accuracy: float
+    others: float
+    """The accuracy on the other validation examples."""
+    validated: int
+    rows: np.ndarray
+    """[K] int64: its training examples."""
+
+
+TRAITS = 3
+"""Numbers that :func:`traits` returns of an image."""
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One kind of problem, and the training examples that have it."""
+
+    name: str
+    note: str
+    """What it means, and where its rows are in examples.parquet."""
+    rows: np.ndarray
+    """[K] int64, the worst first."""
+
+
+@dataclass(frozen=True)
+class Issues:
+    """The problems of N training examples beside wrong labels and duplicates."""
+
+    remoteness: np.ndarray
+    """[N] float32, see :func:`remoteness`."""
+    image_issue: np.ndarray
+    """[N] object: `dark`, `bright`, `blurry`, or None."""
+    weak_group: np.ndarray
+    """[N] object: the worst weak group that the example belongs to, or None."""
+    found: Sequence[Issue]
+
+
+def observe(inputs: Tensor, features_BD: Tensor) -> Tensor:
+    """float32 [B, K]: the narrowed features, followed by an image's traits."""
+    narrowed = narrow(features_BD)
+    if inputs.ndim != 4 or inputs.dtype != torch.uint8:
+        return narrowed
+    return torch.cat([narrowed, traits(inputs)], 1)
+
+
+def find(
+    splits: Splits,
+    observed_NK: Tensor,
+    validation_observed_MK: Tensor,
+    right_M: np.ndarray,
+    margins_N: np.ndarray,
+    device: torch.device,
+) -> Issues:
+    """Find the problems.
+
+    Args:
+        splits: the splits that the run was trained on.
+        observed_NK, validation_observed_MK: see :func:`observe`.
+        right_M: bool, the validation examples that are classified as labelled.
+        margins_N: of a weak group, the examples of smallest margin are shown first.
+        device: the device that compares features.
+    """
+    given, kind = splits.train.labels.numpy(), splits.preprocessing
+    own = TRAITS if kind.name == "image" else 0
+    width = observed_NK.shape[1] - own
+    features, held = observed_NK[:, :width], validation_observed_MK[:, :width]
+    far = remoteness(features, device).numpy()
+    images = image_issues(observed_NK[:, width:])
+    groups = weak_groups(splits.train, splits.validation, kind, features, held, right_M)
+    rows = np.flatnonzero(far > FAR)
+    found = [
+        Issue(
+            "Outliers",
+            f"more than {FAR} times as far from their neighbours as the median example (column `outlier`)",
+            rows[np.argsort(-far[rows], kind="stable")],
+        ),
+        *(
+            Issue(f"{name.capitalize()} images", f"`image_issue` is `{name}`", np.flatnonzero(images == name))
+            for name in ("dark", "bright", "blurry")
+        ),
+        *rare_classes(given, splits.preprocessing.classes),
+        *(
+            Issue(
+                f"Weak group: {group.name}",
+                f"{group.accuracy:.0%} of its {group.validated} validation examples are right, "
+                f"of the others {group.others:.0%} (column `weak_group`)",
+                group.rows[np.argsort(margins_N[group.rows], kind="stable")],
+            )
+            for group in groups
+        ),
+    ]
+    return Issues(far, images, names_of(groups, len(given)), [one for one in found if len(one.rows)])
+
+
+def rare_classes(labels_N: np.ndarray, classes: Sequence[str]) -> list[Issue]:
+    """Classes with fewer than RARE times the examples that equal classes would have, the rarest first; Datalab's
+    rule."""
+    counts = np.bincount(labels_N, minlength=len(classes))
+    least = RARE * len(labels_N) / max(1, int((counts > 0).sum()))
+    return [
+        Issue(
+            f"Rare class: {classes[label]}",
+            f"{counts[label]:,} of {len(labels_N):,} examples (column `label`)",
+            np.flatnonzero(labels_N == label),
+        )
+        for label in np.argsort(counts, kind="stable").tolist()
+        if 0 < counts[label] < least
+    ]
+
+
+def narrow(features_BD: Tensor) -> Tensor:
+    """Features of unit length, [B, at most WIDTH] float32; the projection is the same for every batch."""
+    features_BD = features_BD.flatten(1).float()
+    width = features_BD.shape[1]
+    if width > WIDTH:
+        generator = torch.Generator().manual_seed(0)
+        projection = torch.randn(width, WIDTH, generator=generator) / WIDTH**0.5
+        features_BD = features_BD @ projection.to(features_BD.device)
+    return F.normalize(features_BD, dim=1)
+
+
+def remoteness(features_NK: Tensor, device: torch.device, seed: int = 0) -> Tensor:
+    """float32 [N]: the mean distance to the nearest examples, divided by the median example's.
+
+    Of very many examples a sample serves as neighbours.
+    """
+    count = len(features_NK)
+    if count <= NEIGHBOURS:
+        return torch.ones(count)
+    references = max(NEIGHBOURS + 1, min(count, MOST_COMPARED, MOST_PAIRS // count))
+    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:references]
+    pool = features_NK[chosen].to(device).float()
+    parts = []
+    for at in torch.arange(count).split(2_048):
+        distances = torch.cdist(features_NK[at].to(device).float(), pool)
+        distances[at.to(device)[:, None] == chosen.to(device)] = torch.inf  # itself
+        parts.append(distances.topk(min(NEIGHBOURS, references - 1), largest=False).values.mean(1).cpu())
+    distance_N = torch.cat(parts)
+    # Where most examples coincide, the median would be 0.
+    return distance_N / distance_N.median().clamp(min=1e-3)
+
+
+def traits(images_BCHW: Tensor) -> Tensor:
+    """float32 [B, 3]: the brightness that 99% of the pixels do not exceed, the one that 95% exceed, and the sharpness:
+    the variance of the Laplacian. uint8 → from 0 to 1."""
+    weights = torch.tensor([0.241, 0.691, 0.068], device=images_BCHW.device)
+    light_BHW = ((images_BCHW.float() / 255) ** 2 * weights[:, None, None]).sum(1).sqrt()
+    flat = light_BHW.flatten(1)
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], device=flat.device)
+    edges = F.conv2d(light_BHW[:, None], kernel[None, None])
+    ordered = flat.sort(1).values
+    last = flat.shape[1] - 1
+    return torch.stack(
+        [ordered[:, round(0.99 * last)], ordered[:, round(0.05 * last)], edges.flatten(1).var(1)], 1
+    )
+
+
+def image_issues(traits_N3: Tensor) -> np.ndarray:
+    """[N] object: `dark`, `bright`, `blurry`, or None."""
+    found = np.full(len(traits_N3), None, object)
+    if not traits_N3.shape[1]:
+        return found
+    high_N, low_N, sharp_N = traits_N3.float().numpy().T
+    found[sharp_N < BLURRY * np.median(sharp_N)] = "blurry"
+    found[low_N > BRIGHT] = "bright"
+    found[high_N < DARK] = "dark"
+    return found
+
+
+def weak_groups(
+    training: Dataset,
+    validation: Dataset,
+    kind: Kind,
+    features_NK: Tensor,
+    validation_features_MK: Tensor,
+    right_M: np.ndarray,
+) -> list[WeakGroup]:
+    """The groups on which the model is significantly worse, the worst first.
+
+    Groups are the values of a table's categories, and the clusters of the features.
+
+    Args:
+        right_M: bool, the validation examples that are classified as labelled.
+    """
+    from scipy.stats import binom  # takes a while, and few runs have groups
+
+    candidates = [
+        *_values(training, validation, kind),
+        *_clusters(features_NK, validation_features_MK),
+    ]
+    found = []
+    for name, own_N, own_M in candidates:
+        count, other = int(own_M.sum()), int((~own_M).sum())
+        if count < LEAST_VALIDATED or not other:
+            continue
+        accuracy, others = float(right_M[own_M].mean()), float(right_M[~own_M].mean())
+        chance = float(binom.cdf(int(right_M[own_M].sum()), count, others))
+        if others - accuracy >= WORSE and chance < SIGNIFICANT / len(candidates):
+            found.append(WeakGroup(name, accuracy, others, count, np.flatnonzero(own_N)))
+    return sorted(found, key=lambda one: one.accuracy - one.others)
+
+
+Group = tuple[str, np.ndarray, np.ndarray]
+"""Its name, and which training and validation examples belong to it, bool."""
+
+
+def _values(training: Dataset, validation: Dataset, kind: Kind) -> list[Group]:
+    """The categories of a table that this process holds whole."""
+    if not isinstance(kind, TableKind) or not (
+        isinstance(training, MemoryDataset) and isinstance(validation, MemoryDataset)
+    ):
+        return []
+    if training.owners is not None or validation.owners is not None:
+        return []
+    found: list[Group] = []
+    at = 0
+    for column in kind.columns:
+        for place, value in enumerate(column.categories or ()):
+            own = [(part.inputs[:, at + place] > 0.5).numpy() for part in (training, validation)]
+            found.append((f"{column.name} = {value or '(none)'}", own[0], own[1]))
+        at += column.width
+    return found
+
+
+def _clusters(features_NK: Tensor, validation_features_MK: Tensor) -> list[Group]:
+    count = min(MOST_CLUSTERS, len(validation_features_MK) // EXAMPLES_OF_A_CLUSTER)
+    if count < 2 or len(features_NK) < count:
+        return []
+    from sklearn.cluster import KMeans
+
+    features, validated = (some.float().numpy() for some in (features_NK, validation_features_MK))
+    sample = np.random.default_rng(0).permutation(len(features))[:MOST_COMPARED]
+    means = KMeans(count, n_init=1, random_state=0).fit(features[sample])
+    own: Any = means.predict(features)
+    held: Any = means.predict(validated)
+    return [(f"cluster {number + 1}", own == number, held == number) for number in range(count)]
+
+
+def names_of(groups: Sequence[WeakGroup], count: int) -> np.ndarray:
+    """[N] object: the name of the worst weak group that each training example belongs to, or None."""
+    found = np.full(count, None, object)
+    for group in reversed(groups):
+        found[group.rows] = group.name
+    return found

@@ -1,0 +1,74 @@
+"""Problems of the data beside wrong labels and duplicates."""
+
+import numpy as np
+import pytest
+import torch
+
+from subset_trainer.data import Column, MemoryDataset, TableKind
+from subset_trainer.insight import issues
+
+CPU = torch.device("cpu")
+
+
+def test_what_lies_apart_is_an_outlier() -> None:
+    draw = torch.Generator().manual_seed(0)
+    features = torch.randn(500, 200, generator=draw) * 0.01 + torch.eye(200)[torch.arange(500) % 5]
+    features[7] = torch.randn(200, generator=draw)
+    far = issues.remoteness(issues.narrow(features), CPU)
+    assert (far > issues.FAR).nonzero().flatten().tolist() == [7]
+    assert far.median() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("count", [1, 5, 12])
+def test_few_examples_and_equal_ones_have_no_outliers(count: int) -> None:
+    assert issues.remoteness(torch.ones(count, 4), CPU).max() <= 1
+
+
+def test_images_that_are_dark_bright_or_blurry() -> None:
+    images = torch.randint(60, 200, (60, 3, 32, 32), dtype=torch.uint8)
+    images[3] = images[3] // 8
+    images[4] = 250 + images[4] // 50
+    images[5] = torch.nn.functional.avg_pool2d(images[5].float(), 9, 1, 4).byte()
+    found = issues.image_issues(issues.traits(images))
+    assert {row: found[row] for row in range(60) if found[row]} == {3: "dark", 4: "bright", 5: "blurry"}
+    assert issues.image_issues(torch.zeros(3, 0)).tolist() == [None] * 3
+
+
+def test_a_category_on_which_the_model_is_worse() -> None:
+    draw = np.random.default_rng(0)
+    kind = TableKind(
+        ("x", "y"), columns=(Column("n", "numeric"), Column("town", "categorical", categories=("A", "B")))
+    )
+
+    def part(count: int) -> tuple[MemoryDataset, np.ndarray]:
+        town = draw.integers(2, size=count)
+        inputs = np.stack([draw.normal(size=count), town == 0, town == 1], 1).astype(np.float32)
+        return MemoryDataset(torch.from_numpy(inputs), torch.zeros(count, dtype=torch.int64)), town
+
+    (training, own), (validation, held) = part(300), part(200)
+    same = torch.ones(300, 4), torch.ones(200, 4)
+    right = draw.random(200) < np.where(held == 1, 0.6, 0.95)
+    (group,) = issues.weak_groups(training, validation, kind, same[0][:, :0], same[1][:10, :0], right)
+    assert group.name == "town = B" and group.rows.tolist() == np.flatnonzero(own == 1).tolist()
+    assert issues.names_of([group], 300).tolist() == [("town = B" if town else None) for town in own]
+    equal = draw.random(200) < 0.8
+    assert issues.weak_groups(training, validation, kind, same[0][:, :0], same[1][:10, :0], equal) == []
+
+
+def test_a_cluster_on_which_the_model_is_worse() -> None:
+    draw = torch.Generator().manual_seed(0)
+    where = torch.arange(600) % 4
+    features = torch.eye(4)[where] + 0.01 * torch.randn(600, 4, generator=draw)
+    kind = TableKind(("x", "y"), columns=(Column("n", "numeric"),))
+    dataset = MemoryDataset(torch.zeros(600, 1), torch.zeros(600, dtype=torch.int64))
+    right = ((where != 2) | (torch.arange(600) % 3 == 0)).numpy()
+    found = issues.weak_groups(dataset, dataset, kind, features, features, right)
+    # Whatever the clusters are, those that are named are of the part that is often wrong.
+    assert found and all(set(where[group.rows].tolist()) == {2} for group in found)
+
+
+def test_a_rare_class() -> None:
+    labels = np.repeat([0, 1, 2], [500, 480, 20])
+    (issue,) = issues.rare_classes(labels, ("a", "b", "c"))
+    assert issue.name == "Rare class: c" and issue.rows.tolist() == list(range(980, 1_000))
+    assert issues.rare_classes(labels[:980], ("a", "b", "c")) == []
