@@ -1,15 +1,17 @@
 """Killed and started again, a run ends as the run that was not killed: history, subsets and weights, bit for bit."""
 
+import copy
 import random
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.functional.conftest import Job, write_table
 from tests.kills import lose_the_machine, outcome
@@ -181,6 +183,46 @@ def test_what_was_lost_is_said_by_every_later_run_too(make_job: Jobs) -> None:
         job.run({**values, "checkpoints_kept": 100})
         assert job.exit_code == 0 and job.summary["subsets"] == "incomplete", job.log
         assert 2 not in job.subsets() and len(job.subsets()) == 5
+
+
+def paths(content: Any, *before: str) -> Iterator[tuple[str, ...]]:
+    """Of every dict within dicts, the way to each key."""
+    for key, value in content.items():
+        yield (*before, key)
+        if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+            yield from paths(value, *before, key)
+
+
+def test_a_checkpoint_that_lacks_a_part_is_refused_by_name(make_job: Jobs) -> None:
+    """Each key of a checkpoint's state is removed once; what is not missed must not change the result."""
+    values = {**settings("glister"), "report": False, "checkpoints_kept": 100}
+    job = prepare(make_job("whole")).run(values)
+    whole = outcome(job)
+    files = sorted((job.base / "checkpoints").glob("checkpoint-*.pt"))
+    file = next(file for file in files[2:] if not file.stem.endswith("-0000000"))
+    content = torch.load(file, weights_only=True)
+    found = [
+        path for path in paths(content["state"]) if len(path) < 2 or (path[0] == "modules" and len(path) < 3)
+    ]
+    assert len(found) > 8
+    refused = 0
+    for path in found:
+        state = copy.deepcopy(content["state"])
+        inner = state
+        for key in path[:-1]:
+            inner = inner[key]
+        del inner[path[-1]]
+        for each in (job.base / "checkpoints").glob("checkpoint-*.pt"):
+            each.unlink()
+        torch.save({**content, "state": state}, file)
+        job.run(values)
+        if job.exit_code == 0:
+            assert outcome(job) == whole, path
+        else:
+            assert job.exit_code == 1, (path, job.log)
+            assert f"the checkpoint {file.name} does not fit this run (" in str(job.failure), path
+            refused += 1
+    assert refused >= 6
 
 
 def test_a_malicious_checkpoint_runs_nothing(make_job: Jobs, tmp_path: Path) -> None:

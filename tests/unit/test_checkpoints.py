@@ -1,6 +1,9 @@
 """Checkpoints are written beside training: what it waits for, what is due, and what a full disk does."""
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,3 +189,35 @@ def test_a_hyperparameter_that_an_earlier_version_did_not_have_counts_as_its_def
     assert Checkpoints(tmp_path, same, LONG, defaults=defaults).load() is not None
     with pytest.raises(UserError, match="metric=accuracy there and macro-f1 here"):
         Checkpoints(tmp_path, {**same, "metric": "macro-f1"}, LONG, defaults=defaults).load()
+
+
+def test_a_checkpoint_of_a_later_version_is_refused_and_stays(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, {"seed": 0}, LONG).save(1, 0, state_of(1), last=True)
+    (file,) = tmp_path.glob("*.pt")
+    content = torch.load(file, weights_only=True)
+    torch.save({**content, "format": 3}, file)
+    with pytest.raises(UserError, match=r"another version \(format 3; this version reads up to 2\)"):
+        loaded(tmp_path)
+    assert file.exists()
+    torch.save({name: content[name] for name in ("identity", "state")}, file)  # the first version's
+    assert loaded(tmp_path)["step"] == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_another_users_checkpoint_is_refused_and_not_taken_for_damaged(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, {"seed": 0}, LONG).save(1, 0, state_of(1), last=True)
+    (file,) = tmp_path.glob("*.pt")
+    file.chmod(0o600)
+    # The folders above are root's alone.
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    code = (
+        "import os, sys, pathlib\nfrom subset_trainer.training.checkpoints import Checkpoints\nos.setegid(65534)\n"
+        "os.seteuid(65534)\nCheckpoints(pathlib.Path(sys.argv[1]), {'seed': 0}, 1e9).load()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 1
+    assert f"the checkpoint {file} cannot be read (permission denied); expected files that" in done.stderr
+    assert file.exists()

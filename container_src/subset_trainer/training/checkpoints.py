@@ -10,6 +10,7 @@ Training waits only until the state is copied. A thread serialises and writes th
 import contextlib
 import errno
 import logging
+import os
 import time
 import zipfile
 import zlib
@@ -25,12 +26,14 @@ from torch import Tensor
 
 from subset_selection import Subset
 from subset_trainer import artifacts
-from subset_trainer.errors import UserError, first_line
+from subset_trainer.errors import PlatformError, UserError, first_line, shown
 
 logger = logging.getLogger(__name__)
 PATTERN = "checkpoint-*.pt"
 UNFINISHED = ".checkpoint-*.tmp"
 SUBSETS = "epoch-*.npz"
+FORMAT = 2
+"""The form of a checkpoint: 1 has no number and no list of subsets, and is read, too."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -67,6 +70,8 @@ class Checkpoints:
         self._subsets: deque[tuple[int, Subset]] = deque()
         self._checksums: dict[int, int] = {}
         """Epoch → checksum of its subset, of all subsets of the run so far."""
+        self.loaded: str | None = None
+        """Name of the checkpoint that was loaded."""
         self._listed = True
         """Whether the checkpoint that was loaded lists its subsets; those of earlier versions do not."""
         self._current: Subset | None = None
@@ -110,7 +115,7 @@ class Checkpoints:
             self._writing.result()
         self._owed = False
         self._last = time.monotonic()
-        whole: dict[str, Any] = {"identity": self._identity, "state": dict(state)}
+        whole: dict[str, Any] = {"format": FORMAT, "identity": self._identity, "state": dict(state)}
         if self._listed:
             whole["subsets"] = dict(self._checksums)
         content, ready = self._copier.copy(whole)
@@ -162,7 +167,8 @@ class Checkpoints:
         """The state in the newest intact checkpoint; None if there is none or if ``resume`` is false.
 
         Raises:
-            UserError: the checkpoint belongs to another run.
+            UserError: the checkpoint belongs to another run or version.
+            PlatformError: the checkpoint may not be read.
         """
         files = self._files()
         with contextlib.suppress(OSError):  # in a read-only folder they stay
@@ -176,6 +182,12 @@ class Checkpoints:
         for file in files:
             try:
                 content = _read(file)
+            except PermissionError as error:
+                # Not left aside as damaged: what other users' files hold would be lost in silence.
+                raise PlatformError(
+                    f"the checkpoint {file} cannot be read (permission denied); expected files that the user of this "
+                    f"process (id {os.geteuid()}) can read, or another folder of checkpoints"
+                ) from error
             except Exception as error:  # reading a damaged file can raise almost any exception
                 reason = first_line(error)
                 if isinstance(error, UnpicklingError):
@@ -183,11 +195,19 @@ class Checkpoints:
                     reason = "it holds something else than tensors, numbers and text, or is cut off"
                 logger.warning("checkpoint %s is damaged and left aside: %s", file.name, reason)
                 continue
+            if content.get("format", 1) not in (1, FORMAT):
+                raise UserError(
+                    f"the checkpoint {file.name} is of another version (format {shown(content['format'])}; this "
+                    f"version reads up to {FORMAT}); use the image that wrote it, or resume=never to start anew, which "
+                    "removes it"
+                )
             self._check(file, content["identity"])
+            self.loaded = file.name
             state: dict[str, Any] = content["state"]
             self._listed = "subsets" in content
             self._checksums = dict(content.get("subsets", {}))
-            self._current = Subset(**state["subset"]) if state.get("subset") else None
+            with contextlib.suppress(TypeError):  # where it does not fit, the state is refused as a whole
+                self._current = Subset(**state["subset"]) if state.get("subset") else None
             return state
         self._forget_subsets()
         return None

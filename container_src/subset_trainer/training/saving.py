@@ -4,6 +4,7 @@ import logging
 
 from torch import nn
 
+from subset_trainer.errors import UserError, first_line
 from subset_trainer.training import divergence
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.place import Place
@@ -36,15 +37,23 @@ class Saving:
         """Load the newest checkpoint, if there is one, and return whether there was one.
 
         Raises:
-            UserError: the checkpoint belongs to another run.
+            UserError: the checkpoint belongs to another run, or its content does not fit.
         """
         state, ranks, epochs = self._state, self._place.ranks, self._plan.epochs
         gathered = ranks.from_first(lambda: self._checkpoints.load() if self._checkpoints else None)
         if not gathered:
             return False
-        state.within = state.load_state_dict(gathered)
-        state.within.take_own(ranks.rank)
-        state.done = [EpochReport.unpacked(packed, epochs) for packed in gathered["reports"]]
+        try:
+            state.within = state.load_state_dict(gathered)
+            state.within.take_own(ranks.rank)
+            state.done = [EpochReport.unpacked(packed, epochs) for packed in gathered["reports"]]
+        except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            name = self._checkpoints.loaded if self._checkpoints else "that was loaded"
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
+            raise UserError(
+                f"the checkpoint {name} does not fit this run ({reason}); expected one that this version has written "
+                "for the same model; use another folder of checkpoints, or resume=never to start anew, which removes it"
+            ) from error
         done, count = len(state.done), len(epochs)
         at = f"epoch {done + 1}, step {state.within.step}" if done < count else "its end"
         logger.info("resuming from a checkpoint: %d of %d epochs are done (%s)", done, count, at)

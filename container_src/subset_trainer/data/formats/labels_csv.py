@@ -113,11 +113,13 @@ class Listing:
     """A table that names images of the channel.
 
     `labelled`: whether a column may hold their classes. `as_folders`: whether it tells the same images apart as their
-    folders do.
+    folders do. `named`: whether its name says so, rather than that it is the only one under another name, as captions
+    are.
     """
 
     labelled: bool
     as_folders: bool
+    named: bool = True
 
 
 def rows_of(channel: Channel, file: str, most: int) -> list[list[str]]:
@@ -147,6 +149,7 @@ def listing_of(channel: Channel, file: str, finder: Finder) -> Listing | None:
     if header and channel.label in header:
         label = header.index(channel.label)
     others = [at for at in range(width) if at != files]
+    named = label is not None or header is None
     if label is None and len(others) == 1:
         distinct = {row[others[0]] for row in body}
         label = others[0] if len(distinct) <= max(2, len(body) // 2) else None
@@ -157,7 +160,7 @@ def listing_of(channel: Channel, file: str, finder: Finder) -> Listing | None:
     ]
     depth = min((len(folders) for folders, _ in found), default=0)
     same = any(_bijective([(folders[at], name) for folders, name in found]) for at in range(depth))
-    return Listing(True, same)
+    return Listing(True, same, named)
 
 
 def _names_images(cells: Sequence[Sequence[str]], finder: Finder) -> bool:
@@ -248,7 +251,7 @@ class LabelsCsv(Format):
             return metadata and not folders
         if not folders:
             return listing.labelled or metadata or len(channel.ending(".csv", ".tsv")) == 1
-        return listing.labelled and (metadata or not listing.as_folders)
+        return listing.labelled and listing.named and (metadata or not listing.as_folders)
 
     def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:
         known = base_name(claim.files[0]).lower() in (*_NAMES, _METADATA)
