@@ -23,6 +23,7 @@ from subset_trainer.data.texts.tokens import Tokens, encode_tokens, read_tokeniz
 from subset_trainer.errors import UserError
 from subset_trainer.job import read
 from subset_trainer.models import Classifier, TextEncoder, build
+from subset_trainer.models.text_encoder import TOGETHER
 from subset_trainer.pretrained import encoders
 from subset_trainer.pretrained.encoders import Encoder
 from subset_trainer.serving import requests
@@ -322,7 +323,7 @@ def test_texts_are_cut_and_padded(bert: Path) -> None:
 def test_logits_do_not_depend_on_padding_or_company(bert: Path) -> None:
     classifier, preprocessing = classifier_of(bert)
     assert isinstance(classifier.network, TextEncoder) and preprocessing.tokens is not None
-    ids = torch.from_numpy(encode_tokens([*TEXTS, "", "rain"], preprocessing.tokens))
+    ids = torch.from_numpy(encode_tokens([*TEXTS, "", *TOGETHER * ["rain"]], preprocessing.tokens))
     seen: list[int] = []
     classifier.network.body.register_forward_pre_hook(
         lambda module, arguments, named: seen.append(named["input_ids"].shape[1]), with_kwargs=True
@@ -333,7 +334,10 @@ def test_logits_do_not_depend_on_padding_or_company(bert: Path) -> None:
         wide = classifier(torch.nn.functional.pad(ids, (0, 8), value=-1))
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(together, wide, rtol=1e-4, atol=1e-6)
-    assert seen[0] < 32 and seen[-2:] == [8, seen[0]]  # cut to the longest, in eights
+    parts = -(-len(ids) // TOGETHER)
+    assert seen[0] < 32 and seen[parts : parts + len(ids)][-1] == 8  # cut to the longest, in eights
+    assert seen[:parts] == seen[-parts:] == sorted(seen[:parts], reverse=True)  # of similar lengths together
+    assert seen[parts - 1] < seen[0]
 
 
 def test_padding_stays_where_it_matters(tmp_path: Path) -> None:
@@ -422,6 +426,13 @@ def test_the_defaults_are_an_encoder_s_where_nothing_is_said() -> None:
     said = parse({"fine_tune": "head", "learning_rate": 0.01, "weight_decay": 0, "eta": 1})
     said = read.as_encoders_are_trained(said)
     assert (said.learning_rate, said.weight_decay, said.eta) == (0.01, 0, 1)
+
+
+def test_an_encoder_s_defaults_do_not_count_as_given(caplog: pytest.LogCaptureFixture) -> None:
+    said = read.as_encoders_are_trained(parse({"epochs": 3}))
+    assert said.model_fields_set <= {"epochs", "model"} and not caplog.text
+    read.as_encoders_are_trained(parse({"momentum": 0.5}))
+    assert "momentum=0.5 is not used" in caplog.text
 
 
 def test_adamw_is_torch_s_to_the_last_bit() -> None:

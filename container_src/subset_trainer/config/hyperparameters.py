@@ -34,6 +34,13 @@ class Hyperparameters(TrackingKnobs, InsightKnobs, TrainingKnobs, DataKnobs, Sel
             raise ValueError("drop_noisy and label_check='cross-validation' require backend='native'")
         return self
 
+    def with_defaults(self, values: Mapping[str, Any]) -> "Hyperparameters":
+        """With these values where none were given; they do not count as given."""
+        unsaid = {name: value for name, value in values.items() if name not in self.model_fields_set}
+        return Hyperparameters.model_construct(
+            _fields_set=set(self.model_fields_set), **{**dict(self), **unsaid}
+        )
+
 
 def parse(raw: Mapping[str, Any]) -> Hyperparameters:
     """Validate hyperparameters from the platform, an SDK or the command line.

@@ -15,7 +15,7 @@ ENCODER_DEFAULTS: dict[str, Any] = {
 }
 """Defaults for text encoders, which replace the other models' defaults."""
 FROZEN_ENCODER_RATE = 1e-3
-"""Default learning rate for training only the last layer of a text encoder."""
+"""Default learning rate for training only the last layer of a text encoder, on standardised features."""
 
 
 class TrainingKnobs(Knobs):

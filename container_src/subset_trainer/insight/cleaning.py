@@ -15,7 +15,7 @@ from torch import Tensor
 
 from subset_trainer import artifacts
 from subset_trainer.config import Hyperparameters
-from subset_trainer.data import Ids, Splits
+from subset_trainer.data import Dataset, Ids, Splits
 from subset_trainer.insight import duplicates, labels
 from subset_trainer.models import Classifier
 from subset_trainer.training import loop
@@ -62,7 +62,8 @@ class Examination:
 
     Args:
         fresh: the run's untrained classifier. Copies of it are trained and discarded.
-        splits: the run's data.
+        splits: what it reads.
+        inputs: the training examples as they were given, for which `splits` may have a frozen backbone's outputs.
         hp: the run's hyperparameters, which also apply to the training of the copies.
         selector: makes the selector for a copy, its data and its plan.
         place: the device and the processes.
@@ -72,6 +73,7 @@ class Examination:
 
     fresh: Classifier
     splits: Splits
+    inputs: Dataset
     hp: Hyperparameters
     selector: Callable[[Classifier, Data, Plan], Selector]
     place: Place
@@ -109,13 +111,8 @@ class Examination:
         return found
 
     def _groups(self) -> Tensor:
-        dataset, ranks = self.splits.train, self.place.ranks
-        order = ranks.passing(dataset, BATCH)
-        batches = dataset.batches(order, self.place.device)
-        own = [duplicates.fingerprint(inputs).cpu() for inputs in ranks.until_asked(batches)]
-        ranks.check()
-        (prints,) = ranks.in_order((torch.cat(own),) if own else (), order)
-        return ranks.from_first(
+        prints = fingerprints(self.inputs, self.place)
+        return self.place.ranks.from_first(
             lambda: duplicates.groups(prints, self.splits.train.labels, self.place.device)
         )
 
@@ -180,6 +177,17 @@ class Examination:
             logger.warning("%s is damaged and left aside: %s", FILE, error)
             return None
         return found if same else None
+
+
+def fingerprints(dataset: Dataset, place: Place) -> Tensor:
+    """[N, K] of all examples, on every process. Raises Terminated where SIGTERM has reached one of several."""
+    ranks = place.ranks
+    order = ranks.passing(dataset, BATCH)
+    batches = ranks.until_asked(dataset.batches(order, place.device))
+    own = [duplicates.fingerprint(inputs).cpu() for inputs in batches]
+    ranks.check()
+    (prints,) = ranks.in_order((torch.cat(own),) if own else (), order)
+    return prints
 
 
 def _later_ones(groups_N: np.ndarray, removed_N: np.ndarray) -> np.ndarray:

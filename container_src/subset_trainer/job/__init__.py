@@ -2,7 +2,7 @@
 
 from subset_trainer.config import Hyperparameters
 from subset_trainer.contract import Contract
-from subset_trainer.job import build, check, clean, finish, fit, read
+from subset_trainer.job import build, check, clean, embed, finish, fit, read
 from subset_trainer.job.stages import Stages
 from subset_trainer.job.values import Run
 from subset_trainer.tracking.background import Outcome
@@ -42,6 +42,9 @@ def _phases(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tra
         check.check(contract, hp, ranks)
         data = read.read(contract, hp, ranks)
         built = build.build(data, ranks)
+    if built.classifier.is_frozen:
+        with stages.stage("embedding"):
+            data, built = embed.embed(data, built)
     job = Run(contract, data.config, built.place, trackers, stages)
     with stages.stage("cleaning"):
         examined = clean.clean(job, data, built.classifier)

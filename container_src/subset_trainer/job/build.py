@@ -9,6 +9,7 @@ from subset_trainer.models import Classifier
 from subset_trainer.pretrained import encoders, image_models
 from subset_trainer.training import devices
 from subset_trainer.training.averaging import MovingAverage
+from subset_trainer.training.frozen import Frozen
 from subset_trainer.training.parallel import synced_batch_norm
 from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.place import Place
@@ -21,6 +22,8 @@ class Built:
     classifier: Classifier
     average: MovingAverage | None
     place: Place
+    frozen: Frozen | None = None
+    """The whole network, if ``classifier`` is what follows its frozen backbone, and reads what comes of that."""
 
 
 def build(data: Material, ranks: Ranks) -> Built:

@@ -24,7 +24,8 @@ def clean(run: Run, data: Material, classifier: Classifier) -> Examined:
     try:
         found = Examination(
             classifier,
-            data.splits,
+            data.read,
+            data.splits.train,
             config,
             lambda model, some, plan: strategies.selector(config, model, some, plan, run.place, classes),
             run.place,

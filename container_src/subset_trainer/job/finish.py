@@ -11,6 +11,7 @@ from subset_trainer.job.fit import Fitted
 from subset_trainer.job.insights import Insights
 from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
+from subset_trainer.models import Classifier
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.training.measures import Score
@@ -23,12 +24,12 @@ SAVED = ": the model is saved, and a run that is resumed "
 def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outcome:
     """Save the model and the other results. SIGTERM ends the stage that it interrupts and skips the later stages."""
     config, stages, trainee = run.config, run.stages, fitted.trainee
-    _save_model(run, data, fitted)
+    model = _save_model(run, data, fitted)
     test: Score | None = None
-    if data.splits.test is not None and not stages.stopped:
+    if data.read.test is not None and not stages.stopped:
         with stages.stage("test", lambda: f" while testing{SAVED}tests it"):
-            test = trainee.evaluate(data.splits.test)
-    insights = Insights(run, data.splits, trainee.evaluated, trainee.record)
+            test = trainee.evaluate(data.read.test)
+    insights = Insights(run, data.splits, trainee.evaluated, trainee.record, data.embedded, model)
     if config.explain and not stages.stopped:
         with stages.stage("explanation", lambda: f"{SAVED}explains its errors"):
             insights.explain()
@@ -46,14 +47,16 @@ def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outc
     return outcome
 
 
-def _save_model(run: Run, data: Material, fitted: Fitted) -> None:
-    trained = fitted.trainee.evaluated
-    run.place.ranks.same_buffers(trained)
+def _save_model(run: Run, data: Material, fitted: Fitted) -> Classifier:
+    """Returns the model that is saved, on every process."""
+    run.place.ranks.same_buffers(fitted.trainee.evaluated)
+    model = fitted.model
     if run.first:
         with run.place.interruption.deferred():
             artifacts.save_model(
-                run.contract.model, trained, data.model, data.splits.preprocessing, run.config.model_dump()
+                run.contract.model, model, data.model, data.splits.preprocessing, run.config.model_dump()
             )
+    return model
 
 
 def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | None) -> dict[str, str]:
@@ -123,6 +126,7 @@ def _seconds(run: Run, fitted: Fitted) -> dict[str, float]:
     stages, reports = run.stages, fitted.history.reports
     return {
         "loading": stages.seconds("loading"),
+        "embedding": stages.seconds("embedding"),
         "cleaning": stages.seconds("cleaning"),
         "training": sum(epoch.training_seconds for epoch in reports),
         "selection": sum(epoch.selection_seconds for epoch in reports),

@@ -10,8 +10,10 @@ from subset_trainer.job.build import Built
 from subset_trainer.job.history import History
 from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
+from subset_trainer.models import Classifier
 from subset_trainer.training import loop, out_of_memory, strategies
 from subset_trainer.training.checkpoints import Checkpoints
+from subset_trainer.training.frozen import Frozen
 from subset_trainer.training.plan import Plan
 from subset_trainer.training.trainee import Trainee
 
@@ -25,6 +27,13 @@ class Fitted:
     trainee: Trainee
     plan: Plan
     history: History
+    frozen: Frozen | None
+
+    @property
+    def model(self) -> Classifier:
+        """What is saved: of the channels' inputs."""
+        trained = self.trainee.evaluated
+        return self.frozen.joined(trained) if self.frozen else trained
 
 
 def fit(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
@@ -60,7 +69,7 @@ def fit(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
             loop.train(trainee, data.training, selector, plan, history.add, checkpoints, history.restore)
         except (RuntimeError, MemoryError) as error:
             out_of_memory.understood(error, config.batch_size)
-    return Fitted(trainee, plan, history)
+    return Fitted(trainee, plan, history, built.frozen)
 
 
 def _checkpoints(run: Run, data: Material) -> Checkpoints | None:
@@ -99,18 +108,25 @@ def _announce(config: Hyperparameters, data: Material, plan: Plan) -> None:
     else:
         logger.info("%s chooses %d of them, %.4g%%", config.strategy, budget, 100 * budget / examples)
         if "select_every" in config.spec.knobs and config.select_every >= config.epochs:
-            logger.warning(
+            logger.log(
+                _level(config, "select_every"),
                 "select_every=%d with epochs=%d: the subset is chosen once",
                 config.select_every,
                 config.epochs,
             )
     _warn_of_unused(config)
     if config.batch_size > budget:
-        logger.warning(
+        logger.log(
+            _level(config, "batch_size"),
             "batch_size=%d is larger than the subset: each epoch is one step of %d examples",
             config.batch_size,
             budget,
         )
+
+
+def _level(config: Hyperparameters, name: str) -> int:
+    """Of what is said of a hyperparameter: no warning about one that was not given."""
+    return logging.WARNING if name in config.model_fields_set else logging.INFO
 
 
 def _warn_of_unused(config: Hyperparameters) -> None:

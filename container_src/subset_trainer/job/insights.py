@@ -11,7 +11,7 @@ from subset_trainer import artifacts
 from subset_trainer.data import Splits
 from subset_trainer.errors import UserError
 from subset_trainer.insight import duplicates, explaining, explanations, findings, issues
-from subset_trainer.insight.cleaning import Examined
+from subset_trainer.insight.cleaning import Examined, fingerprints
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings, Shown, cards_of, page
 from subset_trainer.job.values import Run
@@ -32,6 +32,10 @@ class Insights:
     trained: Classifier
     record: Record
     """The record of the training."""
+    read: Splits | None = None
+    """What ``trained`` reads, if it is not the splits' inputs but a frozen backbone's outputs for them."""
+    whole: Classifier | None = None
+    """Then the model of the splits' inputs."""
     explained: Explanations | None = None
     """The result of :meth:`explain`; None: explanations were not requested, or are not possible."""
 
@@ -42,13 +46,29 @@ class Insights:
         Raises:
             Terminated: SIGTERM arrived; raised on every process.
         """
-        return judge(
-            self.trained,
-            self.splits.validation,
-            self.run.place,
-            keep_probabilities=True,
-            observe=issues.observe,
-        )
+        if self._embedded is None:
+            model, validation = self.whole or self.trained, self.splits.validation
+        else:
+            model, validation = self.trained, self._embedded.validation
+        return judge(model, validation, self.run.place, keep_probabilities=True, observe=issues.observe)
+
+    @property
+    def _embedded(self) -> Splits | None:
+        """A frozen backbone's outputs for the splits, unless the report looks at the pixels of their images."""
+        return None if self.whole is not None and self.whole.takes_images else self.read
+
+    def _of_training(self) -> Judgement:
+        """Results on the training set, with fingerprints.
+
+        Raises:
+            Terminated: SIGTERM arrived; raised on every process.
+        """
+        place, inputs = self.run.place, self.splits.train
+        if self._embedded is None:
+            model = self.whole or self.trained
+            return judge(model, inputs, place, duplicates.fingerprint, observe=issues.observe)
+        judged = judge(self.trained, self._embedded.train, place, observe=issues.observe)
+        return dataclasses.replace(judged, fingerprints=fingerprints(inputs, place))
 
     def explain(self) -> None:
         """Explain validation errors on the first process, while the others wait.
@@ -61,7 +81,12 @@ class Insights:
         try:
             self.explained = place.ranks.from_first(
                 lambda: explaining.explain(
-                    self.trained, self.splits, validated, place.device, config.explain, config.seed
+                    self.whole or self.trained,
+                    self.splits,
+                    validated,
+                    place.device,
+                    config.explain,
+                    config.seed,
                 )
             )
         except UserError as error:
@@ -81,7 +106,7 @@ class Insights:
         """
         splits, place, output = self.splits, self.run.place, self.run.contract.output_data
         splits.tell_names()
-        judged = judge(self.trained, splits.train, place, duplicates.fingerprint, observe=issues.observe)
+        judged = self._of_training()
         validated = self.validated
 
         def look() -> Findings:

@@ -48,11 +48,18 @@ class Material:
     """Pretrained weights of an image model."""
     config: Hyperparameters
     """The run's hyperparameters, with the defaults of this kind of model."""
+    embedded: Splits | None = None
+    """The splits with a frozen backbone's outputs in place of the inputs. None: the network reads the inputs."""
+
+    @property
+    def read(self) -> Splits:
+        """What the network that trains reads."""
+        return self.embedded or self.splits
 
     @property
     def training(self) -> Data:
         """The data for the training loop."""
-        return Data(self.splits.train, self.splits.validation, self.splits.train_weights)
+        return Data(self.read.train, self.read.validation, self.read.train_weights)
 
     @property
     def begun(self) -> str:
@@ -68,13 +75,16 @@ class Material:
         """
         if len(rows) == len(self.splits.train):
             return self
-        return dataclasses.replace(self, splits=self.splits.keeping(rows))
+        embedded = self.embedded and self.embedded.keeping(rows)
+        return dataclasses.replace(self, splits=self.splits.keeping(rows), embedded=embedded)
 
     def identity(self, processes: int) -> dict[str, Any]:
         """The properties that must be equal in a run and in the run that it resumes."""
         own = {name: value for name, value in self.config.model_dump().items() if name not in NOT_DECISIVE}
         data = f"…{_digest(self.splits)[:8]}"
-        return own | {"model": self.begun, "data": data, "processes": processes}
+        # Before, a frozen backbone ran again in every epoch, and a checkpoint held it.
+        inputs = {"inputs": "embeddings"} if self.embedded else {}
+        return own | {"model": self.begun, "data": data, "processes": processes} | inputs
 
 
 def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
@@ -181,10 +191,9 @@ def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
 def as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
     """Set the usual defaults of encoders for hyperparameters without a value."""
     usual = ENCODER_DEFAULTS | ({"learning_rate": FROZEN_ENCODER_RATE} if hp.fine_tune == "head" else {})
-    unsaid = {name: value for name, value in usual.items() if name not in hp.model_fields_set}
     if "momentum" in hp.model_fields_set:
         logger.warning("model='encoder' is trained with AdamW: momentum=%g is not used", hp.momentum)
-    return hp.model_copy(update={"model": "encoder", **unsaid})
+    return hp.with_defaults(usual).model_copy(update={"model": "encoder"})
 
 
 def _digest(splits: Splits) -> str:

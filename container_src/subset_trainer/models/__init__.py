@@ -18,6 +18,7 @@ from subset_trainer.models.resnet import SmallImageResNet18
 from subset_trainer.models.text_encoder import Body as Body
 from subset_trainer.models.text_encoder import TextEncoder as TextEncoder
 from subset_trainer.models.text_encoder import body as body
+from subset_trainer.models.text_encoder import lengths
 from subset_trainer.objectives import CLASSIFICATION, Objective
 
 OWN_MODELS = ("resnet18", "cnn", "mlp", "ngrams", "encoder")
@@ -96,6 +97,10 @@ class Classifier(nn.Module):
         """What :meth:`freeze_backbone` leaves to train."""
         return self.network.head if isinstance(self.network, JoinedEncoder) else self.head
 
+    @property
+    def is_frozen(self) -> bool:
+        return self._frozen
+
     def place(self, device: torch.device, memory_format: torch.memory_format) -> None:
         """Move the classifier, and store images and kernels in this memory format; tables have none."""
         if self.mean is not None:
@@ -132,12 +137,23 @@ class Classifier(nn.Module):
 
     def logits_and_features(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Raw batch → logits [B, C] and the last linear layer's input [B, D]."""
+        return self._with_input_of(self.head, inputs)
+
+    def embedded(self, inputs: Tensor) -> Tensor:
+        """Raw batch → the input of the :attr:`tail` [B, F]."""
+        return self._with_input_of(self.tail, inputs)[1]
+
+    def lengths(self, inputs: Tensor) -> Tensor:
+        """Raw batch → [B] how much of each example there is to compute, for examples of different lengths."""
+        return lengths(inputs) if isinstance(self.network, TextEncoder) else torch.zeros(len(inputs))
+
+    def _with_input_of(self, module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
         captured: list[Tensor] = []
 
         def capture(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             captured.append(arguments[0])
 
-        handle: RemovableHandle = self.head.register_forward_pre_hook(capture)
+        handle: RemovableHandle = module.register_forward_pre_hook(capture)
         try:
             logits = self(inputs)
         finally:

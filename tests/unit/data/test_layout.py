@@ -593,3 +593,10 @@ def test_an_archive_of_neither_images_nor_batches_is_named(tmp_path: Path) -> No
     refused(
         archive(tmp_path / "all.tar.gz", {"a/1.txt": b"x"}), "neither images nor CIFAR batches, but 'a/1.txt'"
     )
+
+
+def test_captions_that_recur_do_not_replace_the_class_folders(tmp_path: Path) -> None:
+    rows = "".join(f"{folder}/{n}.jpg,a nice picture {n}\n" for folder in ("cat", "dog") for n in range(4))
+    put(pictures(tmp_path, "cat", "dog"), {"metadata.csv": "file_name,caption\n" + rows})
+    assert classes(tmp_path) == {"cat": 4, "dog": 4}
+    assert left_out(tmp_path) == ["metadata.csv"]

@@ -22,17 +22,6 @@ _NAMES = ("labels.csv", "labels.tsv")
 """Names of tables that label the images beside them, rather than holding the examples themselves."""
 _METADATA = "metadata.csv"
 """Hugging Face's name: the classes of the images if it has a column for them, captions and the like otherwise."""
-_CAPTION_NAMES = (
-    "caption",
-    "captions",
-    "text",
-    "description",
-    "prompt",
-    "title",
-    "comment",
-    "alt",
-    "sentence",
-)
 _LABEL_NAMES = (
     *(
         "label",
@@ -124,12 +113,13 @@ class Listing:
     """A table that names images of the channel.
 
     `labelled`: whether a column may hold their classes. `as_folders`: whether it tells the same images apart as their
-    folders do. `named`: whether that column is called a label.
+    folders do. `named`: whether its name says so, rather than that it is the only one under another name, as captions
+    are.
     """
 
     labelled: bool
     as_folders: bool
-    named: bool
+    named: bool = True
 
 
 def rows_of(channel: Channel, file: str, most: int) -> list[list[str]]:
@@ -159,13 +149,12 @@ def listing_of(channel: Channel, file: str, finder: Finder) -> Listing | None:
     if header and channel.label in header:
         label = header.index(channel.label)
     others = [at for at in range(width) if at != files]
-    named = label is not None
-    if label is None and len(others) == 1 and not (names and names[others[0]] in _CAPTION_NAMES):
+    named = label is not None or header is None
+    if label is None and len(others) == 1:
         distinct = {row[others[0]] for row in body}
-        captions = 2 * sum(name.strip().count(" ") >= 2 for name in distinct) > len(distinct)
-        label = others[0] if len(distinct) <= max(2, len(body) // 2) and not captions else None
+        label = others[0] if len(distinct) <= max(2, len(body) // 2) else None
     if label is None:
-        return Listing(False, False, named)
+        return Listing(False, False)
     found = [
         (path.split("/")[:-1], row[label]) for row in body if (path := finder.find(row[files])) is not None
     ]
@@ -262,14 +251,10 @@ class LabelsCsv(Format):
             return metadata and not folders
         if not folders:
             return listing.labelled or metadata or len(channel.ending(".csv", ".tsv")) == 1
-        return listing.labelled and (metadata or not listing.as_folders)
+        return listing.labelled and listing.named and (metadata or not listing.as_folders)
 
     def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:
-        name = base_name(claim.files[0]).lower()
-        listing = listing_of(channel, claim.files[0], Finders(claim.images).of(claim.files[0]))
-        known = name in _NAMES or (
-            name == _METADATA and (listing is None or listing.named or listing.as_folders)
-        )
+        known = base_name(claim.files[0]).lower() in (*_NAMES, _METADATA)
         if known or len(claim.files) > 1 or channel.label or not has_class_folders(claim.images):
             return []
         reason = "it gives the images other classes than their folders do, so either may hold them"

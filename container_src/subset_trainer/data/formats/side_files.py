@@ -155,7 +155,7 @@ def _about_folders(channel: Channel, folders: Claim) -> Callable[[str], str | No
         listing = listing_of(channel, file, finders.of(file))
         if listing is None:
             return None
-        if not listing.labelled:
+        if not listing.labelled or not (listing.named or listing.as_folders):
             return "it names the images and no classes; the folders are the classes"
         return "it gives the images the same classes as the folders" if listing.as_folders else None
 
