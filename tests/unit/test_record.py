@@ -13,14 +13,19 @@ def test_each_visit_counts() -> None:
     record.observe(second, torch.tensor([2.0, 4.0]), torch.tensor([0.0, 1.0]))
     assert record.visits_N.tolist() == [1, 1, 2, 0]
     assert record.early_hit_rates()[:3].tolist() == [0.0, 1.0, 0.5] and record.early_hit_rates()[3].isnan()
-    record.observe(Subset.of(torch.tensor([3])), torch.tensor([1.0]))
-    assert record.early_hit_rates()[3].isnan()
     assert record.weights_N.tolist()[:3] == [1.0, 2.0, 0.5] and record.weights_N[3].isnan()
     assert record.running_losses_N[:2].tolist() == [3.0, 4.0] and record.running_losses_N[3].isnan()
     assert (
         record.running_losses_N[2].item() == torch.lerp(torch.tensor(2.0), torch.tensor(1.0), MEMORY).item()
     )
     assert record.excess_losses()[:3].tolist() == [1.0, 1.0, -1.0] and record.excess_losses()[3].isnan()
+
+
+def test_later_epochs_do_not_count_as_early() -> None:
+    record = Record(2)
+    record.observe(Subset.of(torch.tensor([1])), torch.tensor([1.0]))
+    assert record.early_hit_rates().isnan().all()
+    assert record.visits_N.tolist() == [0, 1]
 
 
 def test_it_goes_on_from_a_checkpoint() -> None:

@@ -20,14 +20,12 @@ BEGINNING = 1 << 20
 MOST_TABLES, MOST_TEXTS = 16, 1_000
 """Files that are read, from the whole of a channel."""
 _ROWS = 10_000
-_CUT = ("csv", "libsvm", "parquet")
-"""The names of the formats whose files are cut."""
 _NEWLINE, _QUOTE = b"\n", b'"'
 
 
 def is_cut(layout: Layout) -> bool:
     """Whether files in this format can be read by their beginnings."""
-    return layout.format.name in _CUT
+    return layout.format.beginning in ("lines", "rows")
 
 
 def beginnings(channel: Channel, layout: Layout, folder: Path) -> tuple[Channel, Claim, bool]:
@@ -40,7 +38,7 @@ def beginnings(channel: Channel, layout: Layout, folder: Path) -> tuple[Channel,
         OSError: a file cannot be read.
     """
     files = layout.files
-    if layout.format.name == "texts":
+    if layout.format.beginning == "some":
         chosen = _of_each_folder(files, MOST_TEXTS)
         return replace(channel, files=chosen), Claim(chosen), len(chosen) == len(files)
     if not is_cut(layout):
@@ -49,7 +47,7 @@ def beginnings(channel: Channel, layout: Layout, folder: Path) -> tuple[Channel,
     whole = len(chosen) == len(files)
     for file in chosen:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        whole = _cut(channel.root / file, folder / file, layout.format.name) and whole
+        whole = _cut(channel.root / file, folder / file, layout.format.beginning == "rows") and whole
     if whole:
         return channel, layout.claim, True
     return replace(channel, root=folder, files=chosen), Claim(chosen), False
@@ -66,9 +64,9 @@ def _of_each_folder(files: tuple[str, ...], most: int) -> tuple[str, ...]:
     return tuple(sorted(file for members in folders.values() for file in members[:each]))
 
 
-def _cut(source: Path, target: Path, form: str) -> bool:
-    """Write a file's beginning; return whether it is the whole file."""
-    if form == "parquet":
+def _cut(source: Path, target: Path, rows: bool) -> bool:
+    """Write a file's first lines or rows; return whether it is the whole file."""
+    if rows:
         return _cut_parquet(source, target)
     with source.open("rb") as opened:
         data = opened.read(BEGINNING + 1)

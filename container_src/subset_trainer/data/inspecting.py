@@ -106,7 +106,7 @@ def understand(
 
 
 def _readable(channel: Channel, layout: Layout) -> bool:
-    if heads.is_cut(layout) or layout.format.splits == "folders":
+    if heads.is_cut(layout) or layout.format.in_folders:
         return True
     return all((channel.root / file).stat().st_size <= heads.BEGINNING for file in layout.files)
 

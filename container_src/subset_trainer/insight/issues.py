@@ -107,7 +107,7 @@ def find(
         device: the device that compares features.
     """
     given, kind = splits.train.labels.numpy(), splits.preprocessing
-    own = TRAITS if kind.name == "image" else 0
+    own = TRAITS if kind.pictures else 0
     width = observed_NK.shape[1] - own
     features, held = observed_NK[:, :width], validation_observed_MK[:, :width]
     far = remoteness(features, device).numpy()

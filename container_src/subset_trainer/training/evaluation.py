@@ -58,9 +58,12 @@ def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool 
                 logits = (logits + parts.of(classifier, inputs.flip(3))) / 2
         loss += classifier.objective.loss_sum(logits, labels)
         correct += classifier.objective.scores(logits, labels).sum()
-        tally.add(logits, labels)
+        if not labels.is_floating_point():  # measures of classes, not of a regression
+            tally.add(logits, labels)
     ranks.check()
     mean_loss, accuracy = float(ranks.total(loss)) / len(dataset), int(ranks.total(correct)) / len(dataset)
+    if dataset.labels.is_floating_point():
+        return Score(mean_loss, accuracy)
     return tally.score(mean_loss, accuracy, ranks, machine.device)
 
 

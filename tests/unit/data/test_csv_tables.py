@@ -400,7 +400,7 @@ def test_whatever_csv_can_hold_is_read_back_or_refused_in_one_sentence(
                 patch.setattr("pyarrow.csv.read_csv", _refuse)
             found = table(root, csv_header="false")
     except UserError as error:
-        assert str(error).startswith("training channel: file 't.csv', line ")  # noqa: PT017
+        assert re.match(r"training channel: (file 't\.csv', line |column |no feature is left)", str(error))  # noqa: PT017
         return
     assert [found.classes[label] for label in found.labels] == [str(row[0]) for row in rows]
     for position, column in enumerate(found.columns, 1):

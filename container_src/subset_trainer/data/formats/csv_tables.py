@@ -330,7 +330,7 @@ class CsvCells(Cells):
         try:
             with self._open(file) as opened:
                 head = opened.read(_BLOCK).decode("utf-8", "ignore")
-        except (UserError, OSError, EOFError, zlib.error, csv.Error):
+        except (UserError, OSError, EOFError, ValueError, zlib.error):
             return ","  # the error is reported when the records are read
         separator = delimiter_of(head)
         if separator != ",":
@@ -521,6 +521,7 @@ class CsvTables(TableFormat):
     name = "csv"
     table = "CSV"
     expected = ("", "CSV", " files")
+    beginning = "lines"
     suffixes = telling = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
     content_types = ("text/csv", "csv")
     contents = (TEXT, "gzip", "UTF-16 text", "UTF-32 text")

@@ -120,6 +120,8 @@ class Format(ABC):
     """Suffixes that identify this format even if the content type declares tables."""
     shared: ClassVar[tuple[str, ...]] = ()
     """Suffixes that do not identify the format, because its table files may have them too."""
+    beginning: ClassVar[Literal["lines", "rows", "some"] | None] = None
+    """What can be read by itself: first lines, first rows, or some of many files; None: nothing."""
     splits: ClassVar[Literal["files", "folders", "none"]] = "files"
     """Where names may say a split: those of its files, those of the folders around its examples, or none because the
     format brings its own test examples."""
@@ -133,6 +135,11 @@ class Format(ABC):
     """Whether a file may lack columns of another."""
     undividable: ClassVar[str | None] = None
     """A sentence that explains why the files cannot be divided among hosts; None: they can."""
+
+    @property
+    def in_folders(self) -> bool:
+        """Whether the folders around its examples name their classes or splits."""
+        return self.splits == "folders"
 
     @abstractmethod
     def recognise(self, channel: Channel) -> Claim | None:

@@ -326,6 +326,7 @@ class Parquet(TableFormat):
     name = "parquet"
     table = "Parquet"
     expected = ("", "Parquet", " files")
+    beginning = "rows"
     suffixes = telling = (".parquet", ".pq", ".parq")
     contents = ("Parquet",)
     content_types = (

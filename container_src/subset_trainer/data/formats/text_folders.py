@@ -56,6 +56,7 @@ class TextFolders(Format):
     that only several such folders without images are certain to be examples."""
 
     name = "texts"
+    beginning = "some"
     expected = ("", "class folders of .txt files", "")
     splits = "folders"
 

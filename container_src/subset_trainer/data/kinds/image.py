@@ -66,6 +66,7 @@ class ImageKind(Kind):
     default_model = "resnet18"
     augmented = True
     bytes_each = 1
+    pictures = True
     takes_weights = True
     divisible = False
     stand_in = "the colour by which images are normalised"

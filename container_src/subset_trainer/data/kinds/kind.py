@@ -41,6 +41,8 @@ class Kind(ABC):
     """Whether training augments the examples in each epoch, as images are shifted and mirrored."""
     bytes_each: ClassVar[int] = 4
     """Bytes per input value."""
+    pictures: ClassVar[bool] = False
+    """Whether the examples are images, which may be dark, bright or blurry."""
     takes_weights: ClassVar[bool] = False
     """Whether the channel `pretrained` may hold the weights of a network for this kind."""
     takes_encoder: ClassVar[bool] = False

@@ -436,7 +436,8 @@ def _nearly_numbers(
         return None
     good = [values.distinct[at] for at in present if values.distinct[at] not in set(odd)]
     # Few whole numbers beside words are sizes or grades; measurements have fractions.
-    several = len(good) > FEW or (len(good) >= _FEWEST_ROWS and not all(text.isdecimal() for text in good))
+    fractions = sum((spelling.number(text) or 0.0) % 1 != 0 for text in good)
+    several = len(good) > FEW or (len(good) >= _FEWEST_ROWS and 2 * fractions > len(good))
     word = _word_alone(values, odd, total)
     if word is not None and several:
         fitting = numbers.spellings(good)
