@@ -343,6 +343,20 @@ def test_a_header_is_a_header(tmp_path: Path, header: str, row: str) -> None:
     assert len(source.classes) == 2
 
 
+def test_years_above_numbers_may_be_names(tmp_path: Path) -> None:
+    rows = [f"{('DE', 'FR')[row % 2]},{X[row]},{Y[row]}" for row in range(ROWS)]
+    folder = write(tmp_path, "country,2019,2020", rows)
+    assert "line 1 may be names or values ('country', '2019', '2020'); set csv_header=true" in complaint(
+        folder
+    )
+    assert table(folder, Options("country", csv_header="true")).classes == ("DE", "FR")
+
+
+def test_texts_without_spaces_are_texts(tmp_path: Path) -> None:
+    rows = [f"{row % 2},这部电影非常好看我很喜欢它{row}" for row in range(ROWS)]
+    assert isinstance(found(write(tmp_path, "label,review", rows)).source, Texts)
+
+
 # Other channels and requests
 
 

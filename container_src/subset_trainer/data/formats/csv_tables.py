@@ -455,7 +455,9 @@ def header_of(sample: Sequence[Sequence[str]]) -> Decision:
     if like_places and not (like_names or _repeating(columns, typed, first)):
         like_values, like_places = [*like_values, *like_places], []
     if like_values or again:
-        if like_names and not again and any(_plain_name(name) in LABEL_NAMES for name in names):
+        named = any(_plain_name(name) in LABEL_NAMES for name in names)
+        # Names may be numbers, such as years; then the texts of line 1 stand nowhere else.
+        if not again and ((like_names and named) or _repeating(columns, typed, first)):
             return _open_header(first)
         return Decision("header", "none", "line 1 is like the lines below it")
     if like_names and not like_places:

@@ -473,7 +473,11 @@ def _words(cells: Cells, position: int, values: Coded, rules: Rules) -> Read:
         if distinct == rows or _named_as_id(name):
             reason = f"{distinct:,} different codes in {rows:,} rows"
             return Read(
-                "identifier", None, reason, examples=tuple(sample[:2]), setting=f"keep_columns={name}"
+                "identifier",
+                None,
+                reason,
+                examples=tuple(sample[:2]),
+                setting=f"keep_columns={name} or text_column={name}",
             )
     elif 2 * min(spaced, distinct) > min(rows, _LOOKED_AT) and 2 * distinct > rows:
         return Read(
@@ -514,4 +518,6 @@ _CODE = re.compile(r"\S*[\d_/:.@-]\S*( \S+)?|[0-9a-fA-F-]{8,}")
 
 def _is_code(sample: Sequence[str]) -> bool:
     """Whether texts look like codes: of one or two parts, with digits or punctuation."""
-    return 10 * sum(_CODE.fullmatch(text) is not None for text in sample) >= 9 * len(sample)
+    return 10 * sum(text.isascii() and _CODE.fullmatch(text) is not None for text in sample) >= 9 * len(
+        sample
+    )
