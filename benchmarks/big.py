@@ -111,7 +111,7 @@ class Group:
     """Processes that the kernel has ended for want of memory."""
 
     def look(self) -> None:
-        """Take in what it says now; nothing, where it is gone."""
+        """Add the process's present figures; none if it has ended."""
         with contextlib.suppress(OSError, ValueError):
             stat = _numbers(self.path / "memory.stat")
             first = "anon" in stat
@@ -209,7 +209,7 @@ def run_here(base: Path, limit: int | None) -> Group:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # In this file, 0 stands for the process that writes it.
+                # In this file, 0 means the process that writes it.
                 preexec_fn=lambda: (group.path / "cgroup.procs").write_text("0") and None,
             )
     finally:
@@ -316,7 +316,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
 
 
 def fraction(images: int, wanted: float, validation_fraction: float) -> float:
-    """The nearest share of which every batch is full: a step's memory goes by its examples, and shall be the same."""
+    """The nearest share whose batches are all full, so that each step takes the same memory."""
     training = images - CLASSES * round(validation_fraction * images / CLASSES)
     return BATCH * max(1, round(wanted * training / BATCH)) / training
 

@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def processor() -> str:
-    """The processor's model, or where the system does not tell, its architecture."""
+    """The processor's model, or its architecture if the system does not report a model."""
     try:
         names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
@@ -28,7 +28,7 @@ def processor() -> str:
 
 
 def synchronise(device: torch.device | None) -> None:
-    """Wait until a GPU has done what it was told; elsewhere there is nothing to wait for."""
+    """Wait until a GPU has finished its work; on other devices return at once."""
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,4 +1,4 @@
-"""The GPU proof: one command that settles on a lent GPU, in minutes, what no CPU can tell.
+"""The GPU proof: one command that measures on a GPU, in minutes, what cannot be measured on a CPU.
 
     python -m benchmarks.gpu_proof --data cifar10.tar.xz --json build/gpu.json       # on a machine with a GPU
     python -m benchmarks.gpu_proof --data … --json build/gpu.json --resume build/gpu.json   # go on with what is left

@@ -3,8 +3,8 @@
     python -m benchmarks.gpu_tables                       # from docs/measured/gpu.json, where it is there
     python -m benchmarks.gpu_tables --json build/gpu.json --page /tmp/gpu.md
 
-The page's words stay; what stands between `<!-- gpu:NAME -->` and `<!-- /gpu -->` is made anew. A row that was not
-measured says so, with the reason. A test holds that the page is what the file in the repository gives, or its absence.
+The page's text stays; the part between `<!-- gpu:NAME -->` and `<!-- /gpu -->` is replaced. A row that was not measured
+is marked so, with the reason. A test checks that the page matches the file in the repository, or its absence.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BLOCK = re.compile(r"(<!-- gpu:([a-z-]+) -->\n).*?(<!-- /gpu -->)", re.DOTALL)
 NO_FILE = "no GPU has run the proof yet"
 
 Column = tuple[str, Callable[[Values], str]]
-"""A heading, and what stands below it for the values of a part."""
+"""A column: its heading, and the cell for the values of a part."""
 
 
 def read(path: Path) -> Values:

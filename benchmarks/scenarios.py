@@ -117,7 +117,7 @@ def prepare(directory: Path, sources: Mapping[str, Path], scenario: Scenario) ->
         fingerprint.update(np.ascontiguousarray(inputs).data)
         fingerprint.update(labels.astype(np.int64).data)
         channels[name].mkdir(exist_ok=True)
-        # Whole or not at all; the description, written last, says that all are there.
+        # Written whole or not at all: the description is written last, so its presence shows that all files exist.
         with tempfile.NamedTemporaryFile(dir=directory, suffix=".npz", delete=False) as file:
             np.savez(file, x=inputs, y=labels)
         Path(file.name).replace(channels[name] / "data.npz")

@@ -4,11 +4,11 @@
 
 - ``native_seconds``: from logits and features to the subset: the check for NaN, residuals, search. No forward pass.
   Each run gets a pool of its own, so that nothing is remembered. Median of ``--repeats`` after an untimed warm-up; a
-  run of more than ``LONG`` seconds stands alone (``native_runs``).
+  run of more than ``LONG`` seconds is not repeated (``native_runs``).
 - ``cords_seconds``: one call of ``select`` of CORDS's own strategy, in eval mode, through sequential loaders, with
   ``linear_layer=True``. The model is a bare linear head over the same features, but CORDS passes over the loaders
   itself: once, where it searches everything, and once more for the labels where it searches class by class. No
-  warm-up; a long run stands alone (``cords_runs``). CORDS runs on the CPU whatever ``--device`` is.
+  warm-up; a long run is not repeated (``cords_runs``). CORDS runs on the CPU whatever ``--device`` is.
 - ``forward_seconds``: one pass over both loaders and through that head, without gradients: what of ``cords_seconds``
   is not selection.
 - ``ratio``: ``cords_seconds / native_seconds``. ``ratio_without_forward``: the same with ``forward_seconds`` taken
@@ -316,7 +316,7 @@ def measure_native(case: Case, data: Data, repeats: int, seed: int, device: str,
 
 
 def measure_cords(case: Case, data: Data, repeats: int, seed: int, batch_size: int) -> Row:
-    """Times of CORDS's strategy; ``indices`` beside them. Null, and ``cords_note`` says why, where it cannot run."""
+    """Times of CORDS's strategy; ``indices`` beside them. Null if it cannot run, with the reason in ``cords_note``."""
     empty = _not_run() | {"indices": None}
     if case.strategy not in ("glister", "gradmatch", "gradmatch-pb", "craig", "craig-pb"):
         return empty | {"cords_note": "CORDS has no such strategy"}
@@ -455,7 +455,7 @@ def overlap(
 def timed(
     run: Callable[[], Result], repeats: int, device: torch.device | None = None, warm_up: bool = False
 ) -> tuple[list[Timing], Result]:
-    """What each run took, and the last one's result; a run of more than ``LONG`` seconds stands alone."""
+    """The seconds of each run, and the last run's result; a run of more than ``LONG`` seconds is not repeated."""
     timings: list[Timing] = []
     while True:
         synchronise(device)
@@ -579,7 +579,7 @@ def _flags(values: Case | Options) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line. Options of the case have no default here, so that leaving all of them out can be told."""
+    """The command line. Options of the case have no default here, which shows whether all of them are left out."""
     line = argparse.ArgumentParser(description="Selection: this project's strategies beside CORDS's")
     case = line.add_argument_group("the case; without any of these the project's targets are measured")
     case.add_argument("--strategy", choices=sorted(names("everything", "subset")))

@@ -3,7 +3,7 @@
     python -m benchmarks.study --strategies random,glister,glister:scope=per-class,eta=0.01 --out build/study
     python -m benchmarks.study --training DIR --test DIR --noise 0.4 --strategies infobatch --fractions 0.1 --out DIR
 
-`full`, for the epochs in which it sees as many samples, on a schedule compressed to them, and `rs2` are always in it.
+`full`, for the epochs in which it sees as many samples, on a schedule compressed to them, and `rs2` are always run.
 Without `--training` the embedded digits serve. Each cell is a run of the image's own `train` program in a folder of its
 own; a finished one is not run again, so that the same command resumes. Calls with the same
 `--out` gather their scenarios and strategies in one `study.md`, `study.json` and `study.png`.
@@ -229,7 +229,7 @@ def run_all(calls: Iterable[Sequence[str]]) -> int:
 
 
 def parser_of_several(program: str, description: str | None, out: str) -> argparse.ArgumentParser:
-    """With the options that studies of one page have in common. out: where it says that runs go by default."""
+    """With the options that studies of one page have in common. out: the default folder of runs, for the help."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {program}",
         description=description,

@@ -494,7 +494,7 @@ def manifests(draw: st.DrawFn) -> dict[str, bytes]:
 
 @functools.cache
 def container(name: str) -> bytes:
-    """Two classes of images in a file of the kind that the suffix tells."""
+    """Two classes of images in a file of the format that the suffix names."""
     content = io.BytesIO()
     if name.endswith(".rec"):
         for number in range(6):

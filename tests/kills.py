@@ -162,7 +162,7 @@ class Killer:
             self._somewhere(running)
 
     def selecting(self, running: Running) -> None:
-        """Within a choice, or the training that it needs; anywhere, of a strategy that says nothing of it."""
+        """Within a selection, or the training that it needs; anywhere, for a strategy that does not log it."""
         self._somewhere(running, self.draw.choice((0, 0.5)))
         seen = len(running.lines) if self.draw.random() < 0.5 else 0
         deadline = time.monotonic() + self.span / 2

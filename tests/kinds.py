@@ -1,4 +1,4 @@
-"""What was learned of the data, as the kind of data that a test knows it to be."""
+"""Casts of what was fitted on the data to the kind of data that a test expects."""
 
 from subset_trainer.data import ImageKind, Kind, TableKind, TextKind
 

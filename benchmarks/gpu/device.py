@@ -1,4 +1,4 @@
-"""The one place where CUDA's own calls are made, and what stands for them in the rehearsal on a CPU.
+"""The one place where CUDA's own calls are made, and what replaces them in the rehearsal on a CPU.
 
 What only a GPU can run is in `Cuda`: events, its memory's statistics, the warning mode for synchronisations, graphs.
 `Rehearsal` has the same methods, so that every other line of the stages runs on a CPU as well.
@@ -27,7 +27,7 @@ from subset_trainer.training import devices
 from subset_trainer.training.devices import Machine
 
 SYNCHRONISING = "called a synchronizing CUDA operation"
-"""What torch's warning mode says each time."""
+"""The text of the warning that torch gives for each synchronisation."""
 WARM_UP = 3
 """Calls before a graph is captured: kernels are chosen and the optimiser's state is made."""
 
@@ -46,7 +46,7 @@ class Device(Protocol):
         ...
 
     def wait(self) -> None:
-        """Until the device has done what it was told."""
+        """Wait until the device has finished its work."""
         ...
 
     def peak_mib(self, work: Callable[[], Any]) -> float:
@@ -54,7 +54,7 @@ class Device(Protocol):
         ...
 
     def warning(self) -> AbstractContextManager[Any]:
-        """Within it, each synchronisation of host and device is a warning that says SYNCHRONISING."""
+        """Within this context, each synchronisation of host and device gives a warning with the text SYNCHRONISING."""
         ...
 
     def captured(self, step: Callable[[], Any]) -> Callable[[], Any]:

@@ -1,8 +1,8 @@
 """The `train` program on a machine that lacks something: `python -m benchmarks.gpu.faults memory|code`.
 
 - `memory`: this process gets only so much of the GPU's memory. In the rehearsal, where there is none to limit, torch
-  says once that a batch does not fit.
-- `code`: torch has no code for the GPU, by what it says that it was built for.
+  raises once that a batch does not fit.
+- `code`: torch has no code for the GPU, judging by the architectures that it was built for.
 """
 
 import os

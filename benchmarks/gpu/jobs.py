@@ -33,7 +33,7 @@ Pixels = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 class Program:
-    """The `train` program over a folder that stands for /opt/ml.
+    """The `train` program on a folder that replaces /opt/ml.
 
     Args:
         context: whose folder it lies in, and whose device it runs on.
@@ -254,7 +254,7 @@ def _outcome(job: Program) -> Values:
 
 
 def memory(context: Context, images: int, gib: float, **values: Any) -> Values:
-    """Whether a batch that does not fit is halved until it does, and the run goes on to its end."""
+    """Whether a batch that does not fit is halved until it fits, and the run ends normally."""
     job = Program(context, "memory", _noise_channel(context, images), values)
     job.must_run(fault="memory", environment={GIB: str(gib)})
     sizes = [int(size) for size in re.findall(r"in parts of (\d+)", job.log)]

@@ -115,7 +115,7 @@ class Book:
 
     Args:
         path: where it is written.
-        head: what it says of the whole: commit, sources, the rehearsal or not.
+        head: facts about the whole run: commit, sources, whether it is a rehearsal.
         judge: stages → the list of targets with their verdicts.
     """
 

@@ -26,7 +26,7 @@ class Image:
     def run(
         self, *command: str, options: Sequence[str] = (), network: str = "none"
     ) -> "subprocess.CompletedProcess[str]":
-        """`docker run`, without a network unless told; stdout and stderr are kept apart, a failure is not raised."""
+        """`docker run`, by default without a network; stdout and stderr are kept apart, a failure is not raised."""
         own = own_processors()
         arguments = ["docker", "run", "--rm", "--network", network, *own, *options, self.name, *command]
         return subprocess.run(
