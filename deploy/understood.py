@@ -25,7 +25,7 @@ from subset_trainer.errors import UserError
 
 T = TypeVar("T")
 WHOLE_BYTES, WHOLE_FILES = 64 << 20, 20_000
-"""A channel of no more than that is read whole before a command goes on, within seconds."""
+"""A channel of at most this size is read whole, within seconds, before a command continues."""
 _TICK = 0.5
 
 
@@ -69,7 +69,7 @@ def before(
 
 
 def _before_s3(channels: Mapping[str, str], options: Options, region: str | None, to: TextIO | None) -> None:
-    """What AWS refuses does not keep the command from going on: the job may have rights that the user lacks."""
+    """If AWS refuses access, the command continues: the job may have rights that the user lacks."""
     try:
         show(of_s3(channels, options, region), to)
     except Exception as error:

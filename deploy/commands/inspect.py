@@ -1,4 +1,4 @@
-"""`inspect`: says what a folder of data is taken to be, without training."""
+"""`inspect`: shows what a folder of data is taken to be, without training."""
 
 from __future__ import annotations
 

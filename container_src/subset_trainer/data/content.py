@@ -1,4 +1,4 @@
-"""Tells what a file holds by its first bytes, whatever its name says. Free of torch and of Pillow."""
+"""Detects what a file holds by its first bytes, independently of its name. Free of torch and of Pillow."""
 
 import zipfile
 from pathlib import Path
@@ -104,9 +104,9 @@ def _text(start: bytes) -> str | None:
 
 
 def content_of(path: Path) -> str | None:
-    """What a file holds by its beginning, as in `kind_of`; office documents are told from other ZIP archives.
+    """What a file holds by its beginning, as in `kind_of`; office documents are distinguished from other ZIP archives.
 
-    None as well if the file cannot be read: the error is reported by whoever reads it.
+    None as well if the file cannot be read: the reader reports the error.
     """
     kind = kind_of(beginning(path))
     if kind != "ZIP":

@@ -81,14 +81,14 @@ _SUFFIXES = re.compile(
 
 @dataclass(frozen=True)
 class _Named:
-    """What a name says: its split, None if it says none, and its other words."""
+    """A name's split, None if it names none, and its other words."""
 
     split: str | None
     others: tuple[str, ...]
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder's or a file's name says: training, validation or test; None if it says none, or two.
+    """The split that a folder's or a file's name contains: training, validation or test; None for none or two.
 
     `training_set`, `x_train.npy`, `val-000000.tar`, `test-00000-of-00001` and `Eval` say one; `bus` and `part-0001` do
     not.

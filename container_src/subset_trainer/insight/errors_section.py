@@ -50,7 +50,7 @@ class Marked:
     pieces: Sequence[tuple[str, float]]
     """Text and its share of the largest contribution; 0: no word, or one that contributes hardly anything."""
     cut: bool
-    """Whether the text goes on."""
+    """Whether the text continues."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ MOST_SUSPECTS, MOST_USEFUL, MOST_GROUPS, MOST_OF_A_GROUP, MOST_OF_AN_ISSUE = 24,
 MOST_CLASSES, MOST_PAIRS = 20, 30
 """Up to MOST_CLASSES the confusion matrix is shown whole, and beyond them the pairs that are confused most."""
 UNEVEN = 3
-"""How many times as large as the smallest class the largest one is where the page says so."""
+"""The page mentions classes of unequal size from this ratio of the largest to the smallest on."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def _matrix(found: Findings) -> list[list[tuple[int, float]]]:
 
 def cards_of(found: Findings) -> Cards:
     """Choose the examples that are worth a look."""
-    # The trusted ones by how often they were selected; of equals, those first that the model knows least.
+    # The trusted ones by how often they were selected; among equals, those with the smallest margin first.
     trusted = np.flatnonzero(~found.suspect)
     order = trusted[np.lexsort((found.margin[trusted], -found.selected[trusted]))]
     return Cards(

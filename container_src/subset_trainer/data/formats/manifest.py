@@ -53,7 +53,7 @@ _REFUSED = {
     "polygon": "polygons",
     "point-cloud": "a point cloud",
 }
-"""What a job's type says of its results, where these are no single class."""
+"""The results of types of jobs that give no single class."""
 _ACCEPTED = {
     "good",
     "correct",

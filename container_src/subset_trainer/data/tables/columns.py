@@ -140,7 +140,7 @@ def describe(channel: Channel, table: Table, columns: tuple[Column, ...]) -> lis
     notes = [
         f"{channel.name} channel: "
         + "; ".join(
-            # Of which kind a column is, the table's decisions say; none of them knows the training rows alone.
+    # The kind of each column is among the table's decisions, which consider all rows, not the training rows alone.
             f"{len(found):,} {_BECOME[kind]}" + (f" ({_titles(found, table)})" if kind == "empty" else "")
             for kind, found in kinds.items()
             if found
