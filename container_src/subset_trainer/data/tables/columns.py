@@ -140,7 +140,7 @@ def describe(channel: Channel, table: Table, columns: tuple[Column, ...]) -> lis
     notes = [
         f"{channel.name} channel: "
         + "; ".join(
-    # The kind of each column is among the table's decisions, which consider all rows, not the training rows alone.
+            # Each column's kind is among the table's decisions, which consider all rows, not training's alone.
             f"{len(found):,} {_BECOME[kind]}" + (f" ({_titles(found, table)})" if kind == "empty" else "")
             for kind, found in kinds.items()
             if found
