@@ -75,8 +75,8 @@ def checkpoints(job: Job) -> list[str]:
 )
 def test_disk_full(table: Job, place: str, file: str) -> None:
     with mounted(table.base / place, "size=64k"):
-        # A page is enough for the subset, which comes before the history.
-        fill(table.base / place, spare=4096 if place == "output/data" else 0)
+        # Two pages are enough for understanding.json and the subset, which come before the history.
+        fill(table.base / place, spare=8192 if place == "output/data" else 0)
         table.run(QUICK)
         failed(table, 2, "no space left on the disk", str(table.base / file), "a larger volume is needed")
         assert not [

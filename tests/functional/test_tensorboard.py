@@ -31,6 +31,7 @@ def test_every_metric_of_every_epoch_is_written(table: Job) -> None:
             "test/loss",
             "test/accuracy",
         ),
+        *(f"{part}/{name}" for part in ("validation", "test") for name in ("macro_f1", "balanced_accuracy")),
         *("epoch/seconds", "selection/seconds", "samples/visited"),
     }
     for name in ("train/loss", "validation/accuracy", "samples/visited"):
