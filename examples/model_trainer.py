@@ -19,9 +19,15 @@ from sagemaker.train import ModelTrainer
 from sagemaker.train.model_trainer import Mode
 
 METRICS = [
-    *("train:loss", "train:accuracy", "validation:loss", "validation:accuracy", "test:loss", "test:accuracy"),
-    *("validation:macro_f1", "validation:balanced_accuracy", "validation:auc"),
-    *("test:macro_f1", "test:balanced_accuracy", "test:auc"),
+    *("train:loss", "train:accuracy"),
+    *(
+        "validation:loss",
+        "validation:accuracy",
+        "validation:macro_f1",
+        "validation:balanced_accuracy",
+        "validation:auc",
+    ),
+    *("test:loss", "test:accuracy", "test:macro_f1", "test:balanced_accuracy", "test:auc"),
     *("epoch:seconds", "selection:seconds", "samples:visited"),
 ]
 
