@@ -143,9 +143,15 @@ def test_a_run_that_fails_is_told_beside_the_others(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken/a.csv").write_text("label,x\n1,2\n")
+    # Images are understood by their names; only the job decodes them.
+    for name in ("cat/1", "cat/2", "dog/1", "dog/2"):
+        (tmp_path / "broken" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "broken" / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(60))
+    (tmp_path / "refused").mkdir()
+    (tmp_path / "refused/a.csv").write_text("label,x\n1,2\n")
     command = ["sweep", "--local", "--region", "us-east-1", "--name", "broken", "--image-uri", image]
+    assert main([*command, "--fractions", "1", "--training", "refused"]) == 1
+    assert "all 1 examples are of one class" in capfd.readouterr().err.splitlines()[-1]
     with without_ended_containers(image):
         assert main([*command, "--fractions", "1", "--training", "broken"]) == 1
     error = capfd.readouterr().err.splitlines()[-1]
