@@ -42,6 +42,7 @@ from subset_trainer.pretrained import encoders
 from subset_trainer.serving import requests, responses
 from subset_trainer.training.checkpoints import Checkpoints
 from tests.encoders import write as write_encoder
+from tests.kinds import gathered
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ def split(files: dict[str, bytes], **options: Any) -> None:
         if options.pop("twice", False):  # what was learned from training, too, is then at work
             channels["validation"] = root / "training"
         try:
-            found = load_splits(channels, num_workers=0, **options)
+            found = load_splits(channels, num_workers=0, **gathered(options))
         except UserError as error:
             fit_for_the_user(error)
             return

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from subset_trainer.data import load_splits
-from subset_trainer.data.formats.format import ManifestOptions
+from subset_trainer.data.formats.format import ManifestOptions, Options
 from subset_trainer.data.images.s3 import S3Images
 from subset_trainer.errors import UserError
 from tests.functional.conftest import Job
@@ -98,7 +98,7 @@ def test_fetched_is_what_is_looked_at_and_nothing_twice(
 ) -> None:
     monkeypatch.setattr("subset_trainer.data.kinds.image._FETCHED", 8)
     root = channel(tmp_path / "training", put(photos, 60))
-    splits = load_splits({"training": root}, manifest=FROM_S3, num_workers=workers)
+    splits = load_splits({"training": root}, Options(manifest=FROM_S3), num_workers=workers)
     assert len(fetched.numbers) == 8
     number = {name: int(name[len("s3://photos/raw/a picture ") : -4]) for name in splits.train_ids}
     sample = set(fetched.numbers)
@@ -126,7 +126,7 @@ def test_pixels_and_statistics_are_those_of_the_same_images_in_a_channel(
     root = channel(tmp_path / "far", mixed)
     s3.download_file(photos, "raw/a picture 11.png", str(root / "a picture 11.png"))
     for workers in (0, 1):
-        far = load_splits({"training": root}, manifest=FROM_S3, num_workers=workers)
+        far = load_splits({"training": root}, Options(manifest=FROM_S3), num_workers=workers)
         assert far.preprocessing == near.preprocessing
         assert next(iter(far.train_ids)) == "s3://photos/raw/a picture 0.png"
         order = [torch.arange(len(far.train))]
@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_named(
 ) -> None:
     root = channel(tmp_path / "training", [*put(photos, 2), json.dumps({**line, "kind": "dark"})])
     with pytest.raises(UserError, match=f"^training channel: .*{sentence}"):
-        load_splits({"training": root}, manifest=FROM_S3, num_workers=0)
+        load_splits({"training": root}, Options(manifest=FROM_S3), num_workers=0)
 
 
 def test_without_the_knob_the_sentence_mentions_it(photos: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from subset_trainer.data.formats.format import Options
 from subset_trainer.data.formats.reading import read
 from subset_trainer.data.formats.registry import open_channel
+from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.texts.labelled import Texts
 from subset_trainer.errors import UserError
@@ -262,8 +263,8 @@ def test_most_are_read_rightly(tmp_path: Path, trouble: Trouble) -> None:
 @pytest.mark.parametrize(
     ("trouble", "setting", "options"),
     [
-        (whole_thousands, "decimal_mark=point", Options(decimal_mark="point")),
-        (mixed_dates, "ignore_columns=when", Options(ignored=("when",))),
+        (whole_thousands, "decimal_mark=point", Options(columns=Rules(decimal_mark="point"))),
+        (mixed_dates, "ignore_columns=when", Options(columns=Rules(ignored=("when",)))),
     ],
 )
 def test_what_is_refused_names_the_setting_that_settles_it(

@@ -19,6 +19,7 @@ from subset_trainer.data.formats.reading import laid_out, read_laid_out
 from subset_trainer.data.formats.registry import Layout, open_channel
 from subset_trainer.data.machine import memory_available
 from subset_trainer.data.tables.columns import fit_columns
+from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.table import Column, Table, TrainedColumns
 from subset_trainer.data.texts.labelled import Texts
 from subset_trainer.data.understanding import Understanding
@@ -46,16 +47,19 @@ def options_of(hp: Hyperparameters) -> Options:
         manifest=ManifestOptions(
             hp.min_confidence, hp.confidence_weighting, hp.human_annotated_only, words, hp.s3_images
         ),
-        text_column=hp.text_column,
-        ignored=_words(hp.ignore_columns),
-        kept=_words(hp.keep_columns),
-        date_order=hp.date_order,
-        decimal_mark=hp.decimal_mark,
-        missing=frozenset(word.lower() for word in _words(hp.missing_values)),
+        columns=Rules(
+            ignored=_words(hp.ignore_columns),
+            kept=_words(hp.keep_columns),
+            texts=_words(hp.text_column),
+            date_order=hp.date_order,
+            decimal_mark=hp.decimal_mark,
+            missing=frozenset(word.lower() for word in _words(hp.missing_values)),
+        ),
     )
 
 
 def _words(setting: str | None) -> tuple[str, ...]:
+    """The parts of a hyperparameter that are separated by commas."""
     return tuple(word.strip() for word in (setting or "").split(",") if word.strip())
 
 

@@ -12,7 +12,7 @@ from subset_trainer.data.agreement import agreed
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import check_several
 from subset_trainer.data.datasets import Dataset
-from subset_trainer.data.formats.format import Found, ManifestOptions, Options
+from subset_trainer.data.formats.format import Found, Options
 from subset_trainer.data.formats.reading import read as read_channel
 from subset_trainer.data.formats.registry import open_channel
 from subset_trainer.data.hosts import Names, Shard, Shards
@@ -22,7 +22,6 @@ from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.loading import Fitting, Loading
 from subset_trainer.data.machine import memory_available
-from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.texts.tokens import Tokens
 from subset_trainer.data.understanding import Understanding
 from subset_trainer.errors import UserError
@@ -78,18 +77,13 @@ class Splits:
 
 def load_splits(
     channels: Mapping[str, Path],
+    options: Options | None = None,
     *,
     validation_fraction: float = 0.1,
     seed: int = 0,
-    label_column: str | None = None,
-    csv_header: str = "auto",
-    manifest: ManifestOptions | None = None,
     image_size: int | None = None,
     num_workers: int | None = None,
     memory_limit: int | None = None,
-    content_types: Mapping[str, str] | None = None,
-    text_column: str | None = None,
-    columns: Rules | None = None,
     tokens: Tokens | None = None,
     shards: Shards | None = None,
     unreadable_limit: float | None = None,
@@ -101,12 +95,11 @@ def load_splits(
     remaining training examples only.
 
     Args:
+        options: the user's settings for reading labels and columns.
         seed: for drawing the validation examples.
         num_workers: processes that decode images (None: one per processor; 0: none).
         memory_limit: bytes that all inputs together may take, by default half of the available memory; images that
             exceed it are streamed.
-        content_types: the content type of each channel, as the platform gives it.
-        columns: the settings for a table's columns beside `text_column`.
         tokens: the tokenizer for texts; None: n-grams.
         shards: for sharded channels; all processes must then call this function together.
         unreadable_limit: the largest share of a channel's images that are left out if they cannot be read; None: a
@@ -128,19 +121,7 @@ def load_splits(
         shards=shards,
         unreadable_limit=unreadable_limit,
     )
-    rules = columns or Rules()
-    options = Options(
-        label_column,
-        csv_header,
-        manifest or ManifestOptions(),
-        content_types or {},
-        text_column,
-        rules.ignored,
-        rules.kept,
-        rules.date_order,
-        rules.decimal_mark,
-        rules.missing,
-    )
+    options = options or Options()
     with _of_a_shard(loading.shards_of("training")):
         opened = {"training": _open("training", channels)}
     opened |= {

@@ -14,10 +14,9 @@ from subset_trainer.config.training import ENCODER_DEFAULTS, FROZEN_ENCODER_RATE
 from subset_trainer.contract import Contract
 from subset_trainer.data import Kind, Splits, load_splits, overview
 from subset_trainer.data.datasets import MOST_WORKERS
-from subset_trainer.data.formats.format import ManifestOptions
 from subset_trainer.data.hosts import Shards
+from subset_trainer.data.inspecting import options_of
 from subset_trainer.data.machine import cpu_count, memory_available
-from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.errors import UserError
 from subset_trainer.job.check import CHANNELS, LISTINGS
 from subset_trainer.pretrained import encoders, image_models
@@ -129,39 +128,17 @@ def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Enco
     workers = None if ranks.local_size == 1 else max(1, min(cpu_count() // ranks.local_size, MOST_WORKERS))
     return load_splits(
         {name: path for name, path in contract.channels.items() if name in (*CHANNELS, *LISTINGS)},
+        dataclasses.replace(options_of(hp), content_types=contract.content_types),
         validation_fraction=hp.validation_fraction,
         seed=hp.seed,
-        label_column=hp.label_column,
-        csv_header=hp.csv_header,
-        text_column=hp.text_column,
-        columns=Rules(
-            ignored=_words(hp.ignore_columns),
-            kept=_words(hp.keep_columns),
-            date_order=hp.date_order,
-            decimal_mark=hp.decimal_mark,
-            missing=frozenset(word.lower() for word in _words(hp.missing_values)),
-        ),
         tokens=encoder.tokens if encoder else None,
-        manifest=ManifestOptions(
-            hp.min_confidence,
-            hp.confidence_weighting,
-            hp.human_annotated_only,
-            tuple(word.lower() for word in _words(hp.verified_as)),
-            hp.s3_images,
-        ),
         image_size=hp.image_size,
         num_workers=hp.num_workers if hp.num_workers is not None else workers,
         # Divided by the number of processes, because each has its own copy.
         memory_limit=memory_available() // (2 * ranks.local_size),
-        content_types=contract.content_types,
         unreadable_limit=hp.unreadable_limit if hp.on_unreadable == "skip" else None,
         shards=Shards(ranks.everyones, hosts, ranks.rank, contract.sharded) if contract.sharded else None,
     )
-
-
-def _words(setting: str | None) -> tuple[str, ...]:
-    """The parts of a hyperparameter that are separated by commas."""
-    return tuple(word.strip() for word in (setting or "").split(",") if word.strip())
 
 
 def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:

@@ -11,6 +11,7 @@ from sagemaker.amazon.common import write_numpy_to_dense_tensor
 from sklearn.datasets import dump_svmlight_file
 
 from subset_trainer.data import load_splits
+from subset_trainer.data.formats.format import Options
 from subset_trainer.errors import UserError
 
 X = np.arange(40.0).reshape(20, 2)
@@ -53,7 +54,7 @@ def test_it_decides_where_names_do_not_tell(
     tmp_path: Path, content_type: str, write: Callable[[Path], None], file: str
 ) -> None:
     write(tmp_path / file)
-    splits = load_splits({"training": tmp_path}, content_types={"training": content_type})
+    splits = load_splits({"training": tmp_path}, Options(content_types={"training": content_type}))
     assert splits.preprocessing.input_shape == (2,)
     assert len(splits.train) == 18
 
@@ -61,7 +62,11 @@ def test_it_decides_where_names_do_not_tell(
 def test_it_tells_whether_there_is_a_header(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1,2\n" + "0,3\n1,4\n" * 10)
     sizes = [
-        len(load_splits({"training": tmp_path}, content_types={"training": f"text/csv; header={word}"}).train)
+        len(
+            load_splits(
+                {"training": tmp_path}, Options(content_types={"training": f"text/csv; header={word}"})
+            ).train
+        )
         for word in ("present", "absent")
     ]
     assert sizes == [18, 19]
@@ -102,7 +107,7 @@ def test_a_contradiction_is_one_sentence(
 ) -> None:
     write(tmp_path / file)
     with pytest.raises(UserError) as error:
-        load_splits({"training": tmp_path}, content_types={"training": content_type})
+        load_splits({"training": tmp_path}, Options(content_types={"training": content_type}))
     assert str(error.value).startswith(f"training channel: its content type is {content_type!r}, ")
     assert message in str(error.value)
 
@@ -114,12 +119,16 @@ def test_a_table_s_type_on_images(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"'text/csv', and by its name 'a/1\.png' is of another kind; expected"
     ):
-        load_splits({"training": tmp_path}, content_types={"training": "text/csv"})
+        load_splits({"training": tmp_path}, Options(content_types={"training": "text/csv"}))
 
 
 def test_another_type_says_nothing(tmp_path: Path) -> None:
     as_csv(tmp_path / "a.csv")
     assert (
-        len(load_splits({"training": tmp_path}, content_types={"training": "application/octet-stream"}).train)
+        len(
+            load_splits(
+                {"training": tmp_path}, Options(content_types={"training": "application/octet-stream"})
+            ).train
+        )
         == 18
     )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from subset_trainer.data import Dataset, Splits, load_channel, load_splits
 from subset_trainer.data.formats.csv_tables import read_csv
+from subset_trainer.data.formats.format import Options
 from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.data.tables.table import MISSING, Table
 from subset_trainer.errors import UserError
@@ -39,7 +40,7 @@ def table(root: Path, label_column: str | None = None, csv_header: str = "auto")
 
 def complaint(root: Path, *lines: str, label_column: str | None = None, csv_header: str = "auto") -> str:
     with pytest.raises(UserError) as error:
-        load_splits({"training": channel(root, *lines)}, label_column=label_column, csv_header=csv_header)
+        load_splits({"training": channel(root, *lines)}, Options(label_column, csv_header))
     return str(error.value)
 
 
@@ -300,7 +301,7 @@ def test_constant_column_becomes_zeros(tmp_path: Path) -> None:
 
 def with_channels(root: Path, validation: list[str], **options: str) -> Splits:
     channels = {"training": channel(root, *ROWS), "validation": channel(root, *validation, name="validation")}
-    return load_splits(channels, **options)  # type: ignore[arg-type]
+    return load_splits(channels, Options(**options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -437,4 +438,4 @@ def test_numbers_too_large_to_compute_with(
 def test_a_position_without_end_is_no_column(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("\n".join(f"{row % 2},{row}" for row in range(20)))
     with pytest.raises(UserError, match=r"label_column='9999.*…: the training channel has no such column"):
-        load_splits({"training": tmp_path}, label_column="9" * 5_000)
+        load_splits({"training": tmp_path}, Options("9" * 5_000))

@@ -217,7 +217,10 @@ def test_several_words_among_numbers_are_refused_until_they_are_named(tmp_path: 
     assert "column 'age': 92 numbers and 28 other texts ('low', 'high'); set missing_values=" in complaint(
         folder
     )
-    assert np.isnan(table(folder, Options(missing=frozenset(("low", "high")))).columns[0]).sum() == 28
+    assert (
+        np.isnan(table(folder, Options(columns=Rules(missing=frozenset(("low", "high"))))).columns[0]).sum()
+        == 28
+    )
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
@@ -268,7 +271,7 @@ def test_dates_of_two_readings_are_refused_until_their_order_is_given(tmp_path: 
     folder = write(tmp_path, "target,when,y", rows)
     assert "column 'when': '02/02/2024' is" not in complaint(folder)
     assert "set date_order=dmy or mdy" in complaint(folder)
-    source = table(folder, Options(date_order=order))
+    source = table(folder, Options(columns=Rules(date_order=order)))
     expected = f"2024-{'01' if order == 'dmy' else '12'}-{'12' if order == 'dmy' else '01'}"
     assert str(source.columns[0][11]).startswith(expected)
 
@@ -277,16 +280,16 @@ def test_dates_of_two_readings_are_refused_until_their_order_is_given(tmp_path: 
 def test_an_identifier_is_left_out_unless_it_is_kept(tmp_path: Path, kept: bool) -> None:
     rows = [f"{row % 2},CUST-{row:06},{X[row]}" for row in range(ROWS)]
     folder = write(tmp_path, "target,customer_id,x", rows)
-    read_ = found(folder, Options(kept=("customer_*",)) if kept else None)
+    read_ = found(folder, Options(columns=Rules(kept=("customer_*",))) if kept else None)
     assert left_out(read_) == ([] if kept else ["customer_id"])
 
 
 def test_columns_are_ignored_by_name(tmp_path: Path) -> None:
     rows = [f"{row % 2},{X[row]},{X[row]},{Y[row]}" for row in range(ROWS)]
     folder = write(tmp_path, "target,meta_a,meta_b,y", rows)
-    assert table(folder, Options(ignored=("meta_*",))).names == ("y",)
+    assert table(folder, Options(columns=Rules(ignored=("meta_*",)))).names == ("y",)
     assert "ignore_columns='mata_*': the training channel has no such column" in complaint(
-        folder, Options(ignored=("mata_*",))
+        folder, Options(columns=Rules(ignored=("mata_*",)))
     )
 
 
@@ -370,7 +373,7 @@ def test_rows_of_requests_may_hold_the_columns_that_are_left_out(tmp_path: Path)
 def test_settings_of_columns_reach_the_run(tmp_path: Path) -> None:
     rows = [f"{row % 2},{row % 12 + 1:02}/{row % 11 + 1:02}/2024,{Y[row]},{X[row]}" for row in range(ROWS)]
     folder = write(tmp_path, "target,when,y,x", rows)
-    splits = load_splits({"training": folder}, columns=Rules(ignored=("x",), date_order="mdy"))
+    splits = load_splits({"training": folder}, Options(columns=Rules(ignored=("x",), date_order="mdy")))
     assert [(c.name, c.kind) for c in table_kind(splits.preprocessing).columns] == [
         ("when", "date"),
         ("y", "numeric"),

@@ -36,11 +36,12 @@ from tests.formats import (
     write_parquet,
     write_shards,
 )
+from tests.kinds import gathered
 
 
 def splits(root: Path, *, companion: Path | None = None, **options: Any) -> Splits:
     channels = {"training": root, **({} if companion is None else {"training_lst": companion})}
-    return load_splits(channels, num_workers=0, **options)
+    return load_splits(channels, num_workers=0, **gathered(options))
 
 
 def complaint(root: Path, **options: Any) -> str:

@@ -19,6 +19,7 @@ from subset_trainer.data.formats.reading import read
 from subset_trainer.data.formats.registry import open_channel
 from subset_trainer.data.images.decoding import decode
 from subset_trainer.data.split_names import split_of, splits_of_files, splits_of_folders
+from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.errors import UserError
 from tests.formats import FILES
 
@@ -569,7 +570,10 @@ def test_a_column_that_says_each_rows_split_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "a", {"faces.csv": "emotion,x,Usage\n" + rows})
     named = Options(label_column="emotion")
     refused(tmp_path / "a", "the values of 'Usage' name", "training", "test", options=named)
-    assert len(found(tmp_path / "a", Options(label_column="emotion", kept=("Usage",))).source) == 30
+    assert (
+        len(found(tmp_path / "a", Options(label_column="emotion", columns=Rules(kept=("Usage",)))).source)
+        == 30
+    )
     rows = "".join(f"{row % 2},{row}.5,{('test', 'control')[row % 3 // 2]}\n" for row in range(30))
     assert len(found(put(tmp_path / "b", {"arms.csv": "target,x,set\n" + rows})).source) == 30
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from subset_trainer.data import Splits, load_splits
+from subset_trainer.data.formats.format import Options
 from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.errors import UserError
 from tests.kinds import image_kind
@@ -36,7 +37,7 @@ def entries(names: Iterable[str] = NAMES, labels: Iterable[Any] = LABELS) -> lis
 
 
 def load(root: Path, label_column: str | None = None) -> Splits:
-    return load_splits({"training": root}, validation_fraction=0.5, label_column=label_column)
+    return load_splits({"training": root}, Options(label_column), validation_fraction=0.5)
 
 
 def classes_by_name(splits: Splits) -> dict[str, str]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from subset_trainer.data import load_splits
+from subset_trainer.data.formats.format import Options
 from subset_trainer.data.formats.parquet import read_parquet
 from subset_trainer.data.formats.registry import detect, open_channel
 from subset_trainer.data.tables.table import Table
@@ -43,7 +44,7 @@ def complaint(root: Path, table: pa.Table | None = None, label_column: str | Non
     if table is not None:
         pq.write_table(table, root / "t.parquet")
     with pytest.raises(UserError) as error:
-        load_splits({"training": root}, label_column=label_column)
+        load_splits({"training": root}, Options(label_column))
     assert "\n" not in str(error.value)
     return str(error.value)
 

@@ -13,18 +13,20 @@ from benchmarks import reviews
 from subset_trainer.data import Splits, TableAndTextKind, TableKind, TextKind, load_channel, load_splits
 from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.data.parts import Several
+from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.texts.ngrams import encode_texts
 from subset_trainer.errors import UserError
 from subset_trainer.models import JoinedNGrams, build
 from subset_trainer.serving import requests
+from tests.kinds import gathered
 
 ROWS = reviews.rows(60)
 
 
-def read(root: Path, columns: tuple[str, ...] = reviews.COLUMNS, **settings: Any) -> Splits:
+def read(root: Path, names: tuple[str, ...] = reviews.COLUMNS, **settings: Any) -> Splits:
     (root / "training").mkdir(exist_ok=True)
-    reviews.write(root / "training/t.csv", ROWS, columns)
-    return load_splits({"training": root / "training"}, label_column="outcome", **settings)
+    reviews.write(root / "training/t.csv", ROWS, names)
+    return load_splits({"training": root / "training"}, **gathered({"label_column": "outcome", **settings}))
 
 
 def kind_of(splits: Splits) -> TableAndTextKind:
@@ -72,7 +74,7 @@ def test_a_text_alone_is_a_text(tmp_path: Path) -> None:
 
 
 def test_several_texts_need_no_other_column(tmp_path: Path) -> None:
-    splits = read(tmp_path, ("outcome", "review", "title"), text_column="review,title")
+    splits = read(tmp_path, ("outcome", "review", "title"), columns=Rules(texts=("review", "title")))
     kind = kind_of(splits)
     assert kind.widths[0] == 0 and inputs_of(splits).shape == (len(splits.train), *kind.input_shape)
     network = build("ngrams", kind.input_shape, 2, **kind.network)
@@ -82,7 +84,7 @@ def test_several_texts_need_no_other_column(tmp_path: Path) -> None:
 
 
 def test_a_column_of_few_texts_is_text_where_the_user_says_so(tmp_path: Path) -> None:
-    kind = kind_of(read(tmp_path, ("outcome", "price", "shop"), text_column="shop"))
+    kind = kind_of(read(tmp_path, ("outcome", "price", "shop"), columns=Rules(texts=("shop",))))
     assert [text.text_column for text in kind.texts] == ["shop"]
     assert [column.name for column in kind.table.columns] == ["price"]
 

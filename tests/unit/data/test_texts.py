@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from subset_trainer.data import MemoryDataset, Splits, load_channel, load_splits
+from subset_trainer.data.formats.format import Options
 from subset_trainer.data.kinds.registry import from_json
+from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.texts.ngrams import BUCKETS, MOST_NGRAMS, Hashing, encode_texts, fit_hashing
 from subset_trainer.errors import UserError
-from tests.kinds import text_kind
+from tests.kinds import gathered, text_kind
 
 WORDS = {"weather": ("rain", "sun", "wind"), "food": ("bread", "soup", "salt")}
 ROWS = [
@@ -80,7 +82,7 @@ def check(found: Splits) -> None:
 
 def complaint(root: Path, **options: Any) -> str:
     with pytest.raises(UserError) as error:
-        load_splits({"training": root}, **options)
+        load_splits({"training": root}, **gathered(options))
     return str(error.value)
 
 
@@ -101,14 +103,14 @@ def test_a_column_of_a_table(tmp_path: Path) -> None:
 def test_a_named_column_among_others(tmp_path: Path) -> None:
     rows = [(n, *row) for n, row in enumerate(ROWS)]
     root = table(tmp_path, rows, ("number", "kind", "text"))
-    found = load_splits({"training": root}, label_column="kind", text_column="text")
+    found = load_splits({"training": root}, Options("kind", columns=Rules(texts=("text",))))
     check(found)
     assert ("column", "text") in {(one.about, one.name) for one in found.understandings[0].decisions}
     read = load_channel(root, found.preprocessing, name="test")
     assert torch.equal(
         read.labels, torch.tensor([found.preprocessing.classes.index(kind) for kind, _ in ROWS])
     )
-    text = complaint(root, label_column="kind", text_column="remark")
+    text = complaint(root, label_column="kind", columns=Rules(texts=("remark",)))
     assert text == (
         "text_column='remark': the training channel has no such column; expected some of 'number', 'kind', 'text'."
     )

@@ -17,6 +17,7 @@ from subset_trainer.data import Splits, StreamingDataset, load_splits
 from subset_trainer.data.images.decoding import DamagedImageError, ImageFiles, complaint, damaged_images
 from subset_trainer.errors import UserError
 from tests.formats import framed, write_parquet
+from tests.kinds import gathered
 from tests.unit.data.test_hosts import together
 
 COUNT = 40
@@ -88,7 +89,7 @@ Write = Callable[[Path, range | list[int]], None]
 def load(root: Path, write: Write, positions: range | list[int] = range(COUNT), **options: Any) -> Splits:
     root.mkdir(parents=True, exist_ok=True)
     write(root, positions)
-    return load_splits({"training": root}, **{"num_workers": 0, "seed": 5, **options})
+    return load_splits({"training": root}, **{"num_workers": 0, "seed": 5, **gathered(options)})
 
 
 def pixels(splits: Splits) -> torch.Tensor:

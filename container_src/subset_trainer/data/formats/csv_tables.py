@@ -23,8 +23,8 @@ from subset_trainer.data.ids import Ids
 from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.cells import Cells, Coded
 from subset_trainer.data.tables.interpret import Rules
-from subset_trainer.data.tables.label import LABEL_NAMES
-from subset_trainer.data.tables.numbers import plain, spellings
+from subset_trainer.data.tables.label import LABEL_NAMES, plain_name
+from subset_trainer.data.tables.numbers import spellings
 from subset_trainer.data.tables.reading import as_training, table_of
 from subset_trainer.data.tables.table import (
     MISSING,
@@ -188,12 +188,7 @@ class CsvCells(Cells):
             numbers = None
         if numbers is not None and np.isfinite(numbers).all():
             return cast(np.ndarray, numbers)
-        values = self.coded(position)
-        present = [text for text in values.distinct if text.lower() not in MISSING]
-        if not present or any(plain(text) is None for text in present):
-            return values
-        parsed = [np.nan if text.lower() in MISSING else float(text) for text in values.distinct]
-        return np.array(parsed)[values.codes]
+        return self.coded(position)
 
     def coded(self, position: int) -> Coded:
         """A column's texts."""
@@ -455,7 +450,7 @@ def header_of(sample: Sequence[Sequence[str]]) -> Decision:
     if like_places and not (like_names or _repeating(columns, typed, first)):
         like_values, like_places = [*like_values, *like_places], []
     if like_values or again:
-        named = any(_plain_name(name) in LABEL_NAMES for name in names)
+        named = any(plain_name(name) in LABEL_NAMES for name in names)
         # Names may be numbers, such as years; then the texts of line 1 stand nowhere else.
         if not again and ((like_names and named) or _repeating(columns, typed, first)):
             return _open_header(first)
@@ -463,7 +458,7 @@ def header_of(sample: Sequence[Sequence[str]]) -> Decision:
     if like_names and not like_places:
         return Decision("header", "line 1", "it holds words above columns of numbers or dates")
     repeated = _repeating(columns, typed, first)
-    if any(_plain_name(name) in LABEL_NAMES for name in names):
+    if any(plain_name(name) in LABEL_NAMES for name in names):
         return Decision("header", "line 1", "it names a label")
     if like_places:
         return Decision("header", "line 1", "it counts the columns") if repeated else _open_header(first)
@@ -492,10 +487,6 @@ def _open_header(first: Sequence[str]) -> Decision:
         examples=tuple(first[:4]),
         setting="csv_header=true or csv_header=false",
     )
-
-
-def _plain_name(name: str) -> str:
-    return name.casefold().replace("_", "").replace(" ", "").replace("-", "").replace(".", "")
 
 
 def _is_place(first: Sequence[str], at: int) -> bool:

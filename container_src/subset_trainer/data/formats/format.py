@@ -11,6 +11,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.images.labelled import ImageArray
+from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.understanding import Decision, Understanding
 
 if TYPE_CHECKING:  # the formats are free of torch
@@ -40,21 +41,14 @@ class Options:
 
     `label_column`: a column's name or 0-based position, or the label attribute of a manifest; None: detected.
     `csv_header`: auto, true or false. `content_types`: the content type of each channel, as the platform gives it.
-    `text_column`: the columns of a table that are read as text, separated by commas; None: detected. `ignored`, `kept`:
-    patterns of columns that are left out, and that are inputs whatever they look like. `date_order`: dmy, mdy or ymd.
-    `decimal_mark`: point or comma. `missing`: further words for a missing value, in lower case.
+    `columns`: the settings for a table's columns.
     """
 
     label_column: str | None = None
     csv_header: str = "auto"
     manifest: ManifestOptions = field(default_factory=ManifestOptions)
     content_types: Mapping[str, str] = field(default_factory=dict)
-    text_column: str | None = None
-    ignored: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    date_order: str | None = None
-    decimal_mark: str | None = None
-    missing: frozenset[str] = frozenset()
+    columns: Rules = field(default_factory=Rules)
 
 
 @dataclass(frozen=True)

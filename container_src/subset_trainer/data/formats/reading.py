@@ -67,7 +67,7 @@ def _splits_of_rows(source: Source, options: Options) -> Iterator[Decision]:
     if not isinstance(source, Table):
         return
     for name, values in zip(source.names, source.columns, strict=True):
-        if values.dtype != object or name in options.kept or name.strip().lower() not in SPLIT_NAMES:
+        if values.dtype != object or name in options.columns.kept or name.strip().lower() not in SPLIT_NAMES:
             continue
         if (several := splits_of_values(name, sorted(set(values.tolist())))) is not None:
             yield replace(several, setting=f"keep_columns={name} if it is an input")

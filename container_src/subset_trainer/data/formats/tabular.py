@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.formats.format import Claim, Format, Found, Options, Reading
+from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.texts.labelled import texts_of
@@ -48,7 +48,7 @@ class TableFormat(Format):
         like, options, files = reading.like, reading.options, claim.files
 
         def table_of(label_column: str | None, trained: TableKind | None) -> Table:
-            asked = Asked(label_column, trained, options.csv_header, reading.memory, rules_of(options))
+            asked = Asked(label_column, trained, options.csv_header, reading.memory, options.columns)
             return self.table_of(channel, files, asked)
 
         if like is not None:
@@ -59,11 +59,3 @@ class TableFormat(Format):
             texts = texts_of(channel, table, table.text_columns[0])
             return Found(self, texts, notes=texts.notes, decisions=table.decisions)
         return Found(self, table, notes=table.notes, decisions=table.decisions)
-
-
-def rules_of(options: Options) -> Rules:
-    """The settings for columns among the settings for reading labels."""
-    texts = tuple(name.strip() for name in (options.text_column or "").split(",") if name.strip())
-    return Rules(
-        options.ignored, options.kept, texts, options.date_order, options.decimal_mark, options.missing
-    )

@@ -98,3 +98,9 @@ class Cells(ABC):
     @abstractmethod
     def fail(self, position: int, row: int, expected: str, what: str = "value") -> NoReturn:
         """Raise a UserError that names file, line, column and value."""
+
+    def count_rows(self, values: np.ndarray) -> bool:
+        """Whether numbers [N] rise by one from row to row within each file."""
+        starts = [start - 1 for start in self.starts if 0 < start < len(values)]
+        steps = np.delete(np.diff(values), starts)
+        return len(steps) > 0 and bool((steps == 1).all())

@@ -49,7 +49,12 @@ _TEXT_NAME = re.compile(
 
 @dataclass(frozen=True)
 class Rules:
-    """The user's settings for columns, as in :class:`subset_trainer.data.formats.format.Options`."""
+    """The user's settings for columns.
+
+    `ignored`, `kept`, `texts`: patterns of columns that are left out, that are inputs whatever they look like, and that
+    are read as text. `date_order`: dmy, mdy or ymd. `decimal_mark`: point or comma. `missing`: further words for a
+    missing value, in lower case.
+    """
 
     ignored: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
@@ -116,7 +121,7 @@ def interpret(cells: Cells, positions: Sequence[int], rules: Rules) -> dict[int,
             else:
                 found[position] = _typed(cells, position, values, rules)
     spelt = {position: _spelt(values, rules) for position, values in unsettled.items()}
-    marks = _marks(cells, found, spelt, rules)
+    marks = _marks(spelt, rules)
     for position, values in unsettled.items():
         found[position] = _texts(cells, position, values, spelt[position], marks, rules)
     if marks == {"comma"}:
@@ -214,10 +219,7 @@ def _counting(cells: Cells, position: int, values: np.ndarray) -> str | None:
     name = cells.names[position]
     named = cells.header and _named_as_id(name)
     telling = named or name == "" or not cells.header or position == 0
-    steps = np.diff(values)
-    starts = np.array([start - 1 for start in cells.starts if 0 < start < rows], np.int64)
-    within = np.delete(steps, starts) if len(starts) else steps
-    if telling and len(within) and (within == 1).all():
+    if telling and cells.count_rows(values):
         return "it counts the rows"
     distinct = len(np.unique(values))
     if cells.header and _ROW_NAME.fullmatch(name) and distinct > max(FEW, rows / 10):
@@ -245,9 +247,7 @@ def _spelt(values: Coded, rules: Rules) -> tuple[Spelling, ...]:
     return numbers.spellings(present) if present else ()
 
 
-def _marks(
-    cells: Cells, found: Mapping[int, Read], spelt: Mapping[int, tuple[Spelling, ...]], rules: Rules
-) -> set[str]:
+def _marks(spelt: Mapping[int, tuple[Spelling, ...]], rules: Rules) -> set[str]:
     """The decimal marks of the table: the given one, or those of the columns that allow one reading."""
     if rules.decimal_mark:
         return {rules.decimal_mark}
@@ -303,7 +303,7 @@ def _texts(
     return (
         _date(cells, position, values, present, rules)
         or _nearly_numbers(cells, position, values, present, rules)
-        or _words(cells, position, values, rules)
+        or _words(cells.names[position], values, rules)
     )
 
 
@@ -461,9 +461,8 @@ def _mixed(what: str, odd: Sequence[str], good: int, rows: int) -> Read:
     )
 
 
-def _words(cells: Cells, position: int, values: Coded, rules: Rules) -> Read:
+def _words(name: str, values: Coded, rules: Rules) -> Read:
     """A category, a text or an identifier."""
-    name = cells.names[position]
     filled = [at for at, text in enumerate(values.distinct) if text and values.counts[at]]
     distinct, rows = len(filled), int(values.counts[filled].sum())
     sample = [values.distinct[at] for at in filled[:_LOOKED_AT]]
@@ -471,14 +470,8 @@ def _words(cells: Cells, position: int, values: Coded, rules: Rules) -> Read:
     long = sum(len(text) >= 30 or text.count(" ") >= 2 for text in sample)
     if distinct > FEW and 2 * distinct > rows and _is_code(sample) and not matches(rules.kept, name):
         if distinct == rows or _named_as_id(name):
-            reason = f"{distinct:,} different codes in {rows:,} rows"
-            return Read(
-                "identifier",
-                None,
-                reason,
-                examples=tuple(sample[:2]),
-                setting=f"keep_columns={name} or text_column={name}",
-            )
+            settings = f"keep_columns={name} or text_column={name}"
+            return _identifier(f"{distinct:,} different codes in {rows:,} rows", sample, settings)
     elif 2 * min(spaced, distinct) > min(rows, _LOOKED_AT) and 2 * distinct > rows:
         return Read(
             "free text", values.texts, f"texts of several words, {distinct:,} different in {rows:,} rows"
@@ -495,14 +488,8 @@ def _words(cells: Cells, position: int, values: Coded, rules: Rules) -> Read:
         shown = f"constant, {sample[0]!r}" if distinct == 1 else f"{distinct:,} categories"
         return Read("category", values.texts, shown)
     if distinct == rows and rows > FEW:
-        reason = f"all {rows:,} texts are different"
-        return Read(
-            "identifier",
-            None,
-            reason,
-            examples=tuple(sample[:2]),
-            setting=f"text_column={name} or keep_columns={name}",
-        )
+        settings = f"text_column={name} or keep_columns={name}"
+        return _identifier(f"all {rows:,} texts are different", sample, settings)
     return Read(
         "category",
         None,
@@ -511,6 +498,10 @@ def _words(cells: Cells, position: int, values: Coded, rules: Rules) -> Read:
         examples=tuple(sample[:2]),
         setting=f"ignore_columns={name}, text_column={name} or keep_columns={name}",
     )
+
+
+def _identifier(reason: str, sample: Sequence[str], setting: str) -> Read:
+    return Read("identifier", None, reason, examples=tuple(sample[:2]), setting=setting)
 
 
 _CODE = re.compile(r"\S*[\d_/:.@-]\S*( \S+)?|[0-9a-fA-F-]{8,}")

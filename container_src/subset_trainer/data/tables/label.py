@@ -45,6 +45,11 @@ _FEW_ROWS = 10
 _MOST_SHOWN = 5
 
 
+def plain_name(name: str) -> str:
+    """A column's name as it stands in `LABEL_NAMES`."""
+    return re.sub(r"[\s_\-.]", "", name.casefold())
+
+
 def choose_label(cells: Cells, given: str | None, positions: Sequence[int]) -> tuple[int, Decision]:
     """The position of the label, and why.
 
@@ -63,7 +68,7 @@ def choose_label(cells: Cells, given: str | None, positions: Sequence[int]) -> t
         first = positions[0]
         _check(cells, first, positions)
         return first, Decision("label", _named(cells, first), "the first column of a file without a header")
-    names = {position: re.sub(r"[\s_\-.]", "", cells.names[position].casefold()) for position in positions}
+    names = {position: plain_name(cells.names[position]) for position in positions}
     named = [position for position in positions if names[position] in LABEL_NAMES]
     if named:
         fitting = [position for position in named if problem(cells, position) is None]
@@ -119,7 +124,7 @@ def problem(cells: Cells, position: int) -> str | None:
         by_row = np.array(
             [number if (number := plain(text)) is not None else np.nan for text in values.distinct]
         )[values.codes]
-        if _counts_rows(cells, by_row):
+        if not np.isnan(by_row).any() and cells.count_rows(by_row):
             return f"it counts the rows, {distinct:,} different numbers in {rows:,} rows"
         if 2 * distinct > rows:
             return f"its values are nearly all different, {distinct:,} in {rows:,} rows"
@@ -144,14 +149,6 @@ def candidates(cells: Cells, positions: Sequence[int]) -> list[int]:
 
 def _distinct(values: Coded) -> int:
     return sum(1 for at, text in enumerate(values.distinct) if text and values.counts[at])
-
-
-def _counts_rows(cells: Cells, values: np.ndarray) -> bool:
-    if np.isnan(values).any():
-        return False
-    starts = [start - 1 for start in cells.starts if 0 < start < len(values)]
-    steps = np.delete(np.diff(values), starts)
-    return len(steps) > 0 and bool((steps == 1).all())
 
 
 def _given(cells: Cells, given: str) -> int:

@@ -23,11 +23,11 @@ def table_of(cells: Cells, ids: Ids, label_column: str | None, rules: Rules) -> 
     """
     _check_named(cells, rules)
     ignored = [p for p in range(len(cells.names)) if matches(rules.ignored, cells.names[p])]
+    cells.prefetch(p for p in range(len(cells.names)) if p not in ignored)
     nameless = [p for p in range(len(cells.names)) if _is_index(cells, p)]
     usable = [p for p in range(len(cells.names)) if p not in ignored and p not in nameless]
     if not usable:
         raise cells.channel.error("every column is left out; expected a label and at least one feature.")
-    cells.prefetch(p for p in range(len(cells.names)) if p not in ignored)
     label, chosen = choose_label(cells, label_column, usable)
     features = [p for p in range(len(cells.names)) if p != label]
     if not features:
