@@ -94,9 +94,6 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     """
     given = contract.channels.get(pretrained.CHANNEL)
     understood = contract.output_data / overview.FILE
-    if ranks.first:
-        # What a run before this one understood must not pass for this one's, should its data be refused.
-        understood.unlink(missing_ok=True)
     # Read before the data, because texts are encoded as the encoder's tokens.
     encoder = None if given is None else encoders.read(given, hp.max_tokens)
     splits = _splits(contract, hp, ranks, encoder)
