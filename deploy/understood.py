@@ -1,7 +1,6 @@
 """Shows what channels are taken to be, before anything is trained or paid for. Without torch."""
 
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -139,14 +138,6 @@ def of_s3(channels: Mapping[str, str], options: Options, region: str | None) -> 
 
 
 # Proposals
-
-
-def proposed(decisions: Sequence[Decision], message: str = "") -> list[str]:
-    """The settings that make a label and all open decisions given; of a refusal, also those that its message names."""
-    found = overview.settings(decisions)
-    if not found and (match := re.search(r"; set (\w+=[^\s;,(]+)", message)):
-        found = [match.group(1)]
-    return found
 
 
 def command_line(channels: Mapping[str, Path | str], settings: Sequence[str]) -> str:

@@ -40,7 +40,7 @@ def run(given: argparse.Namespace) -> None:
     from deploy import understood
     from deploy.aws import storage
     from subset_trainer.config import hyperparameters
-    from subset_trainer.data import inspecting
+    from subset_trainer.data import inspecting, overview
 
     reading = inspecting.options_of(hyperparameters.parse(given.set))
     try:
@@ -62,7 +62,7 @@ def run(given: argparse.Namespace) -> None:
         _print_json(found)
         return
     understood.show(found)
-    settings = understood.proposed([decision for one in found[:1] for decision in one.decisions])
+    settings = overview.settings([decision for one in found[:1] for decision in one.decisions])
     unsaid = [f"{name}={value}" for name, value in given.set.items()]
     settings = [*unsaid, *(one for one in settings if one.partition("=")[0] not in given.set)]
     print(f"\nto train on it: {understood.command_line(channels, settings)}")
@@ -112,9 +112,10 @@ def _print_json(found: Sequence[Understanding]) -> None:
 def _refused(given: argparse.Namespace, error: UserError) -> None:
     """Print the decisions of a refusal, and the settings that would settle them."""
     from deploy import understood
+    from subset_trainer.data import overview
 
     decisions = understood.refusal_of(error)
-    settings = understood.proposed(decisions, str(error))
+    settings = overview.settings(decisions)
     if given.json:
         content = {
             "version": 1,

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from subset_trainer.data import load_channel, load_splits
+from subset_trainer.data import load_channel, load_splits, overview
 from subset_trainer.data.formats.format import Found, Options
 from subset_trainer.data.formats.reading import read
 from subset_trainer.data.formats.registry import open_channel
@@ -18,6 +18,7 @@ from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.rows import encode_rows, rows_of_csv
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.texts.labelled import Texts
+from subset_trainer.data.understanding import OpenDecisionsError
 from subset_trainer.errors import UserError
 from tests.kinds import table_kind
 
@@ -282,6 +283,15 @@ def test_an_identifier_is_left_out_unless_it_is_kept(tmp_path: Path, kept: bool)
     folder = write(tmp_path, "target,customer_id,x", rows)
     read_ = found(folder, Options(columns=Rules(kept=("customer_*",))) if kept else None)
     assert left_out(read_) == ([] if kept else ["customer_id"])
+
+
+def test_a_table_of_identifiers_alone_is_refused_with_the_setting_that_keeps_one(tmp_path: Path) -> None:
+    folder = write(tmp_path, "target,customer_id", [f"{row % 2},CUST-{row:06}" for row in range(ROWS)])
+    with pytest.raises(
+        OpenDecisionsError, match="no feature is left beside the label: .*; set keep_columns="
+    ) as error:
+        found(folder)
+    assert overview.settings(error.value.decisions) == ["keep_columns=customer_id"]
 
 
 def test_columns_are_ignored_by_name(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from subset_trainer.data.tables.interpret import Read, Rules, as_trained, interp
 from subset_trainer.data.tables.label import choose_label
 from subset_trainer.data.tables.numbers import plain
 from subset_trainer.data.tables.table import MISSING, TEXTUAL, Table, TrainedTable, column_title
-from subset_trainer.data.understanding import refuse_open
+from subset_trainer.data.understanding import Decision, OpenDecisionsError, refuse_open
 from subset_trainer.errors import UserError, shown
 
 
@@ -208,5 +208,6 @@ def _check_any(cells: Cells, found: dict[int, Read]) -> None:
     if all(read.kind == "identifier" and read.certainty != "open" for read in found.values()):
         left = "; ".join(read.decision(_title(cells, p)).sentence() for p, read in list(found.items())[:5])
         settings = [read.setting for read in found.values() if read.setting]
-        hint = f"; set {settings[0]}" if settings else ""
-        raise cells.channel.error(f"no feature is left beside the label: {left}{hint}.")
+        why, hint = f"no feature is left beside the label: {left}", f"; set {settings[0]}" if settings else ""
+        settled = tuple(Decision("left out", "", why, "open", setting=setting) for setting in settings[:1])
+        raise OpenDecisionsError(str(cells.channel.error(f"{why}{hint}.")), cells.channel.name, settled)
