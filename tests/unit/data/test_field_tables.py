@@ -288,7 +288,7 @@ def test_an_identifier_is_left_out_unless_it_is_kept(tmp_path: Path, kept: bool)
 def test_a_table_of_identifiers_alone_is_refused_with_the_setting_that_keeps_one(tmp_path: Path) -> None:
     folder = write(tmp_path, "target,customer_id", [f"{row % 2},CUST-{row:06}" for row in range(ROWS)])
     with pytest.raises(
-        OpenDecisionsError, match="no feature is left beside the label: .*; set keep_columns="
+        OpenDecisionsError, match=r"no feature is left beside the label: .*; set keep_columns="
     ) as error:
         found(folder)
     assert overview.settings(error.value.decisions) == ["keep_columns=customer_id"]
