@@ -83,10 +83,14 @@ class Issues:
 
 def observe(inputs: Tensor, features_BD: Tensor) -> Tensor:
     """float32 [B, K]: the narrowed features, followed by an image's traits."""
-    narrowed = narrow(features_BD)
+    return torch.cat([narrow(features_BD), seen(inputs)], 1)
+
+
+def seen(inputs: Tensor) -> Tensor:
+    """float32 [B, K]: the part of :func:`observe` that needs no features. Of other inputs than images K is 0."""
     if inputs.ndim != 4 or inputs.dtype != torch.uint8:
-        return narrowed
-    return torch.cat([narrowed, traits(inputs)], 1)
+        return torch.zeros(len(inputs), 0, device=inputs.device)
+    return traits(inputs)
 
 
 def find(
