@@ -63,9 +63,9 @@ class Insights:
         if self.read is None:
             return judge(self.trained, inputs, place, duplicates.fingerprint, observe=issues.observe)
         judged = judge(self.trained, self.read.train, place, observe=issues.observe)
-        fingerprints, seen = looked_at(inputs, place, duplicates.fingerprint, issues.seen)
+        prints, seen = looked_at(inputs, place, lambda images, _: duplicates.fingerprint(images), issues.seen)
         observed = torch.cat([judged.observed, seen], 1)
-        return dataclasses.replace(judged, fingerprints=fingerprints, observed=observed)
+        return dataclasses.replace(judged, fingerprints=prints, observed=observed)
 
     def explain(self) -> None:
         """Explain validation errors on the first process, while the others wait.
