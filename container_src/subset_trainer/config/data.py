@@ -44,6 +44,11 @@ class DataKnobs(Knobs):
         description="tables: columns that stay inputs though they look like identifiers or row numbers, as in "
         "`ignore_columns`",
     )
+    number_columns: str | None = Field(
+        None,
+        description="tables: columns that are numbers although they look like codes, because they are digits with "
+        "leading zeros or are declared as texts, as in `ignore_columns`",
+    )
     date_order: Literal["dmy", "mdy", "ymd"] | None = Field(
         None,
         description="tables: the order of day, month and year in dates that allow more than one reading, such as "

@@ -51,6 +51,7 @@ def options_of(hp: Hyperparameters) -> Options:
             ignored=_words(hp.ignore_columns),
             kept=_words(hp.keep_columns),
             texts=_words(hp.text_column),
+            numbers=_words(hp.number_columns),
             date_order=hp.date_order,
             decimal_mark=hp.decimal_mark,
             missing=frozenset(word.lower() for word in _words(hp.missing_values)),

@@ -164,7 +164,7 @@ def judge(
     place: Place,
     fingerprint: Callable[[Tensor], Tensor] | None = None,
     keep_probabilities: bool = False,
-    observe: Callable[[Tensor, Tensor], Tensor] | None = None,
+    observe: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None = None,
 ) -> Judgement:
     """Evaluate all examples in one pass. Every process returns the same result.
 
@@ -174,7 +174,8 @@ def judge(
         place: the device and the processes.
         fingerprint: raw inputs [B, …] → [B, K].
         keep_probabilities: whether to keep the probabilities of all classes, which takes 4·C bytes per example.
-        observe: raw inputs [B, …] and last-layer features [B, D] → [B, K] float32.
+        observe: raw inputs [B, …], last-layer features [B, D] and images' original sizes ([B, 2] or None) → [B, K]
+            float32.
 
     Raises:
         Terminated: SIGTERM has reached one of several processes.
@@ -192,7 +193,7 @@ def judge(
                 logits, observed = parts.of(classifier, inputs), inputs[:, :0].flatten(1)
             else:
                 logits, features = parts.of(classifier.logits_and_features, inputs)
-                observed = observe(inputs, features)
+                observed = observe(inputs, features, dataset.original_sizes(indices))
         labels = dataset.labels[indices].to(machine.device, non_blocking=True)[:, None]
         probabilities = classifier.objective.answer(logits)
         own = probabilities.gather(1, labels).flatten()
