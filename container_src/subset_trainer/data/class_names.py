@@ -19,7 +19,8 @@ LabelNames = Literal["as-given", "merged"]
 AS_GIVEN = "label_names=as-given if these are classes of their own"
 _MERGED = "label_names=merged if they are one class, label_names=as-given if they are different ones"
 _UNLABELLED = re.compile(
-    r"(nan|null|<na>|#n/a|n/a|(un|not )(label+ed|annotated|classified|sorted)( data| images)?|unsup|no label|to label|todo)"
+    r"(nan|null|<na>|#n/a|n/a|(un|not )(label+ed|annotated|classified|sorted)( data| images)?|unsup|no label|to label|"
+    r"todo)"
 )
 _LIST = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)", re.DOTALL)
 _MANY = 20
