@@ -28,7 +28,8 @@ class Planted:
     """A table with the truth about it.
 
     `labels`: the class of each row. `numbers`: name → the true numbers of a column. `dates`: name → the true days.
-    `not_features`: columns that must not be read as inputs. `lines`: header and rows as they are written.
+    `texts`: name → the true categories. `not_features`: columns that must not be read as inputs. `lines`: header and
+    rows as they are written.
     """
 
     header: list[str]
@@ -36,6 +37,7 @@ class Planted:
     labels: list[str]
     numbers: dict[str, list[float]] = field(default_factory=dict)
     dates: dict[str, list[date]] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
     not_features: frozenset[str] = frozenset()
     separator: str = ","
     files: int = 1
@@ -190,11 +192,19 @@ def empty_columns(table: Planted, draw: np.random.Generator) -> Planted:
     return table
 
 
+def postal_codes(table: Planted, draw: np.random.Generator) -> Planted:
+    widths = [(5, 5), (4, 5)][int(draw.integers(2))]
+    known = [f"{int(draw.integers(10 ** (width - 1))):0{width}}" for width in widths for _ in range(4)]
+    written = [known[n] for n in draw.integers(0, len(known), len(table.rows))]
+    planted = table.with_column("zip", written, int(draw.integers(5)))
+    return replace(planted, texts={"zip": written})
+
+
 REFUSED: tuple[Trouble, ...] = (whole_thousands, mixed_dates)
 """Troubles that leave two readings."""
 TROUBLES: tuple[Trouble, ...] = (
     *(nothing, index, identifier, decimal_commas, thousands, whole_thousands),
-    *(percents, gaps, foreign_dates, mixed_dates, first_date, empty_columns),
+    *(postal_codes, percents, gaps, foreign_dates, mixed_dates, first_date, empty_columns),
 )
 
 
@@ -210,6 +220,8 @@ def right(table: Planted, found: Table | Texts) -> None:
     for name, days in table.dates.items():
         assert columns[name].dtype.kind == "M", name
         assert columns[name].astype("datetime64[D]").tolist() == days
+    for name, texts in table.texts.items():
+        assert columns[name].tolist() == texts
     assert columns["colour"].dtype == object
 
 

@@ -34,6 +34,35 @@ def test_images_that_are_dark_bright_or_blurry() -> None:
     assert issues.image_issues(torch.zeros(3, 0)).tolist() == [None] * 3
 
 
+def test_sizes_that_are_far_from_the_others() -> None:
+    draw = np.random.default_rng(0)
+    # Landscape and portrait, from 400 x 300 to 600 x 450 pixels.
+    long = draw.integers(400, 600, 200)
+    landscape = (np.arange(200) % 3 > 0)[:, None]
+    both = np.where(landscape, np.stack([long * 0.75, long], 1), np.stack([long, long * 0.75], 1))
+    sizes = torch.from_numpy(both.round()).float()
+    assert issues.odd_sizes(sizes)[0].tolist() == []
+    sizes[7], sizes[8], sizes[9] = torch.tensor([[20, 30], [4_000, 3_000], [60, 2_000]]).float()
+    odd, said = issues.odd_sizes(sizes)
+    assert sorted(odd.tolist()) == [7, 8, 9] and odd[0] == 7
+    assert said[9] == "60 x 2000 pixels" and said[10] is None
+
+
+def test_among_equal_sizes_only_a_factor_of_two_is_odd() -> None:
+    sizes = torch.tensor([[32.0, 32]] * 50 + [[32, 36], [45, 32], [64, 64], [16, 16], [32, 64]])
+    assert sorted(issues.odd_sizes(sizes)[0].tolist()) == [52, 53, 54]
+    # Lines of text are all wide, so a square is odd.
+    lines = torch.tensor([[30.0, 300]] * 50 + [[90, 90], [30, 400]])
+    assert issues.odd_sizes(lines)[0].tolist() == [50]
+
+
+def test_unknown_sizes_and_other_data_have_no_odd_ones() -> None:
+    assert issues.odd_sizes(torch.zeros(4, 0))[1].tolist() == [None] * 4
+    assert issues.odd_sizes(torch.zeros(4, 2))[0].tolist() == []
+    sizes = torch.tensor([[0.0, 0], [90, 90], *[[10, 10]] * 8])
+    assert issues.odd_sizes(sizes)[0].tolist() == [1]
+
+
 def test_a_category_on_which_the_model_is_worse() -> None:
     draw = np.random.default_rng(0)
     kind = TableKind(

@@ -43,6 +43,10 @@ class Dataset(Protocol):
         must not write to a batch.
         """
 
+    def original_sizes(self, indices: torch.Tensor) -> torch.Tensor | None:
+        """int32 [B, 2]: (H, W) that the images at `indices` have in their files, 0 before `batches` has yielded them;
+        None if the inputs are as they were read."""
+
     def subset(self, indices: torch.Tensor) -> "Dataset":
         """The examples at `indices` [K] int64, renumbered 0..K-1; shares memory, device storage and workers."""
 
@@ -51,15 +55,18 @@ class Dataset(Protocol):
 
 
 class MemoryDataset:
-    """Inputs [N, ...] in memory. `batches` first copies them to a CUDA device with free memory of twice their size."""
+    """Inputs [N, ...] in memory. `batches` first copies them to a CUDA device with free memory of twice their size.
+
+    `original_sizes`: [N, 2] int32, see :class:`Dataset`.
+    """
 
     owners: torch.Tensor | None = None
 
-    def __init__(self, inputs: torch.Tensor, labels: torch.Tensor):
+    def __init__(self, inputs: torch.Tensor, labels: torch.Tensor, original_sizes: np.ndarray | None = None):
         if len(inputs) != len(labels):
             raise ValueError(f"{len(inputs)} inputs and {len(labels)} labels")
         self.labels = labels
-        self._store = _Store(inputs)
+        self._store = _Store(inputs, original_sizes)
         self._indices: torch.Tensor | None = None
 
     def __len__(self) -> int:
@@ -90,6 +97,9 @@ class MemoryDataset:
             pinned = (inputs.index_select(0, part).pin_memory() for part in rows.split(sizes))
             yield from _to_device(pinned, device)
 
+    def original_sizes(self, indices: torch.Tensor) -> torch.Tensor | None:
+        return _sizes_at(self._store.original_sizes, self._indices, indices)
+
     def subset(self, indices: torch.Tensor) -> "MemoryDataset":
         part = MemoryDataset.__new__(MemoryDataset)
         part.labels = self.labels[indices]
@@ -101,8 +111,8 @@ class MemoryDataset:
 class _Store:
     """Inputs on the CPU and their copies on devices, shared by a data set and its subsets."""
 
-    def __init__(self, inputs: torch.Tensor):
-        self.inputs = inputs
+    def __init__(self, inputs: torch.Tensor, original_sizes: np.ndarray | None) -> None:
+        self.inputs, self.original_sizes = inputs, original_sizes
         self._copies: dict[torch.device, torch.Tensor | None] = {}  # None: there was no room
 
     def place(self, device: torch.device) -> bool:
@@ -171,12 +181,22 @@ class StreamingDataset:
         rows = [indices if self._indices is None else self._indices[indices] for indices in order]
         return self._stream.read([indices.numpy() for indices in rows], device)
 
+    def original_sizes(self, indices: torch.Tensor) -> torch.Tensor | None:
+        return _sizes_at(self._stream.decoder.files.original_sizes, self._indices, indices)
+
     def subset(self, indices: torch.Tensor) -> "StreamingDataset":
         part = StreamingDataset.__new__(StreamingDataset)
         part.labels = self.labels[indices]
         part._stream = self._stream
         part._indices = indices if self._indices is None else self._indices[indices]
         return part
+
+
+def _sizes_at(
+    sizes: np.ndarray | None, subset: torch.Tensor | None, indices: torch.Tensor
+) -> torch.Tensor | None:
+    rows = indices if subset is None else subset[indices]
+    return None if sizes is None else torch.from_numpy(sizes[rows.numpy()])
 
 
 class _Stream:

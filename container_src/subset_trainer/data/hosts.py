@@ -125,6 +125,9 @@ class ShardedDataset:
             raise ValueError("the inputs of examples that another host has were asked for")
         return iter(()) if self._own is None else self._own.batches(rows, device)
 
+    def original_sizes(self, indices: torch.Tensor) -> torch.Tensor | None:
+        return None if self._own is None else self._own.original_sizes(self._rows[indices])
+
     def subset(self, indices: torch.Tensor) -> "ShardedDataset":
         assert self.owners is not None
         return ShardedDataset(self._own, self.labels[indices], self.owners[indices], self._rows[indices])

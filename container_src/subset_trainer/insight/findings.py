@@ -117,6 +117,7 @@ def columns(found: Findings, examined: Examined, record: Record) -> dict[str, Co
         "duplicate_group": found.groups,
         "outlier": found.issues.remoteness,
         "image_issue": found.issues.image_issue,
+        "odd_size": found.issues.odd_size,
         "weak_group": found.issues.weak_group,
     }
     kept, count = examined.kept, len(examined.removed)

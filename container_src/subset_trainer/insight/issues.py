@@ -29,6 +29,9 @@ DARK, BRIGHT = 0.32, 0.95
 """Cleanvision's thresholds: of the brightness that 99% of the pixels do not exceed, and that 95% of them do."""
 BLURRY = 0.05
 """A blurry image's sharpness, divided by the median image's."""
+ODD, SPREADS = 2.0, 3.0
+"""An odd size differs from the median by this factor at least, and from the quartiles by so many times their distance,
+as cleanvision has it. Of sides and aspect ratios, in logarithms."""
 RARE = 0.1
 """Datalab's threshold of a rare class."""
 LEAST_VALIDATED = 20
@@ -53,8 +56,8 @@ class WeakGroup:
     """[K] int64: its training examples."""
 
 
-TRAITS = 3
-"""Numbers that :func:`traits` returns of an image."""
+TRAITS, SIZES = 3, 2
+"""Numbers that :func:`traits` returns of an image, and of its size."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Issue:
     """What it means, and where its rows are in examples.parquet."""
     rows: np.ndarray
     """[K] int64, the worst first."""
+    remarks: np.ndarray | None = None
+    """[N] object: what the page says of each of its examples."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +81,30 @@ class Issues:
     """[N] float32, see :func:`remoteness`."""
     image_issue: np.ndarray
     """[N] object: `dark`, `bright`, `blurry`, or None."""
+    odd_size: np.ndarray
+    """[N] object: an odd image's size, as `20 x 400 pixels` (height first), else None."""
     weak_group: np.ndarray
     """[N] object: the worst weak group that the example belongs to, or None."""
     found: Sequence[Issue]
 
 
-def observe(inputs: Tensor, features_BD: Tensor) -> Tensor:
-    """float32 [B, K]: the narrowed features, followed by an image's traits."""
-    narrowed = narrow(features_BD)
+def observe(inputs: Tensor, features_BD: Tensor, sizes_B2: Tensor | None = None) -> Tensor:
+    """float32 [B, K]: the narrowed features, followed by an image's traits and size; see :func:`seen`."""
+    return torch.cat([narrow(features_BD), seen(inputs, sizes_B2).to(features_BD.device)], 1)
+
+
+def seen(inputs: Tensor, sizes_B2: Tensor | None = None) -> Tensor:
+    """float32 [B, K]: the part of :func:`observe` that needs no features. Of other inputs than images K is 0.
+
+    Args:
+        sizes_B2: (H, W) of the images in their files; None: that of the inputs.
+    """
     if inputs.ndim != 4 or inputs.dtype != torch.uint8:
-        return narrowed
-    return torch.cat([narrowed, traits(inputs)], 1)
+        return torch.zeros(len(inputs), 0)
+    if sizes_B2 is None:
+        sizes_B2 = torch.tensor(inputs.shape[2:]).expand(len(inputs), SIZES)
+    found = traits(inputs)
+    return torch.cat([found, sizes_B2.to(found)], 1)
 
 
 def find(
@@ -107,11 +125,12 @@ def find(
         device: the device that compares features.
     """
     given, kind = splits.train.labels.numpy(), splits.preprocessing
-    own = TRAITS if kind.pictures else 0
+    own = TRAITS + SIZES if kind.pictures else 0
     width = observed_NK.shape[1] - own
     features, held = observed_NK[:, :width], validation_observed_MK[:, :width]
     far = remoteness(features, device).numpy()
-    images = image_issues(observed_NK[:, width:])
+    images = image_issues(observed_NK[:, width : width + TRAITS])
+    odd, odd_size = odd_sizes(observed_NK[:, width + TRAITS :])
     groups = weak_groups(splits.train, splits.validation, kind, features, held, right_M)
     rows = np.flatnonzero(far > FAR)
     found = [
@@ -124,6 +143,13 @@ def find(
             Issue(f"{name.capitalize()} images", f"`image_issue` is `{name}`", np.flatnonzero(images == name))
             for name in ("dark", "bright", "blurry")
         ),
+        Issue(
+            "Odd sizes",
+            f"in size or aspect ratio far from the other images, by a factor of {ODD:g} or more from the median "
+            "(column `odd_size`, height first)",
+            odd,
+            odd_size,
+        ),
         *rare_classes(given, splits.preprocessing.classes),
         *(
             Issue(
@@ -135,7 +161,9 @@ def find(
             for group in groups
         ),
     ]
-    return Issues(far, images, names_of(groups, len(given)), [one for one in found if len(one.rows)])
+    return Issues(
+        far, images, odd_size, names_of(groups, len(given)), [one for one in found if len(one.rows)]
+    )
 
 
 def rare_classes(labels_N: np.ndarray, classes: Sequence[str]) -> list[Issue]:
@@ -211,6 +239,40 @@ def image_issues(traits_N3: Tensor) -> np.ndarray:
     found[low_N > BRIGHT] = "bright"
     found[high_N < DARK] = "dark"
     return found
+
+
+def odd_sizes(sizes_N2: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Images whose side √(H · W) or aspect ratio is far from the others'.
+
+    Args:
+        sizes_N2: (H, W); 0: not known; [N, 0]: these are no images.
+
+    Returns:
+        the odd ones [K] int64, the oddest first, and [N] object: the size of each of these, else None.
+    """
+    said = np.full(len(sizes_N2), None, object)
+    if not sizes_N2.shape[1]:
+        return np.zeros(0, np.int64), said
+    known = (sizes_N2 > 0).all(1).numpy()
+    if not known.any():
+        return np.zeros(0, np.int64), said
+    height_N, width_N = sizes_N2.double().clamp(min=1).log().numpy().T
+    beyond_N = np.maximum(_beyond((height_N + width_N) / 2, known), _beyond(width_N - height_N, known))
+    odd = np.flatnonzero(known & (beyond_N > 1))
+    odd = odd[np.argsort(-beyond_N[odd], kind="stable")]
+    for row in odd.tolist():
+        said[row] = "{:.0f} x {:.0f} pixels".format(*sizes_N2[row].tolist())
+    return odd, said
+
+
+def _beyond(values_N: np.ndarray, known_N: np.ndarray) -> np.ndarray:
+    """How far each is from the median, over the distance from which on it is odd."""
+    low, median, high = np.quantile(values_N[known_N], (0.25, 0.5, 0.75))
+    spread, factor = SPREADS * (high - low), np.log(ODD)
+    below, above = max(factor, median - low + spread), max(factor, high - median + spread)
+    away_N = values_N - median
+    # Exactly a factor of two counts, whatever logarithms round to.
+    return np.where(away_N < 0, -away_N / below, away_N / above) * (1 + 1e-6)
 
 
 def weak_groups(

@@ -77,6 +77,24 @@ def test_subsets_of_subsets(dataset: Dataset, pixels: torch.Tensor) -> None:
     assert torch.equal(batch, pixels[first[second[[2, 0, 1]]]])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_tells_the_sizes_that_its_images_had(tmp_path: Path, workers: int) -> None:
+    """As they are in the files: before they are scaled, and after a camera's rotation."""
+    upright = Image.Exif()
+    upright[0x0112] = 6
+    for number, size in enumerate([(300, 200), (30, 20), (8, 90)]):
+        Image.new("RGB", size).save(tmp_path / f"{number}.jpg", exif=upright if number == 1 else b"")
+    files = ImageFiles([f"{number}.jpg" for number in range(3)], tmp_path, "training")
+    files.keep_sizes()
+    dataset = StreamingDataset(files, torch.zeros(3, dtype=torch.int64), SIZE, workers)
+    every = torch.arange(3)
+    part = dataset.subset(torch.tensor([2, 1]))
+    assert torch.equal(dataset.original_sizes(every), torch.zeros(3, 2, dtype=torch.int32))  # type: ignore[arg-type]
+    list(part.batches([torch.arange(2)], CPU))
+    assert part.original_sizes(torch.tensor([1, 0])).tolist() == [[30, 20], [90, 8]]  # type: ignore[union-attr]
+    assert dataset.original_sizes(every).tolist() == [[0, 0], [30, 20], [90, 8]]  # type: ignore[union-attr]
+
+
 def test_nothing_is_asked_for(dataset: Dataset) -> None:
     assert list(dataset.batches([], CPU)) == []
 

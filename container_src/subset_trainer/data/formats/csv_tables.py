@@ -24,7 +24,7 @@ from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.cells import Cells, Coded
 from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.label import LABEL_NAMES, plain_name
-from subset_trainer.data.tables.numbers import spellings
+from subset_trainer.data.tables.numbers import PADDED, spellings
 from subset_trainer.data.tables.reading import as_training, table_of
 from subset_trainer.data.tables.table import (
     MISSING,
@@ -179,11 +179,15 @@ class CsvCells(Cells):
     # The cells
 
     def column(self, position: int) -> np.ndarray | Coded:
-        """Plain numbers as float64, other columns as texts."""
+        """Plain numbers as float64, other columns as texts, also digits with leading zeros."""
         import pyarrow as pa
+        from pyarrow import compute
 
+        texts = self._table.column(self._stored[position])
+        if compute.any(compute.match_substring_regex(texts, f"^{PADDED}$")).as_py():
+            return self.coded(position)
         try:
-            numbers = self._table.column(self._stored[position]).cast(pa.float64()).to_numpy()
+            numbers = texts.cast(pa.float64()).to_numpy()
         except pa.ArrowInvalid:
             numbers = None
         if numbers is not None and np.isfinite(numbers).all():

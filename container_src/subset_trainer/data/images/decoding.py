@@ -87,6 +87,7 @@ class EncodedImages(ABC):
         self.channel = channel
         # Reference counting alone would copy a list of strings, page by page, into every forked worker.
         self.names = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
+        self.original_sizes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -102,10 +103,20 @@ class EncodedImages(ABC):
     def prepare(self, indices: np.ndarray) -> None:  # noqa: B027 - optional: most subclasses need no preparation
         """Prefetch the images, [K] int64, that this thread reads once each before its next call."""
 
+    def keep_sizes(self) -> None:
+        """From now on `original_sizes`, [N, 2] int32, holds (H, W) of each image as its file has it, once the image was
+        decoded, in this process or a worker that is forked from it; 0 before."""
+        # An anonymous mapping is shared with forked workers.
+        room = mmap.mmap(-1, max(1, len(self)) * 8)
+        self.original_sizes = np.frombuffer(room, np.int32, 2 * len(self)).reshape(-1, 2)
+
     def decode(self, index: int, size: tuple[int, int] | None) -> np.ndarray:
         """Pixels [H, W, 3] uint8, scaled to `size` (H, W) if given. Raises UserError naming an image it cannot read."""
         try:
-            return decode(self.read(index), size, self.white)
+            with _opened(io.BytesIO(self.read(index))) as opened:
+                if self.original_sizes is not None:
+                    self.original_sizes[index] = _upright(opened)
+                return _decoded(opened, size, self.white)
         except Exception as error:  # PIL's plugins raise almost any exception on damaged data
             raise self.unreadable(index, error) from error
 
@@ -145,6 +156,7 @@ class EncodedImages(ABC):
         """The images at `rows` [K] int64, renumbered 0..K-1."""
         part = copy.copy(self)
         part.names = self.names[rows]
+        part.original_sizes = None
         return part
 
     def _but(self, index: int) -> str:
@@ -190,8 +202,13 @@ class ImageFiles(EncodedImages):
 
 def _dimensions(source: str | io.BytesIO) -> tuple[int, int]:
     with _opened(source) as image:
-        width, height = image.size
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+        return _upright(image)
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    """(H, W) of an opened image, after the rotation in its EXIF data."""
+    width, height = image.size
+    return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def _opened(source: str | io.BytesIO) -> Image.Image:
@@ -243,22 +260,26 @@ def decode(data: bytes, size: tuple[int, int] | None = None, white: int = WHITE)
         Exception: whatever Pillow raises on damaged data.
     """
     with _opened(io.BytesIO(data)) as opened:
-        if size is not None and opened.format == "JPEG":
-            # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; enough pixels are kept for a good final scaling.
-            side = 2 * max(size)
-            if min(opened.size) > side:
-                opened.draft(None, (side, side))
-        colour = _is_deep_colour(opened)
-        opened.load()
-        image: Image.Image = opened
-        if _orientation(image) != 1:
-            image = ImageOps.exif_transpose(image)
-        image = _to_rgb(image, white)
-        if colour and white != WHITE:
-            image = image.point([min(white, value * _LOW_BYTES) * 255 // white for value in range(256)] * 3)
-        if size is not None and image.size != (size[1], size[0]):
-            image = cover(image, size)
-        return np.asarray(image)
+        return _decoded(opened, size, white)
+
+
+def _decoded(opened: Image.Image, size: tuple[int, int] | None, white: int) -> np.ndarray:
+    if size is not None and opened.format == "JPEG":
+        # JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; enough pixels are kept for a good final scaling.
+        side = 2 * max(size)
+        if min(opened.size) > side:
+            opened.draft(None, (side, side))
+    colour = _is_deep_colour(opened)
+    opened.load()
+    image = opened
+    if _orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    image = _to_rgb(image, white)
+    if colour and white != WHITE:
+        image = image.point([min(white, value * _LOW_BYTES) * 255 // white for value in range(256)] * 3)
+    if size is not None and image.size != (size[1], size[0]):
+        image = cover(image, size)
+    return np.asarray(image)
 
 
 def is_encoded(data: bytes) -> bool:

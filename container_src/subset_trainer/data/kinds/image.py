@@ -125,6 +125,7 @@ class ImageKind(Kind):
             return MemoryDataset(torch.from_numpy(_resized(source.pixels, size)), labels)
         images = source.images
         images.white = self.white
+        images.keep_sizes()
         if isinstance(images, S3Images):
             loading.notes.append(
                 f"{channel.name} channel: read from S3 as they are needed, and kept on the disk while it has room."
@@ -143,7 +144,7 @@ class ImageKind(Kind):
             f"{time.monotonic() - started:.1f} s."
         )
         loading.take(channel, needed)
-        return MemoryDataset(torch.from_numpy(pixels), labels)
+        return MemoryDataset(torch.from_numpy(pixels), labels, images.original_sizes)
 
     @classmethod
     def common(cls, source: Source) -> Mapping[str, Any]:

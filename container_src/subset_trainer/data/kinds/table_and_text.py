@@ -248,6 +248,9 @@ class _TableOf:
     def batches(self, order: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
         return (batch[:, : self._width] for batch in self._dataset.batches(order, device))
 
+    def original_sizes(self, indices: Tensor) -> Tensor | None:
+        return None
+
     def subset(self, indices: Tensor) -> "_TableOf":
         return _TableOf(self._dataset.subset(indices), self._width)
 

@@ -112,6 +112,28 @@ def spellings(texts: Sequence[str]) -> tuple[Spelling, ...]:
 _MARKS: tuple[Mark, Mark] = ("point", "comma")
 
 
+PADDED = r"0[0-9]+"
+"""Digits that a number would not lead with, as a pattern of Python and of RE2."""
+_LONGEST = 1_000  # Python parses no more than 4,300 digits
+_PADDED, _DIGITS = re.compile(PADDED), re.compile("[0-9]+")
+
+
+def are_codes(texts: Sequence[str]) -> bool:
+    """Whether texts are codes of digits, such as postal codes: digits alone, and some of them lead with a zero."""
+    return any(map(_PADDED.fullmatch, texts)) and all(map(_DIGITS.fullmatch, texts))
+
+
+def whole(text: str) -> int | None:
+    """The value of a text of digits alone; None for other texts."""
+    return int(text) if len(text) <= _LONGEST and _DIGITS.fullmatch(text) else None
+
+
+def code_width(texts: Sequence[str]) -> int | None:
+    """The number of digits of codes that all have the same; None if they differ, or are no codes."""
+    widths = set(map(len, texts))
+    return widths.pop() if len(widths) == 1 and are_codes(texts) else None
+
+
 def also_grouped(texts: Sequence[str]) -> bool:
     """Whether plain numbers such as 1.234 are whole numbers with thousands separators under a decimal comma."""
     if any(map(_UNGROUPED.fullmatch, texts)) or not any("." in text for text in texts):

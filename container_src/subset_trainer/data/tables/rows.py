@@ -6,6 +6,7 @@ spellings and encoding.
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,7 +169,7 @@ def encode_rows(rows: Sequence[Row], like: TrainedTable) -> np.ndarray:
 
 def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndarray:
     """One column's values [N], in the types of a Table."""
-    texts = [_text(row.values[at], column) for row in rows]
+    texts = [_text(row, at, column, title) for row in rows]
     if column.kind in ("categorical", "empty"):
         values = np.empty(len(texts), object)
         values[:] = texts
@@ -199,16 +200,25 @@ def _numbers(texts: Sequence[str], spelling: Spelling | None) -> tuple[np.ndarra
     return values, bad if bad is not None else int(infinite[0]) if len(infinite) else None
 
 
-def _text(value: Scalar, column: Column) -> str:
+def _text(row: Row, at: int, column: Column, title: str) -> str:
     """A value as a CSV file would contain it."""
+    value = row.values[at]
     if isinstance(value, str):
-        return value.strip()
+        return unicodedata.normalize("NFC", value.strip())
     if value is None:
         return ""
     if column.kind != "categorical":
         return str(int(value)) if isinstance(value, bool) else str(value)
     text = str(value)
-    if text not in column.categories and isinstance(value, float) and value.is_integer():
-        # JSON does not distinguish whole numbers, so that a client may send 3.0 for training's 3.
-        return str(int(value))
-    return text
+    if text in column.categories or isinstance(value, bool) or value != value // 1:
+        return text
+    # JSON does not distinguish whole numbers, so that a client may send 3.0 for training's 3, and writes none with
+    # leading zeros: 2139 stands for training's 02139.
+    whole = str(int(value))
+    same = (whole,) if whole in column.categories else column.by_value.get(int(value), ())
+    if len(same) > 1:
+        raise REQUEST.error(
+            f"{row.place}, {title}: the number {whole} may be {' or '.join(map(repr, same[:3]))}; expected the code as "
+            "a text."
+        )
+    return same[0] if same else whole

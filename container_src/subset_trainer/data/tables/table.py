@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
 
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.tables.numbers import Spelling
+from subset_trainer.data.tables.numbers import Spelling, whole
 from subset_trainer.data.understanding import Decision
 
 MOST_COLUMNS = 100_000
@@ -110,6 +111,16 @@ class Column:
         if self.kind in ("categorical", "empty"):
             return len(self.categories)
         return 1 + 2 * len(self.cycles) + self.missing
+
+    @cached_property
+    def by_value(self) -> Mapping[int, tuple[str, ...]]:
+        """The categories of digits alone that have each value: those of 7 may be 7 and 007."""
+        found: dict[int, tuple[str, ...]] = {}
+        for category in self.categories:
+            value = whole(category)
+            if value is not None:
+                found[value] = (*found.get(value, ()), category)
+        return found
 
 
 class TrainedTable(Protocol):
