@@ -1,48 +1,154 @@
-"""Answers in one sentence how small a fraction of the data is enough for a tolerated loss of accuracy.
+"""Answers how small a share is enough for a tolerated loss, with one error rate for the whole answer.
 
-"Accuracy" is what the runs' hyperparameter `metric` names: accuracy, macro-F1, balanced accuracy or AUC.
+Two questions are answered, each by the strategies that bear on it: *train less* is about samples seen, *label or keep
+less* about distinct examples. `judging` judges all candidates of both together.
+
+The loss is one of the measure that the runs' hyperparameter `metric` names: accuracy, macro-F1, balanced accuracy or
+AUC. It is one of the test set if every run has one, because some strategies choose by the validation set.
 """
 
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from functools import cached_property
+from statistics import mean
+from typing import Any
 
+from deploy.results import judging, predictions
 from deploy.results.compare import Run, reference
-from subset_selection.catalogue import REFERENCE
+from deploy.results.judging import LEAST_SEEDS, LEVEL, Candidate, Judged, State
+from subset_selection.catalogue import CATALOGUE, REFERENCE, Question
 from subset_trainer.tracking.metrics import SPOKEN
 
-CONFIDENCE = 0.95
+QUESTIONS: Mapping[Question, tuple[str, str]] = {
+    "train": ("Train less", "the samples seen"),
+    "label": ("Label or keep less", "the examples"),
+}
+"""Question → its name, and of what a share is."""
 
 
 @dataclass(frozen=True)
-class Loss:
-    """The loss of accuracy of a strategy at a fraction, compared with full data. Accuracies are shares 0..1."""
+class Row:
+    """Runs that differ in the seed alone, beside the full runs of the same seeds."""
 
-    strategy: str
-    fraction: float
-    differences: tuple[float, ...]
-    """For each seed, the accuracy minus that of the full run with the same seed."""
-    time: float
-    """Total time divided by the full runs' total time, over the shared seeds."""
+    name: str
+    """The strategy, with the hyperparameters that tell it from others of the comparison."""
+    chain: str
+    """What runs of all shares have in common."""
+    share: float
+    """Of the samples that the full runs see, or for `label`, of the distinct examples."""
+    runs: Mapping[int, Run]
+    """Seed → run, for the seeds of the full runs."""
+    full: Mapping[int, Run]
+    """Seed → full run."""
 
     @property
-    def at_most(self) -> float | None:
-        """Upper bound on the loss of accuracy, with a confidence of 95%.
+    def first(self) -> Run:
+        return next(iter(self.runs.values()))
 
-        It is the one-sided bound of Student's t on the mean of the paired differences. None for a single seed, which
-        gives no estimate of the variance.
-        """
-        count = len(self.differences)
-        if count < 2:
-            return None
-        # Imported here because it takes half a second, and only comparisons of several seeds need it.
-        from scipy.stats import t
+    @property
+    def strategy(self) -> str:
+        return str(self.first.summary["strategy"])
 
-        error = stdev(self.differences) / math.sqrt(count)
-        return -(mean(self.differences) - float(t.ppf(CONFIDENCE, count - 1)) * error)
+    @property
+    def question(self) -> Question:
+        spec = CATALOGUE.get(self.strategy)
+        return spec.question if spec else "train"
+
+    @property
+    def time(self) -> float:
+        """Total time divided by the full runs' total time, over the shared seeds."""
+        whole = sum(self.full[seed].seconds for seed in self.runs)
+        return sum(run.seconds for run in self.runs.values()) / whole if whole else math.nan
+
+    def __str__(self) -> str:
+        if self.strategy == REFERENCE:
+            return f"`{self.name}` for {_share(self.share)} of the epochs"
+        spec = CATALOGUE.get(self.strategy)
+        return (
+            f"`{self.name}`" if spec and not spec.takes_fraction else f"`{self.name}` at {_share(self.share)}"
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The judged rows of a comparison."""
+
+    metric: str
+    tolerance: float
+    """A share: 0.01 is a point."""
+    rows: Sequence[Row]
+    judged: Sequence[Judged]
+    """For each row."""
+    full: Mapping[int, Run]
+    """Seed → full run."""
+    tested: bool
+    """Whether the measure is of the test set, else of the validation set."""
+
+    def of(self, question: Question) -> list[tuple[Row, Judged]]:
+        """Return the rows that bear on a question."""
+        pairs = zip(self.rows, self.judged, strict=True)
+        return [(row, judged) for row, judged in pairs if row.question == question]
+
+    def best(self, question: Question) -> tuple[Row, Judged] | None:
+        """Return the row that is recommended: the one of the smallest share that is enough, then of the least time."""
+        good = [pair for pair in self.of(question) if pair[1].state == State.ENOUGH]
+        return min(good, key=lambda pair: (pair[0].share, pair[0].time), default=None)
+
+    @cached_property
+    def examples(self) -> int | None:
+        """Number of test (or validation) examples; None if the runs do not say."""
+        part = "test" if self.tested else "validation"
+        found: int | None = next(iter(self.full.values())).summary.get("examples", {}).get(part)
+        return found
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """The smallest and the largest number of seeds of a row."""
+        counts = [judged.seeds for judged in self.judged]
+        return min(counts), max(counts)
+
+
+def answer(runs: Sequence[Run], tolerance: float) -> Answer | str:
+    """Judge the completed runs; return a sentence that says why if they allow no answer.
+
+    Args:
+        runs: runs with results; only completed ones are used.
+        tolerance: tolerated loss, a share.
+    """
+    finished = [run for run in runs if run.summary["status"] == "completed"]
+    base = reference(finished)
+    if base is None:
+        return (
+            "How much is enough cannot be said: there is no finished run on all of the data to compare with."
+        )
+    tested = all(run.summary.get("test") for run in finished)
+    metric = common_metric(finished, tested)
+    if metric is None:
+        named = ", ".join(sorted({run.metric for run in finished}))
+        return f"How much is enough cannot be said: the runs do not share a measure (metric: {named})."
+    full, rows = _rows(finished, base)
+    if not rows:
+        return "How much is enough cannot be said: no other run has the seed of one on all of the data."
+    candidates = [_candidate(row, metric, tested) for row in rows]
+    judged = judging.judge(_values(full, metric, tested), candidates, tolerance)
+    return Answer(metric, tolerance, rows, judged, full, tested)
+
+
+def sentence(runs: Sequence[Run], tolerance: float) -> str:
+    """Return the answer in words, a sentence or more for each question that the runs bear on.
+
+    Args:
+        runs: runs with results; only completed ones are used.
+        tolerance: tolerated loss, a share.
+    """
+    found = answer(runs, tolerance)
+    if isinstance(found, str):
+        return found
+    parts = [words for question in QUESTIONS if found.of(question) for words in _of_question(found, question)]
+    return " ".join([*parts, _basis(found)])
 
 
 def common_metric(runs: Sequence[Run], tested: bool) -> str | None:
@@ -52,108 +158,164 @@ def common_metric(runs: Sequence[Run], tested: bool) -> str | None:
     return None if named or any(run.measure(metric, tested) is None for run in runs) else metric
 
 
-def losses(runs: Sequence[Run]) -> list[Loss]:
-    """Return a loss for each setting of the hyperparameters, over the seeds that it shares with the full runs.
-
-    The full runs are those on all data that saw the most samples. Shorter runs on all data are compared like any other
-    strategy. Test accuracy is used if every run has it, because some strategies choose by the validation set.
-    Otherwise validation accuracy is used. Runs that name no common `metric` have no losses.
-    """
-    finished = [run for run in runs if run.summary["status"] == "completed"]
-    base = reference(finished)
-    if base is None:
-        return []
-    tested = _tested(finished)
-    metric = common_metric(finished, tested)
-    if metric is None:
-        return []
+def _rows(finished: Sequence[Run], base: Run) -> tuple[dict[int, Run], list[Row]]:
+    """Return the full runs, which are those on all data that saw the most samples, and a row for each other setting of
+    the hyperparameters that shares a seed with them. Shorter runs on all data are rows like any other."""
     groups: dict[str, dict[int, Run]] = defaultdict(dict)
     for run in finished:
         groups[_settings(run)][int(run.summary.get("seed", 0))] = run
     full = groups.pop(_settings(base))
-    found = []
-    for by_seed in groups.values():
-        shared = sorted(by_seed.keys() & full.keys())
+    names = _names([next(iter(group.values())) for group in groups.values()])
+    rows = []
+    for group in groups.values():
+        shared = {seed: group[seed] for seed in sorted(group.keys() & full.keys())}
         if shared:
-            own, whole = ([side[seed] for seed in shared] for side in (by_seed, full))
-            first = own[0].summary
-            fraction = float(first["fraction"])
-            if own[0].is_full:
-                fraction = first["samples_visited"] / whole[0].summary["samples_visited"]
-            found.append(
-                Loss(
-                    str(first["strategy"]),
-                    fraction,
-                    tuple(
-                        (a.measure(metric, tested) or 0.0) - (b.measure(metric, tested) or 0.0)
-                        for a, b in zip(own, whole, strict=True)
-                    ),
-                    sum(run.seconds for run in own) / sum(run.seconds for run in whole),
-                )
-            )
-    return found
+            first = next(iter(shared.values()))
+            share = _share_of(shared, full)
+            rows.append(Row(names[_chain(first)], _chain(first), share, shared, full))
+    return full, rows
+
+
+def _share_of(runs: Mapping[int, Run], full: Mapping[int, Run]) -> float:
+    first = next(iter(runs.values())).summary
+    spec = CATALOGUE.get(first["strategy"])
+    if spec and spec.question == "label":
+        return float(first["fraction"])
+    return mean(
+        run.summary["samples_visited"] / full[seed].summary["samples_visited"] for seed, run in runs.items()
+    )
+
+
+def _given(run: Run) -> dict[str, Any]:
+    given = {**run.summary.get("hyperparameters", {}), "strategy": run.summary["strategy"]}
+    given.setdefault("epochs", run.summary["epochs"])
+    given.setdefault("fraction", run.summary["fraction"])
+    return {name: value for name, value in given.items() if name != "seed"}
 
 
 def _settings(run: Run) -> str:
     """Return a key of the hyperparameters without the seed."""
-    given = {**run.summary.get("hyperparameters", {}), "strategy": run.summary["strategy"]}
-    given |= {"epochs": run.summary["epochs"]}
-    # The share of samples that soft pruning sees differs a little from seed to seed.
-    given |= {} if "hyperparameters" in run.summary else {"fraction": run.summary["fraction"]}
-    return json.dumps({name: value for name, value in given.items() if name != "seed"}, sort_keys=True)
+    given = _given(run)
+    if run.is_full:
+        # Full runs ignore it. Soft pruning's own share differs from seed to seed, and is not a hyperparameter.
+        del given["fraction"]
+    return json.dumps(given, sort_keys=True)
 
 
-def _tested(finished: Sequence[Run]) -> bool:
-    return all(run.summary.get("test") for run in finished)
+def _chain(run: Run) -> str:
+    """Return a key of the hyperparameters without those that make the share."""
+    given = _given(run)
+    del given["fraction"]
+    spec = CATALOGUE.get(run.summary["strategy"])
+    if spec and not spec.takes_fraction:
+        del given["epochs"]
+    return json.dumps(given, sort_keys=True)
 
 
-def sentence(runs: Sequence[Run], tolerance: float) -> str:
-    """Return the answer in one sentence.
+def _names(firsts: Sequence[Run]) -> dict[str, str]:
+    """Return chain → the strategy, with the hyperparameters in which chains of the same strategy differ."""
+    by_strategy: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for run in firsts:
+        chain = _chain(run)
+        by_strategy[run.summary["strategy"]][chain] = json.loads(chain)
+    names = {}
+    for strategy, chains in by_strategy.items():
+        knobs = sorted(set().union(*chains.values()))
+        differing = [k for k in knobs if len({str(given.get(k)) for given in chains.values()}) > 1]
+        for chain, given in chains.items():
+            own = ",".join(f"{knob}={given.get(knob)}" for knob in differing)
+            names[chain] = f"{strategy}:{own}" if own else strategy
+    return names
 
-    It names the smallest fraction whose loss is within the tolerance with a confidence of 95%, or says that there is
-    none, or that the runs do not allow an answer.
 
-    Args:
-        runs: runs with results; only completed ones are used.
-        tolerance: tolerated loss of accuracy, a share.
-    """
-    known = losses(runs)
-    finished = [run for run in runs if run.summary["status"] == "completed"]
-    metric = common_metric(finished, _tested(finished)) if finished else "accuracy"
-    if metric is None:
-        named = ", ".join(sorted({run.metric for run in finished}))
-        return f"How much data is enough cannot be said: the runs do not share a measure (metric: {named})."
-    limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'} of {SPOKEN[metric]}"
-    if not known and reference(finished) is not None:
-        return "How much data is enough cannot be said: no other run has the seed of one on all of the data."
-    if not known:
-        return "How much data is enough cannot be said: there is no finished run on all of the data to compare with."
-    bounds = [(loss, loss.at_most) for loss in known]
-    judged = [(loss, bound) for loss, bound in bounds if bound is not None]
-    if not judged:
-        return (
-            f"Whether less data costs more than {limit} cannot be known from one seed: run at least three "
-            "(--seeds 0,1,2), and compare them together."
+def _values(runs: Mapping[int, Run], metric: str, tested: bool) -> dict[int, float]:
+    return {seed: run.measure(metric, tested) or 0.0 for seed, run in runs.items()}
+
+
+def _candidate(row: Row, metric: str, tested: bool) -> Candidate:
+    values = _values(row.runs, metric, tested)
+    own = [run.predictions for run in row.runs.values()]
+    full = [row.full[seed].predictions for seed in row.runs]
+    of_test = None
+    if tested and None not in (*own, *full):
+        of_test = predictions.of_test(metric, [p for p in own if p], [p for p in full if p])
+    if of_test is not None:
+        return Candidate(row.chain, row.share, values, of_test.shared, of_test.alone)
+    # Without predictions the examples cannot be paired. Independent outcomes are on the safe side.
+    count = row.first.summary.get("examples", {}).get("test" if tested else "validation")
+    levels = (mean(values.values()), mean(_values(row.full, metric, tested).values()))
+    floor = sum((level * (1 - level) + 1 / (count + 1)) / count for level in levels) if count else 0.0
+    return Candidate(row.chain, row.share, values, floor=floor)
+
+
+def _of_question(found: Answer, question: Question) -> Iterator[str]:
+    """Yield the sentences on one question."""
+    title, whole = QUESTIONS[question]
+    points = (
+        f"{100 * found.tolerance:g} point{'' if found.tolerance == 0.01 else 's'} of {SPOKEN[found.metric]}"
+    )
+    pairs = found.of(question)
+    best = found.best(question)
+    if best is not None:
+        row, judged = best
+        yield (
+            f"{title}: {_share(row.share)} of {whole} is enough for a loss of at most {points}. {_capital(str(row))} "
+            f"{_change(judged)}, in {row.time:.0%} of the full runs' total time."
         )
-    good = [(loss, bound) for loss, bound in judged if bound <= tolerance]
-    if not good:
-        nearest, bound = min(judged, key=lambda pair: pair[1])
-        return (
-            f"None of these keeps within {limit} of the full data with a confidence of 95%; the nearest is "
-            f"{_name(nearest)}, which loses {100 * -mean(nearest.differences):.1f} on average and at most "
-            f"{100 * bound:.1f} over {len(nearest.differences)} seeds."
+        return
+    near, judged = max(pairs, key=lambda pair: -pair[1].loses_at_most if pair[1].error else pair[1].mean)
+    if all(one.state == State.LESS for _, one in pairs):
+        yield (
+            f"{title}: no share of {whole} that was tried keeps within {points}. The nearest is {near}, which "
+            f"{_change(judged)}."
         )
-    best, bound = min(good, key=lambda pair: (pair[0].fraction, pair[0].time))
-    lost = -100 * mean(best.differences)
-    change = f"loses {lost:.1f} points" if lost > 0 else f"gains {-lost:.1f} points"
+    elif judged.seeds < LEAST_SEEDS:
+        known = "one seed" if judged.seeds == 1 else f"{judged.seeds} seeds"
+        yield (
+            f"{title}: whether less of {whole} costs more than {points} cannot be known from {known}: an answer takes "
+            f"at least {LEAST_SEEDS} (--seeds 0,1,2), compared together."
+        )
+    else:
+        yield (
+            f"{title}: whether less than all of {whole} keeps within {points} is not yet known. The nearest is {near}, "
+            f"which {_change(judged)}."
+        )
+
+
+def _change(judged: Judged) -> str:
+    """Say what was measured: a mean, and the bound that matters."""
+    lost, most, least = (100 * value for value in (-judged.mean, judged.loses_at_most, judged.loses_at_least))
+    verb = f"loses {lost:.1f} points" if lost >= 0 else f"gains {-lost:.1f} points"
+    if judged.state == State.LESS:
+        return f"{verb} on average and at least {least:.1f}"
+    if lost < 0:
+        bound = f"at least {-most:.1f}" if most < 0 else f"loses at most {most:.1f}"
+    else:
+        bound = f"at most {most:.1f}"
+    return f"{verb} on average and {bound}"
+
+
+def _basis(found: Answer) -> str:
+    """Say what the answer rests on."""
+    fewest, most = found.seeds
+    seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    part = "test" if found.tested else "validation"
+    examples = (
+        f"{found.examples:,} {part} examples" if found.examples else f"an unknown number of {part} examples"
+    )
+    judged = len(found.rows)
     return (
-        f"{best.fraction:.0%} is enough: {_name(best)} {change} on average, and at most {100 * bound:.1f} with a "
-        f"confidence of 95% over {len(best.differences)} seeds (tolerated: {100 * tolerance:g}), in "
-        f"{best.time:.0%} of the time of the full data."
+        f"The chance that a share called enough truly loses more is at most {LEVEL:.0%}, over all {judged} "
+        f"candidates together ({seeds} seed{'' if most == 1 else 's'}, {examples})."
+        if judged > 1
+        else f"The chance that it truly loses more is at most {LEVEL:.0%} (1 candidate, {seeds} "
+        f"seed{'' if most == 1 else 's'}, {examples})."
     )
 
 
-def _name(loss: Loss) -> str:
-    if loss.strategy == REFERENCE:
-        return f"`{REFERENCE}` for {loss.fraction:.0%} of the epochs"
-    return f"`{loss.strategy}` at {loss.fraction:.0%}"
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.2g}" if share < 0.001 else f"{100 * share:.2g}%"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
