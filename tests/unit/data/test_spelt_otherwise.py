@@ -33,7 +33,9 @@ def write(folder: Path, name: str, cells: Sequence[Any], separator: str = ",") -
 
 def parquet(folder: Path, name: str, cells: Any) -> None:
     folder.mkdir()
-    pq.write_table(pa.table({name: cells, "n": list(range(len(cells))), "label": LABELS}), folder / "a.parquet")
+    pq.write_table(
+        pa.table({name: cells, "n": list(range(len(cells))), "label": LABELS}), folder / "a.parquet"
+    )
 
 
 def load(root: Path, rules: Rules | None = None) -> tuple[Splits, TableKind]:
@@ -126,7 +128,9 @@ def test_a_number_in_json_has_no_thousands(tmp_path: Path) -> None:
 def test_points_do_not_become_thousands_where_training_has_decimal_commas_alone(tmp_path: Path) -> None:
     write(tmp_path / "training", "price", [f"{value:.2f}".replace(".", ",") for value in X], ";")
     write(tmp_path / "validation", "price", [f"{value:.3f}" for value in X], ";")
-    with pytest.raises(UserError, match=r"'\d+\.\d{3}'; expected a number with a decimal comma, as in training"):
+    with pytest.raises(
+        UserError, match=r"'\d+\.\d{3}'; expected a number with a decimal comma, as in training"
+    ):
         load(tmp_path)
 
 
