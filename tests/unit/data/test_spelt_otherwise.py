@@ -106,9 +106,9 @@ def _parquet(folder: Path, cells: Sequence[Any]) -> None:
 def test_missing_values_that_are_numbers_are_missing_wherever_they_stand(
     tmp_path: Path, as_file: Callable[[Path, Sequence[Any]], None], spelt: str, where: str
 ) -> None:
-    holed = [spelt if n % 8 == 0 else value for n, value in enumerate(X)]
+    holed = [spelt if n % 8 == 0 else value for n, value in enumerate(X.tolist())]
     for name in ("training", "validation"):
-        as_file(tmp_path / name, holed if name == where else X)
+        as_file(tmp_path / name, holed if name == where else X.tolist())
     splits, kind = load(tmp_path, Rules(ignored=("n",), missing=frozenset(("-999",))))
     mean = np.delete(X, np.arange(0, ROWS, 8)).mean() if where == "training" else X.mean()
     assert kind.columns[0].mean == pytest.approx(mean)

@@ -196,14 +196,14 @@ def _numbers(
     spelling: its 1.234 has no thousands. The second value is the first that is no finite number, or None."""
     absent = MISSING | set(spelling.missing)
     typed = np.array([isinstance(value, int | float) for value in given])
-    some = np.flatnonzero(~typed)
+    some = np.flatnonzero(~typed).tolist()
     spelt = [texts[at] for at in some]
     values = np.full(len(texts), np.nan)
     values[some], odd = parse_numbers(spelt, spelling, absent)
     if odd is not None and spelling != Spelling():
         values[some], odd = parse_numbers(spelt, Spelling(), absent)
-    values[typed], _ = parse_numbers([texts[at] for at in np.flatnonzero(typed)], Spelling(), absent)
-    bad = None if odd is None else int(some[odd])
+    values[typed], _ = parse_numbers([texts[at] for at in np.flatnonzero(typed).tolist()], Spelling(), absent)
+    bad = None if odd is None else some[odd]
     infinite = np.flatnonzero(np.isinf(values))
     return values, bad if bad is not None else int(infinite[0]) if len(infinite) else None
 
