@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ENDED_WELL = "Completed"
 ENDED = (ENDED_WELL, "Failed", "Stopped")
-RESULTS = ("summary.json", "history.jsonl")
+RESULTS = ("summary.json", "history.jsonl", "test_predictions.npz")
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from deploy.commands import options, planning, results
-from deploy.grid import program
+from deploy.grid import program, studies
 from deploy.grid.backend import collect
 from deploy.grid.here import Here
-from deploy.results import compare
+from deploy.results import compare, folders
 from deploy.results.compare import Lost, Run
 from subset_trainer.errors import UserError
 
@@ -37,10 +37,10 @@ def add(commands: options.Commands) -> None:
     showing.add_argument(
         "--output",
         type=Path,
-        default=options.BUILD / "demo",
-        help="folder for data, runs and results",
+        help="folder for data, runs and results (build/demo)",
     )
     planning.add_grid(showing)
+    planning.add_overwrite(showing)
     results.add_presentation(showing)
     options.add_settings(showing)
 
@@ -58,6 +58,7 @@ def add(commands: options.Commands) -> None:
     for name in options.CHANNELS:
         comparison.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{name} data: a folder or file")
     planning.add_grid(comparison)
+    planning.add_overwrite(comparison)
     comparison.add_argument("--output", type=Path, help="folder for runs and results (in build/)")
     comparison.add_argument(
         "--csv",
@@ -89,6 +90,8 @@ class Compared:
     lost: Sequence[Lost] = ()
     frame: Any = None
     """The data frame of an Experiment; None for other sources."""
+    data: Sequence[str] = ()
+    """The training data of the runs, each once, where it is known; of different data no answer follows."""
 
 
 def demo(given: argparse.Namespace) -> None:
@@ -96,11 +99,12 @@ def demo(given: argparse.Namespace) -> None:
     # Imported here because scikit-learn takes seconds to import.
     from deploy.digits import write_digits
 
-    data = given.output / "digits"
+    output = given.output or options.BUILD / "demo"
+    data = output / "digits"
     write_digits(data)
     channels = {"training": data / "training", "test": data / "test"}
     settings = {**DEMO_SETTINGS, **given.set}
-    found = _train(given, given.output, channels, settings, "scikit-learn's digits")
+    found = _train(given, output, channels, settings, "scikit-learn's digits")
     results.present(given, found.runs, found.lost, found.folder, found.title, given.tolerance)
 
 
@@ -111,7 +115,14 @@ def run(given: argparse.Namespace) -> None:
     found = _found(given)
     if given.csv is not None:
         _write_frame(found, given)
-    results.present(given, found.runs, found.lost, found.folder, found.title, given.tolerance)
+    one = len(found.data) < 2
+    results.present(
+        given, found.runs, found.lost, found.folder, found.title, given.tolerance if one else None
+    )
+    if not one:
+        print(
+            f"\nHow much data is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
+        )
     if found.frame is not None and not found.runs:
         # The Experiment may be of other training jobs, whose metrics are shown anyway.
         metrics = [column for column in found.frame.columns if column.endswith(" - Last")]
@@ -137,7 +148,9 @@ def _found(given: argparse.Namespace) -> Compared:
         return _experiment(given, runs[0])
     output = given.output or options.BUILD / "compare"
     if runs:
-        return Compared("Comparison", output, [compare.read_run(Path(folder)) for folder in runs])
+        places = [Path(folder) for folder in runs]
+        found, lost = folders.read(places)
+        return Compared("Comparison", output, found, lost, data=folders.data_of(places))
     channels = {name: path for name in options.CHANNELS if (path := getattr(given, name)) is not None}
     return _train(given, output, channels, given.set, str(given.training))
 
@@ -158,11 +171,22 @@ def _train(
 
     cells = planning.planned(given, settings).cells
     understood.before(channels, cells[0].values)
-    runs, lost = collect(Here(output, channels, stop_at_failure=True, progress=True).run(cells), cells)
+    study = studies.study(channels, settings)
+    folder = studies.place(output / study.name if given.output is None else output, study)
+    study.write(folder)
+    here = Here(
+        folder / studies.RUNS, channels, overwrite=given.overwrite, stop_at_failure=True, progress=True
+    )
+    known = 0 if given.overwrite else sum(here.finished(cell) is not None for cell in cells)
+    if known:
+        print(
+            f"{known} of {len(cells)} runs are finished in {folder} and used again (--overwrite trains them again)"
+        )
+    runs, lost = collect(here.run(cells), cells)
     facts = runs[0].summary
     title = f"{data}: {facts['model']}, {facts['examples']['training']:,} training examples"
     seeds = list(dict.fromkeys(run.summary["seed"] for run in runs))
-    return Compared(f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", output, runs, lost)
+    return Compared(f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", folder, runs, lost)
 
 
 def _experiment(given: argparse.Namespace, name: str) -> Compared:

@@ -15,6 +15,8 @@ from typing import Any
 from deploy import text
 from deploy.aws import jobs
 from deploy.aws.jobs import Job
+from deploy.results import predictions
+from deploy.results.predictions import Predictions
 from subset_selection.catalogue import CATALOGUE, REFERENCE
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import SPOKEN
@@ -35,6 +37,8 @@ class Run:
     history: list[dict[str, Any]]
     job: Job | None = None
     """The run's SageMaker job; None for a local run."""
+    predictions: Predictions | None = None
+    """For the test examples; None if the run has none, or is of an earlier version."""
 
     @property
     def seconds(self) -> float:
@@ -147,7 +151,9 @@ def read_run(directory: Path) -> Run:
         content = json.loads(summary.read_text())
         history = data / "history.jsonl"
         lines = history.read_text().splitlines() if history.exists() else []
-        return Run(directory.resolve().name, content, [json.loads(line) for line in lines if line.strip()])
+        steps = [json.loads(line) for line in lines if line.strip()]
+        held = predictions.read(data / predictions.FILE)
+        return Run(directory.resolve().name, content, steps, predictions=held)
     except json.JSONDecodeError as error:
         raise UserError(f"{str(error.doc)[:40]!r} in {str(data)!r} is not JSON: {error}") from error
 

@@ -151,7 +151,7 @@ def test_what_is_no_run_is_named(content: str | None, tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["--training", "nowhere"], "channel 'training'.*nowhere"),
-        (["no/where"], "'no/where' holds no summary.json of a run"),
+        (["no/where"], "there is no folder 'no/where'"),
         (
             ["runs", "--training", "."],
             "expected folders of runs, the name of an Experiment, or --training PATH",

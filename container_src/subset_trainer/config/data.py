@@ -28,6 +28,12 @@ class DataKnobs(Knobs):
         "manifest; default: the first column of a table, the column called `label` or similar in a file that "
         "lists images, or the only label attribute of a manifest",
     )
+    label_names: Literal["as-given", "merged"] | None = Field(
+        None,
+        description="names of classes that differ only in case, blanks, hyphens or underscores, that say that there is "
+        "no label, or that hold several classes, as in `cat|dog`: `as-given` makes each text a class, `merged` makes "
+        "the first kind one class, in lower case; default: such names are refused",
+    )
     text_column: str | None = Field(
         None,
         description="tables: the columns that are read as free text, by name, separated by commas, or by position "

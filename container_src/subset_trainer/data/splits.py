@@ -10,7 +10,7 @@ import torch
 
 from subset_trainer.data.agreement import agreed
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.classes import check_several
+from subset_trainer.data.class_names import check_classes
 from subset_trainer.data.datasets import Dataset
 from subset_trainer.data.formats.format import Found, Options
 from subset_trainer.data.formats.reading import read as read_channel
@@ -142,7 +142,7 @@ def load_splits(
     loading.understandings.append(found.understanding(training.name, labels))
     for out in loading.left_out:
         out.check_classes(training, {source.classes[label] for label in np.unique(labels).tolist()})
-    check_several(training, labels, source.classes)
+    check_classes(training, labels, source.classes, found.decisions, options.label_names)
     if "validation" in channels:
         train_rows, validation_rows = np.arange(len(labels)), None
     else:
