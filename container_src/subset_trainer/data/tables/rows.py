@@ -16,6 +16,7 @@ import numpy as np
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.requests import REQUEST
 from subset_trainer.data.tables import dates
+from subset_trainer.data.tables.beginning import told_separator
 from subset_trainer.data.tables.columns import encode
 from subset_trainer.data.tables.interpret import parse_numbers
 from subset_trainer.data.tables.numbers import Spelling
@@ -53,11 +54,15 @@ def rows_of_csv(text: str, like: TrainedTable, header: str = "auto") -> Iterator
     names = [column.name for column in like.columns]
     order, width, line = list(range(len(names))), len(names), 1
     first = True
-    separator = _separator(text.partition("\n")[0], names, like)
+    start, _, rest = text.partition("\n")
+    told = told_separator(start)
+    if told:
+        text, line, start = rest, 2, rest.partition("\n")[0]
+    above, separator = line - 1, told or _separator(start, names, like)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         for fields in reader:
-            place, line = f"line {line}", reader.line_num + 1
+            place, line = f"line {line}", above + reader.line_num + 1
             if not fields or (len(fields) == 1 < width and not fields[0].strip()):
                 continue
             if first:
