@@ -1,6 +1,5 @@
 """Turns options into `Estimator`s, for `launch`, `sweep` and `tune`."""
 
-import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ class Jobs:
 
     session: "Session"
     uris: Mapping[str, str]
-    _given: argparse.Namespace
+    _given: options.Job
     _settings: Mapping[str, Any]
 
     def make(self, values: Mapping[str, Any], name: str) -> "Estimator":
@@ -72,7 +71,7 @@ class Jobs:
         )
 
 
-def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
+def prepare(given: options.Job, send: bool = True) -> Jobs:
     """Check the options, show what the channels are taken to be, and upload local ones to S3.
 
     Args:
@@ -106,9 +105,10 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
     from deploy import understood
     from deploy.aws import launch
 
+    data = {name: value for name, value in chosen.items() if name in options.DATA}
     session = launch.sagemaker_session(given.local, given.bucket, boto_session)
     if given.local:
-        understood.before(chosen, given.set, given.region, to=sys.stderr)
+        understood.before(data, given.set, given.region, to=sys.stderr)
         uris = {
             name: value if channels.is_uri(value) else Path(value).resolve().as_uri()
             for name, value in chosen.items()
@@ -119,5 +119,5 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
     channels.check_objects(session, chosen)
     if send:
         # On stderr, because scripts read the job's name from stdout.
-        understood.before(chosen, given.set, given.region, to=sys.stderr)
+        understood.before(data, given.set, given.region, to=sys.stderr)
     return Jobs(session, channels.upload(chosen, session, send), given, settings)
