@@ -35,7 +35,7 @@ def present(
     title: str,
     tolerance: float | None = None,
 ) -> None:
-    """Write the table, the chart and the page into a folder, and print the table, runs without results and the answer.
+    """Write the table, the chart and the page into a folder, and print the answer, runs without results and the table.
 
     Args:
         given: the options of `add_presentation`.
@@ -46,6 +46,12 @@ def present(
         tolerance: accepted loss of accuracy in percentage points; None prints no answer.
     """
     answer = verdict.sentence(runs, tolerance / 100) if tolerance is not None else None
+    if answer is not None and runs:
+        print(f"\n{answer}")
+    if lost:
+        print("\nwithout results:")
+        for run in lost:
+            print(f"  {run.name}: {run.reason}")
     if runs:
         show(runs, folder, title, given.prices)
         # Imported here because Plotly takes a second to import.
@@ -53,10 +59,4 @@ def present(
 
         html = given.html or folder / "comparison.html"
         page.write(html, title, runs, lost, given.prices, answer)
-        print(f"page: {html}")
-    if lost:
-        print("\nwithout results:")
-        for run in lost:
-            print(f"  {run.name}: {run.reason}")
-    if answer is not None and runs:
-        print(f"\n{answer}")
+        print(f"page: {html}\nfolder: {folder}")

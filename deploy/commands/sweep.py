@@ -28,7 +28,8 @@ def add(commands: options.Commands) -> None:
 def run(given: argparse.Namespace) -> None:
     """Run the cells that have no results yet, wait for them, and compare all of them."""
     from deploy.aws import calls
-    from deploy.grid.backend import Backend, collect, job_name
+    from deploy.grid.agenda import Agenda, judge
+    from deploy.grid.backend import Backend, job_name, work
     from deploy.grid.containers import Containers
     from deploy.grid.sagemaker import SageMaker, check_name
 
@@ -51,7 +52,11 @@ def run(given: argparse.Namespace) -> None:
             parallel=given.parallel,
             poll=given.poll,
         )
-    runs, lost = collect(backend.run(cells), cells)
+    agenda = Agenda(cells, None if given.all else judge(given.tolerance / 100))
+    work(backend, agenda)
+    if spared := agenda.spared():
+        print(f"{len(spared)} of {len(cells)} runs were not needed for the answer (--all runs them)")
+    runs, lost = agenda.results()
     results.present(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
     if lost:
         calls.reported()
