@@ -41,7 +41,7 @@ def run(given: Given) -> Any:
     if not given.watch and not given.role:
         raise UserError("--role: expected the name or ARN of CodeBuild's service role")
     session = calls.boto_session(given.region)
-    build_id = given.watch or _start(session, given)
+    build_id = given.watch or _start(session, given, str(given.role))
     if given.no_wait:
         print(f"the build {build_id} is running; {_advice(build_id, session.region_name)}")
         return {"build": build_id}
@@ -49,13 +49,13 @@ def run(given: Given) -> Any:
     return {"build": build_id, "tagged": tagged, "by_digest": by_digest}
 
 
-def _start(session: "boto3.Session", given: Given) -> str:
+def _start(session: "boto3.Session", given: Given, role_name: str) -> str:
     from deploy.aws import codebuild, image
 
     # Everything that can be checked is checked first, so that a mistake creates nothing.
     commit = codebuild.resolve(given.commit)
     bucket = codebuild.find_bucket(session, given.bucket)
-    role = codebuild.role_arn(session, given.role)
+    role = codebuild.role_arn(session, role_name)
     project = codebuild.Project(given.project, role, bucket, commit, given.compute_type)
     image.create_repository(given.repository, session)
     codebuild.prepare(session, project)

@@ -6,9 +6,14 @@ options that several commands share are base classes.
 
 import dataclasses
 import inspect
+import json
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -16,6 +21,8 @@ from typer.core import TyperCommand, TyperGroup
 from subset_trainer.errors import UserError
 
 T = TypeVar("T", bound="Options")
+SPELLINGS = {"--strategy": ("--strategies",), "--baselines": ()}
+"""Earlier spelling of an option → what it is today; nothing for what is the default."""
 Act = Callable[[], None]
 """A command with its options, ready to run."""
 
@@ -34,17 +41,17 @@ class Option:
     """Whether several values may follow, and the option may be repeated."""
     argument: bool = False
     """Whether it is an argument by its place, and no option."""
-    more: tuple[str, ...] = ()
-    """Further spellings."""
     hidden: bool = False
 
-    def names(self, field: str) -> tuple[str, ...]:
-        """Return its spellings on a command line; none for an argument."""
-        return () if self.argument else (f"--{field.replace('_', '-')}", *self.more)
+    def names(self, field: "dataclasses.Field[Any]") -> tuple[str, ...]:
+        """Return what it is called on a command line; nothing for an argument."""
+        if self.argument:
+            return ()
+        return (f"--{'no-' if field.default is True else ''}{field.name.replace('_', '-')}",)
 
-    def shown(self, field: str) -> str:
+    def shown(self, field: "dataclasses.Field[Any]") -> str:
         """Return its name for a message."""
-        return (self.metavar or field.upper()) if self.argument else self.names(field)[0]
+        return (self.metavar or field.name.upper()) if self.argument else self.names(field)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +64,14 @@ class Answering(Options):
     """What every command takes that answers."""
 
     json: Annotated[bool, Option("print the answer as JSON on stdout, and everything else on stderr")] = False
+
+
+class AnsweredError(UserError):
+    """A failure of a command that has an answer for `--json` all the same."""
+
+    def __init__(self, message: str, answer: Any) -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ class Command:
 
 
 def fields(options: type[Options]) -> Iterator[tuple[dataclasses.Field[Any], type, Option]]:
-    """Yield each field with the type of its value and its declaration; arguments first, then by the order of classes."""
+    """Yield each field with the type of its value and its declaration: arguments, own options, shared ones."""
     hints = get_type_hints(options, include_extras=True)
     found = []
     for field in dataclasses.fields(options):
@@ -115,24 +130,24 @@ def is_flag(kind: type) -> bool:
 
 def _parameter(field: "dataclasses.Field[Any]", kind: type, option: Option) -> inspect.Parameter:
     """Return the parameter that typer reads. Values are texts, which `_values` parses: typer's errors name no value."""
-    shared: dict[str, Any] = {"help": option.help, "hidden": option.hidden}
+    shown = default_of(field)
+    declared: dict[str, Any] = {
+        "help": f"{option.help} ({shown})" if shown and not is_flag(kind) else option.help,
+        "hidden": option.hidden,
+        "show_default": False,
+        "metavar": "" if is_flag(kind) else option.metavar or "|".join(option.choices) or field.name.upper(),
+    }
+    if option.choices:
+        declared["autocompletion"] = lambda: list(option.choices)
+    taken: Any = bool if is_flag(kind) else list[str] if option.many else str
+    default: Any = False if is_flag(kind) else None
     if not is_flag(kind):
-        shared["metavar"] = option.metavar or ("|".join(option.choices) if option.choices else field.name.upper())
-    names = option.names(field.name)
-    if is_flag(kind) and field.default is True:
-        names = (f"{names[0]}/--no-{names[0].removeprefix('--')}", *names[1:])
-    default: Any = ... if is_required(field) and not (option.argument and option.many) else None
-    taken: Any = bool if is_flag(kind) else Literal[option.choices] if option.choices else str
-    if is_flag(kind):
-        default = field.default
-    elif option.many:
-        taken = list[taken]
-    shown = default_of(field) if not is_flag(kind) else None
+        if is_required(field):
+            default = inspect.Parameter.empty
+        else:
+            taken = taken | None
     declare = typer.Argument if option.argument else typer.Option
-    declared = declare(*names, show_default=shown or False, **shared)
-    annotation = Annotated[taken if default is ... or is_flag(kind) else taken | None, declared]
-    if default is ...:
-        default = inspect.Parameter.empty
+    annotation = Annotated[taken, declare(*option.names(field), **declared)]
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
@@ -147,33 +162,34 @@ def _values(options: type[T], given: Mapping[str, Any]) -> T:
     values = {}
     for field, kind, option in fields(options):
         value = given[field.name]
-        if value is None or (option.many and not value):
+        if value is None or value == []:
             continue  # the field's default
-        if option.parse is not None:
-            try:
-                value = option.parse(list(value) if option.many else value)
-            except ValueError as error:
-                raise UserError(f"{option.shown(field.name)} {error}") from error
-        elif option.many:
-            value = tuple(value)
-        elif not is_flag(kind) and isinstance(value, str) and _number(kind) is not None:
-            value = _as_number(option.shown(field.name), value, kind)
-        values[field.name] = value
+        if is_flag(kind):
+            # The option of a flag that is on by default turns it off.
+            values[field.name] = value != (field.default is True)
+            continue
+        try:
+            values[field.name] = _parsed(option, kind, value)
+        except ValueError as error:
+            raise UserError(f"{option.shown(field)} {error}") from error
     return options(**values)
 
 
-def _number(kind: Any) -> type | None:
-    kinds = {kind, *(get_args(kind) if get_origin(kind) is not Annotated else ())}
-    return int if int in kinds else float if float in kinds else None
-
-
-def _as_number(name: str, text: str, kind: Any) -> int | float:
-    number = _number(kind)
+def _parsed(option: Option, kind: type, value: Any) -> Any:
+    if option.parse is not None:
+        return option.parse(value)
+    if option.many:
+        return tuple(value)
+    if option.choices and value not in option.choices:
+        near = get_close_matches(value, option.choices, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{value!r}: expected one of {', '.join(option.choices)}{hint}")
+    if int not in (kind, *get_args(kind)):
+        return value
     try:
-        return int(text) if number is int else float(text)
+        return int(value)
     except ValueError as error:
-        what = "a whole number" if number is int else "a number"
-        raise UserError(f"{name} {text!r}: expected {what}") from error
+        raise ValueError(f"{value!r}: expected a whole number") from error
 
 
 class OneCommand(TyperCommand):
@@ -182,9 +198,13 @@ class OneCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the command's name."""
         _help_when_bare(self, ctx, args)
-        many = {name for one in self.params if one.param_type_name == "option" and getattr(one, "multiple", False)
-                for name in one.opts}
-        return super().parse_args(ctx, list(_spread(args, many)))
+        many = {
+            name
+            for one in self.params
+            if one.param_type_name == "option" and getattr(one, "multiple", False)
+            for name in one.opts
+        }
+        return super().parse_args(ctx, list(_spread(_respelled(args), many)))
 
 
 class Group(TyperGroup):
@@ -200,6 +220,10 @@ def _help_when_bare(command: Any, ctx: Any, args: Sequence[str]) -> None:
     if command.no_args_is_help and not args and not ctx.resilient_parsing:
         typer.echo(ctx.get_help())
         raise typer.Exit
+
+
+def _respelled(words: Sequence[str]) -> list[str]:
+    return [new for word in words for new in SPELLINGS.get(word, (word,))]
 
 
 def _spread(words: Sequence[str], many: set[str]) -> Iterator[str]:
@@ -232,6 +256,7 @@ def add(app: typer.Typer, command: Command, program: str) -> None:
         command.name.rpartition(" ")[2],
         cls=OneCommand,
         help=command.text,
+        short_help=re.split(r"(?<=[.;:]) ", command.text)[0].rstrip(".;:"),
         epilog="\n\n".join(("Examples:", *(f"{program} {line}" for line in command.examples))),
         no_args_is_help=not command.bare,
     )(call)
@@ -242,10 +267,39 @@ def answer(run: Callable[[Any], Any], options: Options) -> None:
     if not getattr(options, "json", False):
         run(options)
         return
-    import json
-    import sys
-    from contextlib import redirect_stdout
-
-    with redirect_stdout(sys.stderr):
-        found = run(options)
+    try:
+        with redirect_stdout(sys.stderr):
+            found = run(options)
+    except AnsweredError as error:
+        print(json.dumps(error.answer, indent=2, default=str))
+        raise
     print(json.dumps(found, indent=2, default=str))
+
+
+def sentence(error: typer.TyperException) -> str:
+    """Return what is wrong with a command line, with what was probably meant and where help is."""
+    context = getattr(error, "ctx", None)
+    wrong = getattr(error, "option_name", None)
+    text = error.format_message() if wrong is None else error.message
+    text = " ".join(text.split()).rstrip(".").replace(". Did you mean", "; did you mean")
+    if wrong is not None and context is not None:
+        text += _meant(wrong, [name for one in context.command.params for name in one.opts])
+    if "unexpected extra argument" in text and context is not None and context.command.name == "audit":
+        text += "; --output FILE writes the JSON that --json FILE wrote"
+    where = f" (see `{context.command_path} --help`)" if context is not None else ""
+    return f"{text[:1].lower()}{text[1:]}{where}"
+
+
+def _meant(wrong: str, known: Sequence[str]) -> str:
+    """Return what an unknown option was probably meant to be."""
+    name = wrong.removeprefix("--").replace("-", "_")
+    near = [f"{wrong}s"] if f"{wrong}s" in known else get_close_matches(wrong, known, 1)
+    if "--set" in known and name in _hyperparameters() and f"{wrong}s" not in known:
+        return f"; it is a hyperparameter: give --set {name}=VALUE"
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _hyperparameters() -> Sequence[str]:
+    from subset_trainer.config.hyperparameters import Hyperparameters
+
+    return tuple(Hyperparameters.model_fields)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from deploy.aws import storage
 from deploy.commands import options
 from deploy.commands.declared import Answering, Command, Option
 from subset_trainer.errors import UserError
@@ -14,12 +15,17 @@ class Given(options.Region, Answering):
 
     job: Annotated[
         str,
-        Option("name of a training job; without --clarify also a run's folder or its output.tar.gz", argument=True),
+        Option(
+            "name of a training job; without --clarify also a run's folder or its output.tar.gz",
+            argument=True,
+        ),
     ]
     clarify: Annotated[bool, Option("start a Clarify processing job, with an endpoint of its own")] = False
     data: Annotated[
         str | None,
-        Option("with --clarify: CSV in S3 to explain, with the label in the same column as in training", "URI"),
+        Option(
+            "with --clarify: CSV in S3 to explain, with the label in the same column as in training", "URI"
+        ),
     ] = None
     output: Annotated[str | None, Option("with --clarify: S3 folder for the analysis", "URI")] = None
     baseline: Annotated[
@@ -27,7 +33,8 @@ class Given(options.Region, Answering):
         Option("with --clarify: CSV in S3 with the rows of SHAP's baseline, without labels", "URI"),
     ] = None
     samples: Annotated[
-        int | None, Option("with --clarify: synthetic rows that SHAP draws for each example", "N", options.count)
+        int | None,
+        Option("with --clarify: synthetic rows that SHAP draws for each example", "N", options.count),
     ] = None
     seed: Annotated[int, Option("with --clarify: seed of SHAP's samples", "N")] = 0
     instance_type: Annotated[
@@ -39,26 +46,28 @@ def run(given: Given) -> Any:
     """Show the run's explanations, or start Clarify's processing job."""
     if not given.clarify:
         return _show(given)
-    for name in ("data", "output", "baseline"):
-        value = getattr(given, name)
-        if value is None and name != "baseline":
-            raise UserError(f"--{name}: an s3:// URI is needed with --clarify")
-        if value is not None and not value.startswith("s3://"):
-            raise UserError(f"--{name}: expected an s3:// URI, got {value!r}")
     from deploy.aws import requests
 
+    data, output = _uri("data", given.data), _uri("output", given.output)
+    baseline = given.baseline and _uri("baseline", given.baseline)
     requests.refuse(requests.instance_faults(given.instance_type))
     # The SDK takes seconds to import, so errors that do not need it are reported before.
     from deploy.aws import calls, clarify, launch
 
     session = launch.sagemaker_session(boto_session=calls.boto_session(given.region))
     trained = clarify.find(session.sagemaker_client, session.boto_session.client("s3"), given.job)
-    analysis = clarify.Analysis(
-        given.data, given.output, given.instance_type, given.samples, given.baseline, given.seed
-    )
+    analysis = clarify.Analysis(data, output, given.instance_type, given.samples, baseline, given.seed)
     name = clarify.start(session, trained, analysis)
-    print(f"processing job: {name}\nresults: {given.output} (analysis.json, report.html, explanations_shap)")
-    return {"processing_job": name, "results": given.output}
+    print(f"processing job: {name}\nresults: {output} (analysis.json, report.html, explanations_shap)")
+    return {"processing_job": name, "results": output}
+
+
+def _uri(name: str, value: str | None) -> str:
+    if value is None:
+        raise UserError(f"--{name}: an s3:// URI is needed with --clarify")
+    if fault := storage.uri_fault(value):
+        raise UserError(f"--{name}: {fault}, got {value!r}")
+    return value
 
 
 def _show(given: Given) -> Any:
@@ -79,6 +88,9 @@ COMMANDS = (
         Given,
         "Show the explanations of errors that a run has written (explain=N), or with --clarify compute SHAP values "
         "of a table's features by SageMaker Clarify.",
-        ("explain build/demo/runs/full", "explain my-job --clarify --data s3://b/rows.csv --output s3://b/shap"),
+        (
+            "explain build/demo/runs/full",
+            "explain my-job --clarify --data s3://b/rows.csv --output s3://b/shap",
+        ),
     ),
 )

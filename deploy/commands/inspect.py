@@ -1,5 +1,7 @@
 """`inspect`: shows what a folder of data is taken to be, without training."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,9 +104,7 @@ def _in_s3(uri: str, region: str | None) -> dict[str, str]:
 
     kept = storage.Storage(region)
     if kept.is_folder(f"{uri.rstrip('/')}/training"):
-        return {
-            name: place for name in options.DATA if kept.is_folder(place := f"{uri.rstrip('/')}/{name}")
-        }
+        return {name: place for name in options.DATA if kept.is_folder(place := f"{uri.rstrip('/')}/{name}")}
     return {"training": uri}
 
 

@@ -36,6 +36,7 @@ class Jobs:
         """
         from deploy.aws import launch
 
+        assert self._given.role is not None  # `prepare` has checked it
         settings = dict(self._settings)
         if self._given.spot and "checkpoint_s3_uri" not in settings:
             settings["checkpoint_s3_uri"] = f"s3://{self.session.default_bucket()}/subset-trainer/checkpoints"

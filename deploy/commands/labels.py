@@ -93,9 +93,9 @@ class Next(options.Region, Answering):
     ]
     output: Annotated[str, Option("the manifest to write: a path, or s3://…", argument=True)]
     budget: Annotated[int, Option("largest number of examples to label", "N", options.count)]
-    prefix: Annotated[
-        str | None, Option("s3://… folder with the files of the training channel", "URI")
-    ] = None
+    prefix: Annotated[str | None, Option("s3://… folder with the files of the training channel", "URI")] = (
+        None
+    )
     rows: Annotated[
         Path | None,
         Option(
@@ -262,12 +262,14 @@ def choose(given: Next) -> Any:
     from deploy.aws.storage import Storage
     from deploy.labels import ground_truth, relabel
 
-    if (given.rows is None) != (given.column is None):
+    text = None
+    if given.rows is not None and given.column is not None:
+        text = relabel.row_reader(given.rows, given.column)
+    elif given.rows is not None or given.column is not None:
         raise UserError("--rows and --column go together")
     storage = Storage(given.region)
     examples = relabel.read(given.run, given.region)
     chosen = relabel.first(examples, given.budget)
-    text = relabel.row_reader(given.rows, given.column) if given.rows is not None else None
     storage.write(given.output, ground_truth.manifest(relabel.lines(chosen, given.prefix, text)))
     print(f"{given.output}: {len(chosen):,} of {len(examples):,} training examples to label again first")
     for one in chosen[:NAMED]:

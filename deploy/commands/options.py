@@ -218,9 +218,7 @@ class Job(Settings, Region):
     ]
     validation: Annotated[str | None, Option("validation data, as --training", "URI")] = None
     test: Annotated[str | None, Option("test data, as --training", "URI")] = None
-    pretrained: Annotated[
-        str | None, Option("a pretrained model, as --training", "URI")
-    ] = None
+    pretrained: Annotated[str | None, Option("a pretrained model, as --training", "URI")] = None
     local: Annotated[
         bool,
         Option("run in Docker on this machine (SageMaker's local mode), without an AWS account"),
@@ -229,14 +227,16 @@ class Job(Settings, Region):
         str | None, Option(f"instance type to train on ({INSTANCE_TYPE}); not with --local", "TYPE")
     ] = None
     instance_count: Annotated[int, Option("instances for each job", "N", count)] = 1
-    bucket: Annotated[str | None, Option("S3 bucket for uploads and results (sagemaker-REGION-ACCOUNT)")] = None
+    bucket: Annotated[str | None, Option("S3 bucket for uploads and results (sagemaker-REGION-ACCOUNT)")] = (
+        None
+    )
     output: Annotated[
         str | None, Option("where results are written: s3://…, or a folder with --local", "URI")
     ] = None
     max_run: Annotated[int | None, Option("time limit of each job (86400, a day)", "SECONDS", count)] = None
-    spot: Annotated[
-        bool, Option("use spot instances; an interrupted job resumes from its checkpoint")
-    ] = False
+    spot: Annotated[bool, Option("use spot instances; an interrupted job resumes from its checkpoint")] = (
+        False
+    )
     max_wait: Annotated[
         int | None,
         Option(

@@ -1,73 +1,98 @@
 """The options of `demo`, `compare` and `sweep` on what is compared, and the plan that follows from them."""
 
-import argparse
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from deploy.commands import options
-from deploy.grid.plan import Grid, Plan, parse_strategies, plan
-from subset_selection.catalogue import DEFAULT
-from subset_trainer.config import hyperparameters
+from deploy.commands.declared import Option, Options
 
-FRACTIONS = "1,0.5,0.3,0.1"
+if TYPE_CHECKING:
+    from deploy.grid.plan import Plan
 
-
-def add_grid(to: argparse.ArgumentParser) -> None:
-    """Add the options for fractions, strategies, seeds and baselines."""
-    to.add_argument(
-        "--fractions",
-        type=options.fractions,
-        default=FRACTIONS,
-        metavar="LIST",
-        help="fractions of the training data, separated by commas; 1 is the full-data reference",
-    )
-    to.add_argument(
-        "--strategies",
-        "--strategy",
-        type=parse_strategies,
-        default=DEFAULT,
-        metavar="LIST",
-        help="strategies, separated by commas; settings of one follow its name: glister:scope=per-class,eta=0.01",
-    )
-    to.add_argument(
-        "--seeds",
-        type=options.seeds,
-        metavar="LIST",
-        help="seeds, separated by commas (0); an answer needs three or more",
-    )
-    to.add_argument(
-        "--baselines",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="train full data at equal samples seen, and rs2, beside each fraction",
-    )
+STRATEGIES = "rs2,infobatch"
+SEEDS = "0,1,2"
 
 
-def add_overwrite(to: argparse.ArgumentParser) -> None:
-    """Add the option for runs that are finished or were interrupted."""
-    to.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="remove this comparison's earlier runs and train them again; by default those that are finished are used "
-        "again, and those that were interrupted resume",
-    )
+def strategies(text: str) -> dict[str, dict[str, str]]:
+    """Parse strategies with their settings."""
+    from deploy.grid import plan  # imported here because hyperparameters take a moment to import
+
+    return plan.parse_strategies(text)
 
 
-def planned(given: argparse.Namespace, settings: Mapping[str, Any]) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Grid(Options):
+    """Fractions, strategies, seeds and baselines."""
+
+    fractions: Annotated[
+        tuple[float, ...],
+        Option(
+            "fractions of the training data, separated by commas; 1 is the full-data reference",
+            "LIST",
+            options.fractions,
+        ),
+    ] = (1, 0.5, 0.3, 0.1)
+    strategies: Annotated[
+        Mapping[str, Mapping[str, str]] | None,
+        Option(
+            f"strategies, separated by commas ({STRATEGIES}); settings of one follow its name: "
+            "glister:scope=per-class,eta=0.01",
+            "LIST",
+            strategies,
+        ),
+    ] = None
+    seeds: Annotated[
+        tuple[int, ...] | None,
+        Option(f"seeds, separated by commas ({SEEDS}); an answer needs three or more", "LIST", options.seeds),
+    ] = None
+    baselines: Annotated[
+        bool,
+        Option("do not train full data at equal samples seen, and rs2, beside each fraction"),
+    ] = True
+    all: Annotated[
+        bool,
+        Option(
+            "run every run of the plan; by default a smaller fraction of a strategy is trained only if the larger one "
+            "is enough"
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overwrite(Options):
+    """For commands that find earlier runs."""
+
+    overwrite: Annotated[
+        bool,
+        Option(
+            "remove this comparison's earlier runs and train them again; by default those that are finished are used "
+            "again, and those that were interrupted resume"
+        ),
+    ] = False
+
+
+def planned(given: Grid, settings: Mapping[str, Any]) -> "Plan":
     """Return the plan of the options, and print its notes.
 
     Args:
-        given: the options of `add_grid`.
+        given: what is compared.
         settings: hyperparameters that all runs share. A `seed` among them is used if no seeds are given.
 
     Raises:
         UserError: a hyperparameter, strategy or fraction is invalid.
     """
+    from deploy.grid import plan
+    from subset_trainer.config import hyperparameters
+
     shared = dict(settings)
     seeds = given.seeds
-    if seeds is None:
-        seeds = (hyperparameters.parse({"seed": shared.pop("seed", None)}).seed,)
-    found = plan(Grid(given.strategies, given.fractions, seeds, shared, given.baselines))
+    if seeds is None and "seed" in shared:
+        seeds = (hyperparameters.parse({"seed": shared.pop("seed")}).seed,)
+    seeds = seeds or options.seeds(SEEDS)
+    found = plan.plan(
+        plan.Grid(given.strategies or strategies(STRATEGIES), given.fractions, seeds, shared, given.baselines)
+    )
     for note in found.notes:
         print(note)
     return found

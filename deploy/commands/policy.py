@@ -68,6 +68,9 @@ COMMANDS = (
         run,
         Given,
         "Print a least-privilege IAM policy for the launcher, the job's role or CodeBuild's role.",
-        ("policy job --account 123456789012 --bucket results", "policy launcher --account 123456789012 --bucket results --explain"),
+        (
+            "policy job --account 123456789012 --bucket results",
+            "policy launcher --account 123456789012 --bucket results --explain",
+        ),
     ),
 )

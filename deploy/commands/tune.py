@@ -27,7 +27,9 @@ class Given(results.Presentation, options.Poll, options.Job, Answering):
     ]
     objective: Annotated[
         str | None,
-        Option("metric of the image to optimise (the validation set's, by the hyperparameter `metric`)", "METRIC"),
+        Option(
+            "metric of the image to optimise (the validation set's, by the hyperparameter `metric`)", "METRIC"
+        ),
     ] = None
     jobs: Annotated[
         int | None,
@@ -100,6 +102,8 @@ COMMANDS = (
         "Search for hyperparameters with SageMaker's automatic model tuning, and compare the jobs. Accuracy alone "
         "favours the largest fraction, so set an upper bound. With the name of an existing tuning job, the command "
         "follows that job.",
-        ("tune --name a --tune fraction=0.05:0.3 --image-uri $IMAGE --role trainer --training s3://b/photos",),
+        (
+            "tune --name a --tune fraction=0.05:0.3 --image-uri $IMAGE --role trainer --training s3://b/photos",
+        ),
     ),
 )
