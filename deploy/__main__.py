@@ -129,6 +129,7 @@ def app(program: str = COMMAND) -> typer.Typer:
         cls=Group,
         help="Train on chosen fractions of your data, here and on Amazon SageMaker, and compare the results.",
         no_args_is_help=True,
+        pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     made.callback()(_root)

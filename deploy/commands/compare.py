@@ -262,7 +262,7 @@ COMMANDS = (
         "folders of runs, or the name of a SageMaker Experiment, compare their runs.",
         (
             "compare photos --test photos-test",
-            "compare photos --strategies rs2,glister --fractions 1,0.5,0.25 --set epochs=30",
+            "compare photos --strategies rs2,glister --set epochs=30",
             "compare build/compare/photos-3f9a01bc --json",
         ),
     ),

@@ -21,6 +21,8 @@ from typer.core import TyperCommand, TyperGroup
 from subset_trainer.errors import UserError
 
 T = TypeVar("T", bound="Options")
+WIDEST = 16
+"""Characters of choices that stand for a value in help; more are listed in its text."""
 SPELLINGS = {"--strategy": ("--strategies",), "--baselines": ()}
 """Earlier spelling of an option → what it is today; nothing for what is the default."""
 Act = Callable[[], None]
@@ -131,11 +133,15 @@ def is_flag(kind: type) -> bool:
 def _parameter(field: "dataclasses.Field[Any]", kind: type, option: Option) -> inspect.Parameter:
     """Return the parameter that typer reads. Values are texts, which `_values` parses: typer's errors name no value."""
     shown = default_of(field)
+    choices = "|".join(option.choices)
+    text = option.help
+    if option.choices and len(choices) > WIDEST and not option.metavar:
+        text, choices = f"{text}: {', '.join(option.choices)}", ""
     declared: dict[str, Any] = {
-        "help": f"{option.help} ({shown})" if shown and not is_flag(kind) else option.help,
+        "help": f"{text} ({shown})" if shown and not is_flag(kind) else text,
         "hidden": option.hidden,
         "show_default": False,
-        "metavar": "" if is_flag(kind) else option.metavar or "|".join(option.choices) or field.name.upper(),
+        "metavar": "" if is_flag(kind) else option.metavar or choices or field.name.upper(),
     }
     if option.choices:
         declared["autocompletion"] = lambda: list(option.choices)
@@ -198,13 +204,14 @@ class OneCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the command's name."""
         _help_when_bare(self, ctx, args)
+        known = {name for one in self.params for name in one.opts}
         many = {
             name
             for one in self.params
             if one.param_type_name == "option" and getattr(one, "multiple", False)
             for name in one.opts
         }
-        return super().parse_args(ctx, list(_spread(_respelled(args), many)))
+        return super().parse_args(ctx, list(_spread(_respelled(args, known), many)))
 
 
 class Group(TyperGroup):
@@ -222,8 +229,10 @@ def _help_when_bare(command: Any, ctx: Any, args: Sequence[str]) -> None:
         raise typer.Exit
 
 
-def _respelled(words: Sequence[str]) -> list[str]:
-    return [new for word in words for new in SPELLINGS.get(word, (word,))]
+def _respelled(words: Sequence[str], known: set[str]) -> list[str]:
+    """Return the words with today's spellings of options, where the command knows those."""
+    today = {old: new for old, new in SPELLINGS.items() if {f"--no-{old[2:]}", *new} & known}
+    return [new for word in words for new in today.get(word, (word,))]
 
 
 def _spread(words: Sequence[str], many: set[str]) -> Iterator[str]:

@@ -85,7 +85,7 @@ COMMANDS = (
         push,
         Push,
         "Push the image to Amazon ECR, wait for the scan, and print its URIs by tag and digest.",
-        ("image push", "image push --repository team/subset-trainer --scan-severity HIGH"),
+        ("image push", "image push --repository team/trainer --scan-severity HIGH"),
         bare=True,
     ),
     Command(

@@ -248,6 +248,7 @@ def _audited(found: "Audit") -> str:
                     for one in found.disputed
                 ],
                 left=(0, 1, 2),
+                spare=(1, 3),
             )
         )
     return "\n\n".join(parts)
@@ -334,7 +335,7 @@ COMMANDS = (
         Next,
         "Choose the examples to label again first, from a finished training: the most probably mislabelled, and one of "
         "each group of near-duplicates. The output is an input manifest for a labelling job.",
-        ("labels next my-job next.manifest --budget 100 --prefix s3://bucket/photos",),
+        ("labels next my-job next.manifest --budget 100 --prefix s3://b/x",),
     ),
     Command(
         "labels status",

@@ -98,8 +98,8 @@ COMMANDS = (
         Given,
         "Run one training job on SageMaker, or with --local in a container on this machine.",
         (
-            "launch --image-uri $IMAGE --role trainer --training s3://bucket/photos --dry-run",
-            "launch --local --image-uri subset-trainer --training photos --set fraction=0.3",
+            "launch --image-uri $IMAGE --role me --training s3://b --dry-run",
+            "launch --local --image-uri subset-trainer --training photos",
         ),
     ),
 )

@@ -120,7 +120,7 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
     return gathered
 
 
-def prices(texts: Sequence[str]) -> dict[str, float]:
+def dollars(texts: Sequence[str]) -> dict[str, float]:
     """Parse TYPE=DOLLARS, dollars above 0."""
     found = {}
     for name, text in pairs(texts).items():
@@ -176,7 +176,7 @@ class Prices(Options):
             "price of an instance type in dollars an hour, such as ml.g5.xlarge=1.41 (or local=0.2); adds estimated "
             "costs",
             "TYPE=DOLLARS",
-            prices,
+            dollars,
             many=True,
         ),
     ] = field(default_factory=dict)

@@ -14,7 +14,7 @@ STRATEGIES = "rs2,infobatch"
 SEEDS = "0,1,2"
 
 
-def strategies(text: str) -> dict[str, dict[str, str]]:
+def rows(text: str) -> dict[str, dict[str, str]]:
     """Parse strategies with their settings."""
     from deploy.grid import plan  # imported here because hyperparameters take a moment to import
 
@@ -39,7 +39,7 @@ class Grid(Options):
             f"strategies, separated by commas ({STRATEGIES}); settings of one follow its name: "
             "glister:scope=per-class,eta=0.01",
             "LIST",
-            strategies,
+            rows,
         ),
     ] = None
     seeds: Annotated[
@@ -91,7 +91,7 @@ def planned(given: Grid, settings: Mapping[str, Any]) -> "Plan":
         seeds = (hyperparameters.parse({"seed": shared.pop("seed")}).seed,)
     seeds = seeds or options.seeds(SEEDS)
     found = plan.plan(
-        plan.Grid(given.strategies or strategies(STRATEGIES), given.fractions, seeds, shared, given.baselines)
+        plan.Grid(given.strategies or rows(STRATEGIES), given.fractions, seeds, shared, given.baselines)
     )
     for note in found.notes:
         print(note)

@@ -70,7 +70,7 @@ COMMANDS = (
         "Print a least-privilege IAM policy for the launcher, the job's role or CodeBuild's role.",
         (
             "policy job --account 123456789012 --bucket results",
-            "policy launcher --account 123456789012 --bucket results --explain",
+            "policy launcher --account 123456789012 --bucket b-1 --explain",
         ),
     ),
 )

@@ -69,8 +69,8 @@ COMMANDS = (
         "Train at several fractions and compare: on SageMaker, each job a Run of one Experiment, or with --local in "
         "containers on this machine. The same command resumes where it was interrupted.",
         (
-            "sweep --name photos --image-uri $IMAGE --role trainer --training s3://bucket/photos",
-            "sweep --local --name photos --image-uri subset-trainer --training photos",
+            "sweep --name a --image-uri $IMAGE --role me --training s3://b",
+            "sweep --local --name a --image-uri subset-trainer --training photos",
         ),
     ),
 )

@@ -102,8 +102,6 @@ COMMANDS = (
         "Search for hyperparameters with SageMaker's automatic model tuning, and compare the jobs. Accuracy alone "
         "favours the largest fraction, so set an upper bound. With the name of an existing tuning job, the command "
         "follows that job.",
-        (
-            "tune --name a --tune fraction=0.05:0.3 --image-uri $IMAGE --role trainer --training s3://b/photos",
-        ),
+        ("tune --name a --image-uri $IMAGE --training b --tune epochs=2:9",),
     ),
 )
