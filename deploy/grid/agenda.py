@@ -75,7 +75,7 @@ class Agenda:
         return [cell for cell in self.cells if cell not in self.outcomes and cell not in possible]
 
     def count(self) -> str:
-        """Return what stands before a line on the next cell that ends: `[4/30]`, its number and the most there will be."""
+        """Return what stands before a line on the next cell that ends: `[4/30]`, its number of at most 30."""
         return f"[{len(self.outcomes) + 1}/{len(self.outcomes) + len(self.possible())}]"
 
     def results(self) -> tuple[list[Run], list[Lost]]:
