@@ -33,7 +33,7 @@ def run(given: argparse.Namespace) -> None:
     from deploy.grid.sagemaker import SageMaker, check_name
 
     check_name(given.name)
-    cells = planning.planned(given, given.set).renamed(job_name).cells
+    cells = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name).cells
     ready = job.prepare(given)
     folder = options.BUILD / "sweeps" / given.name
     backend: Backend
