@@ -289,7 +289,7 @@ def study(options: argparse.Namespace) -> int:
     description = scenarios.read_description(folder / "channels")
     assert description is not None
     started = time.monotonic()
-    here = Here(folder / "runs", channels, options.jobs, reuse=True)
+    here = Here(folder / "runs", channels, options.jobs)
     outcome = run(cells, here, scenario.name)
     header = header_line(description, outcome, cells, settings, data, options.jobs)
     shared = {**settings, "data": description["sha256"]}

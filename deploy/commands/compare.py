@@ -2,16 +2,17 @@
 
 import argparse
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploy.commands import options, planning, results
-from deploy.grid import program
+from deploy.grid import program, studies
 from deploy.grid.backend import collect
 from deploy.grid.here import Here
-from deploy.results import compare
+from deploy.results import compare, folders
 from deploy.results.compare import Lost, Run
 from subset_trainer.errors import UserError
 
@@ -36,11 +37,11 @@ def add(commands: options.Commands) -> None:
     )
     showing.add_argument(
         "--output",
-        type=Path,
-        default=options.BUILD / "demo",
-        help="folder for data, runs and results",
+        type=options.folder,
+        help="folder for data, runs and results (build/demo)",
     )
     planning.add_grid(showing)
+    planning.add_overwrite(showing)
     results.add_presentation(showing)
     options.add_settings(showing)
 
@@ -58,10 +59,16 @@ def add(commands: options.Commands) -> None:
     for name in options.CHANNELS:
         comparison.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{name} data: a folder or file")
     planning.add_grid(comparison)
-    comparison.add_argument("--output", type=Path, help="folder for runs and results (in build/)")
+    planning.add_overwrite(comparison)
+    comparison.add_argument(
+        "--output",
+        type=options.folder,
+        metavar="FOLDER",
+        help="folder for results (of new runs: in build/compare; of finished runs: none are written)",
+    )
     comparison.add_argument(
         "--csv",
-        type=Path,
+        type=options.file,
         metavar="FILE",
         help="also write the data frame, as CSV or Parquet by the file's name; an Experiment's has the columns of the "
         "SDK's ExperimentAnalytics",
@@ -83,12 +90,14 @@ class Compared:
     """The runs to compare, from any source."""
 
     title: str
-    folder: Path
-    """Folder for the comparison's results."""
+    folder: Path | None
+    """Folder for the comparison's results; None writes none."""
     runs: Sequence[Run]
     lost: Sequence[Lost] = ()
     frame: Any = None
     """The data frame of an Experiment; None for other sources."""
+    data: Sequence[str] = ()
+    """The training data of the runs, each once, where it is known; of different data no answer follows."""
 
 
 def demo(given: argparse.Namespace) -> None:
@@ -96,11 +105,12 @@ def demo(given: argparse.Namespace) -> None:
     # Imported here because scikit-learn takes seconds to import.
     from deploy.digits import write_digits
 
-    data = given.output / "digits"
+    output = given.output or options.BUILD / "demo"
+    data = output / "digits"
     write_digits(data)
     channels = {"training": data / "training", "test": data / "test"}
     settings = {**DEMO_SETTINGS, **given.set}
-    found = _train(given, given.output, channels, settings, "scikit-learn's digits")
+    found = _train(given, output, channels, settings, "scikit-learn's digits")
     results.present(given, found.runs, found.lost, found.folder, found.title, given.tolerance)
 
 
@@ -111,7 +121,14 @@ def run(given: argparse.Namespace) -> None:
     found = _found(given)
     if given.csv is not None:
         _write_frame(found, given)
-    results.present(given, found.runs, found.lost, found.folder, found.title, given.tolerance)
+    one = len(found.data) < 2
+    results.present(
+        given, found.runs, found.lost, found.folder, found.title, given.tolerance if one else None
+    )
+    if not one:
+        print(
+            f"\nHow much data is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
+        )
     if found.frame is not None and not found.runs:
         # The Experiment may be of other training jobs, whose metrics are shown anyway.
         metrics = [column for column in found.frame.columns if column.endswith(" - Last")]
@@ -135,10 +152,12 @@ def _found(given: argparse.Namespace) -> Compared:
         raise UserError("--sort-by only applies to an Experiment's data frame")
     if experiment:
         return _experiment(given, runs[0])
-    output = given.output or options.BUILD / "compare"
     if runs:
-        return Compared("Comparison", output, [compare.read_run(Path(folder)) for folder in runs])
+        places = [Path(folder) for folder in runs]
+        found, lost = folders.read(places)
+        return Compared("Comparison", given.output, found, lost, data=folders.data_of(places))
     channels = {name: path for name in options.CHANNELS if (path := getattr(given, name)) is not None}
+    output = given.output or options.BUILD / "compare"
     return _train(given, output, channels, given.set, str(given.training))
 
 
@@ -158,11 +177,22 @@ def _train(
 
     cells = planning.planned(given, settings).cells
     understood.before(channels, cells[0].values)
-    runs, lost = collect(Here(output, channels, stop_at_failure=True, progress=True).run(cells), cells)
+    study = studies.study(channels, settings)
+    folder = studies.place(output / study.name if given.output is None else output, study)
+    study.write(folder)
+    here = Here(
+        folder / studies.RUNS, channels, overwrite=given.overwrite, stop_at_failure=True, progress=True
+    )
+    known = 0 if given.overwrite else sum(here.finished(cell) is not None for cell in cells)
+    if known:
+        print(
+            f"{known} of {len(cells)} runs are finished in {folder} and used again (--overwrite trains them again)"
+        )
+    runs, lost = collect(here.run(cells), cells)
     facts = runs[0].summary
     title = f"{data}: {facts['model']}, {facts['examples']['training']:,} training examples"
     seeds = list(dict.fromkeys(run.summary["seed"] for run in runs))
-    return Compared(f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", output, runs, lost)
+    return Compared(f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", folder, runs, lost)
 
 
 def _experiment(given: argparse.Namespace, name: str) -> Compared:
@@ -172,12 +202,13 @@ def _experiment(given: argparse.Namespace, name: str) -> Compared:
     session = launch.sagemaker_session(boto_session=calls.boto_session(given.region))
     analytics = experiments.Analytics(name, session)
     frame = analytics.frame(given.sort_by, given.ascending)
-    folder = given.output or options.BUILD / "experiments" / name
-    runs, lost = experiments.results(experiments.jobs_of(analytics), session, folder / "runs")
+    with tempfile.TemporaryDirectory(prefix="subset-trainer-") as folder:
+        downloaded = given.output / "runs" if given.output else Path(folder)
+        runs, lost = experiments.results(experiments.jobs_of(analytics), session, downloaded)
     if given.sort_by is not None:
         order = {experiments.run_name(shown, name): n for n, shown in enumerate(frame["DisplayName"])}
         runs.sort(key=lambda run: order[run.name])
-    return Compared(f"Experiment {name}", folder, runs, lost, frame)
+    return Compared(f"Experiment {name}", given.output, runs, lost, frame)
 
 
 def _write_frame(found: Compared, given: argparse.Namespace) -> None:

@@ -43,6 +43,16 @@ def add_grid(to: argparse.ArgumentParser) -> None:
     )
 
 
+def add_overwrite(to: argparse.ArgumentParser) -> None:
+    """Add the option for runs that are finished or were interrupted."""
+    to.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove this comparison's earlier runs and train them again; by default those that are finished are used "
+        "again, and those that were interrupted resume",
+    )
+
+
 def planned(given: argparse.Namespace, settings: Mapping[str, Any]) -> Plan:
     """Return the plan of the options, and print its notes.
 

@@ -1,13 +1,18 @@
 """Runs cells on this machine: each is a run of the image's `train` program in its own folder."""
 
+import fcntl
+import itertools
 import os
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deploy.grid import program
 from deploy.grid.backend import Ended
@@ -22,14 +27,18 @@ BAR = 16
 
 @dataclass(frozen=True)
 class Here:
-    """Runs each cell in a subfolder that has the cell's name."""
+    """Runs each cell in a subfolder that has the cell's name.
+
+    A completed run of the same hyperparameters is not run again, and one that was interrupted resumes. The channels
+    must be those of the runs that are there: `studies` gives other data another folder.
+    """
 
     folder: Path
     channels: Mapping[str, Path]
     jobs: int = 1
     """Number of runs at a time; each has its own share of the processors."""
-    reuse: bool = False
-    """Whether the results of completed runs with the same hyperparameters are used again."""
+    overwrite: bool = False
+    """Whether the cells' earlier runs are removed and run again."""
     stop_at_failure: bool = False
     """Whether the first failure stops all runs and raises the error with the run's name."""
     progress: bool = False
@@ -45,7 +54,7 @@ class Here:
             TrainingError: a run failed, with `stop_at_failure`.
         """
         program.check_channels(self.channels)
-        known = {cell: run for cell in cells if self.reuse and (run := self.finished(cell)) is not None}
+        known = {cell: run for cell in cells if (run := self._earlier(cell)) is not None}
         yield from known.items()
         waiting = [cell for cell in cells if cell not in known]
         if self.jobs == 1:
@@ -54,15 +63,35 @@ class Here:
         else:
             yield from self._run_several(waiting)
 
+    def place(self, cell: Cell) -> Path:
+        """Return the folder of a cell's run: by its name, with a number if that of the name is another run's."""
+        name = cell.folder
+        for number in itertools.count(2):
+            base = self.folder / name
+            values = program.given(base)
+            if program.is_free(base) if values is None else _same(values, cell.values):
+                return base
+            name = f"{cell.folder}-{number}"
+        raise AssertionError("there is always a further number")
+
     def finished(self, cell: Cell) -> Run | None:
         """Return the completed run with exactly this cell's hyperparameters, if there is one."""
         try:
-            run = compare.read_run(self.folder / cell.name)
+            run = replace(compare.read_run(self.place(cell)), name=cell.name)
         except UserError:
             return None
+        if run.summary.get("status") != "completed" or (
+            "test" in self.channels and not run.summary.get("test")
+        ):
+            return None
+        # Defaults that changed since are other hyperparameters. An encoder's run names those that it used.
         wanted = hyperparameters.parse(cell.values).model_dump(mode="json")
-        same = run.summary.get("hyperparameters") == wanted and run.summary.get("status") == "completed"
-        return run if same and ("test" not in self.channels or run.summary.get("test")) else None
+        return (
+            run if run.summary.get("model") == "encoder" or run.summary["hyperparameters"] == wanted else None
+        )
+
+    def _earlier(self, cell: Cell) -> Run | None:
+        return None if self.overwrite else self.finished(cell)
 
     def _shown(self, cell: Cell, cells: Sequence[Cell]) -> "Progress | None":
         if not self.progress:
@@ -79,9 +108,17 @@ class Here:
             if progress is not None:
                 progress.update(metrics)
 
-        base = self.folder / cell.name
+        base = self.place(cell)
         try:
-            program.train(base, self.channels, cell.values, watch)
+            with _alone(base, cell.name) as lock:
+                # Another process may have completed it meanwhile.
+                if (done := self._earlier(cell)) is not None:
+                    return done
+                resume = not self.overwrite
+                program.train(base, self.channels, cell.values, watch, resume=resume, inherited=(lock,))
+                run = replace(compare.read_run(base), name=cell.name)
+                if run.summary["status"] == "completed":
+                    shutil.rmtree(base / program.CHECKPOINTS, ignore_errors=True)
         except TrainingError as error:
             if self.stop_at_failure:
                 raise type(error)(f"run {cell.name!r}: {error}") from error
@@ -89,7 +126,6 @@ class Here:
         finally:
             if progress is not None:
                 progress.close()
-        run = compare.read_run(base)
         # SIGTERM from outside stops a run in an orderly way, but before its last epoch.
         stopped = run.summary["status"] != "completed" and not self.stop_at_failure
         return Lost(cell.name, "the run was stopped before its end") if stopped else run
@@ -112,6 +148,37 @@ class Here:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def _same(values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether two sets of hyperparameters mean the same."""
+    try:
+        # Those that were given: an encoder has other defaults than those that are declared.
+        first, second = (
+            hyperparameters.parse(each).model_dump(exclude_unset=True) for each in (values, others)
+        )
+        return first == second
+    except UserError:  # of another version
+        return False
+
+
+@contextmanager
+def _alone(base: Path, name: str) -> Iterator[int]:
+    """Wait until no other process trains in a run's folder; keep others out meanwhile. Yield the lock's descriptor.
+
+    The run itself inherits the lock: it may outlive this process for as long as it takes to save its results.
+    """
+    base.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(base.with_name(f".{base.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{name}: waiting for another process that trains in {base}", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
 
 
 def _shares(jobs: int) -> list[set[int]]:

@@ -63,6 +63,12 @@ class Cell:
     unequal: float = 0.0
     """Relative difference in samples seen to the other cells of the fraction; positive if this cell sees more."""
 
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder: with its seed, also in a plan of one seed, so that a plan of several finds it."""
+        seed = f"-seed-{self.seed}"
+        return self.name if self.name.endswith(seed) else self.name + seed
+
 
 @dataclass(frozen=True)
 class Plan:

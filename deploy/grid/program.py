@@ -7,17 +7,28 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from deploy.grid.studies import is_unfinished, write_whole
 from subset_trainer.errors import AlgorithmError, TrainingError, UserError
 
 LOG_NAME = "train.log"
 CONFIG = Path("input/config")
 # The time that SageMaker gives a job between SIGTERM and SIGKILL.
 STOP_SECONDS = 120
+
+HYPERPARAMETERS = "hyperparameters.json"
+CHECKPOINTS = "checkpoints"
+# PR_SET_PDEATHSIG outlives execv. The parent may have ended before it was set.
+_TIED = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 _METRIC = re.compile(r"([a-z_:]+)=(\S+)")
 
@@ -27,26 +38,38 @@ def train(
     channels: Mapping[str, Path],
     hyperparameters: Mapping[str, object],
     on_metrics: Callable[[dict[str, float]], None] = lambda metrics: None,
+    *,
+    resume: bool = False,
+    inherited: Sequence[int] = (),
 ) -> None:
     """Run one training job to its end; its outputs are in `base/model` and `base/output`, as on SageMaker.
 
-    An earlier run in `base` is replaced. On an interruption the run is stopped in an orderly way before the exception
-    is raised again.
+    On an interruption the run is stopped in an orderly way before the exception is raised again. If this process is
+    killed, the run is stopped in the same way, where the system allows it (Linux).
 
     Args:
         base: folder of the run; the log is written to `base/train.log`.
         channels: name → local folder or file, which is linked rather than copied where possible.
         hyperparameters: name → value.
         on_metrics: called with the metrics of each epoch, `{"epoch": 3.0, "train:loss": 0.51, …}`.
+        resume: keep checkpoints in `base/checkpoints`, and resume from those of an earlier run of the same data and
+            hyperparameters. Otherwise an earlier run in `base` is replaced.
+        inherited: open files that the run keeps open until it ends.
 
     Raises UserError or AlgorithmError with the run's own failure reason if it fails.
     """
-    prepare(base, channels, hyperparameters)
+    if resume:
+        check_channels(channels)
+        _refuse_others(base)
+        lay_out(base, channels, hyperparameters)
+        (base / CHECKPOINTS).mkdir(exist_ok=True)
+    else:
+        prepare(base, channels, hyperparameters)
     log_path = base / LOG_NAME
     environment = {**os.environ, "SAGEMAKER_BASE_DIR": str(base.resolve()), "PYTHONUNBUFFERED": "1"}
-    with log_path.open("w") as log:
+    with log_path.open("a" if resume else "w") as log:
         process = subprocess.Popen(
-            [train_program()],
+            _ending_with_this_process(train_program()),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -56,6 +79,7 @@ def train(
             # In the same session, a terminal's Ctrl-C would reach both processes. This way the run gets one SIGTERM, as
             # on SageMaker.
             start_new_session=True,
+            pass_fds=inherited,
         )
         assert process.stdout is not None
         try:
@@ -74,18 +98,51 @@ def prepare(base: Path, channels: Mapping[str, Path], hyperparameters: Mapping[s
     Raises UserError if a channel's path does not exist, or if `base` has files that are not from an earlier run.
     """
     check_channels(channels)
-    if base.exists():
-        if any(base.iterdir()) and not (base / CONFIG / "hyperparameters.json").exists():
-            raise UserError(f"{str(base)!r} holds files that are no earlier run; name an empty folder")
-        shutil.rmtree(base)
+    _refuse_others(base)
+    remove(base)
+    lay_out(base, channels, hyperparameters)
 
-    for folder in (CONFIG, Path("input/data"), Path("model"), Path("output/data")):
-        (base / folder).mkdir(parents=True)
+
+def remove(base: Path) -> None:
+    """Remove the run in `base`. What is left if the process is killed meanwhile never passes for a run."""
+    aside = base.with_name(f".{base.name}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    if base.exists():
+        base.rename(aside)
+        shutil.rmtree(aside)
+
+
+def given(base: Path) -> dict[str, Any] | None:
+    """Return the hyperparameters that the run in `base` was started with; None if there is no run."""
+    try:
+        content = json.loads((base / CONFIG / HYPERPARAMETERS).read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def is_free(base: Path) -> bool:
+    """Whether `base` holds no file: it is not there, or was being laid out when the process was killed."""
+    files = (path for path in base.rglob("*") if path.is_symlink() or not path.is_dir())
+    return all(is_unfinished(file) for file in files)
+
+
+def _refuse_others(base: Path) -> None:
+    if given(base) is None and not is_free(base):
+        raise UserError(f"{str(base)!r} holds files that are no earlier run; name an empty folder")
+
+
+def lay_out(base: Path, channels: Mapping[str, Path], hyperparameters: Mapping[str, object]) -> None:
+    """Write the configuration and link the channels; outputs and checkpoints that are there stay."""
+    data = base / "input/data"
+    for folder in (base / CONFIG, base / "model", base / "output/data"):
+        folder.mkdir(parents=True, exist_ok=True)
     host = "localhost"  # the training toolkit waits until every host's name resolves
     configuration = {
-        "hyperparameters": {name: str(value) for name, value in hyperparameters.items()},
-        "inputdataconfig": {name: {"TrainingInputMode": "File"} for name in channels},
-        "resourceconfig": {
+        # First, because a folder with it is known as a run's.
+        HYPERPARAMETERS: {name: str(value) for name, value in hyperparameters.items()},
+        "inputdataconfig.json": {name: {"TrainingInputMode": "File"} for name in channels},
+        "resourceconfig.json": {
             "current_host": host,
             "current_instance_type": "local",
             "current_group_name": "homogeneousCluster",
@@ -97,14 +154,24 @@ def prepare(base: Path, channels: Mapping[str, Path], hyperparameters: Mapping[s
         },
     }
     for name, content in configuration.items():
-        (base / CONFIG / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_whole(base / CONFIG / name, json.dumps(content, indent=2) + "\n")
+    if data.exists():
+        shutil.rmtree(data)  # links, whose targets stay
+    data.mkdir(parents=True)
     for name, path in channels.items():
-        place = base / "input/data" / name
+        place = data / name
         if path.is_dir():
             place.symlink_to(path.resolve(), target_is_directory=True)
         else:
             place.mkdir()
             _bring(path.resolve(), place / path.name)
+
+
+def _ending_with_this_process(program: str) -> list[str]:
+    """Return the command of a program that gets SIGTERM when this process ends, however it ends; on Linux alone."""
+    if sys.platform != "linux":
+        return [program]
+    return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), program]
 
 
 def _bring(file: Path, place: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from deploy import text
 from deploy.aws import jobs
 from deploy.aws.jobs import Job
+from deploy.results import predictions
+from deploy.results.predictions import Predictions
 from subset_selection.catalogue import CATALOGUE, REFERENCE
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import SPOKEN
@@ -35,6 +37,8 @@ class Run:
     history: list[dict[str, Any]]
     job: Job | None = None
     """The run's SageMaker job; None for a local run."""
+    predictions: Predictions | None = None
+    """For the test examples; None if the run has none, or is of an earlier version."""
 
     @property
     def seconds(self) -> float:
@@ -73,6 +77,12 @@ class Run:
     @property
     def is_full(self) -> bool:
         return bool(self.summary["strategy"] == REFERENCE)
+
+    @property
+    def planned_epochs(self) -> int:
+        """Number of epochs that the run was given, of which it may have stopped early."""
+        own: Mapping[str, Any] = self.summary.get("hyperparameters") or {}
+        return int(own.get("epochs") or self.summary["epochs"])
 
     def cost(self, prices: Mapping[str, float]) -> float | None:
         """Return the cost in dollars; None if the price is unknown.
@@ -147,15 +157,23 @@ def read_run(directory: Path) -> Run:
         content = json.loads(summary.read_text())
         history = data / "history.jsonl"
         lines = history.read_text().splitlines() if history.exists() else []
-        return Run(directory.resolve().name, content, [json.loads(line) for line in lines if line.strip()])
+        steps = [json.loads(line) for line in lines if line.strip()]
+        held = predictions.read(data / predictions.FILE)
+        return Run(directory.resolve().name, content, steps, predictions=held)
     except json.JSONDecodeError as error:
         raise UserError(f"{str(error.doc)[:40]!r} in {str(data)!r} is not JSON: {error}") from error
 
 
 def reference(runs: Sequence[Run]) -> Run | None:
-    """Return the run that the others are compared with: the one on full data that saw the most samples."""
+    """Return the run that the others are compared with: the one on full data that saw the most samples.
+
+    None if that run is shorter than another one: it is `full` at equal samples of a fraction, and not all training.
+    """
+    longest = max((run.planned_epochs for run in runs), default=0)
     return max(
-        (run for run in runs if run.is_full), key=lambda run: run.summary["samples_visited"], default=None
+        (run for run in runs if run.is_full and run.planned_epochs >= longest),
+        key=lambda run: run.summary["samples_visited"],
+        default=None,
     )
 
 

@@ -41,8 +41,10 @@ def test_fractions_and_their_baselines(
     assert "[3/4] rs2-0.5" in shown
     assert "epoch 4/4" in shown
     # What SageMaker would have delivered: strings, and links instead of copies.
-    assert '"fraction": "0.5"' in (tmp_path / "glister-0.5/input/config/hyperparameters.json").read_text()
-    assert (tmp_path / "full/input/data/training").resolve() == (digits / "training").resolve()
+    assert (
+        '"fraction": "0.5"' in (tmp_path / "glister-0.5-seed-0/input/config/hyperparameters.json").read_text()
+    )
+    assert (tmp_path / "full-seed-0/input/data/training").resolve() == (digits / "training").resolve()
 
 
 def test_a_failing_run_is_named_with_its_reason(tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_an_interrupt_stops_the_training_in_order(
         # Tests that were themselves started in the background inherit that SIGINT is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    log = tmp_path / "full/train.log"
+    log = tmp_path / "runs/full-seed-0/train.log"
     deadline = time.monotonic() + 120
     while not (log.exists() and "epoch=2 " in log.read_text()):
         assert time.monotonic() < deadline, "the training did not start"
@@ -84,6 +86,6 @@ def test_an_interrupt_stops_the_training_in_order(
     assert process.returncode == 130
     assert "interrupted" in error
     assert "Traceback" not in error
-    run = compare.read_run(tmp_path / "full")
+    run = compare.read_run(tmp_path / "runs/full-seed-0")
     assert run.summary["status"] == "stopped"
-    assert (tmp_path / "full/model/model.safetensors").exists()
+    assert (tmp_path / "runs/full-seed-0/model/model.safetensors").exists()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import unicodedata
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -156,6 +157,25 @@ def test_a_table_is_answered_as_the_saved_model_answers(table_server: Server, tm
     parameters = json.loads(table_server.get("/execution-parameters")[1])
     assert parameters["BatchStrategy"] == "MULTI_RECORD"
     assert parameters["MaxPayloadInMB"] == 6
+
+
+def test_a_category_is_one_in_each_form_that_a_client_sends(tmp_path: Path) -> None:
+    job, decomposed = Job(tmp_path / "ml"), unicodedata.normalize("NFD", "Zürich")
+    rows = [
+        f"{'ab'[row % 2]},{['02139', '10001', '00501'][row % 3]},{['Zürich', 'Bern'][row % 2]}"
+        for row in range(60)
+    ]
+    (job.channel("training") / "t.csv").write_text("\n".join(["label,zip,town", *rows]) + "\n")
+    job.run({"epochs": 2, "strategy": "full"})
+    assert job.exit_code == 0, job.log
+    with serving(job.base) as server:
+        status, expected = server.invoke("02139,Zürich\n".encode(), "text/csv")
+        assert status == 200
+        assert server.invoke(f"2139,{decomposed}\n".encode(), "text/csv") == (200, expected)
+        assert server.invoke("10001,Zürich\n".encode(), "text/csv")[1] != expected
+        for features in (["02139", "Zürich"], [2139, decomposed]):
+            body = json.dumps({"features": features}, ensure_ascii=False).encode()
+            assert server.invoke(body, "application/json", Accept="text/csv") == (200, expected)
 
 
 def test_many_at_once(table_server: Server) -> None:

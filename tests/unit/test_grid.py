@@ -1,8 +1,10 @@
 """The one plan of runs: its cells, its names, what it says; and what makes a run on this machine the same as a cell."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy.grid import program, studies
 from deploy.grid.backend import digest, job_name
 from deploy.grid.here import Here
 from deploy.grid.plan import Cell, Grid, Plan, parse_strategies, passes, plan
@@ -215,6 +218,7 @@ def write_summary(base: Path, cell: Cell, **changes: Any) -> None:
         **changes,
     }
     (data / "summary.json").write_text(json.dumps(content))
+    program.lay_out(base, {}, cell.values)
 
 
 def test_only_a_completed_run_of_the_same_hyperparameters_is_finished(tmp_path: Path) -> None:
@@ -226,17 +230,75 @@ def test_only_a_completed_run_of_the_same_hyperparameters_is_finished(tmp_path: 
 
     assert not finished()
     cell = Cell("rs2", "rs2", 0.1, 0, values)
-    write_summary(tmp_path / "rs2", cell)
+    write_summary(tmp_path / "rs2-seed-0", cell)
     assert finished()
     # How a value is written makes no difference.
     assert finished(fraction="0.10")
     assert not finished(epochs="7")
-    write_summary(tmp_path / "rs2", cell, test=None)
+    write_summary(tmp_path / "rs2-seed-0", cell, test=None)
     assert not finished()
-    write_summary(tmp_path / "rs2", cell, status="stopped")
+    write_summary(tmp_path / "rs2-seed-0", cell, status="stopped")
     assert not finished()
-    (tmp_path / "rs2/output/data/summary.json").write_text('{"status": "comp')
+    (tmp_path / "rs2-seed-0/output/data/summary.json").write_text('{"status": "comp')
     assert not finished()
+
+
+def test_a_run_of_other_settings_is_left_alone(tmp_path: Path) -> None:
+    here = Here(tmp_path, {})
+    first = Cell("rs2-0.1-seed-0", "rs2", 0.1, 0, {"strategy": "rs2", "fraction": "0.1", "epochs": "3"})
+    assert here.place(first) == tmp_path / "rs2-0.1-seed-0"
+    write_summary(here.place(first), first)
+    second = replace(first, values={**first.values, "epochs": "4"})
+    assert here.place(second) == tmp_path / "rs2-0.1-seed-0-2"
+    assert here.place(replace(first, values={**first.values, "epochs": "03"})) == tmp_path / "rs2-0.1-seed-0"
+    # Somebody's own files are no run, and stay.
+    (tmp_path / "rs2-0.1-seed-0-2").mkdir()
+    (tmp_path / "rs2-0.1-seed-0-2/thesis.txt").write_text("precious")
+    assert here.place(second) == tmp_path / "rs2-0.1-seed-0-3"
+    # What a kill leaves while a folder is laid out is free.
+    (tmp_path / "rs2-0.1-seed-0-3/input/config").mkdir(parents=True)
+    (tmp_path / "rs2-0.1-seed-0-3/input/config/.hyperparameters.json.tmp").write_text("{")
+    assert here.place(second) == tmp_path / "rs2-0.1-seed-0-3"
+
+
+def test_a_plan_of_one_seed_finds_the_run_of_a_plan_of_several() -> None:
+    (alone,) = planned(fractions=(1.0,)).cells
+    assert alone.name == "full"
+    assert alone.folder in {cell.folder for cell in planned(fractions=(1.0,), seeds=(0, 1, 2)).cells}
+
+
+def test_a_study_is_known_by_its_data_and_its_settings(tmp_path: Path) -> None:
+    data = tmp_path / "digits/training"
+    (data / "0").mkdir(parents=True)
+    (data / "0/a.png").write_bytes(b"one")
+    channels = {"training": data}
+    first = studies.study(channels, {"epochs": "30"})
+    assert first.name == f"digits-{first.digest}"
+    assert studies.study(channels, {"epochs": 30, "seed": "7"}).digest == first.digest
+    assert studies.study(channels, {"epochs": "31"}).digest != first.digest
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(data, moved)
+    assert studies.study({"training": moved}, {"epochs": "30"}).digest == first.digest
+    (moved / "0/a.png").write_bytes(b"two")
+    assert studies.study({"training": moved}, {"epochs": "30"}).digest != first.digest
+    (moved / "0/a.png").rename(moved / "0/b.png")
+    (moved / "0/b.png").write_bytes(b"one")
+    assert studies.study({"training": moved}, {"epochs": "30"}).digest != first.digest
+
+
+def test_a_study_gets_a_folder_of_its_own_where_another_is(tmp_path: Path) -> None:
+    data = tmp_path / "animals"
+    data.mkdir()
+    (data / "cat.png").write_bytes(b"1")
+    first, second = (studies.study({"training": data}, {"epochs": n}) for n in ("1", "2"))
+    root = tmp_path / "out"
+    assert studies.place(root, first) == root
+    first.write(root)
+    assert studies.place(root, first) == root
+    assert studies.place(root, second) == root / second.name
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("precious")
+    assert studies.place(tmp_path / "mine", first) == tmp_path / "mine" / first.name
 
 
 def test_strategies_are_understood_in_any_case_and_listed_as_they_are_called() -> None:

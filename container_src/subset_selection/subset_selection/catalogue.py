@@ -17,6 +17,9 @@ number of examples given. ``own_size``: which examples and how many. ``within_ba
 candidates."""
 Refresh = Literal["once", "periodically", "every epoch"]
 """When a new subset is selected: never, every ``select_every`` epochs, or before each epoch."""
+Question = Literal["train", "label"]
+"""What a strategy at a share answers. ``train``: how many samples training must see. ``label``: how many distinct
+examples must be labelled or kept."""
 Need = Literal["last layer", "validation", "training losses", "the candidates' losses", "a held-out model"]
 """An input of a strategy: the logits and features of every training example; those of the validation set; the losses
 observed in training; the losses of a batch of candidates; the losses of a model trained on held-out examples."""
@@ -62,6 +65,12 @@ class Spec:
     def takes_fraction(self) -> bool:
         """Whether ``fraction`` sets the number of examples that an epoch uses."""
         return self.shape in ("subset", "within_batch")
+
+    @property
+    def question(self) -> Question:
+        """The question that a run at a fraction answers. A run that keeps one subset needs no other example; one that
+        selects again sees, or scores, all of them in the course of the run."""
+        return "label" if self.shape == "subset" and self.refresh == "once" else "train"
 
     def load(self) -> Callable[..., Any]:
         """Import and return the callable that ``make`` names."""

@@ -96,18 +96,23 @@ class Issues:
 
 
 def observe(inputs: Tensor, features_BD: Tensor, sizes_B2: Tensor | None = None) -> Tensor:
-    """float32 [B, K]: the narrowed features, followed by an image's traits, look and size.
+    """float32 [B, K]: the narrowed features, followed by an image's traits, look and size; see :func:`seen`."""
+    return torch.cat([narrow(features_BD), seen(inputs, sizes_B2).to(features_BD.device)], 1)
+
+
+def seen(inputs: Tensor, sizes_B2: Tensor | None = None) -> Tensor:
+    """float32 [B, K]: the part of :func:`observe` that needs no features. Of other inputs than images K is 0.
 
     Args:
         sizes_B2: (H, W) of the images in their files; None: that of the inputs.
     """
-    narrowed = narrow(features_BD)
     if inputs.ndim != 4 or inputs.dtype != torch.uint8:
-        return narrowed
+        return torch.zeros(len(inputs), 0)
     if sizes_B2 is None:
         sizes_B2 = torch.tensor(inputs.shape[2:]).expand(len(inputs), SIZES)
     light_BHW = brightness(inputs)
-    return torch.cat([narrowed, traits(light_BHW), look(inputs, light_BHW), sizes_B2.to(narrowed)], 1)
+    found = traits(light_BHW)
+    return torch.cat([found, look(inputs, light_BHW), sizes_B2.to(found)], 1)
 
 
 def find(

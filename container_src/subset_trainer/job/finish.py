@@ -28,7 +28,10 @@ def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outc
     test: Score | None = None
     if data.read.test is not None and not stages.stopped:
         with stages.stage("test", lambda: f" while testing{SAVED}tests it"):
-            test = trainee.evaluate(data.read.test)
+            test, predictions = trainee.predict(data.read.test)
+            if run.first and predictions is not None:
+                path = run.contract.output_data / "test_predictions.npz"
+                artifacts.save_predictions(path, **vars(predictions))
     insights = Insights(run, data.splits, trainee.evaluated, trainee.record, data.embedded, model)
     if config.explain and not stages.stopped:
         with stages.stage("explanation", lambda: f"{SAVED}explains its errors"):

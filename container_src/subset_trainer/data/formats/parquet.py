@@ -23,6 +23,7 @@ from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.tables.cells import Cells, Coded
 from subset_trainer.data.tables.interpret import Rules
+from subset_trainer.data.tables.numbers import are_codes
 from subset_trainer.data.tables.reading import as_training, table_of
 from subset_trainer.data.tables.table import MISSING, MOST_COLUMNS, Table, TrainedTable
 from subset_trainer.errors import first_line, shown
@@ -176,9 +177,8 @@ class ParquetCells(Cells):
         what = _kind(kind)
         if what == "string":
             coded = self.coded(position)
-            if self.names[position] in self.types or not all(
-                _is_number(text) for text in coded.distinct if text
-            ):
+            texts = [text for text in coded.distinct if text]
+            if self.names[position] in self.types or not all(map(_is_number, texts)) or are_codes(texts):
                 return coded
             return np.array([float(text) if text else math.nan for text in coded.distinct])[coded.codes]
         column = pa.chunked_array(chunks)

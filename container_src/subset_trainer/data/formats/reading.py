@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.class_names import merged
 from subset_trainer.data.formats.content_types import understand
 from subset_trainer.data.formats.format import Found, Options, Reading
 from subset_trainer.data.formats.registry import Layout
@@ -38,6 +39,9 @@ def read_laid_out(channel: Channel, layout: Layout, reading: Reading) -> Found:
     options, like = reading.options, reading.like
     found = layout.format.read(channel, layout.claim, reading)
     found = replace(found, decisions=(*layout.decisions, *found.decisions))
+    if options.label_names == "merged":
+        labels, classes = merged(found.source.labels, found.source.classes)
+        found = replace(found, source=replace(found.source, labels=labels, classes=classes))
     if like is None:
         refuse_open(channel.name, _splits_of_rows(found.source, options))
     if like is not None and not isinstance(found.source, like.sources):

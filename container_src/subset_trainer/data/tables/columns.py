@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import natural_order
-from subset_trainer.data.tables.numbers import Spelling
+from subset_trainer.data.tables.numbers import Spelling, code_width, whole
 from subset_trainer.data.tables.table import CYCLES, Column, Table, column_title
 
 MOST_CATEGORIES = 1_000
@@ -210,6 +210,23 @@ def _categories(
     channel: Channel, title: str, column: Column, values: np.ndarray, out: np.ndarray, notes: list[str]
 ) -> None:
     position = {category: index for index, category in enumerate(column.categories)}
+    shortened = _without_zeros(column, set(values.tolist()) - position.keys())
+    if shortened:
+        lacking = np.isin(values, list(shortened)).sum()
+        short, full = next(iter(shortened.items()))
+        notes.append(
+            f"{channel.name} channel: {lacking:,} values of {title} lack the leading zeros of training's codes; "
+            f"{short!r} is read as {full!r}."
+        )
+        position |= {short: position[full] for short, full in shortened.items()}
+    same = column.categories_of(sorted(set(values.tolist()) - position.keys()))
+    if same:
+        one = next(iter(same))
+        notes.append(
+            f"{channel.name} channel: {np.isin(values, list(same)).sum():,} values of {title} are categories in "
+            f"another spelling; {one!r} is read as training's {same[one]!r}."
+        )
+        position |= {text: position[category] for text, category in same.items()}
     codes = np.fromiter((position.get(value, -1) for value in values), np.int64, len(values))
     known = np.flatnonzero(codes >= 0)
     out[known, codes[known]] = 1
@@ -219,6 +236,16 @@ def _categories(
             f"{channel.name} channel: {len(values) - len(known):,} values of {title} are categories that are not "
             f"in training ({', '.join(map(repr, unknown[:3]))}{', …' if len(unknown) > 3 else ''}); encoded as zeros."
         )
+
+
+def _without_zeros(column: Column, unknown: Iterable[str]) -> dict[str, str]:
+    """Training's code for each text that is this code without its leading zeros, as programs write it that take codes
+    for numbers. That is certain where all codes have the same number of digits."""
+    width = code_width([category for category in column.categories if category])
+    if width is None:
+        return {}
+    padded = {text: text.zfill(width) for text in unknown if whole(text) is not None}
+    return {text: full for text, full in sorted(padded.items()) if full in column.categories}
 
 
 def _scaled(

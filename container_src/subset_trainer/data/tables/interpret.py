@@ -5,8 +5,8 @@ allows two readings is refused, all columns at once, with the hyperparameter tha
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -51,14 +51,15 @@ _TEXT_NAME = re.compile(
 class Rules:
     """The user's settings for columns.
 
-    `ignored`, `kept`, `texts`: patterns of columns that are left out, that are inputs whatever they look like, and that
-    are read as text. `date_order`: dmy, mdy or ymd. `decimal_mark`: point or comma. `missing`: further words for a
-    missing value, in lower case.
+    `ignored`, `kept`, `texts`, `numbers`: patterns of columns that are left out, that are inputs whatever they look
+    like, that are read as text, and that are numbers although they look like codes. `date_order`: dmy, mdy or ymd.
+    `decimal_mark`: point or comma. `missing`: further words for a missing value, in lower case.
     """
 
     ignored: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
     date_order: str | None = None
     decimal_mark: str | None = None
     missing: frozenset[str] = frozenset()
@@ -67,6 +68,10 @@ class Rules:
     def absent(self) -> frozenset[str]:
         """The words for a missing number or date, in lower case."""
         return MISSING | self.missing
+
+    def keeps(self, name: str) -> bool:
+        """Whether a column is an input whatever it looks like."""
+        return matches((*self.kept, *self.numbers), name)
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,10 @@ def interpret(cells: Cells, positions: Sequence[int], rules: Rules) -> dict[int,
             if isinstance(values, Coded):
                 unsettled[position] = values
             else:
-                found[position] = _typed(cells, position, values, rules)
+                found[position] = _typed(cells, position, _without_missing(values, rules.missing), rules)
+                if rules.missing and found[position].kind in ("number", "date"):
+                    spelling = Spelling(missing=tuple(sorted(rules.missing)))
+                    found[position] = replace(found[position], spelling=spelling)
     spelt = {position: _spelt(values, rules) for position, values in unsettled.items()}
     marks = _marks(spelt, rules)
     for position, values in unsettled.items():
@@ -145,7 +153,9 @@ def as_trained(
     """
     values = cells.column(position)
     if cells.typed and column.kind == "categorical" and not isinstance(values, Coded):
-        return values  # the encoding refuses another type
+        spelt = cells.coded(position)
+        # The encoding refuses another type, unless its values are spelt like training's.
+        return spelt.texts if column.categories_of(spelt.distinct) else values
     if column.kind in ("categorical", "free text", "empty"):
         return cells.coded(position).texts
     spelling = column.spelling or Spelling()
@@ -157,13 +167,18 @@ def as_trained(
             values = cells.coded(position)
         return _dates(cells, position, values, absent, spelling.orders, ", as in training")
     if not isinstance(values, Coded):
-        if spelling.mark == "point" and not spelling.affix:
-            return values
+        if cells.typed or (spelling.mark == "point" and not spelling.affix):
+            return _without_missing(values, spelling.missing)
         values = cells.coded(position)
     parsed, bad = parse_numbers(values.distinct, spelling, absent)
     if bad is not None:
-        cells.fail(position, values.first_row(values.distinct[bad]), "expected a number, as in other rows")
+        expected = f"expected {spelling.expected()}, as in training"
+        cells.fail(position, values.first_row(values.distinct[bad]), expected)
     return _finite(cells, position, parsed[values.codes])
+
+
+def _without_missing(values: np.ndarray, words: Iterable[str]) -> np.ndarray:
+    return numbers.without(values, words) if values.dtype.kind == "f" else values
 
 
 def parse_numbers(
@@ -172,7 +187,7 @@ def parse_numbers(
     """Texts [N] → float64 [N], NaN where missing; and the position of the first that is no number, or None."""
     quick = None if spelling.affix or spelling.grouped else numbers_of(tuple(texts))
     if quick is not None:
-        return quick, None
+        return numbers.without(quick, absent - MISSING), None
     parsed = np.full(len(texts), np.nan)
     for at, text in enumerate(texts):
         if text.lower() in absent:
@@ -181,7 +196,7 @@ def parse_numbers(
         if number is None:
             return parsed, at
         parsed[at] = number
-    return parsed, None
+    return numbers.without(parsed, absent - MISSING), None
 
 
 def _typed(cells: Cells, position: int, values: np.ndarray, rules: Rules) -> Read:
@@ -191,7 +206,7 @@ def _typed(cells: Cells, position: int, values: np.ndarray, rules: Rules) -> Rea
     if np.isnan(values).all():
         return Read("empty", values, "no value")
     values = _finite(cells, position, values)
-    counting = None if matches(rules.kept, cells.names[position]) else _counting(cells, position, values)
+    counting = None if rules.keeps(cells.names[position]) else _counting(cells, position, values)
     if counting is not None:
         return Read("identifier", None, counting, setting=f"keep_columns={cells.names[position]}")
     return Read("number", values, _spread(values))
@@ -263,7 +278,8 @@ def _regrouped(cells: Cells, position: int, read: Read) -> Read:
     present = [text for text in values.distinct if text.lower() not in absent]
     if not numbers.also_grouped(present):
         return read
-    spelling = Spelling("comma", True, missing=read.spelling.missing if read.spelling else ())
+    missing = read.spelling.missing if read.spelling else ()
+    spelling = Spelling("comma", True, missing=missing, separated=True)
     parsed, bad = parse_numbers(values.distinct, spelling, frozenset(absent))
     if bad is not None:
         return read
@@ -297,13 +313,32 @@ def _texts(
             certainty="open",
             setting="decimal_mark=point or comma",
         )
-    whole = all(values.distinct[at].lstrip("+-").isdecimal() for at in present)
-    if spelt and not (cells.typed and whole):
+    texts = [values.distinct[at] for at in present]
+    told = matches(rules.numbers, cells.names[position])
+    codes = not told and numbers.are_codes(texts)
+    whole = all(text.lstrip("+-").isdecimal() for text in texts)
+    if spelt and (told or not (codes or (cells.typed and whole))):
         return _number(cells, position, values, spelt[0], rules)
-    return (
+    if told:
+        odd = next((text for text in texts if numbers.plain(text) is None), texts[0])
+        cells.fail(position, values.first_row(odd), "expected a number, as number_columns says")
+    read = (
         _date(cells, position, values, present, rules)
         or _nearly_numbers(cells, position, values, present, rules)
         or _words(cells.names[position], values, rules)
+    )
+    return _of_codes(cells.names[position], texts, read) if codes else read
+
+
+def _of_codes(name: str, texts: Sequence[str], read: Read) -> Read:
+    """What a column of codes was taken to be, and that they are no numbers."""
+    zero = next(text for text in texts if text.startswith("0") and len(text) > 1)
+    setting = f"{read.setting} or number_columns={name}" if read.setting else f"number_columns={name}"
+    return replace(
+        read,
+        reason=f"codes of digits, some with leading zeros: {read.reason}",
+        examples=(zero,),
+        setting=setting,
     )
 
 
@@ -328,7 +363,7 @@ def _number(
         *([f"in {spelling.affix}"] if spelling.affix else []),
         *([f"{', '.join(map(repr, words))} taken as missing"] if words else []),
     ]
-    own = Spelling(spelling.mark, spelling.grouped, spelling.affix, (*sorted(rules.missing), *words))
+    own = replace(spelling, missing=(*sorted(rules.missing), *words))
     return Read("number", numeric, ", ".join([read.reason, *how]), own if own else None)
 
 
@@ -435,6 +470,8 @@ def _nearly_numbers(
     if 2 * rows >= total or not odd:
         return None
     good = [values.distinct[at] for at in present if values.distinct[at] not in set(odd)]
+    if numbers.are_codes(good):
+        return None
     # Few whole numbers beside words are sizes or grades; measurements have fractions.
     fractions = sum((spelling.number(text) or 0.0) % 1 != 0 for text in good)
     several = len(good) > FEW or (len(good) >= _FEWEST_ROWS and 2 * fractions > len(good))
@@ -468,7 +505,7 @@ def _words(name: str, values: Coded, rules: Rules) -> Read:
     sample = [values.distinct[at] for at in filled[:_LOOKED_AT]]
     spaced = sum(" " in text for text in sample)
     long = sum(len(text) >= 30 or text.count(" ") >= 2 for text in sample)
-    if distinct > FEW and 2 * distinct > rows and _is_code(sample) and not matches(rules.kept, name):
+    if distinct > FEW and 2 * distinct > rows and _is_code(sample) and not rules.keeps(name):
         if distinct == rows or _named_as_id(name):
             settings = f"keep_columns={name} or text_column={name}"
             return _identifier(f"{distinct:,} different codes in {rows:,} rows", sample, settings)
@@ -484,7 +521,7 @@ def _words(name: str, values: Coded, rules: Rules) -> Read:
         return Read("free text", values.texts, f"texts by its name, {distinct:,} different in {rows:,} rows")
     elif distinct > FEW and 2 * long > len(sample) and 2 * distinct > rows:
         return Read("free text", values.texts, f"long texts, {distinct:,} different in {rows:,} rows")
-    if distinct <= FEW or 2 * distinct <= rows or matches(rules.kept, name):
+    if distinct <= FEW or 2 * distinct <= rows or rules.keeps(name):
         shown = f"constant, {sample[0]!r}" if distinct == 1 else f"{distinct:,} categories"
         return Read("category", values.texts, shown)
     if distinct == rows and rows > FEW:

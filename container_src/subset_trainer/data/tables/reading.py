@@ -191,6 +191,7 @@ def _check_named(cells: Cells, rules: Rules) -> None:
         ("ignore_columns", rules.ignored),
         ("keep_columns", rules.kept),
         ("text_column", rules.texts),
+        ("number_columns", rules.numbers),
     ):
         for pattern in patterns:
             if not any(matches((pattern,), name) for name in cells.names):

@@ -6,6 +6,7 @@ spellings and encoding.
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.requests import REQUEST
 from subset_trainer.data.tables import dates
+from subset_trainer.data.tables.beginning import told_separator
 from subset_trainer.data.tables.columns import encode
 from subset_trainer.data.tables.interpret import parse_numbers
 from subset_trainer.data.tables.numbers import Spelling
@@ -52,11 +54,15 @@ def rows_of_csv(text: str, like: TrainedTable, header: str = "auto") -> Iterator
     names = [column.name for column in like.columns]
     order, width, line = list(range(len(names))), len(names), 1
     first = True
-    separator = _separator(text.partition("\n")[0], names, like)
+    start, _, rest = text.partition("\n")
+    told = told_separator(start)
+    if told:
+        text, line, start = rest, 2, rest.partition("\n")[0]
+    above, separator = line - 1, told or _separator(start, names, like)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         for fields in reader:
-            place, line = f"line {line}", reader.line_num + 1
+            place, line = f"line {line}", above + reader.line_num + 1
             if not fields or (len(fields) == 1 < width and not fields[0].strip()):
                 continue
             if first:
@@ -168,7 +174,7 @@ def encode_rows(rows: Sequence[Row], like: TrainedTable) -> np.ndarray:
 
 def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndarray:
     """One column's values [N], in the types of a Table."""
-    texts = [_text(row.values[at], column) for row in rows]
+    texts = [_text(row, at, column, title) for row in rows]
     if column.kind in ("categorical", "empty"):
         values = np.empty(len(texts), object)
         values[:] = texts
@@ -179,7 +185,7 @@ def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndar
         values, bad = dates.parse(np.array(texts, object), absent, spelling.orders)
         expected = f"{dates.EXAMPLE}, as in training"
     else:
-        values, bad = _numbers(texts, column.spelling)
+        values, bad = _numbers([row.values[at] for row in rows], texts, column.spelling or Spelling())
         expected = "finite number, as in training"
     if bad is not None:
         raise REQUEST.error(
@@ -188,27 +194,44 @@ def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndar
     return values
 
 
-def _numbers(texts: Sequence[str], spelling: Spelling | None) -> tuple[np.ndarray, int | None]:
-    """Numbers as training's were spelt, or with a decimal point, as JSON has them."""
-    spelling = spelling or Spelling()
+def _numbers(
+    given: Sequence[Scalar], texts: Sequence[str], spelling: Spelling
+) -> tuple[np.ndarray, int | None]:
+    """Texts as training's numbers were spelt, or with a decimal point. JSON's numbers are numbers whatever the
+    spelling: its 1.234 has no thousands. The second value is the first that is no finite number, or None."""
     absent = MISSING | set(spelling.missing)
-    values, bad = parse_numbers(texts, spelling, absent)
-    if bad is not None and spelling != Spelling():
-        values, bad = parse_numbers(texts, Spelling(), absent)
+    typed = np.array([isinstance(value, int | float) for value in given])
+    some = np.flatnonzero(~typed).tolist()
+    spelt = [texts[at] for at in some]
+    values = np.full(len(texts), np.nan)
+    values[some], odd = parse_numbers(spelt, spelling, absent)
+    if odd is not None and spelling != Spelling():
+        values[some], odd = parse_numbers(spelt, Spelling(), absent)
+    values[typed], _ = parse_numbers([texts[at] for at in np.flatnonzero(typed).tolist()], Spelling(), absent)
+    bad = None if odd is None else some[odd]
     infinite = np.flatnonzero(np.isinf(values))
     return values, bad if bad is not None else int(infinite[0]) if len(infinite) else None
 
 
-def _text(value: Scalar, column: Column) -> str:
+def _text(row: Row, at: int, column: Column, title: str) -> str:
     """A value as a CSV file would contain it."""
+    value = row.values[at]
     if isinstance(value, str):
-        return value.strip()
+        return unicodedata.normalize("NFC", value.strip())
     if value is None:
         return ""
     if column.kind != "categorical":
         return str(int(value)) if isinstance(value, bool) else str(value)
     text = str(value)
-    if text not in column.categories and isinstance(value, float) and value.is_integer():
-        # JSON does not distinguish whole numbers, so that a client may send 3.0 for training's 3.
-        return str(int(value))
-    return text
+    if text in column.categories or isinstance(value, bool) or value != value // 1:
+        return text
+    # JSON does not distinguish whole numbers, so that a client may send 3.0 for training's 3, and writes none with
+    # leading zeros: 2139 stands for training's 02139.
+    whole = str(int(value))
+    same = (whole,) if whole in column.categories else column.by_value.get(int(value), ())
+    if len(same) > 1:
+        raise REQUEST.error(
+            f"{row.place}, {title}: the number {whole} may be {' or '.join(map(repr, same[:3]))}; expected the code as "
+            "a text."
+        )
+    return same[0] if same else whole

@@ -1,0 +1,82 @@
+"""Finds the runs in folders: of one run, of a study, or of several of either."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from deploy.aws import jobs
+from deploy.grid import program, studies
+from deploy.results import compare
+from deploy.results.compare import Lost, Run
+from subset_trainer.errors import UserError
+
+
+def read(folders: Sequence[Path]) -> tuple[list[Run], list[Lost]]:
+    """Return the runs in the folders, in their order, and the runs among them that have no results yet.
+
+    A run is called by its folder. Where two have the same name, those of the folders above them are put before it.
+
+    Args:
+        folders: each a run's folder, or one with runs anywhere below it, such as a study's.
+
+    Raises:
+        UserError: there is no such folder, or it holds no run.
+    """
+    places: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {str(folder)!r}")
+        found = [place for place in _runs(folder.resolve()) if place not in places]
+        if not found:
+            # The sentence on a single run says where its results were expected.
+            compare.read_run(folder)
+        places += found
+    runs, lost = [], []
+    for place, name in zip(places, _names(places), strict=True):
+        if jobs.find(place, "summary.json") is None:
+            lost.append(Lost(name, "it has no summary.json: it did not end, or is still running"))
+        else:
+            runs.append(replace(compare.read_run(place), name=name))
+    if not runs and lost:
+        raise UserError(f"none of the {len(lost)} runs has results, first {lost[0].name}: {lost[0].reason}")
+    return runs, lost
+
+
+def data_of(folders: Sequence[Path]) -> list[str]:
+    """Return the training data, each once, of the studies that the folders belong to or hold."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        for place in dict.fromkeys(run.parent.parent for run in _runs(folder.resolve())):
+            if (study := studies.read(place)) is not None:
+                training = study["data"]["training"]
+                found.setdefault(training["digest"], training["path"])
+    return list(found.values())
+
+
+def _runs(folder: Path) -> Iterator[Path]:
+    """Yield the folders of runs at and below a folder, sorted. Nothing below a run is searched, and of a study only its
+    own runs: below it there may be one of other settings."""
+    if studies.read(folder) is not None:
+        folder /= studies.RUNS
+    if jobs.find(folder, "summary.json") is not None or program.given(folder) is not None:
+        yield folder
+        return
+    for below in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if below.is_dir() and not below.is_symlink() and not below.name.startswith("."):
+            yield from _runs(below)
+
+
+def _names(places: Sequence[Path]) -> list[str]:
+    """Return a name for each folder: as few of its last parts as tell it from the others."""
+    names = [place.name for place in places]
+    for depth in range(2, max((len(place.parts) for place in places), default=0) + 1):
+        twice = {name for name, count in Counter(names).items() if count > 1}
+        if not twice:
+            break
+        for number, place in enumerate(places):
+            if names[number] in twice:
+                # What lies between is the same for all runs of a study.
+                parts = [part for part in place.parts[-depth:-1] if part != studies.RUNS]
+                names[number] = "/".join([*parts, place.name])
+    return names
