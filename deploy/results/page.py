@@ -13,6 +13,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from deploy.results.answers import common_metric
 from deploy.results.compare import (
     Lost,
     Row,
@@ -24,7 +25,6 @@ from deploy.results.compare import (
     reference,
     rows,
 )
-from deploy.results.verdict import common_metric
 from subset_selection.catalogue import REFERENCE
 from subset_trainer import pages
 from subset_trainer.tracking.metrics import SPOKEN

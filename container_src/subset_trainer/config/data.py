@@ -22,6 +22,12 @@ class DataKnobs(Knobs):
         description="fraction of the training channel that is held out for validation, stratified by class; "
         "used only without a validation channel",
     )
+    test_fraction: Share = Field(
+        0.0,
+        description="fraction of the training channel that is set aside for testing, stratified by class, before "
+        "anything else; used only without a test channel. The examples are the same for every `seed`, and those of a "
+        "smaller fraction are among those of a larger one",
+    )
     label_column: str | None = Field(
         None,
         description="where the label is: a column's name or its position (counted from 0), or an attribute of a "

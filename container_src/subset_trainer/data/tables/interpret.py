@@ -5,7 +5,7 @@ allows two readings is refused, all columns at once, with the hyperparameter tha
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -124,7 +124,10 @@ def interpret(cells: Cells, positions: Sequence[int], rules: Rules) -> dict[int,
             if isinstance(values, Coded):
                 unsettled[position] = values
             else:
-                found[position] = _typed(cells, position, values, rules)
+                found[position] = _typed(cells, position, _without_missing(values, rules.missing), rules)
+                if rules.missing and found[position].kind in ("number", "date"):
+                    spelling = Spelling(missing=tuple(sorted(rules.missing)))
+                    found[position] = replace(found[position], spelling=spelling)
     spelt = {position: _spelt(values, rules) for position, values in unsettled.items()}
     marks = _marks(spelt, rules)
     for position, values in unsettled.items():
@@ -150,7 +153,9 @@ def as_trained(
     """
     values = cells.column(position)
     if cells.typed and column.kind == "categorical" and not isinstance(values, Coded):
-        return values  # the encoding refuses another type
+        spelt = cells.coded(position)
+        # The encoding refuses another type, unless its values are spelt like training's.
+        return spelt.texts if column.categories_of(spelt.distinct) else values
     if column.kind in ("categorical", "free text", "empty"):
         return cells.coded(position).texts
     spelling = column.spelling or Spelling()
@@ -162,13 +167,18 @@ def as_trained(
             values = cells.coded(position)
         return _dates(cells, position, values, absent, spelling.orders, ", as in training")
     if not isinstance(values, Coded):
-        if spelling.mark == "point" and not spelling.affix:
-            return values
+        if cells.typed or (spelling.mark == "point" and not spelling.affix):
+            return _without_missing(values, spelling.missing)
         values = cells.coded(position)
     parsed, bad = parse_numbers(values.distinct, spelling, absent)
     if bad is not None:
-        cells.fail(position, values.first_row(values.distinct[bad]), "expected a number, as in other rows")
+        expected = f"expected {spelling.expected()}, as in training"
+        cells.fail(position, values.first_row(values.distinct[bad]), expected)
     return _finite(cells, position, parsed[values.codes])
+
+
+def _without_missing(values: np.ndarray, words: Iterable[str]) -> np.ndarray:
+    return numbers.without(values, words) if values.dtype.kind == "f" else values
 
 
 def parse_numbers(
@@ -177,7 +187,7 @@ def parse_numbers(
     """Texts [N] → float64 [N], NaN where missing; and the position of the first that is no number, or None."""
     quick = None if spelling.affix or spelling.grouped else numbers_of(tuple(texts))
     if quick is not None:
-        return quick, None
+        return numbers.without(quick, absent - MISSING), None
     parsed = np.full(len(texts), np.nan)
     for at, text in enumerate(texts):
         if text.lower() in absent:
@@ -186,7 +196,7 @@ def parse_numbers(
         if number is None:
             return parsed, at
         parsed[at] = number
-    return parsed, None
+    return numbers.without(parsed, absent - MISSING), None
 
 
 def _typed(cells: Cells, position: int, values: np.ndarray, rules: Rules) -> Read:
@@ -268,7 +278,8 @@ def _regrouped(cells: Cells, position: int, read: Read) -> Read:
     present = [text for text in values.distinct if text.lower() not in absent]
     if not numbers.also_grouped(present):
         return read
-    spelling = Spelling("comma", True, missing=read.spelling.missing if read.spelling else ())
+    missing = read.spelling.missing if read.spelling else ()
+    spelling = Spelling("comma", True, missing=missing, separated=True)
     parsed, bad = parse_numbers(values.distinct, spelling, frozenset(absent))
     if bad is not None:
         return read
@@ -352,7 +363,7 @@ def _number(
         *([f"in {spelling.affix}"] if spelling.affix else []),
         *([f"{', '.join(map(repr, words))} taken as missing"] if words else []),
     ]
-    own = Spelling(spelling.mark, spelling.grouped, spelling.affix, (*sorted(rules.missing), *words))
+    own = replace(spelling, missing=(*sorted(rules.missing), *words))
     return Read("number", numeric, ", ".join([read.reason, *how]), own if own else None)
 
 
