@@ -127,6 +127,7 @@ def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Enco
         {name: path for name, path in contract.channels.items() if name in (*CHANNELS, *LISTINGS)},
         dataclasses.replace(options_of(hp), content_types=contract.content_types),
         validation_fraction=hp.validation_fraction,
+        test_fraction=hp.test_fraction,
         seed=hp.seed,
         tokens=encoder.tokens if encoder else None,
         image_size=hp.image_size,
