@@ -85,6 +85,12 @@ class Run:
     def is_full(self) -> bool:
         return bool(self.summary["strategy"] == REFERENCE)
 
+    @property
+    def planned_epochs(self) -> int:
+        """Number of epochs that the run was given, of which it may have stopped early."""
+        own: Mapping[str, Any] = self.summary.get("hyperparameters") or {}
+        return int(own.get("epochs") or self.summary["epochs"])
+
     def cost(self, prices: Mapping[str, float]) -> float | None:
         """Return the cost in dollars; None if the price is unknown.
 
@@ -166,9 +172,15 @@ def read_run(directory: Path) -> Run:
 
 
 def reference(runs: Sequence[Run]) -> Run | None:
-    """Return the run that the others are compared with: the one on full data that saw the most samples."""
+    """Return the run that the others are compared with: the one on full data that saw the most samples.
+
+    None if that run is shorter than another one: it is `full` at equal samples of a fraction, and not all training.
+    """
+    longest = max((run.planned_epochs for run in runs), default=0)
     return max(
-        (run for run in runs if run.is_full), key=lambda run: run.summary["samples_visited"], default=None
+        (run for run in runs if run.is_full and run.planned_epochs >= longest),
+        key=lambda run: run.summary["samples_visited"],
+        default=None,
     )
 
 
