@@ -9,6 +9,8 @@ from deploy.grid.agenda import Agenda
 from deploy.grid.plan import Cell
 from deploy.results.compare import Lost, Run
 
+LONGEST_NAME = 29
+"""Longest beginning of a job's name that leaves room for the cell's own part."""
 Ended = tuple[Cell, Run | Lost]
 """A cell and its result."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -17,7 +18,7 @@ from subset_trainer.artifacts import TrainedModel, load_model
 from subset_trainer.config import parse
 from subset_trainer.contract import Contract
 from subset_trainer.data.texts.tokens import encode_tokens
-from subset_trainer.models import TextEncoder
+from subset_trainer.models import Classifier, TextEncoder
 from subset_trainer.serving import requests
 from subset_trainer.serving.predictor import Predictor
 from subset_trainer.training.checkpoints import Checkpoints
@@ -171,6 +172,44 @@ def test_two_processes_train_as_one(make_job: Jobs) -> None:
     for one, two in zip(alone.history, together.history, strict=True):
         assert two["train:loss"] == pytest.approx(one["train:loss"], rel=1e-4)
         assert two["validation:loss"] == pytest.approx(one["validation:loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop"])
+def test_the_report_reads_images_again_only_where_they_are_augmented(
+    augmentation: str,
+    tmp_path: Path,
+    digits: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    read: collections.Counter[bytes] = collections.Counter()
+    prepare_images = Classifier.prepare
+
+    def counting(self: Classifier, inputs: torch.Tensor) -> torch.Tensor:
+        if inputs.ndim == 4:
+            read.update(image.contiguous().numpy().tobytes() for image in inputs if image.any())
+        return prepare_images(self, inputs)
+
+    def run(base: Path, values: dict[str, Any], **channels: Path) -> None:
+        contract = Contract(base, {}, channels, ("localhost",), "localhost", None, None)
+        common = {"model": "cnn", "device": "cpu", "precision": "float32", "epochs": 2}
+        trainer.run(contract, parse({**common, **values}), Ranks())
+
+    run(tmp_path / "first", {"report": False}, training=digits / "training")
+    monkeypatch.setattr(Classifier, "prepare", counting)
+    channels = {name: digits / name for name in ("training", "test")}
+    values = {"fine_tune": "head", "augmentation": augmentation, "strategy": "glister", "fraction": 0.5}
+    with caplog.at_level("INFO"):
+        run(tmp_path / "later", values, pretrained=tmp_path / "first/model", **channels)
+    assert (tmp_path / "later/output/data/report.html").exists()
+    images = pq.read_table(tmp_path / "later/output/data/examples.parquet")
+    assert images.column("outlier").null_count == 0 and "image_issue" in images.column_names
+    files = sum(len(list(channel.rglob("*.png"))) for channel in channels.values())
+    said = f"augmentation={augmentation} changes the images" in caplog.text
+    if augmentation == "none":
+        assert read.total() == files and not said
+    else:
+        assert read.total() > 2 * files and said and "and for the report" in caplog.text
 
 
 def test_images_are_read_once_unless_they_are_augmented(job: Job, digits: Path) -> None:

@@ -111,7 +111,7 @@ class Examination:
         return found
 
     def _groups(self) -> Tensor:
-        prints = fingerprints(self.inputs, self.place)
+        (prints,) = looked_at(self.inputs, self.place, lambda inputs, _: duplicates.fingerprint(inputs))
         return self.place.ranks.from_first(
             lambda: duplicates.groups(prints, self.splits.train.labels, self.place.device)
         )
@@ -179,15 +179,25 @@ class Examination:
         return found if same else None
 
 
-def fingerprints(dataset: Dataset, place: Place) -> Tensor:
-    """[N, K] of all examples, on every process. Raises Terminated where SIGTERM has reached one of several."""
+def looked_at(
+    dataset: Dataset, place: Place, *looks: Callable[[Tensor, Tensor | None], Tensor]
+) -> tuple[Tensor, ...]:
+    """What each function returns for all examples, [N, K], in one pass without a network; on every process.
+
+    Args:
+        looks: raw inputs [B, …] and images' original sizes ([B, 2] or None) → [B, K].
+
+    Raises:
+        Terminated: SIGTERM has reached one of several processes.
+    """
     ranks = place.ranks
     order = ranks.passing(dataset, BATCH)
-    batches = ranks.until_asked(dataset.batches(order, place.device))
-    own = [duplicates.fingerprint(inputs).cpu() for inputs in batches]
+    own = []
+    for rows, inputs in ranks.until_asked(zip(order, dataset.batches(order, place.device), strict=True)):
+        sizes = dataset.original_sizes(rows)
+        own.append(tuple(look(inputs, sizes).cpu() for look in looks))
     ranks.check()
-    (prints,) = ranks.in_order((torch.cat(own),) if own else (), order)
-    return prints
+    return ranks.in_order(tuple(map(torch.cat, zip(*own, strict=True))), order)
 
 
 def _later_ones(groups_N: np.ndarray, removed_N: np.ndarray) -> np.ndarray:

@@ -30,7 +30,8 @@ def embed(data: Material, built: Built) -> tuple[Material, Built]:
     """
     config, splits, ranks = data.config, data.splits, built.place.ranks
     if reason := _forbids(config, built.classifier):
-        logger.info("fine_tune=head: %s, so that the backbone runs again in every epoch", reason)
+        report = " and for the report" if config.report else ""
+        logger.info("fine_tune=head: %s, so that the backbone runs again in every epoch%s", reason, report)
         return data, built
     start = time.perf_counter()
     try:

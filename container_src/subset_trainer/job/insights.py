@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from subset_trainer import artifacts
 from subset_trainer.data import Splits
 from subset_trainer.errors import UserError
 from subset_trainer.insight import duplicates, explaining, explanations, findings, issues
-from subset_trainer.insight.cleaning import Examined, fingerprints
+from subset_trainer.insight.cleaning import Examined, looked_at
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.page import Findings, Shown, cards_of, page
 from subset_trainer.job.values import Run
@@ -46,29 +48,24 @@ class Insights:
         Raises:
             Terminated: SIGTERM arrived; raised on every process.
         """
-        if self._embedded is None:
-            model, validation = self.whole or self.trained, self.splits.validation
-        else:
-            model, validation = self.trained, self._embedded.validation
-        return judge(model, validation, self.run.place, keep_probabilities=True, observe=issues.observe)
-
-    @property
-    def _embedded(self) -> Splits | None:
-        """A frozen backbone's outputs for the splits, unless the report looks at the pixels of their images."""
-        return None if self.whole is not None and self.whole.takes_images else self.read
+        validation = (self.read or self.splits).validation
+        return judge(
+            self.trained, validation, self.run.place, keep_probabilities=True, observe=issues.observe
+        )
 
     def _of_training(self) -> Judgement:
-        """Results on the training set, with fingerprints.
+        """Results on the training set, with fingerprints and what is seen of images.
 
         Raises:
             Terminated: SIGTERM arrived; raised on every process.
         """
         place, inputs = self.run.place, self.splits.train
-        if self._embedded is None:
-            model = self.whole or self.trained
-            return judge(model, inputs, place, duplicates.fingerprint, observe=issues.observe)
-        judged = judge(self.trained, self._embedded.train, place, observe=issues.observe)
-        return dataclasses.replace(judged, fingerprints=fingerprints(inputs, place))
+        if self.read is None:
+            return judge(self.trained, inputs, place, duplicates.fingerprint, observe=issues.observe)
+        judged = judge(self.trained, self.read.train, place, observe=issues.observe)
+        prints, seen = looked_at(inputs, place, lambda images, _: duplicates.fingerprint(images), issues.seen)
+        observed = torch.cat([judged.observed, seen], 1)
+        return dataclasses.replace(judged, fingerprints=prints, observed=observed)
 
     def explain(self) -> None:
         """Explain validation errors on the first process, while the others wait.
