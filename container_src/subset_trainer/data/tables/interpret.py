@@ -14,6 +14,7 @@ import numpy as np
 
 from subset_trainer.data.tables import dates, numbers
 from subset_trainer.data.tables.cells import Cells, Coded
+from subset_trainer.data.tables.label import plain_name
 from subset_trainer.data.tables.numbers import Spelling
 from subset_trainer.data.tables.table import MISSING, Column, numbers_of
 from subset_trainer.data.understanding import Certainty, Decision
@@ -24,6 +25,8 @@ FEW = 20
 _FEWEST_ROWS = 5
 """Fewer rows do not show that a column counts them."""
 _LOOKED_AT = 1_000
+_MOST_WORDS = 5
+"""So many different texts among numbers may be words for a missing value."""
 
 Kind = Literal["number", "date", "category", "free text", "identifier", "empty"]
 
@@ -136,6 +139,29 @@ def interpret(cells: Cells, positions: Sequence[int], rules: Rules) -> dict[int,
         for position in positions:
             found[position] = _regrouped(cells, position, found[position])
     return found
+
+
+def of_label(read: Read, name: str, label: str, labels: np.ndarray, rules: Rules) -> Read:
+    """A column as it was read, unless it repeats the labels [N] int64 in other words, as a model must not see them.
+
+    One whose name is the label's with a word more, as `label_text`, is left out; of another, that is said.
+    """
+    if read.kind not in ("category", "number") or read.values is None or rules.keeps(name):
+        return read
+    beginnings = read.values[:_LOOKED_AT], labels[:_LOOKED_AT]
+    if len(labels) < FEW or not (_one_to_one(*beginnings) and _one_to_one(read.values, labels)):
+        return read
+    reason = f"each of its values stands for one class, as a copy of {label!r} does"
+    own, other = plain_name(name), plain_name(label)
+    if own.startswith(other) or own.endswith(other):
+        return Read("identifier", None, reason, setting=f"keep_columns={name}", taken="copy of the label")
+    return replace(read, reason=f"{read.reason}; {reason} (ignore_columns={name} leaves it out)")
+
+
+def _one_to_one(values: np.ndarray, labels: np.ndarray) -> bool:
+    texts = values if values.dtype == object else values.astype(str)
+    pairs = set(zip(texts.tolist(), labels.tolist(), strict=True))
+    return len(pairs) == len({text for text, _ in pairs}) == len({code for _, code in pairs})
 
 
 def matches(patterns: Sequence[str], name: str) -> bool:
@@ -380,7 +406,7 @@ def _date(cells: Cells, position: int, values: Coded, present: list[int], rules:
     if odd and word is None:
         if rows <= max(1, total // 100):
             cells.fail(position, values.first_row(odd[0]), f"expected a {dates.EXAMPLE}, as in other rows")
-        return _mixed("dates", odd, total - rows, rows)
+        return _mixed(cells.names[position], "dates", odd, total - rows, rows)
     orders = dates.orders_of([text for text in texts if text not in odd], rules.date_order) or {}
     bad = next((form for form, fitting in orders.items() if not fitting), None)
     if bad is not None:
@@ -483,18 +509,22 @@ def _nearly_numbers(
     if rows <= max(1, total // 100):
         cells.fail(position, values.first_row(odd[0]), "expected a number, as in other rows")
     if several:
-        return _mixed("numbers", odd, total - rows, rows)
+        return _mixed(cells.names[position], "numbers", odd, total - rows, rows)
     return None
 
 
-def _mixed(what: str, odd: Sequence[str], good: int, rows: int) -> Read:
+def _mixed(name: str, what: str, odd: Sequence[str], good: int, rows: int) -> Read:
+    leave_out = f"ignore_columns={name}"
+    # A comma stands between two words of missing_values.
+    words = ",".join(odd) if len(odd) <= _MOST_WORDS and not any("," in text for text in odd) else None
+    missing = f"missing_values={words} if they stand for a missing value, or " if words else ""
     return Read(
         "number",
         None,
         f"{good:,} {what} and {rows:,} other texts",
         certainty="open",
         examples=tuple(odd[:3]),
-        setting="missing_values= for words that stand for a missing value, or ignore_columns=",
+        setting=f"{missing}{leave_out}",
     )
 
 
