@@ -175,7 +175,7 @@ def _train(
     program.check_channels(channels)
     from deploy import understood  # the formats take a moment to import
 
-    cells = planning.planned(given, settings).cells
+    cells = planning.planned(given, settings, tested="test" in channels).cells
     understood.before(channels, cells[0].values)
     study = studies.study(channels, settings)
     folder = studies.place(output / study.name if given.output is None else output, study)

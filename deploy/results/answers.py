@@ -154,6 +154,8 @@ def answer(runs: Sequence[Run], tolerance: float) -> Answer | str:
             "How much is enough cannot be said: there is no finished run on all of the data to compare with."
         )
     tested = all(run.summary.get("test") for run in finished)
+    if not tested:
+        finished = [run for run in finished if not run.trained_on_validation]
     metric = common_metric(finished, tested)
     if metric is None:
         named = ", ".join(sorted({run.metric for run in finished}))
