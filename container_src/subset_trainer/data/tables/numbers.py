@@ -58,7 +58,7 @@ class Spelling:
         if self.affix and not affix:
             core, affix = _in_unit(text)
         # A currency may be left out; 0.5 is not 0.5%.
-        if affix not in ("", self.affix) or (affix == "" and not re.fullmatch(_CURRENCY, self.affix)):
+        if affix != self.affix and (affix or not re.fullmatch(_CURRENCY, self.affix)):
             return None
         if not _GROUPS[self.mark].fullmatch(core):
             return None
