@@ -198,7 +198,7 @@ def _train(
 
     program.check_channels(channels)
 
-    cells = planning.planned(given, settings).cells
+    cells = planning.planned(given, settings, tested="test" in channels).cells
     understood.before({n: p for n, p in channels.items() if n in options.DATA}, cells[0].values)
     folder, agenda = comparison.run(
         comparison.Wanted(

@@ -90,7 +90,7 @@ COMMANDS = (
         "of a table's features by SageMaker Clarify.",
         (
             "explain build/demo/runs/full",
-            "explain job --clarify --data s3://b/a.csv --output s3://b/shap",
+            "explain job --clarify --data s3://abc/a.csv --output s3://abc",
         ),
     ),
 )

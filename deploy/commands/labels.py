@@ -335,7 +335,7 @@ COMMANDS = (
         Next,
         "Choose the examples to label again first, from a finished training: the most probably mislabelled, and one of "
         "each group of near-duplicates. The output is an input manifest for a labelling job.",
-        ("labels next my-job next.manifest --budget 100 --prefix s3://b/x",),
+        ("labels next my-job next.manifest --budget 100 --prefix s3://abc",),
     ),
     Command(
         "labels status",

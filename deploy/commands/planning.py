@@ -48,7 +48,10 @@ class Grid(Options):
     ] = None
     baselines: Annotated[
         bool,
-        Option("do not train full data at equal samples seen, and rs2, beside each fraction"),
+        Option(
+            "do not train full data at equal samples seen, and rs2, beside each fraction, nor, beside strategies that "
+            "use validation labels, the validation set alone and both sets"
+        ),
     ] = True
     all: Annotated[
         bool,
@@ -72,12 +75,13 @@ class Overwrite(Options):
     ] = False
 
 
-def planned(given: Grid, settings: Mapping[str, Any]) -> "Plan":
+def planned(given: Grid, settings: Mapping[str, Any], tested: bool = False) -> "Plan":
     """Return the plan of the options, and print its notes.
 
     Args:
         given: what is compared.
         settings: hyperparameters that all runs share. A `seed` among them is used if no seeds are given.
+        tested: whether there is a test channel.
 
     Raises:
         UserError: a hyperparameter, strategy or fraction is invalid.
@@ -90,9 +94,9 @@ def planned(given: Grid, settings: Mapping[str, Any]) -> "Plan":
     if seeds is None and "seed" in shared:
         seeds = (hyperparameters.parse({"seed": shared.pop("seed")}).seed,)
     seeds = seeds or options.seeds(SEEDS)
-    found = plan.plan(
-        plan.Grid(given.strategies or rows(STRATEGIES), given.fractions, seeds, shared, given.baselines)
-    )
+    tested = tested or hyperparameters.parse({"test_fraction": shared.get("test_fraction")}).test_fraction > 0
+    compared = given.strategies or rows(STRATEGIES)
+    found = plan.plan(plan.Grid(compared, given.fractions, seeds, shared, given.baselines, tested=tested))
     for note in found.notes:
         print(note)
     return found

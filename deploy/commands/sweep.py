@@ -23,7 +23,7 @@ def run(given: Given) -> Any:
     from deploy.grid.backend import LONGEST_NAME, Backend, job_name, work
 
     check_name(given.name, LONGEST_NAME)
-    cells = planning.planned(given, given.set).renamed(job_name).cells
+    cells = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name).cells
     ready = job.prepare(given)
     # SageMaker's SDK takes seconds to import, so errors that do not need it are reported before.
     from deploy.aws import calls
@@ -69,8 +69,8 @@ COMMANDS = (
         "Train at several fractions and compare: on SageMaker, each job a Run of one Experiment, or with --local in "
         "containers on this machine. The same command resumes where it was interrupted.",
         (
-            "sweep --name a --image-uri $IMAGE --role me --training s3://b",
-            "sweep --local --name a --image-uri subset-trainer --training photos",
+            "sweep --name a --image-uri $IMAGE --role me --training s3://abc",
+            "sweep --local --name a --image-uri my-image --training photos",
         ),
     ),
 )

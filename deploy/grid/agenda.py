@@ -1,7 +1,7 @@
 """Which of a plan's cells run next, given the results so far: the one planner for every backend.
 
 An answer judges each row (a strategy) from its largest fraction to its smallest, and stops at the first that is not
-enough (`deploy.results.verdict`). So a smaller fraction is trained only once the larger one is known to be enough, for
+enough (`deploy.results.judging`). So a smaller fraction is trained only once the larger one is known to be enough, for
 all seeds, and nothing is trained that cannot change the answer. A cell is judged once all of its seeds have ended:
 whoever looks at each seed and stops when it suits finds 'enough' too often.
 """
@@ -10,12 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 
 from deploy.grid.plan import Cell
-from deploy.results import verdict
+from deploy.results.answers import answer
 from deploy.results.compare import Lost, Run
+from deploy.results.judging import LEAST_SEEDS, State
 from subset_selection.catalogue import REFERENCE
-
-LEAST_SEEDS = 3
-"""Seeds without which no answer is given, so that nothing can be settled early."""
 
 Judge = Callable[[Sequence[Run]], Collection[str]]
 """Finished runs → the names of those whose strategy and fraction are enough."""
@@ -75,7 +73,7 @@ class Agenda:
         return [cell for cell in self.cells if cell not in self.outcomes and cell not in possible]
 
     def count(self) -> str:
-        """Return what stands before a line on the next cell that ends: `[4/30]`, its number and the most there will be."""
+        """Return what stands before a line on the next cell that ends: `[4/30]`, its number of at most 30."""
         return f"[{len(self.outcomes) + 1}/{len(self.outcomes) + len(self.possible())}]"
 
     def results(self) -> tuple[list[Run], list[Lost]]:
@@ -104,18 +102,15 @@ class Agenda:
 
 
 def judge(tolerance: float) -> Judge:
-    """Return the judge of a comparison: `deploy.results.verdict`. `tolerance`: accepted loss, a share."""
+    """Return the judge of a comparison: `deploy.results.answers`. `tolerance`: accepted loss, a share."""
 
     def enough(runs: Sequence[Run]) -> set[str]:
-        found = set()
-        groups: dict[str, list[Run]] = defaultdict(list)
-        for run in runs:
-            groups[run.name.rpartition("-seed-")[0]].append(run)
-        full = groups.get(REFERENCE, [])
-        for name, own in groups.items():
-            for loss in verdict.losses([*full, *own]) if name != REFERENCE else ():
-                if loss.at_most is not None and loss.at_most <= tolerance:
-                    found |= {run.name for run in own}
-        return found
+        found = answer(runs, tolerance)
+        if isinstance(found, str):
+            return set()
+        pairs = zip(found.rows, found.judged, strict=True)
+        return {
+            run.name for row, judged in pairs if judged.state == State.ENOUGH for run in row.runs.values()
+        }
 
     return enough

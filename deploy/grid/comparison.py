@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from deploy.grid import program, studies
-from deploy.grid.agenda import LEAST_SEEDS, Agenda, judge
+from deploy.grid.agenda import Agenda, judge
 from deploy.grid.backend import work
 from deploy.grid.duration import in_words, seconds_left
 from deploy.grid.here import Here
 from deploy.grid.plan import Cell
 from deploy.results import folders
 from deploy.results.compare import Lost, Run
+from deploy.results.judging import LEAST_SEEDS
 from subset_trainer.errors import UserError
 
 

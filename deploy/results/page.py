@@ -160,6 +160,8 @@ def _curves(runs: Sequence[Run], seconds: bool) -> go.Figure:
     styles = _styles(runs)
     shown: set[tuple[str, float]] = set()
     for run in runs:
+        if run.trained_on_validation:
+            continue
         steps = run.clock if seconds else [float(entry["epoch"]) for entry in run.history]
         chart.add_scatter(
             x=steps,

@@ -40,6 +40,12 @@ class DataKnobs(Knobs):
         "no label, or that hold several classes, as in `cat|dog`: `as-given` makes each text a class, `merged` makes "
         "the first kind one class, in lower case; default: such names are refused",
     )
+    label_folder: Literal["outer", "inner"] | None = Field(
+        None,
+        description="class folders that have folders of their own: whether the `outer` folders are the classes, or the "
+        "`inner` ones, in which the files lie; default: the outer ones, and nested folders that may be classes are "
+        "refused",
+    )
     text_column: str | None = Field(
         None,
         description="tables: the columns that are read as free text, by name, separated by commas, or by position "

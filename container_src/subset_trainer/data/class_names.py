@@ -32,11 +32,11 @@ _COMBINED = 10
 def folded(name: str) -> str:
     """The name without what people spell differently: case, and blanks, hyphens and underscores between words.
 
-    Numbers and single characters, as in sets of letters, stay as they are.
+    Single characters, as in sets of letters, and numbers stay as they are, but for the zero of `1.0`.
     """
     text = " ".join(unicodedata.normalize("NFC", name).split())
     if len(text) < 2 or _is_number(text):
-        return text
+        return re.sub(r"^(-?(?:0|[1-9]\d*))\.0*$", r"\1", text)
     return re.sub(r"(?<=[^\W_])[\s_-]+(?=[^\W_])", " ", text).casefold()
 
 
@@ -55,6 +55,25 @@ def merged(labels: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, tupl
     """
     codes, names = coded([folded(name) for name in classes])
     return codes[labels], names
+
+
+def as_training(
+    labels: np.ndarray, classes: tuple[str, ...], trained: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...], dict[str, str]]:
+    """Labels [N] int64 and classes of another channel, in the spelling of training's classes where that leaves one; and
+    the names that were spelt otherwise, with training's."""
+    known: dict[str, list[str]] = defaultdict(list)
+    for name in trained:
+        known[folded(name)].append(name)
+    same = {
+        name: known[folded(name)][0]
+        for name in classes
+        if name not in trained and len(known.get(folded(name), ())) == 1
+    }
+    if not same:
+        return labels, classes, {}
+    codes, names = coded([same.get(name, name) for name in classes])
+    return codes[labels], names, same
 
 
 def check_classes(
@@ -102,7 +121,7 @@ def _same_but_for_spelling(names: Sequence[str]) -> Decision | None:
     alike = [group for group in groups.values() if len(group) > 1]
     if not alike:
         return None
-    reason = "names of classes differ only in case, blanks, hyphens or underscores"
+    reason = "names of classes differ only in case, blanks, hyphens or underscores, or are one number"
     return _open(reason, [name for group in alike[:3] for name in group[:2]], _MERGED)
 
 

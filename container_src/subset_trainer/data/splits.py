@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from subset_selection.catalogue import TrainsOn
 from subset_trainer.data.agreement import agreed
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.class_names import check_classes
-from subset_trainer.data.datasets import Dataset
+from subset_trainer.data.datasets import Dataset, JoinedDataset
 from subset_trainer.data.formats.format import Found, Options
 from subset_trainer.data.formats.reading import read as read_channel
 from subset_trainer.data.formats.registry import open_channel
@@ -63,6 +64,55 @@ class Splits:
     an example of another host. The texts of other hosts' examples stay None."""
     left_out: tuple[LeftOut, ...] = ()
     """The images that could not be read, of each channel that had any."""
+    counted: int | None = None
+    """Number of training examples that a fraction refers to, where `train` holds others."""
+
+    def trained_on(self, which: TrainsOn, seed: int) -> "Splits":
+        """The same data with the validation examples to train on, alone or after the training examples.
+
+        Alone, the validation set is a stratified sample of the training examples, as large as it was. For both, it
+        stays, and its measures are those of examples that are trained on.
+        """
+        count = len(self.train)
+        texts = (self.train_texts, self.validation_texts)
+        if which == "validation":
+            share = len(self.validation) / count
+            rows = np.arange(count)
+            if share < 1:
+                rows = stratified_split(self.train.labels.numpy(), share, seed)[1]
+            return replace(
+                self,
+                train=self.validation,
+                validation=self.train.subset(torch.from_numpy(rows)),
+                train_ids=self.validation_ids,
+                validation_ids=self.train_ids.subset(rows),
+                train_weights=None,
+                train_texts=texts[1],
+                validation_texts=None if texts[0] is None else texts[0][rows],
+                counted=count,
+                notes=[
+                    *self.notes,
+                    f"The {len(self.validation):,} validation examples are trained on; validation measures are of "
+                    f"{len(rows):,} training examples, with their labels.",
+                ],
+            )
+        weights = self.train_weights
+        joined = JoinedDataset(self.train, self.validation)
+        return replace(
+            self,
+            train=joined,
+            train_ids=self.train_ids.followed_by(self.validation_ids),
+            train_weights=None if weights is None else torch.cat([weights, torch.ones(len(self.validation))]),
+            train_texts=None
+            if texts[0] is None or texts[1] is None
+            else np.concatenate([texts[0], texts[1]]),
+            counted=count,
+            notes=[
+                *self.notes,
+                f"The {len(self.validation):,} validation examples are trained on, too: validation measures are of "
+                "examples that the model has seen.",
+            ],
+        )
 
     def keeping(self, rows: np.ndarray) -> "Splits":
         """The same data with only the training examples at `rows` [K] int64, ascending."""

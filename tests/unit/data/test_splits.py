@@ -92,6 +92,45 @@ def test_a_part_is_set_aside_for_testing_whatever_the_seed(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_validation_examples_are_trained_on_with_the_others(
+    tmp_path: Path, apart: bool, memory: int | None
+) -> None:
+    channels = {"training": folders(tmp_path / "a", {"cat": 10, "dog": 20})}
+    if apart:
+        channels["validation"] = folders(tmp_path / "b", {"cat": 2, "dog": 3}, seed=1)
+    splits = load_splits(
+        channels, validation_fraction=0.2, test_fraction=0.1, memory_limit=memory, num_workers=0
+    )
+    both = splits.trained_on("both", 0)
+    assert torch.equal(both.train.labels, torch.cat([splits.train.labels, splits.validation.labels]))
+    assert torch.equal(
+        everything(both.train), torch.cat([everything(splits.train), everything(splits.validation)])
+    )
+    assert list(both.train_ids) == [*splits.train_ids, *splits.validation_ids]
+    assert both.counted == len(splits.train)
+    # In any order, and of a part.
+    mixed = torch.randperm(len(both.train), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(everything(both.train.subset(mixed)), everything(both.train)[mixed])
+    assert both.train.subset(mixed).labels.tolist() == both.train.labels[mixed].tolist()
+    assert both.test is splits.test
+
+
+def test_the_validation_examples_alone_are_judged_by_training_examples(tmp_path: Path) -> None:
+    splits = load_splits(
+        {"training": folders(tmp_path, {"cat": 20, "dog": 30})}, validation_fraction=0.2, test_fraction=0.1
+    )
+    alone = splits.trained_on("validation", 0)
+    assert torch.equal(everything(alone.train), everything(splits.validation))
+    assert list(alone.train_ids) == list(splits.validation_ids)
+    assert len(alone.validation) == len(alone.validation_ids) == pytest.approx(len(splits.validation), abs=1)
+    assert set(alone.validation_ids) <= set(splits.train_ids)
+    parts = rows_of(alone)
+    assert len(set.union(*parts)) == sum(map(len, parts))
+    assert rows_of(alone)[2] == rows_of(splits)[2]
+
+
 def test_a_test_set_that_is_given_is_the_test_set(tmp_path: Path) -> None:
     channels = {
         "training": folders(tmp_path / "a", {"cat": 9, "dog": 9}),

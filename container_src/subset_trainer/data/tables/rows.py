@@ -6,7 +6,6 @@ spellings and encoding.
 
 import csv
 import io
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from subset_trainer.data.ids import Ids
 from subset_trainer.data.requests import REQUEST
 from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.beginning import told_separator
+from subset_trainer.data.tables.cells import cleaned
 from subset_trainer.data.tables.columns import encode
 from subset_trainer.data.tables.interpret import parse_numbers
 from subset_trainer.data.tables.numbers import Spelling
@@ -217,7 +217,7 @@ def _text(row: Row, at: int, column: Column, title: str) -> str:
     """A value as a CSV file would contain it."""
     value = row.values[at]
     if isinstance(value, str):
-        return unicodedata.normalize("NFC", value.strip())
+        return cleaned(value)
     if value is None:
         return ""
     if column.kind != "categorical":

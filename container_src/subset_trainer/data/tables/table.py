@@ -38,6 +38,7 @@ MISSING = frozenset(
             "…",
         ),
         *("<na>", "#n/a", "#na", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!", "(null)", "\\n"),
+        *("0000-00-00", "0000-00-00 00:00:00"),  # MySQL's zero date
         *("unknown", "missing", "not available", "not applicable", "undefined"),
     )
 )
