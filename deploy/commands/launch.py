@@ -98,7 +98,7 @@ COMMANDS = (
         Given,
         "Run one training job on SageMaker, or with --local in a container on this machine.",
         (
-            "launch --image-uri $IMAGE --role me --training s3://abc --dry-run",
+            "launch --image-uri $IMAGE --role me --training abc --dry-run",
             "launch --local --image-uri subset-trainer --training photos",
         ),
     ),
