@@ -105,9 +105,10 @@ def fields(options: type[Options]) -> Iterator[tuple[dataclasses.Field[Any], typ
         kind, *extra = get_args(hints[field.name])
         found.append((field, kind, next(one for one in extra if isinstance(one, Option))))
     # A command's own options stand before those that it shares with others.
-    own = [one for one in found if one[0].name in options.__annotations__]
-    rest = [one for one in found if one[0].name not in options.__annotations__]
-    yield from sorted([*own, *rest], key=lambda one: not one[2].argument)
+    # The order among arguments, whose place counts, is that of the fields.
+    yield from sorted(
+        found, key=lambda one: 0 if one[2].argument else 1 if one[0].name in options.__annotations__ else 2
+    )
 
 
 def is_required(field: "dataclasses.Field[Any]") -> bool:

@@ -102,7 +102,11 @@ def test_of_a_run_in_each_form(form: str, tmp_path: Path, capsys: pytest.Capture
             ["--data", "s3://data/rows.csv"],
             "--data goes with --clarify only",
         ),
-        (None, ["--clarify", "--data", "s3://b/rows.csv"], "--output: an s3:// URI is needed with --clarify"),
+        (
+            None,
+            ["--clarify", "--data", "s3://data/rows.csv"],
+            "--output: an s3:// URI is needed with --clarify",
+        ),
     ],
 )
 def test_what_cannot_be_shown(
