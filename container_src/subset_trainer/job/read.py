@@ -31,6 +31,7 @@ NOT_DECISIVE = (
     *("on_unreadable", "unreadable_limit", "image_size"),
     *("report", "metric", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
+    *("tolerance", "max_cost"),
 )
 """Hyperparameters that may change when a run is resumed."""
 

@@ -80,7 +80,7 @@ class Plan:
         share = 0.0 if "final_share" not in hp.spec.knobs else hp.final_share
         if not hp.spec.takes_fraction:
             return cls._of(hp, examples, examples, processes, hp.warm_fraction, share)
-        wanted = budget(examples if given is None else given, hp.fraction)
+        wanted = budget(examples if given is None else given, hp.share)
         return cls._of(hp, examples, min(examples, wanted), processes, hp.warm_fraction, share)
 
     @classmethod
@@ -98,7 +98,7 @@ class Plan:
         warm_fraction: float,
         final_share: float,
     ) -> "Plan":
-        fraction = 1.0 if size == examples else hp.fraction
+        fraction = 1.0 if size == examples else hp.share
         plain = epochs(hp.epochs, fraction, hp.select_every, warm_fraction, final_share)
         seen = (examples if epoch.everything else size for epoch in plain)
         steps = [batch_count(samples, hp.batch_size, processes) for samples in seen]
