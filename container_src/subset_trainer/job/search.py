@@ -26,6 +26,7 @@ from subset_trainer.job.values import Run
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.trackers import Trackers
 from subset_trainer.training.averaging import MovingAverage
+from subset_trainer.training.interruption import Terminated
 
 logger = logging.getLogger(__name__)
 FOLDER, RESULTS = "fractions", "results.json"
@@ -76,7 +77,7 @@ class _Search:
             logger.info("resuming the search: %d of its trainings have ended", len(self._scores))
         for number, step in enumerate(self._steps):
             for trial in step:
-                if trial not in self._scores and not self._train(trial):
+                if trial not in self._scores and not self._train_unless_stopped(trial):
                     return answer
             so_far = {trial: self._scores[trial] for done in self._steps[: number + 1] for trial in done}
             answer = enough.answer(so_far, self._examples, config.tolerance / 100, number)
@@ -84,7 +85,7 @@ class _Search:
                 return answer
             logger.info("not settled yet: %s", enough.sentence(answer, config.question, config.tolerance))
         if enough.cost([*self._planned, FULL]) <= config.max_cost and FULL not in self._scores:
-            self._train(FULL)
+            self._train_unless_stopped(FULL)
         return answer
 
     def kept(self, answer: Answer | None) -> Fitted:
@@ -122,6 +123,17 @@ class _Search:
                 "sentence": said,
             },
         )
+
+    def _train_unless_stopped(self, trial: Trial) -> bool:
+        """The same, where SIGTERM may also come before the training has begun."""
+        try:
+            return self._train(trial)
+        except Terminated:
+            if self._best is None:
+                raise
+            self._run.stages.stopped = True
+            logger.info("SIGTERM received: keeping the largest fraction that has ended")
+            return False
 
     def _train(self, trial: Trial) -> bool:
         """Train one model, and record its score. False: SIGTERM ended it."""
