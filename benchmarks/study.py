@@ -64,7 +64,7 @@ def planned(
     Raises:
         UserError: a hyperparameter is wrong, or `full` cannot see about as many samples.
     """
-    found = plan(Grid(rows, fractions, seeds, settings, match_own_sizes=True))
+    found = plan(Grid(rows, fractions, seeds, settings, match_own_sizes=True, tested=True))
     for cell in found.cells:
         if abs(cell.unequal) > UNEQUAL:
             raise UserError(

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ def add(commands: options.Commands) -> None:
     )
     showing.add_argument(
         "--output",
-        type=Path,
+        type=options.folder,
         help="folder for data, runs and results (build/demo)",
     )
     planning.add_grid(showing)
@@ -59,10 +60,15 @@ def add(commands: options.Commands) -> None:
         comparison.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{name} data: a folder or file")
     planning.add_grid(comparison)
     planning.add_overwrite(comparison)
-    comparison.add_argument("--output", type=Path, help="folder for runs and results (in build/)")
+    comparison.add_argument(
+        "--output",
+        type=options.folder,
+        metavar="FOLDER",
+        help="folder for results (of new runs: in build/compare; of finished runs: none are written)",
+    )
     comparison.add_argument(
         "--csv",
-        type=Path,
+        type=options.file,
         metavar="FILE",
         help="also write the data frame, as CSV or Parquet by the file's name; an Experiment's has the columns of the "
         "SDK's ExperimentAnalytics",
@@ -84,8 +90,8 @@ class Compared:
     """The runs to compare, from any source."""
 
     title: str
-    folder: Path
-    """Folder for the comparison's results."""
+    folder: Path | None
+    """Folder for the comparison's results; None writes none."""
     runs: Sequence[Run]
     lost: Sequence[Lost] = ()
     frame: Any = None
@@ -146,12 +152,12 @@ def _found(given: argparse.Namespace) -> Compared:
         raise UserError("--sort-by only applies to an Experiment's data frame")
     if experiment:
         return _experiment(given, runs[0])
-    output = given.output or options.BUILD / "compare"
     if runs:
         places = [Path(folder) for folder in runs]
         found, lost = folders.read(places)
-        return Compared("Comparison", output, found, lost, data=folders.data_of(places))
+        return Compared("Comparison", given.output, found, lost, data=folders.data_of(places))
     channels = {name: path for name in options.CHANNELS if (path := getattr(given, name)) is not None}
+    output = given.output or options.BUILD / "compare"
     return _train(given, output, channels, given.set, str(given.training))
 
 
@@ -169,7 +175,7 @@ def _train(
     program.check_channels(channels)
     from deploy import understood  # the formats take a moment to import
 
-    cells = planning.planned(given, settings).cells
+    cells = planning.planned(given, settings, tested="test" in channels).cells
     understood.before(channels, cells[0].values)
     study = studies.study(channels, settings)
     folder = studies.place(output / study.name if given.output is None else output, study)
@@ -196,12 +202,13 @@ def _experiment(given: argparse.Namespace, name: str) -> Compared:
     session = launch.sagemaker_session(boto_session=calls.boto_session(given.region))
     analytics = experiments.Analytics(name, session)
     frame = analytics.frame(given.sort_by, given.ascending)
-    folder = given.output or options.BUILD / "experiments" / name
-    runs, lost = experiments.results(experiments.jobs_of(analytics), session, folder / "runs")
+    with tempfile.TemporaryDirectory(prefix="subset-trainer-") as folder:
+        downloaded = given.output / "runs" if given.output else Path(folder)
+        runs, lost = experiments.results(experiments.jobs_of(analytics), session, downloaded)
     if given.sort_by is not None:
         order = {experiments.run_name(shown, name): n for n, shown in enumerate(frame["DisplayName"])}
         runs.sort(key=lambda run: order[run.name])
-    return Compared(f"Experiment {name}", folder, runs, lost, frame)
+    return Compared(f"Experiment {name}", given.output, runs, lost, frame)
 
 
 def _write_frame(found: Compared, given: argparse.Namespace) -> None:

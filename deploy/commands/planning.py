@@ -39,7 +39,8 @@ def add_grid(to: argparse.ArgumentParser) -> None:
         "--baselines",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="train full data at equal samples seen, and rs2, beside each fraction",
+        help="train full data at equal samples seen, and rs2, beside each fraction; and beside strategies that use "
+        "validation labels, if there is a test set, the validation set alone and both sets",
     )
 
 
@@ -53,12 +54,13 @@ def add_overwrite(to: argparse.ArgumentParser) -> None:
     )
 
 
-def planned(given: argparse.Namespace, settings: Mapping[str, Any]) -> Plan:
+def planned(given: argparse.Namespace, settings: Mapping[str, Any], tested: bool = False) -> Plan:
     """Return the plan of the options, and print its notes.
 
     Args:
         given: the options of `add_grid`.
         settings: hyperparameters that all runs share. A `seed` among them is used if no seeds are given.
+        tested: whether there is a test channel.
 
     Raises:
         UserError: a hyperparameter, strategy or fraction is invalid.
@@ -67,7 +69,8 @@ def planned(given: argparse.Namespace, settings: Mapping[str, Any]) -> Plan:
     seeds = given.seeds
     if seeds is None:
         seeds = (hyperparameters.parse({"seed": shared.pop("seed", None)}).seed,)
-    found = plan(Grid(given.strategies, given.fractions, seeds, shared, given.baselines))
+    tested = tested or hyperparameters.parse({"test_fraction": shared.get("test_fraction")}).test_fraction > 0
+    found = plan(Grid(given.strategies, given.fractions, seeds, shared, given.baselines, tested=tested))
     for note in found.notes:
         print(note)
     return found

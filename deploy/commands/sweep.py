@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
+from deploy.aws.requests import check_name
 from deploy.commands import job, options, planning, results
+from deploy.grid.backend import LONGEST_NAME, Backend, collect, job_name
 from subset_trainer.errors import UserError
 
 
@@ -27,14 +29,14 @@ def add(commands: options.Commands) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Run the cells that have no results yet, wait for them, and compare all of them."""
-    from deploy.aws import calls
-    from deploy.grid.backend import Backend, collect, job_name
-    from deploy.grid.containers import Containers
-    from deploy.grid.sagemaker import SageMaker, check_name
-
-    check_name(given.name)
-    cells = planning.planned(given, given.set).renamed(job_name).cells
+    check_name(given.name, LONGEST_NAME)
+    cells = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name).cells
     ready = job.prepare(given)
+    # SageMaker's SDK takes seconds to import, so errors that do not need it are reported before.
+    from deploy.aws import calls
+    from deploy.grid.containers import Containers
+    from deploy.grid.sagemaker import SageMaker
+
     folder = options.BUILD / "sweeps" / given.name
     backend: Backend
     if given.local:

@@ -8,6 +8,8 @@ from typing import Protocol
 from deploy.grid.plan import Cell
 from deploy.results.compare import Lost, Run
 
+LONGEST_NAME = 29
+"""Longest beginning of a job's name that leaves room for the cell's own part."""
 Ended = tuple[Cell, Run | Lost]
 """A cell and its result."""
 

@@ -4,7 +4,6 @@ A job's name contains the cell's name and a digest of everything that determines
 started again, it finds the jobs that have ended or are running, and only starts the others.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +15,12 @@ from sagemaker.session import Session
 
 from deploy.aws import jobs
 from deploy.aws.jobs import Job
-from deploy.grid.backend import Ended, digest
+from deploy.aws.requests import check_name
+from deploy.grid.backend import LONGEST_NAME, Ended, digest
 from deploy.grid.plan import Cell
 from deploy.results import experiments
-from subset_trainer.errors import UserError
 
 POLL_SECONDS = 30.0
-NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,28}")
-
-
-def check_name(name: str) -> None:
-    """Raise UserError if a job's name cannot begin with this name."""
-    if not NAME.fullmatch(name):
-        raise UserError(f"the name {name!r}: expected up to 29 letters and digits, with hyphens between")
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ class SageMaker:
     """Called with each progress message."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        check_name(self.name, LONGEST_NAME)
 
     def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
         """Yield each cell as its job ends. Jobs of an earlier call that completed or are running are not started again.

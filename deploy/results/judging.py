@@ -21,7 +21,7 @@ Sources: Maurer, Hothorn & Lehmacher, 1995 (fixed sequences); Dunnett, 1955; Sat
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 
@@ -77,9 +77,26 @@ class Judged:
     """The part of the variance of `mean` that more seeds reduce."""
     freedom: float
     """Degrees of freedom of `error`."""
+    comparisons: int
+    """Number of chains by which it was judged last."""
     critical: float
     """The critical value by which it was judged last."""
     state: State
+
+    def with_seeds(self, seeds: int) -> "Judged":
+        """Return what is to be expected with another number of seeds, at the same mean."""
+        between = self.between_seeds * self.seeds / seeds
+        total = max(between + self.candidate.test_variance, self.candidate.floor)
+        freedom = self.freedom * (seeds - 1) / max(1, self.seeds - 1)
+        critical = critical_value(self.comparisons, freedom)
+        return replace(
+            self,
+            seeds=seeds,
+            error=math.sqrt(total),
+            between_seeds=between,
+            freedom=freedom,
+            critical=critical,
+        )
 
     @property
     def loses_at_most(self) -> float:
@@ -167,7 +184,7 @@ def _estimate(full: Mapping[int, float], candidate: Candidate, variance: float, 
         # which is too many where the deviation between seeds happens to be small.
         freedom = freedom * max(total, candidate.floor) / between if between else math.inf
     between, total = max(between, candidate.least_between_seeds), max(total, candidate.floor)
-    return Judged(candidate, mean, len(shared), math.sqrt(total), between, freedom, math.nan, State.OPEN)
+    return Judged(candidate, mean, len(shared), math.sqrt(total), between, freedom, 1, math.nan, State.OPEN)
 
 
 def _deviation(groups: Sequence[Mapping[int, float]]) -> tuple[float, float]:
@@ -205,6 +222,4 @@ def _judged(estimate: Judged, enough: bool, comparisons: int, tolerance: float) 
         and -estimate.mean - critical * estimate.error > tolerance
     ):
         state = State.LESS
-    return Judged(
-        **{**estimate.__dict__, "critical": critical, "state": state},
-    )
+    return replace(estimate, comparisons=comparisons, critical=critical, state=state)

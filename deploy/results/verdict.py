@@ -1,140 +1,13 @@
-"""Answers how small a share is enough for a tolerated loss, with one error rate for the whole answer.
+"""Answers in words how small a share is enough for a tolerated loss, with one error rate for the whole answer."""
 
-Two questions are answered, each by the strategies that bear on it: *train less* is about samples seen, *label or keep
-less* about distinct examples. `judging` judges all candidates of both together.
+from collections.abc import Iterator, Sequence
 
-The loss is one of the measure that the runs' hyperparameter `metric` names: accuracy, macro-F1, balanced accuracy or
-AUC. It is one of the test set if every run has one, because some strategies choose by the validation set.
-"""
-
-import json
-import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from statistics import mean
-from typing import Any
-
-from deploy.results import judging, predictions
-from deploy.results.compare import Run, reference
-from deploy.results.judging import LEAST_SEEDS, LEVEL, Candidate, Judged, State
-from subset_selection.catalogue import CATALOGUE, REFERENCE, Question
+from deploy.results.answers import QUESTIONS, Answer, answer, spoken_share
+from deploy.results.compare import Run
+from deploy.results.judging import LEAST_SEEDS, LEVEL, Judged, State
+from deploy.results.settling import Settling, settling
+from subset_selection.catalogue import Question
 from subset_trainer.tracking.metrics import SPOKEN
-
-QUESTIONS: Mapping[Question, tuple[str, str]] = {
-    "train": ("Train less", "the samples seen"),
-    "label": ("Label or keep less", "the examples"),
-}
-"""Question → its name, and of what a share is."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """Runs that differ in the seed alone, beside the full runs of the same seeds."""
-
-    name: str
-    """The strategy, with the hyperparameters that tell it from others of the comparison."""
-    chain: str
-    """What runs of all shares have in common."""
-    share: float
-    """Of the samples that the full runs see, or for `label`, of the distinct examples."""
-    runs: Mapping[int, Run]
-    """Seed → run, for the seeds of the full runs."""
-    full: Mapping[int, Run]
-    """Seed → full run."""
-
-    @property
-    def first(self) -> Run:
-        return next(iter(self.runs.values()))
-
-    @property
-    def strategy(self) -> str:
-        return str(self.first.summary["strategy"])
-
-    @property
-    def question(self) -> Question:
-        spec = CATALOGUE.get(self.strategy)
-        return spec.question if spec else "train"
-
-    @property
-    def time(self) -> float:
-        """Total time divided by the full runs' total time, over the shared seeds."""
-        whole = sum(self.full[seed].seconds for seed in self.runs)
-        return sum(run.seconds for run in self.runs.values()) / whole if whole else math.nan
-
-    def __str__(self) -> str:
-        if self.strategy == REFERENCE:
-            return f"`{self.name}` for {_share(self.share)} of the epochs"
-        spec = CATALOGUE.get(self.strategy)
-        return (
-            f"`{self.name}`" if spec and not spec.takes_fraction else f"`{self.name}` at {_share(self.share)}"
-        )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The judged rows of a comparison."""
-
-    metric: str
-    tolerance: float
-    """A share: 0.01 is a point."""
-    rows: Sequence[Row]
-    judged: Sequence[Judged]
-    """For each row."""
-    full: Mapping[int, Run]
-    """Seed → full run."""
-    tested: bool
-    """Whether the measure is of the test set, else of the validation set."""
-
-    def of(self, question: Question) -> list[tuple[Row, Judged]]:
-        """Return the rows that bear on a question."""
-        pairs = zip(self.rows, self.judged, strict=True)
-        return [(row, judged) for row, judged in pairs if row.question == question]
-
-    def best(self, question: Question) -> tuple[Row, Judged] | None:
-        """Return the row that is recommended: the one of the smallest share that is enough, then of the least time."""
-        good = [pair for pair in self.of(question) if pair[1].state == State.ENOUGH]
-        return min(good, key=lambda pair: (pair[0].share, pair[0].time), default=None)
-
-    @cached_property
-    def examples(self) -> int | None:
-        """Number of test (or validation) examples; None if the runs do not say."""
-        part = "test" if self.tested else "validation"
-        found: int | None = next(iter(self.full.values())).summary.get("examples", {}).get(part)
-        return found
-
-    @property
-    def seeds(self) -> tuple[int, int]:
-        """The smallest and the largest number of seeds of a row."""
-        counts = [judged.seeds for judged in self.judged]
-        return min(counts), max(counts)
-
-
-def answer(runs: Sequence[Run], tolerance: float) -> Answer | str:
-    """Judge the completed runs; return a sentence that says why if they allow no answer.
-
-    Args:
-        runs: runs with results; only completed ones are used.
-        tolerance: tolerated loss, a share.
-    """
-    finished = [run for run in runs if run.summary["status"] == "completed"]
-    base = reference(finished)
-    if base is None:
-        return (
-            "How much is enough cannot be said: there is no finished run on all of the data to compare with."
-        )
-    tested = all(run.summary.get("test") for run in finished)
-    metric = common_metric(finished, tested)
-    if metric is None:
-        named = ", ".join(sorted({run.metric for run in finished}))
-        return f"How much is enough cannot be said: the runs do not share a measure (metric: {named})."
-    full, rows = _rows(finished, base)
-    if not rows:
-        return "How much is enough cannot be said: no other run has the seed of one on all of the data."
-    candidates = [_candidate(row, metric, tested) for row in rows]
-    judged = judging.judge(_values(full, metric, tested), candidates, tolerance)
-    return Answer(metric, tolerance, rows, judged, full, tested)
 
 
 def sentence(runs: Sequence[Run], tolerance: float) -> str:
@@ -147,108 +20,17 @@ def sentence(runs: Sequence[Run], tolerance: float) -> str:
     found = answer(runs, tolerance)
     if isinstance(found, str):
         return found
-    parts = [words for question in QUESTIONS if found.of(question) for words in _of_question(found, question)]
+    proposals = {one.question: one for one in settling(found)}
+    parts = [
+        words
+        for question in QUESTIONS
+        if found.of(question)
+        for words in _of_question(found, question, proposals.get(question))
+    ]
     return " ".join([*parts, _basis(found)])
 
 
-def common_metric(runs: Sequence[Run], tested: bool) -> str | None:
-    """Return the measure that all runs name and have; None if there is no such measure."""
-    named = {run.metric for run in runs}
-    metric = named.pop()
-    return None if named or any(run.measure(metric, tested) is None for run in runs) else metric
-
-
-def _rows(finished: Sequence[Run], base: Run) -> tuple[dict[int, Run], list[Row]]:
-    """Return the full runs, which are those on all data that saw the most samples, and a row for each other setting of
-    the hyperparameters that shares a seed with them. Shorter runs on all data are rows like any other."""
-    groups: dict[str, dict[int, Run]] = defaultdict(dict)
-    for run in finished:
-        groups[_settings(run)][int(run.summary.get("seed", 0))] = run
-    full = groups.pop(_settings(base))
-    names = _names([next(iter(group.values())) for group in groups.values()])
-    rows = []
-    for group in groups.values():
-        shared = {seed: group[seed] for seed in sorted(group.keys() & full.keys())}
-        if shared:
-            first = next(iter(shared.values()))
-            share = _share_of(shared, full)
-            rows.append(Row(names[_chain(first)], _chain(first), share, shared, full))
-    return full, rows
-
-
-def _share_of(runs: Mapping[int, Run], full: Mapping[int, Run]) -> float:
-    first = next(iter(runs.values())).summary
-    spec = CATALOGUE.get(first["strategy"])
-    if spec and spec.question == "label":
-        return float(first["fraction"])
-    return mean(
-        run.summary["samples_visited"] / full[seed].summary["samples_visited"] for seed, run in runs.items()
-    )
-
-
-def _given(run: Run) -> dict[str, Any]:
-    given = {**run.summary.get("hyperparameters", {}), "strategy": run.summary["strategy"]}
-    given.setdefault("epochs", run.summary["epochs"])
-    given.setdefault("fraction", run.summary["fraction"])
-    return {name: value for name, value in given.items() if name != "seed"}
-
-
-def _settings(run: Run) -> str:
-    """Return a key of the hyperparameters without the seed."""
-    given = _given(run)
-    if run.is_full:
-        # Full runs ignore it. Soft pruning's own share differs from seed to seed, and is not a hyperparameter.
-        del given["fraction"]
-    return json.dumps(given, sort_keys=True)
-
-
-def _chain(run: Run) -> str:
-    """Return a key of the hyperparameters without those that make the share."""
-    given = _given(run)
-    del given["fraction"]
-    spec = CATALOGUE.get(run.summary["strategy"])
-    if spec and not spec.takes_fraction:
-        del given["epochs"]
-    return json.dumps(given, sort_keys=True)
-
-
-def _names(firsts: Sequence[Run]) -> dict[str, str]:
-    """Return chain → the strategy, with the hyperparameters in which chains of the same strategy differ."""
-    by_strategy: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for run in firsts:
-        chain = _chain(run)
-        by_strategy[run.summary["strategy"]][chain] = json.loads(chain)
-    names = {}
-    for strategy, chains in by_strategy.items():
-        knobs = sorted(set().union(*chains.values()))
-        differing = [k for k in knobs if len({str(given.get(k)) for given in chains.values()}) > 1]
-        for chain, given in chains.items():
-            own = ",".join(f"{knob}={given.get(knob)}" for knob in differing)
-            names[chain] = f"{strategy}:{own}" if own else strategy
-    return names
-
-
-def _values(runs: Mapping[int, Run], metric: str, tested: bool) -> dict[int, float]:
-    return {seed: run.measure(metric, tested) or 0.0 for seed, run in runs.items()}
-
-
-def _candidate(row: Row, metric: str, tested: bool) -> Candidate:
-    values = _values(row.runs, metric, tested)
-    own = [run.predictions for run in row.runs.values()]
-    full = [row.full[seed].predictions for seed in row.runs]
-    of_test = None
-    if tested and None not in (*own, *full):
-        of_test = predictions.of_test(metric, [p for p in own if p], [p for p in full if p])
-    if of_test is not None:
-        return Candidate(row.chain, row.share, values, of_test.shared, of_test.alone)
-    # Without predictions the examples cannot be paired. Independent outcomes are on the safe side.
-    count = row.first.summary.get("examples", {}).get("test" if tested else "validation")
-    levels = (mean(values.values()), mean(_values(row.full, metric, tested).values()))
-    floor = sum((level * (1 - level) + 1 / (count + 1)) / count for level in levels) if count else 0.0
-    return Candidate(row.chain, row.share, values, floor=floor)
-
-
-def _of_question(found: Answer, question: Question) -> Iterator[str]:
+def _of_question(found: Answer, question: Question, proposal: Settling | None) -> Iterator[str]:
     """Yield the sentences on one question."""
     title, whole = QUESTIONS[question]
     points = (
@@ -259,26 +41,29 @@ def _of_question(found: Answer, question: Question) -> Iterator[str]:
     if best is not None:
         row, judged = best
         yield (
-            f"{title}: {_share(row.share)} of {whole} is enough for a loss of at most {points}. {_capital(str(row))} "
-            f"{_change(judged)}, in {row.time:.0%} of the full runs' total time."
+            f"{title}: {spoken_share(row.share)} of {whole} is enough for a loss of at most {points}. "
+            f"{_capital(str(row))} {_change(judged)}, in {row.time:.0%} of the full runs' total time."
         )
+        if proposal:
+            yield f"Whether {proposal.row} is enough is not yet known. {proposal}"
         return
-    near, judged = max(pairs, key=lambda pair: -pair[1].loses_at_most if pair[1].error else pair[1].mean)
-    if all(one.state == State.LESS for _, one in pairs):
-        yield (
-            f"{title}: no share of {whole} that was tried keeps within {points}. The nearest is {near}, which "
-            f"{_change(judged)}."
-        )
-    elif judged.seeds < LEAST_SEEDS:
+    near, judged = max(pairs, key=lambda pair: -pair[1].loses_at_most if pair[1].seeds > 1 else pair[1].mean)
+    if judged.seeds < LEAST_SEEDS:
         known = "one seed" if judged.seeds == 1 else f"{judged.seeds} seeds"
         yield (
             f"{title}: whether less of {whole} costs more than {points} cannot be known from {known}: an answer takes "
             f"at least {LEAST_SEEDS} (--seeds 0,1,2), compared together."
         )
-    else:
+    elif proposal is None:
         yield (
-            f"{title}: whether less than all of {whole} keeps within {points} is not yet known. The nearest is {near}, "
-            f"which {_change(judged)}."
+            f"{title}: no share of {whole} that was tried keeps within {points}. The nearest is {near}, which "
+            f"{_change(judged)}."
+        )
+    else:
+        near, judged = next(pair for pair in pairs if str(pair[0]) == proposal.row)
+        yield (
+            f"{title}: whether less than all of {whole} keeps within {points} is not yet known. {_capital(str(near))} "
+            f"{_change(judged)}. {proposal}"
         )
 
 
@@ -311,10 +96,6 @@ def _basis(found: Answer) -> str:
         else f"The chance that it truly loses more is at most {LEVEL:.0%} (1 candidate, {seeds} "
         f"seed{'' if most == 1 else 's'}, {examples})."
     )
-
-
-def _share(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.1 else f"{share:.2g}" if share < 0.001 else f"{100 * share:.2g}%"
 
 
 def _capital(text: str) -> str:

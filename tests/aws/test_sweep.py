@@ -86,6 +86,8 @@ def test_results_that_are_gone_are_said(platform: Platform, capsys: pytest.Captu
         (["--training", "/nowhere"], "there is no file or folder '/nowhere'"),
         (["--training", "http://a/b"], "expected an s3:// URI or a path"),
         (["--name", "a_b"], "the name 'a_b'"),
+        (["--set", "fraction=0.5"], "--set: fraction=0.5: expected --fractions instead"),
+        (["--set", "strategy=glister"], "--set: strategy=glister: expected --strategies instead"),
     ],
 )
 def test_mistakes_cost_nothing(

@@ -159,6 +159,7 @@ def test_another_run_s_search_is_refused_and_a_damaged_one_begins_anew(make_job:
     ("values", "named"),
     [
         ({"strategy": "glister"}, "validation set"),
+        ({"strategy": "validation-only"}, "validation set"),
         ({"strategy": "infobatch"}, "takes a fraction"),
         ({"strategy": "random"}, "question=label"),
         ({"strategy": "rs2", "question": "label"}, "strategy=random"),

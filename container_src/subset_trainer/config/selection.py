@@ -196,7 +196,7 @@ class SelectionKnobs(Knobs):
             raise ValueError(
                 f"fraction=auto needs a strategy that takes a fraction, and checkpoints; got {got}"
             )
-        learns = {"validation", "a held-out model"} & {*self.spec.needs}
+        learns = {"validation", "a held-out model"} & {*self.spec.needs} or self.spec.trains_on != "training"
         if learns or self.match == "validation" or self.mislabelled == "drop":
             raise ValueError(
                 "fraction=auto judges each fraction on the validation set, so nothing may learn from it; got "

@@ -57,6 +57,25 @@ def merged(labels: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, tupl
     return codes[labels], names
 
 
+def as_training(
+    labels: np.ndarray, classes: tuple[str, ...], trained: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...], dict[str, str]]:
+    """Labels [N] int64 and classes of another channel, in the spelling of training's classes where that leaves one; and
+    the names that were spelt otherwise, with training's."""
+    known: dict[str, list[str]] = defaultdict(list)
+    for name in trained:
+        known[folded(name)].append(name)
+    same = {
+        name: known[folded(name)][0]
+        for name in classes
+        if name not in trained and len(known.get(folded(name), ())) == 1
+    }
+    if not same:
+        return labels, classes, {}
+    codes, names = coded([same.get(name, name) for name in classes])
+    return codes[labels], names, same
+
+
 def check_classes(
     channel: Channel,
     labels: np.ndarray,

@@ -45,6 +45,7 @@ def options_of(hp: Hyperparameters) -> Options:
         label_column=hp.label_column,
         csv_header=hp.csv_header,
         label_names=hp.label_names,
+        label_folder=hp.label_folder,
         manifest=ManifestOptions(
             hp.min_confidence, hp.confidence_weighting, hp.human_annotated_only, words, hp.s3_images
         ),

@@ -1,4 +1,4 @@
-"""Made by ``python -m benchmarks.learning_curves --fit``, on half of the tables of LCDB 1.0; not by hand."""
+"""Made by ``python -m benchmarks.learning_curves --fit``, on half of the tables of LCDB; not by hand."""
 
 SCORE_DEVIATIONS = 1.787
 """Half the width of a 90% interval for a score, in deviations of the curve."""

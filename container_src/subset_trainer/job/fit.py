@@ -59,7 +59,8 @@ def fit(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
 
 def plan_of(config: Hyperparameters, data: Material, examined: Examined, place: Place) -> Plan:
     # Counted before cleaning, so that runs with and without cleaning see equally many samples.
-    return Plan.of(config, len(data.splits.train), place.ranks.size, given=len(examined.labels))
+    counted = data.splits.counted or len(examined.labels)
+    return Plan.of(config, len(data.splits.train), place.ranks.size, given=counted)
 
 
 def train(

@@ -7,6 +7,7 @@ from subset_trainer.data.formats.class_folders import (
     checked_folder,
     class_folders,
     classes_of_folders,
+    doubts_of_folders,
     label_of_folders,
     vanishing,
 )
@@ -34,7 +35,8 @@ class ImageFolders(Format):
         if folder is None:
             return []
         lost = vanishing(channel, claim.files, folder, f"images ({', '.join(IMAGES)})")
-        return [*lost, *rival_lists(channel, claim.files, folder)]
+        nested = doubts_of_folders(claim.files, folder, channel.label_folder)
+        return [*lost, *nested, *rival_lists(channel, claim.files, folder)]
 
     def near_miss(self, channel: Channel) -> str | None:
         if not channel.images:
@@ -46,6 +48,6 @@ class ImageFolders(Format):
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         folder = class_folders(channel, claim.files, channel.images, "image")
-        labels, classes = coded(classes_of_folders(claim.files, folder))
+        labels, classes = coded(classes_of_folders(claim.files, folder, channel.label_folder))
         images = LabelledImages(ImageFiles(claim.files, channel.root, channel.name), labels, classes)
-        return Found(self, images, decisions=(label_of_folders(folder),))
+        return Found(self, images, decisions=(label_of_folders(folder, channel.label_folder),))

@@ -12,6 +12,7 @@ from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, base_name
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.lists import Finder, lines, listed, only
 from subset_trainer.data.split_names import SPLIT_NAMES, split_of, splits_of_values
+from subset_trainer.data.tables.beginning import told_separator
 from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import UserError, shown
 
@@ -92,9 +93,13 @@ def read_labels_csv(
 
 
 def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, list[str]]]:
-    """(number, cells) of each line. The delimiter is comma, semicolon or tab, the most frequent in the first line."""
+    """(number, cells) of each line. The delimiter is what a first line such as `sep=;` says, else comma, semicolon or
+    tab, the most frequent in the first line."""
     delimiter = ""
     for number, text in lines(channel, file, expected):
+        if not delimiter and (told := told_separator(text)):
+            delimiter = told
+            continue
         delimiter = delimiter or max(",;\t", key=text.count)
         try:
             # Each line is one record: tools for S3 write no file names with line breaks.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.class_names import merged
+from subset_trainer.data.class_names import as_training, merged
 from subset_trainer.data.formats.content_types import understand
 from subset_trainer.data.formats.format import Found, Options, Reading
 from subset_trainer.data.formats.registry import Layout
@@ -42,6 +42,8 @@ def read_laid_out(channel: Channel, layout: Layout, reading: Reading) -> Found:
     if options.label_names == "merged":
         labels, classes = merged(found.source.labels, found.source.classes)
         found = replace(found, source=replace(found.source, labels=labels, classes=classes))
+    if like is not None and options.label_names is None:
+        found = _in_trained_spelling(channel, found, like)
     if like is None:
         refuse_open(channel.name, _splits_of_rows(found.source, options))
     if like is not None and not isinstance(found.source, like.sources):
@@ -52,13 +54,24 @@ def read_laid_out(channel: Channel, layout: Layout, reading: Reading) -> Found:
     return found
 
 
+def _in_trained_spelling(channel: Channel, found: Found, like: Kind) -> Found:
+    source = found.source
+    labels, classes, same = as_training(source.labels, source.classes, like.classes)
+    if not same:
+        return found
+    other, own = next(iter(same.items()))
+    note = f"{channel.name} channel: labels are spelt otherwise; {other!r} is read as training's {own!r}."
+    source = replace(source, labels=labels, classes=classes)
+    return replace(found, source=source, notes=(*found.notes, note))
+
+
 def laid_out(channel: Channel, options: Options) -> tuple[Channel, Options, Layout]:
     """The channel and the options as its format reads them, and its layout, by names and first bytes.
 
     Raises:
         UserError: no format fits, or a decision on the layout is open.
     """
-    channel = replace(channel, label=options.label_column)
+    channel = replace(channel, label=options.label_column, label_folder=options.label_folder)
     told = understand(channel, options.content_types.get(channel.name))
     layout = told.layout(channel)
     refuse_open(channel.name, layout.decisions)

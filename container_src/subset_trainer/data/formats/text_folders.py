@@ -8,6 +8,7 @@ from subset_trainer.data.formats.class_folders import (
     checked_folder,
     class_folders,
     classes_of_folders,
+    doubts_of_folders,
     label_of_folders,
     vanishing,
 )
@@ -46,7 +47,7 @@ def read_text_folders(channel: Channel, files: tuple[str, ...], folder: str, mem
                 f"the texts up to '{file}' take more than the {memory / 1e9:.1f} GB of memory that are left; expected "
                 "less data, or an instance with more memory."
             )
-    labels, classes = coded(classes_of_folders(files, folder))
+    labels, classes = coded(classes_of_folders(files, folder, channel.label_folder))
     ids = Ids.of_paths(np.array([file.encode("utf-8", "surrogateescape") for file in files]))
     return Texts(texts, labels, classes, ids)
 
@@ -67,12 +68,15 @@ class TextFolders(Format):
 
     def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:
         folder = checked_folder(channel, claim.files, _texts(channel), "text")
-        return [] if folder is None else vanishing(channel, claim.files, folder, ".txt files")
+        if folder is None:
+            return []
+        nested = doubts_of_folders(claim.files, folder, channel.label_folder)
+        return [*vanishing(channel, claim.files, folder, ".txt files"), *nested]
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         folder = class_folders(channel, claim.files, _texts(channel), "text")
         texts = read_text_folders(channel, claim.files, folder, reading.memory)
-        return Found(self, texts, decisions=(label_of_folders(folder),))
+        return Found(self, texts, decisions=(label_of_folders(folder, channel.label_folder),))
 
 
 def _texts(channel: Channel) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ allows two readings is refused, all columns at once, with the hyperparameter tha
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -14,6 +14,7 @@ import numpy as np
 
 from subset_trainer.data.tables import dates, numbers
 from subset_trainer.data.tables.cells import Cells, Coded
+from subset_trainer.data.tables.label import plain_name
 from subset_trainer.data.tables.numbers import Spelling
 from subset_trainer.data.tables.table import MISSING, Column, numbers_of
 from subset_trainer.data.understanding import Certainty, Decision
@@ -24,6 +25,8 @@ FEW = 20
 _FEWEST_ROWS = 5
 """Fewer rows do not show that a column counts them."""
 _LOOKED_AT = 1_000
+_MOST_WORDS = 5
+"""So many different texts among numbers may be words for a missing value."""
 
 Kind = Literal["number", "date", "category", "free text", "identifier", "empty"]
 
@@ -124,7 +127,10 @@ def interpret(cells: Cells, positions: Sequence[int], rules: Rules) -> dict[int,
             if isinstance(values, Coded):
                 unsettled[position] = values
             else:
-                found[position] = _typed(cells, position, values, rules)
+                found[position] = _typed(cells, position, _without_missing(values, rules.missing), rules)
+                if rules.missing and found[position].kind in ("number", "date"):
+                    spelling = Spelling(missing=tuple(sorted(rules.missing)))
+                    found[position] = replace(found[position], spelling=spelling)
     spelt = {position: _spelt(values, rules) for position, values in unsettled.items()}
     marks = _marks(spelt, rules)
     for position, values in unsettled.items():
@@ -133,6 +139,29 @@ def interpret(cells: Cells, positions: Sequence[int], rules: Rules) -> dict[int,
         for position in positions:
             found[position] = _regrouped(cells, position, found[position])
     return found
+
+
+def of_label(read: Read, name: str, label: str, labels: np.ndarray, rules: Rules) -> Read:
+    """A column as it was read, unless it repeats the labels [N] int64 in other words, as a model must not see them.
+
+    One whose name is the label's with a word more, as `label_text`, is left out; of another, that is said.
+    """
+    if read.kind not in ("category", "number") or read.values is None or rules.keeps(name):
+        return read
+    beginnings = read.values[:_LOOKED_AT], labels[:_LOOKED_AT]
+    if len(labels) < FEW or not (_one_to_one(*beginnings) and _one_to_one(read.values, labels)):
+        return read
+    reason = f"each of its values stands for one class, as a copy of {label!r} does"
+    own, other = plain_name(name), plain_name(label)
+    if own.startswith(other) or own.endswith(other):
+        return Read("identifier", None, reason, setting=f"keep_columns={name}", taken="copy of the label")
+    return replace(read, reason=f"{read.reason}; {reason} (ignore_columns={name} leaves it out)")
+
+
+def _one_to_one(values: np.ndarray, labels: np.ndarray) -> bool:
+    texts = values if values.dtype == object else values.astype(str)
+    pairs = set(zip(texts.tolist(), labels.tolist(), strict=True))
+    return len(pairs) == len({text for text, _ in pairs}) == len({code for _, code in pairs})
 
 
 def matches(patterns: Sequence[str], name: str) -> bool:
@@ -150,7 +179,9 @@ def as_trained(
     """
     values = cells.column(position)
     if cells.typed and column.kind == "categorical" and not isinstance(values, Coded):
-        return values  # the encoding refuses another type
+        spelt = cells.coded(position)
+        # The encoding refuses another type, unless its values are spelt like training's.
+        return spelt.texts if column.categories_of(spelt.distinct) else values
     if column.kind in ("categorical", "free text", "empty"):
         return cells.coded(position).texts
     spelling = column.spelling or Spelling()
@@ -162,13 +193,18 @@ def as_trained(
             values = cells.coded(position)
         return _dates(cells, position, values, absent, spelling.orders, ", as in training")
     if not isinstance(values, Coded):
-        if spelling.mark == "point" and not spelling.affix:
-            return values
+        if cells.typed or (spelling.mark == "point" and not spelling.affix):
+            return _without_missing(values, spelling.missing)
         values = cells.coded(position)
     parsed, bad = parse_numbers(values.distinct, spelling, absent)
     if bad is not None:
-        cells.fail(position, values.first_row(values.distinct[bad]), "expected a number, as in other rows")
+        expected = f"expected {spelling.expected()}, as in training"
+        cells.fail(position, values.first_row(values.distinct[bad]), expected)
     return _finite(cells, position, parsed[values.codes])
+
+
+def _without_missing(values: np.ndarray, words: Iterable[str]) -> np.ndarray:
+    return numbers.without(values, words) if values.dtype.kind == "f" else values
 
 
 def parse_numbers(
@@ -177,7 +213,7 @@ def parse_numbers(
     """Texts [N] → float64 [N], NaN where missing; and the position of the first that is no number, or None."""
     quick = None if spelling.affix or spelling.grouped else numbers_of(tuple(texts))
     if quick is not None:
-        return quick, None
+        return numbers.without(quick, absent - MISSING), None
     parsed = np.full(len(texts), np.nan)
     for at, text in enumerate(texts):
         if text.lower() in absent:
@@ -186,7 +222,7 @@ def parse_numbers(
         if number is None:
             return parsed, at
         parsed[at] = number
-    return parsed, None
+    return numbers.without(parsed, absent - MISSING), None
 
 
 def _typed(cells: Cells, position: int, values: np.ndarray, rules: Rules) -> Read:
@@ -268,7 +304,8 @@ def _regrouped(cells: Cells, position: int, read: Read) -> Read:
     present = [text for text in values.distinct if text.lower() not in absent]
     if not numbers.also_grouped(present):
         return read
-    spelling = Spelling("comma", True, missing=read.spelling.missing if read.spelling else ())
+    missing = read.spelling.missing if read.spelling else ()
+    spelling = Spelling("comma", True, missing=missing, separated=True)
     parsed, bad = parse_numbers(values.distinct, spelling, frozenset(absent))
     if bad is not None:
         return read
@@ -352,7 +389,7 @@ def _number(
         *([f"in {spelling.affix}"] if spelling.affix else []),
         *([f"{', '.join(map(repr, words))} taken as missing"] if words else []),
     ]
-    own = Spelling(spelling.mark, spelling.grouped, spelling.affix, (*sorted(rules.missing), *words))
+    own = replace(spelling, missing=(*sorted(rules.missing), *words))
     return Read("number", numeric, ", ".join([read.reason, *how]), own if own else None)
 
 
@@ -369,7 +406,7 @@ def _date(cells: Cells, position: int, values: Coded, present: list[int], rules:
     if odd and word is None:
         if rows <= max(1, total // 100):
             cells.fail(position, values.first_row(odd[0]), f"expected a {dates.EXAMPLE}, as in other rows")
-        return _mixed("dates", odd, total - rows, rows)
+        return _mixed(cells.names[position], "dates", odd, total - rows, rows)
     orders = dates.orders_of([text for text in texts if text not in odd], rules.date_order) or {}
     bad = next((form for form, fitting in orders.items() if not fitting), None)
     if bad is not None:
@@ -472,18 +509,22 @@ def _nearly_numbers(
     if rows <= max(1, total // 100):
         cells.fail(position, values.first_row(odd[0]), "expected a number, as in other rows")
     if several:
-        return _mixed("numbers", odd, total - rows, rows)
+        return _mixed(cells.names[position], "numbers", odd, total - rows, rows)
     return None
 
 
-def _mixed(what: str, odd: Sequence[str], good: int, rows: int) -> Read:
+def _mixed(name: str, what: str, odd: Sequence[str], good: int, rows: int) -> Read:
+    leave_out = f"ignore_columns={name}"
+    # A comma stands between two words of missing_values.
+    words = ",".join(odd) if len(odd) <= _MOST_WORDS and not any("," in text for text in odd) else None
+    missing = f"missing_values={words} if they stand for a missing value, or " if words else ""
     return Read(
         "number",
         None,
         f"{good:,} {what} and {rows:,} other texts",
         certainty="open",
         examples=tuple(odd[:3]),
-        setting="missing_values= for words that stand for a missing value, or ignore_columns=",
+        setting=f"{missing}{leave_out}",
     )
 
 

@@ -10,7 +10,7 @@ from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.cells import Cells, Coded
 from subset_trainer.data.tables.numbers import plain
 from subset_trainer.data.tables.table import column_title
-from subset_trainer.data.understanding import Decision, OpenDecisionsError
+from subset_trainer.data.understanding import Decision, OpenDecisionsError, refuse_open
 from subset_trainer.errors import UserError, shown
 
 LABEL_NAMES = (
@@ -43,6 +43,8 @@ _FEATURE_NAMES = re.compile(
 _FEW_ROWS = 10
 """Fewer rows do not show that a column cannot be a label."""
 _MOST_SHOWN = 5
+_MANY_NUMBERS = 30
+"""So many different whole numbers may be measurements."""
 
 
 def plain_name(name: str) -> str:
@@ -60,6 +62,36 @@ def choose_label(cells: Cells, given: str | None, positions: Sequence[int]) -> t
     Raises:
         UserError: there is no such column, or none can be the label, or several can.
     """
+    position, decision = _chosen(cells, given, positions)
+    if decision.certainty != "given" and (why := _doubt(cells.coded(position))) is not None:
+        setting = f"label_column={cells.names[position]} if these are classes"
+        doubted = Decision("label", "", why, "open", name=cells.names[position], setting=setting)
+        refuse_open(cells.channel.name, [doubted])
+    return position, decision
+
+
+def _doubt(values: Coded) -> str | None:
+    """Why a column may hold measurements rather than classes, such as ages; None: it does not look like them."""
+    used = [
+        (plain(text), count)
+        for text, count in zip(values.distinct, values.counts.tolist(), strict=True)
+        if count
+    ]
+    numbers = sorted(number for number, _ in used if number is not None)
+    if len(used) <= _MANY_NUMBERS or len(numbers) < len(used) or any(number % 1 for number in numbers):
+        return None
+    # Numbers of classes count from 0 or 1.
+    counted = numbers[0] in (0, 1) and numbers[-1] - numbers[0] + 1 <= 1.1 * len(numbers)
+    rare = sum(count <= 2 for _, count in used)
+    if counted or 5 * rare < len(used):
+        return None
+    return (
+        f"{len(used):,} different whole numbers from {numbers[0]:g} to {numbers[-1]:g}, {rare:,} of them in one or two "
+        "rows, may be measurements rather than classes; regression is not supported"
+    )
+
+
+def _chosen(cells: Cells, given: str | None, positions: Sequence[int]) -> tuple[int, Decision]:
     if given is not None:
         position = _given(cells, given)
         _check(cells, position, positions)
@@ -155,6 +187,9 @@ def _given(cells: Cells, given: str) -> int:
     names, width = cells.names, len(cells.names)
     if cells.header and given in names:
         return list(names).index(given)
+    same = [at for at, name in enumerate(names) if plain_name(name) == plain_name(given)]
+    if cells.header and len(same) == 1:
+        return same[0]
     if given.isdecimal() and len(given) < 10 and int(given) < width:
         return int(given)
     if not cells.header:

@@ -5,9 +5,11 @@ A column's spelling is found from all its distinct values together. It is certai
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 Mark = Literal["point", "comma"]
 
@@ -33,7 +35,8 @@ class Spelling:
 
     `mark`: the decimal mark. `affix`: the sign that stands before or after its numbers, such as % or €. `missing`:
     words of this column for a missing value, in lower case. `orders`: the order of day, month and year of each form of
-    date (see :mod:`subset_trainer.data.tables.dates`).
+    date (see :mod:`subset_trainer.data.tables.dates`). `separated`: whether any number has separators between
+    thousands; otherwise 1.234 is none of its numbers with a decimal comma.
     """
 
     mark: Mark = "point"
@@ -41,6 +44,7 @@ class Spelling:
     affix: str = ""
     missing: tuple[str, ...] = ()
     orders: tuple[tuple[str, str], ...] = ()
+    separated: bool = False
 
     def number(self, text: str) -> float | None:
         """A stripped text as a number; None if it is not written in this way."""
@@ -51,11 +55,18 @@ class Spelling:
             return None
         if not _GROUPS[self.mark].fullmatch(core):
             return None
+        if self.mark == "comma" and not self.separated and "." in core and "," not in core:
+            return None
         digits = core.replace(".", "") if self.mark == "comma" else core.replace(",", "")
         return plain(re.sub(f"[{_SPACES}]", "", digits).replace(",", "."))
 
     def __bool__(self) -> bool:
         return self != Spelling()
+
+    def expected(self) -> str:
+        """What a number of this column looks like, for messages."""
+        marks = " with a decimal comma" if self.mark == "comma" else ""
+        return f"a number{marks}{f' in {self.affix}' if self.affix else ''}"
 
     def to_json(self) -> dict[str, Any]:
         """JSON values: only the fields that differ from the defaults."""
@@ -89,6 +100,12 @@ def plain(text: str) -> float | None:
     return None if math.isnan(number) or "_" in text else number
 
 
+def without(values: np.ndarray, words: Iterable[str]) -> np.ndarray:
+    """Numbers [N], with NaN for those that are among the words for a missing value, as -999.0 is for -999."""
+    absent = [number for word in words if (number := plain(word)) is not None]
+    return np.where(np.isin(values, absent), np.nan, values) if absent else values
+
+
 def spellings(texts: Sequence[str]) -> tuple[Spelling, ...]:
     """The spellings under which all the texts are numbers: none, one, or two that differ in their values."""
     if all(plain(text) is not None for text in texts):
@@ -103,13 +120,18 @@ def spellings(texts: Sequence[str]) -> tuple[Spelling, ...]:
     if len(fitting) == 2 and any(map(_UNGROUPED.fullmatch, cores)):
         # A column that groups thousands groups all of them.
         fitting = ["comma" if any("," in core for core in cores) else "point"]
-    found = [Spelling(mark, True, affix) for mark in fitting]
+    found = [Spelling(mark, True, affix, separated=_separated(mark, cores)) for mark in fitting]
     if len(found) == 2 and all(found[0].number(text) == found[1].number(text) for text in texts):
         found = found[:1]
     return tuple(found)
 
 
 _MARKS: tuple[Mark, Mark] = ("point", "comma")
+
+
+def _separated(mark: Mark, cores: Sequence[str]) -> bool:
+    separators = _SPACES + ("," if mark == "point" else ".")
+    return any(separator in core for core in cores for separator in separators)
 
 
 PADDED = r"0[0-9]+"
