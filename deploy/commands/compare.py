@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.commands import options, planning, results
-from deploy.grid import program, studies
-from deploy.grid.backend import collect
-from deploy.grid.here import Here
+from deploy.grid import comparison, program
 from deploy.results import compare, folders
 from deploy.results.compare import Lost, Run
 from subset_trainer.errors import UserError
@@ -48,11 +46,15 @@ def add(commands: options.Commands) -> None:
     comparison = commands.add(
         "compare",
         run,
-        "Compare finished runs in folders, or the Runs of a SageMaker Experiment; or, with --training, train on your "
-        "own data at several fractions on this machine, and compare those.",
+        "Say how much of your data is enough: train on it at several fractions on this machine, and compare. Given "
+        "folders of runs, or the name of a SageMaker Experiment, compare their runs.",
     )
     comparison.add_argument(
-        "runs", nargs="*", metavar="RUN", help="output folders of finished runs, or the name of an Experiment"
+        "runs",
+        nargs="*",
+        metavar="DATA",
+        help="a folder or file of data, such as --training names; or folders of runs or of studies; or the name of an "
+        "Experiment",
     )
     # Deprecated spelling of RUN.
     comparison.add_argument("--local", nargs="+", default=[], metavar="FOLDER", help=argparse.SUPPRESS)
@@ -143,8 +145,12 @@ def _found(given: argparse.Namespace) -> Compared:
         UserError: the options name none or several of these.
     """
     runs = [*given.runs, *given.local]
+    if given.training is None and len(given.runs) == 1 and not given.local:
+        path = Path(given.runs[0])
+        if path.exists() and not comparison.is_of_runs(path):
+            return _on_data(given, comparison.channels_of(path), str(path))
     if bool(runs) == (given.training is not None):
-        raise UserError("expected folders of runs, the name of an Experiment, or --training PATH")
+        raise UserError("expected data, folders of runs, or the name of an Experiment")
     experiment = (
         runs == given.runs and len(runs) == 1 and EXPERIMENT.fullmatch(runs[0]) and not Path(runs[0]).is_dir()
     )
@@ -156,9 +162,14 @@ def _found(given: argparse.Namespace) -> Compared:
         places = [Path(folder) for folder in runs]
         found, lost = folders.read(places)
         return Compared("Comparison", given.output, found, lost, data=folders.data_of(places))
-    channels = {name: path for name in options.CHANNELS if (path := getattr(given, name)) is not None}
+    return _on_data(given, {}, str(given.training))
+
+
+def _on_data(given: argparse.Namespace, channels: Mapping[str, Path], data: str) -> Compared:
+    """Train on the channels, and on those that the options name."""
+    named = {name: path for name in options.CHANNELS if (path := getattr(given, name)) is not None}
     output = given.output or options.BUILD / "compare"
-    return _train(given, output, channels, given.set, str(given.training))
+    return _train(given, output, {**channels, **named}, given.set, data)
 
 
 def _train(
@@ -177,18 +188,19 @@ def _train(
 
     cells = planning.planned(given, settings, tested="test" in channels).cells
     understood.before(channels, cells[0].values)
-    study = studies.study(channels, settings)
-    folder = studies.place(output / study.name if given.output is None else output, study)
-    study.write(folder)
-    here = Here(
-        folder / studies.RUNS, channels, overwrite=given.overwrite, stop_at_failure=True, progress=True
-    )
-    known = 0 if given.overwrite else sum(here.finished(cell) is not None for cell in cells)
-    if known:
-        print(
-            f"{known} of {len(cells)} runs are finished in {folder} and used again (--overwrite trains them again)"
+    folder, agenda = comparison.run(
+        comparison.Wanted(
+            channels,
+            cells,
+            settings,
+            output,
+            below=given.output is None,
+            tolerance=given.tolerance / 100,
+            everything=given.all,
+            overwrite=given.overwrite,
         )
-    runs, lost = collect(here.run(cells), cells)
+    )
+    runs, lost = agenda.results()
     facts = runs[0].summary
     title = f"{data}: {facts['model']}, {facts['examples']['training']:,} training examples"
     seeds = list(dict.fromkeys(run.summary["seed"] for run in runs))

@@ -6,10 +6,11 @@ from typing import Any
 
 from deploy.commands import options
 from deploy.grid.plan import Grid, Plan, parse_strategies, plan
-from subset_selection.catalogue import DEFAULT
 from subset_trainer.config import hyperparameters
 
 FRACTIONS = "1,0.5,0.3,0.1"
+STRATEGIES = "rs2,infobatch"
+SEEDS = "0,1,2"
 
 
 def add_grid(to: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_grid(to: argparse.ArgumentParser) -> None:
         "--strategies",
         "--strategy",
         type=parse_strategies,
-        default=DEFAULT,
+        default=STRATEGIES,
         metavar="LIST",
         help="strategies, separated by commas; settings of one follow its name: glister:scope=per-class,eta=0.01",
     )
@@ -33,7 +34,7 @@ def add_grid(to: argparse.ArgumentParser) -> None:
         "--seeds",
         type=options.seeds,
         metavar="LIST",
-        help="seeds, separated by commas (0); an answer needs three or more",
+        help=f"seeds, separated by commas ({SEEDS}); an answer needs three or more",
     )
     to.add_argument(
         "--baselines",
@@ -41,6 +42,12 @@ def add_grid(to: argparse.ArgumentParser) -> None:
         default=True,
         help="train full data at equal samples seen, and rs2, beside each fraction; and beside strategies that use "
         "validation labels, if there is a test set, the validation set alone and both sets",
+    )
+    to.add_argument(
+        "--all",
+        action="store_true",
+        help="run every run of the plan; by default a smaller fraction of a strategy is trained only if the larger one "
+        "is enough",
     )
 
 
@@ -67,8 +74,9 @@ def planned(given: argparse.Namespace, settings: Mapping[str, Any], tested: bool
     """
     shared = dict(settings)
     seeds = given.seeds
-    if seeds is None:
-        seeds = (hyperparameters.parse({"seed": shared.pop("seed", None)}).seed,)
+    if seeds is None and "seed" in shared:
+        seeds = (hyperparameters.parse({"seed": shared.pop("seed")}).seed,)
+    seeds = seeds or options.seeds(SEEDS)
     tested = tested or hyperparameters.parse({"test_fraction": shared.get("test_fraction")}).test_fraction > 0
     found = plan(Grid(given.strategies, given.fractions, seeds, shared, given.baselines, tested=tested))
     for note in found.notes:

@@ -42,7 +42,7 @@ def present(
     title: str,
     tolerance: float | None = None,
 ) -> None:
-    """Print the table, runs without results and the answer, and write them with the chart and the page into a folder.
+    """Print the answer, runs without results and the table, and write them with the chart and the page into a folder.
 
     Args:
         given: the options of `add_presentation`.
@@ -53,6 +53,12 @@ def present(
         tolerance: accepted loss of accuracy in percentage points; None prints no answer.
     """
     answer = verdict.sentence(runs, tolerance / 100) if tolerance is not None else None
+    if answer is not None and runs:
+        print(f"\n{answer}")
+    if lost:
+        print("\nwithout results:")
+        for run in lost:
+            print(f"  {run.name}: {run.reason}")
     if runs:
         show(runs, folder, title, given.prices)
         html = given.html or (folder / "comparison.html" if folder is not None else None)
@@ -62,9 +68,5 @@ def present(
 
             page.write(html, title, runs, lost, given.prices, answer)
             print(f"page: {html}")
-    if lost:
-        print("\nwithout results:")
-        for run in lost:
-            print(f"  {run.name}: {run.reason}")
-    if answer is not None and runs:
-        print(f"\n{answer}")
+        if folder is not None:
+            print(f"folder: {folder}")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from deploy.aws.requests import check_name
 from deploy.commands import job, options, planning, results
-from deploy.grid.backend import LONGEST_NAME, Backend, collect, job_name
+from deploy.grid.agenda import Agenda, judge
+from deploy.grid.backend import LONGEST_NAME, Backend, job_name, work
 from subset_trainer.errors import UserError
 
 
@@ -53,7 +54,11 @@ def run(given: argparse.Namespace) -> None:
             parallel=given.parallel,
             poll=given.poll,
         )
-    runs, lost = collect(backend.run(cells), cells)
+    agenda = Agenda(cells, None if given.all else judge(given.tolerance / 100))
+    work(backend, agenda)
+    if spared := agenda.spared():
+        print(f"{len(spared)} of {len(cells)} runs were not needed for the answer (--all runs them)")
+    runs, lost = agenda.results()
     results.present(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
     if lost:
         calls.reported()

@@ -40,7 +40,9 @@ class Study:
     def name(self) -> str:
         """A name for people with the digest, such as `digits-3f9a01bc`."""
         parts = [
-            part for part in Path(self.data["training"]["path"]).resolve().parts if part.lower() not in _PLAIN
+            part
+            for part in Path(self.data["training"]["path"]).absolute().parts
+            if part.lower() not in _PLAIN
         ]
         stem = Path(parts[-1]).stem if parts else "data"
         plain = "-".join(filter(None, "".join(c if c.isalnum() else "-" for c in stem).split("-")))

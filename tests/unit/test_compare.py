@@ -167,7 +167,7 @@ def test_what_is_no_run_is_named(content: str | None, tmp_path: Path) -> None:
         (["no/where"], "there is no folder 'no/where'"),
         (
             ["runs", "--training", "."],
-            "expected folders of runs, the name of an Experiment, or --training PATH",
+            "expected data, folders of runs, or the name of an Experiment",
         ),
         (["--training", ".", "--set", "seed=x"], "seed"),
         (["--training", ".", "--set", "strategy=glister"], "strategy=glister: expected --strategies instead"),

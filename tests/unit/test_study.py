@@ -245,16 +245,6 @@ def test_grids_that_cannot_be_run(
         study.planned(parse_strategies(strategies), (fraction,), (0,), settings)
 
 
-def test_what_is_left_takes_as_long_as_its_row_did() -> None:
-    cells = [
-        Cell(f"{row}-{seed}", row, 0.1, seed, {}) for seed in range(2) for row in ("quick", "slow", "new")
-    ]
-    known = {cells[0]: {"seconds": {"total": 10.0}}, cells[1]: {"seconds": {"total": 50.0}}}
-    assert study.seconds_left(cells, known) == 30 + 10 + 50 + 30
-    assert study.seconds_left(cells, {}) == 0
-    assert [study.duration(s) for s in (40, 720, 11_100)] == ["40 s", "12 min", "3 h 05 min"]
-
-
 # The table
 
 

@@ -87,7 +87,7 @@ def test_the_label_column_of_a_table_beside_images(tmp_path: Path) -> None:
     named = {"digit 0": "0", "digit 1": "1", "digit 7": "7"}
     check(splits(tmp_path, label_column="digit"), named)
     check(splits(tmp_path, label_column="2"), named)
-    assert "has 3 columns, and none is called label, class, category, target" in complaint(tmp_path)
+    assert "has 3 columns, and none has a label's name" in complaint(tmp_path)
     assert "label_column='kind': 'labels.csv' of the training channel has no such column" in complaint(
         tmp_path, label_column="kind"
     )
@@ -300,8 +300,8 @@ def test_class_folders_in_an_archive(tmp_path: Path, mode: Any) -> None:
         ),
         (
             {"1.png": png(0), "1.json": b'{"boxes": []}'},
-            "archive 'a.tar' cannot be read ('1.json' holds '{\"boxes\": []}'; expected an object with 'label', 'cls', "
-            "'class': a class's name or number); expected an intact tar file of images and their classes.",
+            "archive 'a.tar' cannot be read ('1.json' holds '{\"boxes\": []}'; expected an object with 'label' "
+            "or another label's name: a class's name or number); expected an intact tar file of images and their classes.",
         ),
         (
             {"1.png": png(0), "1.cls": b"\xff"},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, base_name
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.lists import Finder, lines, listed, only
+from subset_trainer.data.label_columns import beside_images, refuse_rivals
 from subset_trainer.data.split_names import SPLIT_NAMES, split_of, splits_of_values
 from subset_trainer.data.tables.beginning import told_separator
 from subset_trainer.data.understanding import Decision, refuse_open
@@ -23,20 +24,6 @@ _NAMES = ("labels.csv", "labels.tsv")
 """Names of tables that label the images beside them, rather than holding the examples themselves."""
 _METADATA = "metadata.csv"
 """Hugging Face's name: the classes of the images if it has a column for them, captions and the like otherwise."""
-_LABEL_NAMES = (
-    *(
-        "label",
-        "class",
-        "category",
-        "target",
-        "labels",
-        "class_name",
-        "classname",
-        "label_name",
-        "class_label",
-    ),
-    *("class_id", "label_id", "category_id", "class_idx", "species", "breed", "diagnosis", "y"),
-)
 _PEEKED = 2_000
 """Rows that are read to tell whether a table names the images."""
 
@@ -49,11 +36,12 @@ def read_labels_csv(
     A file name is a path in the channel, or a base name, with or without suffix.
 
     Args:
-        label_column: the header's name, or the 0-based position, of the labels. By default the column named label,
-            class, category or target, or the only other column.
+        label_column: the header's name, or the 0-based position, of the labels. By default the column with a label's
+            name, or the only other column.
 
     Raises:
-        UserError: the table does not have this form; the message names the line.
+        UserError: the table does not have this form; the message names the line. Or two columns are named like a label
+            and give the images other classes.
     """
     expected = "a column of image files and one of their classes"
     found = Finder(images, file.removesuffix(base_name(file)))
@@ -67,6 +55,7 @@ def read_labels_csv(
     files: int | None = None
     label, split = 0, _split_position(header)
     names: list[tuple[int, str, str]] = []
+    told: dict[int, list[str]] = {}
     splits: dict[str, None] = {}
     for number, row in chain(start, rows):
         if len(row) != len(first):
@@ -81,11 +70,16 @@ def read_labels_csv(
                     f"'{images[0]}'; expected {expected}."
                 )
             label = _label_position(channel, file, header, len(first), files, label_column)
+            told = {at: [] for at in _named_labels(header, files)} if label_column is None else {}
+        for at, values in told.items():
+            values.append(row[at].strip())
         names.append((number, row[files], row[label].strip()))
         if split not in (None, label):
             splits.setdefault(row[split].strip())
     if header and split is not None and (several := splits_of_values(header[split], splits)):
         refuse_open(channel.name, [several])
+    if header and told:
+        refuse_rivals(channel.name, file, {header[at].strip(): values for at, values in told.items()})
     title = repr(header[label]) if header else f"column {label} (counted from 0)"
     reason = f"label_column names this column of '{file}'" if label_column else f"this column of '{file}'"
     decision = Decision("label", title, reason, "given" if label_column else "certain")
@@ -147,10 +141,7 @@ def listing_of(channel: Channel, file: str, finder: Finder) -> Listing | None:
         return None
     header = None if finder.find(rows[0][files]) else [name.strip() for name in rows[0]]
     body = [row for row in (rows[1:] if header else rows) if len(row) == width]
-    names = [name.lower() for name in header or []]
-    label = next(
-        (names.index(name) for name in _LABEL_NAMES if name in names and names.index(name) != files), None
-    )
+    label = next(iter(_named_labels(header, files)), None)
     if header and channel.label in header:
         label = header.index(channel.label)
     others = [at for at in range(width) if at != files]
@@ -206,10 +197,15 @@ def has_class_folders(images: Sequence[str]) -> bool:
     return several and not all(split_of(top) for top in tops)
 
 
+def _named_labels(header: Sequence[str] | None, files: int) -> list[int]:
+    """The positions of the columns with a label's name but that of the files, the likeliest first."""
+    names = [name.strip() for name in header or ()]
+    return [at for name in beside_images(names) if (at := names.index(name)) != files]
+
+
 def _label_position(
     channel: Channel, file: str, header: list[str] | None, width: int, files: int, label_column: str | None
 ) -> int:
-    names = [name.strip().lower() for name in header or []]
     if label_column is not None:
         if header and label_column in header:
             return header.index(label_column)
@@ -220,12 +216,11 @@ def _label_position(
             f"label_column={shown(label_column)}: '{file}' of the {channel.name} channel has no such column; expected "
             f"{known} or a number from 0 to {width - 1}."
         )
-    named = [names.index(name) for name in _LABEL_NAMES if name in names and names.index(name) != files]
-    others = named[:1] or [position for position in range(width) if position != files]
+    others = _named_labels(header, files)[:1] or [position for position in range(width) if position != files]
     if len(others) > 1:
         raise channel.error(
-            f"'{file}' has {width} columns, and none is called {', '.join(_LABEL_NAMES)}; expected label_column to "
-            "name the one with the classes."
+            f"'{file}' has {width} columns, and none has a label's name, such as label or class; expected "
+            "label_column to name the one with the classes."
         )
     return others[0]
 

@@ -2,8 +2,8 @@
 
 WebDataset's format (github.com/webdataset/webdataset, "The WebDataset Format"): members whose names agree up to the
 first full stop of their base name form one example. The class of `a/007.jpg` is in `a/007.cls` (a number or a name), in
-`a/007.json` (an object with `label`, `cls` or `class`), or, without these, in `a/007.txt`. A label of the image's whole
-name but the suffix comes first, so that `2022.00.jpg` and `2022.01.jpg` have their own.
+`a/007.json` (an object with `label` or another label's name), or, without these, in `a/007.txt`. A label of the image's
+whole name but the suffix comes first, so that `2022.00.jpg` and `2022.01.jpg` have their own.
 """
 
 import json
@@ -35,22 +35,12 @@ from subset_trainer.data.formats.side_files import is_class_list, is_description
 from subset_trainer.data.images.decoding import LARGEST_FILE
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages, Spool
+from subset_trainer.data.label_columns import beside_images
 from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import UserError, shown
 
 _LABELS = ("cls", "json", "txt")
 """Suffixes by rank: the first one that an example has holds its class."""
-_JSON_LABELS = (
-    "label",
-    "cls",
-    "class",
-    "class_name",
-    "label_name",
-    "category",
-    "target",
-    "class_id",
-    "label_id",
-)
 _LOOKED_AT = 1_000
 
 
@@ -292,11 +282,11 @@ def _label(name: str, suffix: str, text: str) -> str:
     content = json.loads(text)
     value = content
     if isinstance(content, dict):
-        value = next((content[key] for key in _JSON_LABELS if key in content), None)
+        value = next((content[key] for key in beside_images(content)), None)
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise _NoLabelError(
-            f"'{name}' holds {shown(text, 60)}; expected an object with {', '.join(map(repr, _JSON_LABELS[:3]))}: a "
-            "class's name or number"
+            f"'{name}' holds {shown(text, 60)}; expected an object with 'label' or another label's "
+            "name: a class's name or number"
         )
     return str(value)
 

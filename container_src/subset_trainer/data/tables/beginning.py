@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from subset_trainer.data.label_columns import NAMES, plain_name
 from subset_trainer.data.tables import dates
-from subset_trainer.data.tables.label import LABEL_NAMES, plain_name
 from subset_trainer.data.tables.numbers import spellings
 from subset_trainer.data.tables.table import MISSING, is_number
 from subset_trainer.data.understanding import Decision
@@ -149,7 +149,7 @@ def header_of(sample: Sequence[Sequence[str]]) -> Decision:
     if like_places and not (like_names or _repeating(columns, typed, first)):
         like_values, like_places = [*like_values, *like_places], []
     if like_values or again:
-        named = any(plain_name(name) in LABEL_NAMES for name in names)
+        named = any(plain_name(name) in NAMES for name in names)
         # Names may be numbers, such as years; then the texts of line 1 stand nowhere else.
         if not again and ((like_names and named) or _repeating(columns, typed, first)):
             return _open_header(first)
@@ -157,7 +157,7 @@ def header_of(sample: Sequence[Sequence[str]]) -> Decision:
     if like_names and not like_places:
         return Decision("header", "line 1", _WORDS)
     repeated = _repeating(columns, typed, first)
-    if any(plain_name(name) in LABEL_NAMES for name in names):
+    if any(plain_name(name) in NAMES for name in names):
         return Decision("header", "line 1", _LABEL)
     if like_places:
         return Decision("header", "line 1", "it counts the columns") if repeated else _open_header(first)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from subset_trainer.data.classes import looks_continuous
+from subset_trainer.data.label_columns import NAMES, OF_TABLES, plain_name
 from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.cells import Cells, Coded
 from subset_trainer.data.tables.numbers import plain
@@ -13,27 +14,6 @@ from subset_trainer.data.tables.table import column_title
 from subset_trainer.data.understanding import Decision, OpenDecisionsError, refuse_open
 from subset_trainer.errors import UserError, shown
 
-LABEL_NAMES = (
-    *("label", "labels", "class", "classes", "target", "targets", "groundtruth", "gt", "ytrue", "classlabel"),
-    *("labelname", "classname", "targetname", "labelid", "classid", "targetclass", "goldlabel"),
-)
-"""Names of a label, without case, spaces, underscores, hyphens and points."""
-LIKELY_NAMES = (
-    *(
-        "y",
-        "category",
-        "outcome",
-        "response",
-        "sentiment",
-        "species",
-        "diagnosis",
-        "verdict",
-        "survived",
-        "churn",
-    ),
-    *("churned", "isfraud", "fraud", "isspam", "spam", "default", "result", "output", "dependent", "variety"),
-)
-"""Names of a label in tables where no column has one of `LABEL_NAMES` and the column can be one."""
 _FEATURE_NAMES = re.compile(
     r"(year|month|day|weekday|week|hour|minute|second|date|time|timestamp|age|sex|gender|name|country|city|region|state"
     r"|zip|zipcode|postcode|price|amount|count|size|weight|height|length|width|length|latitude|longitude|lat|lon|text"
@@ -45,11 +25,6 @@ _FEW_ROWS = 10
 _MOST_SHOWN = 5
 _MANY_NUMBERS = 30
 """So many different whole numbers may be measurements."""
-
-
-def plain_name(name: str) -> str:
-    """A column's name as it stands in `LABEL_NAMES`."""
-    return re.sub(r"[\s_\-.]", "", name.casefold())
 
 
 def choose_label(cells: Cells, given: str | None, positions: Sequence[int]) -> tuple[int, Decision]:
@@ -101,7 +76,7 @@ def _chosen(cells: Cells, given: str | None, positions: Sequence[int]) -> tuple[
         _check(cells, first, positions)
         return first, Decision("label", _named(cells, first), "the first column of a file without a header")
     names = {position: plain_name(cells.names[position]) for position in positions}
-    named = [position for position in positions if names[position] in LABEL_NAMES]
+    named = [position for position in positions if names[position] in NAMES]
     if named:
         fitting = [position for position in named if problem(cells, position) is None]
         if not fitting:
@@ -111,7 +86,7 @@ def _chosen(cells: Cells, given: str | None, positions: Sequence[int]) -> tuple[
                 cells, f"several columns are named like a label: {_listed(cells, fitting)}", fitting
             )
         return fitting[0], Decision("label", _named(cells, fitting[0]), "the column with a label's name")
-    likely = [p for p in positions if names[p] in LIKELY_NAMES and problem(cells, p) is None]
+    likely = [p for p in positions if names[p] in OF_TABLES and problem(cells, p) is None]
     if len(likely) == 1:
         return likely[0], Decision("label", _named(cells, likely[0]), "the column with a label's name")
     if likely:
@@ -123,7 +98,7 @@ def _chosen(cells: Cells, given: str | None, positions: Sequence[int]) -> tuple[
     if why is not None:
         raise _refused(
             cells,
-            f"no column is named like a label ({', '.join(LABEL_NAMES[:5])}, …), and {_named(cells, first)}, the first "
+            f"no column is named like a label ({', '.join(NAMES[:5])}, …), and {_named(cells, first)}, the first "
             f"one, is not taken for it: {why}",
             candidates(cells, positions),
         )
