@@ -17,6 +17,7 @@ SCOPES = {name: spec.choices["scope"] for name, spec in CATALOGUE.items() if "sc
 """Strategy → the values of ``scope`` that it accepts, the default first, if it accepts more than one."""
 CORDS_STRATEGIES = tuple(name for name, spec in CATALOGUE.items() if spec.cords)
 """The strategies that ``backend=cords`` supports."""
+ENCODER_SELECT_EVERY = 2
 ENCODER_ETA = 0.05
 """GLISTER's step size for text encoders. AdamW's learning rate is not a usable step size on the logits."""
 
@@ -56,7 +57,8 @@ class SelectionKnobs(Knobs):
     )
     select_every: Count = Field(
         5,
-        description="number of epochs between selections, for strategies that select again as the model learns",
+        description="number of epochs between selections, for strategies that select again as the model learns. "
+        f"Default for `encoder` with `fine_tune=all`, which has fewer epochs: {ENCODER_SELECT_EVERY}",
     )
     warm_fraction: Share = Field(
         0.0,
