@@ -14,6 +14,9 @@ Of each set a fifth is for testing. head, all: the job at its defaults, without 
 set aside for validation. regression: scikit-learn's LogisticRegression at its defaults on the pretrained encoder's
 features of all training texts. accuracy: on the test texts, mean ± standard deviation over the seeds. Seconds are the
 mean over the seeds: pass, of head's one pass of the encoder over all texts; job, of all that follows reading, too.
+
+With ``--passes``: processor seconds of one pass over the texts in float32 and bfloat16, with texts of similar lengths
+together as the product has them, and in batches of the same size in the order of the data.
 """
 
 import argparse
@@ -21,6 +24,7 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -37,9 +41,10 @@ from benchmarks.common import Parser, processor
 from benchmarks.tables import train_mlp as train_here
 from benchmarks.texts import SECTIONS, descriptions
 from subset_trainer.config import parse
-from subset_trainer.data import MemoryDataset
+from subset_trainer.data import Dataset, MemoryDataset
 from subset_trainer.data.texts.tokens import encode_tokens
-from subset_trainer.models import build
+from subset_trainer.models import Classifier, build
+from subset_trainer.models.text_encoder import TOGETHER
 from subset_trainer.pretrained import encoders
 from subset_trainer.training import devices, frozen
 from subset_trainer.training.parallel.ranks import Ranks
@@ -121,16 +126,42 @@ def compared(rows: pd.DataFrame, features: np.ndarray, options: argparse.Namespa
     return found
 
 
-def features_of(rows: pd.DataFrame, pretrained: Path, most_tokens: int) -> np.ndarray:
-    """float32 [N, F], with the product's own pass."""
-    encoder = encoders.read(pretrained, most_tokens)
+def prepared(
+    rows: pd.DataFrame, options: argparse.Namespace, precision: str
+) -> tuple[Classifier, Dataset, Place]:
+    encoder = encoders.read(options.pretrained, options.max_tokens)
+    assert encoder is not None
     ids = torch.from_numpy(encode_tokens(list(rows.text), encoder.tokens))
     classifier = build("encoder", ids.shape[1:], 2, encoder=encoder.body)
     classifier.freeze_backbone()
-    place = Place(devices.prepare("auto", "auto", images=True), Ranks())
-    classifier.place(place.device, torch.contiguous_format)
-    dataset = MemoryDataset(ids, torch.zeros(len(ids), dtype=torch.int64))
-    return frozen.outputs(classifier, dataset, place).float().numpy()
+    place = Place(devices.prepare("cpu", precision, images=True), Ranks())
+    return classifier, MemoryDataset(ids, torch.zeros(len(ids), dtype=torch.int64)), place
+
+
+def features_of(rows: pd.DataFrame, options: argparse.Namespace) -> np.ndarray:
+    """float32 [N, F], with the product's own pass."""
+    return frozen.outputs(*prepared(rows, options, "auto")).float().numpy()
+
+
+def passes(rows: pd.DataFrame, options: argparse.Namespace) -> list[float]:
+    """Processor seconds: float32 and bfloat16 in the data's order, then both with similar lengths together."""
+    found = []
+    for together in (False, True):
+        for precision in ("float32", "bfloat16"):
+            classifier, dataset, place = prepared(rows, options, precision)
+            order = torch.arange(len(dataset)).split(TOGETHER)
+            # What the first pass prepares does not count.
+            with torch.inference_mode(), place.machine.autocast():
+                classifier.eval().embedded(next(iter(dataset.batches(order[:1], place.device))))
+            start = time.process_time()
+            if together:
+                frozen.outputs(classifier, dataset, place)
+            else:
+                with torch.inference_mode(), place.machine.autocast():
+                    for inputs in dataset.batches(order, place.device):
+                        classifier.embedded(inputs)
+            found.append(time.process_time() - start)
+    return found
 
 
 def line(name: str, count: int, way: str, found: Sequence[Numbers]) -> str:
@@ -159,6 +190,14 @@ def line(name: str, count: int, way: str, found: Sequence[Numbers]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     print(f"{processor()}, {torch.get_num_threads()} threads, max_tokens={options.max_tokens}\n")
+    if options.passes:
+        columns = ("set", "texts", "float32 s", "bfloat16 s", "float32, together s", "bfloat16, together s")
+        print(f"| {' | '.join(columns)} |\n| --- |{' ---: |' * 5}", flush=True)
+        for name in options.sets:
+            rows = SETS[name](max(options.examples))
+            seconds = " | ".join(f"{each:.1f}" for each in passes(rows, options))
+            print(f"| {name} | {len(rows):,} | {seconds} |", flush=True)
+        return 0
     columns = (
         "set",
         "texts",
@@ -174,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.sets:
         # Of a smaller number, the rows are the first ones of a larger number.
         most = SETS[name](max(options.examples))
-        features = features_of(most, options.pretrained, options.max_tokens)
+        features = features_of(most, options)
         for count in sorted({min(count, len(most)) for count in options.examples}):
             found = [compared(most[:count], features[:count], options, seed) for seed in options.seeds]
             for way in options.fine_tune:
@@ -192,7 +231,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--examples", type=_numbers, default=[5_000], metavar="N,…")
     parser.add_argument("--seeds", type=_numbers, default=[0], metavar="SEED,…")
     parser.add_argument("--fine-tune", nargs="+", choices=["head", "all"], default=["head", "all"])
-    parser.add_argument("--max-tokens", type=int, default=64, metavar="N")
+    parser.add_argument("--max-tokens", type=int, default=48, metavar="N")
+    parser.add_argument("--passes", action="store_true", help="measure passes of the encoder alone")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     return parser
 

@@ -59,9 +59,9 @@ class TrainingKnobs(Knobs):
     learning_rate: Positive = Field(
         0.05,
         description="peak learning rate; the schedule is a linear warm-up, then cosine decay to zero. Default for "
-        f"`encoder` (AdamW): {ENCODER_DEFAULTS['learning_rate']:g}, with `fine_tune=head` {FROZEN_ENCODER_RATE:g}. With `fine_tune=all` "
-        f"a fresh last layer on an encoder has {FRESH_LAYER_TIMES:g} times this rate, and layers that join it with a "
-        f"table {JOINING_LAYERS_TIMES:g} times",
+        f"`encoder` (AdamW): {ENCODER_DEFAULTS['learning_rate']:g}, with `fine_tune=head` {FROZEN_ENCODER_RATE:g}. "
+        f"With `fine_tune=all`, an encoder's fresh last layer has {FRESH_LAYER_TIMES:g} times this rate, and layers "
+        f"that join it with a table have {JOINING_LAYERS_TIMES:g} times this rate",
     )
     warmup_ratio: Share = Field(
         0.15, description="fraction of all training steps used for learning-rate warm-up"
