@@ -35,6 +35,8 @@ STRATEGIES = {
     "glister": "GLISTER",
     "glister:mislabelled=drop": "GLISTER without suspects",
     "rho-loss": "noise-aware: what a model of the validation set would have learnt",
+    "validation-only": "random subsets of the validation set alone",
+    "training-and-validation": "random subsets of both sets",
     "rs2:drop_noisy=true,drop_redundant=true": "flags, then random subsets of the rest",
     "rs2:balance=class": "random subsets, as many of each class",
 }
@@ -132,7 +134,7 @@ def chart(rows: Sequence[Row], path: Path, title: str) -> None:
                     label=name,
                     color="black" if name in study_report.BASELINES else f"C{number}",
                     linestyle="--" if name == "full" else ":" if name == "rs2" else "-",
-                    marker="osD^vPX"[number],
+                    marker="osD^vPX<>"[number],
                     capsize=3,
                 )
         axes.set_xticks(range(len(steps)), list(steps))

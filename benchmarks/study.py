@@ -32,6 +32,9 @@ from benchmarks.scenarios import Scenario
 from benchmarks.study_report import Row
 from deploy.digits import write_digits
 from deploy.grid import program
+from deploy.grid.agenda import Agenda
+from deploy.grid.backend import work
+from deploy.grid.duration import in_words, seconds_left
 from deploy.grid.here import Here
 from deploy.grid.plan import UNEQUAL, Cell, Grid, Plan, file_name, parse_strategies, plan
 from deploy.results import compare
@@ -64,7 +67,7 @@ def planned(
     Raises:
         UserError: a hyperparameter is wrong, or `full` cannot see about as many samples.
     """
-    found = plan(Grid(rows, fractions, seeds, settings, match_own_sizes=True))
+    found = plan(Grid(rows, fractions, seeds, settings, match_own_sizes=True, tested=True))
     for cell in found.cells:
         if abs(cell.unequal) > UNEQUAL:
             raise UserError(
@@ -80,9 +83,11 @@ def run(cells: Sequence[Cell], here: Here, label: str) -> Outcome:
     label: the scenario's name, for the lines that report its progress.
     """
     outcome = Outcome()
-    before = sum(here.finished(cell) is not None for cell in cells)
+    agenda = Agenda(cells)
+    before = here.look_up(agenda)
     print(f"{label}: {len(cells)} runs, {before} of them finished before", flush=True)
-    for cell, ended in here.run(cells):
+
+    def say(cell: Cell, ended: compare.Run | compare.Lost) -> None:
         if isinstance(ended, compare.Lost):
             outcome.failures[cell] = ended.reason
             result = f"failed: {ended.reason}"
@@ -90,40 +95,19 @@ def run(cells: Sequence[Cell], here: Here, label: str) -> Outcome:
             outcome.summaries[cell] = ended.summary
             seconds = ended.summary["seconds"]["total"]
             result = f"test accuracy {ended.summary['test']['accuracy']:.2%}, {seconds:.0f} s"
-        done = len(outcome.summaries) + len(outcome.failures)
-        if done > before:
-            remaining = [c for c in cells if c not in outcome.failures and c not in outcome.summaries]
-            left = seconds_left(remaining, outcome.summaries) / max(1, min(here.jobs, len(remaining)))
-            print(
-                f"[{done}/{len(cells)}] {label}, {cell.row} at {cell.fraction:g}, seed {cell.seed}: {result}; "
-                f"left: {len(remaining)}, about {duration(left)}",
-                flush=True,
-            )
+        needed = agenda.needed()
+        left = (seconds_left(needed, agenda.outcomes) or 0.0) / max(1, min(here.jobs, len(needed)))
+        print(
+            f"[{len(agenda.outcomes)}/{len(cells)}] {label}, {cell.row} at {cell.fraction:g}, seed {cell.seed}: "
+            f"{result}; left: {len(needed)}, about {in_words(left)}",
+            flush=True,
+        )
+
+    for cell, ended in agenda.outcomes.items():
+        assert isinstance(ended, compare.Run)
+        outcome.summaries[cell] = ended.summary
+    work(here, agenda, say)
     return outcome
-
-
-def seconds_left(cells: Iterable[Cell], known: Mapping[Cell, Mapping[str, Any]]) -> float:
-    """How long the cells without a summary will take one after another: as long as their row took, else as any did."""
-
-    def mean(summaries: Iterable[Mapping[str, Any]]) -> float | None:
-        seconds = [summary["seconds"]["total"] for summary in summaries]
-        return sum(seconds) / len(seconds) if seconds else None
-
-    overall = mean(known.values()) or 0.0
-    total = 0.0
-    for cell in cells:
-        if cell not in known:
-            alike = [s for k, s in known.items() if (k.row, k.fraction) == (cell.row, cell.fraction)]
-            total += mean(alike) or overall
-    return total
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min` or `3 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def rows_of(
@@ -297,7 +281,7 @@ def study(options: argparse.Namespace) -> int:
     rows = gather(new, study_report.read(options.out))
     chart = study_report.write(rows, options.out, data)
     mine = [row for row in rows if row.scenario == scenario.sentence]
-    print(f"\n{study_report.markdown(mine)}\n{chart} ({duration(time.monotonic() - started)})")
+    print(f"\n{study_report.markdown(mine)}\n{chart} ({in_words(time.monotonic() - started)})")
     return 2 if outcome.failures else 0
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import write_text
+from subset_selection.catalogue import BASELINE, CATALOGUE, REFERENCE, VALIDATION_BASELINES, TrainsOn
 
-BASELINES = ("full", "rs2")
+BASELINES = (REFERENCE, BASELINE, *VALIDATION_BASELINES)
 TESTED = "<!-- tested by {} -->"
 """Before a command in a page: the test that runs it."""
 COLUMNS = (
@@ -135,6 +136,11 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _trained_on(row: Row) -> TrainsOn:
+    spec = CATALOGUE.get(row.strategy)
+    return spec.trains_on if spec else "training"
+
+
 def _line(row: Row, mark: str) -> str:
     if not row.seeds:
         cells = [row.strategy, f"{row.fraction:g}", str(row.epochs), "failed", *["–"] * 4]
@@ -149,7 +155,8 @@ def _line(row: Row, mark: str) -> str:
         f"{row.fraction:g}",
         str(row.epochs),
         accuracy,
-        f"{statistics.mean(row.validation_accuracies):.2%}",
+        # Of examples that it trained on, it says nothing.
+        "–" if _trained_on(row) == "both" else f"{statistics.mean(row.validation_accuracies):.2%}",
         f"{statistics.mean(row.seconds):.1f}",
         f"{statistics.mean(row.selection_seconds):.1f}",
         f"{statistics.mean(row.samples_visited):,.0f}",

@@ -3,12 +3,14 @@
 Exit code 1 for errors that you can fix, 2 for every other error.
 """
 
+import errno
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from deploy import terminal
 from deploy.commands import (
     codebuild,
     compare,
@@ -23,19 +25,36 @@ from deploy.commands import (
     tune,
 )
 from subset_trainer import __version__
-from subset_trainer.errors import TrainingError
+from subset_trainer.errors import TrainingError, UserError
 
 COMMAND = "subset-trainer"
 """Name of the installed program."""
+FIXABLE = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+"""Errors of files that come from where a user told a command to write."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the process's exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     _forget()
+    terminal.prepare()
     try:
         given = _parser().parse_args(arguments)
         given.command(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough.
+        terminal.forget_stdout()
+        return terminal.CLOSED_PIPE
     except KeyboardInterrupt:
         print(f"\ninterrupted{_left_behind()}", file=sys.stderr)
         return 130
@@ -55,6 +74,8 @@ def _terminate(number: int, frame: object) -> NoReturn:
 def _known(error: Exception) -> TrainingError | None:
     if isinstance(error, TrainingError):
         return error
+    if isinstance(error, OSError) and error.errno in FIXABLE and error.filename is not None:
+        return UserError(f"{str(error.filename)!r}: {error.strerror}")
     # An error of AWS is only possible if the command has imported boto3. Importing it here would take seconds.
     if "boto3" in sys.modules:
         from deploy.aws import calls

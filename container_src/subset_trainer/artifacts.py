@@ -174,12 +174,23 @@ def save_subset(directory: Path, epoch: int, subset: Subset, durable: bool = Fal
     Args:
         durable: see :func:`write`.
     """
+    columns = {"indices": subset.indices, "weights": subset.weights}
+    _save_columns(directory / f"epoch-{epoch:04d}.npz", columns, durable)
 
-    def save(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, indices=subset.indices.numpy(), weights=subset.weights.numpy())
 
-    write(directory / f"epoch-{epoch:04d}.npz", save, durable)
+def save_predictions(path: Path, labels: Tensor, predicted: Tensor, scores: Tensor) -> None:
+    """Write test_predictions.npz: for each of N test examples the positions of its label and of the predicted class,
+    and of two classes the second's score ([0] for other numbers of classes)."""
+    _save_columns(path, {"labels": labels.int(), "predicted": predicted.int(), "scores": scores.float()})
+
+
+def _save_columns(path: Path, columns: Mapping[str, Tensor], durable: bool = False) -> None:
+    def save(unfinished: Path) -> None:
+        arrays: dict[str, Any] = {name: column.numpy() for name, column in columns.items()}
+        with unfinished.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    write(path, save, durable)
 
 
 def load_subset(file: Path) -> Subset:

@@ -15,6 +15,7 @@ RESULTS = (
     "understanding.json",
     "history.jsonl",
     "summary.json",
+    "test_predictions.npz",
     "report.html",
     "examples.parquet",
     "explanations.json",

@@ -31,14 +31,17 @@ _NO_REGION = "no AWS region: give --region, or set AWS_REGION, or run `aws confi
 _made: list[str] = []
 
 
-def boto_session(region: str | None = None) -> "boto3.Session":
+def boto_session(region: str | None = None, otherwise: str | None = None) -> "boto3.Session":
     """Return a boto3 session. Its region is the argument, else AWS_REGION, else the user's configured region.
+    `otherwise` is for where none is configured.
 
     Everything that its clients create, also through the SageMaker SDK, is recorded in `made`.
 
     Raises UserError if no region is configured.
     """
     session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
+    if session.region_name is None and otherwise is not None:
+        session = boto3.Session(region_name=otherwise)
     if session.region_name is None:
         raise UserError(_NO_REGION)
     session.events.register("after-call", _note)

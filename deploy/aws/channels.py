@@ -8,12 +8,15 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sagemaker.session import Session
 from tqdm import tqdm
 
+from deploy.aws.storage import uri_fault
 from subset_trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from sagemaker.session import Session
 
 PREFIX = "subset-trainer/data"
 THREADS = 16
@@ -36,13 +39,15 @@ def check(channels: Mapping[str, str]) -> None:
         if is_uri(value):
             if not value.startswith("s3://"):
                 raise UserError(f"--{name}: expected an s3:// URI or a path, got {value!r}")
+            if fault := uri_fault(value):
+                raise UserError(f"--{name} {value!r}: {fault}")
         elif not Path(value).exists():
             raise UserError(f"--{name}: there is no file or folder {value!r}")
         elif not _files(Path(value)):
             raise UserError(f"--{name}: the folder {value!r} is empty")
 
 
-def check_region(session: Session, uris: Mapping[str, str]) -> None:
+def check_region(session: "Session", uris: Mapping[str, str]) -> None:
     """Check that each bucket exists in the job's region: a job cannot use buckets of other regions.
 
     Args:
@@ -70,7 +75,31 @@ def check_region(session: Session, uris: Mapping[str, str]) -> None:
             )
 
 
-def upload(channels: Mapping[str, str], session: Session, send: bool = True) -> dict[str, str]:
+def check_objects(session: "Session", uris: Mapping[str, str]) -> None:
+    """Check that there are objects below each URI: SageMaker refuses a job with an empty channel.
+
+    Args:
+        session: the SDK's.
+        uris: channel → S3 URI or local path.
+
+    Raises UserError if there is nothing. Where listing is denied, nothing is known, and nothing is raised.
+    """
+    s3 = session.boto_session.client("s3")
+    for channel, uri in uris.items():
+        if not is_uri(uri):
+            continue
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        try:
+            found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        except s3.exceptions.ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
+                continue
+            raise
+        if not found.get("Contents"):
+            raise UserError(f"--{channel}: there are no objects below {uri}")
+
+
+def upload(channels: Mapping[str, str], session: "Session", send: bool = True) -> dict[str, str]:
     """Upload local files and folders to the session's bucket, and return the S3 URI of each channel.
 
     Args:
@@ -84,7 +113,7 @@ def upload(channels: Mapping[str, str], session: Session, send: bool = True) -> 
     }
 
 
-def _upload(channel: str, path: Path, session: Session, send: bool) -> str:
+def _upload(channel: str, path: Path, session: "Session", send: bool) -> str:
     files = _files(path)
     root = path if path.is_dir() else path.parent
     bucket = session.default_bucket()

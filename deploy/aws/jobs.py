@@ -1,5 +1,6 @@
 """Training jobs as SageMaker describes them, and their results in S3."""
 
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Collection, Mapping
@@ -7,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from subset_trainer.errors import AlgorithmError, TrainingError, UserError
+from subset_trainer.errors import AlgorithmError, TrainingError, UserError, first_line
 
 if TYPE_CHECKING:
     from sagemaker.estimator import Estimator
 
 ENDED_WELL = "Completed"
 ENDED = (ENDED_WELL, "Failed", "Stopped")
-RESULTS = ("summary.json", "history.jsonl")
+RESULTS = ("summary.json", "history.jsonl", "test_predictions.npz")
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,13 @@ def fit_here(job: "Estimator", channels: Mapping[str, str], output: Path) -> Non
     output.mkdir(parents=True, exist_ok=True)
     try:
         job.fit(dict(channels))
-    except RuntimeError as error:
+    except (RuntimeError, ImportError, OSError, subprocess.SubprocessError) as error:
         raise _local_failure(output, error) from error
     with (output / "output.tar.gz").open("rb") as archive:
         unpack_results(archive, output, str(output))
 
 
-def _local_failure(output: Path, error: RuntimeError) -> TrainingError:
+def _local_failure(output: Path, error: Exception) -> TrainingError:
     """Return an error with the container's failure reason: the SDK's exception has only its exit code."""
     try:
         with tarfile.open(output / "output.tar.gz") as archive:
@@ -153,4 +154,4 @@ def _local_failure(output: Path, error: RuntimeError) -> TrainingError:
     except (OSError, KeyError, tarfile.TarError):
         reason = ""
     kind = UserError if "exited with code: 1" in str(error) else AlgorithmError
-    return kind(reason or f"local mode: {error}")
+    return kind(reason or f"local mode: {first_line(error)}")

@@ -105,9 +105,14 @@ def stop_before_the_request(session: Session) -> None:
 
 def job_prefix(values: Mapping[str, Any]) -> str:
     """Return a job-name prefix that distinguishes runs in the console, such as `subset-trainer-glister-0-3`."""
-    parsed = knobs.Hyperparameters.model_fields
-    strategy = str(values.get("strategy", parsed["strategy"].default))
-    fraction = str(values.get("fraction", parsed["fraction"].default)).replace(".", "-")
+    # Parsed, because a value may be written with quotes or in another case, which no job's name can have. The
+    # hyperparameters of a user's script are not the image's.
+    known = {name: values[name] for name in ("strategy", "fraction") if name in values}
+    try:
+        parsed = knobs.parse(known)
+    except UserError:
+        return "subset-trainer"
+    strategy, fraction = parsed.strategy, f"{parsed.fraction:g}".replace(".", "-")
     return f"subset-trainer-{strategy}" + ("" if strategy == REFERENCE else f"-{fraction}")
 
 

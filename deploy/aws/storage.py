@@ -1,5 +1,6 @@
 """Reads and writes files by name, where a name is a local path or an s3:// URI."""
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -11,6 +12,7 @@ from subset_trainer.errors import UserError, first_line
 SCHEME = "s3://"
 THREADS = 10
 """The default size of a boto3 client's connection pool."""
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 MISSING = ("404", "NoSuchKey", "NoSuchBucket")
 
 
@@ -99,6 +101,24 @@ def split(uri: str) -> tuple[str, str]:
     if not bucket or not key:
         raise UserError(f"expected s3://BUCKET/KEY, got {uri!r}")
     return bucket, key
+
+
+def bucket_fault(name: str) -> str | None:
+    """Return what is wrong with a bucket's name; None if nothing is."""
+    if BUCKET.fullmatch(name) and ".." not in name:
+        return None
+    where = name.removeprefix(SCHEME).partition("/")[0]
+    hint = f"; did you mean {where!r}?" if where != name and BUCKET.fullmatch(where) else ""
+    return f"expected the name of a bucket alone, 3 to 63 lower-case letters, digits, dots and hyphens{hint}"
+
+
+def uri_fault(uri: str) -> str | None:
+    """Return what is wrong with the s3:// URI of a folder; None if nothing is."""
+    if not uri.startswith(SCHEME):
+        return f"expected an {SCHEME} URI"
+    if bucket_fault(uri.removeprefix(SCHEME).partition("/")[0]):
+        return "expected s3://BUCKET/PREFIX, where a bucket has 3 to 63 lower-case letters, digits, dots and hyphens"
+    return None
 
 
 def joined(folder: str, name: str) -> str:

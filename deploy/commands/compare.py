@@ -2,15 +2,14 @@
 
 import argparse
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploy.commands import options, planning, results
-from deploy.grid import program, studies
-from deploy.grid.backend import collect
-from deploy.grid.here import Here
+from deploy.grid import comparison, program
 from deploy.results import compare, folders
 from deploy.results.compare import Lost, Run
 from subset_trainer.errors import UserError
@@ -36,22 +35,27 @@ def add(commands: options.Commands) -> None:
     )
     showing.add_argument(
         "--output",
-        type=Path,
+        type=options.folder,
         help="folder for data, runs and results (build/demo)",
     )
     planning.add_grid(showing)
     planning.add_overwrite(showing)
+    planning.add_settle(showing)
     results.add_presentation(showing)
     options.add_settings(showing)
 
     comparison = commands.add(
         "compare",
         run,
-        "Compare finished runs in folders, or the Runs of a SageMaker Experiment; or, with --training, train on your "
-        "own data at several fractions on this machine, and compare those.",
+        "Say how much of your data is enough: train on it at several fractions on this machine, and compare. Given "
+        "folders of runs, or the name of a SageMaker Experiment, compare their runs.",
     )
     comparison.add_argument(
-        "runs", nargs="*", metavar="RUN", help="output folders of finished runs, or the name of an Experiment"
+        "runs",
+        nargs="*",
+        metavar="DATA",
+        help="a folder or file of data, such as --training names; or folders of runs or of studies; or the name of an "
+        "Experiment",
     )
     # Deprecated spelling of RUN.
     comparison.add_argument("--local", nargs="+", default=[], metavar="FOLDER", help=argparse.SUPPRESS)
@@ -59,10 +63,16 @@ def add(commands: options.Commands) -> None:
         comparison.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{name} data: a folder or file")
     planning.add_grid(comparison)
     planning.add_overwrite(comparison)
-    comparison.add_argument("--output", type=Path, help="folder for runs and results (in build/)")
+    planning.add_settle(comparison)
+    comparison.add_argument(
+        "--output",
+        type=options.folder,
+        metavar="FOLDER",
+        help="folder for results (of new runs: in build/compare; of finished runs: none are written)",
+    )
     comparison.add_argument(
         "--csv",
-        type=Path,
+        type=options.file,
         metavar="FILE",
         help="also write the data frame, as CSV or Parquet by the file's name; an Experiment's has the columns of the "
         "SDK's ExperimentAnalytics",
@@ -84,8 +94,8 @@ class Compared:
     """The runs to compare, from any source."""
 
     title: str
-    folder: Path
-    """Folder for the comparison's results."""
+    folder: Path | None
+    """Folder for the comparison's results; None writes none."""
     runs: Sequence[Run]
     lost: Sequence[Lost] = ()
     frame: Any = None
@@ -137,8 +147,12 @@ def _found(given: argparse.Namespace) -> Compared:
         UserError: the options name none or several of these.
     """
     runs = [*given.runs, *given.local]
+    if given.training is None and len(given.runs) == 1 and not given.local:
+        path = Path(given.runs[0])
+        if path.exists() and not comparison.is_of_runs(path):
+            return _on_data(given, comparison.channels_of(path), str(path))
     if bool(runs) == (given.training is not None):
-        raise UserError("expected folders of runs, the name of an Experiment, or --training PATH")
+        raise UserError("expected data, folders of runs, or the name of an Experiment")
     experiment = (
         runs == given.runs and len(runs) == 1 and EXPERIMENT.fullmatch(runs[0]) and not Path(runs[0]).is_dir()
     )
@@ -146,13 +160,18 @@ def _found(given: argparse.Namespace) -> Compared:
         raise UserError("--sort-by only applies to an Experiment's data frame")
     if experiment:
         return _experiment(given, runs[0])
-    output = given.output or options.BUILD / "compare"
     if runs:
         places = [Path(folder) for folder in runs]
         found, lost = folders.read(places)
-        return Compared("Comparison", output, found, lost, data=folders.data_of(places))
-    channels = {name: path for name in options.CHANNELS if (path := getattr(given, name)) is not None}
-    return _train(given, output, channels, given.set, str(given.training))
+        return Compared("Comparison", given.output, found, lost, data=folders.data_of(places))
+    return _on_data(given, {}, str(given.training))
+
+
+def _on_data(given: argparse.Namespace, channels: Mapping[str, Path], data: str) -> Compared:
+    """Train on the channels, and on those that the options name."""
+    named = {name: path for name in options.CHANNELS if (path := getattr(given, name)) is not None}
+    output = given.output or options.BUILD / "compare"
+    return _train(given, output, {**channels, **named}, given.set, data)
 
 
 def _train(
@@ -167,22 +186,25 @@ def _train(
     Raises UserError or AlgorithmError with the run's name if a run fails; finished runs are kept.
     """
     program.check_channels(channels)
+    settings = planning.tested(settings, channels)
     from deploy import understood  # the formats take a moment to import
 
-    cells = planning.planned(given, settings).cells
+    cells = planning.planned(given, settings, tested="test" in channels).cells
     understood.before(channels, cells[0].values)
-    study = studies.study(channels, settings)
-    folder = studies.place(output / study.name if given.output is None else output, study)
-    study.write(folder)
-    here = Here(
-        folder / studies.RUNS, channels, overwrite=given.overwrite, stop_at_failure=True, progress=True
-    )
-    known = 0 if given.overwrite else sum(here.finished(cell) is not None for cell in cells)
-    if known:
-        print(
-            f"{known} of {len(cells)} runs are finished in {folder} and used again (--overwrite trains them again)"
+    folder, agenda = comparison.run(
+        comparison.Wanted(
+            channels,
+            cells,
+            settings,
+            output,
+            below=given.output is None,
+            tolerance=given.tolerance / 100,
+            everything=given.all,
+            overwrite=given.overwrite,
+            settle=given.settle,
         )
-    runs, lost = collect(here.run(cells), cells)
+    )
+    runs, lost = agenda.results()
     facts = runs[0].summary
     title = f"{data}: {facts['model']}, {facts['examples']['training']:,} training examples"
     seeds = list(dict.fromkeys(run.summary["seed"] for run in runs))
@@ -196,12 +218,13 @@ def _experiment(given: argparse.Namespace, name: str) -> Compared:
     session = launch.sagemaker_session(boto_session=calls.boto_session(given.region))
     analytics = experiments.Analytics(name, session)
     frame = analytics.frame(given.sort_by, given.ascending)
-    folder = given.output or options.BUILD / "experiments" / name
-    runs, lost = experiments.results(experiments.jobs_of(analytics), session, folder / "runs")
+    with tempfile.TemporaryDirectory(prefix="subset-trainer-") as folder:
+        downloaded = given.output / "runs" if given.output else Path(folder)
+        runs, lost = experiments.results(experiments.jobs_of(analytics), session, downloaded)
     if given.sort_by is not None:
         order = {experiments.run_name(shown, name): n for n, shown in enumerate(frame["DisplayName"])}
         runs.sort(key=lambda run: order[run.name])
-    return Compared(f"Experiment {name}", folder, runs, lost, frame)
+    return Compared(f"Experiment {name}", given.output, runs, lost, frame)
 
 
 def _write_frame(found: Compared, given: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sagemaker.session import Session
 
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/local-mode-uses-none"
+LOCAL_REGION = "us-east-1"
 LOCAL_OUTPUT = options.BUILD / "local-mode"
 
 
@@ -46,7 +47,7 @@ class Jobs:
             self._given.image_uri,
             values,
             self._given.role,
-            self._given.instance_type,
+            self._given.instance_type or options.INSTANCE_TYPE,
             session=self.session,
             **settings,
         )
@@ -81,6 +82,8 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
     Raises UserError if an option or a channel is invalid.
     """
     settings = options.job_settings(given)
+    if given.local and given.output is not None and (fault := options.folder_fault(Path(given.output))):
+        raise UserError(f"--output: {fault}")
     chosen = {name: getattr(given, name) for name in options.CHANNELS if getattr(given, name) is not None}
     if not given.local and given.role is None:
         raise UserError("--role: the job's IAM role is required, except with --local")
@@ -88,12 +91,22 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
         if not given.output.startswith("s3://"):
             raise UserError(f"--output: expected an s3:// URI, or --local, got {given.output!r}")
         settings["output_path"] = given.output
-    # The SDK takes seconds to import, so errors that do not need it are reported before.
-    from deploy import understood
-    from deploy.aws import calls, channels, launch
+    from deploy.aws import calls, channels, engine, requests
 
+    # The SDK takes seconds to import, so errors that do not need it are reported before.
     channels.check(chosen)
-    session = launch.sagemaker_session(given.local, given.bucket, calls.boto_session(given.region))
+    if given.local:
+        requests.check_local(given)
+        engine.check(given.image_uri)
+        # The SDK wants a region even where no call is made.
+        boto_session = calls.boto_session(given.region, LOCAL_REGION)
+    else:
+        boto_session = calls.boto_session(given.region)
+        requests.check(given, str(boto_session.region_name))
+    from deploy import understood
+    from deploy.aws import launch
+
+    session = launch.sagemaker_session(given.local, given.bucket, boto_session)
     if given.local:
         understood.before(chosen, given.set, given.region, to=sys.stderr)
         uris = {
@@ -103,6 +116,7 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
         return Jobs(session, uris, given, settings)
     places = {"output": given.output, "checkpoints": given.checkpoints, **chosen}
     channels.check_region(session, {n: uri for n, uri in places.items() if uri and channels.is_uri(uri)})
+    channels.check_objects(session, chosen)
     if send:
         # On stderr, because scripts read the job's name from stdout.
         understood.before(chosen, given.set, given.region, to=sys.stderr)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from deploy.aws import scan
+from deploy.aws import scan, storage
 from subset_trainer.errors import UserError
 
 CHANNELS = ("training", "validation", "test")
 BUILD = Path("build")
 """Default folder for results."""
+INSTANCE_TYPE = "ml.g5.xlarge"
 DAY = 86_400
 """SageMaker's default time limit of a job, in seconds."""
 
@@ -64,6 +65,38 @@ def points(text: str) -> float:
     if not 0 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{text!r}: expected percentage points, from 0 to 100")
     return value
+
+
+def folder(text: str) -> Path:
+    """Parse the path of a folder to write into, which need not exist."""
+    path = Path(text)
+    if fault := folder_fault(path):
+        raise argparse.ArgumentTypeError(fault)
+    return path
+
+
+def folder_fault(path: Path) -> str | None:
+    """Return why a path cannot be a folder to write into; None if it can."""
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            return f"{str(part)!r} is a file; expected a folder"
+    return None
+
+
+def file(text: str) -> Path:
+    """Parse the path of a file to write, which need not exist."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; expected the name of a file")
+    folder(str(path.parent))
+    return path
+
+
+def bucket(text: str) -> str:
+    """Parse the name of an S3 bucket."""
+    if fault := storage.bucket_fault(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: {fault}")
+    return text
 
 
 def account(text: str) -> str:
@@ -222,7 +255,11 @@ def add_job(to: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run in Docker on this machine (SageMaker's local mode), without an AWS account",
     )
-    to.add_argument("--instance-type", default="ml.g5.xlarge", help="instance type to train on")
+    to.add_argument(
+        "--instance-type",
+        metavar="TYPE",
+        help=f"instance type to train on ({INSTANCE_TYPE}); not with --local",
+    )
     to.add_argument("--instance-count", type=count, default=1, metavar="N", help="instances for each job")
     to.add_argument("--bucket", help="S3 bucket for uploads and results (sagemaker-REGION-ACCOUNT)")
     add_region(to)

@@ -16,11 +16,19 @@ def add(commands: options.Commands) -> None:
     rights.add_argument("whose", choices=("launcher", "job", "codebuild"), help="whose policy")
     rights.add_argument("--account", type=options.account, required=True, help="AWS account, twelve digits")
     rights.add_argument(
-        "--bucket", required=True, help="S3 bucket of the results; the SDK's own is sagemaker-REGION-ACCOUNT"
+        "--bucket",
+        type=options.bucket,
+        required=True,
+        help="S3 bucket of the results; the SDK's own is sagemaker-REGION-ACCOUNT",
     )
     rights.add_argument("--role", default="subset-trainer", help="name of the training job's role")
     rights.add_argument(
-        "--data", nargs="+", default=[], metavar="BUCKET", help="further buckets with training data"
+        "--data",
+        type=options.bucket,
+        nargs="+",
+        default=[],
+        metavar="BUCKET",
+        help="further buckets of data",
     )
     rights.add_argument("--repository", default="subset-trainer", help="ECR repository")
     rights.add_argument("--project", default="subset-trainer", help="CodeBuild project")
@@ -38,8 +46,10 @@ def add(commands: options.Commands) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Print the policy."""
-    from deploy.aws import calls, policy
+    from deploy.aws import calls, policy, requests
 
+    for option, role in (("--role", given.role), ("--codebuild-role", given.codebuild_role)):
+        requests.refuse(requests.role_faults(role, option, arn=False))
     names = policy.Names(
         account=given.account,
         region=calls.boto_session(given.region).region_name,

@@ -15,48 +15,58 @@ def add_presentation(to: argparse.ArgumentParser) -> None:
     options.add_prices(to)
     to.add_argument(
         "--html",
-        type=Path,
+        type=options.file,
         metavar="FILE",
-        help="where the page is written (comparison.html beside the table)",
+        help="where the page is written (comparison.html in the folder of the results)",
     )
 
 
-def show(runs: Sequence[Run], folder: Path, title: str, prices: Mapping[str, float]) -> None:
-    """Write the table and the chart into a folder, and print the table. `prices`: instance type → dollars an hour."""
-    chart = compare.write(runs, folder, title, prices)
-    print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}\n\nchart: {chart}")
+def show(runs: Sequence[Run], folder: Path | None, title: str, prices: Mapping[str, float]) -> None:
+    """Print the table, and write it with the chart into a folder, if there is one.
+
+    Args:
+        runs: the runs.
+        folder: None writes nothing.
+        title: title of the comparison.
+        prices: instance type → dollars an hour.
+    """
+    chart = f"\n\nchart: {compare.write(runs, folder, title, prices)}" if folder is not None else ""
+    print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}{chart}")
 
 
 def present(
     given: argparse.Namespace,
     runs: Sequence[Run],
     lost: Sequence[Lost],
-    folder: Path,
+    folder: Path | None,
     title: str,
     tolerance: float | None = None,
 ) -> None:
-    """Write the table, the chart and the page into a folder, and print the table, runs without results and the answer.
+    """Print the answer, runs without results and the table, and write them with the chart and the page into a folder.
 
     Args:
         given: the options of `add_presentation`.
         runs: the finished runs.
         lost: the runs without results.
-        folder: folder for the files.
+        folder: folder for the files; None writes none but the page that `--html` names.
         title: title of the comparison.
         tolerance: accepted loss of accuracy in percentage points; None prints no answer.
     """
     answer = verdict.sentence(runs, tolerance / 100) if tolerance is not None else None
-    if runs:
-        show(runs, folder, title, given.prices)
-        # Imported here because Plotly takes a second to import.
-        from deploy.results import page
-
-        html = given.html or folder / "comparison.html"
-        page.write(html, title, runs, lost, given.prices, answer)
-        print(f"page: {html}")
+    if answer is not None and runs:
+        print(f"\n{answer}")
     if lost:
         print("\nwithout results:")
         for run in lost:
             print(f"  {run.name}: {run.reason}")
-    if answer is not None and runs:
-        print(f"\n{answer}")
+    if runs:
+        show(runs, folder, title, given.prices)
+        html = given.html or (folder / "comparison.html" if folder is not None else None)
+        if html is not None:
+            # Imported here because Plotly takes a second to import.
+            from deploy.results import page
+
+            page.write(html, title, runs, lost, given.prices, answer)
+            print(f"page: {html}")
+        if folder is not None:
+            print(f"folder: {folder}")

@@ -3,7 +3,10 @@
 import argparse
 from pathlib import Path
 
+from deploy.aws.requests import check_name
 from deploy.commands import job, options, planning, results
+from deploy.grid.agenda import Agenda, judge
+from deploy.grid.backend import LONGEST_NAME, Backend, job_name, work
 from subset_trainer.errors import UserError
 
 
@@ -27,14 +30,15 @@ def add(commands: options.Commands) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Run the cells that have no results yet, wait for them, and compare all of them."""
-    from deploy.aws import calls
-    from deploy.grid.backend import Backend, collect, job_name
-    from deploy.grid.containers import Containers
-    from deploy.grid.sagemaker import SageMaker, check_name
-
-    check_name(given.name)
-    cells = planning.planned(given, given.set).renamed(job_name).cells
+    check_name(given.name, LONGEST_NAME)
+    given.set = planning.tested(given.set, () if given.test is None else ("test",))
+    cells = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name).cells
     ready = job.prepare(given)
+    # SageMaker's SDK takes seconds to import, so errors that do not need it are reported before.
+    from deploy.aws import calls
+    from deploy.grid.containers import Containers
+    from deploy.grid.sagemaker import SageMaker
+
     folder = options.BUILD / "sweeps" / given.name
     backend: Backend
     if given.local:
@@ -51,7 +55,11 @@ def run(given: argparse.Namespace) -> None:
             parallel=given.parallel,
             poll=given.poll,
         )
-    runs, lost = collect(backend.run(cells), cells)
+    agenda = Agenda(cells, None if given.all else judge(given.tolerance / 100))
+    work(backend, agenda)
+    if spared := agenda.spared():
+        print(f"{len(spared)} of {len(cells)} runs were not needed for the answer (--all runs them)")
+    runs, lost = agenda.results()
     results.present(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
     if lost:
         calls.reported()

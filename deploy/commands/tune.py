@@ -2,7 +2,10 @@
 
 import argparse
 
+from deploy.aws import requests
 from deploy.commands import job, options, results
+from deploy.grid import ranges
+from subset_trainer.config import hyperparameters
 from subset_trainer.errors import UserError
 
 SEARCHES = {"bayesian": "Bayesian", "random": "Random", "grid": "Grid", "hyperband": "Hyperband"}
@@ -29,7 +32,12 @@ def add(commands: options.Commands) -> None:
         "--objective",
         help="metric of the image to optimise (the validation set's, by the hyperparameter `metric`)",
     )
-    tune.add_argument("--jobs", type=options.count, default=12, metavar="N", help="number of jobs")
+    tune.add_argument(
+        "--jobs",
+        type=options.count,
+        metavar="N",
+        help="number of jobs (12; with --search grid the number of combinations)",
+    )
     tune.add_argument("--parallel", type=options.count, default=3, metavar="N", help="jobs at a time")
     tune.add_argument("--search", choices=tuple(SEARCHES), default="bayesian", help="how values are chosen")
     tune.add_argument(
@@ -60,21 +68,27 @@ def run(given: argparse.Namespace) -> None:
         raise UserError("--local: tuning runs on SageMaker only; `sweep --local` compares fractions locally")
     if given.transfer and not given.warm_start:
         raise UserError("--transfer goes with --warm-start")
+    if given.early_stopping and given.search == "hyperband":
+        raise UserError("--early-stopping does not go with --search hyperband, which stops jobs itself")
+    requests.check_name(given.name, ranges.LONGEST_NAME)
+    tuned = ranges.ranges(given.tune, given.set)
+    count = ranges.job_count(SEARCHES[given.search], tuned, given.jobs)
+    ranges.check_sizes(tuned, given.warm_start)
+    metric = hyperparameters.parse({"metric": given.set.get("metric")}).metric
+    objective = given.objective or f"validation:{metric}"
+    ranges.objective_type(objective)
+    ready = job.prepare(given)
+    # The SDK takes seconds to import, so errors that do not need it are reported before.
     from deploy.aws import calls
     from deploy.grid import tune
 
-    tune.check_name(given.name)
-    tuned = tune.ranges(given.tune, given.set)
-    objective = given.objective or f"validation:{given.set.get('metric', 'accuracy')}"
-    tune.objective_type(objective)
-    ready = job.prepare(given)
     tuning = tune.Tuning(given.name, ready.session)
     tuning.start(
         ready.make(given.set, given.name),
         tuned,
         ready.uris,
         objective=objective,
-        count=given.jobs,
+        count=count,
         parallel=given.parallel,
         search=SEARCHES[given.search],
         early_stopping=given.early_stopping,

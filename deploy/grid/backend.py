@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
+from deploy.grid.agenda import Agenda
 from deploy.grid.plan import Cell
 from deploy.results.compare import Lost, Run
 
+LONGEST_NAME = 29
+"""Longest beginning of a job's name that leaves room for the cell's own part."""
 Ended = tuple[Cell, Run | Lost]
 """A cell and its result."""
 
@@ -15,15 +18,20 @@ Ended = tuple[Cell, Run | Lost]
 class Backend(Protocol):
     """Runs cells."""
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
-        """Yield each cell as it ends. A backend that keeps results yields cells with earlier results first."""
+    def run(self, agenda: Agenda) -> Iterator[Ended]:
+        """Yield each cell as it ends.
+
+        The next cells are taken from the agenda when there is room for them. So what a caller records of a cell that
+        ended decides what runs next.
+        """
 
 
-def collect(ended: Iterable[Ended], cells: Sequence[Cell]) -> tuple[list[Run], list[Lost]]:
-    """Wait for all cells; return the runs, and the cells without results with the reason, each in the plan's order."""
-    outcomes = dict(ended)
-    found = [outcomes[cell] for cell in cells]
-    return [one for one in found if isinstance(one, Run)], [one for one in found if isinstance(one, Lost)]
+def work(backend: Backend, agenda: Agenda, after: Callable[[Cell, Run | Lost], None] | None = None) -> None:
+    """Run what the agenda needs, recording each result. `after`: called with each cell that ended and its result."""
+    for cell, outcome in backend.run(agenda):
+        agenda.record(cell, outcome)
+        if after is not None:
+            after(cell, outcome)
 
 
 def digest(cell: Cell, image_uri: str, channels: Mapping[str, str]) -> str:

@@ -1,13 +1,13 @@
 """Runs cells in containers of the image on this machine, with SageMaker's local mode."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.aws import jobs
+from deploy.grid.agenda import Agenda
 from deploy.grid.backend import Ended, digest
-from deploy.grid.plan import Cell
 from deploy.results import compare
 from subset_trainer.errors import TrainingError
 
@@ -29,11 +29,11 @@ class Containers:
     say: Callable[[str], None] = print
     """Called with each progress message."""
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
+    def run(self, agenda: Agenda) -> Iterator[Ended]:
         """Run each cell in turn. A cell that fails does not stop the others."""
-        for number, cell in enumerate(cells, 1):
+        while (cell := agenda.take()) is not None:
             results = self.folder / f"{cell.name}-{digest(cell, self.image_uri, self.channels)}"
-            self.say(f"[{number}/{len(cells)}] {cell.name}")
+            self.say(f"{agenda.count()} {cell.name}")
             try:
                 if not (results / "summary.json").exists():
                     jobs.fit_here(self.make(cell.values, results), self.channels, results)

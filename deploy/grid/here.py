@@ -7,14 +7,15 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from deploy.grid import program
+from deploy.grid.agenda import Agenda
 from deploy.grid.backend import Ended
 from deploy.grid.plan import Cell
 from deploy.results import compare
@@ -37,6 +38,8 @@ class Here:
     channels: Mapping[str, Path]
     jobs: int = 1
     """Number of runs at a time; each has its own share of the processors."""
+    threads: int | None = None
+    """Number of threads of a run on a CPU; None for what the environment says, or all."""
     overwrite: bool = False
     """Whether the cells' earlier runs are removed and run again."""
     stop_at_failure: bool = False
@@ -44,8 +47,8 @@ class Here:
     progress: bool = False
     """Whether each run shows a progress bar; only with one job at a time."""
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
-        """Yield each cell as it ends, after the cells whose earlier results are used again.
+    def run(self, agenda: Agenda) -> Iterator[Ended]:
+        """Yield each cell as it ends.
 
         On an interruption, active runs stop in an orderly way; with several jobs, at the end of their current epochs.
 
@@ -54,14 +57,19 @@ class Here:
             TrainingError: a run failed, with `stop_at_failure`.
         """
         program.check_channels(self.channels)
-        known = {cell: run for cell in cells if (run := self._earlier(cell)) is not None}
-        yield from known.items()
-        waiting = [cell for cell in cells if cell not in known]
-        if self.jobs == 1:
-            for cell in waiting:
-                yield cell, self._run_one(cell, self._shown(cell, cells))
-        else:
-            yield from self._run_several(waiting)
+        if self.jobs > 1:
+            yield from self._run_several(agenda)
+            return
+        while (cell := agenda.take()) is not None:
+            yield cell, self._run_one(cell, self._shown(cell, agenda))
+
+    def look_up(self, agenda: Agenda) -> int:
+        """Record the runs that an earlier call completed; return their number."""
+        known = {} if self.overwrite else {cell: self.finished(cell) for cell in agenda.cells}
+        found = {cell: run for cell, run in known.items() if run is not None}
+        for cell, run in found.items():
+            agenda.record(cell, run)
+        return len(found)
 
     def place(self, cell: Cell) -> Path:
         """Return the folder of a cell's run: by its name, with a number if that of the name is another run's."""
@@ -93,10 +101,10 @@ class Here:
     def _earlier(self, cell: Cell) -> Run | None:
         return None if self.overwrite else self.finished(cell)
 
-    def _shown(self, cell: Cell, cells: Sequence[Cell]) -> "Progress | None":
+    def _shown(self, cell: Cell, agenda: Agenda) -> "Progress | None":
         if not self.progress:
             return None
-        label = f"[{cells.index(cell) + 1}/{len(cells)}] {cell.name:<{max(len(one.name) for one in cells)}}"
+        label = f"{agenda.count()} {cell.name:<{max(len(one.name) for one in agenda.cells)}}"
         return Progress(label, hyperparameters.parse(cell.values).epochs)
 
     def _run_one(
@@ -114,8 +122,15 @@ class Here:
                 # Another process may have completed it meanwhile.
                 if (done := self._earlier(cell)) is not None:
                     return done
-                resume = not self.overwrite
-                program.train(base, self.channels, cell.values, watch, resume=resume, inherited=(lock,))
+                program.train(
+                    base,
+                    self.channels,
+                    cell.values,
+                    watch,
+                    resume=not self.overwrite,
+                    threads=self.threads,
+                    inherited=(lock,),
+                )
                 run = replace(compare.read_run(base), name=cell.name)
                 if run.summary["status"] == "completed":
                     shutil.rmtree(base / program.CHECKPOINTS, ignore_errors=True)
@@ -130,7 +145,7 @@ class Here:
         stopped = run.summary["status"] != "completed" and not self.stop_at_failure
         return Lost(cell.name, "the run was stopped before its end") if stopped else run
 
-    def _run_several(self, cells: Sequence[Cell]) -> Iterator[Ended]:
+    def _run_several(self, agenda: Agenda) -> Iterator[Ended]:
         stop = threading.Event()
 
         def run_one(cell: Cell) -> Run | Lost:
@@ -139,10 +154,15 @@ class Here:
         with ThreadPoolExecutor(
             self.jobs, initializer=_take_processors, initargs=(_shares(self.jobs),)
         ) as pool:
-            futures = {pool.submit(run_one, cell): cell for cell in cells}
+            active: dict[Future[Run | Lost], Cell] = {}
             try:
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
+                while True:
+                    while len(active) < self.jobs and (cell := agenda.take()) is not None:
+                        active[pool.submit(run_one, cell)] = cell
+                    if not active:
+                        return
+                    for future in wait(active, return_when=FIRST_COMPLETED).done:
+                        yield active.pop(future), future.result()
             except BaseException:
                 # Active runs stop at the end of their current epochs.
                 stop.set()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from subset_selection.catalogue import BASELINE, CATALOGUE, REFERENCE
+from subset_selection.catalogue import BASELINE, CATALOGUE, REFERENCE, VALIDATION_BASELINES
 from subset_trainer.config import Hyperparameters, hyperparameters
 from subset_trainer.config.parsing import canonical
 from subset_trainer.errors import UserError
@@ -42,7 +42,10 @@ class Grid:
     settings: Mapping[str, Any]
     """Hyperparameters that all cells share; a row's own hyperparameters take precedence."""
     baselines: bool = True
-    """Whether each fraction below 1 also has `full` at equal samples seen, and `rs2`."""
+    """Whether each fraction below 1 also has `full` at equal samples seen, and `rs2`; and, beside strategies that use
+    validation labels, the same on the validation set alone and on both."""
+    tested: bool = False
+    """Whether the runs have a test set, without which training on the validation set cannot be judged."""
     match_own_sizes: bool = False
     """How to plan strategies that set the number of samples of an epoch themselves. True: one run for each fraction,
     with the number of epochs that comes nearest to equal samples seen. False: a single run for all epochs."""
@@ -232,7 +235,9 @@ def _rows(grid: Grid, fraction: float) -> Iterator[tuple[str, dict[str, Any], fl
     beside = hyperparameters.parse({**length, "strategy": BASELINE})
     rows = {row: dict(own) for row, own in grid.strategies.items()}
     if grid.baselines:
-        rows = {**rows, **{name: {"strategy": name} for name in (BASELINE, REFERENCE) if name not in rows}}
+        used = any(_parse(row, {**grid.settings, **own}).uses_validation_labels for row, own in rows.items())
+        names = (BASELINE, REFERENCE, *(VALIDATION_BASELINES if used and grid.tested else ()))
+        rows = {**rows, **{name: {"strategy": name} for name in names if name not in rows}}
     for row, own in rows.items():
         hp = _parse(row, {**grid.settings, **own})
         if hp.spec.shape == "everything":

@@ -4,9 +4,8 @@ A job's name contains the cell's name and a digest of everything that determines
 started again, it finds the jobs that have ended or are running, and only starts the others.
 """
 
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,13 @@ from sagemaker.session import Session
 
 from deploy.aws import jobs
 from deploy.aws.jobs import Job
-from deploy.grid.backend import Ended, digest
+from deploy.aws.requests import check_name
+from deploy.grid.agenda import Agenda
+from deploy.grid.backend import LONGEST_NAME, Ended, digest
 from deploy.grid.plan import Cell
 from deploy.results import experiments
-from subset_trainer.errors import UserError
 
 POLL_SECONDS = 30.0
-NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,28}")
-
-
-def check_name(name: str) -> None:
-    """Raise UserError if a job's name cannot begin with this name."""
-    if not NAME.fullmatch(name):
-        raise UserError(f"the name {name!r}: expected up to 29 letters and digits, with hyphens between")
 
 
 @dataclass(frozen=True)
@@ -56,34 +49,33 @@ class SageMaker:
     """Called with each progress message."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        check_name(self.name, LONGEST_NAME)
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[Ended]:
+    def run(self, agenda: Agenda) -> Iterator[Ended]:
         """Yield each cell as its job ends. Jobs of an earlier call that completed or are running are not started again.
 
         On an interruption the started jobs keep running, and the next call finds them.
         """
         client = self.session.sagemaker_client
-        waiting = list(cells)
         active: dict[Cell, Job] = {}
-        ended = 0
-        while waiting or active:
-            while waiting and len(active) < self.parallel:
-                cell = waiting.pop(0)
+        while True:
+            while len(active) < self.parallel and (cell := agenda.take()) is not None:
                 known = self._latest(cell)
                 if known is None or known.status in jobs.ENDED[1:]:
                     known = self._start(cell, known)
                     self.say(f"{cell.name}: started as {known.name}")
                 active[cell] = known
-            before = ended
+            if not active:
+                return
+            waiting = True
             for cell, job in list(active.items()):
                 now = jobs.describe(client, job.name)
                 if now.status in jobs.ENDED:
-                    ended += 1
+                    waiting = False
                     del active[cell]
-                    self.say(f"[{ended}/{len(cells)}] {cell.name}: {now}")
+                    self.say(f"{agenda.count()} {cell.name}: {now}")
                     yield cell, experiments.result(cell.name, now, self.session, self.folder)
-            if active and ended == before:
+            if active and waiting:
                 time.sleep(self.poll)
 
     def _prefix(self, cell: Cell) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from sagemaker.estimator import Estimator
 from sagemaker.parameter import CategoricalParameter, ContinuousParameter, IntegerParameter, ParameterRange
@@ -14,76 +14,22 @@ from sagemaker.tuner import HyperparameterTuner, WarmStartConfig, WarmStartTypes
 
 from deploy.aws import jobs
 from deploy.aws.jobs import Job
+from deploy.aws.requests import check_name
+from deploy.grid.ranges import LONGEST_NAME, Listed, Range, objective_type
 from deploy.results import experiments
 from deploy.results.compare import Lost, Run
-from subset_trainer.config import hyperparameters
 from subset_trainer.errors import UserError
-from subset_trainer.tracking.metrics import FORMATS, SPOKEN, metric_definitions
+from subset_trainer.tracking.metrics import metric_definitions
 
-NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}")
-SCALES = {"log": "Logarithmic", "reverse-log": "ReverseLogarithmic", "linear": "Linear", "": "Auto"}
 ENDED = ("Completed", "Failed", "Stopped")
 
 
-def check_name(name: str) -> None:
-    """Raise UserError if SageMaker would refuse the name for a tuning job."""
-    if not NAME.fullmatch(name):
-        raise UserError(f"the name {name!r}: expected up to 32 letters and digits, with hyphens between")
-
-
-def ranges(texts: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, ParameterRange]:
-    """Parse ranges such as `0.05:0.5`, `0.001:0.1:log` and `glister,rs2`; return hyperparameter → range.
-
-    Args:
-        texts: hyperparameter → text of its range.
-        settings: values of the other hyperparameters, with which both ends of each range must be valid.
-
-    Raises:
-        UserError: a range has another form, or the image would refuse one of its ends.
-    """
-    found: dict[str, ParameterRange] = {}
-    for name, text in texts.items():
-        if name in settings:
-            raise UserError(f"{name} is both set and tuned")
-        field = hyperparameters.Hyperparameters.model_fields.get(name)
-        kinds = {field.annotation, *get_args(field.annotation)} if field else set()
-        number = int if int in kinds else float if float in kinds else None
-        if "," in text:
-            ends: Sequence[str] = text.split(",")
-            found[name] = CategoricalParameter(list(ends))
-        elif number is not None and (match := re.fullmatch(r"([^:]+):([^:]+)(?::(.+))?", text)):
-            low, high, scale = match[1], match[2], match[3] or ""
-            ends = (low, high)
-            hyperparameters.parse({**settings, name: low})
-            hyperparameters.parse({**settings, name: high})
-            if scale not in SCALES or not number(low) < number(high):
-                raise UserError(f"{name}={text}: expected LOW:HIGH or LOW:HIGH:log, the lower end first")
-            kind = IntegerParameter if number is int else ContinuousParameter
-            found[name] = kind(number(low), number(high), SCALES[scale])
-        else:
-            raise UserError(
-                f"{name}={text}: expected values separated by commas"
-                + (", or LOW:HIGH, or LOW:HIGH:log" if number is not None else "")
-            )
-        for end in ends:
-            hyperparameters.parse({**settings, name: end})
-    return found
-
-
-def objective_type(metric: str) -> str:
-    """Return `Maximize` or `Minimize` for a metric of the image.
-
-    Raises UserError for any other metric, and for metrics of the test set.
-    """
-    if metric not in FORMATS or not metric.startswith(("train:", "validation:")):
-        known = ", ".join(name for name in FORMATS if name.startswith("validation:"))
-        why = (
-            ": what is tuned by the test set can no longer be judged by it"
-            if metric.startswith("test:")
-            else ""
-        )
-        raise UserError(f"the objective {metric!r}: expected one of {known}{why}")
-    return "Maximize" if metric.split(":")[1] in SPOKEN else "Minimize"
+def of_sdk(one: Range) -> ParameterRange:
+    """Return a range as the SDK has it."""
+    if isinstance(one, Listed):
+        return CategoricalParameter(list(one.values))
+    kind = IntegerParameter if isinstance(one.low, int) else ContinuousParameter
+    return kind(one.low, one.high, one.scale)
 
 
 class Tuning:
@@ -96,7 +42,7 @@ class Tuning:
     """
 
     def __init__(self, name: str, session: Session, say: Callable[[str], None] = print) -> None:
-        check_name(name)
+        check_name(name, LONGEST_NAME)
         self.name = name
         self._session = session
         self._client = session.sagemaker_client
@@ -105,7 +51,7 @@ class Tuning:
     def start(
         self,
         estimator: Estimator,
-        tuned: Mapping[str, ParameterRange],
+        tuned: Mapping[str, Range],
         channels: Mapping[str, str],
         *,
         objective: str,
@@ -123,7 +69,7 @@ class Tuning:
             tuned: hyperparameter → range, as returned by `ranges`.
             channels: name → S3 URI.
             objective: metric to optimise.
-            count: total number of training jobs.
+            count: total number of training jobs, as returned by `job_count`.
             parallel: number of training jobs at a time.
             search: Bayesian, Random, Grid or Hyperband.
             early_stopping: whether SageMaker stops jobs that are unlikely to become the best.
@@ -134,16 +80,14 @@ class Tuning:
             self._say(f"{self.name} is there already: following it")
             return
         kind = WarmStartTypes.TRANSFER_LEARNING if transfer else WarmStartTypes.IDENTICAL_DATA_AND_ALGORITHM
-        # SageMaker takes no limit for a grid: the grid determines the number of jobs.
-        limit: dict[str, Any] = {} if search == "Grid" else {"max_jobs": count}
         HyperparameterTuner(
             estimator,
             objective,
-            {str(name): tuned[name] for name in tuned},
+            {name: of_sdk(one) for name, one in tuned.items()},
             [{**definition} for definition in metric_definitions()],
             strategy=search,
             objective_type=objective_type(objective),
-            **limit,
+            max_jobs=count,
             max_parallel_jobs=parallel,
             early_stopping_type="Auto" if early_stopping else "Off",
             warm_start_config=WarmStartConfig(kind, set(warm_start)) if warm_start else None,

@@ -15,6 +15,8 @@ from typing import Any
 from deploy import text
 from deploy.aws import jobs
 from deploy.aws.jobs import Job
+from deploy.results import predictions
+from deploy.results.predictions import Predictions
 from subset_selection.catalogue import CATALOGUE, REFERENCE
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import SPOKEN
@@ -35,6 +37,8 @@ class Run:
     history: list[dict[str, Any]]
     job: Job | None = None
     """The run's SageMaker job; None for a local run."""
+    predictions: Predictions | None = None
+    """For the test examples; None if the run has none, or is of an earlier version."""
 
     @property
     def seconds(self) -> float:
@@ -67,12 +71,25 @@ class Run:
 
     def measure(self, metric: str, tested: bool) -> float | None:
         """Return a measure of the test set or the validation set, a share 0..1; None if the run has none."""
+        if not tested and self.trained_on_validation:
+            return None
         value: float | None = (self.summary.get("test" if tested else "validation") or {}).get(metric)
         return value
 
     @property
+    def trained_on_validation(self) -> bool:
+        """Whether its validation measures are of examples that it trained on, so that they say nothing."""
+        return self.summary.get("trained_on") == "both"
+
+    @property
     def is_full(self) -> bool:
         return bool(self.summary["strategy"] == REFERENCE)
+
+    @property
+    def planned_epochs(self) -> int:
+        """Number of epochs that the run was given, of which it may have stopped early."""
+        own: Mapping[str, Any] = self.summary.get("hyperparameters") or {}
+        return int(own.get("epochs") or self.summary["epochs"])
 
     def cost(self, prices: Mapping[str, float]) -> float | None:
         """Return the cost in dollars; None if the price is unknown.
@@ -106,7 +123,7 @@ class Row:
     strategy: str
     fraction: float
     epochs: int
-    validation_accuracy: float
+    validation_accuracy: float | None
     test_accuracy: float | None
     seconds_training: float
     seconds_selecting: float
@@ -147,15 +164,23 @@ def read_run(directory: Path) -> Run:
         content = json.loads(summary.read_text())
         history = data / "history.jsonl"
         lines = history.read_text().splitlines() if history.exists() else []
-        return Run(directory.resolve().name, content, [json.loads(line) for line in lines if line.strip()])
+        steps = [json.loads(line) for line in lines if line.strip()]
+        held = predictions.read(data / predictions.FILE)
+        return Run(directory.resolve().name, content, steps, predictions=held)
     except json.JSONDecodeError as error:
         raise UserError(f"{str(error.doc)[:40]!r} in {str(data)!r} is not JSON: {error}") from error
 
 
 def reference(runs: Sequence[Run]) -> Run | None:
-    """Return the run that the others are compared with: the one on full data that saw the most samples."""
+    """Return the run that the others are compared with: the one on full data that saw the most samples.
+
+    None if that run is shorter than another one: it is `full` at equal samples of a fraction, and not all training.
+    """
+    longest = max((run.planned_epochs for run in runs), default=0)
     return max(
-        (run for run in runs if run.is_full), key=lambda run: run.summary["samples_visited"], default=None
+        (run for run in runs if run.is_full and run.planned_epochs >= longest),
+        key=lambda run: run.summary["samples_visited"],
+        default=None,
     )
 
 
@@ -169,7 +194,7 @@ def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list
             strategy=run.summary["strategy"],
             fraction=1.0 if run.is_full else run.summary["fraction"],
             epochs=len(run.history) or run.summary["epochs"],
-            validation_accuracy=run.summary["validation"]["accuracy"],
+            validation_accuracy=run.measure("accuracy", tested=False),
             test_accuracy=run.summary["test"]["accuracy"] if run.summary.get("test") else None,
             seconds_training=run.summary["seconds"]["training"],
             seconds_selecting=run.selecting,
@@ -237,7 +262,7 @@ def cells_of(line: Row) -> list[str]:
         line.run if line.status == "completed" else f"{line.run} ({line.status})",
         f"{line.fraction:.3g}",
         str(line.epochs),
-        f"{line.validation_accuracy:.2%}",
+        "–" if line.validation_accuracy is None else f"{line.validation_accuracy:.2%}",
         "–" if line.test_accuracy is None else f"{line.test_accuracy:.2%}",
         f"{line.seconds_training:.1f}",
         f"{line.seconds_selecting:.1f}",
@@ -288,6 +313,8 @@ def chart(runs: Sequence[Run], path: Path, title: str) -> None:
     markers = "osD^vPX*<>"
     others = [run for run in runs if run is not base]
     for run in sorted(runs, key=lambda run: run is not base):
+        if run.trained_on_validation:
+            continue
         accuracy = [entry["validation:accuracy"] for entry in run.history]
         # The reference run is black, and baselines are dashed.
         place = others.index(run) if run is not base else 0

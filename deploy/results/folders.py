@@ -43,6 +43,11 @@ def read(folders: Sequence[Path]) -> tuple[list[Run], list[Lost]]:
     return runs, lost
 
 
+def holds_runs(folder: Path) -> bool:
+    """Whether a run lies in a folder or below it."""
+    return next(_runs(folder.resolve()), None) is not None
+
+
 def data_of(folders: Sequence[Path]) -> list[str]:
     """Return the training data, each once, of the studies that the folders belong to or hold."""
     found: dict[str, str] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from deploy.results.answers import common_metric
 from deploy.results.compare import (
     Lost,
     Row,
@@ -24,7 +25,6 @@ from deploy.results.compare import (
     reference,
     rows,
 )
-from deploy.results.verdict import common_metric
 from subset_selection.catalogue import REFERENCE
 from subset_trainer import pages
 from subset_trainer.tracking.metrics import SPOKEN
@@ -160,6 +160,8 @@ def _curves(runs: Sequence[Run], seconds: bool) -> go.Figure:
     styles = _styles(runs)
     shown: set[tuple[str, float]] = set()
     for run in runs:
+        if run.trained_on_validation:
+            continue
         steps = run.clock if seconds else [float(entry["epoch"]) for entry in run.history]
         chart.add_scatter(
             x=steps,

@@ -1,159 +1,103 @@
-"""Answers in one sentence how small a fraction of the data is enough for a tolerated loss of accuracy.
+"""Answers in words how small a share is enough for a tolerated loss, with one error rate for the whole answer."""
 
-"Accuracy" is what the runs' hyperparameter `metric` names: accuracy, macro-F1, balanced accuracy or AUC.
-"""
+from collections.abc import Iterator, Sequence
 
-import json
-import math
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import mean, stdev
-
-from deploy.results.compare import Run, reference
-from subset_selection.catalogue import REFERENCE
+from deploy.results.answers import QUESTIONS, Answer, answer, spoken_share
+from deploy.results.compare import Run
+from deploy.results.judging import LEAST_SEEDS, LEVEL, Judged, State
+from deploy.results.settling import Settling, settling
+from subset_selection.catalogue import Question
 from subset_trainer.tracking.metrics import SPOKEN
 
-CONFIDENCE = 0.95
 
-
-@dataclass(frozen=True)
-class Loss:
-    """The loss of accuracy of a strategy at a fraction, compared with full data. Accuracies are shares 0..1."""
-
-    strategy: str
-    fraction: float
-    differences: tuple[float, ...]
-    """For each seed, the accuracy minus that of the full run with the same seed."""
-    time: float
-    """Total time divided by the full runs' total time, over the shared seeds."""
-
-    @property
-    def at_most(self) -> float | None:
-        """Upper bound on the loss of accuracy, with a confidence of 95%.
-
-        It is the one-sided bound of Student's t on the mean of the paired differences. None for a single seed, which
-        gives no estimate of the variance.
-        """
-        count = len(self.differences)
-        if count < 2:
-            return None
-        # Imported here because it takes half a second, and only comparisons of several seeds need it.
-        from scipy.stats import t
-
-        error = stdev(self.differences) / math.sqrt(count)
-        return -(mean(self.differences) - float(t.ppf(CONFIDENCE, count - 1)) * error)
-
-
-def common_metric(runs: Sequence[Run], tested: bool) -> str | None:
-    """Return the measure that all runs name and have; None if there is no such measure."""
-    named = {run.metric for run in runs}
-    metric = named.pop()
-    return None if named or any(run.measure(metric, tested) is None for run in runs) else metric
-
-
-def losses(runs: Sequence[Run]) -> list[Loss]:
-    """Return a loss for each setting of the hyperparameters, over the seeds that it shares with the full runs.
-
-    The full runs are those on all data that saw the most samples. Shorter runs on all data are compared like any other
-    strategy. Test accuracy is used if every run has it, because some strategies choose by the validation set.
-    Otherwise validation accuracy is used. Runs that name no common `metric` have no losses.
-    """
-    finished = [run for run in runs if run.summary["status"] == "completed"]
-    base = reference(finished)
-    if base is None:
-        return []
-    tested = _tested(finished)
-    metric = common_metric(finished, tested)
-    if metric is None:
-        return []
-    groups: dict[str, dict[int, Run]] = defaultdict(dict)
-    for run in finished:
-        groups[_settings(run)][int(run.summary.get("seed", 0))] = run
-    full = groups.pop(_settings(base))
-    found = []
-    for by_seed in groups.values():
-        shared = sorted(by_seed.keys() & full.keys())
-        if shared:
-            own, whole = ([side[seed] for seed in shared] for side in (by_seed, full))
-            first = own[0].summary
-            fraction = float(first["fraction"])
-            if own[0].is_full:
-                fraction = first["samples_visited"] / whole[0].summary["samples_visited"]
-            found.append(
-                Loss(
-                    str(first["strategy"]),
-                    fraction,
-                    tuple(
-                        (a.measure(metric, tested) or 0.0) - (b.measure(metric, tested) or 0.0)
-                        for a, b in zip(own, whole, strict=True)
-                    ),
-                    sum(run.seconds for run in own) / sum(run.seconds for run in whole),
-                )
-            )
-    return found
-
-
-def _settings(run: Run) -> str:
-    """Return a key of the hyperparameters without the seed."""
-    given = {**run.summary.get("hyperparameters", {}), "strategy": run.summary["strategy"]}
-    given |= {"epochs": run.summary["epochs"]}
-    # The share of samples that soft pruning sees differs a little from seed to seed.
-    given |= {} if "hyperparameters" in run.summary else {"fraction": run.summary["fraction"]}
-    return json.dumps({name: value for name, value in given.items() if name != "seed"}, sort_keys=True)
-
-
-def _tested(finished: Sequence[Run]) -> bool:
-    return all(run.summary.get("test") for run in finished)
-
-
-def sentence(runs: Sequence[Run], tolerance: float) -> str:
-    """Return the answer in one sentence.
-
-    It names the smallest fraction whose loss is within the tolerance with a confidence of 95%, or says that there is
-    none, or that the runs do not allow an answer.
+def sentence(runs: Sequence[Run], tolerance: float, again: bool = False) -> str:
+    """Return the answer in words, a sentence or more for each question that the runs bear on.
 
     Args:
         runs: runs with results; only completed ones are used.
-        tolerance: tolerated loss of accuracy, a share.
+        tolerance: tolerated loss, a share.
+        again: whether seeds were added because an earlier answer left something open; see `judging`.
     """
-    known = losses(runs)
-    finished = [run for run in runs if run.summary["status"] == "completed"]
-    metric = common_metric(finished, _tested(finished)) if finished else "accuracy"
-    if metric is None:
-        named = ", ".join(sorted({run.metric for run in finished}))
-        return f"How much data is enough cannot be said: the runs do not share a measure (metric: {named})."
-    limit = f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'} of {SPOKEN[metric]}"
-    if not known and reference(finished) is not None:
-        return "How much data is enough cannot be said: no other run has the seed of one on all of the data."
-    if not known:
-        return "How much data is enough cannot be said: there is no finished run on all of the data to compare with."
-    bounds = [(loss, loss.at_most) for loss in known]
-    judged = [(loss, bound) for loss, bound in bounds if bound is not None]
-    if not judged:
-        return (
-            f"Whether less data costs more than {limit} cannot be known from one seed: run at least three "
-            "(--seeds 0,1,2), and compare them together."
+    found = answer(runs, tolerance, again)
+    if isinstance(found, str):
+        return found
+    proposals = {one.question: one for one in settling(found)}
+    parts = [
+        words
+        for question in QUESTIONS
+        if found.of(question)
+        for words in _of_question(found, question, proposals.get(question))
+    ]
+    return " ".join([*parts, _basis(found)])
+
+
+def _of_question(found: Answer, question: Question, proposal: Settling | None) -> Iterator[str]:
+    """Yield the sentences on one question."""
+    title, whole = QUESTIONS[question]
+    points = (
+        f"{100 * found.tolerance:g} point{'' if found.tolerance == 0.01 else 's'} of {SPOKEN[found.metric]}"
+    )
+    pairs = found.of(question)
+    best = found.best(question)
+    if best is not None:
+        row, judged = best
+        yield (
+            f"{title}: {spoken_share(row.share)} of {whole} is enough for a loss of at most {points}. "
+            f"{_capital(str(row))} {_change(judged)}, in {row.time:.0%} of the full runs' total time."
         )
-    good = [(loss, bound) for loss, bound in judged if bound <= tolerance]
-    if not good:
-        nearest, bound = min(judged, key=lambda pair: pair[1])
-        return (
-            f"None of these keeps within {limit} of the full data with a confidence of 95%; the nearest is "
-            f"{_name(nearest)}, which loses {100 * -mean(nearest.differences):.1f} on average and at most "
-            f"{100 * bound:.1f} over {len(nearest.differences)} seeds."
+        if proposal:
+            yield f"Whether {proposal.row} is enough is not yet known. {proposal}"
+        return
+    near, judged = max(pairs, key=lambda pair: -pair[1].loses_at_most if pair[1].seeds > 1 else pair[1].mean)
+    if judged.seeds < LEAST_SEEDS:
+        known = "one seed" if judged.seeds == 1 else f"{judged.seeds} seeds"
+        yield (
+            f"{title}: whether less of {whole} costs more than {points} cannot be known from {known}: an answer takes "
+            f"at least {LEAST_SEEDS} (--seeds 0,1,2), compared together."
         )
-    best, bound = min(good, key=lambda pair: (pair[0].fraction, pair[0].time))
-    lost = -100 * mean(best.differences)
-    change = f"loses {lost:.1f} points" if lost > 0 else f"gains {-lost:.1f} points"
+    elif proposal is None:
+        yield (
+            f"{title}: no share of {whole} that was tried keeps within {points}. The nearest is {near}, which "
+            f"{_change(judged)}."
+        )
+    else:
+        near, judged = next(pair for pair in pairs if str(pair[0]) == proposal.row)
+        yield (
+            f"{title}: whether less than all of {whole} keeps within {points} is not yet known. {_capital(str(near))} "
+            f"{_change(judged)}. {proposal}"
+        )
+
+
+def _change(judged: Judged) -> str:
+    """Say what was measured: a mean, and the bound that matters."""
+    lost, most, least = (100 * value for value in (-judged.mean, judged.loses_at_most, judged.loses_at_least))
+    verb = f"loses {lost:.1f} points" if lost >= 0 else f"gains {-lost:.1f} points"
+    if judged.state == State.LESS:
+        return f"{verb} on average and at least {least:.1f}"
+    if lost < 0:
+        bound = f"at least {-most:.1f}" if most < 0 else f"loses at most {most:.1f}"
+    else:
+        bound = f"at most {most:.1f}"
+    return f"{verb} on average and {bound}"
+
+
+def _basis(found: Answer) -> str:
+    """Say what the answer rests on."""
+    fewest, most = found.seeds
+    seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    part = "test" if found.tested else "validation"
+    examples = (
+        f"{found.examples:,} {part} examples" if found.examples else f"an unknown number of {part} examples"
+    )
+    judged = len(found.rows)
     return (
-        f"{best.fraction:.0%} is enough: {_name(best)} {change} on average, and at most {100 * bound:.1f} with a "
-        f"confidence of 95% over {len(best.differences)} seeds (tolerated: {100 * tolerance:g}), in "
-        f"{best.time:.0%} of the time of the full data."
+        f"The chance that a share called enough truly loses more is at most {LEVEL:.0%}, over all {judged} "
+        f"candidates together ({seeds} seed{'' if most == 1 else 's'}, {examples})."
+        if judged > 1
+        else f"The chance that it truly loses more is at most {LEVEL:.0%} (1 candidate, {seeds} "
+        f"seed{'' if most == 1 else 's'}, {examples})."
     )
 
 
-def _name(loss: Loss) -> str:
-    if loss.strategy == REFERENCE:
-        return f"`{REFERENCE}` for {loss.fraction:.0%} of the epochs"
-    return f"`{loss.strategy}` at {loss.fraction:.0%}"
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -51,9 +51,13 @@ def unreachable_aws(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bucket(aws: str) -> str:
-    """The name of the one for results; that of the channels is there, too."""
+    """The name of the one for results; that of the channels is there, too, with a table in each of them."""
+    s3 = boto3.client("s3")
     for name in ("results", "data"):
-        boto3.client("s3").create_bucket(Bucket=name)
+        s3.create_bucket(Bucket=name)
+    rows = "".join(f"{'ab'[n % 2]},{n}.5,{n % 7}.25\n" for n in range(60))
+    for channel in ("training", "validation", "test"):
+        s3.put_object(Bucket="data", Key=f"{channel}/rows.csv", Body=f"label,x,y\n{rows}".encode())
     return "results"
 
 

@@ -28,6 +28,7 @@ def swept(platform: Platform, capsys: pytest.CaptureFixture[str]) -> Platform:
 
 def test_an_experiment(swept: Platform, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--csv", "frame.csv", "--html", "page.html", "--prices", "ml.g5.xlarge=1.5"]
+    options += ["--output", "results"]
     assert main(["compare", "fractions", *options]) == 0
     shown = capsys.readouterr().out
     assert "glister-0-25: Failed: AlgorithmError: training diverged in epoch 3" in shown
@@ -39,7 +40,7 @@ def test_an_experiment(swept: Platform, capsys: pytest.CaptureFixture[str]) -> N
         f"fractions-{name}" for name in ("full", "glister-0-5", "glister-0-25")
     ]
     assert list(frame["validation:accuracy - Count"].fillna(0)) == [4, 4, 0]
-    half = json.loads(Path("build/experiments/fractions/comparison.json").read_text())[1]
+    half = json.loads(Path("results/comparison.json").read_text())[1]
     assert half["run"] == "glister-0-5" and half["cost"] == pytest.approx(1.5 * 30 / 3600)
     # What the container recorded by epoch ends with what it left as its result.
     last = frame.set_index("DisplayName").loc["fractions-glister-0-5", "validation:accuracy - Last"]

@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -166,6 +169,8 @@ def test_the_same_without_a_dry_run_is_accepted(bucket: str) -> None:
         (["--volume", "0"], "expected a whole number of at least 1"),
         (["--tags", "team"], "NAME=VALUE"),
         (["--local", "--spot"], "only for jobs on SageMaker, not with --local"),
+        (["--local", "--instance-type", "local"], "only for jobs on SageMaker, not with --local"),
+        (["--local", "--output", "/etc/passwd"], "--output: '/etc/passwd' is a file; expected a folder"),
         (["--local", "--dry-run"], "only for jobs on SageMaker, not with --local"),
         (["--spot", "--keep-alive", "60"], "keeps no spot instances warm"),
     ],
@@ -177,6 +182,147 @@ def test_options_that_do_not_go_together(
     assert main(["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", data, *options]) == 1
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--image-uri", "subset-trainer"], "--image-uri 'subset-trainer': expected the URI of an image in"),
+        (
+            ["--image-uri", IMAGE.replace("us-east-1", "eu-west-1")],
+            "give --region eu-west-1, or push the image",
+        ),
+        (
+            ["--role", "arn:aws:iam::123456789012:user/me"],
+            "a role's ARN, arn:aws:iam::ACCOUNT:role/NAME, got that of a user",
+        ),
+        (["--role", "service-role/trainer"], "--role 'service-role/trainer': expected a role's name"),
+        (
+            ["--checkpoints", "/opt/ml/checkpoints"],
+            "--checkpoints '/opt/ml/checkpoints': expected an s3:// URI",
+        ),
+        (["--output", "s3://"], "--output 's3://': expected s3://BUCKET/PREFIX"),
+        (
+            ["--bucket", "s3://results/here"],
+            "--bucket 's3://results/here': expected the name of a bucket alone",
+        ),
+        (["--bucket", "results/here"], "did you mean 'results'?"),
+        (["--training", "s3:///training"], "--training 's3:///training': expected s3://BUCKET/PREFIX"),
+        (["--instance-type", "g5.xlarge"], "did you mean ml.g5.xlarge?"),
+        (["--instance-type", "ml.g5.xlagre"], "did you mean ml.g5.xlarge?"),
+        (
+            ["--instance-type", "local"],
+            "--instance-type local: expected a type such as ml.g5.xlarge; --local runs",
+        ),
+        (["--max-run", "2419201"], "--max-run 2419201: expected at most 2419200 seconds, 28 days"),
+        (["--volume", "99999"], "--volume 99999: expected at most 16384 GB"),
+        (["--keep-alive", "21601"], "--keep-alive 21601: expected at most 21600 seconds"),
+        (["--experiment", "my_runs"], "--experiment 'my_runs': expected up to 120 characters"),
+        (["--experiment", "a" * 121], "--experiment: 121 characters, at most 120"),
+        (["--tags", *(f"t{n}=1" for n in range(51))], "--tags: 51 tags, at most 50"),
+        (["--tags", "team=" + "a" * 257], "--tags 'team': expected up to 256 characters"),
+        (["--env", "1A=b"], "--env '1A': expected up to 512 characters"),
+        (["--kms-key", "a key"], "--kms-key 'a key': expected up to 2048 characters"),
+        (["--set", f"label_column={'a' * 2501}"], "--set 'label_column': expected up to 2500 characters"),
+        (["--subnets", "subnet_1", "--security-groups", "sg-1"], "--subnets 'subnet_1': expected"),
+        (["--subnets", *(f"s{n}" for n in range(17)), "--security-groups", "sg-1"], "17 subnets, at most 16"),
+        (["--role", "a/b", "--volume", "99999"], "without its path, or its ARN; --volume 99999"),
+    ],
+)
+@pytest.mark.parametrize("dry", [True, False], ids=["dry", "real"])
+def test_what_sagemaker_would_refuse_is_said_before_anything_is_sent(
+    unreachable_aws: None, dry: bool, options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/training"]
+    assert main([*arguments, *(["--dry-run"] if dry else []), *options]) == 1
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1
+
+
+def test_a_mistake_is_said_without_the_sdk(tmp_path: Path) -> None:
+    """It takes seconds to import."""
+    program = (
+        "import sys; from deploy.__main__ import main; code = main(sys.argv[1:]); "
+        "print(code, [name for name in ('sagemaker', 'pandas', 'torch') if name in sys.modules])"
+    )
+    common = [
+        "--image-uri",
+        IMAGE,
+        "--role",
+        "a/b",
+        "--training",
+        "s3://data/training",
+        "--region",
+        "us-east-1",
+    ]
+    for command in (
+        ["launch", "--dry-run"],
+        ["sweep", "--name", "fractions"],
+        ["tune", "--name", "fractions", "--tune", "fraction=0.1:0.3"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *command, *common], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "1 []\n" and "--role 'a/b'" in done.stderr
+
+
+@pytest.mark.parametrize("dry", [True, False], ids=["dry", "real"])
+def test_a_channel_without_objects_is_refused(
+    bucket: str, dry: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/trainings"]
+    assert main([*arguments, *(["--dry-run"] if dry else [])]) == 1
+    assert capsys.readouterr().err == "error: --training: there are no objects below s3://data/trainings\n"
+    assert not boto3.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
+
+
+def test_a_quoted_strategy_is_no_part_of_a_jobs_name(bucket: str) -> None:
+    arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/training"]
+    assert main([*arguments, "--bucket", bucket, "--set", 'strategy="GLISTER"', "fraction=0.30"]) == 0
+    assert launched()["TrainingJobName"].startswith("subset-trainer-glister-0-3-")
+
+
+def docker(folder: Path, script: str) -> Path:
+    program = folder / "docker"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (None, "the program `docker` is not on PATH"),
+        (
+            'echo "Cannot connect to the Docker daemon." >&2; exit 1',
+            "no Docker engine answers (Cannot connect",
+        ),
+        ('test "$1" != compose', "needs Docker Compose v2; install it first"),
+        (
+            "case $1 in compose) echo v2.3;; image) exit 1;; esac",
+            "--image-uri 'nothing:here': Docker has no such image on this machine",
+        ),
+    ],
+)
+def test_local_mode_without_an_engine_or_image_is_one_sentence(
+    tmp_path: Path, script: str | None, expected: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    if script is not None:
+        docker(tmp_path / "bin", script)
+    (tmp_path / "train.csv").write_text("label,x\n" + "a,1\nb,2\n" * 20)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "deploy", "launch", "--local"),
+            *("--image-uri", "nothing:here", "--training", str(tmp_path / "train.csv")),
+        ],
+        env={"PATH": str(tmp_path / "bin"), "AWS_CONFIG_FILE": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert expected in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

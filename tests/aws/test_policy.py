@@ -289,3 +289,19 @@ def test_channels_of_other_buckets_are_read_and_not_written() -> None:
 def test_an_account_that_is_none_is_refused(aws: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "job", "--account", "12", "--bucket", BUCKET]) == 1
     assert "expected twelve digits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--bucket", "s3://results/here"], "expected the name of a bucket alone"),
+        (["--bucket", BUCKET, "--data", "photos/here"], "did you mean 'photos'?"),
+        (["--bucket", BUCKET, "--role", "arn:aws:iam::123456789012:role/trainer"], "expected a role's name"),
+    ],
+)
+def test_a_name_that_would_make_a_wrong_arn_is_refused(
+    aws: str, options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["policy", "job", "--account", ACCOUNT, *options]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and expected in captured.err and captured.err.count("\n") == 1

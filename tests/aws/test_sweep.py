@@ -16,7 +16,7 @@ SETTINGS = ["--set", "model=mlp", "epochs=4", "batch_size=32", "device=cpu"]
 def command(*options: str) -> list[str]:
     arguments = ["sweep", "--name", "fractions", "--image-uri", IMAGE, "--role", ROLE, "--bucket", BUCKET]
     arguments += ["--training", "s3://data/training", "--test", "s3://data/test", "--poll", "0.01"]
-    return [*arguments, *options, *SETTINGS]
+    return [*arguments, *([] if "--seeds" in options else ["--seeds", "0"]), *options, *SETTINGS]
 
 
 def test_the_articles_experiment_and_the_same_again(
@@ -86,6 +86,8 @@ def test_results_that_are_gone_are_said(platform: Platform, capsys: pytest.Captu
         (["--training", "/nowhere"], "there is no file or folder '/nowhere'"),
         (["--training", "http://a/b"], "expected an s3:// URI or a path"),
         (["--name", "a_b"], "the name 'a_b'"),
+        (["--set", "fraction=0.5"], "--set: fraction=0.5: expected --fractions instead"),
+        (["--set", "strategy=glister"], "--set: strategy=glister: expected --strategies instead"),
     ],
 )
 def test_mistakes_cost_nothing(
@@ -94,3 +96,20 @@ def test_mistakes_cost_nothing(
     assert main([*command(), *options]) == 1
     assert expected in capsys.readouterr().err
     assert not platform.jobs()
+
+
+def test_jobs_on_which_the_answer_does_not_depend_are_not_started(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A tenth of so few images, seen in one epoch, is far from enough, and so is a half.
+    options = command(
+        "--seeds", "0,1,2", "--strategies", "rs2", "--fractions", "1,0.5,0.25", "--parallel", "4"
+    )
+    options = [option.replace("epochs=4", "epochs=8") for option in options]
+    assert main(options) == 0
+    runs = {name.rpartition("-seed-")[0].removeprefix("fractions-") for name in platform.jobs()}
+    assert runs == {"full", "rs2-0-5", "full-at-0-5"}
+    assert len(platform.jobs()) == 9
+    assert "6 of 15 runs were not needed" in capsys.readouterr().out
+    assert main([*options[:-5], "--all", *options[-5:]]) == 0
+    assert len(platform.jobs()) == 15

@@ -9,7 +9,7 @@ import pytest
 from sagemaker.parameter import CategoricalParameter, ContinuousParameter, IntegerParameter
 
 from deploy.__main__ import main
-from deploy.grid import tune
+from deploy.grid import ranges, tune
 from subset_trainer.errors import UserError
 from tests.aws.test_launch import BUCKET, IMAGE, ROLE
 from tests.aws.training_jobs import Platform
@@ -71,6 +71,19 @@ def test_a_warm_start_and_a_job_that_failed(platform: Platform, capsys: pytest.C
     assert "none of the 2 jobs of fraction-3 has results, first 001: Failed" in capsys.readouterr().err
 
 
+def test_a_grid_is_all_combinations(platform: Platform) -> None:
+    assert main(command("--tune", "fraction=0.2,0.4", "momentum=0.8,0.9", "--search", "grid")) == 0
+    config = described("fraction-1")["HyperParameterTuningJobConfig"]
+    assert config["Strategy"] == "Grid"
+    assert config["ResourceLimits"]["MaxNumberOfTrainingJobs"] == 4
+
+
+def test_the_objective_is_the_metric_however_it_is_written(platform: Platform) -> None:
+    assert main(command("--tune", "fraction=0.2:0.6", "--jobs", "1", "--set", 'metric="Macro-F1"')) == 0
+    config = described("fraction-1")["HyperParameterTuningJobConfig"]
+    assert config["HyperParameterTuningJobObjective"]["MetricName"] == "validation:macro_f1"
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -80,7 +93,12 @@ def test_a_warm_start_and_a_job_that_failed(platform: Platform, capsys: pytest.C
         (["--tune", "model=mlp,resnet"], "both set and tuned"),
         (["--tune", "scope=supervised,classy"], "scope"),
         (["--tune", "epochs=2:9"], "both set and tuned"),
-        (["--tune", "fractoin=0.1:0.5"], "fractoin"),
+        (["--tune", "fractoin=0.1:0.5"], "unknown hyperparameter 'fractoin': did you mean 'fraction'?"),
+        (["--tune", "fraction=0.1:0.5", "--search", "grid"], "such as fraction=0.1,0.5"),
+        (["--tune", "fraction=0.1,0.5", "--search", "grid", "--jobs", "3"], "the grid has 2 combinations"),
+        (["--tune", "fraction=0.1:0.5", "--search", "hyperband", "--early-stopping"], "stops jobs itself"),
+        (["--tune", f"seed={','.join(map(str, range(31)))}"], "seed: 31 values, at most 30"),
+        (["--tune", "fraction=0.1:0.5", "--warm-start", *"abcdef"], "6 tuning jobs, at most 5"),
         (["--tune", "fraction=0.1:0.5", "--objective", "test:accuracy"], "can no longer be judged"),
         (["--tune", "fraction=0.1:0.5", "--objective", "validation:f1"], "expected one of validation:loss"),
         (["--tune", "fraction=0.1:0.5", "--transfer"], "goes with --warm-start"),
@@ -97,12 +115,13 @@ def test_mistakes_cost_nothing(
 
 
 def test_ranges_have_the_hyperparameters_types() -> None:
-    found = tune.ranges(
+    parsed = ranges.ranges(
         {"learning_rate": "0.001:0.1:log", "batch_size": "32:256", "strategy": "rs2,glister"}, {}
     )
+    found = {name: tune.of_sdk(one) for name, one in parsed.items()}
     assert isinstance(found["learning_rate"], ContinuousParameter)
     assert found["learning_rate"].scaling_type == "Logarithmic"
     assert isinstance(found["batch_size"], IntegerParameter)
     assert isinstance(found["strategy"], CategoricalParameter)
     with pytest.raises(UserError, match="values separated by commas"):
-        tune.ranges({"strategy": "rs2"}, {})
+        ranges.ranges({"strategy": "rs2"}, {})

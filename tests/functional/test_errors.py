@@ -147,3 +147,30 @@ def test_what_the_user_cannot_mend_exits_with_2(table_job: Job) -> None:
 def table_job(job: Job, tmp_path: Path) -> Job:
     table(job)
     return job
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("val", "validation"),
+        ("eval", "validation"),
+        ("Testing", "test"),
+        ("train", "training"),
+        ("pre-trained", "pretrained"),
+    ],
+)
+def test_a_channel_that_is_nearly_another_is_refused(table: Job, name: str, meant: str) -> None:
+    write_table(table.channel(name) / "data.csv", seed=1)
+    table.run({"epochs": 1})
+    assert (table.exit_code, table.failure) == (
+        1,
+        f"there is no channel {name!r} (is it {meant!r}?); expected the channels training, validation, test, "
+        "training_lst, validation_lst, test_lst, pretrained, or other names",
+    )
+
+
+def test_a_channel_of_another_name_is_not_used_and_said(table: Job) -> None:
+    write_table(table.channel("code") / "data.csv", seed=1)
+    table.run({"epochs": 1})
+    assert table.exit_code == 0, table.log
+    assert "channel 'code' is not used" in table.log

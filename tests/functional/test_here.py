@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy.grid import program
-from deploy.grid.backend import collect
+from deploy.grid.agenda import Agenda
+from deploy.grid.backend import work
 from deploy.grid.here import Here
 from deploy.grid.plan import Grid, plan
 from deploy.results import compare
@@ -21,7 +22,9 @@ QUICK = {"model": "mlp", "augmentation": "none", "epochs": 4, "batch_size": 64, 
 
 def run(channels: dict[str, Path], output: Path, fractions: tuple[float, ...]) -> list[compare.Run]:
     cells = plan(Grid({"glister": {"strategy": "glister"}}, fractions, (0,), QUICK)).cells
-    runs, lost = collect(Here(output, channels, stop_at_failure=True, progress=True).run(cells), cells)
+    agenda = Agenda(cells)
+    work(Here(output, channels, stop_at_failure=True, progress=True), agenda)
+    runs, lost = agenda.results()
     assert not lost
     return runs
 

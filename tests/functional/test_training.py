@@ -27,6 +27,37 @@ from tests.functional.conftest import SECONDS, Job, write_table
 QUICK = {"model": "mlp", "epochs": 4, "batch_size": 32, "augmentation": "none", "device": "cpu"}
 
 
+@pytest.mark.parametrize("strategy", ["validation-only", "training-and-validation"])
+def test_training_on_the_validation_set_is_judged_by_the_test_set(
+    job: Job, digits: Path, strategy: str
+) -> None:
+    job.link_channel("training", digits / "training")
+    job.run(
+        {**QUICK, "strategy": strategy, "fraction": 0.3, "validation_fraction": 0.2, "test_fraction": 0.1}
+    )
+    assert (job.exit_code, job.failure) == (0, None), job.log
+    summary = job.summary
+    counted = round(1437 * 0.9 * 0.8)
+    assert summary["samples_visited"] == pytest.approx(4 * 0.3 * counted, abs=8)
+    assert summary["fraction"] == pytest.approx(0.3, abs=0.002)
+    assert summary["trained_on"] == ("validation" if strategy == "validation-only" else "both")
+    assert summary["test"]["accuracy"] > 0.3
+    with np.load(job.base / "output/data/test_predictions.npz") as held:
+        right = (held["labels"] == held["predicted"]).mean()
+        assert len(held["labels"]) == summary["examples"]["test"]
+    assert right == pytest.approx(summary["test"]["accuracy"])
+
+
+def test_training_on_the_validation_set_needs_a_test_set(job: Job, digits: Path) -> None:
+    job.link_channel("training", digits / "training")
+    job.run({**QUICK, "strategy": "validation-only", "fraction": 0.3})
+    assert job.exit_code == 1
+    assert job.failure == (
+        "strategy='validation-only' trains on the validation examples, so it is judged by others: expected the "
+        "channel 'test', or test_fraction"
+    )
+
+
 def test_glister_on_images_end_to_end(job: Job, digits: Path) -> None:
     job.cold = True
     job.link_channel("training", digits / "training")
@@ -112,6 +143,10 @@ def test_every_strategy_trains_a_table(table: Job, strategy: str) -> None:
     table.run({**QUICK, "strategy": strategy, "fraction": 0.5, "epochs": 6, "select_every": 2, "dropout": 0})
     assert table.exit_code == 0, table.log
     examples = table.summary["examples"]["training"]
+    if table.summary["trained_on"] != "training":
+        assert table.summary["samples_visited"] == pytest.approx(6 * 0.5 * 270, rel=0.03)
+        assert table.summary["test"]["accuracy"] > 0.6
+        return
     assert 265 <= examples <= 275
     subsets = table.subsets()
     if strategy == "infobatch":

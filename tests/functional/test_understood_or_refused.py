@@ -28,8 +28,8 @@ class Planted:
     """A table with the truth about it.
 
     `labels`: the class of each row. `numbers`: name → the true numbers of a column. `dates`: name → the true days.
-    `texts`: name → the true categories. `not_features`: columns that must not be read as inputs. `lines`: header and
-    rows as they are written.
+    `texts`: name → the true categories. `not_features`: columns that must not be read as inputs. `above`, `encoding`,
+    `end`: the lines above the header, and how all are written.
     """
 
     header: list[str]
@@ -41,6 +41,9 @@ class Planted:
     not_features: frozenset[str] = frozenset()
     separator: str = ","
     files: int = 1
+    above: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    end: str = "\n"
 
     def with_column(self, name: str, values: list[str], at: int) -> "Planted":
         rows = [[*row[:at], value, *row[at:]] for row, value in zip(self.rows, values, strict=True)]
@@ -51,9 +54,10 @@ class Planted:
         per_file = -(-len(self.rows) // self.files)
         for number in range(self.files):
             text = io.StringIO()
-            writer = csv.writer(text, delimiter=self.separator, lineterminator="\n")
+            text.writelines(f"{line}{self.end}" for line in self.above)
+            writer = csv.writer(text, delimiter=self.separator, lineterminator=self.end)
             writer.writerows([self.header, *self.rows[number * per_file : (number + 1) * per_file]])
-            (root / f"part-{number}.csv").write_text(text.getvalue(), encoding="utf-8")
+            (root / f"part-{number}.csv").write_bytes(text.getvalue().encode(self.encoding))
 
 
 def base(seed: int, rows: int, label: str, position: int) -> Planted:
@@ -200,11 +204,27 @@ def postal_codes(table: Planted, draw: np.random.Generator) -> Planted:
     return replace(planted, texts={"zip": written})
 
 
+def lines_above(table: Planted, draw: np.random.Generator) -> Planted:
+    separator = ",;\t|"[int(draw.integers(4))]
+    empty = separator * (len(table.header) - 1)
+    above = [
+        (f"sep={separator}",),
+        ("Sales of 2024",),
+        ("Sales of 2024", "created on 2024-12-31", ""),
+        (f"Sales of 2024{empty}", f"2024-12-31{empty}", empty),
+        ("# made by a tool", "# version 2"),
+        (f"sep={separator}", "Sales", ""),
+    ][int(draw.integers(6))]
+    encoding = ["utf-8", "utf-8-sig", "utf-16"][int(draw.integers(3))]
+    end = ["\n", "\r\n", "\r"][int(draw.integers(3))]
+    return replace(table, above=above, encoding=encoding, end=end, separator=separator)
+
+
 REFUSED: tuple[Trouble, ...] = (whole_thousands, mixed_dates)
 """Troubles that leave two readings."""
 TROUBLES: tuple[Trouble, ...] = (
     *(nothing, index, identifier, decimal_commas, thousands, whole_thousands),
-    *(postal_codes, percents, gaps, foreign_dates, mixed_dates, first_date, empty_columns),
+    *(postal_codes, lines_above, percents, gaps, foreign_dates, mixed_dates, first_date, empty_columns),
 )
 
 

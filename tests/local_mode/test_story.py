@@ -83,7 +83,7 @@ def test_a_container_records_and_compare_reads(
     )
     boto3.client("s3").upload_file(str(tmp_path / "results/output.tar.gz"), "results", key)
     monkeypatch.chdir(tmp_path)
-    assert main(["compare", "bridge", "--csv", "frame.csv"]) == 0
+    assert main(["compare", "bridge", "--csv", "frame.csv", "--output", "bridge"]) == 0
     assert "rs2" in capsys.readouterr().out
     (row,) = pd.read_csv("frame.csv").to_dict("records")
     assert row["fraction"] == 0.2 and row["budget"] == result.summary["budget"]
@@ -91,7 +91,7 @@ def test_a_container_records_and_compare_reads(
     assert row["validation:accuracy - Last"] == pytest.approx(result.history[-1]["validation:accuracy"])
     assert row["samples:visited - Max"] == result.summary["samples_visited"]
     assert row["test:accuracy - Last"] == pytest.approx(result.summary["test"]["accuracy"])
-    (compared,) = json.loads(Path("build/experiments/bridge/comparison.json").read_text())
+    (compared,) = json.loads(Path("bridge/comparison.json").read_text())
     assert compared["test_accuracy"] == result.summary["test"]["accuracy"]
 
 

@@ -108,6 +108,19 @@ def test_measures_that_a_run_has_get_a_column(runs: list[compare.Run]) -> None:
     assert "macro-F1" in lines[0] and "balanced accuracy" not in lines[0]
 
 
+def test_a_shorter_run_on_full_data_is_no_reference_for_speed(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / "rs2-0.1", "rs2", 0.1, 10, 4.0),
+        write_run(tmp_path / "full-at-0.1", "full", 1.0, 1, 4.0),
+    ]
+    rows = compare.rows([compare.read_run(folder) for folder in folders])
+    assert [row.speedup for row in rows] == [None, None]
+    # One that stopped early was planned for as long.
+    stopped = write_run(tmp_path / "full", "full", 1.0, 6, 4.0, hyperparameters={"epochs": 10})
+    rows = compare.rows([compare.read_run(folder) for folder in [*folders, stopped]])
+    assert rows[2].speedup == 1 and rows[0].speedup is not None and rows[0].speedup > 2
+
+
 def test_a_stopped_run_says_so(tmp_path: Path) -> None:
     run = compare.read_run(write_run(tmp_path / "full", "full", 1.0, 3, 1.0, status="stopped"))
     (row,) = compare.rows([run])
@@ -154,7 +167,7 @@ def test_what_is_no_run_is_named(content: str | None, tmp_path: Path) -> None:
         (["no/where"], "there is no folder 'no/where'"),
         (
             ["runs", "--training", "."],
-            "expected folders of runs, the name of an Experiment, or --training PATH",
+            "expected data, folders of runs, or the name of an Experiment",
         ),
         (["--training", ".", "--set", "seed=x"], "seed"),
         (["--training", ".", "--set", "strategy=glister"], "strategy=glister: expected --strategies instead"),

@@ -48,6 +48,28 @@ def test_the_baselines_stand_beside_every_fraction_once() -> None:
     assert names(planned("glister", baselines=False)) == ["full", "glister-0.5", "glister-0.3", "glister-0.1"]
 
 
+@pytest.mark.parametrize(
+    ("row", "used"),
+    [
+        ("rho-loss", True),
+        ("glister", True),
+        ("gradmatch:match=validation", True),
+        ("rs2:mislabelled=drop", True),
+        ("gradmatch", False),
+        ("infobatch", False),
+    ],
+)
+def test_what_uses_validation_labels_has_them_as_baselines(row: str, used: bool) -> None:
+    expected = {"validation-only-0.3", "training-and-validation-0.3"} if used else set()
+    tested = plan(Grid(parse_strategies(row), (1.0, 0.3), (0,), {}, tested=True))
+    assert {name for name in names(tested) if "validation-" in name or "-validation" in name} - {
+        cell.name for cell in tested.cells if cell.row == row
+    } == expected
+    assert len(tested.cells) == len(plan(Grid(parse_strategies(row), (1.0, 0.3), (0,), {})).cells) + len(
+        expected
+    )
+
+
 def test_a_strategy_that_sets_its_own_size_is_one_cell_and_a_sentence_says_so() -> None:
     found = planned("infobatch", epochs="30")
     (cell,) = [cell for cell in found.cells if cell.row == "infobatch"]

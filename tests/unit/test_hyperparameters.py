@@ -181,3 +181,11 @@ def test_a_value_without_end_is_named_in_a_short_sentence(value: object) -> None
     with pytest.raises(UserError, match="hyperparameter fraction=") as caught:
         parse({"fraction": value})
     assert len(str(caught.value)) < 400
+
+
+def test_an_unknown_name_that_is_near_none_is_not_answered_with_all_names() -> None:
+    with pytest.raises(UserError) as raised:
+        parse({"qqqqq": "1"})
+    assert str(raised.value) == (
+        "unknown hyperparameter 'qqqqq': `python -m subset_trainer.config` lists all of them"
+    )

@@ -15,8 +15,36 @@ def test_what_lies_apart_is_an_outlier() -> None:
     features = torch.randn(500, 200, generator=draw) * 0.01 + torch.eye(200)[torch.arange(500) % 5]
     features[7] = torch.randn(200, generator=draw)
     far = issues.remoteness(issues.narrow(features), CPU)
-    assert (far > issues.FAR).nonzero().flatten().tolist() == [7]
-    assert far.median() == pytest.approx(1)
+    assert (far > 1).nonzero().flatten().tolist() == [7]
+
+
+def test_the_scale_of_the_features_and_equal_examples_make_no_difference() -> None:
+    draw = torch.Generator().manual_seed(0)
+    features = torch.randn(500, 20, generator=draw)
+    features[7] *= 6
+    far = issues.remoteness(features, CPU)
+    assert (far > 1).nonzero().flatten().tolist() == [7]
+    assert torch.allclose(issues.remoteness(features * 1_000, CPU), far)
+    # Most examples are there many times.
+    several = torch.cat([features, features[100:101].repeat(700, 1)])
+    assert (issues.remoteness(several, CPU) > 1).nonzero().flatten().tolist() == [7]
+
+
+def test_images_of_another_kind_are_outliers_by_their_look() -> None:
+    draw = torch.Generator().manual_seed(0)
+    coarse = torch.randint(0, 256, (400, 3, 8, 8), generator=draw).float()
+    photographs = torch.nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear")
+    photographs = 0.5 * photographs + 60 + 10 * torch.randn(photographs.shape, generator=draw)
+    images = photographs.clamp(0, 255).byte()
+    images[3] = torch.randint(0, 256, (3, 32, 32), generator=draw)
+    images[9] = 130
+    images[27] = 255 * ((torch.arange(32)[:, None] // 2 + torch.arange(32) // 2) % 2)
+    seen = issues.look(images, issues.brightness(images))
+    assert seen.shape == (400, issues.LOOK)
+    far = issues.remoteness(issues.standardised(seen), CPU)
+    assert (far > 1).nonzero().flatten().tolist() == [3, 9, 27]
+    tiny = torch.randint(0, 256, (4, 3, 3, 3), dtype=torch.uint8)
+    assert issues.look(tiny, issues.brightness(tiny)).isfinite().all()
 
 
 @pytest.mark.parametrize("count", [1, 5, 12])
@@ -29,7 +57,9 @@ def test_images_that_are_dark_bright_or_blurry() -> None:
     images[3] = images[3] // 8
     images[4] = 250 + images[4] // 50
     images[5] = torch.nn.functional.avg_pool2d(images[5].float(), 9, 1, 4).byte()
-    found = issues.image_issues(issues.traits(images))
+    # Neither dark enough nor bright enough, and as sharp as before.
+    images[6], images[7] = images[6] // 2, 180 + images[7] // 8
+    found = issues.image_issues(issues.traits(issues.brightness(images)))
     assert {row: found[row] for row in range(60) if found[row]} == {3: "dark", 4: "bright", 5: "blurry"}
     assert issues.image_issues(torch.zeros(3, 0)).tolist() == [None] * 3
 
@@ -42,10 +72,12 @@ def test_sizes_that_are_far_from_the_others() -> None:
     both = np.where(landscape, np.stack([long * 0.75, long], 1), np.stack([long, long * 0.75], 1))
     sizes = torch.from_numpy(both.round()).float()
     assert issues.odd_sizes(sizes)[0].tolist() == []
-    sizes[7], sizes[8], sizes[9] = torch.tensor([[20, 30], [4_000, 3_000], [60, 2_000]]).float()
+    sizes[7], sizes[8], sizes[9], sizes[10] = torch.tensor(
+        [[20, 30], [4_000, 3_000], [60, 2_000], [800, 260]]
+    ).float()
     odd, said = issues.odd_sizes(sizes)
-    assert sorted(odd.tolist()) == [7, 8, 9] and odd[0] == 7
-    assert said[9] == "60 x 2000 pixels" and said[10] is None
+    assert sorted(odd.tolist()) == [7, 8, 9, 10] and odd[-1] == 10
+    assert said[9] == "60 x 2000 pixels" and said[11] is None
 
 
 def test_among_equal_sizes_only_a_factor_of_two_is_odd() -> None:

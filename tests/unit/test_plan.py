@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from subset_trainer.config import parse
 from subset_trainer.errors import UserError
 from subset_trainer.training import plan
 
@@ -21,6 +22,25 @@ def test_a_budget_too_small_names_the_fraction_that_would_do(
         f"hyperparameter fraction={fraction} of 100 training examples rounds to {rounded}; "
         "expected at least 2 examples, so a fraction of at least 0.02"
     )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "examples", "epochs", "budget"),
+    # Of 1,000 training examples, 300 an epoch; of 200 validation examples, 150 in twice as many epochs.
+    [
+        ("training-and-validation", 1200, 10, 300),
+        ("validation-only", 400, 10, 300),
+        ("validation-only", 200, 20, 150),
+        ("validation-only", 100, 30, 100),
+    ],
+)
+def test_the_baselines_of_validation_labels_see_as_many_samples(
+    strategy: str, examples: int, epochs: int, budget: int
+) -> None:
+    hp = parse({"strategy": strategy, "fraction": 0.3, "epochs": 10})
+    made = plan.Plan.of(hp, examples, given=1000)
+    assert (len(made.epochs), made.budget) == (epochs, budget)
+    assert len(made.epochs) * made.budget == 10 * 300
 
 
 def test_selection_is_due_at_the_first_epoch_and_every_so_many_from_there() -> None:

@@ -182,8 +182,8 @@ def test_scenarios_out_of_range(wrong: dict[str, Any], message: str) -> None:
 
 def test_the_grid_makes_equal_visits_and_holds_the_baselines() -> None:
     cells = study.planned(parse_strategies("glister"), (0.1, 0.5), (3, 4), {"epochs": "30"}).cells
-    assert len(cells) == 2 * 2 * 3
-    assert [cell.seed for cell in cells] == [3] * 6 + [4] * 6  # a whole comparison first
+    assert len(cells) == 2 * 2 * 5
+    assert [cell.seed for cell in cells] == [3] * 10 + [4] * 10  # a whole comparison first
     visits = set()
     for cell in cells:
         hp = hyperparameters.parse(cell.values)
@@ -191,7 +191,8 @@ def test_the_grid_makes_equal_visits_and_holds_the_baselines() -> None:
         part = 1.0 if hp.strategy == "full" else hp.fraction
         visits.add((cell.fraction, round(hp.epochs * part, 9)))
     assert visits == {(0.1, 3.0), (0.5, 15.0)}
-    assert {cell.row for cell in cells} == {"full", "rs2", "glister"}
+    baselines = {"full", "rs2", "validation-only", "training-and-validation"}
+    assert {cell.row for cell in cells} == {*baselines, "glister"}
     assert {cell.name for cell in cells if cell.seed == 3} >= {"full-at-0.1-seed-3", "glister-at-0.5-seed-3"}
 
 
@@ -242,16 +243,6 @@ def test_grids_that_cannot_be_run(
 ) -> None:
     with pytest.raises(UserError, match=message):
         study.planned(parse_strategies(strategies), (fraction,), (0,), settings)
-
-
-def test_what_is_left_takes_as_long_as_its_row_did() -> None:
-    cells = [
-        Cell(f"{row}-{seed}", row, 0.1, seed, {}) for seed in range(2) for row in ("quick", "slow", "new")
-    ]
-    known = {cells[0]: {"seconds": {"total": 10.0}}, cells[1]: {"seconds": {"total": 50.0}}}
-    assert study.seconds_left(cells, known) == 30 + 10 + 50 + 30
-    assert study.seconds_left(cells, {}) == 0
-    assert [study.duration(s) for s in (40, 720, 11_100)] == ["40 s", "12 min", "3 h 05 min"]
 
 
 # The table

@@ -17,6 +17,11 @@ number of examples given. ``own_size``: which examples and how many. ``within_ba
 candidates."""
 Refresh = Literal["once", "periodically", "every epoch"]
 """When a new subset is selected: never, every ``select_every`` epochs, or before each epoch."""
+Question = Literal["train", "label"]
+"""What a strategy at a share answers. ``train``: how many samples training must see. ``label``: how many distinct
+examples must be labelled or kept."""
+TrainsOn = Literal["training", "validation", "both"]
+"""Which examples a run trains on: those of the training set, of the validation set, or of both."""
 Need = Literal["last layer", "validation", "training losses", "the candidates' losses", "a held-out model"]
 """An input of a strategy: the logits and features of every training example; those of the validation set; the losses
 observed in training; the losses of a batch of candidates; the losses of a model trained on held-out examples."""
@@ -55,6 +60,8 @@ class Spec:
     balances_itself: bool = False
     """Whether the strategy divides its budget over the classes itself. With ``balance=class``, other strategies run
     once per class."""
+    trains_on: TrainsOn = "training"
+    """The baselines of strategies that use validation labels train on these labels themselves."""
     cords: str | None = None
     """The name of CORDS's data loader for the same strategy; None: there is none."""
 
@@ -62,6 +69,12 @@ class Spec:
     def takes_fraction(self) -> bool:
         """Whether ``fraction`` sets the number of examples that an epoch uses."""
         return self.shape in ("subset", "within_batch")
+
+    @property
+    def question(self) -> Question:
+        """The question that a run at a fraction answers. A run that keeps one subset needs no other example; one that
+        selects again sees, or scores, all of them in the course of the run."""
+        return "label" if self.shape == "subset" and self.refresh == "once" else "train"
 
     def load(self) -> Callable[..., Any]:
         """Import and return the callable that ``make`` names."""
@@ -125,6 +138,27 @@ _SPECS = (
         knobs=("balance", "mislabelled"),
         cost="O(N) an epoch",
         use="for comparison with `rs2`",
+    ),
+    Spec(
+        "validation-only",
+        make="uniform:RepeatedSampling",
+        idea="`rs2` on the validation set alone, for as many samples seen as at that fraction of the training set",
+        refresh="every epoch",
+        needs=(),
+        trains_on="validation",
+        cost="O(N) an epoch",
+        use="as the baseline of strategies that use validation labels: what these labels give by themselves",
+    ),
+    Spec(
+        "training-and-validation",
+        make="uniform:RepeatedSampling",
+        idea="`rs2` on training and validation set together, for as many samples seen as at that fraction of the "
+        "training set",
+        refresh="every epoch",
+        needs=(),
+        trains_on="both",
+        cost="O(N) an epoch",
+        use="as the baseline of strategies that use validation labels: what these labels give as further examples",
     ),
     Spec(
         "glister",
@@ -334,6 +368,8 @@ _SPECS = (
 CATALOGUE: Mapping[str, Spec] = {spec.name: spec for spec in _SPECS}
 REFERENCE = "full"
 """Full training: the reference that other strategies are compared with."""
+VALIDATION_BASELINES = tuple(spec.name for spec in _SPECS if spec.trains_on != "training")
+"""What stands beside strategies that use validation labels."""
 BASELINE = "rs2"
 """The baseline that an informed strategy must beat at an equal number of samples seen."""
 DEFAULT = "rs2"

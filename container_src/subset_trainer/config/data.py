@@ -22,11 +22,29 @@ class DataKnobs(Knobs):
         description="fraction of the training channel that is held out for validation, stratified by class; "
         "used only without a validation channel",
     )
+    test_fraction: Share = Field(
+        0.0,
+        description="fraction of the training channel that is set aside for testing, stratified by class, before "
+        "anything else; used only without a test channel. The examples are the same for every `seed`, and those of a "
+        "smaller fraction are among those of a larger one",
+    )
     label_column: str | None = Field(
         None,
         description="where the label is: a column's name or its position (counted from 0), or an attribute of a "
         "manifest; default: the first column of a table, the column called `label` or similar in a file that "
         "lists images, or the only label attribute of a manifest",
+    )
+    label_names: Literal["as-given", "merged"] | None = Field(
+        None,
+        description="names of classes that differ only in case, blanks, hyphens or underscores, that say that there is "
+        "no label, or that hold several classes, as in `cat|dog`: `as-given` makes each text a class, `merged` makes "
+        "the first kind one class, in lower case; default: such names are refused",
+    )
+    label_folder: Literal["outer", "inner"] | None = Field(
+        None,
+        description="class folders that have folders of their own: whether the `outer` folders are the classes, or the "
+        "`inner` ones, in which the files lie; default: the outer ones, and nested folders that may be classes are "
+        "refused",
     )
     text_column: str | None = Field(
         None,

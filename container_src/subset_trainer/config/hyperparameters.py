@@ -34,6 +34,13 @@ class Hyperparameters(TrackingKnobs, InsightKnobs, TrainingKnobs, DataKnobs, Sel
             raise ValueError("drop_noisy and label_check='cross-validation' require backend='native'")
         return self
 
+    @property
+    def uses_validation_labels(self) -> bool:
+        """Whether the labels of the validation set have an influence on what is trained on."""
+        guided = "match" in self.spec.knobs and self.match == "validation"
+        dropped = "mislabelled" in self.spec.knobs and self.mislabelled == "drop"
+        return "validation" in self.spec.needs or guided or dropped
+
     def with_defaults(self, values: Mapping[str, Any]) -> "Hyperparameters":
         """With these values where none were given; they do not count as given."""
         unsaid = {name: value for name, value in values.items() if name not in self.model_fields_set}

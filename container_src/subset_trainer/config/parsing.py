@@ -59,6 +59,9 @@ def _loose(text: str) -> str:
     return text.strip().casefold().replace("_", "-").replace(" ", "-")
 
 
+LISTED = "`python -m subset_trainer.config` lists all of them"
+
+
 def sentence(fault: Any, model: type[BaseModel]) -> str:
     """Describe one of pydantic's errors in a sentence with the hyperparameter, the value and what was expected.
 
@@ -72,7 +75,8 @@ def sentence(fault: Any, model: type[BaseModel]) -> str:
     field = model.model_fields.get(name)
     if field is None:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), model.model_fields, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(model.model_fields)}"
+        # Of more than sixty names none is near, so that a list of all would only hide the mistake.
+        hint = f"did you mean {near[0]!r}?" if near else LISTED
         return f"unknown hyperparameter {shown(name)}: {hint}"
     message = f"hyperparameter {name}={shown(fault['input'])}: expected {expectation(field)}"
     choices = _choices(field)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 from subset_trainer.data.content import IMAGES, content_of
 from subset_trainer.errors import UserError
@@ -81,6 +82,9 @@ _OTHER_SUFFIXES = (
 )
 _SAMPLED = 3
 
+LabelFolder = Literal["outer", "inner"]
+"""Which of nested folders name the classes: the outermost of several beside each other, or those of the files."""
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -89,7 +93,8 @@ class Channel:
     `files`: paths relative to `root`, with forward slashes, sorted, without clutter; never empty. `listing`: the
     companion channel with the list of images and classes. `pipe`: whether the only file is a named pipe. `system`:
     folders that were not entered, because they belong to an operating system or a tool. `label`: the column or
-    attribute that the user names as the label; None: detected.
+    attribute that the user names as the label; None: detected. `label_folder`: which folders the user takes for
+    classes; None: detected. `empty`: folders without any file.
     """
 
     name: str
@@ -99,6 +104,8 @@ class Channel:
     pipe: bool = False
     system: tuple[str, ...] = ()
     label: str | None = None
+    label_folder: LabelFolder | None = None
+    empty: tuple[str, ...] = ()
 
     def error(self, sentence: str) -> UserError:
         """A UserError that names this channel."""
@@ -170,8 +177,9 @@ def open_channel(name: str, root: Path, listing: Path | None = None, *, expected
     files: list[str] = []
     ignored: list[str] = []
     system: list[str] = []
+    empty: list[str] = []
     try:
-        for relative, entry in _entries(name, root, system):
+        for relative, entry in _entries(name, root, system, empty):
             if entry.name.startswith(".") or _CLUTTER.fullmatch(entry.name) or _is_marker(entry):
                 ignored.append(relative)
             else:
@@ -184,12 +192,14 @@ def open_channel(name: str, root: Path, listing: Path | None = None, *, expected
     if not files:
         only = f" but {some(sorted(ignored))}, which hold no data" if ignored else ""
         raise UserError(f"{name} channel: no files in {root}{only}; expected {expected}.")
-    return Channel(name, root, tuple(sorted(files)), system=tuple(sorted(system)))
+    return Channel(name, root, tuple(sorted(files)), system=tuple(sorted(system)), empty=tuple(sorted(empty)))
 
 
-def _entries(name: str, root: Path, system: list[str]) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+def _entries(
+    name: str, root: Path, system: list[str], empty: list[str]
+) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
     """(relative path, entry) of every file below the root. Hidden folders and those of a system are not entered, and
-    are added to `system`.
+    are added to `system`; those without any entry are added to `empty`.
 
     Raises:
         UserError: an entry is not a regular file (reading a pipe or a device may never end), or a symbolic link points
@@ -198,10 +208,11 @@ def _entries(name: str, root: Path, system: list[str]) -> Iterator[tuple[str, "o
     real_root = os.path.realpath(root)
     waiting = [""]
     while waiting:
-        folder = waiting.pop()
+        folder, bare = waiting.pop(), True
         # DirEntry and str instead of Path, and no second stat: a channel may hold a million files.
         with os.scandir(f"{root}/{folder}") as entries:
             for entry in entries:
+                bare = False
                 relative = folder + entry.name
                 hidden = entry.name.startswith(".")
                 if entry.is_dir(follow_symlinks=False):
@@ -217,6 +228,8 @@ def _entries(name: str, root: Path, system: list[str]) -> Iterator[tuple[str, "o
                         f"{name} channel: '{relative}' is a pipe, a socket or a device; expected plain files."
                     )
                 yield relative, entry
+        if bare and folder:
+            empty.append(folder)
 
 
 def _check_link(name: str, relative: str, target: str, real_root: str) -> None:

@@ -91,12 +91,3 @@ def spelt_classes(texts: Sequence[str]) -> dict[str, str] | None:
         else repr(value)
         for text, value in zip(texts, values, strict=True)
     }
-
-
-def check_several(channel: Channel, labels: np.ndarray, classes: tuple[str, ...]) -> None:
-    """Raise UserError if the labels [N] int64 are all of one class."""
-    present = np.unique(labels)
-    if len(present) < 2:
-        raise channel.error(
-            f"all {len(labels):,} examples are of one class, {classes[present[0]]!r}; expected at least two."
-        )

@@ -192,6 +192,53 @@ class StreamingDataset:
         return part
 
 
+class JoinedDataset:
+    """The examples of one data set, then those of another with inputs of the same shape."""
+
+    owners: torch.Tensor | None = None
+
+    def __init__(self, first: Dataset, second: Dataset, indices: torch.Tensor | None = None) -> None:
+        self._parts = (first, second)
+        self._indices = torch.arange(len(first) + len(second)) if indices is None else indices
+        self.labels = torch.cat([first.labels, second.labels])[self._indices]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def place(self, device: torch.device) -> bool:
+        first, second = (part.place(device) for part in self._parts)
+        return first and second
+
+    def batches(self, order: Sequence[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
+        count = len(self._parts[0])
+        rows = [self._indices[indices] for indices in order]
+        of_second = [own >= count for own in rows]
+        streams = (
+            self._parts[0].batches([own[~there] for own, there in zip(rows, of_second, strict=True)], device),
+            self._parts[1].batches(
+                [own[there] - count for own, there in zip(rows, of_second, strict=True)], device
+            ),
+        )
+        for there, first, second in zip(of_second, *streams, strict=True):
+            # Row k of the joined inputs goes where the batch has its k-th example of the first set, then of the second.
+            places = torch.cat([(~there).nonzero(), there.nonzero()]).flatten().argsort().to(device)
+            yield torch.cat([first, second]).index_select(0, places)
+
+    def original_sizes(self, indices: torch.Tensor) -> torch.Tensor | None:
+        rows, count = self._indices[indices], len(self._parts[0])
+        there = rows >= count
+        first = self._parts[0].original_sizes(rows[~there])
+        second = self._parts[1].original_sizes(rows[there] - count)
+        if first is None or second is None:
+            return None
+        found = torch.empty((len(rows), 2), dtype=first.dtype)
+        found[~there], found[there] = first, second
+        return found
+
+    def subset(self, indices: torch.Tensor) -> "JoinedDataset":
+        return JoinedDataset(*self._parts, self._indices[indices])
+
+
 def _sizes_at(
     sizes: np.ndarray | None, subset: torch.Tensor | None, indices: torch.Tensor
 ) -> torch.Tensor | None:

@@ -30,6 +30,13 @@ class Ids:
         """The names of the examples at `indices` [K]."""
         return Ids(self._name, self._rows[indices])
 
+    def followed_by(self, others: "Ids") -> "Ids":
+        """These names, then those of others."""
+        count = len(self)
+        return Ids(
+            lambda row: self[row] if row < count else others[row - count], np.arange(count + len(others))
+        )
+
     @classmethod
     def of_paths(cls, paths: np.ndarray) -> "Ids":
         """Names of examples that are one file each. `paths`: [N] bytes, as the file system stores them."""

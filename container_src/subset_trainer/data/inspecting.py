@@ -13,7 +13,7 @@ import numpy as np
 
 from subset_trainer.data import heads
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.classes import check_several
+from subset_trainer.data.class_names import check_classes
 from subset_trainer.data.formats.format import Found, ManifestOptions, Options, Reading
 from subset_trainer.data.formats.reading import laid_out, read_laid_out
 from subset_trainer.data.formats.registry import Layout, open_channel
@@ -44,6 +44,8 @@ def options_of(hp: Hyperparameters) -> Options:
     return Options(
         label_column=hp.label_column,
         csv_header=hp.csv_header,
+        label_names=hp.label_names,
+        label_folder=hp.label_folder,
         manifest=ManifestOptions(
             hp.min_confidence, hp.confidence_weighting, hp.human_annotated_only, words, hp.s3_images
         ),
@@ -103,7 +105,7 @@ def understand(
         if name == "training":
             classes = dict(one.classes)
             if one.complete:
-                check_several(channel, labels, source.classes)
+                check_classes(channel, labels, source.classes, read.decisions, options.label_names)
             like = _trained(channel, read)
         elif one.complete and found[0].complete and found[0].classes:
             _check_known(channel, one, classes)

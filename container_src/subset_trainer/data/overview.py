@@ -60,7 +60,7 @@ _SETTLED = ("format", "split", "header", "label", "classes", "column", "size", "
 
 
 def _first_of(setting: str) -> str:
-    return setting.split(" or ")[0].split(" if ")[0].split(", ")[0].strip()
+    return setting.split(" or ")[0].split(" if ")[0].split(", ")[0].strip(" ,")
 
 
 def _label_setting(decision: Decision) -> str | None:

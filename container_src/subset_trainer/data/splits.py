@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from subset_selection.catalogue import TrainsOn
 from subset_trainer.data.agreement import agreed
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.classes import check_several
-from subset_trainer.data.datasets import Dataset
+from subset_trainer.data.class_names import check_classes
+from subset_trainer.data.datasets import Dataset, JoinedDataset
 from subset_trainer.data.formats.format import Found, Options
 from subset_trainer.data.formats.reading import read as read_channel
 from subset_trainer.data.formats.registry import open_channel
@@ -23,10 +24,12 @@ from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.loading import Fitting, Loading
 from subset_trainer.data.machine import memory_available
 from subset_trainer.data.texts.tokens import Tokens
-from subset_trainer.data.understanding import Understanding
+from subset_trainer.data.understanding import Decision, Understanding
 from subset_trainer.errors import UserError
 from subset_trainer.objectives import CLASSIFICATION, Objective
 
+TEST_SEED = 0
+"""All runs of a comparison are tested on the same examples, whatever their seed."""
 _LEAST_WEIGHT = np.float32(0.01)
 
 
@@ -61,6 +64,55 @@ class Splits:
     an example of another host. The texts of other hosts' examples stay None."""
     left_out: tuple[LeftOut, ...] = ()
     """The images that could not be read, of each channel that had any."""
+    counted: int | None = None
+    """Number of training examples that a fraction refers to, where `train` holds others."""
+
+    def trained_on(self, which: TrainsOn, seed: int) -> "Splits":
+        """The same data with the validation examples to train on, alone or after the training examples.
+
+        Alone, the validation set is a stratified sample of the training examples, as large as it was. For both, it
+        stays, and its measures are those of examples that are trained on.
+        """
+        count = len(self.train)
+        texts = (self.train_texts, self.validation_texts)
+        if which == "validation":
+            share = len(self.validation) / count
+            rows = np.arange(count)
+            if share < 1:
+                rows = stratified_split(self.train.labels.numpy(), share, seed)[1]
+            return replace(
+                self,
+                train=self.validation,
+                validation=self.train.subset(torch.from_numpy(rows)),
+                train_ids=self.validation_ids,
+                validation_ids=self.train_ids.subset(rows),
+                train_weights=None,
+                train_texts=texts[1],
+                validation_texts=None if texts[0] is None else texts[0][rows],
+                counted=count,
+                notes=[
+                    *self.notes,
+                    f"The {len(self.validation):,} validation examples are trained on; validation measures are of "
+                    f"{len(rows):,} training examples, with their labels.",
+                ],
+            )
+        weights = self.train_weights
+        joined = JoinedDataset(self.train, self.validation)
+        return replace(
+            self,
+            train=joined,
+            train_ids=self.train_ids.followed_by(self.validation_ids),
+            train_weights=None if weights is None else torch.cat([weights, torch.ones(len(self.validation))]),
+            train_texts=None
+            if texts[0] is None or texts[1] is None
+            else np.concatenate([texts[0], texts[1]]),
+            counted=count,
+            notes=[
+                *self.notes,
+                f"The {len(self.validation):,} validation examples are trained on, too: validation measures are of "
+                "examples that the model has seen.",
+            ],
+        )
 
     def keeping(self, rows: np.ndarray) -> "Splits":
         """The same data with only the training examples at `rows` [K] int64, ascending."""
@@ -80,6 +132,7 @@ def load_splits(
     options: Options | None = None,
     *,
     validation_fraction: float = 0.1,
+    test_fraction: float = 0.0,
     seed: int = 0,
     image_size: int | None = None,
     num_workers: int | None = None,
@@ -96,6 +149,8 @@ def load_splits(
 
     Args:
         options: the user's settings for reading labels and columns.
+        test_fraction: share of each class that is set aside for testing, where there is no other test set; whatever
+            the seed, the same examples.
         seed: for drawing the validation examples.
         num_workers: processes that decode images (None: one per processor; 0: none).
         memory_limit: bytes that all inputs together may take, by default half of the available memory; images that
@@ -139,16 +194,29 @@ def load_splits(
         labels = shard.whole(source.labels)
         names = Names(source.ids, shard)
         ids, tell_names = names.ids(), names.tell
-    loading.understandings.append(found.understanding(training.name, labels))
+    understanding = found.understanding(training.name, labels)
+    kept_rows, test_rows = np.arange(len(labels)), None
+    if test_fraction and "test" not in channels and found.test is None:
+        kept_rows, test_rows = stratified_split(objective.strata(labels), test_fraction, TEST_SEED, "test")
+        taken = f"{len(test_rows):,} of {len(labels):,} examples are set aside for testing"
+        decision = Decision("split", taken, f"test_fraction={test_fraction:g}, by class", "given")
+        understanding = replace(understanding, decisions=(*understanding.decisions, decision))
+        loading.notes.append(
+            f"test: {taken.replace('are ', '')}, by class (test_fraction {test_fraction:g})."
+        )
+    loading.understandings.append(understanding)
     for out in loading.left_out:
         out.check_classes(training, {source.classes[label] for label in np.unique(labels).tolist()})
-    check_several(training, labels, source.classes)
+    check_classes(training, labels, source.classes, found.decisions, options.label_names)
     if "validation" in channels:
-        train_rows, validation_rows = np.arange(len(labels)), None
+        train_rows, validation_rows = kept_rows, None
     else:
-        train_rows, validation_rows = stratified_split(objective.strata(labels), validation_fraction, seed)
+        strata = objective.strata(labels)[kept_rows]
+        train_rows, validation_rows = (
+            kept_rows[rows] for rows in stratified_split(strata, validation_fraction, seed)
+        )
         loading.notes.append(
-            f"validation: {len(validation_rows):,} of the {len(labels):,} training examples set aside, by class "
+            f"validation: {len(validation_rows):,} of the {len(kept_rows):,} training examples set aside, by class "
             f"(validation_fraction {validation_fraction:g}, seed {seed})."
         )
     count = len(labels)
@@ -158,8 +226,9 @@ def load_splits(
     if shard is not None:
         dataset = shard.dataset(dataset, labels)
     train: Dataset = dataset
-    if validation_rows is not None:
+    if len(train_rows) < len(labels):
         train = dataset.subset(torch.from_numpy(train_rows))
+    if validation_rows is not None:
         validation: Dataset = dataset.subset(torch.from_numpy(validation_rows))
         validation_ids = ids.subset(validation_rows)
         validation_texts = _texts(source, len(labels), shard, validation_rows)
@@ -173,6 +242,8 @@ def load_splits(
     elif found.test is not None:
         loading.notes.append(f"test: the test batch of the training channel, {len(found.test):,} images.")
         test = preprocessing.encode(training, found.test, loading, trained)
+    elif test_rows is not None:
+        test = dataset.subset(torch.from_numpy(test_rows))
     return Splits(
         train,
         validation,
@@ -212,16 +283,21 @@ def load_channel(
     return dataset
 
 
-def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions [K] and [N - K] of training and validation examples, both ascending.
+def stratified_split(
+    labels: np.ndarray, fraction: float, seed: int, name: str = "validation"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [N - K] and [K] of training and validation examples, both ascending.
 
     Of a class with n examples, round(fraction · n) go to validation: at least one if n is 2 or more, and never all.
+
+    Args:
+        name: of what is set aside.
 
     Raises:
         UserError: no example would be left for validation.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"validation_fraction is {fraction:g}; expected more than 0 and less than 1.")
+        raise UserError(f"{name}_fraction is {fraction:g}; expected more than 0 and less than 1.")
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -230,8 +306,8 @@ def stratified_split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np
         chosen[generator.permutation(members)[:count]] = True
     if not chosen.any():
         raise UserError(
-            "training channel: no class has more than one example, so none can be set aside for validation; expected "
-            "more examples, or a validation channel."
+            f"training channel: no class has more than one example, so none can be set aside for {name}; expected "
+            f"more examples, or a {name} channel."
         )
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 

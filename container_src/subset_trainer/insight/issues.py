@@ -1,8 +1,8 @@
 """Problems of the data beside wrong labels and duplicates: outliers, bad images, rare classes, weak groups.
 
 A weak group is one on which the model is worse than on the other examples. The kinds are those of cleanlab's Datalab
-and of cleanvision. Both need packages that the image does not have, so the few lines that they take are here, with
-their thresholds.
+and of cleanvision, which are no dependencies: on planted troubles they find less (``benchmarks/quality.py``), and
+cleanvision would read every image once more.
 """
 
 from collections.abc import Sequence
@@ -17,21 +17,25 @@ from torch import Tensor
 from subset_trainer.data import Dataset, Kind, MemoryDataset, Splits, TableKind
 
 NEIGHBOURS = 10
-FAR = 2.7
-"""An outlier's mean distance to its neighbours, divided by the median example's. Datalab's threshold is 0.37, of
-the inverse."""
+FAR, FENCE = 2.7, 3.0
+"""An outlier is farther from its neighbours than this many times the median example, as in Datalab, and beyond Tukey's
+outer fence of the logarithms: so many times the quartiles' distance above the upper one."""
 MOST_COMPARED = 10_000
 """References at most that an example is compared with."""
 MOST_PAIRS = 500_000_000
+ROUNDED = 1e-3
+"""Distances up to this share of the vectors' mean length are rounding errors."""
 WIDTH = 64
 """Features are projected to this width, which keeps distances nearly as they are (Johnson and Lindenstrauss)."""
 DARK, BRIGHT = 0.32, 0.95
 """Cleanvision's thresholds: of the brightness that 99% of the pixels do not exceed, and that 95% of them do."""
 BLURRY = 0.05
 """A blurry image's sharpness, divided by the median image's."""
+LEAST_VARIANCE = 1e-4
+"""Of brightness: an image with less is blank, and what detail it has is mostly rounding."""
 ODD, SPREADS = 2.0, 3.0
 """An odd size differs from the median by this factor at least, and from the quartiles by so many times their distance,
-as cleanvision has it. Of sides and aspect ratios, in logarithms."""
+as cleanvision has it. Of sides, aspect ratios and elongations, in logarithms."""
 RARE = 0.1
 """Datalab's threshold of a rare class."""
 LEAST_VALIDATED = 20
@@ -56,8 +60,10 @@ class WeakGroup:
     """[K] int64: its training examples."""
 
 
-TRAITS, SIZES = 3, 2
-"""Numbers that :func:`traits` returns of an image, and of its size."""
+SCALES = 5
+"""Scales of detail, each half as fine as the one before."""
+TRAITS, LOOK, SIZES = 3, SCALES + 6, 2
+"""Numbers that :func:`traits` and :func:`look` return of an image, and those of its size."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,8 @@ class Issues:
     """The problems of N training examples beside wrong labels and duplicates."""
 
     remoteness: np.ndarray
-    """[N] float32, see :func:`remoteness`."""
+    """[N] float32, see :func:`remoteness`: in the features, and of images in their look; the larger. Above 1:
+    outliers."""
     image_issue: np.ndarray
     """[N] object: `dark`, `bright`, `blurry`, or None."""
     odd_size: np.ndarray
@@ -89,7 +96,7 @@ class Issues:
 
 
 def observe(inputs: Tensor, features_BD: Tensor, sizes_B2: Tensor | None = None) -> Tensor:
-    """float32 [B, K]: the narrowed features, followed by an image's traits and size; see :func:`seen`."""
+    """float32 [B, K]: the narrowed features, followed by an image's traits, look and size; see :func:`seen`."""
     return torch.cat([narrow(features_BD), seen(inputs, sizes_B2).to(features_BD.device)], 1)
 
 
@@ -103,8 +110,9 @@ def seen(inputs: Tensor, sizes_B2: Tensor | None = None) -> Tensor:
         return torch.zeros(len(inputs), 0)
     if sizes_B2 is None:
         sizes_B2 = torch.tensor(inputs.shape[2:]).expand(len(inputs), SIZES)
-    found = traits(inputs)
-    return torch.cat([found, sizes_B2.to(found)], 1)
+    light_BHW = brightness(inputs)
+    found = traits(light_BHW)
+    return torch.cat([found, look(inputs, light_BHW), sizes_B2.to(found)], 1)
 
 
 def find(
@@ -125,18 +133,19 @@ def find(
         device: the device that compares features.
     """
     given, kind = splits.train.labels.numpy(), splits.preprocessing
-    own = TRAITS + SIZES if kind.pictures else 0
-    width = observed_NK.shape[1] - own
-    features, held = observed_NK[:, :width], validation_observed_MK[:, :width]
-    far = remoteness(features, device).numpy()
-    images = image_issues(observed_NK[:, width : width + TRAITS])
-    odd, odd_size = odd_sizes(observed_NK[:, width + TRAITS :])
+    own = (TRAITS, LOOK, SIZES) if kind.pictures else (0, 0, 0)
+    width = observed_NK.shape[1] - sum(own)
+    features, traits_NK, look_NK, sizes_NK = observed_NK.split([width, *own], 1)
+    held = validation_observed_MK[:, :width]
+    far = np.maximum(remoteness(features, device).numpy(), remoteness(standardised(look_NK), device).numpy())
+    images = image_issues(traits_NK)
+    odd, odd_size = odd_sizes(sizes_NK)
     groups = weak_groups(splits.train, splits.validation, kind, features, held, right_M)
-    rows = np.flatnonzero(far > FAR)
+    rows = np.flatnonzero(far > 1)
     found = [
         Issue(
             "Outliers",
-            f"more than {FAR} times as far from their neighbours as the median example (column `outlier`)",
+            "much farther from the examples nearest to them than others are (column `outlier` above 1)",
             rows[np.argsort(-far[rows], kind="stable")],
         ),
         *(
@@ -183,50 +192,87 @@ def rare_classes(labels_N: np.ndarray, classes: Sequence[str]) -> list[Issue]:
 
 
 def narrow(features_BD: Tensor) -> Tensor:
-    """Features of unit length, [B, at most WIDTH] float32; the projection is the same for every batch."""
+    """Features [B, at most WIDTH] float32; the projection is the same for every batch."""
     features_BD = features_BD.flatten(1).float()
     width = features_BD.shape[1]
     if width > WIDTH:
         generator = torch.Generator().manual_seed(0)
         projection = torch.randn(width, WIDTH, generator=generator) / WIDTH**0.5
         features_BD = features_BD @ projection.to(features_BD.device)
-    return F.normalize(features_BD, dim=1)
+    return features_BD
 
 
 def remoteness(features_NK: Tensor, device: torch.device, seed: int = 0) -> Tensor:
-    """float32 [N]: the mean distance to the nearest examples, divided by the median example's.
+    """float32 [N]: the mean distance to the nearest examples, divided by the distance from which on an example is an
+    outlier; see FAR. Zero if there are too few examples, or no features.
 
     Of very many examples a sample serves as neighbours.
     """
-    count = len(features_NK)
-    if count <= NEIGHBOURS:
-        return torch.ones(count)
+    count, width = features_NK.shape
+    if count <= NEIGHBOURS or not width:
+        return torch.zeros(count)
+    features_NK = features_NK.float() - features_NK.float().mean(
+        0
+    )  # distances are rounded by the vectors' lengths
     references = max(NEIGHBOURS + 1, min(count, MOST_COMPARED, MOST_PAIRS // count))
     chosen = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:references]
-    pool = features_NK[chosen].to(device).float()
+    pool = features_NK[chosen].to(device)
     parts = []
     for at in torch.arange(count).split(2_048):
-        distances = torch.cdist(features_NK[at].to(device).float(), pool)
+        distances = torch.cdist(features_NK[at].to(device), pool)
         distances[at.to(device)[:, None] == chosen.to(device)] = torch.inf  # itself
         parts.append(distances.topk(min(NEIGHBOURS, references - 1), largest=False).values.mean(1).cpu())
     distance_N = torch.cat(parts)
-    # Where most examples coincide, the median would be 0.
-    return distance_N / distance_N.median().clamp(min=1e-3)
+    # Examples that coincide with ten others say nothing of how far apart examples are.
+    apart = distance_N[distance_N > ROUNDED * features_NK.norm(dim=1).mean()].double().numpy()
+    if not len(apart):
+        return torch.zeros(count)
+    low, median, high = np.quantile(apart, (0.25, 0.5, 0.75))
+    return distance_N / max(FAR * median, high * (high / low) ** FENCE)
 
 
-def traits(images_BCHW: Tensor) -> Tensor:
-    """float32 [B, 3]: the brightness that 99% of the pixels do not exceed, the one that 95% exceed, and the sharpness:
-    the variance of the Laplacian. uint8 → from 0 to 1."""
+def brightness(images_BCHW: Tensor) -> Tensor:
+    """float32 [B, H, W] from 0 to 1, of uint8; the weights are cleanvision's."""
     weights = torch.tensor([0.241, 0.691, 0.068], device=images_BCHW.device)
-    light_BHW = ((images_BCHW.float() / 255) ** 2 * weights[:, None, None]).sum(1).sqrt()
+    return ((images_BCHW.float() / 255) ** 2 * weights[:, None, None]).sum(1).sqrt()
+
+
+def traits(light_BHW: Tensor) -> Tensor:
+    """float32 [B, 3]: the brightness that 99% of the pixels do not exceed, the one that 95% exceed, and the sharpness.
+
+    That is the variance of the Laplacian over the brightness's own, so that dark and pale images do not pass for
+    blurry; infinite for a blank image.
+    """
     flat = light_BHW.flatten(1)
     kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]], device=flat.device)
-    edges = F.conv2d(light_BHW[:, None], kernel[None, None])
+    edges = F.conv2d(light_BHW[:, None], kernel[None, None]).flatten(1)
     ordered = flat.sort(1).values
     last = flat.shape[1] - 1
-    return torch.stack(
-        [ordered[:, round(0.99 * last)], ordered[:, round(0.05 * last)], edges.flatten(1).var(1)], 1
-    )
+    variance = flat.var(1)
+    sharpness = (edges.var(1) / variance).where(variance > LEAST_VARIANCE, torch.inf)
+    return torch.stack([ordered[:, round(0.99 * last)], ordered[:, round(0.05 * last)], sharpness], 1)
+
+
+def look(images_BCHW: Tensor, light_BHW: Tensor) -> Tensor:
+    """float32 [B, LOOK]: how much detail an image has, scale by scale, and the mean and deviation of its colours.
+
+    The detail of a scale is the variance that is lost when the brightness is averaged over squares of 2 x 2. A small
+    network's features tell noise, drawings or blank images from photographs no better than chance, these numbers do.
+    """
+    layer, variances = light_BHW[:, None], []
+    for _ in range(SCALES):
+        variances.append(layer.flatten(1).var(1, unbiased=False))
+        if min(layer.shape[2:]) > 1:
+            layer = F.avg_pool2d(layer, 2)
+    variances_BS = torch.stack([*variances, layer.flatten(1).var(1, unbiased=False)], 1)
+    detail_BS = (variances_BS[:, :-1] - variances_BS[:, 1:]).clamp(min=0) + LEAST_VARIANCE
+    colours_BCP = images_BCHW.flatten(2).float() / 255
+    return torch.cat([detail_BS.log(), colours_BCP.mean(2), colours_BCP.std(2)], 1)
+
+
+def standardised(look_NK: Tensor) -> Tensor:
+    """By column; a column that hardly varies counts for nothing."""
+    return (look_NK - look_NK.mean(0)) / look_NK.std(0).clamp(min=1e-3)
 
 
 def image_issues(traits_N3: Tensor) -> np.ndarray:
@@ -242,7 +288,8 @@ def image_issues(traits_N3: Tensor) -> np.ndarray:
 
 
 def odd_sizes(sizes_N2: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Images whose side √(H · W) or aspect ratio is far from the others'.
+    """Images whose side √(H · W), aspect ratio, or elongation (the aspect ratio of the image or of it turned by a right
+    angle, whichever is larger) is far from the others'.
 
     Args:
         sizes_N2: (H, W); 0: not known; [N, 0]: these are no images.
@@ -257,7 +304,9 @@ def odd_sizes(sizes_N2: Tensor) -> tuple[np.ndarray, np.ndarray]:
     if not known.any():
         return np.zeros(0, np.int64), said
     height_N, width_N = sizes_N2.double().clamp(min=1).log().numpy().T
-    beyond_N = np.maximum(_beyond((height_N + width_N) / 2, known), _beyond(width_N - height_N, known))
+    aspect_N = width_N - height_N
+    measures = ((height_N + width_N) / 2, aspect_N, np.abs(aspect_N))
+    beyond_N = np.max([_beyond(values_N, known) for values_N in measures], 0)
     odd = np.flatnonzero(known & (beyond_N > 1))
     odd = odd[np.argsort(-beyond_N[odd], kind="stable")]
     for row in odd.tolist():
@@ -336,7 +385,9 @@ def _clusters(features_NK: Tensor, validation_features_MK: Tensor) -> list[Group
         return []
     from sklearn.cluster import KMeans
 
-    features, validated = (some.float().numpy() for some in (features_NK, validation_features_MK))
+    features, validated = (
+        F.normalize(some.float(), dim=1).numpy() for some in (features_NK, validation_features_MK)
+    )
     sample = np.random.default_rng(0).permutation(len(features))[:MOST_COMPARED]
     means = KMeans(count, n_init=1, random_state=0).fit(features[sample])
     own: Any = means.predict(features)

@@ -1,5 +1,6 @@
 """Checks that need no data, so that invalid jobs are refused early."""
 
+import difflib
 import logging
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from subset_trainer import artifacts, models, pretrained
 from subset_trainer.config import Hyperparameters
 from subset_trainer.contract import SHARDED, Contract
+from subset_trainer.data.split_names import split_of
 from subset_trainer.errors import UserError
 from subset_trainer.training import devices
 from subset_trainer.training.parallel.ranks import Ranks
@@ -49,10 +51,22 @@ def _check_channels(contract: Contract) -> None:
         raise UserError(
             f"channel 'training' is missing (channels given: {given}); expected the training data there"
         )
-    for name in contract.channels:
-        if name not in (*CHANNELS, *LISTINGS, pretrained.CHANNEL):
-            known = ", ".join((*CHANNELS, pretrained.CHANNEL))
-            logger.warning("channel %r is not used; the channels are %s", name, known)
+    known = (*CHANNELS, *LISTINGS, pretrained.CHANNEL)
+    others = [name for name in contract.channels if name not in known]
+    meant = {name: near for name in others if (near := _meant(name)) is not None}
+    if meant:
+        said = ", ".join(f"{name!r} (is it {near!r}?)" for name, near in meant.items())
+        raise UserError(
+            f"there is no channel {said}; expected the channels {', '.join(known)}, or other names"
+        )
+    for name in others:
+        logger.warning("channel %r is not used; the channels are %s", name, ", ".join(known))
+
+
+def _meant(name: str) -> str | None:
+    """The channel that somebody may have meant by another name, as validation by val: a split would be left unused."""
+    near = difflib.get_close_matches(name.lower(), (*CHANNELS, *LISTINGS, pretrained.CHANNEL), 1, 0.8)
+    return split_of(name) or next(iter(near), None)
 
 
 def _check_sharded(contract: Contract, hp: Hyperparameters) -> None:

@@ -5,7 +5,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import torch
+
 from subset_trainer import artifacts
+from subset_trainer.config import Hyperparameters
 from subset_trainer.insight.cleaning import Examined
 from subset_trainer.job.fit import Fitted
 from subset_trainer.job.insights import Insights
@@ -28,7 +31,10 @@ def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outc
     test: Score | None = None
     if data.read.test is not None and not stages.stopped:
         with stages.stage("test", lambda: f" while testing{SAVED}tests it"):
-            test = trainee.evaluate(data.read.test)
+            test, predictions = trainee.predict(data.read.test)
+            if run.first and predictions is not None:
+                path = run.contract.output_data / "test_predictions.npz"
+                artifacts.save_predictions(path, **vars(predictions))
     insights = Insights(run, data.splits, trainee.evaluated, trainee.record, data.embedded, model)
     if config.explain and not stages.stopped:
         with stages.stage("explanation", lambda: f"{SAVED}explains its errors"):
@@ -68,7 +74,10 @@ def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | Non
         "left out before": ", ".join(f"{count:,} {why}" for why, count in examined.counts().items()),
         **{f"unreadable, {out.channel}": f"{len(out):,} of {out.total:,}" for out in data.splits.left_out},
         "model": data.model,
-        **_measured("validation", fitted.history.reports[-1].validation),
+        **_measured(
+            "validation (trained on)" if config.spec.trains_on == "both" else "validation",
+            fitted.history.reports[-1].validation,
+        ),
         **({"test accuracy": "–"} if test is None else _measured("test", test)),
         **{name: str(value) for name, value in config.model_dump(exclude_defaults=True).items()},
     }
@@ -85,11 +94,12 @@ def _summary(
     config, plan, splits, reports = run.config, fitted.plan, data.splits, fitted.history.reports
     return {
         "strategy": config.strategy,
-        "fraction": _fraction(fitted, examined, config.spec.shape),
+        "fraction": _fraction(config, fitted, data.splits.counted or len(examined.labels)),
         "backend": config.backend,
         "model": data.model,
         "epochs": len(reports),
         "seed": config.seed,
+        "trained_on": config.spec.trains_on,
         "budget": plan.budget,
         "processes": plan.processes,
         "hosts": len(run.contract.hosts),
@@ -109,17 +119,23 @@ def _summary(
         "test": None if test is None else test.measures(),
         "seconds": _seconds(run, fitted),
         "device": run.place.machine.describe(),
+        "threads": torch.get_num_threads(),
         "versions": _versions(),
         "hyperparameters": config.model_dump(),
     }
 
 
-def _fraction(fitted: Fitted, examined: Examined, shape: str) -> float:
-    """The fraction of the examples used per epoch. If the strategy sets the size of each epoch, this is the average."""
-    plan, reports = fitted.plan, fitted.history.reports
+def _fraction(config: Hyperparameters, fitted: Fitted, counted: int) -> float:
+    """The fraction of the examples used per epoch. If the strategy sets the size of each epoch, this is the average.
+
+    counted: number of training examples before cleaning.
+    """
+    plan, reports, shape = fitted.plan, fitted.history.reports, config.spec.shape
     if shape == "own_size":
         return float(totals(reports)["samples_visited"] / (plan.examples * max(1, len(reports))))
-    return plan.budget / (plan.examples if shape == "everything" else len(examined.labels))
+    if config.spec.trains_on != "training":
+        return plan.budget * len(plan.epochs) / config.epochs / counted
+    return plan.budget / (plan.examples if shape == "everything" else counted)
 
 
 def _seconds(run: Run, fitted: Fitted) -> dict[str, float]:

@@ -44,7 +44,8 @@ def fit(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
     """
     config, place = run.config, run.place
     # Counted before cleaning, so that runs with and without cleaning see equally many samples.
-    plan = Plan.of(config, len(data.splits.train), place.ranks.size, given=len(examined.labels))
+    counted = data.splits.counted or len(examined.labels)
+    plan = Plan.of(config, len(data.splits.train), place.ranks.size, given=counted)
     classes = len(data.splits.preprocessing.classes)
     selector = strategies.selector(config, built.classifier, data.training, plan, place, classes)
     trainee = Trainee(built.classifier, config, plan, place, built.average)

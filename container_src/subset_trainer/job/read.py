@@ -96,7 +96,7 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     understood = contract.output_data / overview.FILE
     # Read before the data, because texts are encoded as the encoder's tokens.
     encoder = None if given is None else encoders.read(given, hp.max_tokens)
-    splits = _splits(contract, hp, ranks, encoder)
+    splits = _trained_on(_splits(contract, hp, ranks, encoder), contract, hp)
     _check_same_data(contract, splits, ranks)
     for line in overview.overview(splits.understandings):
         logger.info("%s", line)
@@ -120,6 +120,28 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     return Material(splits, model, encoder, weights, as_encoders_are_trained(hp) if encoder else hp)
 
 
+def _trained_on(splits: Splits, contract: Contract, hp: Hyperparameters) -> Splits:
+    """The data of a strategy that trains on the validation set.
+
+    Raises:
+        UserError: there are no other examples to judge the run by, or the data is sharded.
+    """
+    which = hp.spec.trains_on
+    if which == "training":
+        return splits
+    if splits.test is None:
+        raise UserError(
+            f"strategy={hp.strategy!r} trains on the validation examples, so it is judged by others: expected the "
+            "channel 'test', or test_fraction"
+        )
+    if contract.sharded:
+        raise UserError(
+            f"strategy={hp.strategy!r} does not go with a sharded channel ({', '.join(sorted(contract.sharded))}), "
+            "whose examples no host has in full; expected FullyReplicated"
+        )
+    return splits.trained_on(which, hp.seed)
+
+
 def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Encoder | None) -> Splits:
     hosts = tuple(ranks.everyones(contract.current_host))
     workers = None if ranks.local_size == 1 else max(1, min(cpu_count() // ranks.local_size, MOST_WORKERS))
@@ -127,6 +149,7 @@ def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Enco
         {name: path for name, path in contract.channels.items() if name in (*CHANNELS, *LISTINGS)},
         dataclasses.replace(options_of(hp), content_types=contract.content_types),
         validation_fraction=hp.validation_fraction,
+        test_fraction=hp.test_fraction,
         seed=hp.seed,
         tokens=encoder.tokens if encoder else None,
         image_size=hp.image_size,

@@ -11,7 +11,7 @@ from subset_selection import Pool
 from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
 from subset_trainer.training.embeddings import Embeddings, allocate, take
-from subset_trainer.training.measures import Score, Tally
+from subset_trainer.training.measures import Predictions, Score, Tally
 from subset_trainer.training.out_of_memory import Parts
 from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.place import Place
@@ -29,9 +29,16 @@ def _in_order(dataset: Dataset, classifier: Classifier, place: Place) -> list[Te
     return place.ranks.passing(dataset, SMALL_BATCH_ON_A_CPU if small else BATCH)
 
 
-@torch.inference_mode()
 def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool = False) -> Score:
-    """The measures in eval mode, without augmentation or label smoothing, over all processes.
+    """The measures of :func:`predict`, without the predictions."""
+    return _evaluate(classifier, dataset, place, flip)[0]
+
+
+def predict(
+    classifier: Classifier, dataset: Dataset, place: Place, flip: bool = False
+) -> tuple[Score, Predictions | None]:
+    """The measures in eval mode, without augmentation or label smoothing, over all processes, and the predictions for
+    each example; None where the labels are no classes. Every process returns the same.
 
     Args:
         classifier: the model; it is left in eval mode.
@@ -42,6 +49,17 @@ def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool 
     Raises:
         Terminated: SIGTERM has reached one of several processes.
     """
+    score, tally, order = _evaluate(classifier, dataset, place, flip)
+    if dataset.labels.is_floating_point():
+        return score, None
+    return score, tally.predictions(place.ranks, order)
+
+
+@torch.inference_mode()
+def _evaluate(
+    classifier: Classifier, dataset: Dataset, place: Place, flip: bool
+) -> tuple[Score, Tally, list[Tensor]]:
+    """The measures, this process's tally, and its batches as indices."""
     machine, ranks = place.machine, place.ranks
     ranks.same_buffers(classifier)
     classifier.eval()
@@ -63,8 +81,8 @@ def evaluate(classifier: Classifier, dataset: Dataset, place: Place, flip: bool 
     ranks.check()
     mean_loss, accuracy = float(ranks.total(loss)) / len(dataset), int(ranks.total(correct)) / len(dataset)
     if dataset.labels.is_floating_point():
-        return Score(mean_loss, accuracy)
-    return tally.score(mean_loss, accuracy, ranks, machine.device)
+        return Score(mean_loss, accuracy), tally, order
+    return tally.score(mean_loss, accuracy, ranks, machine.device), tally, order
 
 
 @torch.inference_mode()

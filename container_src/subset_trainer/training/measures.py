@@ -30,6 +30,18 @@ class Score:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicts for each of N examples, in data order, on the CPU."""
+
+    labels: Tensor
+    """[N] int64."""
+    predicted: Tensor
+    """[N] int64."""
+    scores: Tensor
+    """[N] float32: logit of the second of two classes minus that of the first; [0] for other numbers of classes."""
+
+
 class Tally:
     """What an evaluation has seen, batch by batch. Everything stays on the device until the end.
 
@@ -65,6 +77,19 @@ class Tally:
             everyones = ranks.everyones(own)
             area = area_under_curve(*(torch.cat(column) for column in zip(*everyones, strict=True)))
         return Score(loss, accuracy, macro_f1, balanced, area)
+
+    def predictions(self, ranks: Ranks, order: list[Tensor]) -> Predictions:
+        """The predictions of all processes; each of them calls it.
+
+        Args:
+            order: this process's batches, as indices.
+        """
+        none = [torch.empty(0, dtype=torch.int64)]
+        columns = [torch.cat(self._labels or none).cpu(), torch.cat(self._predicted or none).cpu()]
+        if self._classes == 2:
+            columns.append(torch.cat(self._scores or [torch.empty(0)]).cpu())
+        labels, predicted, *scores = ranks.in_order(tuple(columns), order)
+        return Predictions(labels, predicted, scores[0] if scores else torch.empty(0))
 
 
 def of_counts(counts_3C: Tensor) -> tuple[float, float]:

@@ -72,7 +72,8 @@ class Plan:
             hp: the run's hyperparameters.
             examples: N, the number of examples to train on.
             processes: number of processes that share a batch.
-            given: number of examples before some were left out, which ``fraction`` refers to; default: N.
+            given: number of examples before some were left out, which ``fraction`` refers to; default: N. For a
+                strategy that trains on the validation set, that of the training set.
 
         Raises:
             UserError: an epoch would have too few examples.
@@ -81,6 +82,12 @@ class Plan:
         if not hp.spec.takes_fraction:
             return cls._of(hp, examples, examples, processes, hp.warm_fraction, share)
         wanted = budget(examples if given is None else given, hp.fraction)
+        if hp.spec.trains_on != "training":
+            # As many samples as of the training set, if need be in more epochs, each on fewer examples.
+            passes = math.ceil(wanted / examples)
+            size = round(wanted / passes)
+            longer = hp.model_copy(update={"epochs": hp.epochs * passes, "fraction": size / examples})
+            return cls._of(longer, examples, size, processes, 0.0, share)
         return cls._of(hp, examples, min(examples, wanted), processes, hp.warm_fraction, share)
 
     @classmethod

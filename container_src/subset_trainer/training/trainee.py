@@ -12,9 +12,9 @@ from subset_trainer.training import optimizer
 from subset_trainer.training.augmentation import Augmentation
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.batches import Batch
-from subset_trainer.training.evaluation import evaluate, losses_in_eval_mode
+from subset_trainer.training.evaluation import evaluate, losses_in_eval_mode, predict
 from subset_trainer.training.gradients import Gradients
-from subset_trainer.training.measures import Score
+from subset_trainer.training.measures import Predictions, Score
 from subset_trainer.training.place import Place
 from subset_trainer.training.plan import Plan
 from subset_trainer.training.record import Record
@@ -109,6 +109,10 @@ class Trainee:
             Terminated: SIGTERM has reached one of several processes.
         """
         return evaluate(self.evaluated, dataset, self.place, self._flip)
+
+    def predict(self, dataset: Dataset) -> tuple[Score, Predictions | None]:
+        """As :meth:`evaluate`, with the predictions for each example; None where the labels are no classes."""
+        return predict(self.evaluated, dataset, self.place, self._flip)
 
 
 def shorten_batch_norm_memory(classifier: nn.Module, steps: int) -> None:

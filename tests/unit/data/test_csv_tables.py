@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import re
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from subset_trainer.data import Dataset, Splits, load_channel, load_splits
 from subset_trainer.data.formats.csv_tables import read_csv
 from subset_trainer.data.formats.format import Options
 from subset_trainer.data.formats.registry import detect, open_channel
+from subset_trainer.data.tables.cells import cleaned
 from subset_trainer.data.tables.table import MISSING, Table
 from subset_trainer.errors import UserError
 from tests.kinds import table_kind
@@ -407,9 +407,11 @@ def test_whatever_csv_can_hold_is_read_back_or_refused_in_one_sentence(
     for position, column in enumerate(found.columns, 1):
         written = [str(row[position]) for row in rows]
         if column.dtype == object:
-            assert column.tolist() == [unicodedata.normalize("NFC", value.strip()) for value in written]
+            assert column.tolist() == list(map(cleaned, written))
         else:
-            numbers = [np.nan if value.strip().lower() in MISSING else float(value) for value in written]
+            numbers = [
+                np.nan if cleaned(value).lower() in MISSING else float(cleaned(value)) for value in written
+            ]
             np.testing.assert_array_equal(column, numbers)
 
 

@@ -176,10 +176,15 @@ def test_classes_may_be_called_like_a_split(
 
 
 def test_folders_within_classes_are_no_splits(tmp_path: Path) -> None:
-    root = pictures(tmp_path, "cat/indoor", "cat/outdoor", "dog/indoor", "dog/outdoor")
-    assert classes(root) == {"cat": 8, "dog": 8}
-    (tmp_path / "digits").mkdir()
-    assert classes(pictures(tmp_path / "digits", "0/a", "0/b", "1/a", "1/b")) == {"0": 8, "1": 8}
+    for name, folders in {
+        "words": ("cat/indoor", "cat/outdoor", "dog/indoor", "dog/outdoor"),
+        "digits": ("0/a", "0/b", "1/a", "1/b"),
+    }.items():
+        (tmp_path / name).mkdir()
+        root = pictures(tmp_path / name, *folders)
+        assert "split" not in refused(root, "label_folder=outer").partition("may be the classes")[0]
+        outer = found(root, Options(label_folder="outer")).understanding("training")
+        assert list(outer.classes.values()) == [8, 8]
 
 
 def test_images_whose_names_all_say_splits_are_refused(tmp_path: Path) -> None:

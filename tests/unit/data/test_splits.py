@@ -67,6 +67,90 @@ def test_class_folders(tmp_path: Path) -> None:
     )
 
 
+def rows_of(splits: Any) -> tuple[set[bytes], set[bytes], set[bytes]]:
+    """The inputs of the three data sets, as bytes."""
+    assert splits.test is not None
+    parts = (splits.train, splits.validation, splits.test)
+    train, validation, test = ({row.numpy().tobytes() for row in everything(part)} for part in parts)
+    return train, validation, test
+
+
+def test_a_part_is_set_aside_for_testing_whatever_the_seed(tmp_path: Path) -> None:
+    root = folders(tmp_path, {"cat": 20, "dog": 30})
+    first, second = (load_splits({"training": root}, test_fraction=0.2, seed=seed) for seed in (0, 1))
+    assert first.test is not None
+    assert torch.bincount(first.test.labels).tolist() == [4, 6]
+    assert len(first.validation) == 4 and len(first.train) == len(first.train_ids) == 36
+    parts = rows_of(first)
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 50
+    assert rows_of(second)[2] == parts[2]
+    assert rows_of(second)[1] != parts[1]
+    assert rows_of(load_splits({"training": root}, test_fraction=0.1))[2] < parts[2]
+    said = "10 of 50 examples are set aside for testing (test_fraction=0.2, by class)"
+    assert said in [
+        decision.sentence().removeprefix("split: ") for decision in first.understandings[0].decisions
+    ]
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_validation_examples_are_trained_on_with_the_others(
+    tmp_path: Path, apart: bool, memory: int | None
+) -> None:
+    channels = {"training": folders(tmp_path / "a", {"cat": 10, "dog": 20})}
+    if apart:
+        channels["validation"] = folders(tmp_path / "b", {"cat": 2, "dog": 3}, seed=1)
+    splits = load_splits(
+        channels, validation_fraction=0.2, test_fraction=0.1, memory_limit=memory, num_workers=0
+    )
+    both = splits.trained_on("both", 0)
+    assert torch.equal(both.train.labels, torch.cat([splits.train.labels, splits.validation.labels]))
+    assert torch.equal(
+        everything(both.train), torch.cat([everything(splits.train), everything(splits.validation)])
+    )
+    assert list(both.train_ids) == [*splits.train_ids, *splits.validation_ids]
+    assert both.counted == len(splits.train)
+    # In any order, and of a part.
+    mixed = torch.randperm(len(both.train), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(everything(both.train.subset(mixed)), everything(both.train)[mixed])
+    assert both.train.subset(mixed).labels.tolist() == both.train.labels[mixed].tolist()
+    assert both.test is splits.test
+
+
+def test_the_validation_examples_alone_are_judged_by_training_examples(tmp_path: Path) -> None:
+    splits = load_splits(
+        {"training": folders(tmp_path, {"cat": 20, "dog": 30})}, validation_fraction=0.2, test_fraction=0.1
+    )
+    alone = splits.trained_on("validation", 0)
+    assert torch.equal(everything(alone.train), everything(splits.validation))
+    assert list(alone.train_ids) == list(splits.validation_ids)
+    assert len(alone.validation) == len(alone.validation_ids) == pytest.approx(len(splits.validation), abs=1)
+    assert set(alone.validation_ids) <= set(splits.train_ids)
+    parts = rows_of(alone)
+    assert len(set.union(*parts)) == sum(map(len, parts))
+    assert rows_of(alone)[2] == rows_of(splits)[2]
+
+
+def test_a_test_set_that_is_given_is_the_test_set(tmp_path: Path) -> None:
+    channels = {
+        "training": folders(tmp_path / "a", {"cat": 9, "dog": 9}),
+        "test": folders(tmp_path / "b", {"cat": 3}),
+    }
+    splits = load_splits(channels, test_fraction=0.3)
+    assert splits.test is not None and len(splits.test) == 3
+    assert len(splits.train) + len(splits.validation) == 18
+
+
+def test_testing_beside_a_validation_channel(tmp_path: Path) -> None:
+    channels = {
+        "training": folders(tmp_path / "a", {"cat": 10, "dog": 10}),
+        "validation": folders(tmp_path / "b", {"cat": 3, "dog": 3}, seed=1),
+    }
+    splits = load_splits(channels, test_fraction=0.3)
+    assert [len(part) for part in rows_of(splits)] == [14, 6, 6]
+    assert len(splits.train_ids) == 14
+
+
 @pytest.mark.parametrize(
     ("names", "expected"), [(["10", "9", "1"], ("1", "9", "10")), (["b10", "b9", "a"], ("a", "b10", "b9"))]
 )

@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,10 @@ from subset_trainer.data.channels import Channel
 from subset_trainer.data.content import TEXT
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.tables import dates
+from subset_trainer.data.tables.beginning import LINE_END, Beginning, beginning_of, header_of, is_again
 from subset_trainer.data.tables.cells import Cells, Coded
 from subset_trainer.data.tables.interpret import Rules
-from subset_trainer.data.tables.label import LABEL_NAMES, plain_name
-from subset_trainer.data.tables.numbers import PADDED, spellings
+from subset_trainer.data.tables.numbers import PADDED
 from subset_trainer.data.tables.reading import as_training, table_of
 from subset_trainer.data.tables.table import (
     MISSING,
@@ -32,7 +32,6 @@ from subset_trainer.data.tables.table import (
     Table,
     TrainedTable,
     column_title,
-    is_number,
     names_most,
 )
 from subset_trainer.data.understanding import Decision, refuse_open
@@ -45,8 +44,8 @@ LONGEST_LINE = 1 << 24
 """Bytes. A longer line belongs to no table; the limit keeps it from being read into memory whole."""
 
 _BLOCK = 1 << 20
+_LINE_END = re.compile(LINE_END.pattern.encode())
 _SAMPLE_ROWS, _SAMPLE_FIELDS = 1_000, 1 << 21
-_SEPARATORS = ",;\t|"
 
 
 def read_csv(
@@ -101,9 +100,9 @@ class CsvCells(Cells):
         self.decisions: list[Decision] = []
         self.titles: list[str] | None = None
         self.width: int | None = None
-        self.delimiters: dict[str, str] = {}
+        self.beginnings: dict[str, Beginning] = {}
         for file in files:
-            self.delimiters[file] = self._delimiter(file)
+            self.beginnings[file] = self._beginning(file, csv_header)
         self.files = tuple(file for file in files if next(self._records(file), None) is not None)
         if not self.files:
             raise channel.error(f"file '{files[0]}' holds only blank lines; expected rows.")
@@ -120,7 +119,11 @@ class CsvCells(Cells):
                 f"file '{first}' has {self.width:,} columns; expected at most {MOST_COLUMNS:,}."
             )
         self._decide_header(csv_header, like)
+        self._repeated = 0
         read = [self._read(file) for file in self.files]
+        if self._repeated:
+            reason = f"{self._repeated:,} lines repeat the header"
+            self.decisions.append(Decision("left out", "left out", reason))
         self.starts = [0, *accumulate(table.num_rows for table in read)][:-1]
         self._rows_read = sum(table.num_rows for table in read)
         if not self._rows_read:
@@ -142,7 +145,8 @@ class CsvCells(Cells):
         sample = [[field.strip() for field in fields] for _, fields in islice(self._records(first), rows)]
         if csv_header != "auto":
             has, reason = self.told_header, "csv_header says so"
-            self.decisions.append(Decision("header", "line 1" if has else "none", reason, "given"))
+            decision = Decision("header", "line 1" if has else "none", reason, "given")
+            self.decisions.append(self._placed(decision))
         elif like is not None:
             has = names_most(sample[0], like)
         else:
@@ -150,7 +154,7 @@ class CsvCells(Cells):
             refuse_open(
                 self.channel.name, [replace(decision, name=first)] if decision.certainty == "open" else ()
             )
-            self.decisions.append(decision)
+            self.decisions.append(self._placed(decision))
             has = decision.taken != "none"
         if has:
             self.titles, self.header = sample[0], True
@@ -160,6 +164,13 @@ class CsvCells(Cells):
                 raise self.channel.error(
                     f"file '{first}': the header names {twice!r} twice; expected different names."
                 )
+
+    def _placed(self, decision: Decision) -> Decision:
+        """A decision about the header with its line in the first file."""
+        above = self.beginnings[self.files[0]].lines
+        return (
+            replace(decision, taken=f"line {above + 1}") if above and decision.taken == "line 1" else decision
+        )
 
     def _leave_out_nameless(self) -> None:
         """Columns without a name are called by their position, as pandas does; without values they are left out."""
@@ -236,7 +247,9 @@ class CsvCells(Cells):
                         column_names=names, block_size=LONGEST_LINE, use_threads=False
                     ),
                     parse_options=arrow_csv.ParseOptions(
-                        delimiter=self.delimiters[file], newlines_in_values=True, invalid_row_handler=invalid
+                        delimiter=self.beginnings[file].separator,
+                        newlines_in_values=True,
+                        invalid_row_handler=invalid,
                     ),
                     convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
                 )
@@ -253,6 +266,7 @@ class CsvCells(Cells):
         _, first = next(self._records(file))
         if self._is_header(file, first):
             table = table.slice(1)
+        table = self._without_headers(table)
         last = table.column(self.width - 1)
         if compute.any(compute.equal(last, "")).as_py():
             blank = [compute.equal(compute.utf8_trim_whitespace(column), "") for column in table.columns[:1]]
@@ -260,6 +274,25 @@ class CsvCells(Cells):
                 for column in table.columns[1:]:
                     blank[0] = compute.and_(blank[0], compute.equal(compute.utf8_trim_whitespace(column), ""))
                 table = table.filter(compute.invert(blank[0]))
+        return table
+
+    def _without_headers(self, table: "pa.Table") -> "pa.Table":
+        """Rows without those that repeat the header."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        if self.titles is None:
+            return table
+        title = self.titles[0]
+        again = compute.is_in(
+            compute.utf8_trim_whitespace(table.column(0)), pa.array([title, f"\ufeff{title}"], pa.string())
+        )
+        for column, title in zip(table.columns[1:], self.titles[1:], strict=True):
+            if not compute.any(again).as_py():
+                return table
+            again = compute.and_(again, compute.equal(compute.utf8_trim_whitespace(column), title))
+        table, rows = table.filter(compute.invert(again)), table.num_rows
+        self._repeated += rows - table.num_rows
         return table
 
     def _is_header(self, file: str, fields: Sequence[str]) -> bool:
@@ -288,18 +321,25 @@ class CsvCells(Cells):
         line, fields = next(records)
         if not self._is_header(file, fields) and any(map(str.strip, fields)):
             yield line, fields
-        yield from ((line, fields) for line, fields in records if any(map(str.strip, fields)))
+        repeated = self._repeated and self.titles
+        yield from (
+            (line, fields)
+            for line, fields in records
+            if any(map(str.strip, fields)) and not (repeated and is_again(fields, repeated))
+        )
 
     def _records(self, file: str) -> Iterator[tuple[int, list[str]]]:
         """(first line, fields) of each record that is not blank. Raises UserError on ragged rows."""
-        line = 1
+        beginning = self.beginnings.get(file, Beginning())
+        above = beginning.lines
+        line = above + 1
         csv.field_size_limit(LONGEST_LINE)
         try:
             with (
                 self._open(file) as opened,
                 io.TextIOWrapper(cast(BinaryIO, opened), encoding="utf-8", newline="") as text,
             ):
-                reader = csv.reader(text, delimiter=self.delimiters.get(file, ","))
+                reader = csv.reader(text, delimiter=beginning.separator)
                 for fields in reader:
                     if len(fields) == self.width:
                         yield line, fields
@@ -310,41 +350,53 @@ class CsvCells(Cells):
                                 f"{self.width}, as in the first line of '{self.files[0]}'."
                             )
                         yield line, fields
-                    line = reader.line_num + 1
+                    line = above + reader.line_num + 1
         except csv.Error as error:
             raise self.channel.error(f"file '{file}', line {line}: {error}; expected CSV.") from error
         except UnicodeDecodeError as error:
             raise self.channel.error(
-                f"file '{file}', near line {line}: not UTF-8 text ({error.reason})."
+                f"file '{file}', near line {line}: not UTF-8 text ({error.reason}); expected UTF-8."
             ) from error
         except (OSError, EOFError, zlib.error) as error:
             raise self.channel.error(f"file '{file}' cannot be read ({error}).") from error
 
     def _open(self, file: str) -> "_Bytes":
-        return _Bytes(self.channel, file, self.memory)
+        """The file's text from the first line of its table on."""
+        beginning = self.beginnings.get(file)
+        return _Bytes(self.channel, file, self.memory, beginning.lines if beginning else 0)
 
-    def _delimiter(self, file: str) -> str:
-        if file.lower().removesuffix(".gz").endswith(".tsv"):
-            return "\t"
+    def _beginning(self, file: str, csv_header: str) -> Beginning:
+        tabs = file.lower().removesuffix(".gz").endswith(".tsv")
         try:
             with self._open(file) as opened:
                 head = opened.read(_BLOCK).decode("utf-8", "ignore")
         except (UserError, OSError, EOFError, ValueError, zlib.error):
-            return ","  # the error is reported when the records are read
-        separator = delimiter_of(head)
-        if separator != ",":
-            self.notes.append(f"{self.channel.name} channel: file '{file}' is separated by {separator!r}.")
-        return separator
+            return Beginning("\t" if tabs else ",")  # the error is reported when the records are read
+        found = beginning_of(head, "\t" if tabs else None, csv_header)
+        if found.told or (found.separator != "," and not tabs):
+            says = ", as its first line says" if found.told else ""
+            self.notes.append(
+                f"{self.channel.name} channel: file '{file}' is separated by {found.separator!r}{says}."
+            )
+        if found.titles:
+            lines = f"line {found.lines} stands" if found.lines == 1 else f"lines 1 to {found.lines} stand"
+            self.decisions.append(
+                Decision(
+                    "left out", "titles", f"{lines} above the header", name=file, examples=found.titles[:2]
+                )
+            )
+        return found
 
 
 class _Bytes(io.RawIOBase):
-    """The UTF-8 text of a file, unpacked if its content is packed with gzip, with limits on its lines and its size.
+    """The UTF-8 text of a file without its first lines, unpacked if its content is packed with gzip, with limits on its
+    lines and its size.
 
     Raises:
         UserError: a line is too long or contains a NUL character, or the file holds more than `memory` bytes.
     """
 
-    def __init__(self, channel: Channel, file: str, memory: int | None) -> None:
+    def __init__(self, channel: Channel, file: str, memory: int | None, above: int = 0) -> None:
         self._left, self._line, self._lines, self._limit = memory, 0, 0, memory
         self._channel, self._name = channel, file
         raw: BinaryIO = (channel.root / file).open("rb")
@@ -361,18 +413,31 @@ class _Bytes(io.RawIOBase):
         elif start[:3] == codecs.BOM_UTF8:
             raw.read(3)
         self._raw = raw
+        self._pending = self._below(above) if above else b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        if self._text is None:
-            block = self._raw.read(len(buffer))
-        else:  # a character takes at most four bytes
-            block = self._text.read(max(1, len(buffer) // 4)).encode()
+        block, self._pending = self._pending[: len(buffer)], self._pending[len(buffer) :]
+        block = block or self._next(len(buffer))
         self._check(block)
         buffer[: len(block)] = block
         return len(block)
+
+    def _next(self, size: int) -> bytes:
+        if self._text is None:
+            return self._raw.read(size)
+        return self._text.read(max(1, size // 4)).encode()  # a character takes at most four bytes
+
+    def _below(self, above: int) -> bytes:
+        """What stands below the first lines in the block that they were found in."""
+        block = b""
+        while len(block) < _BLOCK and (more := self._next(_BLOCK - len(block))):
+            block += more
+        end = [found.end() for found in islice(_LINE_END.finditer(block), above)][-1]
+        self._lines = above
+        return block[end:]
 
     def _check(self, block: bytes) -> None:
         end = max(block.rfind(b"\n"), block.rfind(b"\r"))
@@ -407,109 +472,6 @@ def _start(packed: BinaryIO) -> bytes:
         packed.seek(0)
         return b""
     return start
-
-
-def delimiter_of(head: str) -> str:
-    """The separator that divides the lines of a file's beginning into the same number of fields.
-
-    Where several do, it is the one between most numbers; commas divide 1,5;2,5 as well as semicolons do.
-    """
-    lines = [line for line in head.splitlines()[:101] if line.strip()]
-    lines = lines[:-1] if len(lines) > 2 else lines  # the last one may be cut
-    best, most = ",", (0, 0.0)
-    for separator in _SEPARATORS:
-        try:
-            rows = list(csv.reader(lines, delimiter=separator))
-        except csv.Error:
-            continue
-        widths = Counter(map(len, rows))
-        width, times = widths.most_common(1)[0] if widths else (1, 0)
-        if width < 2:
-            continue
-        cells = [cell.strip() for row in rows[1:] or rows for cell in row]
-        good = sum(1 for cell in cells if spellings([cell])) / max(1, len(cells))
-        score = (int(100 * times / len(rows)), good)
-        if score > most and (best == "," or score[0] >= most[0]):
-            best, most = separator, score
-    return best
-
-
-def header_of(sample: Sequence[Sequence[str]]) -> Decision:
-    """Whether the first of some records is a header for the others: `taken` is "line 1" or "none"."""
-    first, *rows = sample
-    if not rows:
-        return Decision("header", "none", "there is one line")
-    places = [str(place) for place in range(len(first))]
-    if len(first) > 2 and list(first) == places:
-        return Decision("header", "line 1", "it counts the columns, as pandas writes a table without names")
-    names = list(filter(None, first))
-    columns = list(zip(*rows, strict=True))
-    typed = [at for at, values in enumerate(columns) if _mostly_typed(values)]
-    like_names = [
-        at for at in typed if first[at] and first[at].lower() not in MISSING and not _typed(first[at])
-    ]
-    like_values = [at for at in typed if _typed(first[at]) and not _is_place(first, at)]
-    like_places = [at for at in typed if _typed(first[at]) and _is_place(first, at)]
-    again = [at for at, values in enumerate(columns) if first[at] and at not in typed and first[at] in values]
-    if like_places and not (like_names or _repeating(columns, typed, first)):
-        like_values, like_places = [*like_values, *like_places], []
-    if like_values or again:
-        named = any(plain_name(name) in LABEL_NAMES for name in names)
-        # Names may be numbers, such as years; then the texts of line 1 stand nowhere else.
-        if not again and ((like_names and named) or _repeating(columns, typed, first)):
-            return _open_header(first)
-        return Decision("header", "none", "line 1 is like the lines below it")
-    if like_names and not like_places:
-        return Decision("header", "line 1", "it holds words above columns of numbers or dates")
-    repeated = _repeating(columns, typed, first)
-    if any(plain_name(name) in LABEL_NAMES for name in names):
-        return Decision("header", "line 1", "it names a label")
-    if like_places:
-        return Decision("header", "line 1", "it counts the columns") if repeated else _open_header(first)
-    if not typed and len(set(names)) == len(names):
-        return Decision("header", "line 1", "none of its names stands in its column")
-    if repeated and not like_names and all(not first[at] for at in typed):
-        return Decision("header", "line 1", "none of its names stands in its column")
-    return Decision("header", "none", "line 1 is like the lines below it")
-
-
-def _repeating(columns: Sequence[Sequence[str]], typed: Sequence[int], first: Sequence[str]) -> list[int]:
-    """The columns of texts that recur, so that a value of line 1 would recur too."""
-    return [
-        at
-        for at, values in enumerate(columns)
-        if at not in typed and first[at] and 2 * len(set(values)) <= len(values)
-    ]
-
-
-def _open_header(first: Sequence[str]) -> Decision:
-    return Decision(
-        "header",
-        "",
-        "line 1 may be names or values",
-        "open",
-        examples=tuple(first[:4]),
-        setting="csv_header=true or csv_header=false",
-    )
-
-
-def _is_place(first: Sequence[str], at: int) -> bool:
-    """Whether a field counts the columns: from 0 or 1, perhaps after a first one with a name."""
-    return first[at] in {str(at), str(at - 1), str(at + 1)} and all(
-        not other.isdecimal() or int(other) - place == int(first[at]) - at
-        for place, other in enumerate(first)
-    )
-
-
-def _typed(value: str) -> bool:
-    return is_number(value) or bool(spellings([value])) or dates.form_of(value) is not None
-
-
-def _mostly_typed(values: Sequence[str]) -> bool:
-    known = {value: _typed(value) for value in set(values)}
-    typed = sum(known[value] for value in values)
-    odd = len(values) - typed - sum(value.lower() in MISSING for value in values)
-    return typed > odd and odd <= max(1, len(values) // 5)
 
 
 class CsvTables(TableFormat):

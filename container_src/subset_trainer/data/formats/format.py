@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from subset_trainer.data.channels import Channel
+from subset_trainer.data.channels import Channel, LabelFolder
+from subset_trainer.data.class_names import LabelNames
 from subset_trainer.data.images.labelled import ImageArray
 from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.understanding import Decision, Understanding
@@ -40,12 +41,16 @@ class Options:
     """The user's settings for reading labels.
 
     `label_column`: a column's name or 0-based position, or the label attribute of a manifest; None: detected.
-    `csv_header`: auto, true or false. `content_types`: the content type of each channel, as the platform gives it.
-    `columns`: the settings for a table's columns.
+    `csv_header`: auto, true or false. `label_names`: whether names of classes that differ in spelling alone are one
+    class; None: they are refused. `label_folder`: which of nested folders are the classes; None: detected.
+    `content_types`: the content type of each channel, as the platform gives it. `columns`: the settings for a table's
+    columns.
     """
 
     label_column: str | None = None
     csv_header: str = "auto"
+    label_names: LabelNames | None = None
+    label_folder: LabelFolder | None = None
     manifest: ManifestOptions = field(default_factory=ManifestOptions)
     content_types: Mapping[str, str] = field(default_factory=dict)
     columns: Rules = field(default_factory=Rules)

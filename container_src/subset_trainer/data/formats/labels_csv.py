@@ -11,31 +11,20 @@ from typing import TYPE_CHECKING
 from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, base_name
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.lists import Finder, lines, listed, only
-from subset_trainer.data.split_names import SPLIT_NAMES, split_of, splits_of_values
+from subset_trainer.data.label_columns import beside_images, refuse_rivals
+from subset_trainer.data.split_names import says_splits, split_of, splits_of_values
+from subset_trainer.data.tables.beginning import told_separator
 from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import UserError, shown
 
 if TYPE_CHECKING:
     from subset_trainer.data.images.labelled import LabelledImages
 
-_NAMES = ("labels.csv", "labels.tsv")
+_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_NAMES = tuple(f"labels{suffix}" for suffix in _TABLES)
 """Names of tables that label the images beside them, rather than holding the examples themselves."""
 _METADATA = "metadata.csv"
 """Hugging Face's name: the classes of the images if it has a column for them, captions and the like otherwise."""
-_LABEL_NAMES = (
-    *(
-        "label",
-        "class",
-        "category",
-        "target",
-        "labels",
-        "class_name",
-        "classname",
-        "label_name",
-        "class_label",
-    ),
-    *("class_id", "label_id", "category_id", "class_idx", "species", "breed", "diagnosis", "y"),
-)
 _PEEKED = 2_000
 """Rows that are read to tell whether a table names the images."""
 
@@ -48,11 +37,12 @@ def read_labels_csv(
     A file name is a path in the channel, or a base name, with or without suffix.
 
     Args:
-        label_column: the header's name, or the 0-based position, of the labels. By default the column named label,
-            class, category or target, or the only other column.
+        label_column: the header's name, or the 0-based position, of the labels. By default the column with a label's
+            name, or the only other column.
 
     Raises:
-        UserError: the table does not have this form; the message names the line.
+        UserError: the table does not have this form; the message names the line. Or two columns are named like a label
+            and give the images other classes.
     """
     expected = "a column of image files and one of their classes"
     found = Finder(images, file.removesuffix(base_name(file)))
@@ -66,6 +56,7 @@ def read_labels_csv(
     files: int | None = None
     label, split = 0, _split_position(header)
     names: list[tuple[int, str, str]] = []
+    told: dict[int, list[str]] = {}
     splits: dict[str, None] = {}
     for number, row in chain(start, rows):
         if len(row) != len(first):
@@ -80,11 +71,16 @@ def read_labels_csv(
                     f"'{images[0]}'; expected {expected}."
                 )
             label = _label_position(channel, file, header, len(first), files, label_column)
+            told = {at: [] for at in _named_labels(header, files)} if label_column is None else {}
+        for at, values in told.items():
+            values.append(row[at].strip())
         names.append((number, row[files], row[label].strip()))
         if split not in (None, label):
             splits.setdefault(row[split].strip())
     if header and split is not None and (several := splits_of_values(header[split], splits)):
         refuse_open(channel.name, [several])
+    if header and told:
+        refuse_rivals(channel.name, file, {header[at].strip(): values for at, values in told.items()})
     title = repr(header[label]) if header else f"column {label} (counted from 0)"
     reason = f"label_column names this column of '{file}'" if label_column else f"this column of '{file}'"
     decision = Decision("label", title, reason, "given" if label_column else "certain")
@@ -92,9 +88,13 @@ def read_labels_csv(
 
 
 def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, list[str]]]:
-    """(number, cells) of each line. The delimiter is comma, semicolon or tab, the most frequent in the first line."""
+    """(number, cells) of each line. The delimiter is what a first line such as `sep=;` says, else comma, semicolon or
+    tab, the most frequent in the first line."""
     delimiter = ""
     for number, text in lines(channel, file, expected):
+        if not delimiter and (told := told_separator(text)):
+            delimiter = told
+            continue
         delimiter = delimiter or max(",;\t", key=text.count)
         try:
             # Each line is one record: tools for S3 write no file names with line breaks.
@@ -105,7 +105,7 @@ def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, lis
 
 def _split_position(header: Sequence[str] | None) -> int | None:
     """The position of a column that may say the split of each row."""
-    return next((at for at, name in enumerate(header or ()) if name.strip().lower() in SPLIT_NAMES), None)
+    return next((at for at, name in enumerate(header or ()) if says_splits(name)), None)
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,7 @@ def listing_of(channel: Channel, file: str, finder: Finder) -> Listing | None:
         return None
     header = None if finder.find(rows[0][files]) else [name.strip() for name in rows[0]]
     body = [row for row in (rows[1:] if header else rows) if len(row) == width]
-    names = [name.lower() for name in header or []]
-    label = next(
-        (names.index(name) for name in _LABEL_NAMES if name in names and names.index(name) != files), None
-    )
+    label = next(iter(_named_labels(header, files)), None)
     if header and channel.label in header:
         label = header.index(channel.label)
     others = [at for at in range(width) if at != files]
@@ -201,10 +198,15 @@ def has_class_folders(images: Sequence[str]) -> bool:
     return several and not all(split_of(top) for top in tops)
 
 
+def _named_labels(header: Sequence[str] | None, files: int) -> list[int]:
+    """The positions of the columns with a label's name but that of the files, the likeliest first."""
+    names = [name.strip() for name in header or ()]
+    return [at for name in beside_images(names) if (at := names.index(name)) != files]
+
+
 def _label_position(
     channel: Channel, file: str, header: list[str] | None, width: int, files: int, label_column: str | None
 ) -> int:
-    names = [name.strip().lower() for name in header or []]
     if label_column is not None:
         if header and label_column in header:
             return header.index(label_column)
@@ -215,14 +217,28 @@ def _label_position(
             f"label_column={shown(label_column)}: '{file}' of the {channel.name} channel has no such column; expected "
             f"{known} or a number from 0 to {width - 1}."
         )
-    named = [names.index(name) for name in _LABEL_NAMES if name in names and names.index(name) != files]
-    others = named[:1] or [position for position in range(width) if position != files]
+    others = _named_labels(header, files)[:1] or [position for position in range(width) if position != files]
     if len(others) > 1:
+        if header and (columns := _one_hot(rows_of(channel, file, _PEEKED)[1:], others)):
+            raise channel.error(
+                f"'{file}' gives the classes as 0 and 1 in the {len(columns)} columns "
+                f"{', '.join(repr(header[at]) for at in columns[:4])} (one-hot); expected one column with the class's "
+                "name, and label_column to name it."
+            )
         raise channel.error(
-            f"'{file}' has {width} columns, and none is called {', '.join(_LABEL_NAMES)}; expected label_column to "
-            "name the one with the classes."
+            f"'{file}' has {width} columns, and none has a label's name, such as label or class; expected "
+            "label_column to name the one with the classes."
         )
     return others[0]
+
+
+def _one_hot(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[int]:
+    """The columns that hold 0 or 1 in every row, if there are several."""
+    zero, one = ("0", "0.0", "0.", "false"), ("1", "1.0", "1.", "true")
+    found = [
+        at for at in columns if all(row[at].strip().lower() in (*zero, *one) for row in rows if at < len(row))
+    ]
+    return found if len(found) > 1 else []
 
 
 class LabelsCsv(Format):
@@ -232,7 +248,7 @@ class LabelsCsv(Format):
     expected = ("images with ", "a labels.csv", "")
 
     def recognise(self, channel: Channel) -> Claim | None:
-        tables = channel.ending(".csv", ".tsv")
+        tables = channel.ending(*_TABLES)
         images = channel.images if tables else ()
         if not images or not tables:
             return None
@@ -250,7 +266,7 @@ class LabelsCsv(Format):
         if listing is None:
             return metadata and not folders
         if not folders:
-            return listing.labelled or metadata or len(channel.ending(".csv", ".tsv")) == 1
+            return listing.labelled or metadata or len(channel.ending(*_TABLES)) == 1
         return listing.labelled and listing.named and (metadata or not listing.as_folders)
 
     def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:

@@ -19,6 +19,7 @@ from subset_trainer.data.formats.lists import lines, refuse_splits
 from subset_trainer.data.formats.manifest import json_object
 from subset_trainer.data.images.decoding import ImageFiles
 from subset_trainer.data.images.labelled import LabelledImages
+from subset_trainer.data.label_columns import beside_images
 from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import shown
 
@@ -47,13 +48,13 @@ class MetadataJsonl(Format):
 def read_metadata(
     channel: Channel, files: tuple[str, ...], images: tuple[str, ...], label_column: str | None = None
 ) -> LabelledImages:
-    """Read the images that the files name, each with the class in the column `label` or in `label_column`.
+    """Read the images that the files name, each with the class in `label_column` or in what has a label's name.
 
     Raises:
         UserError: a line is not a JSON object or has no class, or an image does not exist or is named twice; the
             message names the line.
     """
-    column, known = label_column or _LABEL, set(images)
+    column, known = label_column or _label_of(channel, files[0]), set(images)
     places: dict[str, str] = {}
     unlabelled: set[str | None] = set()
     names: list[str] = []
@@ -116,8 +117,17 @@ def _unlabelled(file: str, count: int) -> Decision:
 
 
 def _has_label(channel: Channel, file: str) -> bool:
-    column = channel.label or _LABEL
-    return json.dumps(column).encode() in beginning(channel.root / file, 1 << 16)
+    head = beginning(channel.root / file, 1 << 16)
+    return json.dumps(channel.label or _label_of(channel, file)).encode() in head
+
+
+def _label_of(channel: Channel, file: str) -> str:
+    """What the first line calls the label; its usual name if it has none."""
+    first = beginning(channel.root / file, 1 << 16).decode("utf-8-sig", "replace").lstrip().partition("\n")[0]
+    try:
+        return next(iter(beside_images(json_object(first))), _LABEL)
+    except ValueError:
+        return _LABEL
 
 
 def _entries(channel: Channel, files: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -1,8 +1,8 @@
 """Reads Parquet files as cells with pyarrow.
 
 Columns are matched by name. Numbers, decimals, booleans and durations (in seconds) are numbers. Dates and timestamps
-are dates in UTC. Strings, categories (dictionaries) and partitions are interpreted as those of CSV files are, but whole
-numbers that are declared as texts stay texts. Nested and binary columns are refused.
+are dates in UTC. Strings, times of day, categories (dictionaries) and partitions are interpreted as those of CSV files
+are, but whole numbers that are declared as texts stay texts. Nested and binary columns are refused.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pyarrow import parquet as pq
 
 _ROWS_AT_ONCE = 1 << 16
+_MOST_NAMED = 10
 _INDEX = "__index_level_"
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
@@ -140,13 +141,15 @@ class ParquetCells(Cells):
         """Read some columns in one pass over the files."""
         names = [self.names[position] for position in positions if self.names[position] not in self._chunks]
         stored = [name for name in names if name in self.types]
-        for name in stored:
-            if _kind(self.types[name]) is None:
-                raise self.channel.error(
-                    f"file '{self.files[0]}', column {name!r}: the values are of type {self.types[name]}; expected "
-                    f"numbers, texts, categories, dates or truth values, so leave out other columns "
-                    f"(ignore_columns={name})."
-                )
+        odd = [name for name in stored if _kind(self.types[name]) is None]
+        if odd:
+            columns = ", ".join(f"{name!r} ({self.types[name]})" for name in odd[:_MOST_NAMED])
+            more = f" and {len(odd) - _MOST_NAMED:,} more" if len(odd) > _MOST_NAMED else ""
+            raise self.channel.error(
+                f"file '{self.files[0]}', column{'s' * (len(odd) > 1)} {columns}{more}: the values are of other types "
+                "than numbers, texts, categories, dates, times or truth values, so leave them out "
+                f"(ignore_columns={','.join(odd)})."
+            )
         least = len(self) * len(names) * 8
         self._check_size(self.files[0], least)
         self._chunks.update({name: [] for name in names})
@@ -238,7 +241,7 @@ class ParquetCells(Cells):
 
     def _batches(self, file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
         # Texts are read as dictionaries, so that a long text on many rows is in memory only once.
-        opened = self._open(file, [name for name in names if _kind(self.types[name]) == "string"])
+        opened = self._open(file, [name for name in names if _is_text(self.types[name])])
         try:
             yield from opened.iter_batches(_ROWS_AT_ONCE, columns=names)
         except Exception as error:
@@ -285,11 +288,17 @@ def _kind(kind: pa.DataType) -> str | None:
         return "number"
     if types.is_duration(kind):
         return "number"
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+    if _is_text(kind) or types.is_time(kind):
         return "string"
     if types.is_date(kind) or types.is_timestamp(kind):
         return "date"
     return "nothing" if types.is_null(kind) else None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
 def _repeated(text: str, rows: int) -> pa.Array:

@@ -13,6 +13,7 @@ from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import coded, label_names, looks_continuous
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages, Spool
+from subset_trainer.data.label_columns import beside_images, refuse_rivals
 from subset_trainer.data.understanding import Decision
 from subset_trainer.errors import UserError, first_line, shown
 
@@ -29,7 +30,6 @@ _IMAGE_NAMES = (
     "bytes",
     "content",
 )
-_LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "cls")
 _ROWS_AT_ONCE = 256
 
 
@@ -72,6 +72,7 @@ def read_parquet_images(
     names: list[str] = []
     values: list[Any] = []
     label = ""
+    rivals: dict[str, list[Any]] = {}
     schemas = [_schema(channel, file) for file in files]
     for file, schema in zip(files, schemas, strict=True):
         image = _image_column(schema)
@@ -84,11 +85,13 @@ def read_parquet_images(
             raise channel.error(
                 f"file '{file}' has its labels in {found!r}, '{files[0]}' in {label!r}; expected one."
             )
+        if not label and label_column is None:
+            rivals = {name: [] for name in beside_images(_able(schema, image)) if name != found}
         label = found
         row = 0
         try:
             with pq.ParquetFile(channel.root / file) as opened:
-                for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=[image, label]):
+                for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=[image, label, *rivals]):
                     images = batch.column(image)
                     data = images.field("bytes") if pa.types.is_struct(images.type) else images
                     for content in data:
@@ -99,12 +102,15 @@ def read_parquet_images(
                         names.append(f"{file}[{row}]")
                         row += 1
                     values.extend(batch.column(label).to_pylist())
+                    for name, told in rivals.items():
+                        told.extend(batch.column(name).to_pylist())
         except UserError:
             raise
         except Exception as error:  # damaged pages raise almost any exception
             raise _unreadable(channel, file, error) from error
     if not places:
         raise channel.error(f"file '{files[0]}' has no rows; expected images and their classes.")
+    refuse_rivals(channel.name, files[0], {label: values, **rivals})
     labels, classes = coded(_names(channel, label, values, schemas[0], names))
     note = f"{channel.name} channel: {len(places):,} images in Parquet, {len(classes)} classes by {label!r}."
     images = PackedImages([spool], np.array(places, np.int64), names, channel.name)
@@ -133,11 +139,7 @@ def _unreadable(channel: Channel, file: str, error: Exception) -> UserError:
 
 
 def _label(channel: Channel, file: str, schema: pa.Schema, image: str, label_column: str | None) -> str:
-    others = [
-        field.name
-        for field in schema
-        if field.name != image and (pa.types.is_integer(field.type) or _is_text(field.type))
-    ]
+    others = _able(schema, image)
     if label_column is not None:
         if label_column in others:
             return label_column
@@ -145,13 +147,22 @@ def _label(channel: Channel, file: str, schema: pa.Schema, image: str, label_col
             f"label_column={shown(label_column)}: '{file}' of the {channel.name} channel has no such column; expected "
             f"one of its columns of whole numbers or texts ({', '.join(map(repr, others)) or 'none'})."
         )
-    named = [name for name in others if name.lower() in _LABEL_NAMES]
+    named = beside_images(others)
     if named or len(others) == 1:
         return (named or others)[0]
     raise channel.error(
         f"file '{file}' has the columns {', '.join(map(repr, schema.names))}; expected one called 'label', or "
         "label_column to name the one with the classes."
     )
+
+
+def _able(schema: pa.Schema, image: str) -> list[str]:
+    """The columns that can hold classes: of whole numbers or texts."""
+    return [
+        field.name
+        for field in schema
+        if field.name != image and (pa.types.is_integer(field.type) or _is_text(field.type))
+    ]
 
 
 def _is_text(kind: pa.DataType) -> bool:

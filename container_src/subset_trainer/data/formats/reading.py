@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from subset_trainer.data.channels import Channel
+from subset_trainer.data.class_names import as_training, merged
 from subset_trainer.data.formats.content_types import understand
 from subset_trainer.data.formats.format import Found, Options, Reading
 from subset_trainer.data.formats.registry import Layout
-from subset_trainer.data.split_names import SPLIT_NAMES, splits_of_values
+from subset_trainer.data.split_names import says_splits, splits_of_values
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.understanding import Decision, refuse_open
 
@@ -38,6 +41,11 @@ def read_laid_out(channel: Channel, layout: Layout, reading: Reading) -> Found:
     options, like = reading.options, reading.like
     found = layout.format.read(channel, layout.claim, reading)
     found = replace(found, decisions=(*layout.decisions, *found.decisions))
+    if options.label_names == "merged":
+        labels, classes = merged(found.source.labels, found.source.classes)
+        found = replace(found, source=replace(found.source, labels=labels, classes=classes))
+    if like is not None and options.label_names is None:
+        found = _in_trained_spelling(channel, found, like)
     if like is None:
         refuse_open(channel.name, _splits_of_rows(found.source, options))
     if like is not None and not isinstance(found.source, like.sources):
@@ -48,13 +56,24 @@ def read_laid_out(channel: Channel, layout: Layout, reading: Reading) -> Found:
     return found
 
 
+def _in_trained_spelling(channel: Channel, found: Found, like: Kind) -> Found:
+    source = found.source
+    labels, classes, same = as_training(source.labels, source.classes, like.classes)
+    if not same:
+        return found
+    other, own = next(iter(same.items()))
+    note = f"{channel.name} channel: labels are spelt otherwise; {other!r} is read as training's {own!r}."
+    source = replace(source, labels=labels, classes=classes)
+    return replace(found, source=source, notes=(*found.notes, note))
+
+
 def laid_out(channel: Channel, options: Options) -> tuple[Channel, Options, Layout]:
     """The channel and the options as its format reads them, and its layout, by names and first bytes.
 
     Raises:
         UserError: no format fits, or a decision on the layout is open.
     """
-    channel = replace(channel, label=options.label_column)
+    channel = replace(channel, label=options.label_column, label_folder=options.label_folder)
     told = understand(channel, options.content_types.get(channel.name))
     layout = told.layout(channel)
     refuse_open(channel.name, layout.decisions)
@@ -67,7 +86,12 @@ def _splits_of_rows(source: Source, options: Options) -> Iterator[Decision]:
     if not isinstance(source, Table):
         return
     for name, values in zip(source.names, source.columns, strict=True):
-        if values.dtype != object or name in options.columns.kept or name.strip().lower() not in SPLIT_NAMES:
+        if values.dtype.kind not in "Of" or name in options.columns.kept or not says_splits(name):
             continue
-        if (several := splits_of_values(name, sorted(set(values.tolist())))) is not None:
+        told = (
+            values
+            if values.dtype == object
+            else [f"{value:g}" for value in np.unique(values[~np.isnan(values)])[:3]]
+        )
+        if (several := splits_of_values(name, sorted(set(told)))) is not None:
             yield replace(several, setting=f"keep_columns={name} if it is an input")

@@ -105,6 +105,7 @@ class Layout:
         decisions = [
             told or Decision("format", form.name, f"by '{claim.files[0]}'{more}{lists}"),
             *_system_folders(channel),
+            *_empty_folders(channel),
             *aside,
             *side_files.unused([file for file in unused if file not in said]),
         ]
@@ -127,6 +128,13 @@ def _system_folders(channel: Channel) -> list[Decision]:
         side_files.left_out(name, "a folder of the system or of a tool", *folders[:3])
         for name, folders in found.items()
     ]
+
+
+def _empty_folders(channel: Channel) -> list[Decision]:
+    if not channel.empty:
+        return []
+    more = f"; {len(channel.empty):,} such folders" if len(channel.empty) > 1 else ""
+    return [side_files.left_out(channel.empty[0], f"an empty folder{more}")]
 
 
 def _splits(form: Format, claim: Claim) -> Decision | None:

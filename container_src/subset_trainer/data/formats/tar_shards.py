@@ -2,8 +2,8 @@
 
 WebDataset's format (github.com/webdataset/webdataset, "The WebDataset Format"): members whose names agree up to the
 first full stop of their base name form one example. The class of `a/007.jpg` is in `a/007.cls` (a number or a name), in
-`a/007.json` (an object with `label`, `cls` or `class`), or, without these, in `a/007.txt`. A label of the image's whole
-name but the suffix comes first, so that `2022.00.jpg` and `2022.01.jpg` have their own.
+`a/007.json` (an object with `label` or another label's name), or, without these, in `a/007.txt`. A label of the image's
+whole name but the suffix comes first, so that `2022.00.jpg` and `2022.01.jpg` have their own.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 import tarfile
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,29 +22,25 @@ from subset_trainer.data.archives import ARCHIVE_SUFFIXES, compression, open_tar
 from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, is_system
 from subset_trainer.data.classes import coded
 from subset_trainer.data.formats.cifar import CIFAR, extras, is_cifar_batch
-from subset_trainer.data.formats.class_folders import NO_CLASSES
+from subset_trainer.data.formats.class_folders import (
+    NO_CLASSES,
+    classes_of_folders,
+    doubts_of_folders,
+    label_of_folders,
+    root_of,
+)
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.lists import LONGEST_LINE, refuse_splits
 from subset_trainer.data.formats.side_files import is_class_list, is_description, members
 from subset_trainer.data.images.decoding import LARGEST_FILE
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.packed import PackedImages, Spool
+from subset_trainer.data.label_columns import beside_images
 from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import UserError, shown
 
 _LABELS = ("cls", "json", "txt")
 """Suffixes by rank: the first one that an example has holds its class."""
-_JSON_LABELS = (
-    "label",
-    "cls",
-    "class",
-    "class_name",
-    "label_name",
-    "category",
-    "target",
-    "class_id",
-    "label_id",
-)
 _LOOKED_AT = 1_000
 
 
@@ -175,17 +171,24 @@ def read_shards(channel: Channel, files: tuple[str, ...]) -> LabelledImages:
     any_told = any(told)  # a readme.txt or a list of classes is no image's label
     inside = [name.partition(":")[2] for name in names]
     refuse_splits(channel, inside)
-    classes = told if any_told else [_folder(name) for name in inside]
+    level, folder = channel.label_folder, "" if any_told else root_of(inside)
+    in_folders = all("/" in name[len(folder) :] for name in inside)
+    classes = told if any_told or not in_folders else classes_of_folders(inside, folder, level)
     _check(channel, names, classes)
     if not any_told:
-        refuse_open(channel.name, _vanishing(set(classes), others))
+        refuse_open(
+            channel.name, [*_vanishing(folder, inside, others), *doubts_of_folders(inside, folder, level)]
+        )
     codes, ordered = coded(classes)
     shards = f"{len(files)} tar archive{'s' * (len(files) > 1)}"
     by = "classes" if any_told else "class folders"
     note = f"{channel.name} channel: {len(names):,} images in {shards}, {len(ordered)} {by}."
     images = PackedImages(sources, np.frombuffer(places, np.int64).reshape(-1, 3), names, channel.name)
-    said = "the member of each image's name" if any_told else "one for each class, in the archives"
-    decision = Decision("label", "a member beside each image" if any_told else "the folders", said)
+    decision = (
+        Decision("label", "a member beside each image", "the member of each image's name")
+        if any_told
+        else label_of_folders(folder, level)
+    )
     return LabelledImages(images, codes, ordered, (note,), decisions=(decision,))
 
 
@@ -209,11 +212,7 @@ def _read(archive: tarfile.TarFile, shard: _Shard) -> Iterator[tarfile.TarInfo]:
                 text = error
             shard.add_label(key, stem, _LABELS.index(suffix), text)
         elif not is_description(member.name) and not is_class_list(member.name):
-            shard.others.setdefault(_folder(member.name), member.name)
-
-
-def _folder(name: str) -> str:
-    return sys.intern(name.rpartition("/")[0].rpartition("/")[2])
+            shard.others.setdefault(member.name.rpartition("/")[0] + "/", member.name)
 
 
 def _check(channel: Channel, names: Sequence[str], classes: Sequence[str]) -> None:
@@ -227,17 +226,23 @@ def _check(channel: Channel, names: Sequence[str], classes: Sequence[str]) -> No
         raise channel.error(f"image '{twice}' is {times} times in its archive; expected each once.")
 
 
-def _vanishing(classes: Collection[str], others: Mapping[str, str]) -> list[Decision]:
+def _vanishing(folder: str, images: Sequence[str], others: Mapping[str, str]) -> list[Decision]:
+    """The open decisions on class folders below `folder` without images. `others`: a file of each folder."""
+    known = set(classes_of_folders(images, folder))
+    lost: dict[str, str] = {}
+    for inside, name in others.items():
+        top = inside[len(folder) :].split("/", 1)[0] if inside.startswith(folder) else ""
+        if top and top not in known and top.lower() not in NO_CLASSES:
+            lost.setdefault(top, name)
     return [
         Decision(
             "classes",
             "a class without examples",
             f"no file of this folder is read, such as '{name}'; expected images in each class folder",
             "open",
-            name=folder + "/",
+            name=folder + top + "/",
         )
-        for folder, name in others.items()
-        if folder and folder not in classes and folder.lower() not in NO_CLASSES
+        for top, name in lost.items()
     ]
 
 
@@ -277,11 +282,11 @@ def _label(name: str, suffix: str, text: str) -> str:
     content = json.loads(text)
     value = content
     if isinstance(content, dict):
-        value = next((content[key] for key in _JSON_LABELS if key in content), None)
+        value = next((content[key] for key in beside_images(content)), None)
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise _NoLabelError(
-            f"'{name}' holds {shown(text, 60)}; expected an object with {', '.join(map(repr, _JSON_LABELS[:3]))}: a "
-            "class's name or number"
+            f"'{name}' holds {shown(text, 60)}; expected an object with 'label' or another label's "
+            "name: a class's name or number"
         )
     return str(value)
 

@@ -8,6 +8,7 @@ from subset_trainer.data.formats.class_folders import (
     checked_folder,
     class_folders,
     classes_of_folders,
+    doubts_of_folders,
     label_of_folders,
     vanishing,
 )
@@ -46,7 +47,7 @@ def read_text_folders(channel: Channel, files: tuple[str, ...], folder: str, mem
                 f"the texts up to '{file}' take more than the {memory / 1e9:.1f} GB of memory that are left; expected "
                 "less data, or an instance with more memory."
             )
-    labels, classes = coded(classes_of_folders(files, folder))
+    labels, classes = coded(classes_of_folders(files, folder, channel.label_folder))
     ids = Ids.of_paths(np.array([file.encode("utf-8", "surrogateescape") for file in files]))
     return Texts(texts, labels, classes, ids)
 
@@ -62,17 +63,22 @@ class TextFolders(Format):
 
     def recognise(self, channel: Channel) -> Claim | None:
         files = tuple(file for file in _texts(channel) if "/" in file)
-        weak = len({file.rpartition("/")[0] for file in files}) < 2 or bool(channel.images)
-        return Claim(files, weak=weak) if files else None
+        alone, beside = len({file.rpartition("/")[0] for file in files}) < 2, bool(channel.images)
+        if not files or (alone and beside):  # captions, or boxes
+            return None
+        return Claim(files, weak=alone or beside)
 
     def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:
         folder = checked_folder(channel, claim.files, _texts(channel), "text")
-        return [] if folder is None else vanishing(channel, claim.files, folder, ".txt files")
+        if folder is None:
+            return []
+        nested = doubts_of_folders(claim.files, folder, channel.label_folder)
+        return [*vanishing(channel, claim.files, folder, ".txt files"), *nested]
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         folder = class_folders(channel, claim.files, _texts(channel), "text")
         texts = read_text_folders(channel, claim.files, folder, reading.memory)
-        return Found(self, texts, decisions=(label_of_folders(folder),))
+        return Found(self, texts, decisions=(label_of_folders(folder, channel.label_folder),))
 
 
 def _texts(channel: Channel) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The columns of a table as its files hold them, before they are interpreted."""
 
+import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_UNSEEN = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"
+"""Characters without width, which copied cells begin or end with."""
+_FORMULA = re.compile(r'="([^"]*)"')
+"""How spreadsheets keep a number as a text."""
+
+
+def cleaned(text: str) -> str:
+    """A cell's text without blanks and unseen characters around it, in Unicode's form NFC."""
+    text = text.strip()
+    if text and (text[0] in _UNSEEN or text[-1] in _UNSEEN):
+        text = text.strip(_UNSEEN + " \t\xa0")
+    if text.startswith('="') and (formula := _FORMULA.fullmatch(text)):
+        text = formula[1].strip()
+    return unicodedata.normalize("NFC", text)
+
+
 @dataclass(frozen=True)
 class Coded:
     """A column of texts: row n holds `distinct[codes[n]]`. The texts are stripped and in Unicode's form NFC; '' is an
@@ -27,10 +44,7 @@ class Coded:
     def of(cls, spelt: Sequence[str | None], codes: np.ndarray) -> "Coded":
         """Strip and normalise texts; None becomes ''. codes [N]: positions in `spelt`, -1 for an empty cell."""
         position: dict[str, int] = {}
-        lookup = [
-            position.setdefault(unicodedata.normalize("NFC", (text or "").strip()), len(position))
-            for text in spelt
-        ]
+        lookup = [position.setdefault(cleaned(text or ""), len(position)) for text in spelt]
         lookup.append(position.setdefault("", len(position)) if codes.min(initial=0) < 0 else 0)
         return cls(tuple(position), np.array(lookup, np.int64)[codes])
 

@@ -219,6 +219,14 @@ def _categories(
             f"{short!r} is read as {full!r}."
         )
         position |= {short: position[full] for short, full in shortened.items()}
+    same = column.categories_of(sorted(set(values.tolist()) - position.keys()))
+    if same:
+        one = next(iter(same))
+        notes.append(
+            f"{channel.name} channel: {np.isin(values, list(same)).sum():,} values of {title} are categories in "
+            f"another spelling; {one!r} is read as training's {same[one]!r}."
+        )
+        position |= {text: position[category] for text, category in same.items()}
     codes = np.fromiter((position.get(value, -1) for value in values), np.int64, len(values))
     known = np.flatnonzero(codes >= 0)
     out[known, codes[known]] = 1

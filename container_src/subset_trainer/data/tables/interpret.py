@@ -5,7 +5,7 @@ allows two readings is refused, all columns at once, with the hyperparameter tha
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -14,6 +14,7 @@ import numpy as np
 
 from subset_trainer.data.tables import dates, numbers
 from subset_trainer.data.tables.cells import Cells, Coded
+from subset_trainer.data.tables.label import plain_name
 from subset_trainer.data.tables.numbers import Spelling
 from subset_trainer.data.tables.table import MISSING, Column, numbers_of
 from subset_trainer.data.understanding import Certainty, Decision
@@ -24,6 +25,8 @@ FEW = 20
 _FEWEST_ROWS = 5
 """Fewer rows do not show that a column counts them."""
 _LOOKED_AT = 1_000
+_MOST_WORDS = 5
+"""So many different texts among numbers may be words for a missing value."""
 
 Kind = Literal["number", "date", "category", "free text", "identifier", "empty"]
 
@@ -124,7 +127,10 @@ def interpret(cells: Cells, positions: Sequence[int], rules: Rules) -> dict[int,
             if isinstance(values, Coded):
                 unsettled[position] = values
             else:
-                found[position] = _typed(cells, position, values, rules)
+                found[position] = _typed(cells, position, _without_missing(values, rules.missing), rules)
+                if rules.missing and found[position].kind in ("number", "date"):
+                    spelling = Spelling(missing=tuple(sorted(rules.missing)))
+                    found[position] = replace(found[position], spelling=spelling)
     spelt = {position: _spelt(values, rules) for position, values in unsettled.items()}
     marks = _marks(spelt, rules)
     for position, values in unsettled.items():
@@ -133,6 +139,29 @@ def interpret(cells: Cells, positions: Sequence[int], rules: Rules) -> dict[int,
         for position in positions:
             found[position] = _regrouped(cells, position, found[position])
     return found
+
+
+def of_label(read: Read, name: str, label: str, labels: np.ndarray, rules: Rules) -> Read:
+    """A column as it was read, unless it repeats the labels [N] int64 in other words, as a model must not see them.
+
+    One whose name is the label's with a word more, as `label_text`, is left out; of another, that is said.
+    """
+    if read.kind not in ("category", "number") or read.values is None or rules.keeps(name):
+        return read
+    beginnings = read.values[:_LOOKED_AT], labels[:_LOOKED_AT]
+    if len(labels) < FEW or not (_one_to_one(*beginnings) and _one_to_one(read.values, labels)):
+        return read
+    reason = f"each of its values stands for one class, as a copy of {label!r} does"
+    own, other = plain_name(name), plain_name(label)
+    if own.startswith(other) or own.endswith(other):
+        return Read("identifier", None, reason, setting=f"keep_columns={name}", taken="copy of the label")
+    return replace(read, reason=f"{read.reason}; {reason} (ignore_columns={name} leaves it out)")
+
+
+def _one_to_one(values: np.ndarray, labels: np.ndarray) -> bool:
+    texts = values if values.dtype == object else values.astype(str)
+    pairs = set(zip(texts.tolist(), labels.tolist(), strict=True))
+    return len(pairs) == len({text for text, _ in pairs}) == len({code for _, code in pairs})
 
 
 def matches(patterns: Sequence[str], name: str) -> bool:
@@ -150,7 +179,9 @@ def as_trained(
     """
     values = cells.column(position)
     if cells.typed and column.kind == "categorical" and not isinstance(values, Coded):
-        return values  # the encoding refuses another type
+        spelt = cells.coded(position)
+        # The encoding refuses another type, unless its values are spelt like training's.
+        return spelt.texts if column.categories_of(spelt.distinct) else values
     if column.kind in ("categorical", "free text", "empty"):
         return cells.coded(position).texts
     spelling = column.spelling or Spelling()
@@ -162,13 +193,18 @@ def as_trained(
             values = cells.coded(position)
         return _dates(cells, position, values, absent, spelling.orders, ", as in training")
     if not isinstance(values, Coded):
-        if spelling.mark == "point" and not spelling.affix:
-            return values
+        if cells.typed or (spelling.mark == "point" and not spelling.affix):
+            return _without_missing(values, spelling.missing)
         values = cells.coded(position)
     parsed, bad = parse_numbers(values.distinct, spelling, absent)
     if bad is not None:
-        cells.fail(position, values.first_row(values.distinct[bad]), "expected a number, as in other rows")
+        expected = f"expected {spelling.expected()}, as in training"
+        cells.fail(position, values.first_row(values.distinct[bad]), expected)
     return _finite(cells, position, parsed[values.codes])
+
+
+def _without_missing(values: np.ndarray, words: Iterable[str]) -> np.ndarray:
+    return numbers.without(values, words) if values.dtype.kind == "f" else values
 
 
 def parse_numbers(
@@ -177,7 +213,7 @@ def parse_numbers(
     """Texts [N] → float64 [N], NaN where missing; and the position of the first that is no number, or None."""
     quick = None if spelling.affix or spelling.grouped else numbers_of(tuple(texts))
     if quick is not None:
-        return quick, None
+        return numbers.without(quick, absent - MISSING), None
     parsed = np.full(len(texts), np.nan)
     for at, text in enumerate(texts):
         if text.lower() in absent:
@@ -186,20 +222,52 @@ def parse_numbers(
         if number is None:
             return parsed, at
         parsed[at] = number
-    return parsed, None
+    return numbers.without(parsed, absent - MISSING), None
 
 
 def _typed(cells: Cells, position: int, values: np.ndarray, rules: Rules) -> Read:
     """A column of numbers or dates."""
     if values.dtype.kind == "M":
-        return Read("empty" if np.isnat(values).all() else "date", values, "of dates")
+        return (
+            Read("empty", values, "no value")
+            if np.isnat(values).all()
+            else Read("date", values, _span(values))
+        )
     if np.isnan(values).all():
         return Read("empty", values, "no value")
     values = _finite(cells, position, values)
+    if (compact := _compact(cells, position, values, rules)) is not None:
+        return compact
     counting = None if rules.keeps(cells.names[position]) else _counting(cells, position, values)
     if counting is not None:
         return Read("identifier", None, counting, setting=f"keep_columns={cells.names[position]}")
     return Read("number", values, _spread(values))
+
+
+def _compact(cells: Cells, position: int, values: np.ndarray, rules: Rules) -> Read | None:
+    """Numbers that are all dates such as 20240131; None: they are not."""
+    present = np.unique(values[~np.isnan(values)])
+    first, last = present[0], present[-1]
+    if not dates.COMPACT[0] <= first <= last <= dates.COMPACT[1] or rules.keeps(cells.names[position]):
+        return None
+    if len(present) < _FEWEST_ROWS or any(dates.date_of(f"{number:.0f}", {}) is None for number in present):
+        return None
+    if (present % 1).any():
+        return None
+    found = {float(number): dates.date_of(f"{number:.0f}", {}) for number in present}
+    parsed = np.array([found.get(number, dates.NOTHING) for number in values.tolist()], "datetime64[us]")
+    return Read(
+        "date",
+        parsed,
+        f"{_span(parsed)}, written as {first:.0f}",
+        setting=f"keep_columns={cells.names[position]}",
+    )
+
+
+def _span(values: np.ndarray) -> str:
+    """From which day to which dates [N] go."""
+    present = values[~np.isnat(values)]
+    return f"from {str(present.min())[:10]} to {str(present.max())[:10]}"
 
 
 def _spread(values: np.ndarray) -> str:
@@ -249,7 +317,9 @@ def _present(values: Coded, absent: frozenset[str]) -> list[int]:
 def _spelt(values: Coded, rules: Rules) -> tuple[Spelling, ...]:
     """The spellings under which a column's values are numbers."""
     present = [values.distinct[at] for at in _present(values, rules.absent)]
-    return numbers.spellings(present) if present else ()
+    found = numbers.spellings(present) if present else ()
+    # A few texts are categories, whatever they measure.
+    return found or (numbers.of_measures(present) if len(present) > FEW else ())
 
 
 def _marks(spelt: Mapping[int, tuple[Spelling, ...]], rules: Rules) -> set[str]:
@@ -268,7 +338,8 @@ def _regrouped(cells: Cells, position: int, read: Read) -> Read:
     present = [text for text in values.distinct if text.lower() not in absent]
     if not numbers.also_grouped(present):
         return read
-    spelling = Spelling("comma", True, missing=read.spelling.missing if read.spelling else ())
+    missing = read.spelling.missing if read.spelling else ()
+    spelling = Spelling("comma", True, missing=missing, separated=True)
     parsed, bad = parse_numbers(values.distinct, spelling, frozenset(absent))
     if bad is not None:
         return read
@@ -313,10 +384,37 @@ def _texts(
         cells.fail(position, values.first_row(odd), "expected a number, as number_columns says")
     read = (
         _date(cells, position, values, present, rules)
+        or _measures(cells.names[position], texts, rules)
         or _nearly_numbers(cells, position, values, present, rules)
         or _words(cells.names[position], values, rules)
     )
     return _of_codes(cells.names[position], texts, read) if codes else read
+
+
+_NESTED = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)", re.DOTALL)
+
+
+def _measures(name: str, texts: Sequence[str], rules: Rules) -> Read | None:
+    """The refusal of many different texts that hold numbers which cannot be compared; None: they do not."""
+    if len(texts) <= FEW or rules.keeps(name):
+        return None
+    several = numbers.units(texts)
+    if several:
+        reason = f"its numbers have several units ({', '.join(unit or 'none' for unit in several)})"
+        return _unread(name, reason, texts)
+    if numbers.are_several(texts):
+        return _unread(name, "each of its cells holds several numbers", texts)
+    sample = texts[:_LOOKED_AT]
+    if 10 * sum(_NESTED.fullmatch(text) is not None for text in sample) >= 9 * len(sample):
+        reason = "its cells hold lists or objects; expected a column for each of their values"
+        return _unread(name, reason, texts, f" or text_column={name}")
+    return None
+
+
+def _unread(name: str, reason: str, texts: Sequence[str], more: str = "") -> Read:
+    examples = tuple(text if len(text) <= 60 else f"{text[:59]}…" for text in texts[:3])
+    setting = f"ignore_columns={name}, keep_columns={name} to take them as categories{more}"
+    return Read("number", None, reason, certainty="open", examples=examples, setting=setting)
 
 
 def _of_codes(name: str, texts: Sequence[str], read: Read) -> Read:
@@ -346,13 +444,14 @@ def _number(
             ["decimal commas"]
             if spelling.mark == "comma"
             else ["thousands separators or signs"]
-            if spelling.grouped
+            if spelling.separated or (spelling.grouped and not spelling.affix)
             else []
         ),
         *([f"in {spelling.affix}"] if spelling.affix else []),
+        *([f"times in {'minutes' if spelling.clock == 2 else 'seconds'}"] if spelling.clock else []),
         *([f"{', '.join(map(repr, words))} taken as missing"] if words else []),
     ]
-    own = Spelling(spelling.mark, spelling.grouped, spelling.affix, (*sorted(rules.missing), *words))
+    own = replace(spelling, missing=(*sorted(rules.missing), *words))
     return Read("number", numeric, ", ".join([read.reason, *how]), own if own else None)
 
 
@@ -369,12 +468,12 @@ def _date(cells: Cells, position: int, values: Coded, present: list[int], rules:
     if odd and word is None:
         if rows <= max(1, total // 100):
             cells.fail(position, values.first_row(odd[0]), f"expected a {dates.EXAMPLE}, as in other rows")
-        return _mixed("dates", odd, total - rows, rows)
+        return _mixed(cells.names[position], "dates", odd, total - rows, rows)
     orders = dates.orders_of([text for text in texts if text not in odd], rules.date_order) or {}
     bad = next((form for form, fitting in orders.items() if not fitting), None)
     if bad is not None:
         members = [text for text, form in zip(texts, forms, strict=True) if form == bad]
-        no_dates = [text for text in members if bad in ("iso", "named") and dates.date_of(text, {}) is None]
+        no_dates = [text for text in members if bad in dates.ALONE and dates.date_of(text, {}) is None]
         why = "are no dates" if no_dates else "fit no single order of day, month and year"
         odd_ones = no_dates or _contradicting(members, bad)
         return Read(
@@ -403,7 +502,7 @@ def _date(cells: Cells, position: int, values: Coded, present: list[int], rules:
     settled = tuple((form, fitting[0]) for form, fitting in orders.items())
     words = () if word is None else (word,)
     parsed = _dates(cells, position, values, rules.absent | frozenset(words), settled, ", as in other rows")
-    read = ", ".join(f"day, month and year in the order {order}" for _, order in settled) or "dates"
+    read = ", ".join([_span(parsed), *(f"day, month and year in the order {order}" for _, order in settled)])
     spelling = Spelling(missing=(*sorted(rules.missing), *words), orders=settled)
     return Read("date", parsed, read, spelling or None)
 
@@ -472,18 +571,22 @@ def _nearly_numbers(
     if rows <= max(1, total // 100):
         cells.fail(position, values.first_row(odd[0]), "expected a number, as in other rows")
     if several:
-        return _mixed("numbers", odd, total - rows, rows)
+        return _mixed(cells.names[position], "numbers", odd, total - rows, rows)
     return None
 
 
-def _mixed(what: str, odd: Sequence[str], good: int, rows: int) -> Read:
+def _mixed(name: str, what: str, odd: Sequence[str], good: int, rows: int) -> Read:
+    leave_out = f"ignore_columns={name}"
+    # A comma stands between two words of missing_values.
+    words = ",".join(odd) if len(odd) <= _MOST_WORDS and not any("," in text for text in odd) else None
+    missing = f"missing_values={words} if they stand for a missing value, or " if words else ""
     return Read(
         "number",
         None,
         f"{good:,} {what} and {rows:,} other texts",
         certainty="open",
         examples=tuple(odd[:3]),
-        setting="missing_values= for words that stand for a missing value, or ignore_columns=",
+        setting=f"{missing}{leave_out}",
     )
 
 
@@ -492,7 +595,7 @@ def _words(name: str, values: Coded, rules: Rules) -> Read:
     filled = [at for at, text in enumerate(values.distinct) if text and values.counts[at]]
     distinct, rows = len(filled), int(values.counts[filled].sum())
     sample = [values.distinct[at] for at in filled[:_LOOKED_AT]]
-    spaced = sum(" " in text for text in sample)
+    spaced = sum(" " in text or _UNSPACED.search(text) is not None for text in sample)
     long = sum(len(text) >= 30 or text.count(" ") >= 2 for text in sample)
     if distinct > FEW and 2 * distinct > rows and _is_code(sample) and not rules.keeps(name):
         if distinct == rows or _named_as_id(name):
@@ -530,11 +633,16 @@ def _identifier(reason: str, sample: Sequence[str], setting: str) -> Read:
     return Read("identifier", None, reason, examples=tuple(sample[:2]), setting=setting)
 
 
+_LETTER = re.compile(r"[^\W\d_]")
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]{5}")
+"""Several words of a script that writes no blanks between them."""
 _CODE = re.compile(r"\S*[\d_/:.@-]\S*( \S+)?|[0-9a-fA-F-]{8,}")
 
 
 def _is_code(sample: Sequence[str]) -> bool:
     """Whether texts look like codes: of one or two parts, with digits or punctuation."""
-    return 10 * sum(text.isascii() and _CODE.fullmatch(text) is not None for text in sample) >= 9 * len(
-        sample
+    codes = sum(
+        (text.isascii() and _CODE.fullmatch(text) is not None) or _LETTER.search(text) is None
+        for text in sample
     )
+    return 10 * codes >= 9 * len(sample)

@@ -6,34 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from subset_trainer.data.classes import looks_continuous
+from subset_trainer.data.label_columns import NAMES, OF_TABLES, plain_name
 from subset_trainer.data.tables import dates
 from subset_trainer.data.tables.cells import Cells, Coded
 from subset_trainer.data.tables.numbers import plain
 from subset_trainer.data.tables.table import column_title
-from subset_trainer.data.understanding import Decision, OpenDecisionsError
+from subset_trainer.data.understanding import Decision, OpenDecisionsError, refuse_open
 from subset_trainer.errors import UserError, shown
 
-LABEL_NAMES = (
-    *("label", "labels", "class", "classes", "target", "targets", "groundtruth", "gt", "ytrue", "classlabel"),
-    *("labelname", "classname", "targetname", "labelid", "classid", "targetclass", "goldlabel"),
-)
-"""Names of a label, without case, spaces, underscores, hyphens and points."""
-LIKELY_NAMES = (
-    *(
-        "y",
-        "category",
-        "outcome",
-        "response",
-        "sentiment",
-        "species",
-        "diagnosis",
-        "verdict",
-        "survived",
-        "churn",
-    ),
-    *("churned", "isfraud", "fraud", "isspam", "spam", "default", "result", "output", "dependent", "variety"),
-)
-"""Names of a label in tables where no column has one of `LABEL_NAMES` and the column can be one."""
 _FEATURE_NAMES = re.compile(
     r"(year|month|day|weekday|week|hour|minute|second|date|time|timestamp|age|sex|gender|name|country|city|region|state"
     r"|zip|zipcode|postcode|price|amount|count|size|weight|height|length|width|length|latitude|longitude|lat|lon|text"
@@ -43,11 +23,8 @@ _FEATURE_NAMES = re.compile(
 _FEW_ROWS = 10
 """Fewer rows do not show that a column cannot be a label."""
 _MOST_SHOWN = 5
-
-
-def plain_name(name: str) -> str:
-    """A column's name as it stands in `LABEL_NAMES`."""
-    return re.sub(r"[\s_\-.]", "", name.casefold())
+_MANY_NUMBERS = 30
+"""So many different whole numbers may be measurements."""
 
 
 def choose_label(cells: Cells, given: str | None, positions: Sequence[int]) -> tuple[int, Decision]:
@@ -60,6 +37,36 @@ def choose_label(cells: Cells, given: str | None, positions: Sequence[int]) -> t
     Raises:
         UserError: there is no such column, or none can be the label, or several can.
     """
+    position, decision = _chosen(cells, given, positions)
+    if decision.certainty != "given" and (why := _doubt(cells.coded(position))) is not None:
+        setting = f"label_column={cells.names[position]} if these are classes"
+        doubted = Decision("label", "", why, "open", name=cells.names[position], setting=setting)
+        refuse_open(cells.channel.name, [doubted])
+    return position, decision
+
+
+def _doubt(values: Coded) -> str | None:
+    """Why a column may hold measurements rather than classes, such as ages; None: it does not look like them."""
+    used = [
+        (plain(text), count)
+        for text, count in zip(values.distinct, values.counts.tolist(), strict=True)
+        if count
+    ]
+    numbers = sorted(number for number, _ in used if number is not None)
+    if len(used) <= _MANY_NUMBERS or len(numbers) < len(used) or any(number % 1 for number in numbers):
+        return None
+    # Numbers of classes count from 0 or 1.
+    counted = numbers[0] in (0, 1) and numbers[-1] - numbers[0] + 1 <= 1.1 * len(numbers)
+    rare = sum(count <= 2 for _, count in used)
+    if counted or 5 * rare < len(used):
+        return None
+    return (
+        f"{len(used):,} different whole numbers from {numbers[0]:g} to {numbers[-1]:g}, {rare:,} of them in one or two "
+        "rows, may be measurements rather than classes; regression is not supported"
+    )
+
+
+def _chosen(cells: Cells, given: str | None, positions: Sequence[int]) -> tuple[int, Decision]:
     if given is not None:
         position = _given(cells, given)
         _check(cells, position, positions)
@@ -69,7 +76,7 @@ def choose_label(cells: Cells, given: str | None, positions: Sequence[int]) -> t
         _check(cells, first, positions)
         return first, Decision("label", _named(cells, first), "the first column of a file without a header")
     names = {position: plain_name(cells.names[position]) for position in positions}
-    named = [position for position in positions if names[position] in LABEL_NAMES]
+    named = [position for position in positions if names[position] in NAMES]
     if named:
         fitting = [position for position in named if problem(cells, position) is None]
         if not fitting:
@@ -79,7 +86,7 @@ def choose_label(cells: Cells, given: str | None, positions: Sequence[int]) -> t
                 cells, f"several columns are named like a label: {_listed(cells, fitting)}", fitting
             )
         return fitting[0], Decision("label", _named(cells, fitting[0]), "the column with a label's name")
-    likely = [p for p in positions if names[p] in LIKELY_NAMES and problem(cells, p) is None]
+    likely = [p for p in positions if names[p] in OF_TABLES and problem(cells, p) is None]
     if len(likely) == 1:
         return likely[0], Decision("label", _named(cells, likely[0]), "the column with a label's name")
     if likely:
@@ -91,7 +98,7 @@ def choose_label(cells: Cells, given: str | None, positions: Sequence[int]) -> t
     if why is not None:
         raise _refused(
             cells,
-            f"no column is named like a label ({', '.join(LABEL_NAMES[:5])}, …), and {_named(cells, first)}, the first "
+            f"no column is named like a label ({', '.join(NAMES[:5])}, …), and {_named(cells, first)}, the first "
             f"one, is not taken for it: {why}",
             candidates(cells, positions),
         )
@@ -155,6 +162,9 @@ def _given(cells: Cells, given: str) -> int:
     names, width = cells.names, len(cells.names)
     if cells.header and given in names:
         return list(names).index(given)
+    same = [at for at, name in enumerate(names) if plain_name(name) == plain_name(given)]
+    if cells.header and len(same) == 1:
+        return same[0]
     if given.isdecimal() and len(given) < 10 and int(given) < width:
         return int(given)
     if not cells.header:

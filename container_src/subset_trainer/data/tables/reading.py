@@ -7,7 +7,7 @@ import numpy as np
 from subset_trainer.data.classes import coded, looks_continuous, spelt_classes
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.tables.cells import Cells, Coded
-from subset_trainer.data.tables.interpret import Read, Rules, as_trained, interpret, matches
+from subset_trainer.data.tables.interpret import Read, Rules, as_trained, interpret, matches, of_label
 from subset_trainer.data.tables.label import choose_label
 from subset_trainer.data.tables.numbers import plain
 from subset_trainer.data.tables.table import MISSING, TEXTUAL, Table, TrainedTable, column_title
@@ -36,6 +36,8 @@ def table_of(cells: Cells, ids: Ids, label_column: str | None, rules: Rules) -> 
         )
     labels, classes = label_classes(cells, label, None)
     found = interpret(cells, features, rules)
+    for position, read in found.items():
+        found[position] = of_label(read, cells.names[position], cells.names[label], labels, rules)
     _check_any(cells, found)
     refuse_open(cells.channel.name, [read.decision(cells.names[p]) for p, read in found.items()])
     kept = [p for p in features if found[p].kind != "identifier"]

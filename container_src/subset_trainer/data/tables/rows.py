@@ -6,7 +6,6 @@ spellings and encoding.
 
 import csv
 import io
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,8 @@ import numpy as np
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.requests import REQUEST
 from subset_trainer.data.tables import dates
+from subset_trainer.data.tables.beginning import told_separator
+from subset_trainer.data.tables.cells import cleaned
 from subset_trainer.data.tables.columns import encode
 from subset_trainer.data.tables.interpret import parse_numbers
 from subset_trainer.data.tables.numbers import Spelling
@@ -53,11 +54,15 @@ def rows_of_csv(text: str, like: TrainedTable, header: str = "auto") -> Iterator
     names = [column.name for column in like.columns]
     order, width, line = list(range(len(names))), len(names), 1
     first = True
-    separator = _separator(text.partition("\n")[0], names, like)
+    start, _, rest = text.partition("\n")
+    told = told_separator(start)
+    if told:
+        text, line, start = rest, 2, rest.partition("\n")[0]
+    above, separator = line - 1, told or _separator(start, names, like)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         for fields in reader:
-            place, line = f"line {line}", reader.line_num + 1
+            place, line = f"line {line}", above + reader.line_num + 1
             if not fields or (len(fields) == 1 < width and not fields[0].strip()):
                 continue
             if first:
@@ -180,7 +185,7 @@ def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndar
         values, bad = dates.parse(np.array(texts, object), absent, spelling.orders)
         expected = f"{dates.EXAMPLE}, as in training"
     else:
-        values, bad = _numbers(texts, column.spelling)
+        values, bad = _numbers([row.values[at] for row in rows], texts, column.spelling or Spelling())
         expected = "finite number, as in training"
     if bad is not None:
         raise REQUEST.error(
@@ -189,13 +194,21 @@ def _values(rows: Sequence[Row], at: int, column: Column, title: str) -> np.ndar
     return values
 
 
-def _numbers(texts: Sequence[str], spelling: Spelling | None) -> tuple[np.ndarray, int | None]:
-    """Numbers as training's were spelt, or with a decimal point, as JSON has them."""
-    spelling = spelling or Spelling()
+def _numbers(
+    given: Sequence[Scalar], texts: Sequence[str], spelling: Spelling
+) -> tuple[np.ndarray, int | None]:
+    """Texts as training's numbers were spelt, or with a decimal point. JSON's numbers are numbers whatever the
+    spelling: its 1.234 has no thousands. The second value is the first that is no finite number, or None."""
     absent = MISSING | set(spelling.missing)
-    values, bad = parse_numbers(texts, spelling, absent)
-    if bad is not None and spelling != Spelling():
-        values, bad = parse_numbers(texts, Spelling(), absent)
+    typed = np.array([isinstance(value, int | float) for value in given])
+    some = np.flatnonzero(~typed).tolist()
+    spelt = [texts[at] for at in some]
+    values = np.full(len(texts), np.nan)
+    values[some], odd = parse_numbers(spelt, spelling, absent)
+    if odd is not None and spelling != Spelling():
+        values[some], odd = parse_numbers(spelt, Spelling(), absent)
+    values[typed], _ = parse_numbers([texts[at] for at in np.flatnonzero(typed).tolist()], Spelling(), absent)
+    bad = None if odd is None else some[odd]
     infinite = np.flatnonzero(np.isinf(values))
     return values, bad if bad is not None else int(infinite[0]) if len(infinite) else None
 
@@ -204,7 +217,7 @@ def _text(row: Row, at: int, column: Column, title: str) -> str:
     """A value as a CSV file would contain it."""
     value = row.values[at]
     if isinstance(value, str):
-        return unicodedata.normalize("NFC", value.strip())
+        return cleaned(value)
     if value is None:
         return ""
     if column.kind != "categorical":

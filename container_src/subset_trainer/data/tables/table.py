@@ -1,7 +1,8 @@
 """A table in memory, its fitted columns, and the rules for text in it: missing values, numbers and names."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
@@ -9,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.tables.numbers import Spelling, whole
+from subset_trainer.data.tables.numbers import PADDED, Spelling, plain, whole
 from subset_trainer.data.understanding import Decision
 
 MOST_COLUMNS = 100_000
@@ -37,6 +38,7 @@ MISSING = frozenset(
             "…",
         ),
         *("<na>", "#n/a", "#na", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!", "(null)", "\\n"),
+        *("0000-00-00", "0000-00-00 00:00:00"),  # MySQL's zero date
         *("unknown", "missing", "not available", "not applicable", "undefined"),
     )
 )
@@ -112,6 +114,28 @@ class Column:
             return len(self.categories)
         return 1 + 2 * len(self.cycles) + self.missing
 
+    def categories_of(self, texts: Iterable[str]) -> dict[str, str]:
+        """The category for each text that is one, or is one in another spelling: the same number, as 1.0 and 1, or the
+        same letters in another case, as TRUE and true, where that leaves one category."""
+        found = {}
+        for text in texts:
+            if text in self._known:
+                found[text] = text
+            elif text and len(same := self._by_meaning.get(_meaning(text), ())) == 1:
+                found[text] = same[0]
+        return found
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.categories)
+
+    @cached_property
+    def _by_meaning(self) -> Mapping[str | float, tuple[str, ...]]:
+        found: dict[str | float, tuple[str, ...]] = {}
+        for category in filter(None, self.categories):
+            found[_meaning(category)] = (*found.get(_meaning(category), ()), category)
+        return found
+
     @cached_property
     def by_value(self) -> Mapping[int, tuple[str, ...]]:
         """The categories of digits alone that have each value: those of 7 may be 7 and 007."""
@@ -121,6 +145,12 @@ class Column:
             if value is not None:
                 found[value] = (*found.get(value, ()), category)
         return found
+
+
+def _meaning(text: str) -> str | float:
+    """What different spellings of a category have in common. Codes with leading zeros mean nothing but themselves."""
+    number = None if re.fullmatch(PADDED, text) else plain(text)
+    return text.casefold() if number is None or math.isinf(number) else number
 
 
 class TrainedTable(Protocol):
@@ -181,6 +211,9 @@ def is_number(value: str) -> bool:
 
 
 def names_most(first: list[str], like: TrainedTable) -> bool:
-    """Whether a first record is the training header, possibly with a missing or an additional column."""
-    names = {like.label_column, *(column.name for column in like.columns)}
-    return like.header and 2 * len(names.intersection(first)) > len(first)
+    """Whether a first record is the training header, possibly with missing or additional columns."""
+    features = {column.name for column in like.columns}
+    most = 2 * len({like.label_column, *features}.intersection(first)) > len(first)
+    # Columns that training left out may be more than its features.
+    all_named = features <= set(first) and not all(map(is_number, features))
+    return like.header and (most or all_named)

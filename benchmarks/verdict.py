@@ -1,0 +1,272 @@
+"""How often is an answer wrong, and how often is there one? Simulates comparisons whose truth is known.
+
+    python -m benchmarks.verdict --json docs/measured/verdict.json
+
+A study has full runs and, for each of some strategies, `SHARES`, over seeds that all have in common. The value of a run
+is its truth, plus what its seed makes of it, plus what the test examples do to its strategy and share, plus what they
+do to this run alone. The truth is that of further examples and seeds, so a test set of 500 is an error of its own.
+
+Rules: `new` is `deploy.results.judging` with paired test examples. `settled` judges three seeds and then, while nothing
+is enough, after each further seed, as who adds seeds until there is an answer. `unpaired` is `new` without predictions
+of the test examples. `step` is the step down with a shared level and one deviation over all candidates, which knows no
+test set. `each` is Student's t for each candidate alone, and `bonferroni` the same with the level divided by the number
+of candidates.
+"""
+
+import itertools
+import json
+import platform
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+if not __package__:
+    # Run as a file: the project's root is not on the path yet.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from benchmarks.common import Parser, processor, write_text
+from deploy.results.judging import LEAST_SEEDS, LEVEL, Candidate, State, judge
+from subset_trainer.errors import UserError
+
+SHARES = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
+TOLERANCE = 1.0
+"""In points, as everything here."""
+ACCURACY = 0.9
+ALONE = 0.03
+"""Variance of an example's outcome between two runs that differ only in the seed: as of a network that is 90% right
+and whose runs disagree on 6% of the test examples."""
+COMMON = 0.0075
+"""Variance over the test examples of a strategy's own probability to be right, beside what all strategies share."""
+RULES = ("new", "settled", "unpaired", "step", "each", "bonferroni")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is true in a study."""
+
+    name: str
+    losses: tuple[float, ...]
+    """Of each share, in points."""
+    growing: float = 0.0
+    """The deviation between seeds is proportional to share ** -growing."""
+    heavy: bool = False
+    """Whether seeds' errors have the tails of Student's t with three degrees of freedom."""
+
+
+SETTINGS = (
+    Setting("just beyond the tolerance", tuple(TOLERANCE * 1.001 for _ in SHARES)),
+    Setting("falling smoothly", tuple(0.1 * (0.7 / share) ** 1.5 for share in SHARES)),
+    Setting("falling, deviation growing", tuple(0.1 * (0.7 / share) ** 1.5 for share in SHARES), growing=0.5),
+    Setting("just beyond, deviation growing", tuple(TOLERANCE * 1.001 for _ in SHARES), growing=0.5),
+    Setting("just beyond, heavy tails", tuple(TOLERANCE * 1.001 for _ in SHARES), heavy=True),
+    Setting("falling, heavy tails", tuple(0.1 * (0.7 / share) ** 1.5 for share in SHARES), heavy=True),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A simulated study: values in points, and the variances that predictions of the test examples would show."""
+
+    shares: np.ndarray
+    """[J]"""
+    truth: np.ndarray
+    """[J] true losses."""
+    full: np.ndarray
+    """[S]"""
+    values: np.ndarray
+    """[J, S]"""
+    of_test: np.ndarray
+    """[J] estimates of the variance that more seeds do not reduce."""
+    alone: np.ndarray
+    """[J] estimates of the variance of the mean that the test examples cause in each run alone."""
+    test_examples: int
+
+    def first(self, seeds: int) -> "Study":
+        """The same study after its first seeds."""
+        alone = self.alone * len(self.full) / seeds
+        return replace(self, full=self.full[:seeds], values=self.values[:, :seeds], alone=alone)
+
+
+def simulate(
+    setting: Setting,
+    strategies: int,
+    seeds: int,
+    deviation: float,
+    examples: int,
+    random: np.random.Generator,
+) -> Study:
+    """Draw one study.
+
+    Args:
+        deviation: of a run's value between seeds, in points, on an infinite test set and all data.
+        examples: number of test examples.
+    """
+    shares = np.tile(SHARES, strategies)
+    truth = np.tile(setting.losses, strategies)
+    runs = (1 + len(shares), seeds)
+    noise = random.standard_t(3, runs) / np.sqrt(3) if setting.heavy else random.standard_normal(runs)
+    noise *= deviation * np.concatenate([[1.0], shares**-setting.growing])[:, None]
+    alone = 100 * np.sqrt(ALONE / examples) * random.standard_normal(runs)
+    common = 100 * np.sqrt(COMMON / examples) * random.standard_normal((runs[0], 1))
+    values = 100 * ACCURACY - np.concatenate([[0.0], truth])[:, None] + noise + alone + common
+    # Estimated from the examples on which two runs differ.
+    discordant = max(2.0, 2 * ALONE * examples)
+
+    def estimated(variance: float) -> np.ndarray:
+        return 1e4 * variance / examples * random.chisquare(discordant, len(shares)) / discordant
+
+    residual = estimated(2 * ALONE)
+    whole = estimated(2 * COMMON + 2 * ALONE / seeds)
+    return Study(
+        shares,
+        truth,
+        values[0],
+        values[1:],
+        np.maximum(0.0, whole - residual / seeds),
+        residual / seeds,
+        examples,
+    )
+
+
+def smallest(rule: str, study: Study) -> int | None:
+    """Return the candidate that a rule recommends: the one of the smallest share that it finds to be enough."""
+    if rule == "settled":
+        for seeds in range(LEAST_SEEDS, len(study.full) + 1):
+            good = _of_judging(study.first(seeds), again=seeds > LEAST_SEEDS)
+            if good:
+                break
+    elif rule in ("new", "unpaired"):
+        good = _of_judging(study, paired=rule == "new")
+    else:
+        good = _of_students(rule, study)
+    return min(good, key=lambda place: study.shares[place], default=None)
+
+
+def _of_judging(study: Study, again: bool = False, paired: bool = True) -> list[int]:
+    unpaired = 2 * 1e4 * ACCURACY * (1 - ACCURACY) / study.test_examples
+    candidates = [
+        Candidate(
+            str(place // len(SHARES)),
+            float(study.shares[place]),
+            dict(enumerate(study.values[place])),
+            *((study.of_test[place], study.alone[place]) if paired else (0.0, 0.0, unpaired)),
+        )
+        for place in range(len(study.shares))
+    ]
+    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE, again)
+    return [place for place, one in enumerate(found) if one.state == State.ENOUGH]
+
+
+def _of_students(rule: str, study: Study) -> list[int]:
+    from scipy.stats import t
+
+    differences = study.values - study.full
+    count, seeds = differences.shape
+    strategies = count // len(SHARES)
+    level = {"each": LEVEL, "bonferroni": LEVEL / count, "step": LEVEL / strategies}[rule]
+    deviation, freedom = differences.std(1, ddof=1), seeds - 1
+    if rule == "step":
+        every = np.concatenate([study.full[None], study.values])
+        residual = every - every.mean(0) - every.mean(1)[:, None] + every.mean()
+        freedom = count * (seeds - 1)
+        deviation = np.full(count, np.sqrt(2 * (residual**2).sum() / freedom))
+    good = differences.mean(1) - t.ppf(1 - level, freedom) * deviation / np.sqrt(seeds) >= -TOLERANCE
+    if rule != "step":
+        return list(np.flatnonzero(good))
+    chains = good.reshape(strategies, -1)
+    return list(np.flatnonzero(np.logical_and.accumulate(chains, axis=1)))
+
+
+def rates(
+    setting: Setting, strategies: int, seeds: int, deviation: float, examples: int, studies: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Return for each rule how often its recommendation is wrong, how often there is a right one, and where there is,
+    the mean share of right ones."""
+    random = np.random.default_rng(seed)
+    drawn = [simulate(setting, strategies, seeds, deviation, examples, random) for _ in range(studies)]
+    found: dict[str, dict[str, float]] = {}
+    for rule in RULES:
+        chosen = [(study, place) for study in drawn if (place := smallest(rule, study)) is not None]
+        right = [float(study.shares[place]) for study, place in chosen if study.truth[place] <= TOLERANCE]
+        found[rule] = {
+            "wrong": (len(chosen) - len(right)) / studies,
+            "power": len(right) / studies,
+        } | ({"share": mean(right)} if right else {})
+    return found
+
+
+GRID = {"strategies": (1, 3, 9), "seeds": (3, 5), "deviation": (0.3, 0.5, 1.0), "examples": (500, 10_000)}
+
+
+def measured(studies: int, seed: int, processes: int) -> list[dict[str, Any]]:
+    """Simulate every setting at every point of `GRID`; return one row for each."""
+    points = [(setting, point) for setting in SETTINGS for point in itertools.product(*GRID.values())]
+    with ProcessPoolExecutor(processes) as pool:
+        found = pool.map(_rates, points, itertools.repeat(studies), range(seed, seed + len(points)))
+        rows = []
+        for (setting, point), of_rules in zip(points, found, strict=True):
+            rows.append({"setting": setting.name, **dict(zip(GRID, point, strict=True)), "rules": of_rules})
+            print(f"[{len(rows)}/{len(points)}] {setting.name}", file=sys.stderr, flush=True)
+    return rows
+
+
+def _rates(point: tuple[Setting, tuple[Any, ...]], studies: int, seed: int) -> dict[str, dict[str, float]]:
+    setting, (strategies, seeds, deviation, examples) = point
+    return rates(setting, strategies, seeds, deviation, examples, studies, seed)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rates as a Markdown table: a row for each setting, test set, number of seeds and of strategies."""
+    heads = ("truth", "test examples", "seeds", "strategies", "deviation", *RULES)
+    lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    for row in rows:
+        # Where nothing is within the tolerance, every answer is wrong; else, almost every answer is right.
+        falls = any(of["power"] for of in row["rules"].values())
+        cells = [f"{100 * row['rules'][rule]['power' if falls else 'wrong']:.1f}" for rule in RULES]
+        what = "right" if falls else "wrong"
+        lines.append(
+            f"| {row['setting']}: {what} | {row['examples']:,} | {row['seeds']} | {row['strategies']} | "
+            f"{row['deviation']} | " + " | ".join(cells) + " |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = Parser(
+        prog="python -m benchmarks.verdict", description=__doc__, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all rates, with the versions")
+    parser.add_argument("--studies", type=int, default=1000, help="simulated studies for each row (1000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first row; each has its own (0)")
+    parser.add_argument("--processes", type=int, default=2, help="rows that are simulated at a time (2)")
+    try:
+        given = parser.parse_args(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UserError.exit_code
+    rows = measured(given.studies, given.seed, given.processes)
+    print(table(rows))
+    if given.json is not None:
+        facts = {
+            "command": f"python -m benchmarks.verdict --studies {given.studies} --seed {given.seed}",
+            "processor": processor(),
+            "versions": {"python": platform.python_version(), "numpy": np.__version__},
+            "level": LEVEL,
+            "tolerance": TOLERANCE,
+            "shares": SHARES,
+            "rows": rows,
+        }
+        write_text(given.json, json.dumps(facts, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

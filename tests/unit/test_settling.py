@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+
+from deploy.results.answers import Answer, answer
+from deploy.results.compare import Run
+from deploy.results.settling import Settling, runs, settling, spoken
+from deploy.results.verdict import sentence
+from tests.unit.test_verdict import FULL, run
+from tests.unit.test_verdict import runs as made_of
+
+
+def answered(made: list[Run], tolerance: float = 0.01) -> Answer:
+    found = answer(made, tolerance)
+    assert isinstance(found, Answer)
+    return found
+
+
+def proposed(made: list[Run], tolerance: float = 0.01) -> Settling:
+    (one,) = settling(answered(made, tolerance))
+    return one
+
+
+NEARLY = {**FULL, ("rs2", 0.3): [0.893, 0.913, 0.914]}
+
+
+def test_further_seeds_with_their_full_runs_and_their_time() -> None:
+    one = proposed(made_of(NEARLY))
+    assert one.more_seeds > 0
+    assert [run.seed for run in one.runs[::2]] == list(range(3, 3 + one.more_seeds))
+    assert [run.values["strategy"] for run in one.runs[:2]] == ["rs2", "full"]
+    assert one.runs[0].like == "rs2-0.3-0"
+    # The full runs take 100 seconds each, those at 30% take 30.
+    assert one.seconds == pytest.approx(one.more_seeds * 130)
+    said = sentence(made_of(NEARLY), 0.01)
+    assert "is not yet known. `rs2` at 30% loses 0.3 points on average and at most" in said
+    assert (
+        f"of `rs2` at 30%, with full runs of these seeds ({spoken(one.seconds)}), would probably settle it."
+        in said
+    )
+
+
+def test_the_proposed_seeds_settle_it_in_four_of_five_cases() -> None:
+    one = proposed(made_of(NEARLY))
+    (judged,) = answered(made_of(NEARLY)).judged
+    random = np.random.default_rng(0)
+    deviation = np.std([0.007, -0.003, 0.006], ddof=1) / np.sqrt(2)
+    count, settled = 3 + one.more_seeds, 0
+    for _ in range(200):
+        full, own = 0.91 + deviation * random.standard_normal((2, count))
+        again = made_of({("full", 1.0): list(full), ("rs2", 0.3): list(own + judged.mean)})
+        found = answer(again, 0.01, again=True)
+        settled += isinstance(found, Answer) and found.best("train") is not None
+    assert 0.65 < settled / 200 < 0.95
+
+
+def test_full_runs_that_are_there_are_used() -> None:
+    made = [*made_of(NEARLY), run("full", 1.0, 9, 0.92)]
+    assert proposed(made).runs[0].seed == 9
+    assert [(one.values["strategy"], one.seed) for one in proposed(made).runs[:3]] == [
+        ("rs2", 9),
+        ("rs2", 3),
+        ("full", 3),
+    ]
+
+
+def test_one_seed_asks_for_three() -> None:
+    one = proposed(made_of({("full", 1.0): [0.9], ("rs2", 0.3): [0.9], ("rs2", 0.1): [0.9]}))
+    assert (one.more_seeds, [run.seed for run in one.runs]) == (2, [1, 1, 2, 2])
+    assert one.share == pytest.approx(0.3)
+
+
+def test_a_small_test_set_is_named() -> None:
+    made = made_of({**FULL, ("rs2", 0.3): [0.9, 0.91, 0.92]})
+    for each in made:
+        each.summary["examples"]["test"] = 400
+    one = proposed(made)
+    assert one.more_seeds == 0 and one.test_examples is not None and one.test_examples > 4000
+    assert "test examples to settle it, not more seeds." in sentence(made, 0.01)
+
+
+def test_what_is_settled_asks_for_nothing() -> None:
+    made = made_of({**FULL, ("rs2", 0.5): [0.9, 0.91, 0.92], ("rs2", 0.1): [0.5, 0.51, 0.52]})
+    assert settling(answered(made)) == []
+
+
+def test_the_next_share_is_proposed_below_one_that_is_enough() -> None:
+    made = made_of({**FULL, ("rs2", 0.7): [0.9, 0.91, 0.92], ("rs2", 0.3): [0.893, 0.913, 0.914]})
+    assert proposed(made).row == "`rs2` at 30%"
+    assert "70% of the samples seen is enough" in sentence(made, 0.01)
+    assert "Whether `rs2` at 30% is enough is not yet known." in sentence(made, 0.01)
+
+
+def test_a_planner_reads_each_run_once_and_as_json() -> None:
+    made = made_of({**NEARLY, ("random", 0.3): [0.893, 0.913, 0.914]})
+    proposals = settling(answered(made))
+    assert [one.question for one in proposals] == ["train", "label"]
+    wanted = runs(proposals)
+    assert len([one for one in wanted if one.values["strategy"] == "full"]) == max(
+        one.more_seeds for one in proposals
+    )
+    read = json.loads(json.dumps([one.to_json() for one in proposals], allow_nan=False))
+    assert read[0]["runs"][0]["values"]["seed"] == 3
+    json.dumps(answered(made).to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(1, "about 1 second"), (540, "about 9 minutes"), (7300, "about 2 hours")]
+)
+def test_a_time_in_words(seconds: float, words: str) -> None:
+    assert spoken(seconds) == words
