@@ -187,17 +187,21 @@ def line(name: str, count: int, way: str, found: Sequence[Numbers]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def show_passes(options: argparse.Namespace) -> int:
+    columns = ("set", "texts", "float32 s", "bfloat16 s", "float32, together s", "bfloat16, together s")
+    print(f"| {' | '.join(columns)} |\n| --- |{' ---: |' * 5}", flush=True)
+    for name in options.sets:
+        rows = SETS[name](max(options.examples))
+        seconds = " | ".join(f"{each:.1f}" for each in passes(rows, options))
+        print(f"| {name} | {len(rows):,} | {seconds} |", flush=True)
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     print(f"{processor()}, {torch.get_num_threads()} threads, max_tokens={options.max_tokens}\n")
     if options.passes:
-        columns = ("set", "texts", "float32 s", "bfloat16 s", "float32, together s", "bfloat16, together s")
-        print(f"| {' | '.join(columns)} |\n| --- |{' ---: |' * 5}", flush=True)
-        for name in options.sets:
-            rows = SETS[name](max(options.examples))
-            seconds = " | ".join(f"{each:.1f}" for each in passes(rows, options))
-            print(f"| {name} | {len(rows):,} | {seconds} |", flush=True)
-        return 0
+        return show_passes(options)
     columns = (
         "set",
         "texts",
