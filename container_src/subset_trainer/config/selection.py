@@ -19,6 +19,7 @@ CORDS_STRATEGIES = tuple(name for name, spec in CATALOGUE.items() if spec.cords)
 """The strategies that ``backend=cords`` supports."""
 NESTED = "random"
 """The strategy whose subsets of one seed are nested: the larger fraction has every example of the smaller one."""
+ENCODER_SELECT_EVERY = 2
 ENCODER_ETA = 0.05
 """GLISTER's step size for text encoders. AdamW's learning rate is not a usable step size on the logits."""
 
@@ -69,7 +70,8 @@ class SelectionKnobs(Knobs):
     )
     select_every: Count = Field(
         5,
-        description="number of epochs between selections, for strategies that select again as the model learns",
+        description="number of epochs between selections, for strategies that select again as the model learns. "
+        f"Default for `encoder` with `fine_tune=all`, which has fewer epochs: {ENCODER_SELECT_EVERY}",
     )
     warm_fraction: Share = Field(
         0.0,
