@@ -6,9 +6,11 @@ A study has full runs and, for each of some strategies, `SHARES`, over seeds tha
 is its truth, plus what its seed makes of it, plus what the test examples do to its strategy and share, plus what they
 do to this run alone. The truth is that of further examples and seeds, so a test set of 500 is an error of its own.
 
-Rules: `new` is `deploy.results.judging` with paired test examples, `unpaired` the same without predictions of the test
-examples, `step` the step down with a shared level and one deviation over all candidates that knows no test set, `each`
-Student's t for each candidate alone, and `bonferroni` the same with the level divided by the number of candidates.
+Rules: `new` is `deploy.results.judging` with paired test examples. `settled` judges three seeds and then, while nothing
+is enough, after each further seed, as who adds seeds until there is an answer. `unpaired` is `new` without predictions
+of the test examples. `step` is the step down with a shared level and one deviation over all candidates, which knows no
+test set. `each` is Student's t for each candidate alone, and `bonferroni` the same with the level divided by the number
+of candidates.
 """
 
 import itertools
@@ -18,7 +20,7 @@ import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -30,7 +32,7 @@ if not __package__:
 import numpy as np
 
 from benchmarks.common import Parser, processor, write_text
-from deploy.results.judging import LEVEL, Candidate, State, judge
+from deploy.results.judging import LEAST_SEEDS, LEVEL, Candidate, State, judge
 from subset_trainer.errors import UserError
 
 SHARES = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
@@ -42,7 +44,7 @@ ALONE = 0.03
 and whose runs disagree on 6% of the test examples."""
 COMMON = 0.0075
 """Variance over the test examples of a strategy's own probability to be right, beside what all strategies share."""
-RULES = ("new", "unpaired", "step", "each", "bonferroni")
+RULES = ("new", "settled", "unpaired", "step", "each", "bonferroni")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class Study:
     alone: np.ndarray
     """[J] estimates of the variance of the mean that the test examples cause in each run alone."""
     test_examples: int
+
+    def first(self, seeds: int) -> "Study":
+        """The same study after its first seeds."""
+        alone = self.alone * len(self.full) / seeds
+        return replace(self, full=self.full[:seeds], values=self.values[:, :seeds], alone=alone)
 
 
 def simulate(
@@ -130,22 +137,30 @@ def simulate(
 
 def smallest(rule: str, study: Study) -> int | None:
     """Return the candidate that a rule recommends: the one of the smallest share that it finds to be enough."""
-    good = _of_judging(rule, study) if rule in ("new", "unpaired") else _of_students(rule, study)
+    if rule == "settled":
+        for seeds in range(LEAST_SEEDS, len(study.full) + 1):
+            good = _of_judging(study.first(seeds), again=seeds > LEAST_SEEDS)
+            if good:
+                break
+    elif rule in ("new", "unpaired"):
+        good = _of_judging(study, paired=rule == "new")
+    else:
+        good = _of_students(rule, study)
     return min(good, key=lambda place: study.shares[place], default=None)
 
 
-def _of_judging(rule: str, study: Study) -> list[int]:
+def _of_judging(study: Study, again: bool = False, paired: bool = True) -> list[int]:
     unpaired = 2 * 1e4 * ACCURACY * (1 - ACCURACY) / study.test_examples
     candidates = [
         Candidate(
             str(place // len(SHARES)),
             float(study.shares[place]),
             dict(enumerate(study.values[place])),
-            *((study.of_test[place], study.alone[place]) if rule == "new" else (0.0, 0.0, unpaired)),
+            *((study.of_test[place], study.alone[place]) if paired else (0.0, 0.0, unpaired)),
         )
         for place in range(len(study.shares))
     ]
-    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE)
+    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE, again)
     return [place for place, one in enumerate(found) if one.state == State.ENOUGH]
 
 

@@ -140,12 +140,13 @@ class Answer:
         return min(counts), max(counts)
 
 
-def answer(runs: Sequence[Run], tolerance: float) -> Answer | str:
+def answer(runs: Sequence[Run], tolerance: float, again: bool = False) -> Answer | str:
     """Judge the completed runs; return a sentence that says why if they allow no answer.
 
     Args:
         runs: runs with results; only completed ones are used.
         tolerance: tolerated loss, a share.
+        again: whether seeds were added because an earlier answer left something open; see `judging`.
     """
     finished = [run for run in runs if run.summary["status"] == "completed"]
     base = reference(finished)
@@ -164,7 +165,7 @@ def answer(runs: Sequence[Run], tolerance: float) -> Answer | str:
     if not rows:
         return "How much is enough cannot be said: no other run has the seed of one on all of the data."
     candidates = [_candidate(row, metric, tested) for row in rows]
-    judged = judging.judge(_values(full, metric, tested), candidates, tolerance)
+    judged = judging.judge(_values(full, metric, tested), candidates, tolerance, again)
     return Answer(metric, tolerance, rows, judged, full, tested)
 
 

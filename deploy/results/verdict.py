@@ -10,14 +10,15 @@ from subset_selection.catalogue import Question
 from subset_trainer.tracking.metrics import SPOKEN
 
 
-def sentence(runs: Sequence[Run], tolerance: float) -> str:
+def sentence(runs: Sequence[Run], tolerance: float, again: bool = False) -> str:
     """Return the answer in words, a sentence or more for each question that the runs bear on.
 
     Args:
         runs: runs with results; only completed ones are used.
         tolerance: tolerated loss, a share.
+        again: whether seeds were added because an earlier answer left something open; see `judging`.
     """
-    found = answer(runs, tolerance)
+    found = answer(runs, tolerance, again)
     if isinstance(found, str):
         return found
     proposals = {one.question: one for one in settling(found)}

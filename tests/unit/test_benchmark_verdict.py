@@ -18,6 +18,10 @@ def test_at_the_edge_one_study_in_twenty_is_wrong(examples: int) -> None:
     assert found["each"]["wrong"] > 0.3
 
 
+def test_seeds_that_are_added_until_there_is_an_answer_are_wrong_no_more_often() -> None:
+    assert rates(BEYOND, 3, 5, 0.3, 10_000, 300, 7)["settled"]["wrong"] < 0.09
+
+
 def test_what_is_enough_is_found() -> None:
     found = rates(FALLING, 3, 3, 0.3, 10_000, 100, 7)
     assert found["new"]["power"] > 0.85 > 0.6 > found["bonferroni"]["power"]
