@@ -40,6 +40,7 @@ def add(commands: options.Commands) -> None:
     )
     planning.add_grid(showing)
     planning.add_overwrite(showing)
+    planning.add_settle(showing)
     results.add_presentation(showing)
     options.add_settings(showing)
 
@@ -62,6 +63,7 @@ def add(commands: options.Commands) -> None:
         comparison.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{name} data: a folder or file")
     planning.add_grid(comparison)
     planning.add_overwrite(comparison)
+    planning.add_settle(comparison)
     comparison.add_argument(
         "--output",
         type=options.folder,
@@ -184,6 +186,7 @@ def _train(
     Raises UserError or AlgorithmError with the run's name if a run fails; finished runs are kept.
     """
     program.check_channels(channels)
+    settings = planning.tested(settings, channels)
     from deploy import understood  # the formats take a moment to import
 
     cells = planning.planned(given, settings, tested="test" in channels).cells
@@ -198,6 +201,7 @@ def _train(
             tolerance=given.tolerance / 100,
             everything=given.all,
             overwrite=given.overwrite,
+            settle=given.settle,
         )
     )
     runs, lost = agenda.results()

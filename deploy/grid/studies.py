@@ -49,7 +49,9 @@ class Study:
         return f"{plain[:40] or 'data'}-{self.digest}"
 
     def write(self, folder: Path) -> None:
-        """Write `study.json` into the study's folder."""
+        """Write `study.json` into the study's folder, unless it is there."""
+        if digest_of(folder) == self.digest:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         content = {
             "version": 1,
@@ -104,6 +106,11 @@ def read(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def keep(folder: Path, name: str, value: Any) -> None:
+    """Keep something in the `study.json` of a folder that has one: later calls read it."""
+    write_whole(folder / FILE, json.dumps({**(read(folder) or {}), name: value}, indent=2) + "\n")
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -5,6 +5,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import torch
+
 from subset_trainer import artifacts
 from subset_trainer.config import Hyperparameters
 from subset_trainer.insight.cleaning import Examined
@@ -117,6 +119,7 @@ def _summary(
         "test": None if test is None else test.measures(),
         "seconds": _seconds(run, fitted),
         "device": run.place.machine.describe(),
+        "threads": torch.get_num_threads(),
         "versions": _versions(),
         "hyperparameters": config.model_dump(),
     }
