@@ -139,8 +139,7 @@ def smallest(rule: str, study: Study) -> int | None:
     """Return the candidate that a rule recommends: the one of the smallest share that it finds to be enough."""
     if rule == "settled":
         for seeds in range(LEAST_SEEDS, len(study.full) + 1):
-            good = _of_judging(study.first(seeds), again=seeds > LEAST_SEEDS)
-            if good:
+            if good := _of_judging(study.first(seeds), first_seeds=range(LEAST_SEEDS)):
                 break
     elif rule in ("new", "unpaired"):
         good = _of_judging(study, paired=rule == "new")
@@ -149,7 +148,7 @@ def smallest(rule: str, study: Study) -> int | None:
     return min(good, key=lambda place: study.shares[place], default=None)
 
 
-def _of_judging(study: Study, again: bool = False, paired: bool = True) -> list[int]:
+def _of_judging(study: Study, first_seeds: range | None = None, paired: bool = True) -> list[int]:
     unpaired = 2 * 1e4 * ACCURACY * (1 - ACCURACY) / study.test_examples
     candidates = [
         Candidate(
@@ -160,7 +159,7 @@ def _of_judging(study: Study, again: bool = False, paired: bool = True) -> list[
         )
         for place in range(len(study.shares))
     ]
-    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE, again)
+    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE, first_seeds)
     return [place for place, one in enumerate(found) if one.state == State.ENOUGH]
 
 
