@@ -1,6 +1,6 @@
 """Answers in words how small a share is enough for a tolerated loss, with one error rate for the whole answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from deploy.results.answers import QUESTIONS, Answer, answer, spoken_share
 from deploy.results.compare import Run
@@ -10,14 +10,15 @@ from subset_selection.catalogue import Question
 from subset_trainer.tracking.metrics import SPOKEN
 
 
-def sentence(runs: Sequence[Run], tolerance: float) -> str:
+def sentence(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int] | None = None) -> str:
     """Return the answer in words, a sentence or more for each question that the runs bear on.
 
     Args:
         runs: runs with results; only completed ones are used.
         tolerance: tolerated loss, a share.
+        first_seeds: the seeds of the first answer, where others were added because it left something open.
     """
-    found = answer(runs, tolerance)
+    found = answer(runs, tolerance, first_seeds)
     if isinstance(found, str):
         return found
     proposals = {one.question: one for one in settling(found)}
