@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.commands import options, planning, results
-from deploy.grid import comparison, program
+from deploy.grid import comparison, program, studies
 from deploy.results import compare, folders
 from deploy.results.compare import Lost, Run
 from subset_trainer.errors import UserError
@@ -103,6 +103,8 @@ class Compared:
     lost: Sequence[Lost] = ()
     frame: Any = None
     """The data frame of an Experiment; None for other sources."""
+    first_seeds: Sequence[int] | None = None
+    """The seeds of the first answer, where others were added because it left something open."""
     data: Sequence[str] = ()
     """The training data of the runs, each once, where it is known; of different data no answer follows."""
 
@@ -118,7 +120,9 @@ def demo(given: argparse.Namespace) -> None:
     channels = {"training": data / "training", "test": data / "test"}
     settings = {**DEMO_SETTINGS, **given.set}
     found = _train(given, output, channels, settings, "scikit-learn's digits")
-    results.present(given, found.runs, found.lost, found.folder, found.title, given.tolerance)
+    results.present(
+        given, found.runs, found.lost, found.folder, found.title, given.tolerance, found.first_seeds
+    )
 
 
 def run(given: argparse.Namespace) -> None:
@@ -129,9 +133,8 @@ def run(given: argparse.Namespace) -> None:
     if given.csv is not None:
         _write_frame(found, given)
     one = len(found.data) < 2
-    results.present(
-        given, found.runs, found.lost, found.folder, found.title, given.tolerance if one else None
-    )
+    tolerance = given.tolerance if one else None
+    results.present(given, found.runs, found.lost, found.folder, found.title, tolerance, found.first_seeds)
     if not one:
         print(
             f"\nHow much data is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
@@ -166,7 +169,10 @@ def _found(given: argparse.Namespace) -> Compared:
     if runs:
         places = [Path(folder) for folder in runs]
         found, lost = folders.read(places)
-        return Compared("Comparison", given.output, found, lost, data=folders.data_of(places))
+        first = folders.first_seeds(places)
+        return Compared(
+            "Comparison", given.output, found, lost, first_seeds=first, data=folders.data_of(places)
+        )
     return _on_data(given, {}, str(given.training))
 
 
@@ -212,7 +218,8 @@ def _train(
     facts = runs[0].summary
     title = f"{data}: {facts['model']}, {facts['examples']['training']:,} training examples"
     seeds = list(dict.fromkeys(run.summary["seed"] for run in runs))
-    return Compared(f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", folder, runs, lost)
+    shown = f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return Compared(shown, folder, runs, lost, first_seeds=studies.first_seeds(folder))
 
 
 def _experiment(given: argparse.Namespace, name: str) -> Compared:

@@ -104,6 +104,8 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
             else "nothing is left to settle"
         )
         work(here, agenda, left)
+        if further:
+            studies.keep(folder, studies.FIRST_SEEDS, sorted({cell.seed for cell in wanted.cells}))
     if spared := agenda.spared():
         say(
             f"the answer is settled: {len(spared)} of {len(agenda.cells)} runs were not needed (--all runs them)"

@@ -30,7 +30,7 @@ class Pace:
 def work(cell: Cell) -> float:
     """Return the samples that a cell sees, in passes over all examples."""
     hp = hyperparameters.parse(cell.values)
-    return passes(hp, hp.fraction if hp.spec.takes_fraction else 1.0)
+    return passes(hp, hp.share if hp.spec.takes_fraction else 1.0)
 
 
 def seconds_left(

@@ -69,6 +69,7 @@ def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | Non
     """Name → value for the header of the report."""
     config, plan = data.config, fitted.plan
     return {
+        **({} if fitted.answer is None else {"answer": str(fitted.answer["sentence"])}),
         "strategy": config.strategy,
         "budget": f"{plan.budget:,} of {plan.examples:,} examples an epoch",
         "left out before": ", ".join(f"{count:,} {why}" for why, count in examined.counts().items()),
@@ -122,6 +123,7 @@ def _summary(
         "threads": torch.get_num_threads(),
         "versions": _versions(),
         "hyperparameters": config.model_dump(),
+        **({} if fitted.answer is None else {"answer": fitted.answer}),
     }
 
 

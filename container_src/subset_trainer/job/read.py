@@ -10,7 +10,7 @@ import numpy as np
 
 from subset_trainer import artifacts, pretrained
 from subset_trainer.config import Hyperparameters
-from subset_trainer.config.training import ENCODER_DEFAULTS, FROZEN_ENCODER_RATE
+from subset_trainer.config.training import ENCODER_DEFAULTS, FINE_TUNED_ENCODER_DEFAULTS, FROZEN_ENCODER_RATE
 from subset_trainer.contract import Contract
 from subset_trainer.data import Kind, Splits, load_splits, overview
 from subset_trainer.data.datasets import MOST_WORKERS
@@ -31,6 +31,7 @@ NOT_DECISIVE = (
     *("on_unreadable", "unreadable_limit", "image_size"),
     *("report", "metric", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
+    *("tolerance", "max_cost"),
 )
 """Hyperparameters that may change when a run is resumed."""
 
@@ -187,7 +188,8 @@ def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
 
 def as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
     """Set the usual defaults of encoders for hyperparameters without a value."""
-    usual = ENCODER_DEFAULTS | ({"learning_rate": FROZEN_ENCODER_RATE} if hp.fine_tune == "head" else {})
+    head = {"learning_rate": FROZEN_ENCODER_RATE}
+    usual = ENCODER_DEFAULTS | (head if hp.fine_tune == "head" else FINE_TUNED_ENCODER_DEFAULTS)
     if "momentum" in hp.model_fields_set:
         logger.warning("model='encoder' is trained with AdamW: momentum=%g is not used", hp.momentum)
     return hp.with_defaults(usual).model_copy(update={"model": "encoder"})

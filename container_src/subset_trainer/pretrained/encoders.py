@@ -21,7 +21,7 @@ from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.text import TOKENIZER, TextKind
 from subset_trainer.data.texts.tokens import Tokens, read_tokenizer
 from subset_trainer.errors import UserError, first_line
-from subset_trainer.models import Body, Classifier, body
+from subset_trainer.models import Body, Classifier, TextEncoder, body
 from subset_trainer.models.joined import JoinedEncoder
 from subset_trainer.pretrained import CHANNEL
 from subset_trainer.pretrained.image_models import tensors
@@ -115,7 +115,9 @@ def load_head(classifier: Classifier, encoder: Encoder, classes: tuple[str, ...]
     """
     same = encoder.classes == classes and not isinstance(classifier.network, JoinedEncoder)
     if same and encoder.head is not None:
+        assert isinstance(classifier.network, TextEncoder)
         classifier.head.load_state_dict(encoder.head)
+        classifier.network.head_is_fresh = False
     size = sum(parameter.numel() for parameter in encoder.body.module.parameters())
     return (
         f"{CHANNEL} channel: {encoder.place}, a {encoder.body.config['model_type']} encoder of {size:,} weights, "

@@ -302,7 +302,8 @@ def test_class_folders_in_an_archive(tmp_path: Path, mode: Any) -> None:
         (
             {"1.png": png(0), "1.json": b'{"boxes": []}'},
             "archive 'a.tar' cannot be read ('1.json' holds '{\"boxes\": []}'; expected an object with 'label' "
-            "or another label's name: a class's name or number); expected an intact tar file of images and their classes.",
+            "or another label's name: a class's name or number); expected an intact tar file of images and their "
+            "classes.",
         ),
         (
             {"1.png": png(0), "1.cls": b"\xff"},
