@@ -116,7 +116,8 @@ def test_images_that_a_table_does_not_name_are_left_out(tmp_path: Path) -> None:
         (["000.png,0", "001.png,"], "'labels.csv', line 2: no class for '001.png'; expected one."),
         (
             ["000.png,0", "001.png,1", "000.png,1"],
-            "'labels.csv', lines 1 and 3 both name the image 'images/000.png'; expected each once.",
+            "'labels.csv', lines 1 and 3 both name the image 'images/000.png', as '0' and '1'; expected one class "
+            "for each image, and no boxes.",
         ),
         (["file,label"], "'labels.csv' names no images; expected a line for each."),
         (

@@ -138,7 +138,7 @@ def test_what_cannot_be_read_is_one_sentence(learned: Learned, text: str, senten
         ([1, "n", [2], 1, "x"], r"line 7, column .*: the value is \[2\]; expected a number, a text or null"),
         ([1, "n", "2024-01-01", float("inf"), "x"], "the value is 'inf'; expected a finite number"),
         ([1, "n", "2024-01-01", 10**400, "x"], "expected a finite number"),
-        ([1, "n", 20240101, 1, "x"], "the value is '20240101'; expected a date"),
+        ([1, "n", 20241301, 1, "x"], "the value is '20241301'; expected a date"),
     ],
 )
 def test_json_that_is_no_row_is_one_sentence(learned: Learned, value: object, sentence: str) -> None:

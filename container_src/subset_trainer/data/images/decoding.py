@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 SIDES = range(32, 225, 8)
 """The sides, in pixels, of which one is chosen for images of several sizes, or larger ones."""
-LARGEST_NATURAL_SIZE = 256
+SMALLEST_NATURAL_SIZE, LARGEST_NATURAL_SIZE = 8, 256
 SKIP = "on_unreadable=skip"
 """The hyperparameter that leaves out damaged images, in messages."""
 LARGEST_FILE = 1 << 30
@@ -340,12 +340,16 @@ def _to_rgb(image: Image.Image, white: int) -> Image.Image:
 
 
 def natural_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The images' common size (H, W) if all agree and no side is longer than 256 pixels; otherwise a square.
+    """The images' common size (H, W) if all agree and no side has less than 8 or more than 256 pixels; otherwise a
+    square.
+
+    Where a convolution with stride 2 meets a width of one pixel, oneDNN's gradients in bfloat16 are undefined.
 
     The square's side is the median of the images' √(H · W), so that the median image keeps its number of pixels,
     rounded to a multiple of 8 and at least 32 and at most 224.
     """
-    if len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_NATURAL_SIZE:
+    fits = min(sizes[0]) >= SMALLEST_NATURAL_SIZE and max(sizes[0]) <= LARGEST_NATURAL_SIZE
+    if len(set(sizes)) == 1 and fits:
         return sizes[0]
     median = statistics.median(math.sqrt(height * width) for height, width in sizes)
     side = min(SIDES, key=lambda each: (abs(each - median), -each))

@@ -4,11 +4,15 @@ The order of day, month and year is a property of a column: it is certain where 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import numpy as np
 
+ALONE = ("iso", "named", "compact", "weekday")
+"""The forms that leave no doubt about the order of day, month and year."""
 EXAMPLE = "date such as 2024-01-31 or 2024-01-31T09:30:00"
 ORDERS = ("dmy", "mdy", "ymd")
 NOTHING = np.datetime64("NaT", "us")
@@ -18,12 +22,26 @@ _ISO = re.compile(
 )
 _TIME = r"(?:[T ,]+(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)? ?([AaPp][Mm])?)?"
 _NUMERIC = re.compile(rf"(\d{{1,4}})([./-])(\d{{1,2}})\2(\d{{1,4}})\.?{_TIME}", re.ASCII)
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+COMPACT = (19000101, 21001231)
+"""The first and the last date that is read in the form 20240131."""
+_COMPACT = re.compile(r"(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?:\.0)?", re.ASCII)
+_MONTHS = {
+    start: month
+    for month, starts in enumerate(
+        (
+            *("jan gen ene", "feb fev", "mar maa mrz", "apr avr abr", "may mai mag mei", "jun giu juin"),
+            *("jul lug juil", "aug aou ago", "sep set", "oct okt ott out", "nov", "dec dez dic"),
+        ),
+        1,
+    )
+    for start in starts.split()
+}
+"""How months' names begin in English, German, French, Spanish, Italian, Portuguese and Dutch, without accents."""
 _NAMED = re.compile(
-    r"(?:(\d{1,2})(?:st|nd|rd|th)?[ .-]+([A-Za-z]{3,9})|([A-Za-z]{3,9})[ .]+(\d{1,2})(?:st|nd|rd|th)?)"
-    rf",?[ .,-]+(\d{{4}}|\d\d){_TIME}",
-    re.ASCII,
+    r"(?:(\d{1,2})(?:st|nd|rd|th|er|º)?[ .-]+(?:de )?([^\W\d_]{3,10})|([^\W\d_]{3,10})[ .]+(\d{1,2})(?:st|nd|rd|th)?)"
+    rf",?[ .,-]+(?:de )?(\d{{4}}|\d\d){_TIME}"
 )
+_WEEKDAY = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? .*\d\d:\d\d.*", re.IGNORECASE)
 
 
 def parse(
@@ -59,6 +77,10 @@ def date_of(text: str, orders: dict[str, str]) -> np.datetime64 | None:
         return _iso(text)
     if form == "named":
         return _named(text)
+    if form == "compact":
+        return _iso("-".join(_COMPACT.fullmatch(text).groups()))  # type: ignore[union-attr]
+    if form == "weekday":
+        return _weekday(text)
     return _numeric(text, orders[form]) if form in orders else None
 
 
@@ -72,8 +94,30 @@ def form_of(text: str) -> str | None:
         if 3 in (first, last) or (first < 4 and last not in (2, 4)) or first == last == 4:
             return None
         return found[2] + ("first" if first == 4 else "last" if last == 4 else "short")
+    compact = _COMPACT.fullmatch(text)
+    if compact:
+        return "compact" if COMPACT[0] <= int("".join(compact.groups())) <= COMPACT[1] else None
+    if _WEEKDAY.fullmatch(text):
+        return "weekday"
     named = _NAMED.fullmatch(text)
-    return "named" if named and (named[2] or named[3])[:3].lower() in _MONTHS else None
+    return "named" if named and _month(named[2] or named[3]) else None
+
+
+def _month(name: str) -> int | None:
+    plain = unicodedata.normalize("NFD", name.lower())
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    return _MONTHS.get(plain[:4]) or _MONTHS.get(plain[:3])
+
+
+def _weekday(text: str) -> np.datetime64 | None:
+    """Dates with a weekday and a time, as mail (RFC 5322), ctime and social networks write them."""
+    try:
+        time = parsedate_to_datetime(text)
+        if time.tzinfo is not None:
+            time = time.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return np.datetime64(time, "us")
 
 
 def orders_of(texts: Sequence[str], given: str | None) -> dict[str, tuple[str, ...]] | None:
@@ -93,7 +137,7 @@ def orders_of(texts: Sequence[str], given: str | None) -> dict[str, tuple[str, .
         forms.setdefault(form, []).append(text)
     found: dict[str, tuple[str, ...]] = {}
     for form, members in forms.items():
-        if form in ("iso", "named"):
+        if form in ALONE:
             if any(date_of(text, {}) is None for text in members):
                 found[form] = ()
             continue
@@ -134,7 +178,8 @@ def _numeric(text: str, order: str) -> np.datetime64 | None:
 def _named(text: str) -> np.datetime64 | None:
     found = _NAMED.fullmatch(text)
     assert found
-    month = _MONTHS.index((found[2] or found[3])[:3].lower()) + 1
+    month = _month(found[2] or found[3])
+    assert month
     return _made(found[5], month, found[1] or found[4], found.groups()[5:])
 
 

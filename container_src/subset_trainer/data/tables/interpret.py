@@ -228,14 +228,46 @@ def parse_numbers(
 def _typed(cells: Cells, position: int, values: np.ndarray, rules: Rules) -> Read:
     """A column of numbers or dates."""
     if values.dtype.kind == "M":
-        return Read("empty" if np.isnat(values).all() else "date", values, "of dates")
+        return (
+            Read("empty", values, "no value")
+            if np.isnat(values).all()
+            else Read("date", values, _span(values))
+        )
     if np.isnan(values).all():
         return Read("empty", values, "no value")
     values = _finite(cells, position, values)
+    if (compact := _compact(cells, position, values, rules)) is not None:
+        return compact
     counting = None if rules.keeps(cells.names[position]) else _counting(cells, position, values)
     if counting is not None:
         return Read("identifier", None, counting, setting=f"keep_columns={cells.names[position]}")
     return Read("number", values, _spread(values))
+
+
+def _compact(cells: Cells, position: int, values: np.ndarray, rules: Rules) -> Read | None:
+    """Numbers that are all dates such as 20240131; None: they are not."""
+    present = np.unique(values[~np.isnan(values)])
+    first, last = present[0], present[-1]
+    if not dates.COMPACT[0] <= first <= last <= dates.COMPACT[1] or rules.keeps(cells.names[position]):
+        return None
+    if len(present) < _FEWEST_ROWS or any(dates.date_of(f"{number:.0f}", {}) is None for number in present):
+        return None
+    if (present % 1).any():
+        return None
+    found = {float(number): dates.date_of(f"{number:.0f}", {}) for number in present}
+    parsed = np.array([found.get(number, dates.NOTHING) for number in values.tolist()], "datetime64[us]")
+    return Read(
+        "date",
+        parsed,
+        f"{_span(parsed)}, written as {first:.0f}",
+        setting=f"keep_columns={cells.names[position]}",
+    )
+
+
+def _span(values: np.ndarray) -> str:
+    """From which day to which dates [N] go."""
+    present = values[~np.isnat(values)]
+    return f"from {str(present.min())[:10]} to {str(present.max())[:10]}"
 
 
 def _spread(values: np.ndarray) -> str:
@@ -285,7 +317,9 @@ def _present(values: Coded, absent: frozenset[str]) -> list[int]:
 def _spelt(values: Coded, rules: Rules) -> tuple[Spelling, ...]:
     """The spellings under which a column's values are numbers."""
     present = [values.distinct[at] for at in _present(values, rules.absent)]
-    return numbers.spellings(present) if present else ()
+    found = numbers.spellings(present) if present else ()
+    # A few texts are categories, whatever they measure.
+    return found or (numbers.of_measures(present) if len(present) > FEW else ())
 
 
 def _marks(spelt: Mapping[int, tuple[Spelling, ...]], rules: Rules) -> set[str]:
@@ -350,10 +384,37 @@ def _texts(
         cells.fail(position, values.first_row(odd), "expected a number, as number_columns says")
     read = (
         _date(cells, position, values, present, rules)
+        or _measures(cells.names[position], texts, rules)
         or _nearly_numbers(cells, position, values, present, rules)
         or _words(cells.names[position], values, rules)
     )
     return _of_codes(cells.names[position], texts, read) if codes else read
+
+
+_NESTED = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)", re.DOTALL)
+
+
+def _measures(name: str, texts: Sequence[str], rules: Rules) -> Read | None:
+    """The refusal of many different texts that hold numbers which cannot be compared; None: they do not."""
+    if len(texts) <= FEW or rules.keeps(name):
+        return None
+    several = numbers.units(texts)
+    if several:
+        reason = f"its numbers have several units ({', '.join(unit or 'none' for unit in several)})"
+        return _unread(name, reason, texts)
+    if numbers.are_several(texts):
+        return _unread(name, "each of its cells holds several numbers", texts)
+    sample = texts[:_LOOKED_AT]
+    if 10 * sum(_NESTED.fullmatch(text) is not None for text in sample) >= 9 * len(sample):
+        reason = "its cells hold lists or objects; expected a column for each of their values"
+        return _unread(name, reason, texts, f" or text_column={name}")
+    return None
+
+
+def _unread(name: str, reason: str, texts: Sequence[str], more: str = "") -> Read:
+    examples = tuple(text if len(text) <= 60 else f"{text[:59]}…" for text in texts[:3])
+    setting = f"ignore_columns={name}, keep_columns={name} to take them as categories{more}"
+    return Read("number", None, reason, certainty="open", examples=examples, setting=setting)
 
 
 def _of_codes(name: str, texts: Sequence[str], read: Read) -> Read:
@@ -383,10 +444,11 @@ def _number(
             ["decimal commas"]
             if spelling.mark == "comma"
             else ["thousands separators or signs"]
-            if spelling.grouped
+            if spelling.separated or (spelling.grouped and not spelling.affix)
             else []
         ),
         *([f"in {spelling.affix}"] if spelling.affix else []),
+        *([f"times in {'minutes' if spelling.clock == 2 else 'seconds'}"] if spelling.clock else []),
         *([f"{', '.join(map(repr, words))} taken as missing"] if words else []),
     ]
     own = replace(spelling, missing=(*sorted(rules.missing), *words))
@@ -411,7 +473,7 @@ def _date(cells: Cells, position: int, values: Coded, present: list[int], rules:
     bad = next((form for form, fitting in orders.items() if not fitting), None)
     if bad is not None:
         members = [text for text, form in zip(texts, forms, strict=True) if form == bad]
-        no_dates = [text for text in members if bad in ("iso", "named") and dates.date_of(text, {}) is None]
+        no_dates = [text for text in members if bad in dates.ALONE and dates.date_of(text, {}) is None]
         why = "are no dates" if no_dates else "fit no single order of day, month and year"
         odd_ones = no_dates or _contradicting(members, bad)
         return Read(
@@ -440,7 +502,7 @@ def _date(cells: Cells, position: int, values: Coded, present: list[int], rules:
     settled = tuple((form, fitting[0]) for form, fitting in orders.items())
     words = () if word is None else (word,)
     parsed = _dates(cells, position, values, rules.absent | frozenset(words), settled, ", as in other rows")
-    read = ", ".join(f"day, month and year in the order {order}" for _, order in settled) or "dates"
+    read = ", ".join([_span(parsed), *(f"day, month and year in the order {order}" for _, order in settled)])
     spelling = Spelling(missing=(*sorted(rules.missing), *words), orders=settled)
     return Read("date", parsed, read, spelling or None)
 
@@ -533,7 +595,7 @@ def _words(name: str, values: Coded, rules: Rules) -> Read:
     filled = [at for at, text in enumerate(values.distinct) if text and values.counts[at]]
     distinct, rows = len(filled), int(values.counts[filled].sum())
     sample = [values.distinct[at] for at in filled[:_LOOKED_AT]]
-    spaced = sum(" " in text for text in sample)
+    spaced = sum(" " in text or _UNSPACED.search(text) is not None for text in sample)
     long = sum(len(text) >= 30 or text.count(" ") >= 2 for text in sample)
     if distinct > FEW and 2 * distinct > rows and _is_code(sample) and not rules.keeps(name):
         if distinct == rows or _named_as_id(name):
@@ -571,11 +633,16 @@ def _identifier(reason: str, sample: Sequence[str], setting: str) -> Read:
     return Read("identifier", None, reason, examples=tuple(sample[:2]), setting=setting)
 
 
+_LETTER = re.compile(r"[^\W\d_]")
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]{5}")
+"""Several words of a script that writes no blanks between them."""
 _CODE = re.compile(r"\S*[\d_/:.@-]\S*( \S+)?|[0-9a-fA-F-]{8,}")
 
 
 def _is_code(sample: Sequence[str]) -> bool:
     """Whether texts look like codes: of one or two parts, with digits or punctuation."""
-    return 10 * sum(text.isascii() and _CODE.fullmatch(text) is not None for text in sample) >= 9 * len(
-        sample
+    codes = sum(
+        (text.isascii() and _CODE.fullmatch(text) is not None) or _LETTER.search(text) is None
+        for text in sample
     )
+    return 10 * codes >= 9 * len(sample)

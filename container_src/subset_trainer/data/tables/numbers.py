@@ -6,7 +6,7 @@ A column's spelling is found from all its distinct values together. It is certai
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -36,7 +36,8 @@ class Spelling:
     `mark`: the decimal mark. `affix`: the sign that stands before or after its numbers, such as % or €. `missing`:
     words of this column for a missing value, in lower case. `orders`: the order of day, month and year of each form of
     date (see :mod:`subset_trainer.data.tables.dates`). `separated`: whether any number has separators between
-    thousands; otherwise 1.234 is none of its numbers with a decimal comma.
+    thousands; otherwise 1.234 is none of its numbers with a decimal comma. `clock`: the number of parts of times and
+    durations such as 9:30 (2) or 1:05:30 (3), read as minutes or seconds; 0: there are none.
     """
 
     mark: Mark = "point"
@@ -45,13 +46,19 @@ class Spelling:
     missing: tuple[str, ...] = ()
     orders: tuple[tuple[str, str], ...] = ()
     separated: bool = False
+    clock: int = 0
 
     def number(self, text: str) -> float | None:
         """A stripped text as a number; None if it is not written in this way."""
+        if self.clock:
+            return _time(text, self.clock)
         if not self.affix and not self.grouped and self.mark == "point":
             return plain(text)
         core, affix = _core(text)
-        if affix not in ("", self.affix) or (affix == "" and self.affix == "%"):
+        if self.affix and not affix:
+            core, affix = _in_unit(text)
+        # A currency may be left out; 0.5 is not 0.5%.
+        if affix != self.affix and (affix or not re.fullmatch(_CURRENCY, self.affix)):
             return None
         if not _GROUPS[self.mark].fullmatch(core):
             return None
@@ -65,6 +72,8 @@ class Spelling:
 
     def expected(self) -> str:
         """What a number of this column looks like, for messages."""
+        if self.clock:
+            return "a time such as " + ("9:30" if self.clock == 2 else "9:30:00")
         marks = " with a decimal comma" if self.mark == "comma" else ""
         return f"a number{marks}{f' in {self.affix}' if self.affix else ''}"
 
@@ -132,6 +141,74 @@ _MARKS: tuple[Mark, Mark] = ("point", "comma")
 def _separated(mark: Mark, cores: Sequence[str]) -> bool:
     separators = _SPACES + ("," if mark == "point" else ".")
     return any(separator in core for core in cores for separator in separators)
+
+
+_TIME = re.compile(r"(\d{1,4}):([0-5]\d)(?::([0-5]\d(?:\.\d{1,9})?))?(?:\s?([AaPp])\.?[Mm]\.?)?", re.ASCII)
+_UNIT = re.compile(
+    rf"([+-]?[\d.,{_SPACES}]*\d[\d.,]*(?:[eE][+-]?\d+)?)\s*([^\W\d_]{{1,12}}|[^\s\w.,;:+*()\[\]{{}}<>=\"'/\\-][^\s\d.,;:]{{0,5}}"
+    r"|[^\W\d_]{1,6}[/²³^]\w{0,6}|[^\W\d_]{2,8} [^\W\d_]{2,8})\.?"
+)
+_SINGLE_UNITS = "gmshkKM%°"
+"""Units of one letter; other letters, as in 12A and 12B, may be parts of a code."""
+_MOST_UNITS = 6
+
+
+def _time(text: str, parts: int) -> float | None:
+    found = _TIME.fullmatch(text)
+    if found is None or (3 if found[3] else 2) != parts:
+        return None
+    hours = int(found[1])
+    if found[4]:
+        if not 1 <= hours <= 12:
+            return None
+        hours = hours % 12 + 12 * (found[4] in "pP")
+    return (
+        hours * 60.0 + int(found[2]) if parts == 2 else hours * 3600.0 + int(found[2]) * 60 + float(found[3])
+    )
+
+
+def _in_unit(text: str) -> tuple[str, str]:
+    """The digits and the unit of a text such as 5 kg; a unit's plural is its singular."""
+    found = _UNIT.fullmatch(text.replace("−", "-"))
+    if found is None:
+        return text, ""
+    unit = found[2]
+    return found[1].strip(), unit[:-1] if len(unit) > 3 and unit.endswith("s") else unit
+
+
+def of_measures(texts: Sequence[str]) -> tuple[Spelling, ...]:
+    """The spellings under which all texts are times such as 9:30, or numbers in one unit such as 5 kg."""
+    for parts in (2, 3):
+        if all(_time(text, parts) is not None for text in texts):
+            return (Spelling(clock=parts),)
+    parsed = [_in_unit(text) for text in texts]
+    if len({unit for _, unit in parsed}) > 1 or not parsed[0][1]:
+        return ()
+    return tuple(
+        replace(spelling, affix=parsed[0][1], grouped=True)
+        for spelling in spellings([core for core, _ in parsed])
+    )
+
+
+def units(texts: Sequence[str]) -> tuple[str, ...]:
+    """The several units or currencies of texts that are all numbers in some, '' for none; () where they are not."""
+    found: set[str] = set()
+    for text in texts:
+        core, unit = _core(text)
+        core, unit = (core, unit) if unit else _in_unit(text)
+        if not any(map(re.Pattern.fullmatch, _GROUPS.values(), [core, core])):
+            return ()
+        found.add(unit)
+    known = all(len(unit) != 1 or unit in _SINGLE_UNITS or re.fullmatch(_CURRENCY, unit) for unit in found)
+    return tuple(sorted(found)) if 1 < len(found) <= _MOST_UNITS and known else ()
+
+
+_SEVERAL = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:\s*[/x×:*]\s*[+-]?\d+(?:[.,]\d+)?)+")
+
+
+def are_several(texts: Sequence[str]) -> bool:
+    """Whether each text holds several numbers, as 120/80 and 10x20 do."""
+    return all(map(_SEVERAL.fullmatch, texts))
 
 
 PADDED = r"0[0-9]+"
