@@ -17,32 +17,31 @@ if TYPE_CHECKING:
 
 # Each default fraction of twenty epochs is a whole number, so that full data can see equally many samples. No flips,
 # because a mirrored digit is not a digit. Small batches, because a tenth of the digits is 130 images: batches of 128
-# would give only forty updates, too few to learn from.
+# would give only forty updates, too few to learn from. A small network, so that thirty runs take minutes.
 DEMO_SETTINGS = {
-    "model": "resnet18",
+    "model": "cnn",
     "epochs": 20,
     "augmentation": "crop",
     "batch_size": 32,
-    "learning_rate": 0.01,
+    "learning_rate": 0.02,
 }
 TABLES = (".csv", ".parquet")
 EXPERIMENT = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo(results.Presentation, planning.Overwrite, planning.Grid, options.Settings, Answering):
+class Demo(results.Presentation, planning.Here, planning.Grid, options.Settings, Answering):
     """What `demo` takes."""
 
     output: Annotated[
         Path | None,
         Option("folder for data, runs and results (build/demo)", "FOLDER", options.folder),
     ] = None
+    jobs: Annotated[int, planning.JOBS] = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given(
-    results.Presentation, planning.Overwrite, planning.Grid, options.Settings, options.Region, Answering
-):
+class Given(results.Presentation, planning.Here, planning.Grid, options.Settings, options.Region, Answering):
     """What `compare` takes."""
 
     runs: Annotated[
@@ -102,6 +101,8 @@ class Compared:
     lost: "Sequence[Lost]" = ()
     frame: Any = None
     """The data frame of an Experiment; None for other sources."""
+    first_seeds: Sequence[int] | None = None
+    """The seeds of the first answer, where others were added because it left something open."""
     data: Sequence[str] = ()
     """The training data of the runs, each once, where it is known; of different data no answer follows."""
 
@@ -117,7 +118,9 @@ def demo(given: Demo) -> Any:
     channels = {"training": data / "training", "test": data / "test"}
     settings = {**DEMO_SETTINGS, **given.set}
     found = _train(given, output, channels, settings, "scikit-learn's digits")
-    return results.present(given, found.runs, found.lost, found.folder, found.title, given.tolerance)
+    return results.present(
+        given, found.runs, found.lost, found.folder, found.title, given.tolerance, found.first_seeds
+    )
 
 
 def run(given: Given) -> Any:
@@ -128,8 +131,9 @@ def run(given: Given) -> Any:
     if given.csv is not None:
         _write_frame(found, given)
     one = len(found.data) < 2
+    tolerance = given.tolerance if one else None
     answer = results.present(
-        given, found.runs, found.lost, found.folder, found.title, given.tolerance if one else None
+        given, found.runs, found.lost, found.folder, found.title, tolerance, found.first_seeds
     )
     if not one:
         print(
@@ -171,7 +175,10 @@ def _found(given: Given) -> Compared:
     if runs:
         places = [Path(folder) for folder in runs]
         found, lost = folders.read(places)
-        return Compared("Comparison", given.output, found, lost, data=folders.data_of(places))
+        first = folders.first_seeds(places)
+        return Compared(
+            "Comparison", given.output, found, lost, first_seeds=first, data=folders.data_of(places)
+        )
     return _on_data(given, {}, str(given.training))
 
 
@@ -194,9 +201,10 @@ def _train(
     Raises UserError or AlgorithmError with the run's name if a run fails; finished runs are kept.
     """
     from deploy import understood
-    from deploy.grid import comparison, program
+    from deploy.grid import comparison, program, studies
 
     program.check_channels(channels)
+    settings = planning.tested(settings, channels)
 
     cells = planning.planned(given, settings, tested="test" in channels).cells
     understood.before({n: p for n, p in channels.items() if n in options.DATA}, cells[0].values)
@@ -210,13 +218,16 @@ def _train(
             tolerance=given.tolerance / 100,
             everything=given.all,
             overwrite=given.overwrite,
+            settle=given.settle,
+            jobs=given.jobs,
         )
     )
     runs, lost = agenda.results()
     facts = runs[0].summary
     title = f"{data}: {facts['model']}, {facts['examples']['training']:,} training examples"
     seeds = list(dict.fromkeys(run.summary["seed"] for run in runs))
-    return Compared(f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", folder, runs, lost)
+    shown = f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return Compared(shown, folder, runs, lost, first_seeds=studies.first_seeds(folder))
 
 
 def _experiment(given: Given, name: str) -> Compared:

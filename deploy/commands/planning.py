@@ -1,6 +1,6 @@
 """The options of `demo`, `compare` and `sweep` on what is compared, and the plan that follows from them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 STRATEGIES = "rs2,infobatch"
 SEEDS = "0,1,2"
+TEST_FRACTION = "0.2"
+"""Share of the training data that a comparison sets aside for testing, where there is no test channel."""
 
 
 def rows(text: str) -> dict[str, dict[str, str]]:
@@ -62,9 +64,12 @@ class Grid(Options):
     ] = False
 
 
+JOBS = Option("runs at a time, which share the processors", "N", options.count)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Overwrite(Options):
-    """For commands that find earlier runs."""
+class Here(Options):
+    """For commands that train on this machine, and find earlier runs."""
 
     overwrite: Annotated[
         bool,
@@ -73,6 +78,22 @@ class Overwrite(Options):
             "again, and those that were interrupted resume"
         ),
     ] = False
+    settle: Annotated[
+        bool,
+        Option(
+            "also train what would probably settle what is not yet known, such as further seeds, as the answer says"
+        ),
+    ] = False
+    jobs: Annotated[int, JOBS] = 1
+
+
+def tested(settings: Mapping[str, Any], channels: Collection[str]) -> dict[str, Any]:
+    """Return the settings with a part of the training data set aside for testing, where there is no other test set.
+
+    Otherwise runs would be judged by the validation set, by which some strategies choose.
+    """
+    own = {} if "test" in channels or "test_fraction" in settings else {"test_fraction": TEST_FRACTION}
+    return {**settings, **own}
 
 
 def planned(given: Grid, settings: Mapping[str, Any], tested: bool = False) -> "Plan":

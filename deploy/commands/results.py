@@ -1,6 +1,6 @@
 """Presents finished runs, wherever they ran."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +49,7 @@ def present(
     folder: Path | None,
     title: str,
     tolerance: float | None = None,
+    first_seeds: Collection[int] | None = None,
 ) -> dict[str, Any]:
     """Print the answer, runs without results and the table, and write them with chart and page into a folder.
 
@@ -58,14 +59,15 @@ def present(
         lost: the runs without results.
         folder: folder for the files; None writes none but the page that `--html` names.
         title: title of the comparison.
-        tolerance: accepted loss of accuracy in percentage points; None prints no answer.
+        tolerance: accepted loss in points of the runs' metric; None prints no answer.
+        first_seeds: the seeds of the first answer, where others were added because it left something open.
 
     Returns:
         The same for `--json`.
     """
     from deploy.results import compare, verdict
 
-    answer = verdict.sentence(runs, tolerance / 100) if tolerance is not None else None
+    answer = verdict.sentence(runs, tolerance / 100, first_seeds) if tolerance is not None else None
     if answer is not None and runs:
         print(f"\n{answer}")
     if lost:

@@ -1,6 +1,6 @@
 """`sweep`: trains at several fractions on SageMaker or in local containers, and compares the runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ def run(given: Given) -> Any:
     from deploy.grid.backend import LONGEST_NAME, Backend, job_name, work
 
     check_name(given.name, LONGEST_NAME)
+    given = replace(given, set=planning.tested(given.set, () if given.test is None else ("test",)))
     cells = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name).cells
     ready = job.prepare(given)
     # SageMaker's SDK takes seconds to import, so errors that do not need it are reported before.
