@@ -16,14 +16,15 @@ from subset_trainer.errors import UserError
 
 # Each default fraction of twenty epochs is a whole number, so that full data can see equally many samples. No flips,
 # because a mirrored digit is not a digit. Small batches, because a tenth of the digits is 130 images: batches of 128
-# would give only forty updates, too few to learn from.
+# would give only forty updates, too few to learn from. A small network, so that thirty runs take minutes.
 DEMO_SETTINGS = {
-    "model": "resnet18",
+    "model": "cnn",
     "epochs": 20,
     "augmentation": "crop",
     "batch_size": 32,
-    "learning_rate": 0.01,
+    "learning_rate": 0.02,
 }
+DEMO_JOBS = 2
 TABLES = (".csv", ".parquet")
 EXPERIMENT = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 
@@ -41,6 +42,7 @@ def add(commands: options.Commands) -> None:
     planning.add_grid(showing)
     planning.add_overwrite(showing)
     planning.add_settle(showing)
+    planning.add_jobs(showing, DEMO_JOBS)
     results.add_presentation(showing)
     options.add_settings(showing)
 
@@ -64,6 +66,7 @@ def add(commands: options.Commands) -> None:
     planning.add_grid(comparison)
     planning.add_overwrite(comparison)
     planning.add_settle(comparison)
+    planning.add_jobs(comparison)
     comparison.add_argument(
         "--output",
         type=options.folder,
@@ -208,6 +211,7 @@ def _train(
             everything=given.all,
             overwrite=given.overwrite,
             settle=given.settle,
+            jobs=given.jobs,
         )
     )
     runs, lost = agenda.results()

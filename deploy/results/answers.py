@@ -93,6 +93,10 @@ class Answer:
         pairs = zip(self.rows, self.judged, strict=True)
         return [(row, judged) for row, judged in pairs if row.question == question]
 
+    def values(self, runs: Mapping[int, Run]) -> dict[int, float]:
+        """Return the measure of runs, a share, by their seeds."""
+        return _values(runs, self.metric, self.tested)
+
     def best(self, question: Question) -> tuple[Row, Judged] | None:
         """Return the row that is recommended: the one of the smallest share that is enough, then of the least time."""
         good = [pair for pair in self.of(question) if pair[1].state == State.ENOUGH]

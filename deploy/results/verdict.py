@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from deploy.results.answers import QUESTIONS, Answer, answer, spoken_share
 from deploy.results.compare import Run
+from deploy.results.forecast import forecast
 from deploy.results.judging import LEAST_SEEDS, LEVEL, Judged, State
 from deploy.results.settling import Settling, settling
 from subset_selection.catalogue import Question
@@ -28,7 +29,8 @@ def sentence(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int]
         if found.of(question)
         for words in _of_question(found, question, proposals.get(question))
     ]
-    return " ".join([*parts, _basis(found)])
+    further = forecast(found)
+    return " ".join([*parts, _basis(found), *([str(further)] if further else [])])
 
 
 def _of_question(found: Answer, question: Question, proposal: Settling | None) -> Iterator[str]:

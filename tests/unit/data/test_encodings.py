@@ -55,7 +55,7 @@ def test_without_it_the_line_and_what_it_may_be_are_named(
     tmp_path: Path, encoding: str, packed: bool
 ) -> None:
     write(tmp_path / "training", encoding, packed)
-    with pytest.raises(UserError, match=r"file 'a\.csv(\.gz)?', line 2: byte 0x\w\w is not UTF-8") as error:
+    with pytest.raises(UserError, match=r"file 'a\.csv(\.gz)?', line 2: not UTF-8 text \(byte 0x\w\w\)") as error:
         found(tmp_path / "training", None)
     assert f"text_encoding={encoding} if it is " in str(error.value)
     assert WORDS[encoding][0][:6] in str(error.value)
@@ -67,7 +67,7 @@ def test_the_line_is_the_first_that_is_not_utf_8(tmp_path: Path) -> None:
     lines[30] = b"caf\xe9 " + lines[30]
     (tmp_path / "training" / "a.csv").write_bytes(b"\n".join(lines))
     with pytest.raises(
-        UserError, match=r"line 31: byte 0xe9 is not UTF-8; .*text_encoding=cp1252 if it is 'café good"
+        UserError, match=r"line 31: not UTF-8 text \(byte 0xe9\); .*text_encoding=cp1252 if it is 'café good"
     ):
         found(tmp_path / "training", None)
 
@@ -91,7 +91,7 @@ def test_texts_in_folders_are_read_likewise(tmp_path: Path, encoding: str) -> No
         (tmp_path / "training" / label / f"{n:02}.txt").write_bytes(text.encode(encoding))
     assert sorted(found(tmp_path / "training", encoding).texts) == sorted(rows(encoding)[0])
     if encoding in ("cp1252", "shift_jis"):
-        with pytest.raises(UserError, match=rf"text 'a/00\.txt': byte 0x.*text_encoding={encoding} if it is"):
+        with pytest.raises(UserError, match=rf"text 'a/00\.txt': not UTF-8 text .*text_encoding={encoding} if it is"):
             found(tmp_path / "training", None)
 
 
