@@ -27,9 +27,7 @@ def refusal(line: bytes, encoding: str | None) -> str | None:
         readings.append((-_letters(whole), f"text_encoding={name} if it is {part!r}"))
     readings.sort(key=lambda reading: reading[0])
     settings = " or ".join(reading for _, reading in readings[:_SHOWN]) or "text_encoding"
-    return (
-        f"byte 0x{line[at]:02x} is not UTF-8; expected UTF-8, so set {settings}, or write the file in UTF-8"
-    )
+    return f"not UTF-8 text (byte 0x{line[at]:02x}); expected UTF-8, so set {settings}, or write the file in UTF-8"
 
 
 def _letters(text: str) -> float:

@@ -55,7 +55,9 @@ def test_without_it_the_line_and_what_it_may_be_are_named(
     tmp_path: Path, encoding: str, packed: bool
 ) -> None:
     write(tmp_path / "training", encoding, packed)
-    with pytest.raises(UserError, match=r"file 'a\.csv(\.gz)?', line 2: not UTF-8 text \(byte 0x\w\w\)") as error:
+    with pytest.raises(
+        UserError, match=r"file 'a\.csv(\.gz)?', line 2: not UTF-8 text \(byte 0x\w\w\)"
+    ) as error:
         found(tmp_path / "training", None)
     assert f"text_encoding={encoding} if it is " in str(error.value)
     assert WORDS[encoding][0][:6] in str(error.value)
@@ -91,7 +93,9 @@ def test_texts_in_folders_are_read_likewise(tmp_path: Path, encoding: str) -> No
         (tmp_path / "training" / label / f"{n:02}.txt").write_bytes(text.encode(encoding))
     assert sorted(found(tmp_path / "training", encoding).texts) == sorted(rows(encoding)[0])
     if encoding in ("cp1252", "shift_jis"):
-        with pytest.raises(UserError, match=rf"text 'a/00\.txt': not UTF-8 text .*text_encoding={encoding} if it is"):
+        with pytest.raises(
+            UserError, match=rf"text 'a/00\.txt': not UTF-8 text .*text_encoding={encoding} if it is"
+        ):
             found(tmp_path / "training", None)
 
 
