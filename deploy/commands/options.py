@@ -225,13 +225,13 @@ def add_region(to: argparse.ArgumentParser) -> None:
 
 
 def add_tolerance(to: argparse.ArgumentParser) -> None:
-    """Add `--tolerance`, the accepted loss of accuracy."""
+    """Add `--tolerance`, the accepted loss of the runs' metric."""
     to.add_argument(
         "--tolerance",
         type=points,
         default=1.0,
         metavar="POINTS",
-        help="accepted loss of accuracy, in percentage points",
+        help="accepted loss, in points of the runs' `metric` (accuracy)",
     )
 
 
