@@ -41,14 +41,20 @@ def test_a_grid_at_equal_visits_that_is_run_once(
     command += ["--out", str(out), "--jobs", "2", "--strategies"]
     assert study.main([*command, "glister:scope=per-class,eta=0.1"]) == 0
     shown = capsys.readouterr().out
-    assert "noise-0.3: 6 runs, 0 of them finished before" in shown
-    assert "[6/6]" in shown
+    assert "noise-0.3: 10 runs, 0 of them finished before" in shown
+    assert "[10/10]" in shown
     assert "left: 0" in shown
     found = rows(out)
-    assert set(found) == {"full", "rs2", "glister:scope=per-class,eta=0.1"}
+    trusting = {"validation-only", "training-and-validation"}
+    assert set(found) == {"full", "rs2", "glister:scope=per-class,eta=0.1", *trusting}
     assert found["full"]["epochs"] == 2
-    visits = [count for row in found.values() for count in row["samples_visited"]]
+    visits = [
+        count for name, row in found.items() for count in row["samples_visited"] if name not in trusting
+    ]
     assert len(visits) == 6
+    trusted = [count for name in trusting for count in found[name]["samples_visited"]]
+    assert len(trusted) == 4
+    assert trusted == pytest.approx([visits[0]] * 4, rel=0.05)
     assert max(visits) - min(visits) <= 4  # one for each epoch's rounding
     assert found["glister:scope=per-class,eta=0.1"]["selection_seconds"][0] > 0
     assert all(row["seeds"] == [0, 1] and row["test_accuracy"] > 0.4 for row in found.values())
@@ -64,7 +70,7 @@ def test_a_grid_at_equal_visits_that_is_run_once(
     assert study.main([*command, "random"]) == 0
     shown = capsys.readouterr().out
     assert "6 runs, 3 of them finished before" in shown
-    assert set(rows(out)) == {"full", "rs2", "random", "glister:scope=per-class,eta=0.1"}
+    assert set(rows(out)) == {"full", "rs2", "random", "glister:scope=per-class,eta=0.1", *trusting}
     assert (out / "noise-0.3/runs/full-at-0.5-seed-0/train.log").stat().st_mtime_ns == log
     assert json.loads(broken.read_text())["status"] == "completed"
 
