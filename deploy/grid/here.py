@@ -77,25 +77,18 @@ class Here:
             base = self.folder / name
             values = program.given(base)
             if program.is_free(base) if values is None else _same(values, cell.values):
-                return base
+                done = _completed(base)
+                if done is None or _has(done, cell):
+                    return base
             name = f"{cell.folder}-{number}"
         raise AssertionError("there is always a further number")
 
     def finished(self, cell: Cell) -> Run | None:
         """Return the completed run with exactly this cell's hyperparameters, if there is one."""
-        try:
-            run = replace(compare.read_run(self.place(cell)), name=cell.name)
-        except UserError:
+        run = _completed(self.place(cell))
+        if run is None or ("test" in self.channels and not run.summary.get("test")):
             return None
-        if run.summary.get("status") != "completed" or (
-            "test" in self.channels and not run.summary.get("test")
-        ):
-            return None
-        # Defaults that changed since are other hyperparameters. An encoder's run names those that it used.
-        wanted = hyperparameters.parse(cell.values).model_dump(mode="json")
-        return (
-            run if run.summary.get("model") == "encoder" or run.summary["hyperparameters"] == wanted else None
-        )
+        return replace(run, name=cell.name)
 
     def _earlier(self, cell: Cell) -> Run | None:
         return None if self.overwrite else self.finished(cell)
@@ -185,6 +178,22 @@ def _same(values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
         return first == second
     except UserError:  # of another version
         return False
+
+
+def _completed(base: Path) -> Run | None:
+    """Return the run in a folder, if it was completed."""
+    try:
+        run = compare.read_run(base)
+    except UserError:
+        return None
+    return run if run.summary.get("status") == "completed" else None
+
+
+def _has(run: Run, cell: Cell) -> bool:
+    """Whether a run had a cell's hyperparameters, also those that were not given: defaults may have changed since."""
+    wanted = hyperparameters.parse(cell.values).model_dump(mode="json")
+    # An encoder's run names the defaults that it used.
+    return run.summary.get("model") == "encoder" or run.hyperparameters == wanted
 
 
 @contextmanager

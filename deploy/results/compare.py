@@ -18,6 +18,7 @@ from deploy.aws.jobs import Job
 from deploy.results import predictions
 from deploy.results.predictions import Predictions
 from subset_selection.catalogue import CATALOGUE, REFERENCE
+from subset_trainer.config import Hyperparameters
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import SPOKEN
 
@@ -84,6 +85,12 @@ class Run:
     @property
     def is_full(self) -> bool:
         return bool(self.summary["strategy"] == REFERENCE)
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """As the run resolved them, with defaults for those that its version did not have; empty if it names none."""
+        own: dict[str, Any] = self.summary.get("hyperparameters") or {}
+        return {**Hyperparameters().model_dump(mode="json"), **own} if own else {}
 
     @property
     def planned_epochs(self) -> int:
