@@ -4,9 +4,7 @@ import fcntl
 import itertools
 import os
 import shutil
-import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -17,13 +15,13 @@ from typing import Any
 from deploy.grid import program
 from deploy.grid.agenda import Agenda
 from deploy.grid.backend import Ended
+from deploy.grid.duration import in_words, seconds_left
 from deploy.grid.plan import Cell
+from deploy.progress import Progress
 from deploy.results import compare
 from deploy.results.compare import Lost, Run
 from subset_trainer.config import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
-
-BAR = 16
 
 
 @dataclass(frozen=True)
@@ -78,37 +76,31 @@ class Here:
             base = self.folder / name
             values = program.given(base)
             if program.is_free(base) if values is None else _same(values, cell.values):
-                return base
+                done = _completed(base)
+                if done is None or _has(done, cell):
+                    return base
             name = f"{cell.folder}-{number}"
         raise AssertionError("there is always a further number")
 
     def finished(self, cell: Cell) -> Run | None:
         """Return the completed run with exactly this cell's hyperparameters, if there is one."""
-        try:
-            run = replace(compare.read_run(self.place(cell)), name=cell.name)
-        except UserError:
+        run = _completed(self.place(cell))
+        if run is None or ("test" in self.channels and not run.summary.get("test")):
             return None
-        if run.summary.get("status") != "completed" or (
-            "test" in self.channels and not run.summary.get("test")
-        ):
-            return None
-        # Defaults that changed since are other hyperparameters. An encoder's run names those that it used.
-        wanted = hyperparameters.parse(cell.values).model_dump(mode="json")
-        return (
-            run if run.summary.get("model") == "encoder" or run.summary["hyperparameters"] == wanted else None
-        )
+        return replace(run, name=cell.name)
 
     def _earlier(self, cell: Cell) -> Run | None:
         return None if self.overwrite else self.finished(cell)
 
-    def _shown(self, cell: Cell, agenda: Agenda) -> "Progress | None":
+    def _shown(self, cell: Cell, agenda: Agenda) -> Progress | None:
         if not self.progress:
             return None
         label = f"{agenda.count()} {cell.name:<{max(len(one.name) for one in agenda.cells)}}"
-        return Progress(label, hyperparameters.parse(cell.values).epochs)
+        left = seconds_left(dict.fromkeys([cell, *agenda.needed()]), agenda.outcomes)
+        return Progress(label, hyperparameters.parse(cell.values).epochs, in_words(left) if left else None)
 
     def _run_one(
-        self, cell: Cell, progress: "Progress | None" = None, stop: threading.Event | None = None
+        self, cell: Cell, progress: Progress | None = None, stop: threading.Event | None = None
     ) -> Run | Lost:
         def watch(metrics: Mapping[str, float]) -> None:
             if stop is not None and stop.is_set():
@@ -182,6 +174,22 @@ def _same(values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
         return False
 
 
+def _completed(base: Path) -> Run | None:
+    """Return the run in a folder, if it was completed."""
+    try:
+        run = compare.read_run(base)
+    except UserError:
+        return None
+    return run if run.summary.get("status") == "completed" else None
+
+
+def _has(run: Run, cell: Cell) -> bool:
+    """Whether a run had a cell's hyperparameters, also those that were not given: defaults may have changed since."""
+    wanted = hyperparameters.parse(cell.values).model_dump(mode="json")
+    # An encoder's run names the defaults that it used.
+    return run.summary.get("model") == "encoder" or run.hyperparameters == wanted
+
+
 @contextmanager
 def _alone(base: Path, name: str) -> Iterator[int]:
     """Wait until no other process trains in a run's folder; keep others out meanwhile. Yield the lock's descriptor.
@@ -210,41 +218,3 @@ def _take_processors(shares: list[set[int]]) -> None:
     # On Linux, affinity belongs to a thread, and a new process inherits it from the thread that starts it. So a run
     # only sees its own share of the processors, and sizes its thread pools accordingly.
     os.sched_setaffinity(0, shares.pop())
-
-
-class Progress:
-    """A progress line of one run: redrawn in place in a terminal, else printed at the start and the end."""
-
-    def __init__(self, label: str, epochs: int) -> None:
-        self._label = label
-        self._epochs = epochs
-        self._start = time.monotonic()
-        self._terminal = sys.stdout.isatty()
-        self._last = f"{label} starting"
-        self._show()
-
-    def update(self, metrics: Mapping[str, float]) -> None:
-        """Update the line with the metrics of one log line of the run."""
-        if "validation:accuracy" not in metrics:
-            return
-        epoch = int(metrics["epoch"])
-        filled = BAR * epoch // self._epochs
-        self._last = (
-            f"{self._label} epoch {epoch:>{len(str(self._epochs))}}/{self._epochs} "
-            f"{'█' * filled}{'░' * (BAR - filled)} validation accuracy {metrics['validation:accuracy']:.2%}, "
-            f"{time.monotonic() - self._start:.0f} s"
-        )
-        if self._terminal:
-            self._show()
-
-    def close(self) -> None:
-        """Print the final state."""
-        self._show()
-        if self._terminal:
-            print(flush=True)
-
-    def _show(self) -> None:
-        if self._terminal:
-            print(f"\r\x1b[K{self._last}", end="", flush=True)
-        else:
-            print(self._last, flush=True)

@@ -366,7 +366,7 @@ def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int],
     """
     pixels, damaged = _work(files, indices, size, workers)
     if damaged:
-        raise complaint(damaged, len(indices))
+        raise complaint([error for _, error in damaged], len(indices))
     assert pixels is not None
     return pixels
 
@@ -382,13 +382,32 @@ def damaged_images(files: EncodedImages, workers: int) -> list[tuple[int, Damage
     return _work(files, np.arange(len(files)), _FEW_PIXELS, workers, keep=False)[1]
 
 
-def complaint(damaged: Sequence[tuple[int, DamagedImageError]], total: int) -> UserError:
-    """One error about all damaged images, of `total`: the first ten, and their number."""
-    errors = [error for _, error in damaged]
-    if len(errors) == 1:
+def damaged_among(files: EncodedImages, indices: np.ndarray) -> list[DamagedImageError]:
+    """The errors of the damaged images among some; one that cannot be read for another reason is no such one."""
+    found = []
+    files.prepare(indices)
+    for index in indices.tolist():
+        try:
+            files.decode(index, _FEW_PIXELS)
+        except DamagedImageError as error:
+            found.append(error)
+        except UserError:
+            continue
+    return found
+
+
+def complaint(errors: Sequence[DamagedImageError], total: int, looked_at: int | None = None) -> UserError:
+    """One error about all damaged images, of `total`: the first ten, and their number.
+
+    Args:
+        looked_at: the number of images that were looked at, if not all were.
+    """
+    some = looked_at is not None and looked_at < total
+    if len(errors) == 1 and not some:
         return errors[0]
+    of = f"{looked_at:,} that were looked at of {total:,}" if some else f"{total:,}"
     return UserError(
-        f"{errors[0].channel} channel: {len(errors):,} of {total:,} images cannot be read: {listed(errors)}; expected "
+        f"{errors[0].channel} channel: {len(errors):,} of {of} images cannot be read: {listed(errors)}; expected "
         f"intact image files, or {SKIP}, which leaves out a few such images."
     )
 
