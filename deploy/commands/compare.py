@@ -137,7 +137,7 @@ def run(given: Given) -> Any:
     )
     if not one:
         print(
-            f"\nHow much data is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
+            f"\nHow much is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
         )
     if found.frame is not None and not found.runs:
         # The Experiment may be of other training jobs, whose metrics are shown anyway.

@@ -17,7 +17,7 @@ class Presentation(options.Prices):
     """For commands that present runs."""
 
     tolerance: Annotated[
-        float, Option("accepted loss of accuracy, in percentage points", "POINTS", options.points)
+        float, Option("accepted loss, in points of the runs' `metric` (accuracy)", "POINTS", options.points)
     ] = 1.0
     html: Annotated[
         Path | None,
