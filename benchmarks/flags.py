@@ -96,8 +96,8 @@ class Watched(Record):
         super().__init__(examples)
         self.sums_N = torch.zeros(examples)
 
-    def observe(self, visited: Subset, losses_K: Tensor, early_hits_K: Tensor | None = None) -> None:
-        super().observe(visited, losses_K, early_hits_K)
+    def observe(self, visited: Subset, losses_K: Tensor) -> None:
+        super().observe(visited, losses_K)
         self.sums_N[visited.indices] += losses_K
 
 
@@ -208,7 +208,12 @@ def find_labels(
     validated = judge(classifier, validation, PLACE, keep_probabilities=True)
     excess = labels.excess(record.excess_losses(), -judged.own.clamp(min=1e-12).log())
     verdict = labels.judge(
-        excess, record.early_hit_rates(), judged.margins >= 0, validation.labels, validated.probabilities
+        excess,
+        record.early_hit_rates(),
+        record.surest_missed(),
+        judged.margins >= 0,
+        validation.labels,
+        validated.probabilities,
     )
     plain = (record.sums_N / record.visits_N).nan_to_num(-torch.inf)
     methods: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
