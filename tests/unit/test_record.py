@@ -13,7 +13,7 @@ def test_each_visit_counts() -> None:
     record = Record(4)
     first = Subset.of(torch.tensor([2, 0]))
     record.observe(first, torch.tensor([1.0, 3.0]))
-    record.observe_choices(first, torch.tensor([0.6, -0.9]), None)
+    record.observe_choices(first, torch.tensor([0.6, -0.9]), 0.5)
     second = Subset.of(torch.tensor([2, 1]), torch.tensor([0.5, 2.0]))
     record.observe(second, torch.tensor([2.0, 4.0]))
     record.observe_choices(second, torch.tensor([-0.9, 0.6]), 0.75)
@@ -31,11 +31,13 @@ def test_the_surest_half_of_the_choices_counts() -> None:
     record = Record(5)
     assert all(map(math.isnan, record.surest_missed()))
     every = Subset.of(torch.arange(5))
-    record.observe_choices(every, torch.tensor([-1.0, -1, -1, -1, -1]), None)
+    record.observe_choices(every, torch.tensor([-1.0, -1, -1, -1, -1]), 0.0)  # it knew nothing yet
     record.observe_choices(every, torch.tensor([-0.9, 0.8, 0.7, -0.6, -0.5]), 0.5)
-    record.observe_choices(every, torch.tensor([0.5, 0.6, -0.7, -0.8, -0.9]), 0.75)
+    record.observe_choices(every, torch.tensor([0.5, 0.6, -0.7, -0.8, -0.9]), 0.5)
+    record.observe_choices(every, torch.tensor([0.5, 0.6, 0.7, 0.8, 0.9]), 0.8)
+    record.observe_choices(every, torch.tensor([-1.0, -1, -1, -1, -1]), 0.0)  # the fifth time
     missed, accuracy = record.surest_missed()
-    assert missed == pytest.approx(4 / 6) and accuracy == 0.625
+    assert missed == pytest.approx(4 / 9) and accuracy == pytest.approx(0.6)
 
 
 def test_later_epochs_do_not_count_as_early() -> None:

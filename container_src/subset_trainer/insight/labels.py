@@ -51,7 +51,7 @@ def judge(
     Their number is an upper bound, because hard examples are among them. Of the examples of whose class it was surest
     at that time, hardly any are hard: where it chose another class than labelled, the label is wrong, and the other
     examples have as many wrong labels. (Where a model is sure, it differs from the labels as often as these are
-    wrong: the idea of anchor points, Liu and Tao, TPAMI 2016.) This is a lower bound, since the model begins to memorise
+    wrong: the idea of anchor points, Liu and Tao, TPAMI 2016.) This is a lower bound, as the model begins to memorise
     labels; in epochs in which it was still worse than at the end, the difference of the accuracies is taken off.
     Confident learning on the validation set, which the model was not trained on, estimates the number between the
     bounds.

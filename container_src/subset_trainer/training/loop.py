@@ -105,8 +105,7 @@ def train(
                 state.visited += choice.size
                 trainee.record.observe(seen, observed)
                 if 2 * epoch.number <= epoch.count:
-                    settled = score.accuracy if 10 * epoch.number > epoch.count else None
-                    trainee.record.observe_choices(seen, choices, settled)
+                    trainee.record.observe_choices(seen, choices, score.accuracy)
                 state.done.append(
                     EpochReport(
                         epoch=epoch,
