@@ -100,18 +100,25 @@ def test_as_many_are_suspect_as_are_wrong_although_the_model_has_memorised_them(
 
 @pytest.mark.parametrize(
     ("surest_missed", "expected"),
-    [((math.nan, math.nan), 10), ((0.08, 1.0), 80), ((0.08, 0.97), 50), ((0.5, 1.0), 200), ((0.08, 0.5), 10)],
+    [
+        ((math.nan, math.nan), 10),
+        ((0.08, 1.0), 80),
+        ((0.08, 0.985), 80),  # the accuracy's standard error is 0.004, and at the end it is 0.99
+        ((0.08, 0.96), 54),
+        ((0.5, 1.0), 200),
+        ((0.08, 0.5), 5),
+    ],
 )
-def test_the_surest_early_choices_bound_the_number_from_below(
+def test_the_number_follows_the_surest_early_choices(
     surest_missed: tuple[float, float], expected: int
 ) -> None:
-    """By less where the model was still worse than in the end, and never above the examples that were missed."""
+    """Less so where the model was still worse than in the end, and never above the examples that were missed."""
     given, probabilities = drawn(0, 6.0, examples=500, classes=5)
     flipped = torch.where(torch.arange(500) < 5, (given + 1) % 5, given)  # 1% of validation
     rates = torch.where(torch.arange(1_000) < 200, 0.2, 1.0)
     every = torch.ones(1_000, dtype=torch.bool)
     found = labels.judge(torch.linspace(3, -1, 1_000), rates, surest_missed, every, flipped, probabilities)
-    assert found.known and int(found.suspect.sum()) == pytest.approx(expected, abs=12)
+    assert found.known and int(found.suspect.sum()) == pytest.approx(expected, abs=4)
 
 
 def test_what_the_model_chose_early_is_never_suspect() -> None:

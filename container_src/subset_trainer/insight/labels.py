@@ -51,10 +51,10 @@ def judge(
     Their number is an upper bound, because hard examples are among them. Of the examples of whose class it was surest
     at that time, hardly any are hard: where it chose another class than labelled, the label is wrong, and the other
     examples have as many wrong labels. (Where a model is sure, it differs from the labels as often as these are
-    wrong: the idea of anchor points, Liu and Tao, TPAMI 2016.) This is a lower bound, as the model begins to memorise
-    labels; in epochs in which it was still worse than at the end, the difference of the accuracies is taken off.
-    Confident learning on the validation set, which the model was not trained on, estimates the number between the
-    bounds.
+    wrong: the idea of anchor points, Liu and Tao, TPAMI 2016.) If it was then worse than at the end, by more than a
+    standard error of the accuracy, the difference is taken off. Confident learning on the validation set, which the
+    model was not trained on, is a second estimate. It is rougher, as the set is small, and counts hard examples of
+    classes that overlap; so where it is the larger one, the number is half way between them.
 
     Args:
         excess_N: by how much each example's loss is larger than others', see :func:`excess`.
@@ -74,8 +74,11 @@ def judge(
     if most > MOST_MISSED or accuracy < LEAST_ACCURACY * (1 - min(share, most)):
         return Verdict(torch.zeros_like(missed_N), accuracy, known=False)
     missed, accuracy_then = surest_missed
-    least = 0.0 if math.isnan(missed) else missed - max(0.0, accuracy - accuracy_then)
-    number = round(min(max(share, least), most) * len(excess_N))
+    if not math.isnan(missed):
+        error = math.sqrt(accuracy * (1 - accuracy) / len(validation_labels_M))
+        early = max(0.0, missed - max(0.0, accuracy - accuracy_then - error))
+        share = max(early, (early + share) / 2)
+    number = round(min(share, most) * len(excess_N))
     order = excess_N.where(missed_N, -torch.inf).sort(descending=True, stable=True).indices[:number]
     suspect_N = torch.zeros_like(missed_N).scatter_(0, order, True)
     return Verdict(suspect_N & missed_N, accuracy, known=True)
