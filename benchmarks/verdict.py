@@ -6,9 +6,11 @@ A study has full runs and, for each of some strategies, `SHARES`, over seeds tha
 is its truth, plus what its seed makes of it, plus what the test examples do to its strategy and share, plus what they
 do to this run alone. The truth is that of further examples and seeds, so a test set of 500 is an error of its own.
 
-Rules: `new` is `deploy.results.judging` with paired test examples, `unpaired` the same without predictions of the test
-examples, `step` the step down with a shared level and one deviation over all candidates that knows no test set, `each`
-Student's t for each candidate alone, and `bonferroni` the same with the level divided by the number of candidates.
+Rules: `new` is `deploy.results.judging` with paired test examples. `settled` judges three seeds and then, while nothing
+is enough, after each further seed, as who adds seeds until there is an answer. `unpaired` is `new` without predictions
+of the test examples. `step` is the step down with a shared level and one deviation over all candidates, which knows no
+test set. `each` is Student's t for each candidate alone, and `bonferroni` the same with the level divided by the number
+of candidates.
 """
 
 import itertools
@@ -16,9 +18,9 @@ import json
 import platform
 import sys
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -30,7 +32,7 @@ if not __package__:
 import numpy as np
 
 from benchmarks.common import Parser, processor, write_text
-from deploy.results.judging import LEVEL, Candidate, State, judge
+from deploy.results.judging import LEAST_SEEDS, LEVEL, Candidate, State, judge
 from subset_trainer.errors import UserError
 
 SHARES = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
@@ -42,7 +44,7 @@ ALONE = 0.03
 and whose runs disagree on 6% of the test examples."""
 COMMON = 0.0075
 """Variance over the test examples of a strategy's own probability to be right, beside what all strategies share."""
-RULES = ("new", "unpaired", "step", "each", "bonferroni")
+RULES = ("new", "settled", "unpaired", "step", "each", "bonferroni")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class Study:
     alone: np.ndarray
     """[J] estimates of the variance of the mean that the test examples cause in each run alone."""
     test_examples: int
+
+    def first(self, seeds: int) -> "Study":
+        """The same study after its first seeds."""
+        alone = self.alone * len(self.full) / seeds
+        return replace(self, full=self.full[:seeds], values=self.values[:, :seeds], alone=alone)
 
 
 def simulate(
@@ -130,22 +137,29 @@ def simulate(
 
 def smallest(rule: str, study: Study) -> int | None:
     """Return the candidate that a rule recommends: the one of the smallest share that it finds to be enough."""
-    good = _of_judging(rule, study) if rule in ("new", "unpaired") else _of_students(rule, study)
+    if rule == "settled":
+        for seeds in range(LEAST_SEEDS, len(study.full) + 1):
+            if good := _of_judging(study.first(seeds), first_seeds=range(LEAST_SEEDS)):
+                break
+    elif rule in ("new", "unpaired"):
+        good = _of_judging(study, paired=rule == "new")
+    else:
+        good = _of_students(rule, study)
     return min(good, key=lambda place: study.shares[place], default=None)
 
 
-def _of_judging(rule: str, study: Study) -> list[int]:
+def _of_judging(study: Study, first_seeds: range | None = None, paired: bool = True) -> list[int]:
     unpaired = 2 * 1e4 * ACCURACY * (1 - ACCURACY) / study.test_examples
     candidates = [
         Candidate(
             str(place // len(SHARES)),
             float(study.shares[place]),
             dict(enumerate(study.values[place])),
-            *((study.of_test[place], study.alone[place]) if rule == "new" else (0.0, 0.0, unpaired)),
+            *((study.of_test[place], study.alone[place]) if paired else (0.0, 0.0, unpaired)),
         )
         for place in range(len(study.shares))
     ]
-    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE)
+    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE, first_seeds)
     return [place for place, one in enumerate(found) if one.state == State.ENOUGH]
 
 
@@ -207,19 +221,51 @@ def _rates(point: tuple[Setting, tuple[Any, ...]], studies: int, seed: int) -> d
     return rates(setting, strategies, seeds, deviation, examples, studies, seed)
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rates as a Markdown table: a row for each setting, test set, number of seeds and of strategies."""
-    heads = ("truth", "test examples", "seeds", "strategies", "deviation", *RULES)
-    lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
-    for row in rows:
-        # Where nothing is within the tolerance, every answer is wrong; else, almost every answer is right.
-        falls = any(of["power"] for of in row["rules"].values())
-        cells = [f"{100 * row['rules'][rule]['power' if falls else 'wrong']:.1f}" for rule in RULES]
-        what = "right" if falls else "wrong"
-        lines.append(
-            f"| {row['setting']}: {what} | {row['examples']:,} | {row['seeds']} | {row['strategies']} | "
-            f"{row['deviation']} | " + " | ".join(cells) + " |"
-        )
+def wrong_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return as Markdown how many answers are wrong, in percent, where no share is enough: the mean over all points of
+    the grid, and the largest."""
+    return _table(
+        "wrong answers, %",
+        [row for row in rows if _is_beyond(row)],
+        ("setting", "examples"),
+        lambda rates: f"{mean(rates):.1f} ({max(rates):.1f})",
+        "wrong",
+    )
+
+
+def power_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return as Markdown how many studies find a right share, in percent, at each deviation, for three strategies."""
+    return _table(
+        f"right answers, %, at deviations of {', '.join(map(str, GRID['deviation']))}",
+        [row for row in rows if not _is_beyond(row) and row["strategies"] == 3],
+        ("setting", "examples", "seeds"),
+        lambda rates: " / ".join(f"{rate:.0f}" for rate in rates),
+        "power",
+    )
+
+
+def _is_beyond(row: Mapping[str, Any]) -> bool:
+    (losses,) = [setting.losses for setting in SETTINGS if setting.name == row["setting"]]
+    return min(losses) > TOLERANCE
+
+
+def _table(
+    title: str,
+    rows: Sequence[dict[str, Any]],
+    keys: Sequence[str],
+    shown: Callable[[list[float]], str],
+    rate: str,
+) -> str:
+    lines = [
+        f"| {title} | " + " | ".join(f"`{rule}`" for rule in RULES) + " |",
+        "| --- |" + " ---: |" * len(RULES),
+    ]
+    for point in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
+        own = [row for row in rows if tuple(row[key] for key in keys) == point]
+        setting, examples, *seeds = point
+        name = f"{setting}, {examples:,} test examples" + "".join(f", {count} seeds" for count in seeds)
+        cells = [shown([100 * row["rules"][rule][rate] for row in own]) for rule in RULES]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -238,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return UserError.exit_code
     rows = measured(given.studies, given.seed, given.processes)
-    print(table(rows))
+    print(f"{wrong_table(rows)}\n\n{power_table(rows)}")
     if given.json is not None:
         facts = {
             "command": f"python -m benchmarks.verdict --studies {given.studies} --seed {given.seed}",

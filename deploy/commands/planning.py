@@ -1,7 +1,7 @@
 """The options of `demo`, `compare` and `sweep` on what is compared, and the plan that follows from them."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from deploy.commands import options
@@ -11,6 +11,8 @@ from subset_trainer.config import hyperparameters
 FRACTIONS = "1,0.5,0.3,0.1"
 STRATEGIES = "rs2,infobatch"
 SEEDS = "0,1,2"
+TEST_FRACTION = "0.2"
+"""Share of the training data that a comparison sets aside for testing, where there is no test channel."""
 
 
 def add_grid(to: argparse.ArgumentParser) -> None:
@@ -51,6 +53,15 @@ def add_grid(to: argparse.ArgumentParser) -> None:
     )
 
 
+def tested(settings: Mapping[str, Any], channels: Collection[str]) -> dict[str, Any]:
+    """Return the settings with a part of the training data set aside for testing, where there is no other test set.
+
+    Otherwise runs would be judged by the validation set, by which some strategies choose.
+    """
+    own = {} if "test" in channels or "test_fraction" in settings else {"test_fraction": TEST_FRACTION}
+    return {**settings, **own}
+
+
 def add_overwrite(to: argparse.ArgumentParser) -> None:
     """Add the option for runs that are finished or were interrupted."""
     to.add_argument(
@@ -58,6 +69,26 @@ def add_overwrite(to: argparse.ArgumentParser) -> None:
         action="store_true",
         help="remove this comparison's earlier runs and train them again; by default those that are finished are used "
         "again, and those that were interrupted resume",
+    )
+
+
+def add_jobs(to: argparse.ArgumentParser, default: int = 1) -> None:
+    """Add the option for runs at a time."""
+    to.add_argument(
+        "--jobs",
+        type=options.count,
+        default=default,
+        metavar="N",
+        help="runs at a time, which share the processors",
+    )
+
+
+def add_settle(to: argparse.ArgumentParser) -> None:
+    """Add the option for what an answer leaves open."""
+    to.add_argument(
+        "--settle",
+        action="store_true",
+        help="also train what would probably settle what is not yet known, such as further seeds, as the answer says",
     )
 
 

@@ -31,6 +31,7 @@ def add(commands: options.Commands) -> None:
 def run(given: argparse.Namespace) -> None:
     """Run the cells that have no results yet, wait for them, and compare all of them."""
     check_name(given.name, LONGEST_NAME)
+    given.set = planning.tested(given.set, () if given.test is None else ("test",))
     cells = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name).cells
     ready = job.prepare(given)
     # SageMaker's SDK takes seconds to import, so errors that do not need it are reported before.

@@ -28,16 +28,21 @@ class Agenda:
     """
 
     def __init__(self, cells: Sequence[Cell], judge: Judge | None = None) -> None:
-        self.cells = tuple(cells)
+        self.cells: tuple[Cell, ...] = ()
         self.outcomes: dict[Cell, Run | Lost] = {}
         self._taken: set[Cell] = set()
         self._levels: dict[str, dict[float, list[Cell]]] = defaultdict(lambda: defaultdict(list))
         """Row → fraction → cells of all seeds, without the full runs."""
-        self._full = [cell for cell in self.cells if cell.row == REFERENCE and cell.fraction == 1]
-        for cell in self.cells:
-            if cell not in self._full:
-                self._levels[cell.row][cell.fraction].append(cell)
+        self._full: list[Cell] = []
+        self.extend(cells)
         self._judge = judge if len(self._full) >= LEAST_SEEDS else None
+
+    def extend(self, cells: Sequence[Cell]) -> None:
+        """Add cells, such as further seeds. A row and fraction with new cells is judged again once these have ended."""
+        self.cells += tuple(cells)
+        for cell in cells:
+            full = cell.row == REFERENCE and cell.fraction == 1
+            (self._full if full else self._levels[cell.row][cell.fraction]).append(cell)
 
     @property
     def settles_early(self) -> bool:

@@ -10,22 +10,27 @@ from subset_trainer.config import hyperparameters
 
 @dataclass(frozen=True)
 class Pace:
-    """What was measured before the first run."""
+    """What was measured before the first run, in seconds."""
 
-    start: float
-    """Seconds of a run before its first step: the program's start and the reading of the data."""
+    boot: float
+    """Start of the program, until it reads the data."""
+    reading: float
+    """Reading the data and building the model."""
     epoch: float
-    """Seconds of an epoch on all of the data, with its evaluation."""
+    """Training steps of an epoch on all of the data."""
+    evaluation: float
+    """Evaluation after an epoch."""
 
     def seconds(self, cell: Cell) -> float:
-        """Return the estimated seconds of a cell, without what it needs for its selection."""
-        return self.start + work(cell) * self.epoch
+        """Return the estimated total time of a cell, without its start and what it needs for its selection."""
+        epochs = hyperparameters.parse(cell.values).epochs
+        return self.reading + work(cell) * self.epoch + epochs * self.evaluation
 
 
 def work(cell: Cell) -> float:
     """Return the samples that a cell sees, in passes over all examples."""
     hp = hyperparameters.parse(cell.values)
-    return passes(hp, hp.fraction if hp.spec.takes_fraction else 1.0)
+    return passes(hp, hp.share if hp.spec.takes_fraction else 1.0)
 
 
 def seconds_left(
@@ -39,6 +44,7 @@ def seconds_left(
     known = {cell: run.summary["seconds"]["total"] for cell, run in ended.items() if isinstance(run, Run)}
     total = 0.0
     for cell in cells:
+        total += pace.boot if pace is not None else 0.0
         alike = [s for k, s in known.items() if (k.row, k.fraction) == (cell.row, cell.fraction)]
         if alike:
             total += sum(alike) / len(alike)

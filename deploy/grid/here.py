@@ -38,6 +38,8 @@ class Here:
     channels: Mapping[str, Path]
     jobs: int = 1
     """Number of runs at a time; each has its own share of the processors."""
+    threads: int | None = None
+    """Number of threads of a run on a CPU; None for what the environment says, or all."""
     overwrite: bool = False
     """Whether the cells' earlier runs are removed and run again."""
     stop_at_failure: bool = False
@@ -120,8 +122,15 @@ class Here:
                 # Another process may have completed it meanwhile.
                 if (done := self._earlier(cell)) is not None:
                     return done
-                resume = not self.overwrite
-                program.train(base, self.channels, cell.values, watch, resume=resume, inherited=(lock,))
+                program.train(
+                    base,
+                    self.channels,
+                    cell.values,
+                    watch,
+                    resume=not self.overwrite,
+                    threads=self.threads,
+                    inherited=(lock,),
+                )
                 run = replace(compare.read_run(base), name=cell.name)
                 if run.summary["status"] == "completed":
                     shutil.rmtree(base / program.CHECKPOINTS, ignore_errors=True)

@@ -40,6 +40,7 @@ def train(
     on_metrics: Callable[[dict[str, float]], None] = lambda metrics: None,
     *,
     resume: bool = False,
+    threads: int | None = None,
     inherited: Sequence[int] = (),
 ) -> None:
     """Run one training job to its end; its outputs are in `base/model` and `base/output`, as on SageMaker.
@@ -54,6 +55,7 @@ def train(
         on_metrics: called with the metrics of each epoch, `{"epoch": 3.0, "train:loss": 0.51, …}`.
         resume: keep checkpoints in `base/checkpoints`, and resume from those of an earlier run of the same data and
             hyperparameters. Otherwise an earlier run in `base` is replaced.
+        threads: number of threads on a CPU; None for what the environment says, or all.
         inherited: open files that the run keeps open until it ends.
 
     Raises UserError or AlgorithmError with the run's own failure reason if it fails.
@@ -67,6 +69,8 @@ def train(
         prepare(base, channels, hyperparameters)
     log_path = base / LOG_NAME
     environment = {**os.environ, "SAGEMAKER_BASE_DIR": str(base.resolve()), "PYTHONUNBUFFERED": "1"}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     with log_path.open("a" if resume else "w") as log:
         process = subprocess.Popen(
             _ending_with_this_process(train_program()),

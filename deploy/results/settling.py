@@ -150,7 +150,7 @@ def _test_examples(found: Answer, judged: Judged, gap: float) -> int | None:
     of_test = max(judged.candidate.test_variance, judged.candidate.floor)
     if not found.examples or not of_test:
         return None
-    allowed = (gap / (critical_value(judged.comparisons, math.inf) + QUANTILE)) ** 2
+    allowed = (gap / (critical_value(judged.comparisons, math.inf, judged.level) + QUANTILE)) ** 2
     # Half of the variance is left to the seeds.
     needed = found.examples * of_test / (allowed / 2) if allowed else math.inf
     if needed > 100 * found.examples:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from deploy.grid import pace
 from deploy.grid.agenda import Agenda, judge
+from deploy.grid.comparison import settling_cells
 from deploy.grid.duration import Pace, in_words, seconds_left, work
 from deploy.grid.plan import Cell, Grid, parse_strategies, plan
 from deploy.results.compare import Lost, Run
@@ -29,7 +31,7 @@ def run(cell: Cell, accuracy: float, seconds: float = 10.0) -> Run:
         "epochs": hp.epochs,
         "seed": cell.seed,
         "samples_visited": samples,
-        "examples": {"training": 1000, "validation": 100, "test": 10_000},
+        "examples": {"training": 1000, "validation": 100, "test": 1_000_000},
         "validation": scores,
         "test": scores,
         "seconds": {"training": seconds, "selection": 0.0, "evaluation": 0.0, "total": seconds},
@@ -123,13 +125,50 @@ def test_results_of_an_earlier_call_are_not_taken_and_count() -> None:
 def test_what_is_left_takes_as_long_as_its_like_did_and_else_as_its_samples() -> None:
     (full, half, _, tenth) = [cell for cell in cells(seeds=(0,)) if cell.row != "full" or cell.fraction == 1]
     assert seconds_left([full], {}) is None
-    pace = Pace(start=4.0, epoch=2.0)
-    assert seconds_left([full], {}, pace) == pytest.approx(44)
-    assert seconds_left([half, tenth], {}, pace) == pytest.approx(4 + 20 + 4 + 4)
+    known = Pace(boot=3.0, reading=1.0, epoch=2.0, evaluation=0.1)
+    assert seconds_left([full], {}, known) == pytest.approx(3 + 1 + 40 + 2)
+    assert seconds_left([half, tenth], {}, known) == pytest.approx(2 * (3 + 1 + 2) + 20 + 4)
     # The machine was half as fast as in its first steps.
-    assert seconds_left([half], {full: run(full, 0.9, seconds=88)}, pace) == pytest.approx(48)
+    assert seconds_left([half], {full: run(full, 0.9, seconds=86)}, known) == pytest.approx(
+        3 + 2 * (1 + 20 + 2)
+    )
     assert seconds_left([half], {full: run(full, 0.9, seconds=40)}) == pytest.approx(20)
     again = Cell("rs2-0.5-seed-7", "rs2", 0.5, 7, half.values)
     ended = {full: run(full, 0.9, seconds=40), half: run(half, 0.9, seconds=31)}
-    assert seconds_left([again], ended, pace) == pytest.approx(31)
+    assert seconds_left([again], ended, known) == pytest.approx(34)
     assert [in_words(s) for s in (40, 720, 11_100)] == ["40 s", "12 min", "3 h 05 min"]
+
+
+def test_what_is_open_is_settled_by_further_seeds_of_a_row_and_of_full() -> None:
+    agenda = Agenda(cells(), judge(0.01))
+    # Just within the tolerance, by seeds that differ: three of them cannot tell.
+    noise = {"full": (0.0, 0.004, -0.004), "rs2": (0.003, -0.003, 0.001)}
+    while (cell := agenda.take()) is not None:
+        loss = {1.0: 0.0, 0.5: 0.006}.get(cell.fraction, 0.2) + (
+            0.1 if cell.row == "full" and cell.fraction < 1 else 0
+        )
+        agenda.record(cell, run(cell, 0.9 - loss + noise[cell.row][cell.seed]))
+    assert "rs2-0.3-seed-0" not in {one.name for one in agenda.results()[0]}
+    further = settling_cells(agenda, 0.01)
+    seeds = sorted({cell.seed for cell in further})
+    assert seeds[0] == 3 and seeds == list(range(3, 3 + len(seeds)))
+    assert {cell.name for cell in further} == {
+        f"{row}-seed-{n}" for row in ("full", "rs2-0.5") for n in seeds
+    }
+    assert all(cell.values["seed"] == str(cell.seed) for cell in further)
+    agenda.extend(further)
+    assert set(agenda.needed()) == set(further)
+    for cell in further:
+        agenda.record(cell, run(cell, 0.9 - (0.001 if cell.row == "rs2" else 0.0)))
+    # Now it is enough, and the next smaller fraction follows.
+    assert {cell.name.partition("-seed")[0] for cell in agenda.needed()} == {"rs2-0.3"}
+    assert settling_cells(Agenda(cells()), 0.01) == []
+
+
+def test_all_threads_are_used_only_where_they_are_faster() -> None:
+    assert pace.chosen({1: 10.0, 2: 7.0}) == 2
+    assert pace.chosen({1: 10.0, 2: 9.9}) == 1
+    assert pace.chosen({1: 10.0, 2: 140.0}) == 1
+    assert pace.chosen({4: 3.0}) == 4
+    measured = pace.Measured(Pace(3, 1, 10, 1), 1, {1: 10.0, 2: 140.0})
+    assert str(measured) == "one thread is 14 times as fast as 2: runs use 1 thread"

@@ -87,10 +87,26 @@ def test_a_number_may_name_a_column() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("fraction", "0", "hyperparameter fraction='0': expected a number greater than 0 and at most 1"),
-        ("fraction", "1.5", "hyperparameter fraction='1.5': expected a number greater than 0 and at most 1"),
-        ("fraction", "abc", "hyperparameter fraction='abc': expected a number greater than 0 and at most 1"),
-        ("fraction", "nan", "hyperparameter fraction='nan': expected a number greater than 0 and at most 1"),
+        (
+            "fraction",
+            "0",
+            "hyperparameter fraction='0': expected a number greater than 0 and at most 1, or auto",
+        ),
+        (
+            "fraction",
+            "1.5",
+            "hyperparameter fraction='1.5': expected a number greater than 0 and at most 1, or auto",
+        ),
+        (
+            "fraction",
+            "abc",
+            "hyperparameter fraction='abc': expected a number greater than 0 and at most 1, or auto",
+        ),
+        (
+            "fraction",
+            "nan",
+            "hyperparameter fraction='nan': expected a number greater than 0 and at most 1, or auto",
+        ),
         (
             "strategy",
             "glistr",

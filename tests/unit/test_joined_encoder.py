@@ -89,16 +89,44 @@ def test_beside_a_frozen_encoder_the_joining_layers_are_trained(bert: Path) -> N
     assert trained <= changed and len(trained) == 8
 
 
-def test_new_layers_learn_faster_than_the_encoder(bert: Path) -> None:
-    classifier, _ = joined(bert)
-    hp = read.as_encoders_are_trained(parse({}))
+def rates(classifier: Classifier, **values: str) -> dict[str, float]:
+    """Name of what is trained → its learning rate at the peak of the schedule."""
+    hp = read.as_encoders_are_trained(parse(values))
     updates = optimizer.make(classifier, hp, hp.learning_rate)
     optimizer.set_rate(updates, hp.learning_rate)
-    rates = {id(value): group["lr"] for group in updates.param_groups for value in group["params"]}
-    for name, value in classifier.named_parameters():
-        if value.requires_grad:
-            expected = 5e-5 if name.startswith("network.body.") else 1e-3
-            assert rates[id(value)] == pytest.approx(expected), name
+    of = {id(value): group["lr"] for group in updates.param_groups for value in group["params"]}
+    return {name: of[id(value)] for name, value in classifier.named_parameters() if value.requires_grad}
+
+
+def test_fresh_layers_learn_faster_than_the_encoder(bert: Path) -> None:
+    alone = build("encoder", (LENGTH,), 2, encoder=given(bert).body)
+    for classifier, fresh in ((joined(bert)[0], 1e-3), (alone, 5e-3)):
+        for name, rate in rates(classifier).items():
+            assert rate == pytest.approx(5e-5 if name.startswith("network.body.") else fresh), name
+    assert max(rates(alone, learning_rate="1e-4").values()) == pytest.approx(1e-2)
+
+
+def test_an_earlier_jobs_last_layer_learns_like_its_encoder(bert: Path, tmp_path: Path) -> None:
+    texts = TextKind(CLASSES, tokens=given(bert).tokens)
+    first = build("encoder", (LENGTH,), 2, encoder=given(bert).body)
+    artifacts.save_model(tmp_path, first, "encoder", texts, {})
+    for classes, fresh in ((CLASSES, False), (("other", *CLASSES), True)):
+        encoder = given(tmp_path)
+        later = build("encoder", (LENGTH,), len(classes), encoder=encoder.body)
+        encoders.load_head(later, encoder, classes)
+        assert set(rates(later).values()) == ({5e-5, 5e-3} if fresh else {5e-5})
+
+
+def test_where_the_encoder_is_trained_too_the_run_is_shorter(bert: Path) -> None:
+    def shape(**values: str) -> tuple[int, int, int]:
+        hp = read.as_encoders_are_trained(parse(values))
+        # Nothing is warned about that nobody gave.
+        assert hp.model_fields_set - {"model"} == set(values)
+        return hp.epochs, hp.batch_size, hp.select_every
+
+    assert shape() == (8, 32, 2)
+    assert shape(fine_tune="head") == (30, 128, 5)
+    assert shape(epochs="30", batch_size="128", select_every="5") == (30, 128, 5)
 
 
 def test_a_saved_model_answers_as_it_did(bert: Path, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_the_grid_makes_equal_visits_and_holds_the_baselines() -> None:
     for cell in cells:
         hp = hyperparameters.parse(cell.values)
         assert hp.seed == cell.seed
-        part = 1.0 if hp.strategy == "full" else hp.fraction
+        part = 1.0 if hp.strategy == "full" else hp.share
         visits.add((cell.fraction, round(hp.epochs * part, 9)))
     assert visits == {(0.1, 3.0), (0.5, 15.0)}
     baselines = {"full", "rs2", "validation-only", "training-and-validation"}

@@ -65,9 +65,9 @@ def parse(raw: Mapping[str, Any]) -> Hyperparameters:
         # Some launchers send an empty string for a hyperparameter that was not set.
         return Hyperparameters.model_validate({k: v for k, v in own.items() if v is not None and v != ""})
     except ValidationError as error:
-        raise UserError(
-            "; ".join(parsing.sentence(fault, Hyperparameters) for fault in error.errors())
-        ) from error
+        # A value that is neither of two things is two faults to pydantic.
+        sentences = dict.fromkeys(parsing.sentence(fault, Hyperparameters) for fault in error.errors())
+        raise UserError("; ".join(sentences)) from error
 
 
 def markdown_table(group: type[Knobs] = Hyperparameters) -> str:

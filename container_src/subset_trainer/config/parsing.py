@@ -87,9 +87,12 @@ def sentence(fault: Any, model: type[BaseModel]) -> str:
 
 def expectation(field: FieldInfo) -> str:
     """Describe in words what a field accepts, derived from its type and constraints."""
-    if choices := _choices(field):
-        return "one of " + ", ".join(choices)
     kinds = {kind for kind, _ in _parts(field.annotation, field.metadata)}
+    words_too = ""
+    if choices := _choices(field):
+        if len(kinds) == 1:
+            return "one of " + ", ".join(choices)
+        words_too = ", or " + ", ".join(choices)
     if bool in kinds:
         return "true or false"
     bounds = [bound for _, metadata in _parts(field.annotation, field.metadata) for bound in metadata]
@@ -103,7 +106,7 @@ def expectation(field: FieldInfo) -> str:
     ):
         attribute = kind.__name__.lower()
         words += [f"{phrase} {getattr(bound, attribute)}" for bound in bounds if isinstance(bound, kind)]
-    return " ".join([noun, " and ".join(words)]).strip()
+    return " ".join([noun, " and ".join(words)]).strip() + words_too
 
 
 def _parts(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
@@ -123,5 +126,6 @@ def _parts(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[Any
 
 
 def _choices(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a field accepts, perhaps beside numbers."""
     kinds = [kind for kind, _ in _parts(field.annotation, field.metadata)]
-    return get_args(kinds[0]) if len(kinds) == 1 and get_origin(kinds[0]) is Literal else ()
+    return tuple(choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind))

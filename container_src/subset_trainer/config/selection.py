@@ -2,7 +2,7 @@
 
 import typing
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,9 @@ SCOPES = {name: spec.choices["scope"] for name, spec in CATALOGUE.items() if "sc
 """Strategy → the values of ``scope`` that it accepts, the default first, if it accepts more than one."""
 CORDS_STRATEGIES = tuple(name for name, spec in CATALOGUE.items() if spec.cords)
 """The strategies that ``backend=cords`` supports."""
+NESTED = "random"
+"""The strategy whose subsets of one seed are nested: the larger fraction has every example of the smaller one."""
+ENCODER_SELECT_EVERY = 2
 ENCODER_ETA = 0.05
 """GLISTER's step size for text encoders. AdamW's learning rate is not a usable step size on the logits."""
 
@@ -46,17 +49,29 @@ class SelectionKnobs(Knobs):
     strategy: StrategyName = Field(
         DEFAULT, description="how the examples to train on are chosen; see the table of strategies"
     )
-    fraction: float = Field(
+    fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | Literal["auto"] = Field(
         0.3,
-        gt=0,
-        le=1,
-        allow_inf_nan=False,
         description="fraction of the training set used per epoch, counted before `drop_*` filtering; `full` "
-        "ignores it and uses all examples",
+        "ignores it and uses all examples. `auto`: train on growing fractions until one is within `tolerance` of all "
+        "examples, and keep that model",
+    )
+    tolerance: Annotated[float, Field(gt=0, le=20, allow_inf_nan=False)] = Field(
+        1.0, description="`fraction=auto`: points of `metric` that the fraction may lose against all examples"
+    )
+    question: Literal["train", "label"] = Field(
+        "train",
+        description="`fraction=auto`: `train` asks how many samples must be seen (`strategy=rs2` by default), `label` "
+        "how many distinct examples are needed (`strategy=random`: nested random subsets)",
+    )
+    max_cost: Annotated[float, Field(ge=0.6, le=10, allow_inf_nan=False)] = Field(
+        1.5,
+        description="`fraction=auto`: what the search may cost, in trainings on all examples. From 2.5 on, an "
+        "unsettled search ends with a training on all examples",
     )
     select_every: Count = Field(
         5,
-        description="number of epochs between selections, for strategies that select again as the model learns",
+        description="number of epochs between selections, for strategies that select again as the model learns. "
+        f"Default for `encoder` with `fine_tune=all`, which has fewer epochs: {ENCODER_SELECT_EVERY}",
     )
     warm_fraction: Share = Field(
         0.0,
@@ -133,6 +148,63 @@ class SelectionKnobs(Knobs):
     def spec(self) -> Spec:
         """The catalogue's entry for the strategy."""
         return CATALOGUE[self.strategy]
+
+    @property
+    def share(self) -> float:
+        """The fraction as a number; never that of a whole search."""
+        assert self.fraction != "auto"
+        return self.fraction
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strategy_of_the_question(cls, given: Any) -> Any:
+        if isinstance(given, dict) and {
+            "fraction": given.get("fraction"),
+            "question": given.get("question"),
+        } == {
+            "fraction": "auto",
+            "question": "label",
+        }:
+            return {"strategy": NESTED, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _search_has_what_it_needs(self) -> "SelectionKnobs":
+        """`fraction=auto` judges by the validation set, and needs fractions to choose from."""
+        if self.fraction != "auto":
+            fields = type(self).model_fields
+            unused = [
+                name
+                for name in ("tolerance", "question", "max_cost")
+                if getattr(self, name) != fields[name].default
+            ]
+            if unused:
+                raise ValueError(
+                    f"{', '.join(unused)} works only with fraction=auto; got fraction={self.fraction:g}"
+                )
+            return self
+        if self.question == "label" and self.strategy != NESTED:
+            raise ValueError(
+                f"fraction=auto with question=label compares nested random subsets: expected strategy={NESTED}; got "
+                f"strategy={self.strategy!r}"
+            )
+        if self.question == "train" and self.strategy == NESTED:
+            raise ValueError(
+                f"strategy={NESTED} with fraction=auto answers how many labels are needed: expected question=label, or "
+                "another strategy"
+            )
+        if not self.spec.takes_fraction or self.backend == "cords":
+            got = "backend='cords'" if self.backend == "cords" else f"strategy={self.strategy!r}"
+            raise ValueError(
+                f"fraction=auto needs a strategy that takes a fraction, and checkpoints; got {got}"
+            )
+        learns = {"validation", "a held-out model"} & {*self.spec.needs} or self.spec.trains_on != "training"
+        if learns or self.match == "validation" or self.mislabelled == "drop":
+            raise ValueError(
+                "fraction=auto judges each fraction on the validation set, so nothing may learn from it; got "
+                + (f"strategy={self.strategy!r}" if learns else "match='validation' or mislabelled='drop'")
+            )
+        return self
 
     @model_validator(mode="after")
     def _strategy_has_the_choices(self) -> "SelectionKnobs":

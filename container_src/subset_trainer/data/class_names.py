@@ -32,11 +32,11 @@ _COMBINED = 10
 def folded(name: str) -> str:
     """The name without what people spell differently: case, and blanks, hyphens and underscores between words.
 
-    Numbers and single characters, as in sets of letters, stay as they are.
+    Single characters, as in sets of letters, and numbers stay as they are, but for the zero of `1.0`.
     """
     text = " ".join(unicodedata.normalize("NFC", name).split())
     if len(text) < 2 or _is_number(text):
-        return text
+        return re.sub(r"^(-?(?:0|[1-9]\d*))\.0*$", r"\1", text)
     return re.sub(r"(?<=[^\W_])[\s_-]+(?=[^\W_])", " ", text).casefold()
 
 
@@ -121,7 +121,7 @@ def _same_but_for_spelling(names: Sequence[str]) -> Decision | None:
     alike = [group for group in groups.values() if len(group) > 1]
     if not alike:
         return None
-    reason = "names of classes differ only in case, blanks, hyphens or underscores"
+    reason = "names of classes differ only in case, blanks, hyphens or underscores, or are one number"
     return _open(reason, [name for group in alike[:3] for name in group[:2]], _MERGED)
 
 

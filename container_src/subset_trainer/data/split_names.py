@@ -29,6 +29,14 @@ _WORDS = {
 _SPLITS = {word: split for split, words in _WORDS.items() for word in words}
 SPLIT_NAMES = frozenset(("split", "set", "subset", "fold", "partition", "usage", "phase", "dataset"))
 """Names, in lower case, of columns that may say the split of each row."""
+_FLAG = re.compile(
+    r"(is|in|for)[\s_-]*(train|training|test|testing|val|valid|validation|eval|dev|holdout|train[\s_-]*set)"
+    r"([\s_-]*(set|split|data|image|img|row))*",
+    re.IGNORECASE,
+)
+"""Names of columns whose true and false values say the split of each row."""
+_TRUE = frozenset(("1", "1.0", "true", "t", "yes", "y"))
+_FALSE = frozenset(("0", "0.0", "false", "f", "no", "n"))
 _FILLERS = frozenset(
     (
         *(
@@ -189,10 +197,24 @@ def splits_of_names(names: Iterable[str]) -> Decision | None:
     return _open("files", found) if len(found) > 1 else None
 
 
+def says_splits(column: str) -> bool:
+    """Whether the values of a column of this name may say the split of each row."""
+    return column.strip().lower() in SPLIT_NAMES or _FLAG.fullmatch(column.strip()) is not None
+
+
 def splits_of_values(column: str, values: Iterable[str]) -> Decision | None:
-    """The open decision on a column or an attribute whose values all say splits, such as Training and PublicTest; None
-    if one does not, or all say the same."""
+    """The open decision on a column or an attribute whose values all say splits, such as Training and PublicTest, or
+    true and false for `is_train`; None if one does not, or all say the same."""
     found: dict[str, list[str]] = defaultdict(list)
+    values = list(values)
+    if _FLAG.fullmatch(column.strip()):
+        words = {value.strip().lower() for value in values}
+        both = words & _TRUE and words & _FALSE and words <= _TRUE | _FALSE
+        return (
+            _open(f"values of {column!r}", {"one split": values[:1], "another": values[1:2]})
+            if both
+            else None
+        )
     for value in values:
         split = split_of(value)
         if split is None or len(found) > len(_WORDS):

@@ -2,7 +2,7 @@
 
 from subset_trainer.config import Hyperparameters
 from subset_trainer.contract import Contract
-from subset_trainer.job import build, check, clean, embed, finish, fit, read
+from subset_trainer.job import build, check, clean, embed, finish, fit, read, search
 from subset_trainer.job.stages import Stages
 from subset_trainer.job.values import Run
 from subset_trainer.tracking.background import Outcome
@@ -49,5 +49,6 @@ def _phases(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Tra
     with stages.stage("cleaning"):
         examined = clean.clean(job, data, built.classifier)
     data = data.keeping(examined.kept)
-    fitted = fit.fit(job, data, examined, built)
+    settle = search.search if job.config.fraction == "auto" else fit.fit
+    fitted = settle(job, data, examined, built)
     return finish.finish(job, data, examined, fitted)

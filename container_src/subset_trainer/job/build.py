@@ -26,8 +26,11 @@ class Built:
     """The whole network, if ``classifier`` is what follows its frozen backbone, and reads what comes of that."""
 
 
-def build(data: Material, ranks: Ranks) -> Built:
+def build(data: Material, ranks: Ranks, announced: bool = False) -> Built:
     """Build the network, load its pretrained weights and prepare its device.
+
+    Args:
+        announced: whether the device has been logged.
 
     Raises:
         UserError: the network does not fit the data, or the pretrained weights do not fit the network.
@@ -39,7 +42,8 @@ def build(data: Material, ranks: Ranks) -> Built:
     )
     if config.deterministic:
         devices.be_deterministic()
-    logger.info("training on %s", machine.describe())
+    if not announced:
+        logger.info("training on %s", machine.describe())
     sharded = splits.train.owners is not None
     if sharded and not config.sync_batch_norm:
         logger.info(

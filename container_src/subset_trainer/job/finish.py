@@ -5,6 +5,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import torch
+
 from subset_trainer import artifacts
 from subset_trainer.config import Hyperparameters
 from subset_trainer.insight.cleaning import Examined
@@ -67,6 +69,7 @@ def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | Non
     """Name → value for the header of the report."""
     config, plan = data.config, fitted.plan
     return {
+        **({} if fitted.answer is None else {"answer": str(fitted.answer["sentence"])}),
         "strategy": config.strategy,
         "budget": f"{plan.budget:,} of {plan.examples:,} examples an epoch",
         "left out before": ", ".join(f"{count:,} {why}" for why, count in examined.counts().items()),
@@ -117,8 +120,10 @@ def _summary(
         "test": None if test is None else test.measures(),
         "seconds": _seconds(run, fitted),
         "device": run.place.machine.describe(),
+        "threads": torch.get_num_threads(),
         "versions": _versions(),
         "hyperparameters": config.model_dump(),
+        **({} if fitted.answer is None else {"answer": fitted.answer}),
     }
 
 

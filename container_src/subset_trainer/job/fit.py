@@ -1,7 +1,10 @@
 """Trains the model on the examples that remain after cleaning."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 from subset_selection import Settings
 from subset_trainer.config import Hyperparameters
@@ -14,6 +17,7 @@ from subset_trainer.models import Classifier
 from subset_trainer.training import loop, out_of_memory, strategies
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.frozen import Frozen
+from subset_trainer.training.place import Place
 from subset_trainer.training.plan import Plan
 from subset_trainer.training.trainee import Trainee
 
@@ -28,6 +32,8 @@ class Fitted:
     plan: Plan
     history: History
     frozen: Frozen | None
+    answer: Mapping[str, Any] | None = None
+    """What a search for the fraction has found."""
 
     @property
     def model(self) -> Classifier:
@@ -43,26 +49,32 @@ def fit(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
         UserError: the loss is no longer finite, memory ran out, or the checkpoint belongs to another run.
     """
     config, place = run.config, run.place
+    plan = plan_of(config, data, examined, place)
+    _announce(config, data, plan)
+    _announce_processes(run, plan)
+    track(run, data, plan)
+    checkpoints = checkpoints_of(run, data, run.contract.checkpoints)
+    return train(run, data, built, plan, History(run, checkpoints), checkpoints)
+
+
+def plan_of(config: Hyperparameters, data: Material, examined: Examined, place: Place) -> Plan:
     # Counted before cleaning, so that runs with and without cleaning see equally many samples.
     counted = data.splits.counted or len(examined.labels)
-    plan = Plan.of(config, len(data.splits.train), place.ranks.size, given=counted)
+    return Plan.of(config, len(data.splits.train), place.ranks.size, given=counted)
+
+
+def train(
+    run: Run, data: Material, built: Built, plan: Plan, history: History, checkpoints: Checkpoints | None
+) -> Fitted:
+    """Train one model by its plan. SIGTERM ends it; what was trained is returned.
+
+    Raises:
+        UserError: as for :func:`fit`.
+    """
+    config, place = run.config, run.place
     classes = len(data.splits.preprocessing.classes)
     selector = strategies.selector(config, built.classifier, data.training, plan, place, classes)
     trainee = Trainee(built.classifier, config, plan, place, built.average)
-    _announce(config, data, plan)
-    _announce_processes(run, plan)
-    run.trackers.parameters(
-        {
-            **config.model_dump(),
-            "model": data.model,
-            "budget": plan.budget,
-            "processes": plan.processes,
-            "effective_batch_size": plan.effective_batch_size,
-            "effective_learning_rate": plan.learning_rate,
-        }
-    )
-    checkpoints = _checkpoints(run, data) if run.first else None
-    history = History(run, checkpoints)
     with run.stages.stage(
         "training", lambda: f" after {len(history.reports)} whole epochs: saving what there is"
     ):
@@ -73,9 +85,24 @@ def fit(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
     return Fitted(trainee, plan, history, built.frozen)
 
 
-def _checkpoints(run: Run, data: Material) -> Checkpoints | None:
-    folder, config = run.contract.checkpoints, run.config
-    if not folder.is_dir():
+def track(run: Run, data: Material, plan: Plan) -> None:
+    """Send the run's parameters to the trackers."""
+    run.trackers.parameters(
+        {
+            **run.config.model_dump(),
+            "model": data.model,
+            "budget": plan.budget,
+            "processes": plan.processes,
+            "effective_batch_size": plan.effective_batch_size,
+            "effective_learning_rate": plan.learning_rate,
+        }
+    )
+
+
+def checkpoints_of(run: Run, data: Material, folder: Path) -> Checkpoints | None:
+    """The checkpoints in a folder, on the first process; None if the job has no folder for them."""
+    config = run.config
+    if not run.first or not run.contract.checkpoints.is_dir():
         return None
     if config.backend == "cords":
         logger.warning("backend='cords' keeps no checkpoints: its loaders cannot be asked what they remember")
@@ -99,13 +126,13 @@ def _announce(config: Hyperparameters, data: Material, plan: Plan) -> None:
         or "all defaults",
     )
     if not config.spec.takes_fraction:
-        if "fraction" in config.model_fields_set and config.fraction < 1:
+        if "fraction" in config.model_fields_set and config.share < 1:
             sized = (
                 "sees all examples"
                 if config.spec.shape == "everything"
                 else "sets the size of each epoch itself"
             )
-            logger.warning("strategy %r %s: fraction=%g is not used", config.strategy, sized, config.fraction)
+            logger.warning("strategy %r %s: fraction=%g is not used", config.strategy, sized, config.share)
     else:
         logger.info("%s chooses %d of them, %.4g%%", config.strategy, budget, 100 * budget / examples)
         if "select_every" in config.spec.knobs and config.select_every >= config.epochs:

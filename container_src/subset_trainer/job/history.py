@@ -16,10 +16,12 @@ class History:
     Args:
         run: the run.
         checkpoints: also store the subsets; None: the run keeps no checkpoints.
+        silent: only keep the reports, until :meth:`publish`.
     """
 
-    def __init__(self, run: Run, checkpoints: Checkpoints | None) -> None:
-        self._run, self._checkpoints = run, checkpoints
+    def __init__(self, run: Run, checkpoints: Checkpoints | None, silent: bool = False) -> None:
+        self._run, self._checkpoints, self._silent = run, checkpoints, silent
+        self._resumed = 0
         self._output = run.contract.output_data
         self.reports: list[EpochReport] = []
         self.rows: list[dict[str, Any]] = []
@@ -32,27 +34,45 @@ class History:
         self.rows.append(_row(report))
         if not self._run.first:
             return
-        number = report.epoch.number
-        if report.subset is not None:
-            artifacts.save_subset(self._output / "subsets", number, report.subset)
-            if self._checkpoints:
-                self._checkpoints.keep_subset(number, report.subset)
-        artifacts.save_history(self._output / "history.jsonl", self.rows)
-        self.tell(self.rows[-1])
+        if report.subset is not None and self._checkpoints:
+            self._checkpoints.keep_subset(report.epoch.number, report.subset)
+        if not self._silent:
+            self._write_subset(report)
+            artifacts.save_history(self._output / "history.jsonl", self.rows)
+            self.tell(self.rows[-1])
 
     def restore(self, done: Sequence[EpochReport]) -> None:
         """Restore the reports of a resumed run, because its output folders are not on this machine."""
         self.reports.extend(done)
         self.rows.extend(map(_row, done))
+        self._resumed = len(done)
+        if self._run.first and not self._silent:
+            self._restore_subsets()
+            artifacts.save_history(self._output / "history.jsonl", self.rows)
+
+    def publish(self) -> None:
+        """Write and report all epochs of a silent run, as if they had just ended."""
         if not self._run.first:
             return
-        if self._checkpoints:
-            self.lost_subsets = self._checkpoints.restore_subsets(self._output / "subsets", len(done))
+        self._restore_subsets()
+        for report in self.reports:
+            self._write_subset(report)
         artifacts.save_history(self._output / "history.jsonl", self.rows)
+        for row in self.rows:
+            self.tell(row, row["epoch"])
 
-    def tell(self, values: Mapping[str, Any]) -> None:
-        """Send metrics of the last epoch to the trackers and to the log, from which SageMaker parses them."""
-        epoch = self.reports[-1].epoch.number
+    def _write_subset(self, report: EpochReport) -> None:
+        if report.subset is not None:
+            artifacts.save_subset(self._output / "subsets", report.epoch.number, report.subset)
+
+    def _restore_subsets(self) -> None:
+        if self._checkpoints and self._resumed:
+            self.lost_subsets = self._checkpoints.restore_subsets(self._output / "subsets", self._resumed)
+
+    def tell(self, values: Mapping[str, Any], epoch: int | None = None) -> None:
+        """Send metrics of an epoch, by default the last, to the trackers and to the log, from which SageMaker parses
+        them."""
+        epoch = epoch or self.reports[-1].epoch.number
         print(metrics.line(epoch, values), flush=True)
         known = {name: values[name] for name in metrics.FORMATS if name in values}
         self._run.trackers.metrics(epoch, known)

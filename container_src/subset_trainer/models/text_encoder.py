@@ -198,6 +198,7 @@ class TextEncoder(nn.Module):
         nn.init.normal_(last.weight, std=0.02)
         nn.init.zeros_(last.bias)
         self.head: nn.Module = last
+        self.head_is_fresh = True
         self._cuts = False
 
     def forward(self, inputs: Tensor) -> Tensor:

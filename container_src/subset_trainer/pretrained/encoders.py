@@ -21,7 +21,7 @@ from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.text import TOKENIZER, TextKind
 from subset_trainer.data.texts.tokens import Tokens, read_tokenizer
 from subset_trainer.errors import UserError, first_line
-from subset_trainer.models import Body, Classifier, body
+from subset_trainer.models import Body, Classifier, TextEncoder, body
 from subset_trainer.models.joined import JoinedEncoder
 from subset_trainer.pretrained import CHANNEL
 from subset_trainer.pretrained.image_models import tensors
@@ -54,6 +54,10 @@ class Encoder:
     digest: str
     head: Mapping[str, Tensor] | None = None
     classes: tuple[str, ...] | None = None
+
+    def has_last_layer(self, classes: tuple[str, ...]) -> bool:
+        """Whether it comes with a last layer for these classes of texts."""
+        return self.head is not None and self.classes == classes
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,11 @@ def load_head(classifier: Classifier, encoder: Encoder, classes: tuple[str, ...]
     Returns:
         A sentence for the log.
     """
-    same = encoder.classes == classes and not isinstance(classifier.network, JoinedEncoder)
-    if same and encoder.head is not None:
-        classifier.head.load_state_dict(encoder.head)
+    same = encoder.has_last_layer(classes) and not isinstance(classifier.network, JoinedEncoder)
+    if same:
+        assert isinstance(classifier.network, TextEncoder)
+        classifier.head.load_state_dict(encoder.head or {})
+        classifier.network.head_is_fresh = False
     size = sum(parameter.numel() for parameter in encoder.body.module.parameters())
     return (
         f"{CHANNEL} channel: {encoder.place}, a {encoder.body.config['model_type']} encoder of {size:,} weights, "

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from subset_trainer.config import Hyperparameters
-from subset_trainer.config.training import ENCODER_DEFAULTS, FROZEN_ENCODER_RATE
-from subset_trainer.models import Classifier
-from subset_trainer.models.joined import JoinedEncoder
+from subset_trainer.config.training import FRESH_LAYER_TIMES, JOINING_LAYERS_TIMES
+from subset_trainer.models import Classifier, JoinedEncoder, TextEncoder
 
 
 class SGD(torch.optim.SGD):
@@ -40,18 +39,14 @@ class AdamW(torch.optim.AdamW):
 def make(classifier: nn.Module, hp: Hyperparameters, learning_rate: float) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW for text encoders. Weight decay applies to matrices and kernels only.
 
-    The layers that join an encoder with a table are new: beside an encoder that is trained as a whole, they have the
-    higher learning rate that is usual for new layers on a frozen one.
+    Beside a text encoder that is trained as a whole, fresh layers have a higher learning rate: the last one, or those
+    that join the encoder with a table.
     """
     parts: list[tuple[Iterable[nn.Parameter], dict[str, Any]]] = [(classifier.parameters(), {})]
-    if (
-        isinstance(classifier, Classifier)
-        and isinstance(classifier.network, JoinedEncoder)
-        and hp.fine_tune == "all"
-    ):
-        network = classifier.network
-        times = {"rate_times": FROZEN_ENCODER_RATE / ENCODER_DEFAULTS["learning_rate"]}
-        parts = [(network.body.parameters(), {}), (network.head.parameters(), times)]
+    network = classifier.network if isinstance(classifier, Classifier) else None
+    if isinstance(network, TextEncoder) and hp.fine_tune == "all" and network.head_is_fresh:
+        times = JOINING_LAYERS_TIMES if isinstance(network, JoinedEncoder) else FRESH_LAYER_TIMES
+        parts = [(network.body.parameters(), {}), (network.head.parameters(), {"rate_times": times})]
     groups = []
     for parameters, settings in parts:
         trained = [parameter for parameter in parameters if parameter.requires_grad]

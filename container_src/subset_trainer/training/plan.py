@@ -81,7 +81,7 @@ class Plan:
         share = 0.0 if "final_share" not in hp.spec.knobs else hp.final_share
         if not hp.spec.takes_fraction:
             return cls._of(hp, examples, examples, processes, hp.warm_fraction, share)
-        wanted = budget(examples if given is None else given, hp.fraction)
+        wanted = budget(examples if given is None else given, hp.share)
         if hp.spec.trains_on != "training":
             # As many samples as of the training set, if need be in more epochs, each on fewer examples.
             passes = math.ceil(wanted / examples)
@@ -105,7 +105,7 @@ class Plan:
         warm_fraction: float,
         final_share: float,
     ) -> "Plan":
-        fraction = 1.0 if size == examples else hp.fraction
+        fraction = 1.0 if size == examples else hp.share
         plain = epochs(hp.epochs, fraction, hp.select_every, warm_fraction, final_share)
         seen = (examples if epoch.everything else size for epoch in plain)
         steps = [batch_count(samples, hp.batch_size, processes) for samples in seen]

@@ -126,7 +126,7 @@ def test_all_channels_are_merged_alike(tmp_path: Path) -> None:
 
 
 def test_folding_keeps_numbers_and_single_characters() -> None:
-    names = ("-1", "1", "1e3", "a", "A", "x_1", "X 1", "Straße", "STRASSE")
+    names = ("-1", "1.0", "1e3", "a", "A", "x_1", "X 1", "Straße", "STRASSE")
     assert [folded(name) for name in names] == [
         "-1",
         "1",

@@ -116,7 +116,8 @@ def test_images_that_a_table_does_not_name_are_left_out(tmp_path: Path) -> None:
         (["000.png,0", "001.png,"], "'labels.csv', line 2: no class for '001.png'; expected one."),
         (
             ["000.png,0", "001.png,1", "000.png,1"],
-            "'labels.csv', lines 1 and 3 both name the image 'images/000.png'; expected each once.",
+            "'labels.csv', lines 1 and 3 both name the image 'images/000.png', as '0' and '1'; expected one class "
+            "for each image, and no boxes.",
         ),
         (["file,label"], "'labels.csv' names no images; expected a line for each."),
         (
@@ -301,7 +302,8 @@ def test_class_folders_in_an_archive(tmp_path: Path, mode: Any) -> None:
         (
             {"1.png": png(0), "1.json": b'{"boxes": []}'},
             "archive 'a.tar' cannot be read ('1.json' holds '{\"boxes\": []}'; expected an object with 'label' "
-            "or another label's name: a class's name or number); expected an intact tar file of images and their classes.",
+            "or another label's name: a class's name or number); expected an intact tar file of images and their "
+            "classes.",
         ),
         (
             {"1.png": png(0), "1.cls": b"\xff"},

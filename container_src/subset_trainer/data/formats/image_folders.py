@@ -3,6 +3,7 @@
 from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
 from subset_trainer.data.classes import coded
 from subset_trainer.data.content import IMAGES
+from subset_trainer.data.formats.annotations import annotated_by, rival_lists
 from subset_trainer.data.formats.class_folders import (
     checked_folder,
     class_folders,
@@ -12,7 +13,6 @@ from subset_trainer.data.formats.class_folders import (
     vanishing,
 )
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
-from subset_trainer.data.formats.lists import rival_lists
 from subset_trainer.data.images.decoding import ImageFiles
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.understanding import Decision
@@ -36,14 +36,18 @@ class ImageFolders(Format):
             return []
         lost = vanishing(channel, claim.files, folder, f"images ({', '.join(IMAGES)})")
         nested = doubts_of_folders(claim.files, folder, channel.label_folder)
+        if len(set(classes_of_folders(claim.files, folder, channel.label_folder))) == 1:
+            lost += _alone(channel, claim.files)
         return [*lost, *nested, *rival_lists(channel, claim.files, folder)]
 
     def near_miss(self, channel: Channel) -> str | None:
         if not channel.images:
             return None
         first = channel.images[0]
+        beside = annotated_by(channel, channel.images)
         return (
-            f"image '{first}' lies directly in the channel; expected one folder a class, as in cat/{first}."
+            f"image '{first}' lies directly in the channel{f', and {beside}' if beside else ''}; expected one folder a "
+            f"class, as in cat/{first}, or a labels.csv."
         )
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
@@ -51,3 +55,13 @@ class ImageFolders(Format):
         labels, classes = coded(classes_of_folders(claim.files, folder, channel.label_folder))
         images = LabelledImages(ImageFiles(claim.files, channel.root, channel.name), labels, classes)
         return Found(self, images, decisions=(label_of_folders(folder, channel.label_folder),))
+
+
+def _alone(channel: Channel, files: tuple[str, ...]) -> list[Decision]:
+    """The open decision on images of one folder that another file annotates."""
+    beside = annotated_by(channel, files)
+    folder = files[0].rpartition("/")[0] + "/"
+    reason = (
+        f"all images lie in one folder, and {beside}, as a folder for each class or a labels.csv gives it"
+    )
+    return [Decision("label", "the classes", reason, "open", name=folder)] if beside else []

@@ -12,7 +12,7 @@ from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, base_name
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.lists import Finder, lines, listed, only
 from subset_trainer.data.label_columns import beside_images, refuse_rivals
-from subset_trainer.data.split_names import SPLIT_NAMES, split_of, splits_of_values
+from subset_trainer.data.split_names import says_splits, split_of, splits_of_values
 from subset_trainer.data.tables.beginning import told_separator
 from subset_trainer.data.understanding import Decision, refuse_open
 from subset_trainer.errors import UserError, shown
@@ -20,7 +20,8 @@ from subset_trainer.errors import UserError, shown
 if TYPE_CHECKING:
     from subset_trainer.data.images.labelled import LabelledImages
 
-_NAMES = ("labels.csv", "labels.tsv")
+_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_NAMES = tuple(f"labels{suffix}" for suffix in _TABLES)
 """Names of tables that label the images beside them, rather than holding the examples themselves."""
 _METADATA = "metadata.csv"
 """Hugging Face's name: the classes of the images if it has a column for them, captions and the like otherwise."""
@@ -104,7 +105,7 @@ def _rows(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, lis
 
 def _split_position(header: Sequence[str] | None) -> int | None:
     """The position of a column that may say the split of each row."""
-    return next((at for at, name in enumerate(header or ()) if name.strip().lower() in SPLIT_NAMES), None)
+    return next((at for at, name in enumerate(header or ()) if says_splits(name)), None)
 
 
 @dataclass(frozen=True)
@@ -218,11 +219,26 @@ def _label_position(
         )
     others = _named_labels(header, files)[:1] or [position for position in range(width) if position != files]
     if len(others) > 1:
+        if header and (columns := _one_hot(rows_of(channel, file, _PEEKED)[1:], others)):
+            raise channel.error(
+                f"'{file}' gives the classes as 0 and 1 in the {len(columns)} columns "
+                f"{', '.join(repr(header[at]) for at in columns[:4])} (one-hot); expected one column with the class's "
+                "name, and label_column to name it."
+            )
         raise channel.error(
             f"'{file}' has {width} columns, and none has a label's name, such as label or class; expected "
             "label_column to name the one with the classes."
         )
     return others[0]
+
+
+def _one_hot(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[int]:
+    """The columns that hold 0 or 1 in every row, if there are several."""
+    zero, one = ("0", "0.0", "0.", "false"), ("1", "1.0", "1.", "true")
+    found = [
+        at for at in columns if all(row[at].strip().lower() in (*zero, *one) for row in rows if at < len(row))
+    ]
+    return found if len(found) > 1 else []
 
 
 class LabelsCsv(Format):
@@ -232,7 +248,7 @@ class LabelsCsv(Format):
     expected = ("images with ", "a labels.csv", "")
 
     def recognise(self, channel: Channel) -> Claim | None:
-        tables = channel.ending(".csv", ".tsv")
+        tables = channel.ending(*_TABLES)
         images = channel.images if tables else ()
         if not images or not tables:
             return None
@@ -250,7 +266,7 @@ class LabelsCsv(Format):
         if listing is None:
             return metadata and not folders
         if not folders:
-            return listing.labelled or metadata or len(channel.ending(".csv", ".tsv")) == 1
+            return listing.labelled or metadata or len(channel.ending(*_TABLES)) == 1
         return listing.labelled and listing.named and (metadata or not listing.as_folders)
 
     def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:

@@ -1,17 +1,20 @@
 """Files that list images with their classes: reading their lines, and finding the images that they name."""
 
-import re
+import gzip
+import zlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
-from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, some
-from subset_trainer.data.classes import coded
-from subset_trainer.data.content import beginning
+import numpy as np
+
+from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
+from subset_trainer.data.classes import coded, looks_continuous, spelt_classes
 from subset_trainer.data.formats.format import Claim
 from subset_trainer.data.images.decoding import ImageFiles
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.split_names import splits_of_folders, splits_of_names
-from subset_trainer.data.understanding import Decision, refuse_open
+from subset_trainer.data.understanding import refuse_open
 from subset_trainer.errors import shown
 
 LONGEST_LINE = 1 << 20
@@ -25,7 +28,8 @@ def lines(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, str
         UserError: the file cannot be read, is not UTF-8 text or has too long a line; the message adds `expected`.
     """
     try:
-        with (channel.root / file).open("rb") as opened:
+        path = channel.root / file
+        with gzip.open(path) if channel.content(file) == "gzip" else path.open("rb") as opened:
             number = 0
             while raw := opened.readline(LONGEST_LINE + 1):
                 number += 1
@@ -42,10 +46,9 @@ def lines(channel: Channel, file: str, expected: str) -> Iterator[tuple[int, str
         ) from error
     except ValueError as error:
         raise channel.error(f"file '{file}' cannot be read ({error}); expected {expected}.") from error
-    except OSError as error:
-        raise channel.error(
-            f"file '{file}' cannot be read ({error.strerror}); expected {expected}."
-        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise channel.error(f"file '{file}' cannot be read ({reason}); expected {expected}.") from error
 
 
 class Finder:
@@ -53,32 +56,55 @@ class Finder:
 
     It tries, in this order: the path from `folder`, where the list lies ('' or 'a/b/'); the path itself; the path
     without its leading folders, removed one after another (an S3 URI begins with a bucket and a prefix that the channel
-    does not have); and the base name alone, which may lack its suffix and lie in any folder.
+    does not have); and the base name alone, which may lack its suffix and lie in any folder, unless the reference names
+    a folder of the channel. What is not found so is tried with backslashes as separators, and in any case.
     """
 
     def __init__(self, files: Sequence[str], folder: str = ""):
         self._folder = folder
         self._files = set(files)
+        self._folders = {part for file in files for part in file.split("/")[:-1]}
         self._loose: dict[str, str | None] = {}  # None: the name is ambiguous
         for file in files:
             base = file.rsplit("/", 1)[-1]
             for name in {base, base.rsplit(".", 1)[0]}:
                 self._loose[name] = None if name in self._loose else file
-        self._strip = 0
 
     def find(self, reference: str) -> str | None:
         """The path of the image; None if there is no such image, or more than one."""
-        parts = [part for part in reference.split("://", 1)[-1].split("/") if part not in ("", ".")]
-        if ".." in parts:
+        found = self._find(reference)
+        if found is not None or not reference.lower().endswith(IMAGE_SUFFIXES):
+            return found
+        finder, spelt = self._of_any_case
+        reference = reference.replace("\\", "/")
+        return self._find(reference) or spelt.get(finder._find(reference.lower()) or "")
+
+    def _find(self, reference: str) -> str | None:
+        parts = _parts(reference)
+        if not parts or ".." in parts:
             return None
         if self._folder and (path := self._folder + "/".join(parts)) in self._files:
             return path
-        # Consecutive references mostly have the same number of leading folders.
-        for skipped in (self._strip, *range(len(parts))):
-            if skipped < len(parts) and (path := "/".join(parts[skipped:])) in self._files:
-                self._strip = skipped
+        for skipped in range(len(parts)):
+            if (path := "/".join(parts[skipped:])) in self._files:
                 return path
-        return self._loose.get(parts[-1]) if parts else None
+        found = self._loose.get(parts[-1])
+        if found is None or len(parts) < 2 or parts[-2] not in self._folders:
+            return found
+        # 'dog/1.jpg' is not 'cat/1.jpg', but may be 'images/dog/1.jpg'.
+        return found if found.split("/")[-2:-1] == [parts[-2]] else None
+
+    @cached_property
+    def _of_any_case(self) -> "tuple[Finder, dict[str, str | None]]":
+        """A finder of the files in lower case, and the file of each, None if several agree."""
+        spelt: dict[str, str | None] = {}
+        for file in self._files:
+            spelt[file.lower()] = None if file.lower() in spelt else file
+        return Finder(list(spelt), self._folder.lower()), spelt
+
+
+def _parts(reference: str) -> list[str]:
+    return [part for part in reference.split("://", 1)[-1].split("/") if part not in ("", ".")]
 
 
 def class_name(value: float) -> str:
@@ -95,6 +121,8 @@ def listed(
     if not names:
         raise channel.error(f"'{file}' names no images; expected a line for each.")
     paths: dict[str, tuple[int, str]] = {}
+    again = 0
+    _check_measured(channel, file, [name for *_, name in names])
     for number, reference, name in names:
         path = finder.find(reference)
         if path is None:
@@ -104,73 +132,33 @@ def listed(
             )
         if not name:
             raise channel.error(f"'{file}', line {number:,}: no class for {shown(reference)}; expected one.")
-        if path in paths:
+        if path in paths and paths[path][1] != name:
             raise channel.error(
-                f"'{file}', lines {paths[path][0]:,} and {number:,} both name the image '{path}'; expected each once."
+                f"'{file}', lines {paths[path][0]:,} and {number:,} both name the image '{path}', as "
+                f"{shown(paths[path][1], 60)} and {shown(name, 60)}; expected one class for each image, and no boxes."
             )
-        paths[path] = (number, name)
+        again += path in paths
+        paths.setdefault(path, (number, name))
     refuse_splits(channel, list(paths))
     labels, classes = coded([name for _, name in paths.values()])
     left = len(images) - len(paths)
     note = f"{channel.name} channel: {len(paths):,} images of {len(classes)} classes, labelled by '{file}'"
-    note += f"; {left:,} that it does not name are left out." if left else "."
+    note += f"; {left:,} that it does not name are left out" if left else ""
+    note += f"; {again:,} lines that repeat an image and its class are left out." if again else "."
     files = ImageFiles([Path(path) for path in paths], channel.root, channel.name)
     return LabelledImages(files, labels, classes, (note,))
 
 
-_IMAGE_NAME = re.compile(
-    rf"""[^\s"'<>,;:|]+?(?:{"|".join(map(re.escape, IMAGE_SUFFIXES))})\b""", re.IGNORECASE
-)
-_TELLS_CLASSES = re.compile(
-    r"""["']?(label|class|category|target|tag|annotation|species|breed)(s|es|ies|_id|_ids|_name|_index)?["']?\s*[:=]""",
-    re.IGNORECASE,
-)
-_LISTS = (".json", ".jsonl", ".ndjson", ".txt", ".yaml", ".yml", ".xml")
-_HEAD = 1 << 16
-
-
-def rival_lists(channel: Channel, images: Sequence[str], folder: str) -> list[Decision]:
-    """The open decisions on files beside class folders that name the images with classes, in no form that is read.
-
-    The folders may then be no classes. A file that contains the name of every class folder as a word of its own agrees
-    with them.
-    """
-    beside = [file for file in channel.ending(*_LISTS) if "/" not in file.removeprefix(folder)]
-    if not beside:
-        return []
-    known = {image.rsplit("/", 1)[-1] for image in images}
-    names = {image[len(folder) :].split("/", 1)[0] for image in images}
-    decisions = []
-    for file in beside:
-        head = beginning(channel.root / file, _HEAD).decode("utf-8", "replace")
-        named = {found.rsplit("/", 1)[-1] for found in _IMAGE_NAME.findall(head)} & known
-        if not named:
-            continue
-        apart = set(re.split(r"[\s\"',;:|\[\]{}]+", head))
-        if names <= apart or not (_TELLS_CLASSES.search(head) or _pairs(head)):
-            continue
-        decisions.append(
-            Decision(
-                "label",
-                "the classes",
-                f"it names images, such as '{sorted(named)[0]}', and classes in a form that is not read, so the "
-                f"folders {some(sorted(names))} may be no classes; expected a labels.csv or a manifest in its place, "
-                "or only the class folders",
-                "open",
-                name=file,
-            )
+def _check_measured(channel: Channel, file: str, names: Sequence[str]) -> None:
+    """Raise UserError if label texts are measurements rather than classes."""
+    if not spelt_classes(sorted({name for name in names if name})):
+        return
+    values = np.array([float(name) for name in names if name])
+    if looks_continuous(values):
+        raise channel.error(
+            f"'{file}' gives the images {len(np.unique(values)):,} different numbers such as {values[0]:g}; expected "
+            "classes, because regression is not supported, or label_column to name the column that holds them."
         )
-    return decisions
-
-
-def _pairs(head: str) -> bool:
-    """Whether lines are an image and one word or number, as in `img/0.jpg 3`, that others have as well."""
-    rows = [row.split() for row in head.replace(",", " ").replace("\t", " ").splitlines()[:-1] if row.strip()]
-    return (
-        bool(rows)
-        and all(len(row) == 2 for row in rows)
-        and len({row[1] for row in rows}) <= max(2, len(rows) / 2)
-    )
 
 
 def refuse_splits(channel: Channel, images: Sequence[str]) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.class_names import as_training, merged
 from subset_trainer.data.formats.content_types import understand
 from subset_trainer.data.formats.format import Found, Options, Reading
 from subset_trainer.data.formats.registry import Layout
-from subset_trainer.data.split_names import SPLIT_NAMES, splits_of_values
+from subset_trainer.data.split_names import says_splits, splits_of_values
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.understanding import Decision, refuse_open
 
@@ -84,7 +86,12 @@ def _splits_of_rows(source: Source, options: Options) -> Iterator[Decision]:
     if not isinstance(source, Table):
         return
     for name, values in zip(source.names, source.columns, strict=True):
-        if values.dtype != object or name in options.columns.kept or name.strip().lower() not in SPLIT_NAMES:
+        if values.dtype.kind not in "Of" or name in options.columns.kept or not says_splits(name):
             continue
-        if (several := splits_of_values(name, sorted(set(values.tolist())))) is not None:
+        told = (
+            values
+            if values.dtype == object
+            else [f"{value:g}" for value in np.unique(values[~np.isnan(values)])[:3]]
+        )
+        if (several := splits_of_values(name, sorted(set(told)))) is not None:
             yield replace(several, setting=f"keep_columns={name} if it is an input")

@@ -63,8 +63,10 @@ class TextFolders(Format):
 
     def recognise(self, channel: Channel) -> Claim | None:
         files = tuple(file for file in _texts(channel) if "/" in file)
-        weak = len({file.rpartition("/")[0] for file in files}) < 2 or bool(channel.images)
-        return Claim(files, weak=weak) if files else None
+        alone, beside = len({file.rpartition("/")[0] for file in files}) < 2, bool(channel.images)
+        if not files or (alone and beside):  # captions, or boxes
+            return None
+        return Claim(files, weak=alone or beside)
 
     def doubts(self, channel: Channel, claim: Claim) -> list[Decision]:
         folder = checked_folder(channel, claim.files, _texts(channel), "text")

@@ -1,0 +1,119 @@
+"""Whether a share of the training examples is enough, decided while the shares grow: the plan of ``fraction=auto``.
+
+A step trains on further shares, or repeats cheap ones. After each step the curve so far says how probable it is that
+the largest share loses more than the tolerance. The search ends when that is improbable enough, or when the cost is
+spent. It never decides about a share that it has not trained on, and it may end without an answer.
+
+Nothing here imports torch.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from subset_trainer.insight import learning_curve
+from subset_trainer.insight.learning_curve import Curve, Interval, Point
+
+Trial = tuple[float, int]
+"""A share of the training examples, and which of its runs it is, from 0."""
+STEPS: tuple[tuple[Trial, ...], ...] = (
+    ((1 / 32, 0), (1 / 32, 1), (1 / 32, 2), (1 / 16, 0), (1 / 16, 1), (1 / 8, 0), (1 / 4, 0)),
+    ((1 / 2, 0),),
+    ((1 / 4, 1), (1 / 8, 1)),
+)
+"""The runs of each step. They cost 0.59, 0.5 and 0.375 trainings on all examples."""
+ACCEPTED = (0.03, 0.12, 0.12)
+"""The largest risk of each step at which the share counts as enough. So chosen on public learning curves that at most
+5% of all such answers are wrong."""
+QUESTIONS = {"label": "these labels", "train": "the samples seen"}
+LEAST_EXAMPLES = 512
+"""Below this the smallest share has fewer than 16 examples, and no public curve has so few."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known after a step."""
+
+    share: float
+    """The largest share that was trained on."""
+    enough: bool
+    """Whether it is settled that this share is within the tolerance of all examples. False: it is not known."""
+    risk: float
+    """The estimated probability that it is not."""
+    score: float
+    """The mean score of the runs on this share."""
+    all: Interval
+    """The forecast for all examples."""
+    twice: Interval
+    """The forecast of what twice as many examples as all would add."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "all": vars(self.all), "twice": vars(self.twice)}
+
+
+def answer(scores: Mapping[Trial, float], examples: int, tolerance: float, step: int) -> Answer:
+    """Judge the largest share so far.
+
+    Args:
+        scores: of each run so far, 0 to 1.
+        examples: number of all training examples.
+        tolerance: what a share may lose and still be enough, as a fraction of 1.
+        step: the step that has ended, from 0.
+    """
+    found = points(scores, examples)
+    curve = Curve(found)
+    risk = learning_curve.risk(curve, examples, tolerance, step)
+    return Answer(
+        share=max(share for share, _ in scores),
+        enough=risk <= ACCEPTED[step],
+        risk=risk,
+        score=sum(found[-1].scores) / len(found[-1].scores),
+        all=learning_curve.forecast(curve, examples),
+        twice=learning_curve.forecast_gain(curve, examples, 2 * examples),
+    )
+
+
+def points(scores: Mapping[Trial, float], examples: int) -> list[Point]:
+    """The points of the curve, ascending."""
+    shares = sorted({share for share, _ in scores})
+    return [
+        Point(
+            count(share, examples), tuple(score for (own, _), score in sorted(scores.items()) if own == share)
+        )
+        for share in shares
+    ]
+
+
+def count(share: float, examples: int) -> int:
+    return round(share * examples)
+
+
+def cost(trials: Iterable[Trial]) -> float:
+    """In trainings on all examples."""
+    return sum(share for share, _ in trials)
+
+
+def affordable(max_cost: float) -> Sequence[tuple[Trial, ...]]:
+    """The steps that the cost allows, from the first."""
+    return [step for done, step in enumerate(STEPS, 1) if cost(sum(STEPS[:done], ())) <= max_cost + 1e-9]
+
+
+def sentence(answer: Answer, question: str, tolerance: float) -> str:
+    """The answer in words."""
+    share = f"{100 * answer.share:.3g}% of {QUESTIONS[question]}"
+    near = "a point" if tolerance == 1 else f"{tolerance:g} points"
+    full = f"all are expected to give {answer.all.mean:.1%} ({answer.all.low:.1%} to {answer.all.high:.1%})"
+    if not answer.enough:
+        return (
+            f"whether {share} is within {near} of all of them is not known: {answer.score:.1%}, and {full}; with a "
+            f"probability of {answer.risk:.0%} it is not"
+        )
+    more = f"{_points(answer.twice.low)} to {_points(answer.twice.high)} points"
+    return (
+        f"{share} is within {near} of all of them (95%): {answer.score:.1%}, and {full}; twice as many examples as all "
+        f"would bring {more}"
+    )
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"

@@ -1,0 +1,252 @@
+"""`fraction=auto`: trains on growing shares until one is enough, and keeps the model of that share."""
+
+import contextlib
+import copy
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from subset_trainer import artifacts, outputs
+from subset_trainer.config import Hyperparameters
+from subset_trainer.errors import UserError
+from subset_trainer.insight import enough
+from subset_trainer.insight.cleaning import Examined
+from subset_trainer.insight.enough import Answer, Trial
+from subset_trainer.job import build, fit
+from subset_trainer.job.build import Built
+from subset_trainer.job.fit import Fitted
+from subset_trainer.job.history import History
+from subset_trainer.job.read import Material
+from subset_trainer.job.values import Run
+from subset_trainer.tracking import metrics
+from subset_trainer.tracking.trackers import Trackers
+from subset_trainer.training.averaging import MovingAverage
+from subset_trainer.training.interruption import Terminated
+
+logger = logging.getLogger(__name__)
+FOLDER, RESULTS = "fractions", "results.json"
+"""In the folder of checkpoints: one folder for each training, and the scores of those that have ended."""
+FULL: Trial = (1.0, 0)
+
+
+def search(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
+    """Train on growing shares of the examples; see :mod:`subset_trainer.insight.enough`.
+
+    What is kept is the first model of the largest share. Its epochs are reported when the search has ended. With
+    checkpoints, a search that is started again resumes: trainings that have ended are not repeated.
+
+    Raises:
+        UserError: there are too few examples, or a training fails.
+    """
+    search = _Search(run, data, examined, built)
+    answer = search.run()
+    return search.kept(answer)
+
+
+class _Search:
+    def __init__(self, run: Run, data: Material, examined: Examined, built: Built) -> None:
+        self._run, self._data, self._examined, self._built = run, data, examined, built
+        config = run.config
+        self._examples = len(examined.labels)
+        if self._examples < enough.LEAST_EXAMPLES:
+            raise UserError(
+                f"fraction=auto needs at least {enough.LEAST_EXAMPLES} training examples, and there are "
+                f"{self._examples}; expected a number, such as fraction=0.5"
+            )
+        self._steps = enough.affordable(config.max_cost)
+        self._planned = [trial for step in self._steps for trial in step]
+        # Copied before anything is trained, because a frozen backbone is not read again.
+        self._begun = copy.deepcopy(built.classifier) if built.frozen else None
+        self._folder = run.contract.checkpoints / FOLDER if run.contract.checkpoints.is_dir() else None
+        self._identity = json.loads(
+            json.dumps({**data.identity(run.place.ranks.size), "metric": config.metric})
+        )
+        self._scores: dict[Trial, float] = run.place.ranks.from_first(self._recorded)
+        self._best: tuple[Trial, Fitted] | None = None
+
+    def run(self) -> Answer | None:
+        """Train the steps until one settles the question. None: SIGTERM came before the first step had ended."""
+        config, answer = self._run.config, None
+        logger.info("%s", self._announcement())
+        if self._scores:
+            logger.info("resuming the search: %d of its trainings have ended", len(self._scores))
+        for number, step in enumerate(self._steps):
+            for trial in step:
+                if trial not in self._scores and not self._train_unless_stopped(trial):
+                    return answer
+            so_far = {trial: self._scores[trial] for done in self._steps[: number + 1] for trial in done}
+            answer = enough.answer(so_far, self._examples, config.tolerance / 100, number)
+            if answer.enough:
+                return answer
+            logger.info("not settled yet: %s", enough.sentence(answer, config.question, config.tolerance))
+        if enough.cost([*self._planned, FULL]) <= config.max_cost and FULL not in self._scores:
+            self._train_unless_stopped(FULL)
+        return answer
+
+    def kept(self, answer: Answer | None) -> Fitted:
+        """The model that is kept, with its history published."""
+        if self._best is None:
+            # Every training had ended before the run was resumed: this one comes back from its checkpoint.
+            self._train(_largest(self._scores))
+        assert self._best
+        trial, fitted = self._best
+        fit.track(self._run, self._of(trial), fitted.plan)
+        fitted.history.publish()
+        config = self._run.config
+        said = (
+            "stopped before anything is known"
+            if answer is None
+            else enough.sentence(answer, config.question, config.tolerance)
+        )
+        logger.info("%s", said)
+        if trial == FULL:
+            said += "; the model that is kept has trained on all of them"
+        found = {} if answer is None else answer.to_json()
+        return replace(
+            fitted,
+            answer={
+                "question": config.question,
+                "tolerance": config.tolerance,
+                "metric": config.metric,
+                **found,
+                "kept": trial[0],
+                "cost": enough.cost(self._scores),
+                "runs": [
+                    {"fraction": share, "run": number, config.metric: score}
+                    for (share, number), score in sorted(self._scores.items())
+                ],
+                "sentence": said,
+            },
+        )
+
+    def _train_unless_stopped(self, trial: Trial) -> bool:
+        """The same, where SIGTERM may also come before the training has begun."""
+        try:
+            return self._train(trial)
+        except Terminated:
+            if self._best is None:
+                raise
+            self._run.stages.stopped = True
+            logger.info("SIGTERM received: keeping the largest fraction that has ended")
+            return False
+
+    def _train(self, trial: Trial) -> bool:
+        """Train one model, and record its score. False: SIGTERM ended it."""
+        share, number = trial
+        data = self._of(trial)
+        run = replace(self._run, config=data.config, trackers=Trackers([]))
+        built = self._network(data)
+        plan = fit.plan_of(data.config, data, self._examined, built.place)
+        folder = self._folder / f"{share:.5f}-{number}" if self._folder else None
+        if folder and run.first:
+            folder.mkdir(parents=True, exist_ok=True)
+        checkpoints = fit.checkpoints_of(run, data, folder) if folder else None
+        history = History(replace(run, trackers=self._run.trackers), checkpoints, silent=True)
+        logger.info("training on %d examples, %.4g%% of all", plan.budget, 100 * share)
+        fitted = fit.train(run, data, built, plan, history, checkpoints)
+        ended = len(history.reports) == len(plan.epochs)
+        before = self._best
+        if before is None or (ended and _largest([before[0], trial]) == trial):
+            self._best = trial, fitted
+        if not ended:
+            return False
+        metric = self._run.config.metric
+        self._scores[trial] = history.reports[-1].validation.measures()[metric]
+        self._record()
+        if before is not None:
+            self._forget(before[0] if self._best and self._best[0] == trial else trial)
+        spent = enough.cost(self._scores)
+        logger.info(
+            "%.4g%%: validation %s %.2f%%; %.2f of at most %.2f trainings on all examples are spent",
+            100 * share,
+            metrics.SPOKEN[metric],
+            100 * self._scores[trial],
+            spent,
+            self._run.config.max_cost,
+        )
+        return not self._run.stages.stopped
+
+    def _of(self, trial: Trial) -> Material:
+        """The data with the hyperparameters of one training."""
+        share, number = trial
+        config = self._data.config
+        return replace(
+            self._data, config=config.model_copy(update={"fraction": share, "seed": config.seed + number})
+        )
+
+    def _network(self, data: Material) -> Built:
+        torch.manual_seed(data.config.seed)
+        if self._begun is None:
+            return build.build(data, self._built.place.ranks, announced=True)
+        classifier = copy.deepcopy(self._begun)
+        average = MovingAverage(classifier, data.config.ema_decay) if data.config.ema_decay else None
+        return replace(self._built, classifier=classifier, average=average)
+
+    def _forget(self, trial: Trial) -> None:
+        """Remove the checkpoints of a training that has ended, and whose model is not kept."""
+        if self._folder and self._run.first:
+            folder = self._folder / f"{trial[0]:.5f}-{trial[1]}"
+            with contextlib.suppress(OSError):  # what cannot be removed does no harm
+                for file in (*folder.glob(outputs.CHECKPOINTS), *folder.glob(f"subsets/{outputs.SUBSETS}")):
+                    file.unlink()
+                if (folder / "subsets").is_dir():
+                    (folder / "subsets").rmdir()
+                folder.rmdir()
+
+    def _recorded(self) -> dict[Trial, float]:
+        """The scores of the trainings that have ended before the run was resumed."""
+        file = self._results
+        if file is None or self._run.config.resume != "auto":
+            return {}
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            theirs: Mapping[str, Any] = content["identity"]
+            scores = {(float(share), int(number)): float(score) for share, number, score in content["scores"]}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            logger.warning("%s is damaged and left aside: the search starts anew", file)
+            logger.debug("%s", error)
+            return {}
+        if differing := sorted(
+            name for name in {*theirs, *self._identity} if theirs.get(name) != self._identity.get(name)
+        ):
+            raise UserError(
+                f"the search in {file.parent} is of another run, by {', '.join(differing[:5])}; use another folder of "
+                "checkpoints, or resume=never to start anew"
+            )
+        return scores
+
+    def _record(self) -> None:
+        if self._results and self._run.first:
+            scores = [[share, number, score] for (share, number), score in self._scores.items()]
+            content = {"identity": self._identity, "scores": scores}
+            artifacts.write(
+                self._results,
+                lambda path: path.write_text(json.dumps(content), encoding="utf-8"),
+                durable=True,
+            )
+
+    @property
+    def _results(self) -> Path | None:
+        return self._folder / RESULTS if self._folder else None
+
+    def _announcement(self) -> str:
+        config: Hyperparameters = self._run.config
+        shares = sorted({share for share, _ in self._planned})
+        return (
+            f"fraction=auto: {len(self._planned)} trainings on {shares[0]:.4g} to {shares[-1]:.4g} of the examples, at "
+            f"most {enough.cost(self._planned):.2f} trainings on all of them, until a fraction is within "
+            f"{config.tolerance:g} points of all by the validation {metrics.SPOKEN[config.metric]}"
+        )
+
+
+def _largest(trials: Iterable[Trial]) -> Trial:
+    """The largest share's first run."""
+    share, negative = max((share, -number) for share, number in trials)
+    return share, -negative
