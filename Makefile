@@ -10,7 +10,7 @@ export CUDA
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
 
-train: venv ## train on all, 50%, 30% and 10% of the digits, and print the comparison
+train: venv ## train on all and on less of the digits, and say how much is enough
 	$(PYTHON_IN_VENV) -m deploy demo
 
 test: venv venv-sdk3 ## every test that this machine can run; REQUIRE_DOCKER=1 fails where one cannot

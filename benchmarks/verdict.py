@@ -18,7 +18,7 @@ import json
 import platform
 import sys
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,8 +139,7 @@ def smallest(rule: str, study: Study) -> int | None:
     """Return the candidate that a rule recommends: the one of the smallest share that it finds to be enough."""
     if rule == "settled":
         for seeds in range(LEAST_SEEDS, len(study.full) + 1):
-            good = _of_judging(study.first(seeds), again=seeds > LEAST_SEEDS)
-            if good:
+            if good := _of_judging(study.first(seeds), first_seeds=range(LEAST_SEEDS)):
                 break
     elif rule in ("new", "unpaired"):
         good = _of_judging(study, paired=rule == "new")
@@ -149,7 +148,7 @@ def smallest(rule: str, study: Study) -> int | None:
     return min(good, key=lambda place: study.shares[place], default=None)
 
 
-def _of_judging(study: Study, again: bool = False, paired: bool = True) -> list[int]:
+def _of_judging(study: Study, first_seeds: range | None = None, paired: bool = True) -> list[int]:
     unpaired = 2 * 1e4 * ACCURACY * (1 - ACCURACY) / study.test_examples
     candidates = [
         Candidate(
@@ -160,7 +159,7 @@ def _of_judging(study: Study, again: bool = False, paired: bool = True) -> list[
         )
         for place in range(len(study.shares))
     ]
-    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE, again)
+    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE, first_seeds)
     return [place for place, one in enumerate(found) if one.state == State.ENOUGH]
 
 
@@ -222,19 +221,51 @@ def _rates(point: tuple[Setting, tuple[Any, ...]], studies: int, seed: int) -> d
     return rates(setting, strategies, seeds, deviation, examples, studies, seed)
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rates as a Markdown table: a row for each setting, test set, number of seeds and of strategies."""
-    heads = ("truth", "test examples", "seeds", "strategies", "deviation", *RULES)
-    lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
-    for row in rows:
-        # Where nothing is within the tolerance, every answer is wrong; else, almost every answer is right.
-        falls = any(of["power"] for of in row["rules"].values())
-        cells = [f"{100 * row['rules'][rule]['power' if falls else 'wrong']:.1f}" for rule in RULES]
-        what = "right" if falls else "wrong"
-        lines.append(
-            f"| {row['setting']}: {what} | {row['examples']:,} | {row['seeds']} | {row['strategies']} | "
-            f"{row['deviation']} | " + " | ".join(cells) + " |"
-        )
+def wrong_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return as Markdown how many answers are wrong, in percent, where no share is enough: the mean over all points of
+    the grid, and the largest."""
+    return _table(
+        "wrong answers, %",
+        [row for row in rows if _is_beyond(row)],
+        ("setting", "examples"),
+        lambda rates: f"{mean(rates):.1f} ({max(rates):.1f})",
+        "wrong",
+    )
+
+
+def power_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return as Markdown how many studies find a right share, in percent, at each deviation, for three strategies."""
+    return _table(
+        f"right answers, %, at deviations of {', '.join(map(str, GRID['deviation']))}",
+        [row for row in rows if not _is_beyond(row) and row["strategies"] == 3],
+        ("setting", "examples", "seeds"),
+        lambda rates: " / ".join(f"{rate:.0f}" for rate in rates),
+        "power",
+    )
+
+
+def _is_beyond(row: Mapping[str, Any]) -> bool:
+    (losses,) = [setting.losses for setting in SETTINGS if setting.name == row["setting"]]
+    return min(losses) > TOLERANCE
+
+
+def _table(
+    title: str,
+    rows: Sequence[dict[str, Any]],
+    keys: Sequence[str],
+    shown: Callable[[list[float]], str],
+    rate: str,
+) -> str:
+    lines = [
+        f"| {title} | " + " | ".join(f"`{rule}`" for rule in RULES) + " |",
+        "| --- |" + " ---: |" * len(RULES),
+    ]
+    for point in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
+        own = [row for row in rows if tuple(row[key] for key in keys) == point]
+        setting, examples, *seeds = point
+        name = f"{setting}, {examples:,} test examples" + "".join(f", {count} seeds" for count in seeds)
+        cells = [shown([100 * row["rules"][rule][rate] for row in own]) for rule in RULES]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -253,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return UserError.exit_code
     rows = measured(given.studies, given.seed, given.processes)
-    print(table(rows))
+    print(f"{wrong_table(rows)}\n\n{power_table(rows)}")
     if given.json is not None:
         facts = {
             "command": f"python -m benchmarks.verdict --studies {given.studies} --seed {given.seed}",

@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from deploy.commands import options, planning, results
-from deploy.grid import comparison, program
+from deploy.grid import comparison, program, studies
 from deploy.results import compare, folders
 from deploy.results.compare import Lost, Run
 from subset_trainer.errors import UserError
 
 # Each default fraction of twenty epochs is a whole number, so that full data can see equally many samples. No flips,
 # because a mirrored digit is not a digit. Small batches, because a tenth of the digits is 130 images: batches of 128
-# would give only forty updates, too few to learn from.
+# would give only forty updates, too few to learn from. A small network, so that thirty runs take minutes.
 DEMO_SETTINGS = {
-    "model": "resnet18",
+    "model": "cnn",
     "epochs": 20,
     "augmentation": "crop",
     "batch_size": 32,
-    "learning_rate": 0.01,
+    "learning_rate": 0.02,
 }
+DEMO_JOBS = 2
 TABLES = (".csv", ".parquet")
 EXPERIMENT = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 
@@ -41,6 +42,7 @@ def add(commands: options.Commands) -> None:
     planning.add_grid(showing)
     planning.add_overwrite(showing)
     planning.add_settle(showing)
+    planning.add_jobs(showing, DEMO_JOBS)
     results.add_presentation(showing)
     options.add_settings(showing)
 
@@ -64,6 +66,7 @@ def add(commands: options.Commands) -> None:
     planning.add_grid(comparison)
     planning.add_overwrite(comparison)
     planning.add_settle(comparison)
+    planning.add_jobs(comparison)
     comparison.add_argument(
         "--output",
         type=options.folder,
@@ -100,6 +103,8 @@ class Compared:
     lost: Sequence[Lost] = ()
     frame: Any = None
     """The data frame of an Experiment; None for other sources."""
+    first_seeds: Sequence[int] | None = None
+    """The seeds of the first answer, where others were added because it left something open."""
     data: Sequence[str] = ()
     """The training data of the runs, each once, where it is known; of different data no answer follows."""
 
@@ -115,7 +120,9 @@ def demo(given: argparse.Namespace) -> None:
     channels = {"training": data / "training", "test": data / "test"}
     settings = {**DEMO_SETTINGS, **given.set}
     found = _train(given, output, channels, settings, "scikit-learn's digits")
-    results.present(given, found.runs, found.lost, found.folder, found.title, given.tolerance)
+    results.present(
+        given, found.runs, found.lost, found.folder, found.title, given.tolerance, found.first_seeds
+    )
 
 
 def run(given: argparse.Namespace) -> None:
@@ -126,9 +133,8 @@ def run(given: argparse.Namespace) -> None:
     if given.csv is not None:
         _write_frame(found, given)
     one = len(found.data) < 2
-    results.present(
-        given, found.runs, found.lost, found.folder, found.title, given.tolerance if one else None
-    )
+    tolerance = given.tolerance if one else None
+    results.present(given, found.runs, found.lost, found.folder, found.title, tolerance, found.first_seeds)
     if not one:
         print(
             f"\nHow much data is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
@@ -163,7 +169,10 @@ def _found(given: argparse.Namespace) -> Compared:
     if runs:
         places = [Path(folder) for folder in runs]
         found, lost = folders.read(places)
-        return Compared("Comparison", given.output, found, lost, data=folders.data_of(places))
+        first = folders.first_seeds(places)
+        return Compared(
+            "Comparison", given.output, found, lost, first_seeds=first, data=folders.data_of(places)
+        )
     return _on_data(given, {}, str(given.training))
 
 
@@ -202,13 +211,15 @@ def _train(
             everything=given.all,
             overwrite=given.overwrite,
             settle=given.settle,
+            jobs=given.jobs,
         )
     )
     runs, lost = agenda.results()
     facts = runs[0].summary
     title = f"{data}: {facts['model']}, {facts['examples']['training']:,} training examples"
     seeds = list(dict.fromkeys(run.summary["seed"] for run in runs))
-    return Compared(f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}", folder, runs, lost)
+    shown = f"{title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return Compared(shown, folder, runs, lost, first_seeds=studies.first_seeds(folder))
 
 
 def _experiment(given: argparse.Namespace, name: str) -> Compared:

@@ -72,6 +72,17 @@ def add_overwrite(to: argparse.ArgumentParser) -> None:
     )
 
 
+def add_jobs(to: argparse.ArgumentParser, default: int = 1) -> None:
+    """Add the option for runs at a time."""
+    to.add_argument(
+        "--jobs",
+        type=options.count,
+        default=default,
+        metavar="N",
+        help="runs at a time, which share the processors",
+    )
+
+
 def add_settle(to: argparse.ArgumentParser) -> None:
     """Add the option for what an answer leaves open."""
     to.add_argument(

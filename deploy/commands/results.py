@@ -1,7 +1,7 @@
 """Presents finished runs, wherever they ran."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from deploy.commands import options
@@ -41,6 +41,7 @@ def present(
     folder: Path | None,
     title: str,
     tolerance: float | None = None,
+    first_seeds: Collection[int] | None = None,
 ) -> None:
     """Print the answer, runs without results and the table, and write them with the chart and the page into a folder.
 
@@ -50,9 +51,10 @@ def present(
         lost: the runs without results.
         folder: folder for the files; None writes none but the page that `--html` names.
         title: title of the comparison.
-        tolerance: accepted loss of accuracy in percentage points; None prints no answer.
+        tolerance: accepted loss in points of the runs' metric; None prints no answer.
+        first_seeds: the seeds of the first answer, where others were added because it left something open.
     """
-    answer = verdict.sentence(runs, tolerance / 100) if tolerance is not None else None
+    answer = verdict.sentence(runs, tolerance / 100, first_seeds) if tolerance is not None else None
     if answer is not None and runs:
         print(f"\n{answer}")
     if lost:

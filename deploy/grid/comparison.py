@@ -16,6 +16,7 @@ from deploy.results import folders, settling
 from deploy.results.answers import answer
 from deploy.results.compare import Lost, Run
 from deploy.results.judging import LEAST_SEEDS
+from subset_trainer.data.machine import cpu_count
 from subset_trainer.errors import UserError
 
 
@@ -37,6 +38,8 @@ class Wanted:
     """Whether runs on which the answer does not depend are run, too."""
     overwrite: bool = False
     """Whether earlier runs of this comparison are removed and run again."""
+    jobs: int = 1
+    """Runs at a time, which share the processors."""
     settle: bool = False
     """Whether the runs follow that would probably settle what is not yet known."""
 
@@ -70,9 +73,10 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
     here = Here(
         folder / studies.RUNS,
         wanted.channels,
+        jobs=wanted.jobs,
         overwrite=wanted.overwrite,
         stop_at_failure=True,
-        progress=True,
+        progress=wanted.jobs == 1,
     )
     agenda = Agenda(wanted.cells, None if wanted.everything else judge(wanted.tolerance))
     known = here.look_up(agenda)
@@ -82,7 +86,10 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
     here = replace(here, threads=found.threads)
 
     def left(cell: Cell | None = None, outcome: Run | Lost | None = None) -> None:
-        if line := _left(agenda, found.pace):
+        line = _left(agenda, found.pace, wanted.jobs)
+        if cell is not None and isinstance(outcome, Run) and wanted.jobs > 1:
+            line = "; ".join(filter(None, (f"{cell.name}: {outcome.seconds:.0f} s", line)))
+        if line:
             say(line)
 
     left()
@@ -97,6 +104,8 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
             else "nothing is left to settle"
         )
         work(here, agenda, left)
+        if further:
+            studies.keep(folder, studies.FIRST_SEEDS, sorted({cell.seed for cell in wanted.cells}))
     if spared := agenda.spared():
         say(
             f"the answer is settled: {len(spared)} of {len(agenda.cells)} runs were not needed (--all runs them)"
@@ -134,7 +143,8 @@ def _pace(folder: Path, wanted: Wanted, agenda: Agenda, say: Callable[[str], Non
     if kept is not None:
         return Kept(Pace(**kept["pace"]), None if pace.GIVEN in os.environ else kept["threads"])
     largest = max(agenda.cells, key=lambda cell: cell.fraction)
-    measured = pace.measure(folder, wanted.channels, largest.values)
+    share = None if wanted.jobs == 1 else max(1, cpu_count() // wanted.jobs)
+    measured = pace.measure(folder, wanted.channels, largest.values, share)
     if measured is None:
         return Kept()
     if line := str(measured):
@@ -167,7 +177,7 @@ def _runs(count: int) -> str:
     return f"{count} run{'' if count == 1 else 's'}"
 
 
-def _left(agenda: Agenda, known: Pace | None) -> str | None:
+def _left(agenda: Agenda, known: Pace | None, jobs: int) -> str | None:
     """Return how much is left, and how long it takes; None if nothing is."""
     needed, possible = agenda.needed(), agenda.possible()
     if not needed:
@@ -175,5 +185,5 @@ def _left(agenda: Agenda, known: Pace | None) -> str | None:
     first, most = (seconds_left(cells, agenda.outcomes, known) for cells in (needed, possible))
     if first is None or most is None:
         return f"left: {_runs(len(needed))}"
-    at_most = f", at most {len(possible)} and {in_words(most)}" if len(possible) > len(needed) else ""
-    return f"left: {_runs(len(needed))}, about {in_words(first)}{at_most}"
+    at_most = f", at most {len(possible)} and {in_words(most / jobs)}" if len(possible) > len(needed) else ""
+    return f"left: {_runs(len(needed))}, about {in_words(first / jobs)}{at_most}"

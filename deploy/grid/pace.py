@@ -40,13 +40,16 @@ class Measured:
         return f"{said}: runs use {self.threads} thread{'s' * (self.threads > 1)}"
 
 
-def measure(folder: Path, channels: Mapping[str, Path], values: Mapping[str, Any]) -> Measured | None:
+def measure(
+    folder: Path, channels: Mapping[str, Path], values: Mapping[str, Any], threads: int | None = None
+) -> Measured | None:
     """Take a run's first steps; return None where the run itself will say why it cannot.
 
     Args:
         folder: where a folder for the measurement is made, and removed.
         channels: name → local folder or file.
         values: hyperparameters of a run on all of the data.
+        threads: the number of threads, where several runs share the processors; None measures which is faster.
     """
     base = folder / ".pace"
     program.prepare(base, channels, values)
@@ -54,7 +57,9 @@ def measure(folder: Path, channels: Mapping[str, Path], values: Mapping[str, Any
     try:
         done = subprocess.run(
             [sys.executable, "-m", "subset_trainer.job.pace"],
-            env={**os.environ, "SAGEMAKER_BASE_DIR": str(base.resolve())},
+            env=os.environ
+            | {"SAGEMAKER_BASE_DIR": str(base.resolve())}
+            | ({} if threads is None else {GIVEN: str(threads)}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -65,10 +70,10 @@ def measure(folder: Path, channels: Mapping[str, Path], values: Mapping[str, Any
         return None
     found = json.loads(done.stdout.splitlines()[-1])
     epochs = {int(count): seconds for count, seconds in found["epoch"].items()}
-    threads = chosen(epochs)
+    threads = threads or chosen(epochs)
     # What was not reading and not evaluating: the program's start, and two blocks of steps for each number of threads.
     boot = time.monotonic() - began - found["reading"] - found["evaluation"] - found["steps"]
-    pace = Pace(max(0.0, boot), found["reading"], epochs[threads], found["evaluation"])
+    pace = Pace(max(0.0, boot), found["reading"], min(epochs.values()), found["evaluation"])
     given = GIVEN in os.environ or found["device"] != "cpu"
     return Measured(pace, None if given else threads, epochs)
 

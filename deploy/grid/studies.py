@@ -17,6 +17,8 @@ from subset_trainer.config import hyperparameters
 from subset_trainer.errors import UserError
 
 FILE = "study.json"
+FIRST_SEEDS = "first_seeds"
+"""Key of `study.json`."""
 RUNS = "runs"
 WHOLE_BYTES = 1 << 30
 """Channels of at most this size in all are known by their content, larger ones by names, sizes and times of change."""
@@ -106,6 +108,12 @@ def read(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def first_seeds(folder: Path) -> list[int] | None:
+    """Return the seeds of a study's first answer, if seeds were added because it left something open; else None."""
+    kept = (read(folder) or {}).get(FIRST_SEEDS)
+    return [int(seed) for seed in kept] if isinstance(kept, list) else None
 
 
 def keep(folder: Path, name: str, value: Any) -> None:

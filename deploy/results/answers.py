@@ -10,7 +10,7 @@ AUC. It is one of the test set if every run has one, because some strategies cho
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import mean
@@ -93,6 +93,10 @@ class Answer:
         pairs = zip(self.rows, self.judged, strict=True)
         return [(row, judged) for row, judged in pairs if row.question == question]
 
+    def values(self, runs: Mapping[int, Run]) -> dict[int, float]:
+        """Return the measure of runs, a share, by their seeds."""
+        return _values(runs, self.metric, self.tested)
+
     def best(self, question: Question) -> tuple[Row, Judged] | None:
         """Return the row that is recommended: the one of the smallest share that is enough, then of the least time."""
         good = [pair for pair in self.of(question) if pair[1].state == State.ENOUGH]
@@ -140,13 +144,14 @@ class Answer:
         return min(counts), max(counts)
 
 
-def answer(runs: Sequence[Run], tolerance: float, again: bool = False) -> Answer | str:
+def answer(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int] | None = None) -> Answer | str:
     """Judge the completed runs; return a sentence that says why if they allow no answer.
 
     Args:
         runs: runs with results; only completed ones are used.
         tolerance: tolerated loss, a share.
-        again: whether seeds were added because an earlier answer left something open; see `judging`.
+        first_seeds: the seeds of the first answer, where others were added because it left something open; see
+            `judging.judge`.
     """
     finished = [run for run in runs if run.summary["status"] == "completed"]
     base = reference(finished)
@@ -165,7 +170,7 @@ def answer(runs: Sequence[Run], tolerance: float, again: bool = False) -> Answer
     if not rows:
         return "How much is enough cannot be said: no other run has the seed of one on all of the data."
     candidates = [_candidate(row, metric, tested) for row in rows]
-    judged = judging.judge(_values(full, metric, tested), candidates, tolerance, again)
+    judged = judging.judge(_values(full, metric, tested), candidates, tolerance, first_seeds)
     return Answer(metric, tolerance, rows, judged, full, tested)
 
 

@@ -59,6 +59,15 @@ def data_of(folders: Sequence[Path]) -> list[str]:
     return list(found.values())
 
 
+def first_seeds(folders: Sequence[Path]) -> list[int] | None:
+    """Return the seeds of the first answer of the studies in the folders, where any study added seeds to it."""
+    found: set[int] = set()
+    for folder in folders:
+        for place in dict.fromkeys(run.parent.parent for run in _runs(folder.resolve())):
+            found.update(studies.first_seeds(place) or ())
+    return sorted(found) or None
+
+
 def _runs(folder: Path) -> Iterator[Path]:
     """Yield the folders of runs at and below a folder, sorted. Nothing below a run is searched, and of a study only its
     own runs: below it there may be one of other settings."""

@@ -20,7 +20,7 @@ Sources: Maurer, Hothorn & Lehmacher, 1995 (fixed sequences); Dunnett, 1955; Sat
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -67,6 +67,16 @@ class Candidate:
     """Smallest credible variance of the mean difference that more seeds reduce."""
     floor: float = 0.0
     """Smallest credible variance of the mean difference, however many seeds there are."""
+
+    def of(self, seeds: Collection[int], full: Collection[int]) -> "Candidate | None":
+        """Return the candidate with the values of some seeds of the full runs; None if it has none of them."""
+        values = {seed: value for seed, value in self.values.items() if seed in seeds and seed in full}
+        if not values:
+            return None
+        count = sum(seed in full for seed in self.values)
+        return replace(
+            self, values=values, least_between_seeds=self.least_between_seeds * count / len(values)
+        )
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,10 @@ class Judged:
 
 
 def judge(
-    full: Mapping[int, float], candidates: Sequence[Candidate], tolerance: float, again: bool = False
+    full: Mapping[int, float],
+    candidates: Sequence[Candidate],
+    tolerance: float,
+    first_seeds: Collection[int] | None = None,
 ) -> list[Judged]:
     """Judge all candidates together; return one result for each, in their order.
 
@@ -125,9 +138,31 @@ def judge(
         full: seed → value of the full runs.
         candidates: each with at least one seed of the full runs.
         tolerance: tolerated loss, in the unit of the values.
-        again: whether seeds were added because an earlier judgement left something open.
+        first_seeds: the seeds that were judged first, where others were added because something was open. What these
+            seeds have shown stays; the rest is judged by all seeds, at the level that is left. None: all seeds.
     """
-    level = LATER_LEVEL if again else FIRST_LEVEL
+    seeds = {seed for one in candidates for seed in one.values if seed in full}
+    if first_seeds is None or seeds <= set(first_seeds):
+        return _look(full, candidates, tolerance, FIRST_LEVEL, {})
+    parts = {
+        place: part for place, one in enumerate(candidates) if (part := one.of(first_seeds, full)) is not None
+    }
+    before = {seed: value for seed, value in full.items() if seed in first_seeds}
+    found = _look(before, list(parts.values()), tolerance, FIRST_LEVEL, {}) if parts else []
+    shown = {
+        place: judged for place, judged in zip(parts, found, strict=True) if judged.state == State.ENOUGH
+    }
+    return _look(full, candidates, tolerance, LATER_LEVEL, shown)
+
+
+def _look(
+    full: Mapping[int, float],
+    candidates: Sequence[Candidate],
+    tolerance: float,
+    level: float,
+    shown: Mapping[int, Judged],
+) -> list[Judged]:
+    """Judge all candidates at a level. `shown`: candidates that are known to be enough → how they were judged."""
     deviations = {share: _near(full, share, candidates) for share in {one.share for one in candidates}}
     estimates = [_estimate(full, candidate, *deviations[candidate.share]) for candidate in candidates]
     chains: dict[str, list[int]] = defaultdict(list)
@@ -140,12 +175,13 @@ def judge(
     while moved and open_chains:
         used, moved = len(open_chains), False
         for chain in open_chains:
-            while chain and _is_enough(estimates[chain[0]], tolerance, used, level):
+            while chain and (chain[0] in shown or _is_enough(estimates[chain[0]], tolerance, used, level)):
                 enough.add(chain.pop(0))
                 moved = True
         open_chains = [chain for chain in open_chains if chain]
     return [
-        _judged(estimate, place in enough, used, level, tolerance) for place, estimate in enumerate(estimates)
+        shown.get(place) or _judged(estimate, place in enough, used, level, tolerance)
+        for place, estimate in enumerate(estimates)
     ]
 
 

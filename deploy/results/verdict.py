@@ -1,24 +1,25 @@
 """Answers in words how small a share is enough for a tolerated loss, with one error rate for the whole answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from deploy.results.answers import QUESTIONS, Answer, answer, spoken_share
 from deploy.results.compare import Run
+from deploy.results.forecast import forecast
 from deploy.results.judging import LEAST_SEEDS, LEVEL, Judged, State
 from deploy.results.settling import Settling, settling
 from subset_selection.catalogue import Question
 from subset_trainer.tracking.metrics import SPOKEN
 
 
-def sentence(runs: Sequence[Run], tolerance: float, again: bool = False) -> str:
+def sentence(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int] | None = None) -> str:
     """Return the answer in words, a sentence or more for each question that the runs bear on.
 
     Args:
         runs: runs with results; only completed ones are used.
         tolerance: tolerated loss, a share.
-        again: whether seeds were added because an earlier answer left something open; see `judging`.
+        first_seeds: the seeds of the first answer, where others were added because it left something open.
     """
-    found = answer(runs, tolerance, again)
+    found = answer(runs, tolerance, first_seeds)
     if isinstance(found, str):
         return found
     proposals = {one.question: one for one in settling(found)}
@@ -28,7 +29,8 @@ def sentence(runs: Sequence[Run], tolerance: float, again: bool = False) -> str:
         if found.of(question)
         for words in _of_question(found, question, proposals.get(question))
     ]
-    return " ".join([*parts, _basis(found)])
+    further = forecast(found)
+    return " ".join([*parts, _basis(found), *([str(further)] if further else [])])
 
 
 def _of_question(found: Answer, question: Question, proposal: Settling | None) -> Iterator[str]:

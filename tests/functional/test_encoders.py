@@ -8,6 +8,7 @@ import torch
 from subset_trainer.artifacts import load_model
 from subset_trainer.serving import requests
 from subset_trainer.serving.predictor import Predictor
+from subset_trainer.training.checkpoints import Checkpoints
 from tests.encoders import ROWS, write
 from tests.functional.conftest import Job
 
@@ -37,3 +38,22 @@ def test_an_encoder_learns_from_a_chosen_part_and_answers(job: Job) -> None:
     predicted = [model.preprocessing.classes[row] for row in probabilities.argmax(1)]
     right = sum(kind == found for (kind, _), found in zip(ROWS, predicted, strict=True))
     assert right > 0.9 * len(ROWS)
+
+
+def test_a_checkpoint_whose_last_layer_had_the_encoders_rate_is_refused(job: Job) -> None:
+    write(job.channel("pretrained"))
+    with (job.channel("training") / "texts.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("kind", "text"), *ROWS[::2], *ROWS[1::2]])
+    (job.base / "checkpoints").mkdir(parents=True)
+    values = {"epochs": 1, "max_tokens": 24, "precision": "float32", "device": "cpu", "report": False}
+    job.run(values)
+    assert (job.exit_code, job.failure) == (0, None), job.log
+    assert "WARNING" not in job.log and job.summary["hyperparameters"]["batch_size"] == 32
+    [newest, *_] = sorted((job.base / "checkpoints").glob("*.pt"), reverse=True)
+    content = torch.load(newest, weights_only=True)
+    assert content["identity"].pop("fresh_layer") == "100 times the rate"
+    newest.unlink()
+    Checkpoints(job.base / "checkpoints", content["identity"], 5.0).save(1, 0, content["state"], last=True)
+    job.run(values)
+    assert job.exit_code == 1
+    assert "is of another run: fresh_layer=(none) there and 100 times the rate here" in job.log

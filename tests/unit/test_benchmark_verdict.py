@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import verdict
-from benchmarks.verdict import SETTINGS, rates, table
+from benchmarks.verdict import SETTINGS, power_table, rates, wrong_table
 
 BEYOND, FALLING = SETTINGS[0], SETTINGS[1]
 
@@ -31,12 +31,16 @@ def test_the_table_and_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        verdict, "GRID", {"strategies": (1,), "seeds": (3,), "deviation": (0.3,), "examples": (500,)}
+        verdict, "GRID", {"strategies": (3,), "seeds": (3,), "deviation": (0.3,), "examples": (500,)}
     )
     assert verdict.main(["--studies", "3", "--processes", "1", "--json", str(tmp_path / "rates.json")]) == 0
     written = json.loads((tmp_path / "rates.json").read_text(encoding="utf-8"))
     assert [row["setting"] for row in written["rows"]] == [setting.name for setting in SETTINGS]
-    assert table(written["rows"]) in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    wrong, right = wrong_table(written["rows"]), power_table(written["rows"])
+    assert f"{wrong}\n\n{right}" in printed
+    assert len(wrong.splitlines()) == len(right.splitlines()) == 5
+    assert all(setting.name in printed for setting in SETTINGS)
 
 
 def test_a_wrong_argument_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,8 @@ def test_an_earlier_jobs_last_layer_learns_like_its_encoder(bert: Path, tmp_path
 def test_where_the_encoder_is_trained_too_the_run_is_shorter(bert: Path) -> None:
     def shape(**values: str) -> tuple[int, int, int]:
         hp = read.as_encoders_are_trained(parse(values))
+        # Nothing is warned about that nobody gave.
+        assert hp.model_fields_set - {"model"} == set(values)
         return hp.epochs, hp.batch_size, hp.select_every
 
     assert shape() == (8, 32, 2)

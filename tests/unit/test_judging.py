@@ -84,10 +84,37 @@ def test_a_tie_has_the_floor_as_its_error() -> None:
     assert judged.loses_at_most == pytest.approx(1.695, abs=1e-3)
 
 
+FIVE = dict.fromkeys(range(5), 90.0)
+
+
+def five(share: float, *losses: float, floor: float = 0.0) -> Candidate:
+    values = {seed: 90.0 - lost for seed, lost in enumerate(losses)}
+    return Candidate("a", share, values, floor=floor)
+
+
 def test_a_later_judgement_has_less_left() -> None:
-    near = [candidate(0.5, (0.0, 0.0, 0.0), floor=0.25)]
-    assert judge(FULL, near, 1.0)[0].state == State.ENOUGH
-    assert judge(FULL, near, 1.0, again=True)[0].state == State.OPEN
+    near = [five(0.5, 0.0, 0.0, 0.0, 0.0, 0.0, floor=0.25)]
+    assert judge(FIVE, near, 1.0)[0].state == State.ENOUGH
+    open_at_first = [five(0.5, 3.0, 0.0, 0.0, 0.0, 0.0, floor=0.25)]
+    assert judge(FIVE, open_at_first, 1.2)[0].level == judging.FIRST_LEVEL
+    later = judge(FIVE, open_at_first, 1.2, first_seeds=range(3))[0]
+    assert later.level == judging.LATER_LEVEL
+    assert later.critical > critical_value(1, 4, 0.05)
+
+
+def test_what_the_first_seeds_have_shown_stays() -> None:
+    above = five(0.7, 0.1, 0.1, 0.1, 9.0, 9.0)
+    below = five(0.2, 0.3, 0.2, 0.3, 0.2, 0.3)
+    assert [one.state for one in judge(FIVE, [above, below], 1.0)] != [State.ENOUGH] * 2
+    kept, next_one = judge(FIVE, [above, below], 1.0, first_seeds=range(3))
+    assert (kept.state, kept.seeds) == (State.ENOUGH, 3)
+    assert kept.loses_at_most == pytest.approx(0.1)
+    assert next_one.state == State.ENOUGH
+
+
+def test_seeds_that_all_were_first_are_one_judgement() -> None:
+    near = [five(0.5, 0.0, 0.0, 0.0, floor=0.25)]
+    assert judge(FIVE, near, 1.0, first_seeds=range(3)) == judge(FIVE, near, 1.0)
 
 
 def test_seeds_that_only_some_rows_have() -> None:

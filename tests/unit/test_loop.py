@@ -195,7 +195,10 @@ def test_an_epoch_s_time_is_estimated_once_by_ten_steps_and_ten_seconds() -> Non
         "an epoch of 1,000 steps takes about 8 min, beside selection and evaluation: 20 steps took 10.0 s"
     )
     slow = loop.Pace(50)
-    said = [slow.step(20.0 * step) for step in range(50)]
+    said = [slow.step(20.0 * step, (96, 64)) for step in range(50)]
+    assert (said[11] or "").startswith(
+        "an epoch of 50 steps with images of 96 x 64 pixels (image_size) takes about"
+    )
     assert [step for step, sentence in enumerate(said) if sentence] == [11]
     assert "takes about 17 min" in (said[11] or "")
     quick = loop.Pace(50)
@@ -210,4 +213,4 @@ def test_the_estimate_is_in_the_log_of_the_first_epoch_alone(
     with caplog.at_level("INFO"):
         run(False, {})
     assert caplog.text.count("takes about") == 1
-    assert "an epoch of 3 steps takes about 0 s" in caplog.text
+    assert "an epoch of 3 steps takes about " in caplog.text

@@ -116,7 +116,7 @@ class DataKnobs(Knobs):
     image_size: Annotated[int, Field(ge=8, le=LARGEST_IMAGE)] | None = Field(
         None,
         description="images are resized to this height and width, in pixels; default: their own size if all have "
-        "the same size of at most 256, else the median of √(height × width), as a multiple of 8 from 32 to 224",
+        "the same size of 8 to 256, else the median of √(height × width), as a multiple of 8 from 32 to 224",
     )
     on_unreadable: Literal["fail", "skip"] = Field(
         "fail",

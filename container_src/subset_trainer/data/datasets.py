@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -14,7 +15,13 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from subset_trainer.data.images.decoding import EncodedImages, ImageFiles
+from subset_trainer.data.images.decoding import (
+    DamagedImageError,
+    EncodedImages,
+    ImageFiles,
+    complaint,
+    damaged_among,
+)
 from subset_trainer.data.machine import cpu_count, shared_memory_free
 from subset_trainer.errors import UserError
 
@@ -22,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 MOST_WORKERS = 16
 _PREFETCH = 2  # batches in flight per worker
+SEEKING_SECONDS = 60.0
+"""How long other damaged images are looked for before a run ends. Other ranks wait meanwhile."""
+_SOUGHT_AT_ONCE = 64
 
 
 class Dataset(Protocol):
@@ -294,10 +304,12 @@ class _Stream:
             )
             self.through_pipes = True
 
-    def _loader(self, order: "_Order", pinned: bool, persistent: bool) -> DataLoader[Any]:
+    def _loader(
+        self, order: "_Order", pinned: bool, persistent: bool, job: TorchDataset[Any] | None = None
+    ) -> DataLoader[Any]:
         fork = "fork" in multiprocessing.get_all_start_methods()
         return DataLoader(
-            self.decoder,
+            job or self.decoder,
             batch_sampler=order,  # type: ignore[arg-type]
             num_workers=self.workers,
             collate_fn=_as_is,
@@ -311,7 +323,29 @@ class _Stream:
         )
 
     def _deliver(self, loader: DataLoader[Any], device: torch.device) -> Iterator[torch.Tensor]:
-        return _to_device(map(_tensor_or_complaint, loader), device)
+        try:
+            yield from _to_device(map(_tensor_or_complaint, loader), device)
+        except DamagedImageError as error:
+            raise self._with_others(error) from error
+
+    def _with_others(self, first: DamagedImageError) -> UserError:
+        """One error about all damaged images of the channel, after that of one; as many as are found in a minute."""
+        files = self.decoder.files
+        logger.info("Image '%s' is damaged. The run ends once others have been looked for.", first.name)
+        count = len(files)
+        requests = [
+            (indices, True) for indices in np.array_split(np.arange(count), -(-count // _SOUGHT_AT_ONCE))
+        ]
+        found: list[DamagedImageError] = []
+        looked_at, until = 0, time.monotonic() + SEEKING_SECONDS
+        for number, damaged in self._loader(_Order(requests), False, persistent=False, job=_Seeker(files)):
+            looked_at += number
+            found += damaged
+            if time.monotonic() > until:
+                break
+        if first.name not in {error.name for error in found}:
+            found = [first, *found]
+        return complaint(found, count, looked_at)
 
 
 class _Order:
@@ -328,9 +362,9 @@ class _Order:
 
 
 class _Decoder(TorchDataset[Any]):
-    """Runs in a worker: decodes a batch of indices to pixels [B, 3, H, W], or returns an error message.
+    """Runs in a worker: decodes a batch of indices to pixels [B, 3, H, W], or returns an error.
 
-    The message is returned rather than raised, because the loader wraps exceptions of workers in a traceback.
+    It is returned rather than raised, because the loader wraps exceptions of workers in a traceback.
     """
 
     def __init__(self, files: EncodedImages, size: tuple[int, int]):
@@ -340,7 +374,7 @@ class _Decoder(TorchDataset[Any]):
     def __getitem__(self, index: int) -> Any:
         raise NotImplementedError("batches only")
 
-    def __getitems__(self, request: tuple[np.ndarray, bool]) -> torch.Tensor | np.ndarray | str:
+    def __getitems__(self, request: tuple[np.ndarray, bool]) -> torch.Tensor | np.ndarray | UserError:
         indices, through_pipe = request
         # Arrays are sent through a pipe, tensors through shared memory.
         batch = np.empty((len(indices), 3, *self.size), np.uint8)
@@ -348,14 +382,29 @@ class _Decoder(TorchDataset[Any]):
             self.files.prepare(indices)
             for position, index in enumerate(indices):
                 batch[position] = self.files.decode(int(index), self.size).transpose(2, 0, 1)
+        except DamagedImageError as error:
+            return error
         except UserError as error:
-            return str(error)
+            return UserError(str(error))
         return batch if through_pipe else torch.from_numpy(batch)
 
 
+class _Seeker(TorchDataset[Any]):
+    """Runs in a worker: decodes a batch of indices to a few pixels, and returns their number and what is damaged."""
+
+    def __init__(self, files: EncodedImages):
+        self.files = files
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotImplementedError("batches only")
+
+    def __getitems__(self, request: tuple[np.ndarray, bool]) -> tuple[int, list[DamagedImageError]]:
+        return len(request[0]), damaged_among(self.files, request[0])
+
+
 def _tensor_or_complaint(batch: Any) -> torch.Tensor:
-    if isinstance(batch, str):
-        raise UserError(batch)
+    if isinstance(batch, UserError):
+        raise batch
     return torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from subset_trainer.data import heads
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.class_names import check_classes
+from subset_trainer.data.class_names import as_training, check_classes
 from subset_trainer.data.formats.format import Found, ManifestOptions, Options, Reading
 from subset_trainer.data.formats.reading import laid_out, read_laid_out
 from subset_trainer.data.formats.registry import Layout, open_channel
@@ -26,7 +26,7 @@ from subset_trainer.data.understanding import Understanding
 
 if TYPE_CHECKING:
     from subset_trainer.config import Hyperparameters
-    from subset_trainer.data.kinds.kind import Kind
+    from subset_trainer.data.kinds.kind import Kind, Source
 
 CHANNELS = ("training", "validation", "test")
 
@@ -108,7 +108,7 @@ def understand(
                 check_classes(channel, labels, source.classes, read.decisions, options.label_names)
             like = _trained(channel, read)
         elif one.complete and found[0].complete and found[0].classes:
-            _check_known(channel, one, classes)
+            _check_known(channel, source, classes)
     return tuple(found)
 
 
@@ -157,8 +157,9 @@ def _trained(channel: Channel, found: Found) -> _Trained | None:
     )
 
 
-def _check_known(channel: Channel, one: Understanding, known: Mapping[str, int]) -> None:
-    unknown = [name for name, count in one.classes.items() if count and name not in known]
+def _check_known(channel: Channel, source: Source, known: Mapping[str, int]) -> None:
+    labels, classes, _ = as_training(source.labels, source.classes, tuple(known))
+    unknown = [name for name in (classes[label] for label in np.unique(labels)) if name not in known]
     if unknown:
         raise channel.error(
             f"the labels {', '.join(map(repr, unknown[:5]))} do not occur in training; expected some of "

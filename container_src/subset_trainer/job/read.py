@@ -10,9 +10,14 @@ import numpy as np
 
 from subset_trainer import artifacts, pretrained
 from subset_trainer.config import Hyperparameters
-from subset_trainer.config.training import ENCODER_DEFAULTS, FINE_TUNED_ENCODER_DEFAULTS, FROZEN_ENCODER_RATE
+from subset_trainer.config.training import (
+    ENCODER_DEFAULTS,
+    FINE_TUNED_ENCODER_DEFAULTS,
+    FRESH_LAYER_TIMES,
+    FROZEN_ENCODER_RATE,
+)
 from subset_trainer.contract import Contract
-from subset_trainer.data import Kind, Splits, load_splits, overview
+from subset_trainer.data import Kind, Splits, TextKind, load_splits, overview
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.hosts import Shards
 from subset_trainer.data.inspecting import options_of
@@ -84,7 +89,17 @@ class Material:
         data = f"…{_digest(self.splits)[:8]}"
         # Before, a frozen backbone ran again in every epoch, and a checkpoint held it.
         inputs = {"inputs": "embeddings"} if self.embedded else {}
-        return own | {"model": self.begun, "data": data, "processes": processes} | inputs
+        # Before, a fresh last layer on an encoder had the encoder's learning rate.
+        layer = {"fresh_layer": f"{FRESH_LAYER_TIMES:g} times the rate"} if self._has_fresh_layer else {}
+        return own | {"model": self.begun, "data": data, "processes": processes} | inputs | layer
+
+    @property
+    def _has_fresh_layer(self) -> bool:
+        """Whether an encoder of texts alone trains beside a fresh last layer."""
+        kind = self.splits.preprocessing
+        if self.encoder is None or self.config.fine_tune == "head" or not isinstance(kind, TextKind):
+            return False
+        return not self.encoder.has_last_layer(kind.classes)
 
 
 def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:

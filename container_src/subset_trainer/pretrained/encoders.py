@@ -55,6 +55,10 @@ class Encoder:
     head: Mapping[str, Tensor] | None = None
     classes: tuple[str, ...] | None = None
 
+    def has_last_layer(self, classes: tuple[str, ...]) -> bool:
+        """Whether it comes with a last layer for these classes of texts."""
+        return self.head is not None and self.classes == classes
+
 
 @dataclass(frozen=True)
 class _Folder:
@@ -113,10 +117,10 @@ def load_head(classifier: Classifier, encoder: Encoder, classes: tuple[str, ...]
     Returns:
         A sentence for the log.
     """
-    same = encoder.classes == classes and not isinstance(classifier.network, JoinedEncoder)
-    if same and encoder.head is not None:
+    same = encoder.has_last_layer(classes) and not isinstance(classifier.network, JoinedEncoder)
+    if same:
         assert isinstance(classifier.network, TextEncoder)
-        classifier.head.load_state_dict(encoder.head)
+        classifier.head.load_state_dict(encoder.head or {})
         classifier.network.head_is_fresh = False
     size = sum(parameter.numel() for parameter in encoder.body.module.parameters())
     return (

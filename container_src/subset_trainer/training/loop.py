@@ -3,12 +3,11 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
 
 import torch
 
 from subset_selection import Subset
-from subset_trainer.training.batches import Batches
+from subset_trainer.training.batches import Batch, Batches
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Lap, Stopwatch
 from subset_trainer.training.divergence import Watch
@@ -23,7 +22,6 @@ from subset_trainer.training.state import RunState, Within
 from subset_trainer.training.trainee import Trainee
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 PROGRESS_SECONDS = 30
 PACE_STEPS, PACE_SECONDS = 10, 10.0
 
@@ -153,8 +151,12 @@ class Pace:
         self._begun: float | None = None
         self._counted = -1
 
-    def step(self, now: float) -> str | None:
-        """Called before each step, with the time in seconds; returns the sentence when it is known."""
+    def step(self, now: float, pixels: tuple[int, ...] = ()) -> str | None:
+        """Called before each step, with the time in seconds; returns the sentence when it is known.
+
+        Args:
+            pixels: (H, W) of the images that are trained on, which the time depends on; empty for other data.
+        """
         self._counted += 1
         if self._counted == 1:
             self._begun = now
@@ -162,8 +164,9 @@ class Pace:
             return None
         seconds, steps = now - self._begun, self._counted - 1
         self._begun, self._counted = None, PACE_STEPS  # said once
+        images = f" with images of {pixels[0]} x {pixels[1]} pixels (image_size)" if pixels else ""
         return (
-            f"an epoch of {self._steps:,} steps takes about {duration(seconds / steps * self._steps)}, beside "
+            f"an epoch of {self._steps:,} steps{images} takes about {duration(seconds / steps * self._steps)}, beside "
             f"selection and evaluation: {steps:,} steps took {seconds:.1f} s"
         )
 
@@ -176,13 +179,14 @@ def duration(seconds: float) -> str:
 
 
 def _with_progress(
-    batches: Iterable[T], epoch: Epoch, first: int, steps: int, pace: Pace | None = None
-) -> Iterator[T]:
+    batches: Iterable[Batch], epoch: Epoch, first: int, steps: int, pace: Pace | None = None
+) -> Iterator[Batch]:
     """Iterate over the epoch's batches, numbered from ``first``, and log the progress every half minute."""
     last_said = time.monotonic()
     for step, batch in enumerate(batches, first):
         now = time.monotonic()
-        if pace and (said := pace.step(now)):
+        images = batch.inputs.ndim == 4
+        if pace and (said := pace.step(now, tuple(batch.inputs.shape[-2:]) if images else ())):
             logger.info("%s", said)
         if now - last_said >= PROGRESS_SECONDS:
             last_said = now

@@ -14,6 +14,7 @@ from subset_trainer.data import heads, inspecting, load_splits, overview
 from subset_trainer.data.formats.format import Options
 from subset_trainer.data.understanding import Decision, OpenDecisionsError, Understanding, refuse_open
 from subset_trainer.errors import UserError
+from tests.unit.data.test_layout import image, put
 
 ROWS = 20_000
 WITHOUT_TORCH = """
@@ -150,3 +151,14 @@ def test_inspecting_imports_no_torch(tmp_path: Path) -> None:
             check=True,
         )
         assert output.stdout.splitlines()[-1] == "False"
+
+
+def test_another_channels_class_folders_may_be_spelt_otherwise_as_in_training(tmp_path: Path) -> None:
+    for split, names in {"training": ("New York", "rome"), "validation": ("new_york", "Rome")}.items():
+        for name in names:
+            put(tmp_path / split, {f"{name}/{number}.jpg": image(number) for number in range(3)})
+    channels = {name: tmp_path / name for name in ("training", "validation")}
+    assert [one.examples for one in inspecting.understand(channels, Options(), beginnings=False)] == [6, 6]
+    put(tmp_path / "validation", {"Oslo/0.jpg": image(0)})
+    with pytest.raises(UserError, match="the labels 'Oslo' do not occur in training"):
+        inspecting.understand(channels, Options(), beginnings=False)

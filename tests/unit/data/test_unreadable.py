@@ -177,7 +177,7 @@ def test_of_many_ten_are_named_and_all_counted(tmp_path: Path) -> None:
     for number in range(25):
         (tmp_path / f"{number:02}.png").write_bytes(b"no image")
     files = ImageFiles([f"{number:02}.png" for number in range(25)], tmp_path, "training")
-    sentence = str(complaint(damaged_images(files, 0), 100))
+    sentence = str(complaint([error for _, error in damaged_images(files, 0)], 100))
     assert "25 of 100 images cannot be read" in sentence and "and 15 more" in sentence
     assert "'09.png'" in sentence and "'10.png'" not in sentence
     assert len(sentence) < 1024
@@ -277,9 +277,38 @@ def test_hosts_agree_on_what_is_left_out_of_their_shards(tmp_path: Path) -> None
         together([tmp_path / "algo-1", tmp_path / "algo-2"], **{**options, "unreadable_limit": 0.05})
 
 
-def test_a_streamed_image_that_is_damaged_says_what_settles_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be read \(.*\); .*on_unreadable=skip"):
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("write", FORMATS)
+def test_of_streamed_images_all_are_named_at_once_too(tmp_path: Path, write: Write, workers: int) -> None:
+    with pytest.raises(UserError) as error:
+        load(tmp_path, write, memory_limit=0, num_workers=workers)
+    sentence = str(error.value)
+    assert sentence.startswith("training channel: 3 of 40 images cannot be read: ")
+    assert "expected intact image files, or on_unreadable=skip" in sentence
+    names = ("3.png", "17.png", "30.png") if write is not parquet else ("[3]", "[17]", "[30]")
+    assert all(name in sentence for name in names)
+
+
+def test_a_streamed_image_that_is_damaged_in_training_is_named_with_the_others(tmp_path: Path) -> None:
+    found = load(tmp_path, class_folders, GOOD, memory_limit=0, num_workers=2)
+    pixels(found)
+    damaged = [*found.train_ids][5], next(iter(found.validation_ids))
+    for name in damaged:
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / [*found.train_ids][7]).unlink()  # gone is another matter
+    with pytest.raises(UserError, match="2 of 37 images cannot be read: ") as error:
+        list(found.train.batches([torch.tensor([5])], torch.device("cpu")))
+    assert all(f"'{name}'" in str(error.value) for name in damaged)
+
+
+def test_the_search_for_others_ends_in_time_and_says_how_far_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subset_trainer.data.datasets.SEEKING_SECONDS", 0.0)
+    monkeypatch.setattr("subset_trainer.data.datasets._SOUGHT_AT_ONCE", 10)
+    with pytest.raises(UserError) as error:
         load(tmp_path, class_folders, memory_limit=0)
+    assert "of 10 that were looked at of 40 images cannot be read: " in str(error.value)
 
 
 def test_what_is_cached_of_s3_stays_with_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,16 @@ from subset_trainer.data.channels import Channel
 from subset_trainer.data.content import TEXT
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.tables.beginning import LINE_END, Beginning, beginning_of, header_of, is_again
+from subset_trainer.data.tables.beginning import (
+    LINE_END,
+    Beginning,
+    beginning_of,
+    header_of,
+    is_again,
+    names_columns,
+    places_of,
+    quotes_are_text,
+)
 from subset_trainer.data.tables.cells import Cells, Coded
 from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.numbers import PADDED
@@ -31,6 +40,7 @@ from subset_trainer.data.tables.table import (
     MOST_COLUMNS,
     Table,
     TrainedTable,
+    as_named,
     column_title,
     names_most,
 )
@@ -46,6 +56,10 @@ LONGEST_LINE = 1 << 24
 _BLOCK = 1 << 20
 _LINE_END = re.compile(LINE_END.pattern.encode())
 _SAMPLE_ROWS, _SAMPLE_FIELDS = 1_000, 1 << 21
+_ROWS_OF_FURTHER = 50
+"""Rows by which the header of a further file is told."""
+_LINES_OF_ROWS = 4
+"""So many lines of a cell that have as many fields as a row are rows."""
 
 
 def read_csv(
@@ -139,16 +153,15 @@ class CsvCells(Cells):
     # The header
 
     def _decide_header(self, csv_header: str, like: TrainedTable | None) -> None:
-        assert self.width is not None
-        rows = max(2, min(_SAMPLE_ROWS, _SAMPLE_FIELDS // self.width))
+        """Decide for the first file whether its line 1 is a header, and then for the others."""
         first = self.files[0]
-        sample = [[field.strip() for field in fields] for _, fields in islice(self._records(first), rows)]
+        sample = self._sample(first, _SAMPLE_ROWS)
         if csv_header != "auto":
             has, reason = self.told_header, "csv_header says so"
             decision = Decision("header", "line 1" if has else "none", reason, "given")
             self.decisions.append(self._placed(decision))
         elif like is not None:
-            has = names_most(sample[0], like)
+            has = names_most(as_named(sample[0], like), like) or names_columns(sample)
         else:
             decision = header_of(sample)
             refuse_open(
@@ -156,14 +169,57 @@ class CsvCells(Cells):
             )
             self.decisions.append(self._placed(decision))
             has = decision.taken != "none"
+        self._order: dict[str, list[int]] = {}
         if has:
-            self.titles, self.header = sample[0], True
-            counts = Counter(filter(None, self.titles))
-            twice = next((name for name in self.titles if counts[name] > 1), None)
-            if twice is not None:
-                raise self.channel.error(
-                    f"file '{first}': the header names {twice!r} twice; expected different names."
+            self._take_titles(first, sample[0] if like is None else as_named(sample[0], like))
+            if like is not None and not like.header:
+                self.notes.append(
+                    f"{self.channel.name} channel: line 1 of '{first}' is a header; training has none, so that columns "
+                    "are matched by position."
                 )
+        for file in self.files[1:]:
+            self._decide_header_of(file, csv_header)
+
+    def _decide_header_of(self, file: str, csv_header: str) -> None:
+        """Decide on a further file: it has the same header, perhaps in another order, or none, as files have that were
+        split from a larger one."""
+        fields = self._sample(file, 1)[0]
+        order = None if self.titles is None else places_of(self.titles, fields)
+        if order is not None:
+            self._order[file] = order
+            if order != sorted(order):
+                self.notes.append(
+                    f"{self.channel.name} channel: file '{file}' has its columns in another order than "
+                    f"'{self.files[0]}'; they are matched by name."
+                )
+        elif self.told_header or (
+            csv_header == "auto" and names_columns(self._sample(file, _ROWS_OF_FURTHER))
+        ):
+            if self.titles is not None:
+                expected = f"that of '{next(iter(self._order))}', in any order"
+                raise self.channel.error(
+                    f"file '{file}' has the header {', '.join(fields)[:200]!r}; expected {expected}."
+                )
+            self._take_titles(file, fields)
+            self.decisions = [decision for decision in self.decisions if decision.about != "header"]
+            reason = "it names the columns of all files, others have no header"
+            self.decisions.append(Decision("header", "line 1", reason, name=file))
+
+    def _take_titles(self, file: str, titles: Sequence[str]) -> None:
+        self.titles, self.header = list(titles), True
+        self._order[file] = list(range(len(titles)))
+        counts = Counter(filter(None, self.titles))
+        twice = next((name for name in self.titles if counts[name] > 1), None)
+        if twice is not None:
+            raise self.channel.error(
+                f"file '{file}': the header names {twice!r} twice; expected different names."
+            )
+
+    def _sample(self, file: str, rows: int) -> list[list[str]]:
+        """The first records of a file, with stripped fields."""
+        assert self.width is not None
+        most = min(rows, max(2, _SAMPLE_FIELDS // self.width))
+        return [[field.strip() for field in fields] for _, fields in islice(self._records(file), most)]
 
     def _placed(self, decision: Decision) -> Decision:
         """A decision about the header with its line in the first file."""
@@ -232,7 +288,7 @@ class CsvCells(Cells):
 
         assert self.width is not None
         names = [str(position) for position in range(self.width)]
-        ragged = False
+        ragged, lines = False, 0
 
         def invalid(row: "arrow_csv.InvalidRow") -> str:
             nonlocal ragged
@@ -248,11 +304,13 @@ class CsvCells(Cells):
                     ),
                     parse_options=arrow_csv.ParseOptions(
                         delimiter=self.beginnings[file].separator,
+                        quote_char='"' if self.beginnings[file].quoted else False,
                         newlines_in_values=True,
                         invalid_row_handler=invalid,
                     ),
                     convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
                 )
+                lines = opened.lines
         except UserError:
             raise
         except (pa.ArrowException, OSError, EOFError, zlib.error, ValueError):
@@ -263,9 +321,10 @@ class CsvCells(Cells):
                 pa.array(column, pa.string()) for column in zip(*(fields for _, fields in rows), strict=True)
             ]
             table = pa.table(columns, names=names)
-        _, first = next(self._records(file))
-        if self._is_header(file, first):
-            table = table.slice(1)
+        if ragged or table.num_rows < lines:
+            self._check_swallowed(file, table)
+        if (order := self._order.get(file)) is not None:
+            table = table.slice(1).select(order).rename_columns(names)
         table = self._without_headers(table)
         last = table.column(self.width - 1)
         if compute.any(compute.equal(last, "")).as_py():
@@ -295,18 +354,6 @@ class CsvCells(Cells):
         self._repeated += rows - table.num_rows
         return table
 
-    def _is_header(self, file: str, fields: Sequence[str]) -> bool:
-        if self.titles is None:
-            return False
-        if [field.strip() for field in fields] == self.titles:
-            return True
-        # Files that were split from a larger one have a header in the first file only.
-        if self.told_header:
-            raise self.channel.error(
-                f"file '{file}' has the header {', '.join(fields)[:200]!r}; expected that of '{self.files[0]}'."
-            )
-        return False
-
     def _locate(self, row: int) -> tuple[str, int, list[str]]:
         """File, line and fields of a row. It reads the files again: storing line numbers would cost every run."""
         records = ((file, line, fields) for file in self.files for line, fields in self._rows(file))
@@ -318,9 +365,9 @@ class CsvCells(Cells):
 
     def _rows(self, file: str) -> Iterator[tuple[int, list[str]]]:
         records = self._records(file)
-        line, fields = next(records)
-        if not self._is_header(file, fields) and any(map(str.strip, fields)):
-            yield line, fields
+        if (order := self._order.get(file)) is not None:
+            next(records)
+            records = ((line, [fields[at] for at in order]) for line, fields in records)
         repeated = self._repeated and self.titles
         yield from (
             (line, fields)
@@ -339,7 +386,11 @@ class CsvCells(Cells):
                 self._open(file) as opened,
                 io.TextIOWrapper(cast(BinaryIO, opened), encoding="utf-8", newline="") as text,
             ):
-                reader = csv.reader(text, delimiter=beginning.separator)
+                reader = csv.reader(
+                    text,
+                    delimiter=beginning.separator,
+                    quoting=csv.QUOTE_MINIMAL if beginning.quoted else csv.QUOTE_NONE,
+                )
                 for fields in reader:
                     if len(fields) == self.width:
                         yield line, fields
@@ -347,7 +398,8 @@ class CsvCells(Cells):
                         if self.width is not None:
                             raise self.channel.error(
                                 f"file '{file}', line {line}: {len(fields)} field{'s' * (len(fields) != 1)}; expected "
-                                f"{self.width}, as in the first line of '{self.files[0]}'."
+                                f"{self.width}, as in the first line of '{self.files[0]}'"
+                                f"{self._why_more(fields, file)}."
                             )
                         yield line, fields
                     line = above + reader.line_num + 1
@@ -359,6 +411,12 @@ class CsvCells(Cells):
             ) from error
         except (OSError, EOFError, zlib.error) as error:
             raise self.channel.error(f"file '{file}' cannot be read ({error}).") from error
+
+    def _why_more(self, fields: Sequence[str], file: str) -> str:
+        if self.width is None or len(fields) <= self.width:
+            return ""
+        mark = self.beginnings[file].separator
+        return f" (a field that holds {mark!r} stands in quotes, and quotes in it are doubled)"
 
     def _open(self, file: str) -> "_Bytes":
         """The file's text from the first line of its table on."""
@@ -385,7 +443,40 @@ class CsvCells(Cells):
                     "left out", "titles", f"{lines} above the header", name=file, examples=found.titles[:2]
                 )
             )
+        if found.separator == "\t" and self._has_open_quotes(file, found.lines):
+            self.notes.append(
+                f"{self.channel.name} channel: file '{file}' has quotes that are not closed, and the same number of "
+                "fields in every line, so that quotes are read as text."
+            )
+            return replace(found, quoted=False)
         return found
+
+    def _has_open_quotes(self, file: str, above: int) -> bool:
+        try:
+            with self._open(file) as opened:
+                text = io.TextIOWrapper(cast(BinaryIO, opened), encoding="utf-8", errors="replace")
+                return quotes_are_text(islice(text, above, None), "\t")
+        except (UserError, OSError, EOFError, zlib.error):
+            return False
+
+    def _check_swallowed(self, file: str, table: "pa.Table") -> None:
+        """Raise UserError if a cell holds lines that look like rows, as one does that begins with a stray quote."""
+        from pyarrow import compute
+
+        separator, width = self.beginnings[file].separator, len(table.column_names)
+        for at, column in enumerate(table.columns):
+            several = compute.match_substring(column, "\n")
+            if not compute.any(several).as_py():
+                continue
+            for row in compute.indices_nonzero(several).to_pylist():
+                lines = column[row].as_py().splitlines()[1:-1]
+                if len(lines) >= _LINES_OF_ROWS and all(line.count(separator) == width - 1 for line in lines):
+                    line = next(islice(self._records(file), row, None))[0]
+                    raise self.channel.error(
+                        f"file '{file}', line {line}: a quote in field {at + 1} is closed {len(lines) + 1:,} lines "
+                        f"below, and the lines between look like rows, such as {lines[0][:60]!r}; expected quotes "
+                        'inside of a text to be doubled ("").'
+                    )
 
 
 class _Bytes(io.RawIOBase):
@@ -414,6 +505,11 @@ class _Bytes(io.RawIOBase):
             raw.read(3)
         self._raw = raw
         self._pending = self._below(above) if above else b""
+
+    @property
+    def lines(self) -> int:
+        """The line feeds that were read."""
+        return self._lines
 
     def readable(self) -> bool:
         return True

@@ -34,6 +34,7 @@ LONGEST_URI = 1_200
 """Bytes. A bucket's name has at most 63 bytes, a key at most 1,024."""
 _META = "-metadata"
 _MOST_SEEN = 8
+_INTERMEDIATE = "/manifests/intermediate/"
 _BEGINNING = 1 << 14
 _ANY_SUFFIXES = (".json", ".txt", ".log", ".jsonlines", ".data", "")
 _FEW = 50
@@ -118,12 +119,16 @@ class Labels:
     def of(self, entry: Mapping[str, Any]) -> Label | None:
         """The label of a line, or None if the example is left out. Raises ValueError, with a phrase, if malformed."""
         attribute = self.wanted or self._attribute or self._found(entry)
+        if self.wanted is None:
+            self._check_others(attribute, entry)
         if entry.get(attribute) is None:
-            metadata = entry.get(attribute + _META)
-            if isinstance(metadata, dict) and "failure-reason" in metadata:
-                self.counts["failed"] += 1
-            else:
-                self.counts["unlabelled"] += 1
+            told = [
+                value
+                for key, value in entry.items()
+                if key == attribute + _META or (not attribute and key.endswith(_META))
+            ]
+            failed = any(isinstance(metadata, dict) and "failure-reason" in metadata for metadata in told)
+            self.counts["failed" if failed else "unlabelled"] += 1
             return None
         metadata = entry.get(attribute + _META, {})
         if not isinstance(metadata, dict):
@@ -208,6 +213,22 @@ class Labels:
                 self._seen.setdefault(key, _kind(entry, key))
         # A line without any label does not show which attribute the others use.
         return self._attribute or ""
+
+    def _check_others(self, attribute: str, entry: Mapping[str, Any]) -> None:
+        """Raise ValueError if a line has another attribute that may be the label: beside it, or in its place."""
+        has = attribute in entry or attribute + _META in entry
+        if has and sum(key.endswith(_META) for key in entry) < 2:
+            return
+        for name in _classification_attributes(entry) if attribute else ():
+            if (
+                name != attribute
+                and (name + _META in entry or not has)
+                and _refused(_kind(entry, name)) is None
+            ):
+                raise ValueError(
+                    f"the labels may be {attribute!r} or {name!r}; expected label_column to name one, or one attribute "
+                    "in all lines"
+                )
 
     def _class(self, attribute: str, value: Any, metadata: Mapping[str, Any]) -> tuple[str, str | None]:
         """The class number, or the value in its place, and the class name if the line has it."""
@@ -445,7 +466,12 @@ class Manifest(Format):
         others = channel.of_suffixes(*_ANY_SUFFIXES)
         may_be = (*named, *(others if len(others) <= _FEW else ()))
         files = tuple(f for f in may_be if f.lower().endswith(".manifest") or _names_a_source(channel, f))
-        return Claim(files, channel.images) if files else None
+        beside = tuple(file for file in files if _INTERMEDIATE in f"/{file}") if _is_output(files) else ()
+        return (
+            Claim(tuple(file for file in files if file not in beside), channel.images, beside)
+            if files
+            else None
+        )
 
     def read(self, channel: Channel, claim: Claim, reading: Reading) -> Found:
         options = reading.options
@@ -454,6 +480,11 @@ class Manifest(Format):
             return Found(self, images, notes=images.notes, decisions=images.decisions)
         texts = read_text_manifest(channel, claim.files, options.label_column, options.manifest)
         return Found(self, texts, notes=texts.notes)
+
+
+def _is_output(files: Sequence[str]) -> bool:
+    """Whether the manifests are the output of a labelling job, which repeats what its iterations wrote."""
+    return any("/manifests/output/" in f"/{file}" for file in files)
 
 
 def _names_a_source(channel: Channel, file: str) -> bool:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 SIDES = range(32, 225, 8)
 """The sides, in pixels, of which one is chosen for images of several sizes, or larger ones."""
-LARGEST_NATURAL_SIZE = 256
+SMALLEST_NATURAL_SIZE, LARGEST_NATURAL_SIZE = 8, 256
 SKIP = "on_unreadable=skip"
 """The hyperparameter that leaves out damaged images, in messages."""
 LARGEST_FILE = 1 << 30
@@ -340,12 +340,16 @@ def _to_rgb(image: Image.Image, white: int) -> Image.Image:
 
 
 def natural_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The images' common size (H, W) if all agree and no side is longer than 256 pixels; otherwise a square.
+    """The images' common size (H, W) if all agree and no side has less than 8 or more than 256 pixels; otherwise a
+    square.
+
+    Where a convolution with stride 2 meets a width of one pixel, oneDNN's gradients in bfloat16 are undefined.
 
     The square's side is the median of the images' √(H · W), so that the median image keeps its number of pixels,
     rounded to a multiple of 8 and at least 32 and at most 224.
     """
-    if len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_NATURAL_SIZE:
+    fits = min(sizes[0]) >= SMALLEST_NATURAL_SIZE and max(sizes[0]) <= LARGEST_NATURAL_SIZE
+    if len(set(sizes)) == 1 and fits:
         return sizes[0]
     median = statistics.median(math.sqrt(height * width) for height, width in sizes)
     side = min(SIDES, key=lambda each: (abs(each - median), -each))
@@ -362,7 +366,7 @@ def decode_all(files: EncodedImages, indices: np.ndarray, size: tuple[int, int],
     """
     pixels, damaged = _work(files, indices, size, workers)
     if damaged:
-        raise complaint(damaged, len(indices))
+        raise complaint([error for _, error in damaged], len(indices))
     assert pixels is not None
     return pixels
 
@@ -378,13 +382,32 @@ def damaged_images(files: EncodedImages, workers: int) -> list[tuple[int, Damage
     return _work(files, np.arange(len(files)), _FEW_PIXELS, workers, keep=False)[1]
 
 
-def complaint(damaged: Sequence[tuple[int, DamagedImageError]], total: int) -> UserError:
-    """One error about all damaged images, of `total`: the first ten, and their number."""
-    errors = [error for _, error in damaged]
-    if len(errors) == 1:
+def damaged_among(files: EncodedImages, indices: np.ndarray) -> list[DamagedImageError]:
+    """The errors of the damaged images among some; one that cannot be read for another reason is no such one."""
+    found = []
+    files.prepare(indices)
+    for index in indices.tolist():
+        try:
+            files.decode(index, _FEW_PIXELS)
+        except DamagedImageError as error:
+            found.append(error)
+        except UserError:
+            continue
+    return found
+
+
+def complaint(errors: Sequence[DamagedImageError], total: int, looked_at: int | None = None) -> UserError:
+    """One error about all damaged images, of `total`: the first ten, and their number.
+
+    Args:
+        looked_at: the number of images that were looked at, if not all were.
+    """
+    some = looked_at is not None and looked_at < total
+    if len(errors) == 1 and not some:
         return errors[0]
+    of = f"{looked_at:,} that were looked at of {total:,}" if some else f"{total:,}"
     return UserError(
-        f"{errors[0].channel} channel: {len(errors):,} of {total:,} images cannot be read: {listed(errors)}; expected "
+        f"{errors[0].channel} channel: {len(errors):,} of {of} images cannot be read: {listed(errors)}; expected "
         f"intact image files, or {SKIP}, which leaves out a few such images."
     )
 

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from subset_trainer.data.label_columns import NAMES, plain_name
@@ -25,13 +25,15 @@ class Beginning:
     """The beginning of a CSV file.
 
     `separator`: between fields. `told`: whether the file's own first line says it, as `sep=;` does for Excel. `lines`:
-    the number of lines above the table. `titles`: those of them that hold text.
+    the number of lines above the table. `titles`: those of them that hold text. `quoted`: whether quotes at the
+    beginning of a field enclose it.
     """
 
     separator: str = ","
     told: bool = False
     lines: int = 0
     titles: tuple[str, ...] = ()
+    quoted: bool = True
 
 
 def told_separator(line: str) -> str | None:
@@ -70,6 +72,22 @@ def beginning_of(head: str, separator: str | None, csv_header: str) -> Beginning
     if titles and not _are_titles(lines[:above], lines[above:], separator, csv_header):
         above, titles = empty, ()
     return Beginning(separator, told is not None, start + above, titles)
+
+
+def quotes_are_text(lines: Iterable[str], separator: str) -> bool:
+    """Whether quotes in a file separated by tabs belong to its texts, as in collections of messages: some line opens a
+    quote that it does not close, and yet every line has the same number of fields."""
+    width, open_quotes = None, False
+    for line in lines:
+        if not line.strip():
+            continue
+        count = line.count(separator)
+        if width not in (None, count):
+            return False
+        width = count
+        if not open_quotes and line.count('"') % 2 and (line[0] == '"' or f'{separator}"' in line):
+            open_quotes = True
+    return open_quotes and bool(width)
 
 
 def _filled(line: str, separator: str) -> list[str]:
@@ -132,7 +150,11 @@ def header_of(sample: Sequence[Sequence[str]]) -> Decision:
     if not rows:
         return Decision("header", "none", "there is one line")
     apart = [row for row in rows if not is_again(row, first)]
-    if apart and len(apart) < len(rows) and (decision := header_of([first, *apart])).reason == _WORDS:
+    if (
+        apart
+        and len(apart) < len(rows)
+        and (decision := header_of([first, *apart])).reason in (_WORDS, _LABEL)
+    ):
         return decision
     places = [str(place) for place in range(len(first))]
     if len(first) > 2 and list(first) == places:
@@ -166,6 +188,23 @@ def header_of(sample: Sequence[Sequence[str]]) -> Decision:
     if repeated and not like_names and all(not first[at] for at in typed):
         return Decision("header", "line 1", "none of its names stands in its column")
     return Decision("header", "none", "line 1 is like the lines below it")
+
+
+def names_columns(sample: Sequence[Sequence[str]]) -> bool:
+    """Whether the first of some records names columns beyond doubt: by words above numbers, or by a label's name."""
+    decision = header_of(sample)
+    return decision.certainty != "open" and decision.reason in (_WORDS, _LABEL)
+
+
+def places_of(titles: Sequence[str], fields: Sequence[str]) -> list[int] | None:
+    """Where each title stands in a record that names the same columns, in any order and case; None: it does not."""
+    stripped = [fields[0].strip().removeprefix("\ufeff"), *map(str.strip, fields[1:])]
+    if stripped == list(titles):
+        return list(range(len(titles)))
+    wanted, held = list(map(plain_name, titles)), list(map(plain_name, stripped))
+    if "" in wanted or len(set(wanted)) < len(wanted) or set(wanted) != set(held) or len(held) != len(wanted):
+        return None
+    return [held.index(name) for name in wanted]
 
 
 def is_again(fields: Sequence[str], titles: Sequence[str]) -> bool:

@@ -25,6 +25,7 @@ from subset_trainer.data.tables.table import (
     Column,
     Table,
     TrainedTable,
+    as_named,
     column_title,
     names_most,
 )
@@ -67,7 +68,7 @@ def rows_of_csv(text: str, like: TrainedTable, header: str = "auto") -> Iterator
                 continue
             if first:
                 first = False
-                titles = [field.strip() for field in fields]
+                titles = as_named([field.strip() for field in fields], like)
                 if header == "true" or (header == "auto" and names_most(titles, like)):
                     if like.header:
                         order, width = _by_name(titles, names), len(titles)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.label_columns import plain_name
 from subset_trainer.data.tables.numbers import PADDED, Spelling, plain, whole
 from subset_trainer.data.understanding import Decision
 
@@ -208,6 +209,21 @@ def is_number(value: str) -> bool:
         return "_" not in value and not math.isnan(float(value))
     except ValueError:
         return False
+
+
+def as_named(first: Sequence[str], like: TrainedTable) -> list[str]:
+    """The names of a first record, in training's spelling where they differ from one of its names in case, blanks,
+    hyphens, underscores or points alone."""
+    known: dict[str, list[str]] = {}
+    for name in (like.label_column or "", *(column.name for column in like.columns)):
+        known.setdefault(plain_name(name), []).append(name)
+    held = [plain_name(name) for name in first]
+    return [
+        same[0]
+        if len(same := known.get(plain, [])) == 1 and held.count(plain) == 1 and same[0] not in first
+        else name
+        for name, plain in zip(first, held, strict=True)
+    ]
 
 
 def names_most(first: list[str], like: TrainedTable) -> bool:
