@@ -6,8 +6,8 @@ A study has full runs and, for each of some strategies, `SHARES`, over seeds tha
 is its truth, plus what its seed makes of it, plus what the test examples do to its strategy and share, plus what they
 do to this run alone. The truth is that of further examples and seeds, so a test set of 500 is an error of its own.
 
-Rules: `new` is `deploy.results.judging` with paired test examples. `settled` judges three seeds and then, while nothing
-is enough, after each further seed, as who adds seeds until there is an answer. `unpaired` is `new` without predictions
+Rules: `new` is `deploy.results.judging` with paired test examples. `settled` judges three seeds
+first, and then what is open by all seeds, as `--settle` does. `unpaired` is `new` without predictions
 of the test examples. `step` is the step down with a shared level and one deviation over all candidates, which knows no
 test set. `each` is Student's t for each candidate alone, and `bonferroni` the same with the level divided by the number
 of candidates.
@@ -20,7 +20,7 @@ import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -88,11 +88,6 @@ class Study:
     """[J] estimates of the variance of the mean that the test examples cause in each run alone."""
     test_examples: int
 
-    def first(self, seeds: int) -> "Study":
-        """The same study after its first seeds."""
-        alone = self.alone * len(self.full) / seeds
-        return replace(self, full=self.full[:seeds], values=self.values[:, :seeds], alone=alone)
-
 
 def simulate(
     setting: Setting,
@@ -137,18 +132,16 @@ def simulate(
 
 def smallest(rule: str, study: Study) -> int | None:
     """Return the candidate that a rule recommends: the one of the smallest share that it finds to be enough."""
-    if rule == "settled":
-        for seeds in range(LEAST_SEEDS, len(study.full) + 1):
-            if good := _of_judging(study.first(seeds), first_seeds=range(LEAST_SEEDS)):
-                break
-    elif rule in ("new", "unpaired"):
-        good = _of_judging(study, paired=rule == "new")
+    if rule in ("new", "settled", "unpaired"):
+        # Three seeds are a first judgement in any case.
+        first = range(LEAST_SEEDS) if rule == "settled" else None
+        good = _of_judging(study, first, paired=rule != "unpaired")
     else:
         good = _of_students(rule, study)
     return min(good, key=lambda place: study.shares[place], default=None)
 
 
-def _of_judging(study: Study, first_seeds: range | None = None, paired: bool = True) -> list[int]:
+def _of_judging(study: Study, first_seeds: range | None, paired: bool) -> list[int]:
     unpaired = 2 * 1e4 * ACCURACY * (1 - ACCURACY) / study.test_examples
     candidates = [
         Candidate(

@@ -8,27 +8,22 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
+
+import typer
 
 from deploy import terminal
-from deploy.commands import (
-    codebuild,
-    compare,
-    explain,
-    image,
-    inspect,
-    labels,
-    launch,
-    options,
-    policy,
-    sweep,
-    tune,
-)
+from deploy.commands import codebuild, compare, explain, image, inspect, labels, launch, policy, sweep, tune
+from deploy.commands.declared import Act, Command, Group, add, sentence
 from subset_trainer import __version__
 from subset_trainer.errors import TrainingError, UserError
 
 COMMAND = "subset-trainer"
 """Name of the installed program."""
+GROUPS = {
+    "image": "Build the image, push it to Amazon ECR, or print its URI there.",
+    "labels": "Work with Ground Truth's labels: consolidate, audit, choose the next round, follow a job.",
+}
 FIXABLE = (
     errno.EACCES,
     errno.EEXIST,
@@ -48,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _forget()
     terminal.prepare()
     try:
-        given = _parser().parse_args(arguments)
-        given.command(given)
+        act = parse(sys.argv[1:] if arguments is None else arguments)
+        if act is not None:
+            act()
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has seen enough.
@@ -65,6 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {known}{_left_behind()}", file=sys.stderr)
         return known.exit_code
     return 0
+
+
+def parse(arguments: Sequence[str]) -> Act | None:
+    """Return the command that the arguments name; None if help or the version was asked for, and printed.
+
+    Raises:
+        UserError: the arguments are no command.
+    """
+    if list(arguments) == ["--version"]:
+        print(f"{COMMAND} {__version__}")
+        return None
+    try:
+        found = app(program())(list(arguments), prog_name=program(), standalone_mode=False)
+    except typer.TyperException as error:
+        raise UserError(sentence(error)) from error
+    return found if callable(found) else None
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
@@ -101,16 +113,45 @@ def _left_behind() -> str:
     return f" (created before that, and still there: {', '.join(made)})" if made else ""
 
 
-def _parser() -> options.Parser:
-    parser = options.Parser(
-        prog=COMMAND if Path(sys.argv[0]).name == COMMAND else "python -m deploy",
-        description="Train on chosen fractions of your data, here and on Amazon SageMaker, and compare the results.",
+def commands() -> tuple[Command, ...]:
+    """Return all commands, in the order of their list."""
+    modules = (compare, inspect, image, codebuild, launch, sweep, tune, labels, explain, policy)
+    return tuple(command for module in modules for command in module.COMMANDS)
+
+
+def app(program: str = COMMAND) -> typer.Typer:
+    """Return the command line.
+
+    Args:
+        program: its name in examples.
+    """
+    made = typer.Typer(
+        cls=Group,
+        help="Train on chosen fractions of your data, here and on Amazon SageMaker, and compare the results.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
-    parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
-    commands = options.Commands(parser)
-    for module in (compare, inspect, image, codebuild, launch, sweep, tune, labels, explain, policy):
-        module.add(commands)
-    return parser
+    made.callback()(_root)
+    groups: dict[str, typer.Typer] = {}
+    for command in commands():
+        group, _, _ = command.name.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = typer.Typer(cls=Group, help=GROUPS[group], no_args_is_help=True)
+            made.add_typer(groups[group], name=group)
+        add(groups.get(group, made), command, program)
+    return made
+
+
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    pass
+
+
+def program() -> str:
+    """Return the program's name as it was called."""
+    return COMMAND if Path(sys.argv[0]).name == COMMAND else "python -m deploy"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import io
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ if not __package__:
 import subset_selection.catalogue
 from deploy import __main__ as cli
 from deploy.aws import policy
+from deploy.commands import declared
 from subset_trainer.config.hyperparameters import Hyperparameters, markdown_table
 from subset_trainer.config.knobs import Knobs
 
@@ -78,12 +79,17 @@ def cli_page() -> str:
 {NOTE}
 
 `make venv` installs `{PROGRAM}` in `.venv/bin`; `python -m deploy` is the same program. The exit code is 0
-for success, 1 for errors that you can fix, 2 for every other error, and 130 after an interruption.
+for success, 1 for errors that you can fix, 2 for every other error, 130 after an interruption, and 141 where
+what reads the output has closed it. `{PROGRAM} COMMAND --help` ends with examples; a command without any argument
+that needs some shows its help; `{PROGRAM} --install-completion` completes commands and options in your shell.
+Options that take several values take them at once (`--set epochs=30 seed=1`) or repeated. With `--json`, stdout
+has the answer as JSON alone, and everything else goes to stderr. Tables leave out columns that the terminal has
+no room for; colours are for terminals, and `NO_COLOR` turns them off.
 """
     ]
-    for name, parser in commands(cli._parser(), PROGRAM):
-        text = textwrap.fill(str(parser.description), 110, break_on_hyphens=False)
-        parts.append(f"## {name}\n\n{text}\n\n{options_table(parser)}\n")
+    for command in cli.commands():
+        text = textwrap.fill(command.text, 110, break_on_hyphens=False)
+        parts.append(f"## {PROGRAM} {command.name}\n\n{text}\n\n{options_table(command.options)}\n")
     return "\n".join(parts)
 
 
@@ -125,46 +131,23 @@ be named for is named; a few actions know no resources, and IAM grants them for 
     return "\n".join(parts)
 
 
-def commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command that can be run, with its full name."""
-    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not inner:
-        yield name, parser
-    for action in inner:
-        for word, below in action.choices.items():
-            yield from commands(below, f"{name} {word}")
-
-
-def options_table(parser: argparse.ArgumentParser) -> str:
-    """What a command takes, without `--help`; says nothing of Python's own layout of help, which changes."""
+def options_table(options: type[declared.Options]) -> str:
+    """What a command takes, without `--help`."""
     rows = ["| argument | default | meaning |", "| --- | --- | --- |"]
-    for action in parser._actions:
-        if isinstance(action, argparse._HelpAction) or action.help is argparse.SUPPRESS:
+    for field, kind, option in declared.fields(options):
+        if option.hidden:
             continue
-        value = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
-        if action.choices is not None and not action.metavar:
-            value = "{" + ",".join(map(str, action.choices)) + "}"
-        word = str(value)
-        if action.nargs == "+":
-            word += " …"
-        names = ", ".join(action.option_strings)
-        shown = f"{names} {word}".strip() if names else word
-        required = action.required and bool(names)
-        default = "required" if required else _default(action)
-        text = (action.help or "").replace("%%", "%").replace("(default: %(default)s)", "").strip()
-        rows.append(f"| `{shown}` | {default} | {_cell(text)} |")
+        value = option.metavar or field.name.upper()
+        if option.choices and not option.metavar:
+            value = "{" + ",".join(option.choices) + "}"
+        value = "" if declared.is_flag(kind) else f" {value}{' …' if option.many else ''}"
+        shown = f"{' '.join(option.names(field))}{value}".strip()
+        default = declared.default_of(field)
+        given = "required" if declared.is_required(field) and not option.argument else ""
+        if default and not declared.is_flag(kind):
+            given = f"`{default}`"
+        rows.append(f"| `{shown}` | {given} | {_cell(option.help)} |")
     return "\n".join(rows)
-
-
-def _default(action: argparse.Action) -> str:
-    value = action.default
-    if value is True and isinstance(action, argparse.BooleanOptionalAction):
-        return f"`{action.option_strings[0]}`"
-    if value in (None, False, {}, [], ()) or value is argparse.SUPPRESS:
-        return ""
-    if isinstance(value, tuple | list):
-        value = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
-    return f"`{value}`"
 
 
 def _cell(text: str) -> str:

@@ -3,7 +3,6 @@
 Most limits are those of the API's own model, as botocore has it. Its documentation alone has the others.
 """
 
-import argparse
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,7 +35,7 @@ LIMITS = {
 """Option → its place in a request that creates a training job, and what its length counts."""
 
 
-def check(given: argparse.Namespace, region: str) -> None:
+def check(given: Any, region: str) -> None:
     """Check the options of a job on SageMaker.
 
     Args:
@@ -49,7 +48,7 @@ def check(given: argparse.Namespace, region: str) -> None:
     refuse(_faults(given, region))
 
 
-def check_local(given: argparse.Namespace) -> None:
+def check_local(given: Any) -> None:
     """Check the options of a job in a container on this machine. Raises UserError as `check` does."""
     if given.instance_type is not None:
         raise UserError(
@@ -63,7 +62,7 @@ def refuse(faults: Iterable[str]) -> None:
         raise UserError("; ".join(found))
 
 
-def _faults(given: argparse.Namespace, region: str) -> Iterator[str]:
+def _faults(given: Any, region: str) -> Iterator[str]:
     yield from image_faults(given.image_uri, region)
     if given.role is not None:
         yield from role_faults(given.role)

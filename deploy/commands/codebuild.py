@@ -1,10 +1,11 @@
 """`codebuild`: builds and tests the image on AWS."""
 
-import argparse
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from deploy.commands import options
+from deploy.commands.declared import Answering, Command, Option
 from subset_trainer.errors import TrainingError, UserError
 
 if TYPE_CHECKING:
@@ -13,55 +14,48 @@ if TYPE_CHECKING:
 COMPUTE_TYPES = tuple(f"BUILD_GENERAL1_{size}" for size in ("SMALL", "MEDIUM", "LARGE", "XLARGE", "2XLARGE"))
 
 
-def add(commands: options.Commands) -> None:
-    """Add the command."""
-    building = commands.add(
-        "codebuild",
-        run,
-        "Build, test and push a commit's image in AWS CodeBuild, show the log, and print the URIs by tag and digest.",
+@dataclass(frozen=True, kw_only=True)
+class Given(options.ScanSeverity, options.Region, Answering):
+    """What `codebuild` takes."""
+
+    role: Annotated[
+        str | None,
+        Option("IAM role of CodeBuild: its name or ARN; `policy codebuild` prints its permissions"),
+    ] = None
+    project: Annotated[str, Option("CodeBuild project, which is created or updated")] = "subset-trainer"
+    repository: Annotated[str, Option("ECR repository, which is created if it is missing")] = "subset-trainer"
+    cuda: Annotated[str, Option("CUDA version of the image", choices=("12", "13"))] = "13"
+    commit: Annotated[str | None, Option("commit to build (HEAD, if nothing is uncommitted)", "REV")] = None
+    bucket: Annotated[str | None, Option("S3 bucket for the source (sagemaker-REGION-ACCOUNT)")] = None
+    compute_type: Annotated[str, Option("compute type of the build", "TYPE", choices=COMPUTE_TYPES)] = (
+        COMPUTE_TYPES[1]
     )
-    building.add_argument(
-        "--role", help="IAM role of CodeBuild: its name or ARN; `policy codebuild` prints its permissions"
-    )
-    building.add_argument(
-        "--project", default="subset-trainer", help="CodeBuild project, which is created or updated"
-    )
-    building.add_argument(
-        "--repository", default="subset-trainer", help="ECR repository, which is created if it is missing"
-    )
-    building.add_argument("--cuda", choices=("12", "13"), default="13", help="CUDA version of the image")
-    building.add_argument("--commit", metavar="REV", help="commit to build (HEAD, if nothing is uncommitted)")
-    building.add_argument("--bucket", help="S3 bucket for the source (sagemaker-REGION-ACCOUNT)")
-    building.add_argument(
-        "--compute-type", choices=COMPUTE_TYPES, default=COMPUTE_TYPES[1], help="compute type of the build"
-    )
-    options.add_scan_severity(building)
-    building.add_argument("--no-wait", action="store_true", help="start the build and return")
-    building.add_argument("--watch", metavar="BUILD", help="start nothing, and show the build with this id")
-    options.add_region(building)
+    no_wait: Annotated[bool, Option("start the build and return")] = False
+    watch: Annotated[str | None, Option("start nothing, and show the build with this id", "BUILD")] = None
 
 
-def run(given: argparse.Namespace) -> None:
+def run(given: Given) -> Any:
     """Start a build, unless `--watch` names one, and show its log, unless `--no-wait` is given."""
     from deploy.aws import calls
 
     if not given.watch and not given.role:
         raise UserError("--role: expected the name or ARN of CodeBuild's service role")
     session = calls.boto_session(given.region)
-    build_id = given.watch or _start(session, given)
+    build_id = given.watch or _start(session, given, str(given.role))
     if given.no_wait:
         print(f"the build {build_id} is running; {_advice(build_id, session.region_name)}")
-        return
-    _watch(session, build_id)
+        return {"build": build_id}
+    tagged, by_digest = _watch(session, build_id)
+    return {"build": build_id, "tagged": tagged, "by_digest": by_digest}
 
 
-def _start(session: "boto3.Session", given: argparse.Namespace) -> str:
+def _start(session: "boto3.Session", given: Given, role_name: str) -> str:
     from deploy.aws import codebuild, image
 
     # Everything that can be checked is checked first, so that a mistake creates nothing.
     commit = codebuild.resolve(given.commit)
     bucket = codebuild.find_bucket(session, given.bucket)
-    role = codebuild.role_arn(session, given.role)
+    role = codebuild.role_arn(session, role_name)
     project = codebuild.Project(given.project, role, bucket, commit, given.compute_type)
     image.create_repository(given.repository, session)
     codebuild.prepare(session, project)
@@ -70,7 +64,7 @@ def _start(session: "boto3.Session", given: argparse.Namespace) -> str:
     return build_id
 
 
-def _watch(session: "boto3.Session", build_id: str) -> None:
+def _watch(session: "boto3.Session", build_id: str) -> tuple[str, str]:
     from deploy.aws import codebuild
 
     try:
@@ -84,6 +78,7 @@ def _watch(session: "boto3.Session", build_id: str) -> None:
         raise
     tagged, by_digest = codebuild.built_image(build)
     print(f"{tagged}\n{by_digest}")
+    return tagged, by_digest
 
 
 def _advice(build_id: str, region: str) -> str:
@@ -91,3 +86,14 @@ def _advice(build_id: str, region: str) -> str:
         f"`python -m deploy codebuild --region {region} --watch {build_id}` shows it, "
         f"`aws codebuild stop-build --region {region} --id {build_id}` ends it"
     )
+
+
+COMMANDS = (
+    Command(
+        "codebuild",
+        run,
+        Given,
+        "Build, test and push a commit's image in AWS CodeBuild, show the log, and print the URIs by tag and digest.",
+        ("codebuild --role subset-trainer-codebuild", "codebuild --watch subset-trainer:0f1e2d3c"),
+    ),
+)

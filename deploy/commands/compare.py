@@ -1,18 +1,19 @@
 """`demo` and `compare`: compare finished runs, or train on this machine and compare those runs."""
 
-import argparse
 import re
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from deploy.commands import options, planning, results
-from deploy.grid import comparison, program, studies
-from deploy.results import compare, folders
-from deploy.results.compare import Lost, Run
+from deploy.commands.declared import Answering, Command, Option
 from subset_trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from deploy.results.compare import Lost, Run
 
 # Each default fraction of twenty epochs is a whole number, so that full data can see equally many samples. No flips,
 # because a mirrored digit is not a digit. Small batches, because a tenth of the digits is 130 images: batches of 128
@@ -24,72 +25,69 @@ DEMO_SETTINGS = {
     "batch_size": 32,
     "learning_rate": 0.02,
 }
-DEMO_JOBS = 2
 TABLES = (".csv", ".parquet")
 EXPERIMENT = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 
 
-def add(commands: options.Commands) -> None:
-    """Add the commands."""
-    showing = commands.add(
-        "demo", demo, "Train on scikit-learn's digits, full and at several fractions, and compare."
-    )
-    showing.add_argument(
-        "--output",
-        type=options.folder,
-        help="folder for data, runs and results (build/demo)",
-    )
-    planning.add_grid(showing)
-    planning.add_overwrite(showing)
-    planning.add_settle(showing)
-    planning.add_jobs(showing, DEMO_JOBS)
-    results.add_presentation(showing)
-    options.add_settings(showing)
+@dataclass(frozen=True, kw_only=True)
+class Demo(results.Presentation, planning.Here, planning.Grid, options.Settings, Answering):
+    """What `demo` takes."""
 
-    comparison = commands.add(
-        "compare",
-        run,
-        "Say how much of your data is enough: train on it at several fractions on this machine, and compare. Given "
-        "folders of runs, or the name of a SageMaker Experiment, compare their runs.",
-    )
-    comparison.add_argument(
-        "runs",
-        nargs="*",
-        metavar="DATA",
-        help="a folder or file of data, such as --training names; or folders of runs or of studies; or the name of an "
-        "Experiment",
-    )
-    # Deprecated spelling of RUN.
-    comparison.add_argument("--local", nargs="+", default=[], metavar="FOLDER", help=argparse.SUPPRESS)
-    for name in options.CHANNELS:
-        comparison.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"{name} data: a folder or file")
-    planning.add_grid(comparison)
-    planning.add_overwrite(comparison)
-    planning.add_settle(comparison)
-    planning.add_jobs(comparison)
-    comparison.add_argument(
-        "--output",
-        type=options.folder,
-        metavar="FOLDER",
-        help="folder for results (of new runs: in build/compare; of finished runs: none are written)",
-    )
-    comparison.add_argument(
-        "--csv",
-        type=options.file,
-        metavar="FILE",
-        help="also write the data frame, as CSV or Parquet by the file's name; an Experiment's has the columns of the "
-        "SDK's ExperimentAnalytics",
-    )
-    comparison.add_argument(
-        "--sort-by",
-        metavar="WHAT",
-        help="order of an Experiment's data frame, such as metrics.validation:accuracy.max, parameters.fraction or "
-        "CreationTime; the largest first",
-    )
-    comparison.add_argument("--ascending", action="store_true", help="sort the smallest first")
-    results.add_presentation(comparison)
-    options.add_region(comparison)
-    options.add_settings(comparison)
+    output: Annotated[
+        Path | None,
+        Option("folder for data, runs and results (build/demo)", "FOLDER", options.folder),
+    ] = None
+    jobs: Annotated[int, planning.JOBS] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(results.Presentation, planning.Here, planning.Grid, options.Settings, options.Region, Answering):
+    """What `compare` takes."""
+
+    runs: Annotated[
+        tuple[str, ...],
+        Option(
+            "a folder or file of data, such as --training names; or folders of runs or of studies; or the name of an "
+            "Experiment",
+            "DATA",
+            argument=True,
+            many=True,
+        ),
+    ] = ()
+    local: Annotated[
+        tuple[str, ...],
+        Option("folders of runs; name them without --local", "FOLDER", many=True, hidden=True),
+    ] = ()
+    training: Annotated[Path | None, Option("training data: a folder or file", "PATH", Path)] = None
+    validation: Annotated[Path | None, Option("validation data: a folder or file", "PATH", Path)] = None
+    test: Annotated[Path | None, Option("test data: a folder or file", "PATH", Path)] = None
+    pretrained: Annotated[Path | None, Option("a pretrained model: a folder or file", "PATH", Path)] = None
+    output: Annotated[
+        Path | None,
+        Option(
+            "folder for results (of new runs: in build/compare; of finished runs: none are written)",
+            "FOLDER",
+            options.folder,
+        ),
+    ] = None
+    csv: Annotated[
+        Path | None,
+        Option(
+            "also write the data frame, as CSV or Parquet by the file's name; an Experiment's has the columns of the "
+            "SDK's ExperimentAnalytics",
+            "FILE",
+            options.file,
+        ),
+    ] = None
+    sort_by: Annotated[
+        str | None,
+        Option(
+            "order of an Experiment's data frame, such as metrics.validation:accuracy.max, parameters.fraction or "
+            "CreationTime; the largest first",
+            "WHAT",
+        ),
+    ] = None
+    ascending: Annotated[bool, Option("sort the smallest first")] = False
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,8 @@ class Compared:
     title: str
     folder: Path | None
     """Folder for the comparison's results; None writes none."""
-    runs: Sequence[Run]
-    lost: Sequence[Lost] = ()
+    runs: "Sequence[Run]"
+    lost: "Sequence[Lost]" = ()
     frame: Any = None
     """The data frame of an Experiment; None for other sources."""
     first_seeds: Sequence[int] | None = None
@@ -109,7 +107,7 @@ class Compared:
     """The training data of the runs, each once, where it is known; of different data no answer follows."""
 
 
-def demo(given: argparse.Namespace) -> None:
+def demo(given: Demo) -> Any:
     """Repeat the experiment of the AWS article on the digits."""
     # Imported here because scikit-learn takes seconds to import.
     from deploy.digits import write_digits
@@ -120,12 +118,12 @@ def demo(given: argparse.Namespace) -> None:
     channels = {"training": data / "training", "test": data / "test"}
     settings = {**DEMO_SETTINGS, **given.set}
     found = _train(given, output, channels, settings, "scikit-learn's digits")
-    results.present(
+    return results.present(
         given, found.runs, found.lost, found.folder, found.title, given.tolerance, found.first_seeds
     )
 
 
-def run(given: argparse.Namespace) -> None:
+def run(given: Given) -> Any:
     """Compare finished runs, an Experiment's Runs, or new runs on this machine."""
     if given.csv is not None and given.csv.suffix not in TABLES:
         raise UserError(f"--csv: expected a name that ends in {' or '.join(TABLES)}, got {str(given.csv)!r}")
@@ -134,25 +132,33 @@ def run(given: argparse.Namespace) -> None:
         _write_frame(found, given)
     one = len(found.data) < 2
     tolerance = given.tolerance if one else None
-    results.present(given, found.runs, found.lost, found.folder, found.title, tolerance, found.first_seeds)
+    answer = results.present(
+        given, found.runs, found.lost, found.folder, found.title, tolerance, found.first_seeds
+    )
     if not one:
         print(
-            f"\nHow much data is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
+            f"\nHow much is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
         )
     if found.frame is not None and not found.runs:
         # The Experiment may be of other training jobs, whose metrics are shown anyway.
         metrics = [column for column in found.frame.columns if column.endswith(" - Last")]
         shown = found.frame[["DisplayName", *metrics]] if len(found.frame) else "no Runs"
         print(f"\n{found.title}: no Run has results of this image; what was recorded:\n\n{shown}")
+    return answer
 
 
-def _found(given: argparse.Namespace) -> Compared:
+def _found(given: Given) -> Compared:
     """Return the runs that the options name: new runs on data, an Experiment's Runs, or runs in folders.
 
     Raises:
         UserError: the options name none or several of these.
     """
-    runs = [*given.runs, *given.local]
+    from deploy.grid import comparison
+    from deploy.results import folders
+
+    if given.local:
+        print("--local: folders of runs are named without it now", file=sys.stderr)
+    runs = (*given.runs, *given.local)
     if given.training is None and len(given.runs) == 1 and not given.local:
         path = Path(given.runs[0])
         if path.exists() and not comparison.is_of_runs(path):
@@ -176,7 +182,7 @@ def _found(given: argparse.Namespace) -> Compared:
     return _on_data(given, {}, str(given.training))
 
 
-def _on_data(given: argparse.Namespace, channels: Mapping[str, Path], data: str) -> Compared:
+def _on_data(given: Given, channels: Mapping[str, Path], data: str) -> Compared:
     """Train on the channels, and on those that the options name."""
     named = {name: path for name in options.CHANNELS if (path := getattr(given, name)) is not None}
     output = given.output or options.BUILD / "compare"
@@ -184,7 +190,7 @@ def _on_data(given: argparse.Namespace, channels: Mapping[str, Path], data: str)
 
 
 def _train(
-    given: argparse.Namespace,
+    given: Demo | Given,
     output: Path,
     channels: Mapping[str, Path],
     settings: Mapping[str, Any],
@@ -194,12 +200,14 @@ def _train(
 
     Raises UserError or AlgorithmError with the run's name if a run fails; finished runs are kept.
     """
+    from deploy import understood
+    from deploy.grid import comparison, program, studies
+
     program.check_channels(channels)
     settings = planning.tested(settings, channels)
-    from deploy import understood  # the formats take a moment to import
 
     cells = planning.planned(given, settings, tested="test" in channels).cells
-    understood.before(channels, cells[0].values)
+    understood.before({n: p for n, p in channels.items() if n in options.DATA}, cells[0].values)
     folder, agenda = comparison.run(
         comparison.Wanted(
             channels,
@@ -222,7 +230,7 @@ def _train(
     return Compared(shown, folder, runs, lost, first_seeds=studies.first_seeds(folder))
 
 
-def _experiment(given: argparse.Namespace, name: str) -> Compared:
+def _experiment(given: Given, name: str) -> Compared:
     from deploy.aws import calls, launch
     from deploy.results import experiments
 
@@ -238,10 +246,13 @@ def _experiment(given: argparse.Namespace, name: str) -> Compared:
     return Compared(f"Experiment {name}", given.output, runs, lost, frame)
 
 
-def _write_frame(found: Compared, given: argparse.Namespace) -> None:
+def _write_frame(found: Compared, given: Given) -> None:
     import pandas as pd
 
-    path: Path = given.csv
+    from deploy.results import compare
+
+    path = given.csv
+    assert path is not None
     frame = pd.DataFrame(compare.rows(found.runs, given.prices)) if found.frame is None else found.frame
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
@@ -251,3 +262,27 @@ def _write_frame(found: Compared, given: argparse.Namespace) -> None:
     else:
         frame.to_csv(path, index=False)
     print(f"data frame: {path} ({len(frame)} rows, {len(frame.columns)} columns)")
+
+
+COMMANDS = (
+    Command(
+        "compare",
+        run,
+        Given,
+        "Say how much of your data is enough: train on it at several fractions on this machine, and compare. Given "
+        "folders of runs, or the name of a SageMaker Experiment, compare their runs.",
+        (
+            "compare photos --test photos-test",
+            "compare photos --strategies rs2,glister --set epochs=30",
+            "compare build/compare/photos-3f9a01bc --json",
+        ),
+    ),
+    Command(
+        "demo",
+        demo,
+        Demo,
+        "Train on scikit-learn's digits, full and at several fractions, and compare.",
+        ("demo", "demo --strategies glister --seeds 0,1,2,3,4"),
+        bare=True,
+    ),
+)

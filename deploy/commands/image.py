@@ -1,54 +1,56 @@
 """`image`: builds the image, pushes it to Amazon ECR, and prints its URI."""
 
-import argparse
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from deploy.commands import options
+from deploy.commands.declared import Answering, Command, Option, Options
 
 
-def add(commands: options.Commands) -> None:
-    """Add the commands."""
-    group = options.Commands(
-        commands.add("image", None, "Build the image, push it to Amazon ECR, or print its URI there."),
-        "ACTION",
+@dataclass(frozen=True, kw_only=True)
+class Build(Options):
+    """What `image build` takes."""
+
+    cuda: Annotated[str | None, Option("CUDA version of the image (13)", choices=("12", "13"))] = None
+    tag: Annotated[
+        str | None, Option("name of the local image (subset-trainer, or subset-trainer:cuda12)", "NAME")
+    ] = None
+    base_image: Annotated[
+        str | None,
+        Option(
+            "Debian or Ubuntu image to build on (NVIDIA's, or one made from this machine's packages)", "NAME"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(options.Region, Answering):
+    """What `image push` and `image uri` take."""
+
+    image: Annotated[str, Option("name of the local image")] = "subset-trainer"
+    repository: Annotated[str, Option("ECR repository; `image push` creates it if it is missing")] = (
+        "subset-trainer"
     )
-    building = group.add("build", build, "Build the image on this machine, with its package settings.")
-    building.add_argument("--cuda", choices=("12", "13"), help="CUDA version of the image (13)")
-    building.add_argument(
-        "--tag", metavar="NAME", help="name of the local image (subset-trainer, or subset-trainer:cuda12)"
-    )
-    building.add_argument(
-        "--base-image",
-        metavar="NAME",
-        help="Debian or Ubuntu image to build on (NVIDIA's, or one made from this machine's packages)",
-    )
-
-    pushing = group.add(
-        "push", push, "Push the image to Amazon ECR, wait for the scan, and print its URIs by tag and digest."
-    )
-    _add_place(pushing, "ECR repository, which is created if it is missing")
-    options.add_scan_severity(pushing)
-    pushing.add_argument(
-        "--no-create", action="store_true", help="use an existing repository and leave its settings alone"
-    )
-    naming = group.add("uri", uri, "Print the URI, by digest, of an image in Amazon ECR.")
-    _add_place(naming, "ECR repository")
+    tag: Annotated[
+        str | None, Option("tag in the repository (the commit that the local image was built from)")
+    ] = None
 
 
-def _add_place(to: argparse.ArgumentParser, repository: str) -> None:
-    to.add_argument("--image", default="subset-trainer", help="name of the local image")
-    to.add_argument("--repository", default="subset-trainer", help=repository)
-    to.add_argument("--tag", help="tag in the repository (the commit that the local image was built from)")
-    options.add_region(to)
+@dataclass(frozen=True, kw_only=True)
+class Push(options.ScanSeverity, Place):
+    """What `image push` takes."""
+
+    no_create: Annotated[bool, Option("use an existing repository and leave its settings alone")] = False
 
 
-def build(given: argparse.Namespace) -> None:
+def build(given: Build) -> None:
     """Build the image."""
     from deploy.aws import image
 
     image.build(given.cuda, given.tag, given.base_image)
 
 
-def push(given: argparse.Namespace) -> None:
+def push(given: Push) -> Any:
     """Push the image, and print its URIs."""
     from deploy.aws import calls, image
 
@@ -57,10 +59,41 @@ def push(given: argparse.Namespace) -> None:
         given.image, given.repository, given.tag, session, given.scan_severity, create=not given.no_create
     )
     print(f"{tagged}\n{by_digest}")
+    return {"tagged": tagged, "by_digest": by_digest}
 
 
-def uri(given: argparse.Namespace) -> None:
+def uri(given: Place) -> Any:
     """Print the image's URI."""
     from deploy.aws import calls, image
 
-    print(image.uri(given.repository, given.tag, given.image, calls.boto_session(given.region)))
+    found = image.uri(given.repository, given.tag, given.image, calls.boto_session(given.region))
+    print(found)
+    return {"by_digest": found}
+
+
+COMMANDS = (
+    Command(
+        "image build",
+        build,
+        Build,
+        "Build the image on this machine, with its package settings.",
+        ("image build", "image build --cuda 12 --tag subset-trainer:cuda12"),
+        bare=True,
+    ),
+    Command(
+        "image push",
+        push,
+        Push,
+        "Push the image to Amazon ECR, wait for the scan, and print its URIs by tag and digest.",
+        ("image push", "image push --repository team/trainer --scan-severity HIGH"),
+        bare=True,
+    ),
+    Command(
+        "image uri",
+        uri,
+        Place,
+        "Print the URI, by digest, of an image in Amazon ECR.",
+        ("image uri", "image uri --tag 3f9a01bc"),
+        bare=True,
+    ),
+)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from deploy.commands import options
+from deploy.commands.declared import AnsweredError, Answering, Command, Option
 from subset_trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,25 +17,23 @@ if TYPE_CHECKING:
     from subset_trainer.data.understanding import Understanding
 
 
-def add(commands: options.Commands) -> None:
-    """Add the command."""
-    inspecting = commands.add(
-        "inspect",
-        run,
-        "Say what a job would take your data to be: format, label, classes, columns, and what is left out. First by "
-        "the beginnings of files, then with exact counts; s3:// by the beginnings of files alone.",
-    )
-    inspecting.add_argument(
-        "data",
-        metavar="DIR",
-        help="a folder or an s3:// URI: a training channel, or one with training/, validation/ and test/ below it",
-    )
-    inspecting.add_argument("--json", action="store_true", help="print understanding.json, and nothing else")
-    options.add_region(inspecting)
-    options.add_settings(inspecting)
+@dataclass(frozen=True, kw_only=True)
+class Given(options.Settings, options.Region, Answering):
+    """What `inspect` takes."""
+
+    data: Annotated[
+        str,
+        Option(
+            "a folder or an s3:// URI: a training channel, or one with training/, validation/ and test/ below it",
+            "DIR",
+            argument=True,
+        ),
+    ]
+    validation: Annotated[str | None, Option("validation data, as DIR", "DIR")] = None
+    test: Annotated[str | None, Option("test data, as DIR", "DIR")] = None
 
 
-def run(given: argparse.Namespace) -> None:
+def run(given: Given) -> Any:
     """Print the first answer, then the exact one, and the command line with the settings that make it certain."""
     from deploy import understood
     from deploy.aws import storage
@@ -44,28 +42,37 @@ def run(given: argparse.Namespace) -> None:
 
     reading = inspecting.options_of(hyperparameters.parse(given.set))
     try:
-        if storage.in_s3(given.data):
-            channels: Mapping[str, Path | str] = _in_s3(given.data, given.region)
-            found: Sequence[Understanding] = understood.of_s3(
-                {n: str(u) for n, u in channels.items()}, reading, given.region
-            )
+        channels = _channels(given)
+        found: Sequence[Understanding]
+        if any(storage.in_s3(str(place)) for place in channels.values()):
+            found = understood.of_s3({n: str(u) for n, u in channels.items()}, reading, given.region)
         else:
-            folder = Path(given.data)
-            if not folder.is_dir():
-                raise UserError(f"there is no folder {given.data!r}")
-            channels = inspecting.channels_below(folder)
             found = _local(channels, reading, quiet=given.json)
     except UserError as error:
-        _refused(given, error)
-        raise
+        raise _refused(given, error) from error
+    answer = overview.to_json(found)
     if given.json:
-        _print_json(found)
-        return
+        return answer
     understood.show(found)
     settings = overview.settings([decision for one in found[:1] for decision in one.decisions])
     unsaid = [f"{name}={value}" for name, value in given.set.items()]
     settings = [*unsaid, *(one for one in settings if one.partition("=")[0] not in given.set)]
     print(f"\nto train on it: {understood.command_line(channels, settings)}")
+    return answer
+
+
+def _channels(given: Given) -> dict[str, Path | str]:
+    """Return channel → folder or URI: those that lie below the data, and those that were given."""
+    from deploy.aws import storage
+    from subset_trainer.data import inspecting
+
+    named = {name: place for name in ("validation", "test") if (place := getattr(given, name)) is not None}
+    for place in (given.data, *named.values()):
+        if not storage.in_s3(place) and not Path(place).is_dir():
+            raise UserError(f"there is no folder {place!r}")
+    if storage.in_s3(given.data):
+        return {**_in_s3(given.data, given.region), **named}
+    return {**inspecting.channels_below(Path(given.data)), **named}
 
 
 def _local(channels: Mapping[str, Path | str], reading: Options, quiet: bool) -> Sequence[Understanding]:
@@ -97,34 +104,37 @@ def _in_s3(uri: str, region: str | None) -> dict[str, str]:
 
     kept = storage.Storage(region)
     if kept.is_folder(f"{uri.rstrip('/')}/training"):
-        return {
-            name: place for name in options.CHANNELS if kept.is_folder(place := f"{uri.rstrip('/')}/{name}")
-        }
+        return {name: place for name in options.DATA if kept.is_folder(place := f"{uri.rstrip('/')}/{name}")}
     return {"training": uri}
 
 
-def _print_json(found: Sequence[Understanding]) -> None:
-    from subset_trainer.data import overview
-
-    print(json.dumps(overview.to_json(found), indent=2))
-
-
-def _refused(given: argparse.Namespace, error: UserError) -> None:
-    """Print the decisions of a refusal, and the settings that would settle them."""
+def _refused(given: Given, error: UserError) -> UserError:
+    """Return a refusal with its decisions and the settings that would settle them, which are printed."""
     from deploy import understood
     from subset_trainer.data import overview
 
     decisions = understood.refusal_of(error)
     settings = overview.settings(decisions)
-    if given.json:
-        content = {
-            "version": 1,
-            "refused": str(error),
-            "decisions": [decision.to_json() for decision in decisions],
-            "settings": settings,
-        }
-        print(json.dumps(content, indent=2))
-    elif settings:
+    if settings and not given.json:
         given_too = [f"{name}={value}" for name, value in given.set.items()]
         line = understood.command_line({"training": given.data}, [*given_too, *settings])
         print(f"what would settle it: {line}", flush=True)
+    content = {
+        "version": 1,
+        "refused": str(error),
+        "decisions": [decision.to_json() for decision in decisions],
+        "settings": settings,
+    }
+    return AnsweredError(str(error), content)
+
+
+COMMANDS = (
+    Command(
+        "inspect",
+        run,
+        Given,
+        "Say what a job would take your data to be: format, label, classes, columns, and what is left out. First by "
+        "the beginnings of files, then with exact counts; s3:// by the beginnings of files alone.",
+        ("inspect photos", "inspect s3://bucket/tables --set label_column=species", "inspect photos --json"),
+    ),
+)

@@ -1,6 +1,5 @@
 """Turns options into `Estimator`s, for `launch`, `sweep` and `tune`."""
 
-import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ class Jobs:
 
     session: "Session"
     uris: Mapping[str, str]
-    _given: argparse.Namespace
+    _given: options.Job
     _settings: Mapping[str, Any]
 
     def make(self, values: Mapping[str, Any], name: str) -> "Estimator":
@@ -37,6 +36,7 @@ class Jobs:
         """
         from deploy.aws import launch
 
+        assert self._given.role is not None  # `prepare` has checked it
         settings = dict(self._settings)
         if self._given.spot and "checkpoint_s3_uri" not in settings:
             settings["checkpoint_s3_uri"] = f"s3://{self.session.default_bucket()}/subset-trainer/checkpoints"
@@ -72,7 +72,7 @@ class Jobs:
         )
 
 
-def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
+def prepare(given: options.Job, send: bool = True) -> Jobs:
     """Check the options, show what the channels are taken to be, and upload local ones to S3.
 
     Args:
@@ -106,9 +106,10 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
     from deploy import understood
     from deploy.aws import launch
 
+    data = {name: value for name, value in chosen.items() if name in options.DATA}
     session = launch.sagemaker_session(given.local, given.bucket, boto_session)
     if given.local:
-        understood.before(chosen, given.set, given.region, to=sys.stderr)
+        understood.before(data, given.set, given.region, to=sys.stderr)
         uris = {
             name: value if channels.is_uri(value) else Path(value).resolve().as_uri()
             for name, value in chosen.items()
@@ -119,5 +120,5 @@ def prepare(given: argparse.Namespace, send: bool = True) -> Jobs:
     channels.check_objects(session, chosen)
     if send:
         # On stderr, because scripts read the job's name from stdout.
-        understood.before(chosen, given.set, given.region, to=sys.stderr)
+        understood.before(data, given.set, given.region, to=sys.stderr)
     return Jobs(session, channels.upload(chosen, session, send), given, settings)

@@ -1,11 +1,12 @@
 """`labels`: consolidates and audits workers' answers, chooses examples to label again, and shows labelling jobs."""
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from deploy.commands import options
+from deploy.commands.declared import Answering, Command, Option
 from subset_trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,118 +21,102 @@ NAMED = 3
 """Largest number of items that a message names."""
 
 
-def add(commands: options.Commands) -> None:
-    """Add the commands."""
-    group = options.Commands(
-        commands.add(
-            "labels",
-            None,
-            "Work with Ground Truth's labels: consolidate, audit, choose the next round, follow a job.",
+@dataclass(frozen=True, kw_only=True)
+class Answers(options.Region, Answering):
+    """Workers' answers, and how they become labels."""
+
+    input: Annotated[
+        str,
+        Option(
+            "output folder of a labelling job (with annotations/worker-response), or a manifest with several workers' "
+            "answers: a path, or s3://…",
+            argument=True,
         ),
-        "ACTION",
-    )
-    making = group.add(
-        "consolidate",
-        consolidate,
-        "Turn several workers' answers into labels with a confidence: an augmented manifest, which training reads.",
-    )
-    _add_answers(making)
-    making.add_argument("output", metavar="OUTPUT", help="the manifest to write: a path, or s3://…")
-    making.add_argument(
-        "--attribute",
-        metavar="NAME",
-        help="attribute of the label (the one that held a manifest's answers, or `label`)",
-    )
-    making.add_argument(
-        "--unresolved",
-        metavar="FILE",
-        help="also write an input manifest of the items without an answer and of the ties, to be labelled again",
-    )
-    options.add_region(making)
-
-    checking = group.add(
-        "audit",
-        audit,
-        "Measure how far workers agree, overall, by class and by worker, and what they dispute and confuse.",
-    )
-    _add_answers(checking)
-    checking.add_argument(
-        "--disputed", type=options.count, default=10, metavar="N", help="number of disputed items to list"
-    )
-    checking.add_argument("--json", metavar="FILE", help="also write everything as JSON: a path, or s3://…")
-    options.add_region(checking)
-
-    choosing = group.add(
-        "next",
-        choose,
-        "Choose the examples to label again first, from a finished training: the most probably mislabelled, and one of "
-        "each group of near-duplicates. The output is an input manifest for a labelling job.",
-    )
-    choosing.add_argument(
-        "run",
-        metavar="RUN",
-        help="name of a training job, or its output.tar.gz or output folder, here or at s3://…",
-    )
-    choosing.add_argument("output", metavar="OUTPUT", help="the manifest to write: a path, or s3://…")
-    choosing.add_argument(
-        "--budget", type=options.count, required=True, metavar="N", help="largest number of examples to label"
-    )
-    choosing.add_argument(
-        "--prefix", metavar="URI", help="s3://… folder with the files of the training channel"
-    )
-    choosing.add_argument(
-        "--rows",
-        type=Path,
-        metavar="FOLDER",
-        help="folder with a table's files, to show workers the text of a column; with --column",
-    )
-    choosing.add_argument(
-        "--column",
-        metavar="NAME",
-        help="column of the text: its name in the first line, or its position from 0",
-    )
-    options.add_region(choosing)
-
-    telling = group.add(
-        "status",
-        status,
-        "Show a labelling job's state, counts, reason of failure, metrics and the end of its log.",
-    )
-    telling.add_argument("job", metavar="JOB", help="name of the labelling job")
-    telling.add_argument(
-        "--lines", type=options.count, default=20, metavar="N", help="lines of the log to show"
-    )
-    options.add_region(telling)
+    ]
+    manifest: Annotated[
+        str | None,
+        Option(
+            "for a folder: the input manifest of the labelling job (the folder's own output manifest)", "FILE"
+        ),
+    ] = None
+    answers: Annotated[
+        str | None, Option("for a manifest: the attribute with the answers, if there are several", "NAME")
+    ] = None
+    method: Annotated[str, Option("method of consolidation", choices=METHODS)] = METHODS[0]
+    classes: Annotated[
+        tuple[str, ...],
+        Option(
+            "classes in the order of their indices, separated by commas (those answered, sorted)",
+            "LIST",
+            options.names,
+        ),
+    ] = ()
 
 
-def _add_answers(to: argparse.ArgumentParser) -> None:
-    to.add_argument(
-        "input",
-        metavar="INPUT",
-        help="output folder of a labelling job (with annotations/worker-response), or a manifest with several workers' "
-        "answers: a path, or s3://…",
-    )
-    to.add_argument(
-        "--manifest",
-        metavar="FILE",
-        help="for a folder: the input manifest of the labelling job (the folder's own output manifest)",
-    )
-    to.add_argument(
-        "--answers",
-        metavar="NAME",
-        help="for a manifest: the attribute with the answers, if there are several",
-    )
-    to.add_argument("--method", choices=METHODS, default=METHODS[0], help="method of consolidation")
-    to.add_argument(
-        "--classes",
-        type=options.names,
-        default=(),
-        metavar="LIST",
-        help="classes in the order of their indices, separated by commas (those answered, sorted)",
-    )
+@dataclass(frozen=True, kw_only=True)
+class Consolidate(Answers):
+    """What `labels consolidate` takes."""
+
+    output: Annotated[str, Option("the manifest to write: a path, or s3://…", argument=True)]
+    attribute: Annotated[
+        str | None,
+        Option("attribute of the label (the one that held a manifest's answers, or `label`)", "NAME"),
+    ] = None
+    unresolved: Annotated[
+        str | None,
+        Option(
+            "also write an input manifest of the items without an answer and of the ties, to be labelled again",
+            "FILE",
+        ),
+    ] = None
 
 
-def consolidate(given: argparse.Namespace) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Checked(Answers):
+    """What `labels audit` takes."""
+
+    disputed: Annotated[int, Option("number of disputed items to list", "N", options.count)] = 10
+    output: Annotated[
+        str | None, Option("also write everything as JSON: a path, or s3://… (it was --json FILE)", "FILE")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Next(options.Region, Answering):
+    """What `labels next` takes."""
+
+    run: Annotated[
+        str,
+        Option(
+            "name of a training job, or its output.tar.gz or output folder, here or at s3://…", argument=True
+        ),
+    ]
+    output: Annotated[str, Option("the manifest to write: a path, or s3://…", argument=True)]
+    budget: Annotated[int, Option("largest number of examples to label", "N", options.count)]
+    prefix: Annotated[str | None, Option("s3://… folder with the files of the training channel", "URI")] = (
+        None
+    )
+    rows: Annotated[
+        Path | None,
+        Option(
+            "folder with a table's files, to show workers the text of a column; with --column", "FOLDER", Path
+        ),
+    ] = None
+    column: Annotated[
+        str | None,
+        Option("column of the text: its name in the first line, or its position from 0", "NAME"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed(options.Region, Answering):
+    """What `labels status` takes."""
+
+    job: Annotated[str, Option("name of the labelling job", argument=True)]
+    lines: Annotated[int, Option("lines of the log to show", "N", options.count)] = 20
+
+
+def consolidate(given: Consolidate) -> Any:
     """Write the manifest, and report the items without a label and those with a tie."""
     import datetime
 
@@ -167,6 +152,15 @@ def consolidate(given: argparse.Namespace) -> None:
         again = sorted([*without, *ties])
         storage.write(given.unresolved, ground_truth.manifest(items[number].line for number in again))
         print(f"{given.unresolved}: items to be labelled again: {len(again):,}")
+    return {
+        "output": given.output,
+        "labels": len(lines),
+        "items": len(items),
+        "attribute": attribute,
+        "classes": list(classes),
+        "without": [items[number].source for number in without],
+        "tied": [items[number].source for number in ties],
+    }
 
 
 def _say(numbers: Sequence[int], what: str, labelling: "Labelling") -> None:
@@ -177,7 +171,7 @@ def _say(numbers: Sequence[int], what: str, labelling: "Labelling") -> None:
         print(f"{len(numbers):,} {what}: {named}{', …' if len(numbers) > NAMED else ''}")
 
 
-def audit(given: argparse.Namespace) -> None:
+def audit(given: Checked) -> Any:
     """Print the audit as tables."""
     import json
 
@@ -187,12 +181,14 @@ def audit(given: argparse.Namespace) -> None:
     storage = Storage(given.region)
     labelling = _read(storage, given)
     found = agreement.audit(labelling.items, _classes(given.classes, labelling), given.method, given.disputed)
-    if given.json is not None:
-        storage.write(given.json, f"{json.dumps(found.to_json(), indent=2)}\n".encode())
+    content = found.to_json()
+    if given.output is not None:
+        storage.write(given.output, f"{json.dumps(content, indent=2)}\n".encode())
     print(_audited(found))
+    return content
 
 
-def _read(storage: "Storage", given: argparse.Namespace) -> "Labelling":
+def _read(storage: "Storage", given: Answers) -> "Labelling":
     from deploy.labels import answers
 
     return answers.read(storage, given.input, given.manifest, given.answers)
@@ -252,6 +248,7 @@ def _audited(found: "Audit") -> str:
                     for one in found.disputed
                 ],
                 left=(0, 1, 2),
+                spare=(1, 3),
             )
         )
     return "\n\n".join(parts)
@@ -261,21 +258,24 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def choose(given: argparse.Namespace) -> None:
+def choose(given: Next) -> Any:
     """Write the manifest of the examples to label again."""
     from deploy.aws.storage import Storage
     from deploy.labels import ground_truth, relabel
 
-    if (given.rows is None) != (given.column is None):
+    text = None
+    if given.rows is not None and given.column is not None:
+        text = relabel.row_reader(given.rows, given.column)
+    elif given.rows is not None or given.column is not None:
         raise UserError("--rows and --column go together")
     storage = Storage(given.region)
     examples = relabel.read(given.run, given.region)
     chosen = relabel.first(examples, given.budget)
-    text = relabel.row_reader(given.rows, given.column) if given.rows is not None else None
     storage.write(given.output, ground_truth.manifest(relabel.lines(chosen, given.prefix, text)))
     print(f"{given.output}: {len(chosen):,} of {len(examples):,} training examples to label again first")
     for one in chosen[:NAMED]:
         print(f"  {_described(one)}")
+    return {"output": given.output, "chosen": len(chosen), "examples": len(examples)}
 
 
 def _described(one: "Example") -> str:
@@ -285,11 +285,13 @@ def _described(one: "Example") -> str:
     return printable(f"{one.id}: labelled {one.label}, {probable}, looks like {one.probable_label}")
 
 
-def status(given: argparse.Namespace) -> None:
+def status(given: Followed) -> Any:
     """Print a labelling job's status."""
     from deploy.aws import calls, labeling_jobs
 
-    print(_told(labeling_jobs.status(calls.boto_session(given.region), given.job, given.lines)))
+    found = labeling_jobs.status(calls.boto_session(given.region), given.job, given.lines)
+    print(_told(found))
+    return asdict(found)
 
 
 def _told(found: "Status") -> str:
@@ -310,3 +312,36 @@ def _told(found: "Status") -> str:
         parts.append("\n".join(["last lines of the log:", *(f"  {printable(line)}" for line in found.log)]))
     parts += found.unknown
     return "\n\n".join(parts)
+
+
+COMMANDS = (
+    Command(
+        "labels consolidate",
+        consolidate,
+        Consolidate,
+        "Turn several workers' answers into labels with a confidence: an augmented manifest, which training reads.",
+        ("labels consolidate s3://bucket/labelling/job labels.manifest",),
+    ),
+    Command(
+        "labels audit",
+        audit,
+        Checked,
+        "Measure how far workers agree, overall, by class and by worker, and what they dispute and confuse.",
+        ("labels audit s3://bucket/labelling/job --output audit.json",),
+    ),
+    Command(
+        "labels next",
+        choose,
+        Next,
+        "Choose the examples to label again first, from a finished training: the most probably mislabelled, and one of "
+        "each group of near-duplicates. The output is an input manifest for a labelling job.",
+        ("labels next my-job next.manifest --budget 100 --prefix s3://abc",),
+    ),
+    Command(
+        "labels status",
+        status,
+        Followed,
+        "Show a labelling job's state, counts, reason of failure, metrics and the end of its log.",
+        ("labels status my-labelling-job --lines 50",),
+    ),
+)

@@ -1,56 +1,90 @@
 """The options of `demo`, `compare` and `sweep` on what is compared, and the plan that follows from them."""
 
-import argparse
 from collections.abc import Collection, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from deploy.commands import options
-from deploy.grid.plan import Grid, Plan, parse_strategies, plan
-from subset_trainer.config import hyperparameters
+from deploy.commands.declared import Option, Options
 
-FRACTIONS = "1,0.5,0.3,0.1"
+if TYPE_CHECKING:
+    from deploy.grid.plan import Plan
+
 STRATEGIES = "rs2,infobatch"
 SEEDS = "0,1,2"
 TEST_FRACTION = "0.2"
 """Share of the training data that a comparison sets aside for testing, where there is no test channel."""
 
 
-def add_grid(to: argparse.ArgumentParser) -> None:
-    """Add the options for fractions, strategies, seeds and baselines."""
-    to.add_argument(
-        "--fractions",
-        type=options.fractions,
-        default=FRACTIONS,
-        metavar="LIST",
-        help="fractions of the training data, separated by commas; 1 is the full-data reference",
-    )
-    to.add_argument(
-        "--strategies",
-        "--strategy",
-        type=parse_strategies,
-        default=STRATEGIES,
-        metavar="LIST",
-        help="strategies, separated by commas; settings of one follow its name: glister:scope=per-class,eta=0.01",
-    )
-    to.add_argument(
-        "--seeds",
-        type=options.seeds,
-        metavar="LIST",
-        help=f"seeds, separated by commas ({SEEDS}); an answer needs three or more",
-    )
-    to.add_argument(
-        "--baselines",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="train full data at equal samples seen, and rs2, beside each fraction; and beside strategies that use "
-        "validation labels, if there is a test set, the validation set alone and both sets",
-    )
-    to.add_argument(
-        "--all",
-        action="store_true",
-        help="run every run of the plan; by default a smaller fraction of a strategy is trained only if the larger one "
-        "is enough",
-    )
+def rows(text: str) -> dict[str, dict[str, str]]:
+    """Parse strategies with their settings."""
+    from deploy.grid import plan  # imported here because hyperparameters take a moment to import
+
+    return plan.parse_strategies(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(Options):
+    """Fractions, strategies, seeds and baselines."""
+
+    fractions: Annotated[
+        tuple[float, ...],
+        Option(
+            "fractions of the training data, separated by commas; 1 is the full-data reference",
+            "LIST",
+            options.fractions,
+        ),
+    ] = (1, 0.5, 0.3, 0.1)
+    strategies: Annotated[
+        Mapping[str, Mapping[str, str]] | None,
+        Option(
+            f"strategies, separated by commas ({STRATEGIES}); settings of one follow its name: "
+            "glister:scope=per-class,eta=0.01",
+            "LIST",
+            rows,
+        ),
+    ] = None
+    seeds: Annotated[
+        tuple[int, ...] | None,
+        Option(f"seeds, separated by commas ({SEEDS}); an answer needs three or more", "LIST", options.seeds),
+    ] = None
+    baselines: Annotated[
+        bool,
+        Option(
+            "do not train full data at equal samples seen, and rs2, beside each fraction, nor, beside strategies that "
+            "use validation labels, the validation set alone and both sets"
+        ),
+    ] = True
+    all: Annotated[
+        bool,
+        Option(
+            "run every run of the plan; by default a smaller fraction of a strategy is trained only if the larger one "
+            "is enough"
+        ),
+    ] = False
+
+
+JOBS = Option("runs at a time, which share the processors", "N", options.count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Here(Options):
+    """For commands that train on this machine, and find earlier runs."""
+
+    overwrite: Annotated[
+        bool,
+        Option(
+            "remove this comparison's earlier runs and train them again; by default those that are finished are used "
+            "again, and those that were interrupted resume"
+        ),
+    ] = False
+    settle: Annotated[
+        bool,
+        Option(
+            "also train what would probably settle what is not yet known, such as further seeds, as the answer says"
+        ),
+    ] = False
+    jobs: Annotated[int, JOBS] = 1
 
 
 def tested(settings: Mapping[str, Any], channels: Collection[str]) -> dict[str, Any]:
@@ -62,54 +96,28 @@ def tested(settings: Mapping[str, Any], channels: Collection[str]) -> dict[str, 
     return {**settings, **own}
 
 
-def add_overwrite(to: argparse.ArgumentParser) -> None:
-    """Add the option for runs that are finished or were interrupted."""
-    to.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="remove this comparison's earlier runs and train them again; by default those that are finished are used "
-        "again, and those that were interrupted resume",
-    )
-
-
-def add_jobs(to: argparse.ArgumentParser, default: int = 1) -> None:
-    """Add the option for runs at a time."""
-    to.add_argument(
-        "--jobs",
-        type=options.count,
-        default=default,
-        metavar="N",
-        help="runs at a time, which share the processors",
-    )
-
-
-def add_settle(to: argparse.ArgumentParser) -> None:
-    """Add the option for what an answer leaves open."""
-    to.add_argument(
-        "--settle",
-        action="store_true",
-        help="also train what would probably settle what is not yet known, such as further seeds, as the answer says",
-    )
-
-
-def planned(given: argparse.Namespace, settings: Mapping[str, Any], tested: bool = False) -> Plan:
+def planned(given: Grid, settings: Mapping[str, Any], tested: bool = False) -> "Plan":
     """Return the plan of the options, and print its notes.
 
     Args:
-        given: the options of `add_grid`.
+        given: what is compared.
         settings: hyperparameters that all runs share. A `seed` among them is used if no seeds are given.
         tested: whether there is a test channel.
 
     Raises:
         UserError: a hyperparameter, strategy or fraction is invalid.
     """
+    from deploy.grid import plan
+    from subset_trainer.config import hyperparameters
+
     shared = dict(settings)
     seeds = given.seeds
     if seeds is None and "seed" in shared:
         seeds = (hyperparameters.parse({"seed": shared.pop("seed")}).seed,)
     seeds = seeds or options.seeds(SEEDS)
     tested = tested or hyperparameters.parse({"test_fraction": shared.get("test_fraction")}).test_fraction > 0
-    found = plan(Grid(given.strategies, given.fractions, seeds, shared, given.baselines, tested=tested))
+    compared = given.strategies or rows(STRATEGIES)
+    found = plan.plan(plan.Grid(compared, given.fractions, seeds, shared, given.baselines, tested=tested))
     for note in found.notes:
         print(note)
     return found

@@ -1,50 +1,41 @@
 """`policy`: prints least-privilege IAM policies."""
 
-import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from deploy.commands import options
+from deploy.commands.declared import Answering, Command, Option
 
 
-def add(commands: options.Commands) -> None:
-    """Add the command."""
-    rights = commands.add(
-        "policy",
-        run,
-        "Print a least-privilege IAM policy for the launcher, the job's role or CodeBuild's role.",
-    )
-    rights.add_argument("whose", choices=("launcher", "job", "codebuild"), help="whose policy")
-    rights.add_argument("--account", type=options.account, required=True, help="AWS account, twelve digits")
-    rights.add_argument(
-        "--bucket",
-        type=options.bucket,
-        required=True,
-        help="S3 bucket of the results; the SDK's own is sagemaker-REGION-ACCOUNT",
-    )
-    rights.add_argument("--role", default="subset-trainer", help="name of the training job's role")
-    rights.add_argument(
-        "--data",
-        type=options.bucket,
-        nargs="+",
-        default=[],
-        metavar="BUCKET",
-        help="further buckets of data",
-    )
-    rights.add_argument("--repository", default="subset-trainer", help="ECR repository")
-    rights.add_argument("--project", default="subset-trainer", help="CodeBuild project")
-    rights.add_argument(
-        "--codebuild-role", default="subset-trainer-codebuild", help="name of CodeBuild's role"
-    )
-    options.add_region(rights)
-    rights.add_argument("--partition", default="aws", help="AWS partition: aws, aws-cn or aws-us-gov")
-    rights.add_argument("--mlflow", metavar="SERVER", help="name of a managed MLflow tracking server")
-    rights.add_argument("--clarify", action="store_true", help="include what `explain --clarify` needs")
-    rights.add_argument(
-        "--explain", action="store_true", help="print each statement with its reason instead of JSON"
-    )
+def buckets(texts: Sequence[str]) -> tuple[str, ...]:
+    """Parse the names of S3 buckets."""
+    return tuple(options.bucket(text) for text in texts)
 
 
-def run(given: argparse.Namespace) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Given(options.Region, Answering):
+    """What `policy` takes."""
+
+    whose: Annotated[str, Option("whose policy", choices=("launcher", "job", "codebuild"), argument=True)]
+    account: Annotated[str, Option("AWS account, twelve digits", "ID", options.account)]
+    bucket: Annotated[
+        str,
+        Option("S3 bucket of the results; the SDK's own is sagemaker-REGION-ACCOUNT", parse=options.bucket),
+    ]
+    role: Annotated[str, Option("name of the training job's role")] = "subset-trainer"
+    data: Annotated[tuple[str, ...], Option("further buckets of data", "BUCKET", buckets, many=True)] = ()
+    repository: Annotated[str, Option("ECR repository")] = "subset-trainer"
+    project: Annotated[str, Option("CodeBuild project")] = "subset-trainer"
+    codebuild_role: Annotated[str, Option("name of CodeBuild's role", "ROLE")] = "subset-trainer-codebuild"
+    partition: Annotated[str, Option("AWS partition: aws, aws-cn or aws-us-gov")] = "aws"
+    mlflow: Annotated[str | None, Option("name of a managed MLflow tracking server", "SERVER")] = None
+    clarify: Annotated[bool, Option("include what `explain --clarify` needs")] = False
+    explain: Annotated[bool, Option("print each statement with its reason instead of JSON")] = False
+
+
+def run(given: Given) -> Any:
     """Print the policy."""
     from deploy.aws import calls, policy, requests
 
@@ -58,7 +49,7 @@ def run(given: argparse.Namespace) -> None:
         repository=given.repository,
         project=given.project,
         codebuild_role=given.codebuild_role,
-        data=tuple(given.data),
+        data=given.data,
         partition=given.partition,
         mlflow=given.mlflow,
         clarify=given.clarify,
@@ -68,3 +59,18 @@ def run(given: argparse.Namespace) -> None:
         print(policy.explanation(statements))
     else:
         print(json.dumps(policy.document(statements), indent=2))
+    return policy.document(statements)
+
+
+COMMANDS = (
+    Command(
+        "policy",
+        run,
+        Given,
+        "Print a least-privilege IAM policy for the launcher, the job's role or CodeBuild's role.",
+        (
+            "policy job --account 123456789012 --bucket results",
+            "policy launcher --account 123456789012 --bucket b-1 --explain",
+        ),
+    ),
+)

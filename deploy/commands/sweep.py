@@ -1,37 +1,29 @@
 """`sweep`: trains at several fractions on SageMaker or in local containers, and compares the runs."""
 
-import argparse
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
-from deploy.aws.requests import check_name
 from deploy.commands import job, options, planning, results
-from deploy.grid.agenda import Agenda, judge
-from deploy.grid.backend import LONGEST_NAME, Backend, job_name, work
-from subset_trainer.errors import UserError
+from deploy.commands.declared import AnsweredError, Answering, Command, Option
 
 
-def add(commands: options.Commands) -> None:
-    """Add the command."""
-    sweep = commands.add(
-        "sweep",
-        run,
-        "Train at several fractions and compare: on SageMaker, each job a Run of one Experiment, or with --local in "
-        "containers on this machine. The same command resumes where it was interrupted.",
-    )
-    sweep.add_argument("--name", required=True, help="name of the Experiment")
-    planning.add_grid(sweep)
-    sweep.add_argument("--parallel", type=options.count, default=4, metavar="N", help="jobs at a time")
-    sweep.add_argument(
-        "--poll", type=float, default=30.0, metavar="SECONDS", help="time between two queries of the jobs"
-    )
-    results.add_presentation(sweep)
-    options.add_job(sweep)
+@dataclass(frozen=True, kw_only=True)
+class Given(results.Presentation, planning.Grid, options.Poll, options.Job, Answering):
+    """What `sweep` takes."""
+
+    name: Annotated[str, Option("name of the Experiment")]
+    parallel: Annotated[int, Option("jobs at a time", "N", options.count)] = 4
 
 
-def run(given: argparse.Namespace) -> None:
+def run(given: Given) -> Any:
     """Run the cells that have no results yet, wait for them, and compare all of them."""
+    from deploy.aws.requests import check_name
+    from deploy.grid.agenda import Agenda, judge
+    from deploy.grid.backend import LONGEST_NAME, Backend, job_name, work
+
     check_name(given.name, LONGEST_NAME)
-    given.set = planning.tested(given.set, () if given.test is None else ("test",))
+    given = replace(given, set=planning.tested(given.set, () if given.test is None else ("test",)))
     cells = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name).cells
     ready = job.prepare(given)
     # SageMaker's SDK takes seconds to import, so errors that do not need it are reported before.
@@ -60,9 +52,26 @@ def run(given: argparse.Namespace) -> None:
     if spared := agenda.spared():
         print(f"{len(spared)} of {len(cells)} runs were not needed for the answer (--all runs them)")
     runs, lost = agenda.results()
-    results.present(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
+    answer = results.present(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
     if lost:
         calls.reported()
-        raise UserError(
-            f"{len(lost)} of {len(cells)} runs have no results, first {lost[0].name}: {lost[0].reason}"
+        raise AnsweredError(
+            f"{len(lost)} of {len(cells)} runs have no results, first {lost[0].name}: {lost[0].reason}",
+            answer,
         )
+    return answer
+
+
+COMMANDS = (
+    Command(
+        "sweep",
+        run,
+        Given,
+        "Train at several fractions and compare: on SageMaker, each job a Run of one Experiment, or with --local in "
+        "containers on this machine. The same command resumes where it was interrupted.",
+        (
+            "sweep --name a --image-uri $IMAGE --role me --training s3://abc",
+            "sweep --local --name a --image-uri my-image --training photos",
+        ),
+    ),
+)

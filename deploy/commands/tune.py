@@ -1,68 +1,52 @@
 """`tune`: searches for hyperparameters with SageMaker's automatic model tuning."""
 
-import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from deploy.aws import requests
 from deploy.commands import job, options, results
-from deploy.grid import ranges
-from subset_trainer.config import hyperparameters
+from deploy.commands.declared import Answering, Command, Option
 from subset_trainer.errors import UserError
 
 SEARCHES = {"bayesian": "Bayesian", "random": "Random", "grid": "Grid", "hyperband": "Hyperband"}
 
 
-def add(commands: options.Commands) -> None:
-    """Add the command."""
-    tune = commands.add(
-        "tune",
-        run,
-        "Search for hyperparameters with SageMaker's automatic model tuning, and compare the jobs. Accuracy alone "
-        "favours the largest fraction, so set an upper bound. With the name of an existing tuning job, the command "
-        "follows that job.",
-    )
-    tune.add_argument("--name", required=True, help="name of the tuning job")
-    options.add_pairs(
-        tune,
-        "--tune",
-        "ranges to search, such as fraction=0.05:0.3 learning_rate=0.001:0.1:log strategy=glister,rs2",
-        "NAME=RANGE",
-        required=True,
-    )
-    tune.add_argument(
-        "--objective",
-        help="metric of the image to optimise (the validation set's, by the hyperparameter `metric`)",
-    )
-    tune.add_argument(
-        "--jobs",
-        type=options.count,
-        metavar="N",
-        help="number of jobs (12; with --search grid the number of combinations)",
-    )
-    tune.add_argument("--parallel", type=options.count, default=3, metavar="N", help="jobs at a time")
-    tune.add_argument("--search", choices=tuple(SEARCHES), default="bayesian", help="how values are chosen")
-    tune.add_argument(
-        "--early-stopping", action="store_true", help="let SageMaker stop jobs that will not be the best"
-    )
-    tune.add_argument(
-        "--warm-start",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="earlier tuning jobs whose results are used",
-    )
-    tune.add_argument(
-        "--transfer",
-        action="store_true",
-        help="the earlier tuning jobs had other data, another image or other ranges",
-    )
-    tune.add_argument(
-        "--poll", type=float, default=30.0, metavar="SECONDS", help="time between two queries of the job"
-    )
-    results.add_presentation(tune)
-    options.add_job(tune)
+@dataclass(frozen=True, kw_only=True)
+class Given(results.Presentation, options.Poll, options.Job, Answering):
+    """What `tune` takes."""
+
+    name: Annotated[str, Option("name of the tuning job")]
+    tune: Annotated[
+        Mapping[str, str],
+        Option(
+            "ranges to search, such as fraction=0.05:0.3 learning_rate=0.001:0.1:log strategy=glister,rs2",
+            "NAME=RANGE",
+            options.pairs,
+            many=True,
+        ),
+    ]
+    objective: Annotated[
+        str | None,
+        Option(
+            "metric of the image to optimise (the validation set's, by the hyperparameter `metric`)", "METRIC"
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        Option("number of jobs (12; with --search grid the number of combinations)", "N", options.count),
+    ] = None
+    parallel: Annotated[int, Option("jobs at a time", "N", options.count)] = 3
+    search: Annotated[str, Option("how values are chosen", choices=tuple(SEARCHES))] = "bayesian"
+    early_stopping: Annotated[bool, Option("let SageMaker stop jobs that will not be the best")] = False
+    warm_start: Annotated[
+        tuple[str, ...], Option("earlier tuning jobs whose results are used", "NAME", many=True)
+    ] = ()
+    transfer: Annotated[
+        bool, Option("the earlier tuning jobs had other data, another image or other ranges")
+    ] = False
 
 
-def run(given: argparse.Namespace) -> None:
+def run(given: Given) -> Any:
     """Start or follow the tuning job, wait for it, and compare its training jobs."""
     if given.local:
         raise UserError("--local: tuning runs on SageMaker only; `sweep --local` compares fractions locally")
@@ -70,6 +54,10 @@ def run(given: argparse.Namespace) -> None:
         raise UserError("--transfer goes with --warm-start")
     if given.early_stopping and given.search == "hyperband":
         raise UserError("--early-stopping does not go with --search hyperband, which stops jobs itself")
+    from deploy.aws import requests
+    from deploy.grid import ranges
+    from subset_trainer.config import hyperparameters
+
     requests.check_name(given.name, ranges.LONGEST_NAME)
     tuned = ranges.ranges(given.tune, given.set)
     count = ranges.job_count(SEARCHES[given.search], tuned, given.jobs)
@@ -98,8 +86,22 @@ def run(given: argparse.Namespace) -> None:
     jobs = tuning.wait(given.poll)
     folder = options.BUILD / "tuning" / given.name
     runs, lost = tuning.results(jobs, list(tuned), folder / "runs")
-    results.present(given, runs, lost, folder, f"Tuning {given.name}, best first")
+    answer = results.present(given, runs, lost, folder, f"Tuning {given.name}, best first")
     if not runs:
         calls.reported()
         reason = f", first {lost[0].name}: {lost[0].reason}" if lost else ""
         raise UserError(f"none of the {len(jobs)} jobs of {given.name} has results{reason}")
+    return {"name": given.name, **answer}
+
+
+COMMANDS = (
+    Command(
+        "tune",
+        run,
+        Given,
+        "Search for hyperparameters with SageMaker's automatic model tuning, and compare the jobs. Accuracy alone "
+        "favours the largest fraction, so set an upper bound. With the name of an existing tuning job, the command "
+        "follows that job.",
+        ("tune --name a --image-uri $IMAGE --training b --tune epochs=2:9",),
+    ),
+)

@@ -4,9 +4,7 @@ import fcntl
 import itertools
 import os
 import shutil
-import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -17,13 +15,13 @@ from typing import Any
 from deploy.grid import program
 from deploy.grid.agenda import Agenda
 from deploy.grid.backend import Ended
+from deploy.grid.duration import in_words, seconds_left
 from deploy.grid.plan import Cell
+from deploy.progress import Board, Progress
 from deploy.results import compare
 from deploy.results.compare import Lost, Run
 from subset_trainer.config import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
-
-BAR = 16
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Here:
     stop_at_failure: bool = False
     """Whether the first failure stops all runs and raises the error with the run's name."""
     progress: bool = False
-    """Whether each run shows a progress bar; only with one job at a time."""
+    """Whether runs show how far they are: live in a terminal, and with one job at a time as lines elsewhere."""
 
     def run(self, agenda: Agenda) -> Iterator[Ended]:
         """Yield each cell as it ends.
@@ -57,11 +55,12 @@ class Here:
             TrainingError: a run failed, with `stop_at_failure`.
         """
         program.check_channels(self.channels)
+        board = Board(lines=self.jobs == 1) if self.progress else None
         if self.jobs > 1:
-            yield from self._run_several(agenda)
+            yield from self._run_several(agenda, board)
             return
         while (cell := agenda.take()) is not None:
-            yield cell, self._run_one(cell, self._shown(cell, agenda))
+            yield cell, self._run_one(cell, _shown(cell, agenda, board))
 
     def look_up(self, agenda: Agenda) -> int:
         """Record the runs that an earlier call completed; return their number."""
@@ -78,37 +77,24 @@ class Here:
             base = self.folder / name
             values = program.given(base)
             if program.is_free(base) if values is None else _same(values, cell.values):
-                return base
+                done = _completed(base)
+                if done is None or _has(done, cell):
+                    return base
             name = f"{cell.folder}-{number}"
         raise AssertionError("there is always a further number")
 
     def finished(self, cell: Cell) -> Run | None:
         """Return the completed run with exactly this cell's hyperparameters, if there is one."""
-        try:
-            run = replace(compare.read_run(self.place(cell)), name=cell.name)
-        except UserError:
+        run = _completed(self.place(cell))
+        if run is None or ("test" in self.channels and not run.summary.get("test")):
             return None
-        if run.summary.get("status") != "completed" or (
-            "test" in self.channels and not run.summary.get("test")
-        ):
-            return None
-        # Defaults that changed since are other hyperparameters. An encoder's run names those that it used.
-        wanted = hyperparameters.parse(cell.values).model_dump(mode="json")
-        return (
-            run if run.summary.get("model") == "encoder" or run.summary["hyperparameters"] == wanted else None
-        )
+        return replace(run, name=cell.name)
 
     def _earlier(self, cell: Cell) -> Run | None:
         return None if self.overwrite else self.finished(cell)
 
-    def _shown(self, cell: Cell, agenda: Agenda) -> "Progress | None":
-        if not self.progress:
-            return None
-        label = f"{agenda.count()} {cell.name:<{max(len(one.name) for one in agenda.cells)}}"
-        return Progress(label, hyperparameters.parse(cell.values).epochs)
-
     def _run_one(
-        self, cell: Cell, progress: "Progress | None" = None, stop: threading.Event | None = None
+        self, cell: Cell, progress: Progress | None = None, stop: threading.Event | None = None
     ) -> Run | Lost:
         def watch(metrics: Mapping[str, float]) -> None:
             if stop is not None and stop.is_set():
@@ -145,11 +131,15 @@ class Here:
         stopped = run.summary["status"] != "completed" and not self.stop_at_failure
         return Lost(cell.name, "the run was stopped before its end") if stopped else run
 
-    def _run_several(self, agenda: Agenda) -> Iterator[Ended]:
+    def _run_several(self, agenda: Agenda, board: Board | None) -> Iterator[Ended]:
         stop = threading.Event()
 
-        def run_one(cell: Cell) -> Run | Lost:
-            return Lost(cell.name, "interrupted") if stop.is_set() else self._run_one(cell, stop=stop)
+        def run_one(cell: Cell, progress: Progress | None) -> Run | Lost:
+            if not stop.is_set():
+                return self._run_one(cell, progress, stop)
+            if progress is not None:
+                progress.close()
+            return Lost(cell.name, "interrupted")
 
         with ThreadPoolExecutor(
             self.jobs, initializer=_take_processors, initargs=(_shares(self.jobs),)
@@ -158,7 +148,7 @@ class Here:
             try:
                 while True:
                     while len(active) < self.jobs and (cell := agenda.take()) is not None:
-                        active[pool.submit(run_one, cell)] = cell
+                        active[pool.submit(run_one, cell, _shown(cell, agenda, board))] = cell
                     if not active:
                         return
                     for future in wait(active, return_when=FIRST_COMPLETED).done:
@@ -168,6 +158,14 @@ class Here:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def _shown(cell: Cell, agenda: Agenda, board: Board | None) -> Progress | None:
+    if board is None:
+        return None
+    label = f"{agenda.count()} {cell.name:<{max(len(one.name) for one in agenda.cells)}}"
+    left = seconds_left(dict.fromkeys([cell, *agenda.needed()]), agenda.outcomes)
+    return board.start(label, hyperparameters.parse(cell.values).epochs, in_words(left) if left else None)
 
 
 def _same(values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
@@ -180,6 +178,22 @@ def _same(values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
         return first == second
     except UserError:  # of another version
         return False
+
+
+def _completed(base: Path) -> Run | None:
+    """Return the run in a folder, if it was completed."""
+    try:
+        run = compare.read_run(base)
+    except UserError:
+        return None
+    return run if run.summary.get("status") == "completed" else None
+
+
+def _has(run: Run, cell: Cell) -> bool:
+    """Whether a run had a cell's hyperparameters, also those that were not given: defaults may have changed since."""
+    wanted = hyperparameters.parse(cell.values).model_dump(mode="json")
+    # An encoder's run names the defaults that it used.
+    return run.summary.get("model") == "encoder" or run.hyperparameters == wanted
 
 
 @contextmanager
@@ -210,41 +224,3 @@ def _take_processors(shares: list[set[int]]) -> None:
     # On Linux, affinity belongs to a thread, and a new process inherits it from the thread that starts it. So a run
     # only sees its own share of the processors, and sizes its thread pools accordingly.
     os.sched_setaffinity(0, shares.pop())
-
-
-class Progress:
-    """A progress line of one run: redrawn in place in a terminal, else printed at the start and the end."""
-
-    def __init__(self, label: str, epochs: int) -> None:
-        self._label = label
-        self._epochs = epochs
-        self._start = time.monotonic()
-        self._terminal = sys.stdout.isatty()
-        self._last = f"{label} starting"
-        self._show()
-
-    def update(self, metrics: Mapping[str, float]) -> None:
-        """Update the line with the metrics of one log line of the run."""
-        if "validation:accuracy" not in metrics:
-            return
-        epoch = int(metrics["epoch"])
-        filled = BAR * epoch // self._epochs
-        self._last = (
-            f"{self._label} epoch {epoch:>{len(str(self._epochs))}}/{self._epochs} "
-            f"{'█' * filled}{'░' * (BAR - filled)} validation accuracy {metrics['validation:accuracy']:.2%}, "
-            f"{time.monotonic() - self._start:.0f} s"
-        )
-        if self._terminal:
-            self._show()
-
-    def close(self) -> None:
-        """Print the final state."""
-        self._show()
-        if self._terminal:
-            print(flush=True)
-
-    def _show(self) -> None:
-        if self._terminal:
-            print(f"\r\x1b[K{self._last}", end="", flush=True)
-        else:
-            print(self._last, flush=True)

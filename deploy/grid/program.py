@@ -30,6 +30,7 @@ if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
 
+_STEP = re.compile(r"epoch (\d+).*: step (\d+) of (\d+)$")
 _METRIC = re.compile(r"([a-z_:]+)=(\S+)")
 
 
@@ -52,7 +53,8 @@ def train(
         base: folder of the run; the log is written to `base/train.log`.
         channels: name → local folder or file, which is linked rather than copied where possible.
         hyperparameters: name → value.
-        on_metrics: called with the metrics of each epoch, `{"epoch": 3.0, "train:loss": 0.51, …}`.
+        on_metrics: called with the metrics of each epoch, `{"epoch": 3.0, "train:loss": 0.51, …}`, and about every
+            half minute within one with `epoch`, `step` and `steps`.
         resume: keep checkpoints in `base/checkpoints`, and resume from those of an earlier run of the same data and
             hyperparameters. Otherwise an earlier run in `base` is replaced.
         threads: number of threads on a CPU; None for what the environment says, or all.
@@ -215,6 +217,8 @@ def _read(stream: IO[str], log: IO[str], on_metrics: Callable[[dict[str, float]]
                 with suppress(ValueError):
                     metrics[name] = float(value)
             on_metrics(metrics)
+        elif step := _STEP.search(line):
+            on_metrics(dict(zip(("epoch", "step", "steps"), map(float, step.groups()), strict=True)))
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:

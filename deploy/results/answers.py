@@ -210,7 +210,7 @@ def _share_of(runs: Mapping[int, Run], full: Mapping[int, Run]) -> float:
 
 
 def _given(run: Run) -> dict[str, Any]:
-    given = {**run.summary.get("hyperparameters", {}), "strategy": run.summary["strategy"]}
+    given = {**run.hyperparameters, "strategy": run.summary["strategy"]}
     given.setdefault("epochs", run.summary["epochs"])
     given.setdefault("fraction", run.summary["fraction"])
     return {name: value for name, value in given.items() if name != "seed"}

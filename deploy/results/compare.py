@@ -18,6 +18,7 @@ from deploy.aws.jobs import Job
 from deploy.results import predictions
 from deploy.results.predictions import Predictions
 from subset_selection.catalogue import CATALOGUE, REFERENCE
+from subset_trainer.config import Hyperparameters
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import SPOKEN
 
@@ -84,6 +85,12 @@ class Run:
     @property
     def is_full(self) -> bool:
         return bool(self.summary["strategy"] == REFERENCE)
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """As the run resolved them, with defaults for those that its version did not have; empty if it names none."""
+        own: dict[str, Any] = self.summary.get("hyperparameters") or {}
+        return {**Hyperparameters().model_dump(mode="json"), **own} if own else {}
 
     @property
     def planned_epochs(self) -> int:
@@ -240,7 +247,10 @@ def table(lines: Sequence[Row]) -> str:
         header.append(("estimated", "cost"))
         for cell, line in zip(cells, lines, strict=True):
             cell.append(money(line.cost, line.spot_saving))
-    return text.table([[head for head, _ in header], [name for _, name in header]], cells)
+    # A run's name, test accuracy, total time, samples and speed-up are the last to go.
+    tested = all(line.test_accuracy is not None for line in lines)
+    spare = [7, 5, 6, *range(len(header) - 1, 10, -1), 2, 1, *([3] if tested else [4]), 9]
+    return text.table([[head for head, _ in header], [name for _, name in header]], cells, spare=spare)
 
 
 def further_columns(lines: Sequence[Row]) -> list[tuple[tuple[str, str], list[str]]]:

@@ -306,7 +306,7 @@ def test_uncommitted_changes_are_not_left_out_silently(
         (["--role", ROLE, "--commit", "nowhere"], "nowhere"),
         (["--role", ROLE, "--bucket", "not-there"], "there is no bucket 'not-there'"),
         (["--role", "nobody"], "give --role the name or ARN of a role that is there"),
-        ([], "--role: expected"),
+        (["--no-wait"], "--role: expected"),
         (["--watch", "subset-trainer:none"], "has no build 'subset-trainer:none'"),
     ],
     ids=["commit", "bucket", "role", "no role", "build"],

@@ -82,7 +82,7 @@ def test_a_job_in_s3_becomes_a_manifest_in_s3(labelled: str, capsys: pytest.Capt
 
 
 def test_an_audit_in_s3(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["labels", "audit", f"{labelled}/", "--json", "s3://results/audit.json"]) == 0
+    assert main(["labels", "audit", f"{labelled}/", "--output", "s3://results/audit.json"]) == 0
     shown = capsys.readouterr().out
     assert "4 answers of 2 workers to 2 of 3 items; pairs of answers that agree: 50.0%" in shown
     for words in ("cat – dog ", "s3://b/1.png  cat 1, dog 1", "worker  answers"):

@@ -30,7 +30,8 @@ def test_the_articles_experiment_and_the_same_again(
         boto3.client("sagemaker").describe_training_job(TrainingJobName=name) for name in platform.jobs()
     ]
     runs = {job["ExperimentConfig"]["RunName"].removeprefix("fractions-"): job for job in described}
-    assert set(runs) == {"full", "glister-0-5", "rs2-0-5", "full-at-0-5"}
+    trusting = ("validation-only-0-5", "training-and-validation-0-5")
+    assert set(runs) == {"full", "glister-0-5", "rs2-0-5", "full-at-0-5", *trusting}
     assert {job["ExperimentConfig"]["ExperimentName"] for job in described} == {"fractions"}
     assert runs["full-at-0-5"]["HyperParameters"]["epochs"] == "2"
     assert runs["glister-0-5"]["HyperParameters"]["fraction"] == "0.5"
@@ -39,15 +40,16 @@ def test_the_articles_experiment_and_the_same_again(
         for row in json.loads(Path("build/sweeps/fractions/comparison.json").read_text())
     }
     # Of 179 training examples; a half is 90.
-    assert visits == {"full": 4 * 179, "glister-0-5": 4 * 90, "rs2-0-5": 4 * 90, "full-at-0-5": 2 * 179}
-    assert "[4/4]" in shown and "cannot be known from one seed" in shown
+    halves = dict.fromkeys(("glister-0-5", "rs2-0-5", *trusting), 4 * 90)
+    assert visits == {"full": 4 * 179, "full-at-0-5": 2 * 179, **halves}
+    assert "[6/6]" in shown and "cannot be known from one seed" in shown
 
     assert main(command("--fractions", "1,0.5", "--strategies", "glister", "--parallel", "2")) == 0
     assert "started as" not in capsys.readouterr().out
-    assert len(platform.jobs()) == 4
+    assert len(platform.jobs()) == 6
     # Another fraction: its jobs alone are new.
     assert main(command("--fractions", "1,0.5,0.25", "--strategies", "glister", "--no-baselines")) == 0
-    assert len(platform.jobs()) == 5
+    assert len(platform.jobs()) == 7
 
 
 def test_a_job_that_failed_is_named_and_tried_again_the_next_time(

@@ -71,9 +71,7 @@ def test_the_installed_command_is_the_host_side(
     (installed,) = entry_points(group="console_scripts", name="subset-trainer")
     assert installed.load() is deploy.main
     monkeypatch.setattr(sys, "argv", ["/usr/bin/subset-trainer"])
-    with pytest.raises(SystemExit):
-        installed.load()(["--version"])
+    assert installed.load()(["--version"]) == 0
     assert capsys.readouterr().out == f"subset-trainer {__version__}\n"
-    with pytest.raises(SystemExit):
-        installed.load()(["--help"])
-    assert capsys.readouterr().out.startswith("usage: subset-trainer [-h]")
+    assert installed.load()(["--help"]) == 0
+    assert "Usage: subset-trainer [OPTIONS] COMMAND" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from deploy.__main__ import main
+from deploy.__main__ import parse
 from docs import generate
 from subset_selection.catalogue import CATALOGUE
 from subset_trainer.config.hyperparameters import Hyperparameters
@@ -139,8 +139,7 @@ def test_what_takes_long_or_a_network_is_understood(
         words = ["python", *shlex.split(programs[-1])]
     program, *rest = words
     if program.endswith("subset-trainer") or rest[:2] == ["-m", "deploy"]:
-        with pytest.raises(Parsed):
-            main(rest if program.endswith("subset-trainer") else rest[2:])
+        assert parse(rest if program.endswith("subset-trainer") else rest[2:]) is not None
         return
     assert program.endswith("python"), command
     module, arguments = (rest[1], rest[2:]) if rest[0] == "-m" else (rest[0], rest[1:])
@@ -152,11 +151,11 @@ def test_what_takes_long_or_a_network_is_understood(
 
 
 @pytest.mark.parametrize("block", SHELL, ids=place)
-def test_the_hosts_program_understands_its_commands(block: Block, only_parsed: None) -> None:
+def test_the_hosts_program_understands_its_commands(block: Block) -> None:
     for line in lines(block.text):
         if line.is_ours:
-            with pytest.raises(Parsed):
-                main([re.sub(r"\$\w+", "word", word) for word in line.arguments(AnyWord())])
+            words = [re.sub(r"\$\w+", "word", word) for word in line.arguments(AnyWord())]
+            assert parse(words) is not None or "--help" in words
 
 
 class AnyWord(dict[str, str]):

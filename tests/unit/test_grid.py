@@ -283,6 +283,22 @@ def test_a_run_of_other_settings_is_left_alone(tmp_path: Path) -> None:
     assert here.place(second) == tmp_path / "rs2-0.1-seed-0-3"
 
 
+def test_a_run_of_an_earlier_version_is_used_unless_a_default_has_changed(tmp_path: Path) -> None:
+    here = Here(tmp_path, {})
+    cell = Cell("rs2-0.1-seed-0", "rs2", 0.1, 0, {"strategy": "rs2", "fraction": "0.1", "seed": "0"})
+    resolved = hyperparameters.parse(cell.values).model_dump(mode="json")
+    write_summary(here.place(cell), cell, hyperparameters=resolved)
+    assert here.finished(cell) is not None
+    # That version did not have this hyperparameter yet.
+    older = {name: value for name, value in resolved.items() if name != "test_fraction"}
+    write_summary(here.place(cell), cell, hyperparameters=older)
+    assert here.finished(cell) is not None
+    # In that version, the learning rate that was not given was another one: its run stays, beside a new one.
+    write_summary(here.place(cell), cell, hyperparameters={**resolved, "learning_rate": 0.123})
+    assert here.finished(cell) is None
+    assert here.place(cell) == tmp_path / "rs2-0.1-seed-0-2"
+
+
 def test_a_plan_of_one_seed_finds_the_run_of_a_plan_of_several() -> None:
     (alone,) = planned(fractions=(1.0,)).cells
     assert alone.name == "full"

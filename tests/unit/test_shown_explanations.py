@@ -99,10 +99,14 @@ def test_of_a_run_in_each_form(form: str, tmp_path: Path, capsys: pytest.Capture
         ('{"examples": 3, "validation_errors": 3}', [], "explanations.json of '{run}' is damaged ("),
         (
             None,
-            ["--data", "s3://b/rows.csv"],
+            ["--data", "s3://data/rows.csv"],
             "--data goes with --clarify only",
         ),
-        (None, ["--clarify", "--data", "s3://b/rows.csv"], "--output: an s3:// URI is needed with --clarify"),
+        (
+            None,
+            ["--clarify", "--data", "s3://data/rows.csv"],
+            "--output: an s3:// URI is needed with --clarify",
+        ),
     ],
 )
 def test_what_cannot_be_shown(
