@@ -1,6 +1,7 @@
-"""How far a run is: one line that is redrawn in a terminal, and a line at its start and end elsewhere."""
+"""How far runs are: a live line for each run at work in a terminal, lines at their starts and ends elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -8,27 +9,54 @@ from typing import Any
 BAR = 16
 
 
-class Progress:
-    """The progress of one run.
+class Board:
+    """The live display of several runs, which is there while one of them is.
 
     Args:
-        label: the run's number and name.
-        epochs: number of its epochs.
-        left: what is known of the time that all runs still take, in words.
+        lines: whether a line is printed where a run starts (not in a terminal) and ends.
     """
 
-    def __init__(self, label: str, epochs: int, left: str | None = None) -> None:
+    def __init__(self, lines: bool = True) -> None:
+        self.lines = lines
+        self.display: Any = _display() if sys.stdout.isatty() else None
+        self._lock = threading.Lock()
+        self._active = 0
+
+    def start(self, label: str, epochs: int, left: str | None = None) -> "Progress":
+        """Show a run.
+
+        Args:
+            label: the run's number and name.
+            epochs: number of its epochs.
+            left: what is known of the time that all runs still take, in words.
+        """
+        with self._lock:
+            self._active += 1
+            if self._active == 1 and self.display is not None:
+                self.display.start()
+        return Progress(self, label, epochs, f" (all: {left})" if left else "")
+
+    def end(self) -> None:
+        """Show one run less."""
+        with self._lock:
+            self._active -= 1
+            if self._active == 0 and self.display is not None:
+                self.display.stop()
+
+
+class Progress:
+    """The progress of one run of a board."""
+
+    def __init__(self, board: Board, label: str, epochs: int, left: str) -> None:
+        self._board = board
         self._label = label
         self._epochs = epochs
-        self._left = f" (all runs: {left})" if left else ""
+        self._left = left
         self._start = time.monotonic()
         self._result = "starting"
-        self._display: Any = None
-        if sys.stdout.isatty():
-            self._display = _display()
-            self._task = self._display.add_task(label, total=epochs, state=f"starting{self._left}")
-            self._display.start()
-        else:
+        if board.display is not None:
+            self._task = board.display.add_task(label.rstrip(), total=epochs, state=f"starting{left}")
+        elif board.lines:
             print(f"{label} {self._result}", flush=True)
 
     def update(self, metrics: Mapping[str, float]) -> None:
@@ -46,14 +74,16 @@ class Progress:
             )
         else:
             return
-        if self._display is not None:
-            self._display.update(self._task, completed=done, state=f"{state}{self._left}")
+        if self._board.display is not None:
+            self._board.display.update(self._task, completed=done, state=f"{state}{self._left}")
 
     def close(self) -> None:
-        """Print the final state."""
-        if self._display is not None:
-            self._display.stop()
-        print(f"{self._label} {self._result}, {time.monotonic() - self._start:.0f} s", flush=True)
+        """Take the run off the board, and print its final state."""
+        if self._board.display is not None:
+            self._board.display.remove_task(self._task)
+        self._board.end()
+        if self._board.lines:
+            print(f"{self._label} {self._result}, {time.monotonic() - self._start:.0f} s", flush=True)
 
 
 def _display() -> Any:

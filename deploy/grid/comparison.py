@@ -76,7 +76,7 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
         jobs=wanted.jobs,
         overwrite=wanted.overwrite,
         stop_at_failure=True,
-        progress=wanted.jobs == 1,
+        progress=True,
     )
     agenda = Agenda(wanted.cells, None if wanted.everything else judge(wanted.tolerance))
     known = here.look_up(agenda)

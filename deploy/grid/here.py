@@ -17,7 +17,7 @@ from deploy.grid.agenda import Agenda
 from deploy.grid.backend import Ended
 from deploy.grid.duration import in_words, seconds_left
 from deploy.grid.plan import Cell
-from deploy.progress import Progress
+from deploy.progress import Board, Progress
 from deploy.results import compare
 from deploy.results.compare import Lost, Run
 from subset_trainer.config import hyperparameters
@@ -43,7 +43,7 @@ class Here:
     stop_at_failure: bool = False
     """Whether the first failure stops all runs and raises the error with the run's name."""
     progress: bool = False
-    """Whether each run shows a progress bar; only with one job at a time."""
+    """Whether runs show how far they are: live in a terminal, and with one job at a time as lines elsewhere."""
 
     def run(self, agenda: Agenda) -> Iterator[Ended]:
         """Yield each cell as it ends.
@@ -55,11 +55,12 @@ class Here:
             TrainingError: a run failed, with `stop_at_failure`.
         """
         program.check_channels(self.channels)
+        board = Board(lines=self.jobs == 1) if self.progress else None
         if self.jobs > 1:
-            yield from self._run_several(agenda)
+            yield from self._run_several(agenda, board)
             return
         while (cell := agenda.take()) is not None:
-            yield cell, self._run_one(cell, self._shown(cell, agenda))
+            yield cell, self._run_one(cell, _shown(cell, agenda, board))
 
     def look_up(self, agenda: Agenda) -> int:
         """Record the runs that an earlier call completed; return their number."""
@@ -91,13 +92,6 @@ class Here:
 
     def _earlier(self, cell: Cell) -> Run | None:
         return None if self.overwrite else self.finished(cell)
-
-    def _shown(self, cell: Cell, agenda: Agenda) -> Progress | None:
-        if not self.progress:
-            return None
-        label = f"{agenda.count()} {cell.name:<{max(len(one.name) for one in agenda.cells)}}"
-        left = seconds_left(dict.fromkeys([cell, *agenda.needed()]), agenda.outcomes)
-        return Progress(label, hyperparameters.parse(cell.values).epochs, in_words(left) if left else None)
 
     def _run_one(
         self, cell: Cell, progress: Progress | None = None, stop: threading.Event | None = None
@@ -137,11 +131,15 @@ class Here:
         stopped = run.summary["status"] != "completed" and not self.stop_at_failure
         return Lost(cell.name, "the run was stopped before its end") if stopped else run
 
-    def _run_several(self, agenda: Agenda) -> Iterator[Ended]:
+    def _run_several(self, agenda: Agenda, board: Board | None) -> Iterator[Ended]:
         stop = threading.Event()
 
-        def run_one(cell: Cell) -> Run | Lost:
-            return Lost(cell.name, "interrupted") if stop.is_set() else self._run_one(cell, stop=stop)
+        def run_one(cell: Cell, progress: Progress | None) -> Run | Lost:
+            if not stop.is_set():
+                return self._run_one(cell, progress, stop)
+            if progress is not None:
+                progress.close()
+            return Lost(cell.name, "interrupted")
 
         with ThreadPoolExecutor(
             self.jobs, initializer=_take_processors, initargs=(_shares(self.jobs),)
@@ -150,7 +148,7 @@ class Here:
             try:
                 while True:
                     while len(active) < self.jobs and (cell := agenda.take()) is not None:
-                        active[pool.submit(run_one, cell)] = cell
+                        active[pool.submit(run_one, cell, _shown(cell, agenda, board))] = cell
                     if not active:
                         return
                     for future in wait(active, return_when=FIRST_COMPLETED).done:
@@ -160,6 +158,14 @@ class Here:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def _shown(cell: Cell, agenda: Agenda, board: Board | None) -> Progress | None:
+    if board is None:
+        return None
+    label = f"{agenda.count()} {cell.name:<{max(len(one.name) for one in agenda.cells)}}"
+    left = seconds_left(dict.fromkeys([cell, *agenda.needed()]), agenda.outcomes)
+    return board.start(label, hyperparameters.parse(cell.values).epochs, in_words(left) if left else None)
 
 
 def _same(values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from subset_trainer.config.knobs import Knobs, Share
 
@@ -81,6 +82,11 @@ class DataKnobs(Knobs):
         None,
         description="tables: further words for a missing number or date, separated by commas, such as `n.n.,-999`",
     )
+    text_encoding: str | None = Field(
+        None,
+        description="CSV files and `.txt` files: their encoding, under a name that Python knows, such as `cp1252`, "
+        "`shift_jis` or `gb18030`; default: UTF-8, or what a byte order mark says",
+    )
     max_tokens: Annotated[int, Field(ge=8, le=MOST_TOKENS)] = Field(
         128,
         description="`encoder`: longer texts are truncated to this many tokens; at most the number of positions "
@@ -142,3 +148,21 @@ class DataKnobs(Knobs):
         description="number of processes that decode images, if the images do not fit in memory; default: chosen "
         "from the number of CPU cores",
     )
+
+    @field_validator("text_encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            b"a".decode(value or "none")
+        except UnicodeDecodeError:
+            return value  # it is an encoding, such as UTF-16, which takes more bytes
+        except LookupError:
+            raise PydanticCustomError(
+                "text_encoding",
+                "hyperparameter text_encoding={given}: expected the name of a text encoding, such as cp1252, "
+                "shift_jis or gb18030",
+                {"given": repr(value)},
+            ) from None
+        return value

@@ -59,6 +59,8 @@ def _loose(text: str) -> str:
     return text.strip().casefold().replace("_", "-").replace(" ", "-")
 
 
+_WHOLE = ("mlflow_server", "text_encoding")
+"""Types of errors whose messages are whole sentences."""
 LISTED = "`python -m subset_trainer.config` lists all of them"
 
 
@@ -69,7 +71,7 @@ def sentence(fault: Any, model: type[BaseModel]) -> str:
         fault: one entry of ``ValidationError.errors()``.
         model: the model that was validated.
     """
-    if not fault["loc"] or fault["type"] == "mlflow_server":
+    if not fault["loc"] or fault["type"] in _WHOLE:
         return str(fault["msg"]).removeprefix("Value error, ")
     name = str(fault["loc"][0])
     field = model.model_fields.get(name)

@@ -94,7 +94,7 @@ class Channel:
     companion channel with the list of images and classes. `pipe`: whether the only file is a named pipe. `system`:
     folders that were not entered, because they belong to an operating system or a tool. `label`: the column or
     attribute that the user names as the label; None: detected. `label_folder`: which folders the user takes for
-    classes; None: detected. `empty`: folders without any file.
+    classes; None: detected. `empty`: folders without any file. `encoding`: that of text files, as the user names it.
     """
 
     name: str
@@ -106,6 +106,7 @@ class Channel:
     label: str | None = None
     label_folder: LabelFolder | None = None
     empty: tuple[str, ...] = ()
+    encoding: str | None = None
 
     def error(self, sentence: str) -> UserError:
         """A UserError that names this channel."""

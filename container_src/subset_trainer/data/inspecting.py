@@ -46,6 +46,7 @@ def options_of(hp: Hyperparameters) -> Options:
         csv_header=hp.csv_header,
         label_names=hp.label_names,
         label_folder=hp.label_folder,
+        text_encoding=hp.text_encoding,
         manifest=ManifestOptions(
             hp.min_confidence, hp.confidence_weighting, hp.human_annotated_only, words, hp.s3_images
         ),

@@ -176,15 +176,22 @@ def test_quotes_blank_lines_windows_endings_and_byte_order_mark(tmp_path: Path) 
         (
             9,
             ",5.5,red",
-            "file 't.csv', line 9, column 'label': the label is missing (''); expected a number, as in other rows.",
+            "file 't.csv', line 9, column 'label': the label is missing (''); expected a number, as in other rows, "
+            "so leave out the rows without a label (1 of 30).",
         ),
         (
             9,
             "nan,5.5,red",
-            "file 't.csv', line 9, column 'label': the label is missing ('nan'); expected a number, as in other rows.",
+            "file 't.csv', line 9, column 'label': the label is missing ('nan'); expected a number, as in other rows, "
+            "so leave out the rows without a label (1 of 30).",
         ),
         (4, "0,5.5", "file 't.csv', line 4: 2 fields; expected 3, as in the first line of 't.csv'."),
-        (4, "0,5.5,red,", "file 't.csv', line 4: 4 fields; expected 3, as in the first line of 't.csv'."),
+        (
+            4,
+            "0,5.5,red,",
+            "file 't.csv', line 4: 4 fields; expected 3, as in the first line of 't.csv' (a field that holds ',' "
+            "stands in quotes, and quotes in it are doubled).",
+        ),
         (4, "0", "file 't.csv', line 4: 1 field; expected 3, as in the first line of 't.csv'."),
     ],
 )

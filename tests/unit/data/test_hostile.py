@@ -234,7 +234,7 @@ GOOD = "label,a,b\n" + "".join(f"{i % 2},{i}.5,{i}\n" for i in range(40))
         ),
         ((GOOD + "1,2\0,3\n").encode(), "line 42: a NUL character, which no UTF-8 text has; expected CSV."),
         (GOOD.encode("utf-16-le"), "file 't.csv', line 1: a NUL character, which no UTF-8 text has"),
-        ((GOOD + "café,1,2\n").encode("latin-1"), "not UTF-8 text (invalid continuation byte)"),
+        ((GOOD + "café,1,2\n").encode("latin-1"), "not UTF-8 text (byte 0xe9)"),
         ((GOOD + '1,"2').encode() + b"3" * 200_000, "line 42: 2 fields; expected 3, as in the first line"),
     ],
     ids=[

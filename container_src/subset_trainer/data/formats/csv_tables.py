@@ -19,6 +19,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.content import TEXT
+from subset_trainer.data.encodings import refusal
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.tables.beginning import (
@@ -406,11 +407,19 @@ class CsvCells(Cells):
         except csv.Error as error:
             raise self.channel.error(f"file '{file}', line {line}: {error}; expected CSV.") from error
         except UnicodeDecodeError as error:
-            raise self.channel.error(
-                f"file '{file}', near line {line}: not UTF-8 text ({error.reason}); expected UTF-8."
-            ) from error
+            raise self.channel.error(f"file '{file}', {self._undecodable(file)}.") from error
         except (OSError, EOFError, zlib.error) as error:
             raise self.channel.error(f"file '{file}' cannot be read ({error}).") from error
+
+    def _undecodable(self, file: str) -> str:
+        """On the first line that cannot be decoded."""
+        encoding = self.channel.encoding
+        path = self.channel.root / file
+        with gzip.open(path) if self.channel.content(file) == "gzip" else path.open("rb") as raw:
+            for number, line in enumerate(cast(BinaryIO, raw), 1):
+                if (refused := refusal(line.rstrip(b"\r\n"), encoding)) is not None:
+                    return f"line {number}: {refused}"
+        return "not UTF-8 text; expected UTF-8, or text_encoding"
 
     def _why_more(self, fields: Sequence[str], file: str) -> str:
         if self.width is None or len(fields) <= self.width:
@@ -503,6 +512,8 @@ class _Bytes(io.RawIOBase):
             self._text = io.TextIOWrapper(raw, "utf-16", newline="")
         elif start[:3] == codecs.BOM_UTF8:
             raw.read(3)
+        elif channel.encoding is not None:
+            self._text = io.TextIOWrapper(raw, channel.encoding, newline="")
         self._raw = raw
         self._pending = self._below(above) if above else b""
 
@@ -541,7 +552,10 @@ class _Bytes(io.RawIOBase):
         if self._line > LONGEST_LINE:
             raise self._refused(block, f"a line of more than {LONGEST_LINE:,} bytes")
         if b"\0" in block:
-            raise self._refused(block[: block.index(b"\0")], "a NUL character, which no UTF-8 text has")
+            at = block.index(b"\0")
+            utf16 = {0: "utf-16-be", 1: "utf-16-le"}.get(at) if not self._lines else None
+            hint = f" (set text_encoding={utf16} if it is UTF-16)" if utf16 else ""
+            raise self._refused(block[:at], f"a NUL character, which no UTF-8 text has{hint}")
         self._lines += block.count(b"\n")
         if self._left is not None:
             self._left -= len(block)

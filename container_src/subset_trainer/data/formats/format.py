@@ -43,8 +43,8 @@ class Options:
     `label_column`: a column's name or 0-based position, or the label attribute of a manifest; None: detected.
     `csv_header`: auto, true or false. `label_names`: whether names of classes that differ in spelling alone are one
     class; None: they are refused. `label_folder`: which of nested folders are the classes; None: detected.
-    `content_types`: the content type of each channel, as the platform gives it. `columns`: the settings for a table's
-    columns.
+    `text_encoding`: that of files of text; None: UTF-8, or by their byte order mark. `content_types`: the content type
+    of each channel, as the platform gives it. `columns`: the settings for a table's columns.
     """
 
     label_column: str | None = None
@@ -52,6 +52,7 @@ class Options:
     label_names: LabelNames | None = None
     label_folder: LabelFolder | None = None
     manifest: ManifestOptions = field(default_factory=ManifestOptions)
+    text_encoding: str | None = None
     content_types: Mapping[str, str] = field(default_factory=dict)
     columns: Rules = field(default_factory=Rules)
 

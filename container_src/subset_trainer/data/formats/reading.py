@@ -73,7 +73,12 @@ def laid_out(channel: Channel, options: Options) -> tuple[Channel, Options, Layo
     Raises:
         UserError: no format fits, or a decision on the layout is open.
     """
-    channel = replace(channel, label=options.label_column, label_folder=options.label_folder)
+    channel = replace(
+        channel,
+        label=options.label_column,
+        label_folder=options.label_folder,
+        encoding=options.text_encoding,
+    )
     told = understand(channel, options.content_types.get(channel.name))
     layout = told.layout(channel)
     refuse_open(channel.name, layout.decisions)

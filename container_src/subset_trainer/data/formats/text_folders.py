@@ -4,6 +4,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import coded
+from subset_trainer.data.encodings import refusal
 from subset_trainer.data.formats.class_folders import (
     checked_folder,
     class_folders,
@@ -37,10 +38,11 @@ def read_text_folders(channel: Channel, files: tuple[str, ...], folder: str, mem
                 raw = opened.read(LARGEST_FILE + 1)
             if len(raw) > LARGEST_FILE:
                 raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
-            texts[position] = raw.decode("utf-8-sig")
+            texts[position] = raw.decode(channel.encoding or "utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise channel.error(f"text '{file}': {refusal(raw, channel.encoding)}.") from error
         except (OSError, ValueError) as error:
-            reason = error.reason if isinstance(error, UnicodeDecodeError) else error
-            raise channel.error(f"text '{file}' cannot be read ({reason}); expected {_EXPECTED}.") from error
+            raise channel.error(f"text '{file}' cannot be read ({error}); expected {_EXPECTED}.") from error
         left -= len(raw)
         if left < 0:
             raise channel.error(

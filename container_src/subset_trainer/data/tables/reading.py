@@ -131,12 +131,14 @@ def label_classes(
         bad = min(
             values.first_row(text) for text in present if text == "" or (as_numbers and text in set(others))
         )
-        cells.fail(
-            position,
-            bad,
-            "expected a number, as in other rows" if as_numbers else "expected a class",
-            "label",
+        expected = "expected a number, as in other rows" if as_numbers else "expected a class"
+        lacking = sum(
+            rows[text] for text in present if text == "" or (as_numbers and text.lower() in MISSING)
         )
+        if values.distinct[values.codes[bad]].lower() in MISSING:
+            count = f"{lacking:,} of {len(values.codes):,}"
+            expected = f"{expected}, so leave out the rows without a label ({count})"
+        cells.fail(position, bad, expected, "label")
     names = spelt_classes(present) if as_numbers or like is None else None
     if as_numbers and names is None:
         bad = values.first_row(next(text for text in present if abs(plain(text) or 0) == float("inf")))
