@@ -8,6 +8,7 @@ the one after it (`next class`). Three ways to find them again, in the training 
 
 - `ours`, as in the report: one training. How many: confident learning on the validation part, within bounds from the
   early epochs. Which: the largest losses in training, each against the mean of its epoch. `–`: the model is too weak.
+  With `--strategy rs2 --fraction 0.3`, as in a job of the defaults, each epoch trains on a part of the examples.
 - `cleanlab`, alone: `--folds` models of the same settings, each trained without a part; its probabilities of that part,
   which are out of sample, to `find_label_issues` and `get_label_quality_scores` as they are by default.
 - `mean loss`: the plain mean over the epochs of the one training, cut where it flags as many as are truly wrong, which
@@ -96,8 +97,8 @@ class Watched(Record):
         super().__init__(examples)
         self.sums_N = torch.zeros(examples)
 
-    def observe(self, visited: Subset, losses_K: Tensor, early_hits_K: Tensor | None = None) -> None:
-        super().observe(visited, losses_K, early_hits_K)
+    def observe(self, visited: Subset, losses_K: Tensor) -> None:
+        super().observe(visited, losses_K)
         self.sums_N[visited.indices] += losses_K
 
 
@@ -208,26 +209,22 @@ def find_labels(
     validated = judge(classifier, validation, PLACE, keep_probabilities=True)
     excess = labels.excess(record.excess_losses(), -judged.own.clamp(min=1e-12).log())
     verdict = labels.judge(
-        excess, record.early_hit_rates(), judged.margins >= 0, validation.labels, validated.probabilities
+        excess,
+        record.early_hit_rates(),
+        record.surest_missed(),
+        judged.margins >= 0,
+        validation.labels,
+        validated.probabilities,
     )
     plain = (record.sums_N / record.visits_N).nan_to_num(-torch.inf)
     methods: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
         "ours": (verdict.suspect.numpy(), excess.numpy(), once),
         "mean loss": (labels.suspects(plain, float(wrong.mean())).numpy(), plain.numpy(), once),
     }
-    start = time.perf_counter()
-    probabilities = np.zeros((len(rows), data.classes))
-    for fold, (kept, left) in enumerate(
-        StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, noisy[rows])
-    ):
-        part, held = (training.subset(torch.from_numpy(at)) for at in (kept, left))
-        other, _ = train(data, part, validation, hp.model_copy(update={"seed": hp.seed + 1_000 + fold}))
-        probabilities[left] = judge(other, held, PLACE, keep_probabilities=True).probabilities.numpy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        flags = find_label_issues(noisy[rows], probabilities, n_jobs=1)
-    quality = get_label_quality_scores(noisy[rows], probabilities)
-    methods["cleanlab"] = flags, -quality, time.perf_counter() - start
+    if folds:
+        start = time.perf_counter()
+        flags, quality = cleanlab_alone(data, training, validation, hp, folds)
+        methods["cleanlab"] = flags, -quality, time.perf_counter() - start
     shared = {
         "data": data.name,
         "examples": len(rows),
@@ -252,6 +249,24 @@ def find_labels(
         }
         for name, (flagged, score, seconds) in methods.items()
     ]
+
+
+def cleanlab_alone(
+    data: Data, training: MemoryDataset, validation: MemoryDataset, hp: Hyperparameters, folds: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """[N] bool: which labels cleanlab takes for wrong, and the quality of each."""
+    given = training.labels.numpy()
+    probabilities = np.zeros((len(given), data.classes))
+    for fold, (kept, left) in enumerate(
+        StratifiedKFold(folds, shuffle=True, random_state=hp.seed).split(given, given)
+    ):
+        part, held = (training.subset(torch.from_numpy(at)) for at in (kept, left))
+        other, _ = train(data, part, validation, hp.model_copy(update={"seed": hp.seed + 1_000 + fold}))
+        probabilities[left] = judge(other, held, PLACE, keep_probabilities=True).probabilities.numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = find_label_issues(given, probabilities, n_jobs=1)
+    return found, get_label_quality_scores(given, probabilities)
 
 
 def accuracy(judged: Judgement, dataset: MemoryDataset) -> float:
@@ -359,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--shares", default="0,0.05,0.1,0.2", metavar="LIST", help="of wrong labels; default: 0,0.05,0.1,0.2")
     add("--kinds", default="uniform,next class", metavar="LIST")
     add("--seeds", default="0,1,2", metavar="LIST", help="default: 0,1,2")
-    add("--folds", type=int, default=3, help="of cleanlab's; default: 3")
+    add("--folds", type=int, default=3, help="of cleanlab's; default: 3; 0: without cleanlab")
     add("--strategy", default="full", help="that trains; default: full")
     add("--fraction", default="1", help="default: 1")
     add("--json", type=Path, metavar="FILE", help="write the rows there")
@@ -376,7 +391,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for seed in map(int, options.seeds.split(",")):
                     own = {"strategy": options.strategy, "fraction": options.fraction}
                     found += find_labels(data, kind, share, seed, options.folds, own)
-                print(label_table(found[-3 * len(options.seeds.split(",")) :]), flush=True)
+                methods = 3 if options.folds else 2
+                print(label_table(found[-methods * len(options.seeds.split(",")) :]), flush=True)
     copies = find_copies(sets[0]) if options.training else []
     print(f"\n{label_table(found)}")
     if copies:

@@ -6,9 +6,9 @@
 
 **Images.** Some are made dark, bright or blurry, cropped to a narrow band or scaled several times (`odd size`), copied
 with a change (`near-duplicate`: JPEG 40, 20% brighter or darker, a pixel aside, or none), or replaced by noise, a
-drawing or a blank (`outlier`); 2% of all for each. Each side reads the files by itself. cleanvision's `light` counts as
-bright, its odd aspect ratios and exact duplicates as odd sizes and near-duplicates. Datalab finds outliers in the last
-layer's features of a small network; we do in the same, and in colours and detail.
+drawing or a blank (`outlier`); 2% of all for each, 0.5% for outliers. Each side reads the files by itself.
+cleanvision's `light` counts as bright, its odd aspect ratios and exact duplicates as odd sizes and near-duplicates.
+Datalab finds outliers in the last layer's features of a small network; we do in the same, and in colours and detail.
 
 **Table.** Rows far from all others (`outlier`), a class of few examples (`rare class`), and a value of a category or a
 cluster in which half of the labels are drawn at random (`weak category`, `weak cluster`). Datalab is given validation's
@@ -55,7 +55,8 @@ from subset_trainer.training.evaluation import judge, look_at
 
 CPU = torch.device("cpu")
 EACH = 0.02
-"""Share of the images that each trouble is planted in."""
+"""Share of the images that each trouble is planted in, but for outliers: a quarter of it, as of a dozen that are alike
+each would have near neighbours."""
 KINDS = ("dark", "bright", "blurry", "odd size", "near-duplicate", "outlier")
 OF_CLEANVISION: Mapping[str, tuple[str, ...]] = {
     "dark": ("dark",),
@@ -162,21 +163,23 @@ def copied(pixels: np.ndarray, number: int) -> np.ndarray:
 def plant(images: Sequence[tuple[str, np.ndarray]], folder: Path, seed: int, each: float = EACH) -> Planted:
     """Write the images to `folder/<class>/`, with troubles."""
     draw = np.random.default_rng(seed)
-    order, count = draw.permutation(len(images)).tolist(), round(each * len(images))
-    kind_of = {row: kind for place, kind in enumerate(KINDS) for row in order[place * count :][:count]}
+    order, kind_of = draw.permutation(len(images)).tolist(), {}
+    for kind in KINDS:
+        for _ in range(round(each * len(images) / (4 if kind == "outlier" else 1))):
+            kind_of[order.pop()] = kind
     planted = Planted()
     for row, (label, pixels) in enumerate(images):
         (folder / label).mkdir(parents=True, exist_ok=True)
-        kind, name = kind_of.get(row), f"{label}/{row:05}.png"
-        if kind == "near-duplicate":
+        trouble, name = kind_of.get(row), f"{label}/{row:05}.png"
+        if trouble == "near-duplicate":
             copy = f"{label}/{row:05}-copy.png"
             Image.fromarray(copied(pixels, len(planted.original))).save(folder / copy)
             planted.original[copy] = name
-            planted.add(kind, copy)
-            planted.add(kind, name)
-        elif kind is not None:
-            pixels = spoilt(pixels, kind, draw)
-            planted.add(kind, name)
+            planted.add(trouble, copy)
+            planted.add(trouble, name)
+        elif trouble is not None:
+            pixels = spoilt(pixels, trouble, draw)
+            planted.add(trouble, name)
         Image.fromarray(np.ascontiguousarray(pixels)).save(folder / name)
     return planted
 

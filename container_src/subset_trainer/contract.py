@@ -170,9 +170,20 @@ def _channels(base: Path) -> tuple[dict[str, Path], dict[str, str], frozenset[st
     return {path.name: path for path in sorted(data.iterdir()) if path.is_dir()}, {}, frozenset()
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs. Raises ValueError for a name that is given twice: the last would win in silence."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found and found[name] != value:
+            raise ValueError(f"{name!r} is given twice, as {shown(found[name])} and {shown(value)}")
+        found[name] = value
+    return found
+
+
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8") or "{}")
+        # A byte order mark is what editors of Windows write.
+        content = json.loads(path.read_text(encoding="utf-8-sig") or "{}", object_pairs_hook=_without_repeats)
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -18,9 +18,9 @@ def planted_in(folder: Path, count: int = 150) -> quality.Planted:
 def test_what_is_planted_is_on_disk_once(tmp_path: Path) -> None:
     planted = planted_in(tmp_path)
     assert {kind: len(names) for kind, names in planted.of.items()} == {
-        kind: 12 if kind == "near-duplicate" else 6 for kind in quality.KINDS
+        kind: {"near-duplicate": 12, "outlier": 2}.get(kind, 6) for kind in quality.KINDS
     }
-    assert len(set().union(*planted.of.values())) == 6 * 5 + 12
+    assert len(set().union(*planted.of.values())) == 6 * 4 + 12 + 2
     assert len(list(tmp_path.rglob("*.png"))) == 150 + 6
     for name in planted.of["dark"]:
         assert np.asarray(Image.open(tmp_path / name)).max() <= 255 * 0.4

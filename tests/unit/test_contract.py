@@ -158,3 +158,12 @@ def test_content_types(base: Path) -> None:
         UserError, match=r"channel 'training' has the content type \['text/csv'\]; expected a text"
     ):
         contract.read()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json_and_a_repeated_name_is_refused(base: Path) -> None:
+    path = base / "input" / "config" / "hyperparameters.json"
+    path.write_text('{"epochs": "3"}', encoding="utf-8-sig")
+    assert contract.read().hyperparameters == {"epochs": "3"}
+    path.write_text('{"epochs": "3", "epochs": "4"}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"hyperparameters\.json.*'epochs' is given twice, as '3' and '4'"):
+        contract.read()

@@ -1,5 +1,6 @@
 """Which labels are suspect, and how many."""
 
+import math
 import warnings
 
 import numpy as np
@@ -67,7 +68,11 @@ def test_folds_have_their_part_of_each_class() -> None:
 
 
 def judged(
-    wrong: int, examples: int = 1_000, missed: int | None = None, sureness: float = 6.0
+    wrong: int,
+    examples: int = 1_000,
+    missed: int | None = None,
+    sureness: float = 6.0,
+    surest_missed: tuple[float, float] = (math.nan, math.nan),
 ) -> tuple[labels.Verdict, torch.Tensor]:
     """The verdict on examples of which the first are wrong, are missed early and are memorised in the end."""
     given, probabilities = drawn(0, sureness, examples=500, classes=5)
@@ -78,6 +83,7 @@ def judged(
     found = labels.judge(
         excess,
         rates,
+        surest_missed,
         torch.ones(examples, dtype=torch.bool),
         torch.where(flipped, (given + 1) % 5, given),
         probabilities,
@@ -92,6 +98,29 @@ def test_as_many_are_suspect_as_are_wrong_although_the_model_has_memorised_them(
     assert excess[found.suspect].min() > excess[~found.suspect].max() if wrong else not found.suspect.any()
 
 
+@pytest.mark.parametrize(
+    ("surest_missed", "expected"),
+    [
+        ((math.nan, math.nan), 10),
+        ((0.08, 1.0), 80),
+        ((0.08, 0.985), 80),  # the accuracy's standard error is 0.004, and at the end it is 0.99
+        ((0.08, 0.96), 54),
+        ((0.5, 1.0), 200),
+        ((0.08, 0.5), 5),
+    ],
+)
+def test_the_number_follows_the_surest_early_choices(
+    surest_missed: tuple[float, float], expected: int
+) -> None:
+    """Less so where the model was still worse than in the end, and never above the examples that were missed."""
+    given, probabilities = drawn(0, 6.0, examples=500, classes=5)
+    flipped = torch.where(torch.arange(500) < 5, (given + 1) % 5, given)  # 1% of validation
+    rates = torch.where(torch.arange(1_000) < 200, 0.2, 1.0)
+    every = torch.ones(1_000, dtype=torch.bool)
+    found = labels.judge(torch.linspace(3, -1, 1_000), rates, surest_missed, every, flipped, probabilities)
+    assert found.known and int(found.suspect.sum()) == pytest.approx(expected, abs=4)
+
+
 def test_what_the_model_chose_early_is_never_suspect() -> None:
     given, probabilities = drawn(0, 6.0, examples=500, classes=5)
     rates = torch.tensor([1.0] * 900 + [0.0] * 100)
@@ -100,6 +129,7 @@ def test_what_the_model_chose_early_is_never_suspect() -> None:
     found = labels.judge(
         excess,
         rates,
+        (0.2, 1.0),
         torch.ones(1_000, dtype=torch.bool),
         (given + 1) % 5 * (given < 1) + given * (given >= 1),
         probabilities,
@@ -117,5 +147,7 @@ def test_examples_that_no_early_epoch_used_go_by_the_final_model() -> None:
     given, probabilities = drawn(0, 6.0, examples=500, classes=5)
     rates = torch.full((100,), torch.nan)
     shifted = torch.where(torch.arange(500) < 50, (given + 1) % 5, given)
-    found = labels.judge(torch.arange(100.0), rates, torch.arange(100) >= 10, shifted, probabilities)
+    found = labels.judge(
+        torch.arange(100.0), rates, (math.nan, math.nan), torch.arange(100) >= 10, shifted, probabilities
+    )
     assert found.known and found.suspect[:10].sum() >= 5 and not found.suspect[10:].any()

@@ -36,6 +36,9 @@ class LeastSquares:
     def scores(self, outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
         return (outputs_BC[:, 0] - targets_B).abs() < 0.1
 
+    def choices(self, outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
+        return self.scores(outputs_BC, targets_B).float() * 2 - 1
+
     def strata(self, targets_N: np.ndarray) -> np.ndarray:
         return np.zeros(len(targets_N), np.int64)
 
@@ -54,6 +57,13 @@ def test_residuals_are_the_gradient_of_the_losses() -> None:
     draw = torch.Generator().manual_seed(0)
     check_residuals(Classification(), torch.randn(7, 3, generator=draw), torch.arange(7) % 3)
     check_residuals(LeastSquares(), torch.randn(7, 1, generator=draw), torch.randn(7, generator=draw))
+
+
+def test_a_choice_is_as_sure_as_its_probability_and_negative_where_it_is_wrong() -> None:
+    outputs = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 9.0], [1.0, 1.0, 1.0]])
+    choices = Classification().choices(outputs, torch.tensor([0, 1, 0]))
+    sure = outputs.softmax(1).max(1).values
+    torch.testing.assert_close(choices, sure * torch.tensor([1.0, -1.0, 1.0]))
 
 
 def data(examples: int, seed: int) -> MemoryDataset:

@@ -1,8 +1,11 @@
 """Opens untrusted tar archives with bounded memory: sizes in their headers are checked before they are allocated."""
 
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
+
+from subset_trainer.data.channels import Channel, is_system
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 LONGEST_NAME = 1 << 16
@@ -21,6 +24,16 @@ def compression(path: Path) -> str:
 def open_tar(path: Path) -> tarfile.TarFile:
     """Open the archive; the caller closes it. Damaged archives raise almost any exception, here or during reading."""
     return tarfile.open(path, compression(path), tarinfo=_Member)  # type: ignore[call-overload]
+
+
+def zip_members(channel: Channel, archive: str) -> list[str]:
+    """The names of a zip archive's files, without those that macOS adds; none if it cannot be read."""
+    try:
+        with zipfile.ZipFile(channel.root / archive) as opened:
+            names = opened.namelist()
+    except Exception:  # damaged archives raise many exceptions
+        return []
+    return [name for name in names if not name.endswith("/") and not any(map(is_system, name.split("/")))]
 
 
 class _Member(tarfile.TarInfo):

@@ -54,6 +54,7 @@ def findings(
         verdict = labels.judge(
             excess,
             record.early_hit_rates(),
+            record.surest_missed(),
             judged.margins >= 0,
             splits.validation.labels,
             validated.probabilities,

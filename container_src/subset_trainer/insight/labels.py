@@ -20,9 +20,8 @@ LEAST_ACCURACY = 0.78
 """Labels are not judged by a model whose estimated accuracy on correctly labelled examples is lower."""
 MOST_MISSED = 0.4
 """Labels are not judged by a model that missed a larger fraction of the training examples in most early epochs."""
-MISSED, NEVER_LEARNED = 0.5, 0.25
-"""Early hit rates: below the first, the model chose another class in most early epochs; up to the second, in nearly all
-of them."""
+MISSED = 0.5
+"""Early hit rates below it: the model chose another class in most early epochs."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Verdict:
 def judge(
     excess_N: Tensor,
     early_hit_rates_N: Tensor,
+    surest_missed: tuple[float, float],
     labelled_N: Tensor,
     validation_labels_M: Tensor,
     validation_probabilities_MC: Tensor,
@@ -48,32 +48,37 @@ def judge(
 
     A model learns wrong labels late, and at the end may have memorised all of them. Therefore its choices in the first
     half of the epochs count. Only examples for which it chose another class in most of these epochs are ever suspect.
-    Their number is an upper bound, because hard examples are among them. A lower bound is the number of examples that
-    it missed in nearly all of these epochs. Confident learning on the validation set, which the model was not trained
-    on, estimates the number between the bounds. A small validation set gives a rough estimate, which is therefore moved
-    towards the middle of the bounds by up to one standard error.
+    Their number is an upper bound, because hard examples are among them. Of the examples of whose class it was surest
+    at that time, hardly any are hard: where it chose another class than labelled, the label is wrong, and the other
+    examples have as many wrong labels. (Where a model is sure, it differs from the labels as often as these are
+    wrong: the idea of anchor points, Liu and Tao, TPAMI 2016.) If it was then worse than at the end, by more than a
+    standard error of the accuracy, the difference is taken off. Confident learning on the validation set, which the
+    model was not trained on, is a second estimate. It is rougher, as the set is small, and counts hard examples of
+    classes that overlap; so where it is the larger one, the number is half way between them.
 
     Args:
         excess_N: by how much each example's loss is larger than others', see :func:`excess`.
         early_hit_rates_N: see :meth:`~subset_trainer.training.record.Record.early_hit_rates`.
+        surest_missed: see :meth:`~subset_trainer.training.record.Record.surest_missed`.
         labelled_N: bool, whether the final model classifies the example as labelled; it decides for examples that the
             early epochs did not use.
         validation_labels_M: int64.
         validation_probabilities_MC: predictions of the final model.
     """
-    unseen = torch.where(labelled_N, 1.0, (MISSED + NEVER_LEARNED) / 2)
+    unseen = labelled_N.float()
     rates_N = torch.where(early_hit_rates_N.isnan(), unseen, early_hit_rates_N)
     missed_N = rates_N < MISSED
-    most, least = (float(some.double().mean()) for some in (missed_N, rates_N <= NEVER_LEARNED))
+    most = float(missed_N.double().mean())
     accuracy = float((validation_probabilities_MC.argmax(1) == validation_labels_M).double().mean())
     share = wrong_share(validation_labels_M, validation_probabilities_MC)
     if most > MOST_MISSED or accuracy < LEAST_ACCURACY * (1 - min(share, most)):
         return Verdict(torch.zeros_like(missed_N), accuracy, known=False)
-    count = len(validation_labels_M)
-    error = math.sqrt(max(share, 1 / count) * (1 - share) / count)
-    middle = (least + most) / 2
-    share = min(max(middle, share - error), share + error)
-    number = round(min(max(share, least), most) * len(excess_N))
+    missed, accuracy_then = surest_missed
+    if not math.isnan(missed):
+        error = math.sqrt(accuracy * (1 - accuracy) / len(validation_labels_M))
+        early = max(0.0, missed - max(0.0, accuracy - accuracy_then - error))
+        share = max(early, (early + share) / 2)
+    number = round(min(share, most) * len(excess_N))
     order = excess_N.where(missed_N, -torch.inf).sort(descending=True, stable=True).indices[:number]
     suspect_N = torch.zeros_like(missed_N).scatter_(0, order, True)
     return Verdict(suspect_N & missed_N, accuracy, known=True)

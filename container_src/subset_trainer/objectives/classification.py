@@ -1,6 +1,7 @@
 """Classification into one of C classes."""
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,6 +26,12 @@ class Classification:
     def scores(self, outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
         """Whether each example is classified as labelled; the mean is the accuracy."""
         return outputs_BC.argmax(1) == targets_B
+
+    def choices(self, outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
+        """The probability of the class that is chosen; negative where it is not the label."""
+        chosen_B = outputs_BC.argmax(1)
+        sure_B = self.answer(outputs_BC).gather(1, chosen_B[:, None]).flatten()
+        return torch.where(chosen_B == targets_B, sure_B, -sure_B)
 
     def strata(self, targets_N: np.ndarray) -> np.ndarray:
         """The classes themselves."""

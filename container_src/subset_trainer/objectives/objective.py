@@ -29,6 +29,10 @@ class Objective(Protocol):
         """[B]: each example's contribution to the mean score of a model; larger is better."""
         ...
 
+    def choices(self, outputs_BC: Tensor, targets_B: Tensor) -> Tensor:
+        """[B] float32: how sure the model is of its answer, above 0 to 1; negative where the answer is wrong."""
+        ...
+
     def strata(self, targets_N: np.ndarray) -> np.ndarray:
         """[N] integers: the groups of which a stratified split takes equal fractions."""
         ...

@@ -61,8 +61,8 @@ class Gradients:
                 ``weight``.
 
         Returns:
-            each example's loss [B] and whether it was classified as labelled [B]; both on the device, without a
-            synchronisation.
+            each example's loss [B] and the model's choice [B], see :meth:`Objective.choices
+            <subset_trainer.objectives.objective.Objective.choices>`; both on the device, without a synchronisation.
 
         Raises:
             torch.OutOfMemoryError: not even three examples fit; or this process is one of several and its share does
@@ -98,7 +98,7 @@ class Gradients:
 
     def _in_parts(self, batch: Tensor, labels: Tensor, share: Tensor, parts: int) -> tuple[Tensor, Tensor]:
         self._classifier.zero_grad(set_to_none=True)
-        losses, hits = [], []
+        losses, choices = [], []
         split = [values.tensor_split(parts) for values in (batch, labels, share)]
         for number, (inputs, targets, shares) in enumerate(zip(*split, strict=True), 1):
             # Gradients are exchanged once per batch, with its last part.
@@ -108,5 +108,5 @@ class Gradients:
                 loss = self._objective.losses(logits, targets, self._label_smoothing)
                 self._scaler.scale(torch.dot(loss, shares)).backward()
             losses.append(loss.detach())
-            hits.append(self._objective.scores(logits.detach(), targets))
-        return torch.cat(losses), torch.cat(hits)
+            choices.append(self._objective.choices(logits.detach(), targets))
+        return torch.cat(losses), torch.cat(choices)

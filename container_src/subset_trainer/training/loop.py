@@ -80,8 +80,8 @@ def train(
                             losses, count = trainee.losses(batch), batches.sizes[within.step]
                             batch = batch.filtered(choice.filter, losses, count, ranks)
                             within.kept.append(batch.ids)
-                    losses, hits = trainee.step(batch, plan.rate(epoch, within.step, batches.steps))
-                    loss_sum = within.add(batch, losses, hits, batches.starts[within.step])
+                    losses, choices = trainee.step(batch, plan.rate(epoch, within.step, batches.steps))
+                    loss_sum = within.add(batch, losses, choices, batches.starts[within.step])
                 watch.look(within.step, loss_sum)
                 stop, due = ranks.pulse(saving.due())
                 if stop:
@@ -91,7 +91,7 @@ def train(
                     saving.save()
             watch.end(trainee.classifier)
 
-            mean_loss, accuracy, observed, hits = within.ended(ranks)
+            mean_loss, accuracy, observed, choices = within.ended(ranks)
             kept = Subset.of(torch.cat(within.kept)) if within.kept else None
             seen = kept or batches.read
             selector.observe(seen.indices, observed)
@@ -101,7 +101,9 @@ def train(
             evaluation_seconds = lap()
             with deferred():
                 state.visited += choice.size
-                trainee.record.observe(seen, observed, hits if 2 * epoch.number <= epoch.count else None)
+                trainee.record.observe(seen, observed)
+                if 2 * epoch.number <= epoch.count:
+                    trainee.record.observe_choices(seen, choices, score.accuracy)
                 state.done.append(
                     EpochReport(
                         epoch=epoch,

@@ -39,8 +39,9 @@ class Within:
     observed: Tensor | None = None
     """[size] the losses, in the order in which the epoch trains on its examples."""
     hits: Tensor | None = None
-    """[size] 1 where the example was classified as labelled before the update, else 0; float32. Checkpoints of earlier
-    versions have none: there it counts from the step at which the run resumes."""
+    """[size] float32: the probability of the class that the model chose before the update, negative if it is not the
+    label. In checkpoints of earlier versions 1 if it is, else 0, or nothing: there it begins at the step at which the
+    run resumes."""
 
     def begun(self, device: torch.device, size: int) -> "Within":
         """Move the sums so far to the device; at an epoch's start they are zero. Returns this object."""
@@ -56,13 +57,13 @@ class Within:
         self.kept = [part.to(device) for part in self.kept]
         return self
 
-    def add(self, batch: Batch, losses: Tensor, hits: Tensor, start: int) -> Tensor:
+    def add(self, batch: Batch, losses: Tensor, choices: Tensor, start: int) -> Tensor:
         """Add the results of one update.
 
         Args:
             batch: the batch.
             losses: the losses of this process's examples.
-            hits: whether each of them was classified as labelled.
+            choices: the model's choices for each of them; above 0: as labelled.
             start: position of the batch's first example in the epoch.
 
         Returns:
@@ -71,16 +72,16 @@ class Within:
         loss_sum, correct, observed = self._sums
         count = len(batch.labels)
         loss_sum += torch.dot(losses, batch.weights[batch.own]) / batch.total * count
-        correct += hits.sum()
+        correct += (choices > 0).sum()
         observed[start : start + count][batch.own] = losses
         assert self.hits is not None
-        self.hits[start : start + count][batch.own] = hits.float()
+        self.hits[start : start + count][batch.own] = choices
         self.step += 1
         return loss_sum
 
     def ended(self, ranks: Ranks) -> tuple[float, float, Tensor, Tensor]:
-        """The epoch's mean loss, its accuracy, and the losses and hits [size] in the order of training on the CPU, over
-        all processes."""
+        """The epoch's mean loss, its accuracy, and the losses and choices [size] in the order of training on the CPU,
+        over all processes."""
         loss_sum, correct, observed = map(ranks.total, self._sums)
         assert self.hits is not None
         hits = ranks.total(self.hits).cpu()

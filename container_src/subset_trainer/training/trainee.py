@@ -86,9 +86,9 @@ class Trainee:
         """Make one update at this learning rate.
 
         Returns:
-            the losses of this process's examples, and whether each was classified as labelled; on the device.
+            the losses of this process's examples, and the model's choices (above 0: as labelled); on the device.
         """
-        losses, hits = self._gradients.of(
+        losses, choices = self._gradients.of(
             batch.inputs, batch.filled(batch.labels), batch.filled(batch.weights), batch.total
         )
         optimizer.set_rate(self._optimizer, rate)
@@ -96,7 +96,7 @@ class Trainee:
         self._scaler.update()
         if self.average:
             self.average.update_parameters(self.classifier)
-        return batch.share.counted(losses), batch.share.counted(hits)
+        return batch.share.counted(losses), batch.share.counted(choices)
 
     def losses(self, batch: Batch) -> Tensor:
         """The losses of this process's share of a batch of candidates, [own], in evaluation mode."""

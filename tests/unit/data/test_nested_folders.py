@@ -1,5 +1,6 @@
 """Folders that may not be the classes: nested ones, kinds of files, masks, and empty ones; in archives, too."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,3 +111,22 @@ def test_an_empty_folder_is_said_once_for_all(tmp_path: Path) -> None:
         (tmp_path / f"void/{number:02}").mkdir(parents=True)
     assert left_out(tmp_path) == ["void/00/"]
     assert any("30 such folders" in decision.reason for decision in found(tmp_path).decisions)
+
+
+@pytest.mark.parametrize("member", ["eel/{}.jpg", "data/eel/{}.jpg", "eel{}.jpg"])
+def test_a_zip_archive_with_further_images_is_refused(tmp_path: Path, member: str) -> None:
+    put(tmp_path, {f"{label}/{n}.jpg": image(n) for label in ("cat", "dog") for n in range(3)})
+    with zipfile.ZipFile(tmp_path / "eel.zip", "w") as packed:
+        for number in range(3):
+            packed.writestr(member.format(number), image(number))
+    refused(tmp_path, "'eel.zip': it holds images that are not in the folders", "expected it unpacked")
+
+
+def test_a_zip_archive_of_what_lies_beside_it_is_left_out(tmp_path: Path) -> None:
+    put(tmp_path, {f"{label}/{n}.jpg": image(n) for label in ("cat", "dog") for n in range(3)})
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as packed:
+        for label in ("cat", "dog"):
+            for number in range(3):
+                packed.writestr(f"all/{label}/{number}.jpg", image(number))
+                packed.writestr(f"__MACOSX/all/{label}/._{number}.jpg", b"")
+    assert left_out(tmp_path) == ["all.zip"]

@@ -1,6 +1,9 @@
 """Images in class folders."""
 
-from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel
+from collections.abc import Iterator
+
+from subset_trainer.data.archives import zip_members
+from subset_trainer.data.channels import IMAGE_SUFFIXES, Channel, base_name
 from subset_trainer.data.classes import coded
 from subset_trainer.data.content import IMAGES
 from subset_trainer.data.formats.annotations import annotated_by, rival_lists
@@ -35,10 +38,25 @@ class ImageFolders(Format):
         if folder is None:
             return []
         lost = vanishing(channel, claim.files, folder, f"images ({', '.join(IMAGES)})")
+        lost += [*self._packed(channel, claim.files)]
         nested = doubts_of_folders(claim.files, folder, channel.label_folder)
         if len(set(classes_of_folders(claim.files, folder, channel.label_folder))) == 1:
             lost += _alone(channel, claim.files)
         return [*lost, *nested, *rival_lists(channel, claim.files, folder)]
+
+    @staticmethod
+    def _packed(channel: Channel, files: tuple[str, ...]) -> Iterator[Decision]:
+        """The open decisions on zip archives of images that do not lie in the folders."""
+        if not (archives := channel.ending(".zip")):
+            return
+        beside = {base_name(file) for file in files} | {"/".join(file.rsplit("/", 2)[-2:]) for file in files}
+        for archive in archives:
+            images = [name for name in zip_members(channel, archive) if name.lower().endswith(IMAGE_SUFFIXES)]
+            further = [name for name in images if "/".join(name.rsplit("/", 2)[-2:]) not in beside]
+            if further:
+                reason = f"it holds images that are not in the folders, such as '{further[0]}'"
+                reason += "; expected it unpacked, or out of the channel"
+                yield Decision("classes", "an archive", reason, "open", name=archive)
 
     def near_miss(self, channel: Channel) -> str | None:
         if not channel.images:

@@ -39,10 +39,11 @@ def image_column(channel: Channel, file: str) -> str | None:
     Raises:
         UserError: the file cannot be read.
     """
-    return _image_column(_schema(channel, file))
+    return next(iter(_image_columns(_schema(channel, file))), None)
 
 
-def _image_column(schema: pa.Schema) -> str | None:
+def _image_columns(schema: pa.Schema) -> list[str]:
+    """The columns that may hold the images: those with the name of one, or else Hugging Face's structs."""
     structs = [
         field.name
         for field in schema
@@ -52,7 +53,7 @@ def _image_column(schema: pa.Schema) -> str | None:
     ]
     plain = [field.name for field in schema if _is_binary(field.type)]
     named = [name for name in (*structs, *plain) if name.lower() in _IMAGE_NAMES]
-    return next(iter(named or structs), None)
+    return named or structs
 
 
 def read_parquet_images(
@@ -75,11 +76,14 @@ def read_parquet_images(
     rivals: dict[str, list[Any]] = {}
     schemas = [_schema(channel, file) for file in files]
     for file, schema in zip(files, schemas, strict=True):
-        image = _image_column(schema)
-        if image is None:
-            raise channel.error(
-                f"file '{file}' has no column of images, as '{files[0]}' has; expected the same in all files."
+        able = _image_columns(schema)
+        if len(able) != 1:
+            several = (
+                f"several columns of images, {', '.join(map(repr, able))}; expected one, called 'image'."
             )
+            none = f"no column of images, as '{files[0]}' has; expected the same in all files."
+            raise channel.error(f"file '{file}' has {several if able else none}")
+        [image] = able
         found = _label(channel, file, schema, image, label_column)
         if label and found != label:
             raise channel.error(
@@ -189,9 +193,16 @@ def _names(
             "regression is not supported."
         )
     known = _hugging_face_names(schema, column)
-    if all(0 <= value < len(known) for value in values):
-        return [known[value] for value in values]
-    return label_names(numbers)
+    if not known:
+        return label_names(numbers)
+    if len(outside := np.flatnonzero((numbers < 0) | (numbers >= len(known)))):
+        unlabelled = numbers[outside[0]] == -1
+        what = "by which Hugging Face marks examples without a label" if unlabelled else "without a name"
+        raise channel.error(
+            f"{len(outside):,} of {len(values):,} rows have the label {numbers[outside[0]]} in {column!r}, {what} "
+            f"(first '{rows[outside[0]]}'); expected labelled rows alone: one of the schema's {len(known)} names each."
+        )
+    return [known[value] for value in values]
 
 
 def _hugging_face_names(schema: pa.Schema, column: str) -> list[str]:
