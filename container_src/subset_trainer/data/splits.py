@@ -23,6 +23,7 @@ from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.loading import Fitting, Loading
 from subset_trainer.data.machine import memory_available
+from subset_trainer.data.repeated import repeated
 from subset_trainer.data.texts.tokens import Tokens
 from subset_trainer.data.understanding import Decision, Understanding
 from subset_trainer.errors import UserError
@@ -244,6 +245,9 @@ def load_splits(
         test = preprocessing.encode(training, found.test, loading, trained)
     elif test_rows is not None:
         test = dataset.subset(torch.from_numpy(test_rows))
+    for name, own in (("validation", validation), ("test", test)):
+        if name in channels and own is not None and (said := repeated(dataset, own, name)) is not None:
+            loading.notes.append(said)
     return Splits(
         train,
         validation,
