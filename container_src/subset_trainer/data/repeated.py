@@ -8,28 +8,27 @@ from subset_trainer.data.datasets import Dataset, MemoryDataset
 _MOST = 1 << 30
 """Bytes of inputs; of more, nothing is compared."""
 _DISTINCT = 0.9
-"""Where fewer of the training examples are distinct, equal ones are nothing unusual."""
+"""Where fewer of the training rows or texts are distinct, equal ones are nothing unusual."""
 _SHARE = 0.01
 
 
-def repeated(train: Dataset, other: Dataset, name: str) -> str | None:
-    """A sentence on the examples of another data set whose inputs are those of a training example; None if they are
-    fewer than one in a hundred, or usual among the training examples themselves."""
+def repeated(train: Dataset, other: Dataset) -> str | None:
+    """How many examples of another data set have the inputs of a training example; None if that is not worth saying.
+
+    Of images any is; of rows and texts, which may be equal by chance, one in a hundred.
+    """
     if not (isinstance(train, MemoryDataset) and isinstance(other, MemoryDataset)):
         return None
-    inputs, others = train.inputs, other.inputs
-    if inputs.shape[1:] != others.shape[1:] or inputs.nbytes + others.nbytes > _MOST:
+    if train.inputs.shape[1:] != other.inputs.shape[1:] or train.inputs.nbytes + other.inputs.nbytes > _MOST:
         return None
-    known = set(_keys(inputs))
-    if len(known) < _DISTINCT * len(inputs):
+    images = train.inputs.dtype == torch.uint8
+    keys = _keys(train.inputs)
+    known = set(keys)
+    count = sum(key in known for key in _keys(other.inputs))
+    if not count or not (images or (len(known) >= _DISTINCT * len(keys) and count >= _SHARE * len(other))):
         return None
-    count = sum(key in known for key in _keys(others))
-    if count < max(1, _SHARE * len(others)):
-        return None
-    return (
-        f"{name} channel: {count:,} of its {len(others):,} examples are in the training channel, too, so that their "
-        "accuracy says little about new ones; expected examples that training does not hold."
-    )
+    what, how = ("images", ", pixel for pixel") if images else ("examples", "")
+    return f"{count:,} of its {len(other):,} {what} are in the training channel, too{how}"
 
 
 def _keys(inputs: torch.Tensor) -> list[int]:
