@@ -7,7 +7,7 @@ from pathlib import Path
 
 from subset_trainer.data import channels
 from subset_trainer.data.channels import Channel, some, suffix_of
-from subset_trainer.data.content import TEXT, beginning
+from subset_trainer.data.content import TEXT, beginning, within_gzip
 from subset_trainer.data.formats import side_files
 from subset_trainer.data.formats.cifar import CIFAR
 from subset_trainer.data.formats.csv_tables import CsvTables
@@ -246,7 +246,8 @@ def _near_table(channel: Channel) -> str | None:
 def _held(channel: Channel) -> str:
     """The first files of a channel, with what they hold if their first bytes show it."""
     held = {file: channel.content(file) for file in channel.files[:_SHOWN]}
-    told = {content for content in held.values() if content not in (None, TEXT)}
+    inside = {within_gzip(channel.root / file) for file, content in held.items() if content == "gzip"}
+    told = {content for content in (*held.values(), *inside) if content not in (None, TEXT)}
     packed = ", which is to be unpacked" if told & {"ZIP", "7-Zip", "RAR", "bzip2", "xz", "zstandard"} else ""
     return (
         some(channel.files)
