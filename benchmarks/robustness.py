@@ -155,7 +155,11 @@ def document(rows: Sequence[Row], title: str, command: str, picture: str) -> str
     parts = [
         f"# Robustness: {title}",
         f"{study_report.TESTED.format(TEST)}\n```sh\n{command}\n```\n\nA study that was stopped resumes. "
-        "Test accuracy in percent, mean ± sample deviation over seeds, at equal samples within a column (see below).",
+        "Test accuracy in percent, mean ± sample deviation over seeds, at equal samples within a column (see below)."
+        "\n\n"
+        "`rho-loss` and `glister` use the clean validation labels. What these give by themselves, with "
+        "`validation-only` and `training-and-validation`, is in "
+        "[measurements](measurements.md#what-validation-labels-give-by-themselves).",
         f"![test accuracy]({picture})",
         *(table(rows, trouble) for trouble in TROUBLES),
         "## Cost\n\n" + cost_table(rows),

@@ -76,6 +76,11 @@ def parse(arguments: Sequence[str]) -> Act | None:
         found = app(program())(list(arguments), prog_name=program(), standalone_mode=False)
     except typer.TyperException as error:
         raise UserError(sentence(error)) from error
+    except SystemExit as ended:
+        # So typer ends where what reads its help has closed the pipe. Completion ends with 0.
+        if ended.code == 1:
+            raise BrokenPipeError from ended
+        raise
     return found if callable(found) else None
 
 

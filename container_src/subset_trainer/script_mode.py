@@ -35,8 +35,11 @@ SAY_SECONDS = 30
 
 
 def requested(job: Contract) -> bool:
-    """Whether the job has its own entry point (``entry_point`` of an SDK estimator)."""
-    return bool(job.hyperparameters.get(PROGRAM) or os.environ.get("SAGEMAKER_PROGRAM"))
+    """Whether the job has its own entry point (``entry_point`` of an SDK estimator); null means that it has not."""
+    from subset_trainer.config.parsing import decode
+
+    given = job.hyperparameters.get(PROGRAM)
+    return (given is not None and decode(given) is not None) or bool(os.environ.get("SAGEMAKER_PROGRAM"))
 
 
 def run(job: Contract) -> int:
@@ -54,6 +57,7 @@ def run(job: Contract) -> int:
     runner_type = _runner(env.additional_framework_parameters)
     # Before signals are passed on: SIGTERM ends these two at once.
     script_source.unpack(env.module_dir, Path(environment.code_dir))
+    script_source.check_program(env.user_entry_point, Path(environment.code_dir))
     wait_for_hosts(job.hosts)
     entry_point._wait_hostname_resolution = lambda: None
     with _signals_passed_on(), _stderr_tail() as tail:

@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 NAME = "sagemaker_submit_directory"
 UNPACKED = ".unpacked.json"
 """A list of the files that a job has unpacked, in the folder of the source, so that the next job removes them."""
+_SHOWN = 5
 DENIED = ("403", "AccessDenied", "Forbidden", "AllAccessDisabled")
 ABSENT = ("404", "NoSuchKey", "NoSuchBucket", "NotFound")
 
@@ -58,6 +59,21 @@ def unpack(uri: str, folder: Path) -> None:
         # Before the files, so that a job that is killed between them leaves no half source that passes for whole.
         (folder / UNPACKED).write_text(json.dumps(unpacked), encoding="utf-8")
         shutil.copytree(fetched, folder, symlinks=True, dirs_exist_ok=True)
+
+
+def check_program(program: str | None, folder: Path) -> None:
+    """Raise UserError if the source in the folder lacks the job's script. Of a package, pip tells what it holds."""
+    script = program is not None and program.endswith((".py", ".sh")) and not (folder / "setup.py").exists()
+    if not script or program is None or (folder / program).is_file():
+        return
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    found = [name for name in found if name != UNPACKED]
+    more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
+    held = f"{', '.join(map(shown, found[:_SHOWN]))}{more}" if found else "nothing"
+    raise UserError(
+        f"hyperparameter sagemaker_program={shown(program)}: there is no such file in the source, which holds {held}; "
+        f"expected its path within {NAME}"
+    )
 
 
 def _local(uri: str) -> str:

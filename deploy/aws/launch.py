@@ -112,7 +112,9 @@ def job_prefix(values: Mapping[str, Any]) -> str:
         parsed = knobs.parse(known)
     except UserError:
         return "subset-trainer"
-    strategy, fraction = parsed.strategy, f"{parsed.fraction:g}".replace(".", "-")
+    auto = isinstance(parsed.fraction, str)
+    strategy = parsed.strategy
+    fraction = "auto" if auto else f"{parsed.fraction:g}".replace(".", "-")
     return f"subset-trainer-{strategy}" + ("" if strategy == REFERENCE else f"-{fraction}")
 
 

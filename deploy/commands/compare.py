@@ -156,8 +156,6 @@ def _found(given: Given) -> Compared:
     from deploy.grid import comparison
     from deploy.results import folders
 
-    if given.local:
-        print("--local: folders of runs are named without it now", file=sys.stderr)
     runs = (*given.runs, *given.local)
     if given.training is None and len(given.runs) == 1 and not given.local:
         path = Path(given.runs[0])
@@ -175,6 +173,8 @@ def _found(given: Given) -> Compared:
     if runs:
         places = [Path(folder) for folder in runs]
         found, lost = folders.read(places)
+        if given.local:
+            print("--local: folders of runs are named without it now", file=sys.stderr)
         first = folders.first_seeds(places)
         return Compared(
             "Comparison", given.output, found, lost, first_seeds=first, data=folders.data_of(places)

@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from deploy.aws.requests import check_name
 from subset_trainer.config import hyperparameters
@@ -54,8 +55,7 @@ def ranges(texts: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, R
             raise UserError(f"{name} is both set and tuned")
         if name not in hyperparameters.Hyperparameters.model_fields:
             hyperparameters.parse({**settings, name: text})  # raises, with the name that was probably meant
-        field = hyperparameters.Hyperparameters.model_fields[name]
-        kinds = {field.annotation, *get_args(field.annotation)}
+        kinds = set(_kinds(hyperparameters.Hyperparameters.model_fields[name].annotation))
         number = int if int in kinds else float if float in kinds else None
         if "," in text:
             ends: Sequence[str] = text.split(",")
@@ -76,6 +76,17 @@ def ranges(texts: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, R
         for end in ends:
             hyperparameters.parse({**settings, name: end})
     return found
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield the plain types of a hyperparameter, which may have bounds and alternatives."""
+    if get_origin(annotation) is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for one in get_args(annotation):
+            yield from _kinds(one)
+    else:
+        yield annotation
 
 
 def job_count(search: str, tuned: Mapping[str, Range], asked: int | None) -> int:

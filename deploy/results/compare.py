@@ -121,8 +121,8 @@ class Lost:
 class Row:
     """One run in the table.
 
-    `speedup`: total time of the reference run divided by this run's; None without a reference run. `cost`: estimated
-    dollars. `spot_saving`: share of the on-demand price that spot instances saved.
+    `speedup`: total time of the reference run of the same seed divided by this run's; None without a reference run.
+    `cost`: estimated dollars. `spot_saving`: share of the on-demand price that spot instances saved.
     """
 
     run: str
@@ -191,9 +191,24 @@ def reference(runs: Sequence[Run]) -> Run | None:
     )
 
 
+def _full_by_seed(runs: Sequence[Run]) -> dict[Any, Run]:
+    """Return seed → the reference run of that seed."""
+    base = reference(runs)
+    if base is None:
+        return {}
+    alike = (run for run in runs if run.is_full and run.planned_epochs == base.planned_epochs)
+    return {run.summary.get("seed"): run for run in alike}
+
+
 def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list[Row]:
     """Return one row for each run, in the order given. `prices`: instance type → dollars an hour."""
+    whole = _full_by_seed(runs)
     base = reference(runs)
+
+    def speedup(run: Run) -> float | None:
+        full = whole.get(run.summary.get("seed"), base)
+        return full.seconds / run.seconds if full is not None and run.seconds > 0 else None
+
     return [
         Row(
             run=run.name,
@@ -208,7 +223,7 @@ def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list
             seconds_evaluating=run.summary["seconds"]["evaluation"],
             seconds_total=run.seconds,
             samples_visited=run.summary["samples_visited"],
-            speedup=base.seconds / run.seconds if base is not None and run.seconds > 0 else None,
+            speedup=speedup(run),
             **{
                 f"{part}_{name}": run.measure(name, part == "test")
                 for part in ("validation", "test")

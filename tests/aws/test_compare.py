@@ -111,8 +111,8 @@ def test_a_run_that_is_still_running_is_said(swept: Platform, capsys: pytest.Cap
     ("arguments", "expected"),
     [
         (["nothing"], "there is no Experiment 'nothing'"),
-        ([], "expected folders of runs, the name of an Experiment, or --training PATH"),
-        (["a", "--local", "/tmp"], "'a' holds no summary.json of a run"),
+        (["--ascending"], "expected data, folders of runs, or the name of an Experiment"),
+        (["a", "--local", "/tmp"], "there is no folder 'a'"),
         (["--local", "/tmp", "--sort-by", "x"], "only applies to an Experiment's data frame"),
         (["a", "--csv", "x.xls"], "ends in .csv or .parquet"),
         (["a", "--prices", "ml.g5.xlarge=free"], "expected dollars an hour"),

@@ -282,6 +282,10 @@ def test_a_quoted_strategy_is_no_part_of_a_jobs_name(bucket: str) -> None:
     assert launched()["TrainingJobName"].startswith("subset-trainer-glister-0-3-")
 
 
+def test_a_job_that_searches_its_fraction_is_called_so() -> None:
+    assert launch.job_prefix({"fraction": "auto"}).endswith("-auto")
+
+
 def docker(folder: Path, script: str) -> Path:
     program = folder / "docker"
     program.write_text(f"#!/bin/sh\n{script}\n")

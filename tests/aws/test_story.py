@@ -64,6 +64,7 @@ def test_every_command(
         if line.variable and len(line.words) == 1:
             variables[line.variable] = line.words[0]
             continue
+        capsys.readouterr()  # what was printed for the log of a failure is not the command's
         arguments = line.arguments(variables)
         with pytest.MonkeyPatch.context() as patch:
             if arguments[0] == "codebuild":

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -72,6 +73,12 @@ def test_as_many_processes_as_you_like_train_as_one(strategy: str, processes: in
         for name in ("samples:visited", "subset_size", "learning_rate"):
             assert ours[name] == theirs[name]
     assert together.summary["test"]["accuracy"] == alone.summary["test"]["accuracy"]
+    with (
+        np.load(together.base / "output/data/test_predictions.npz") as ours,
+        np.load(alone.base / "output/data/test_predictions.npz") as theirs,
+    ):
+        for column in ("labels", "predicted"):
+            assert ours[column].tolist() == theirs[column].tolist()
     assert together.summary["processes"] == processes
     assert together.log.count("epoch=1 ") == 1  # one speaks
     if "explain" in STRATEGIES[strategy]:

@@ -13,7 +13,7 @@ import pytest
 
 from subset_trainer import script_mode
 from subset_trainer.errors import PlatformError
-from tests.functional.conftest import Job
+from tests.functional.conftest import Job, write_table
 
 SCRIPT = """
 import argparse, json, os, signal, sys, time
@@ -271,3 +271,21 @@ def test_a_source_in_s3_that_is_refused_is_named_with_the_rights_that_it_takes(
         "arn:aws:s3:::my-bucket"
     )
     assert script.last_line.endswith(str(script.failure))
+
+
+@pytest.mark.parametrize("name", ["other.py", "code/own.py", "own.sh"])
+def test_a_program_that_the_source_lacks_is_named_with_what_it_holds(script: Job, name: str) -> None:
+    script.run({**hyperparameters(script, ""), "sagemaker_program": json.dumps(name)})
+    assert (script.exit_code, script.failure) == (
+        1,
+        f"hyperparameter sagemaker_program={name!r}: there is no such file in the source, which holds 'helper.py', "
+        "'own.py'; expected its path within sagemaker_submit_directory",
+    )
+
+
+@pytest.mark.parametrize("null", ["null", "None", '"null"'])
+def test_a_program_that_is_null_is_not_given(script: Job, null: str) -> None:
+    write_table(script.channel("training") / "train.csv")
+    script.run({"sagemaker_program": null, "epochs": 1, "report": False})
+    assert script.exit_code == 0, script.log
+    assert len(script.history) == 1

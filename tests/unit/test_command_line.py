@@ -207,6 +207,21 @@ def test_json_is_all_that_stdout_has(runs: list[str]) -> None:
     assert answer["answer"] and answer["answer"] in done.stderr and "speed-up" in done.stderr
 
 
+def test_inspect_takes_the_channels_that_lie_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("rows", "validation-rows", "test-rows"):
+        (tmp_path / name).mkdir()
+        rows = "".join(f"{'ab'[n % 2]},{n}.5,{n % 7}.25\n" for n in range(40))
+        (tmp_path / name / "rows.csv").write_text(f"label,x,y\n{rows}")
+    elsewhere = [f"--{name}={tmp_path / name}-rows" for name in ("validation", "test")]
+    assert main(["inspect", str(tmp_path / "rows"), "--json", *elsewhere]) == 0
+    shown = capsys.readouterr().out
+    assert all(f'"{name}"' in shown for name in ("training", "validation", "test"))
+    assert main(["inspect", str(tmp_path / "rows"), "--test", str(tmp_path / "nowhere")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_every_command_that_answers_has_json() -> None:
     without = [
         name for name, command in COMMANDS.items() if not issubclass(command.options, declared.Answering)

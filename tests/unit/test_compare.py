@@ -91,6 +91,18 @@ def test_without_a_full_run_there_is_no_speedup(runs: list[compare.Run]) -> None
     assert compare.table([row]).splitlines()[-1].endswith("–")
 
 
+def test_the_speedup_is_over_the_full_run_of_the_same_seed(tmp_path: Path) -> None:
+    made = [("full-0", "full", 1.0, 4.0, 0), ("full-1", "full", 1.0, 8.0, 1), ("rs2-1", "rs2", 0.5, 8.0, 1)]
+    found = [
+        compare.read_run(write_run(tmp_path / name, strategy, fraction, 3, seconds, seed=seed))
+        for name, strategy, fraction, seconds, seed in made
+    ]
+    first, second, half = compare.rows(found)
+    assert first.speedup == second.speedup == 1
+    # (8 + 0.5) seconds an epoch, and (4 + 0.5).
+    assert half.speedup == pytest.approx(8.5 / 4.5)
+
+
 def test_table(runs: list[compare.Run]) -> None:
     lines = compare.table(compare.rows(runs)).splitlines()
     shown = "glister-0.5 0.5 10 95.00% 90.00% 20.0 4.0 5.0 29.0 5,000 1.55×"

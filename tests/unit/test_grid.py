@@ -1,9 +1,11 @@
 """The one plan of runs: its cells, its names, what it says; and what makes a run on this machine the same as a cell."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from deploy.grid import program, studies
 from deploy.grid.backend import digest, job_name
-from deploy.grid.here import Here
+from deploy.grid.here import Here, _alone
 from deploy.grid.plan import Cell, Grid, Plan, parse_strategies, passes, plan
 from subset_selection.catalogue import CATALOGUE
 from subset_trainer.config import hyperparameters
@@ -345,3 +347,25 @@ def test_strategies_are_understood_in_any_case_and_listed_as_they_are_called() -
     assert rows["glister:eta=0.01"] == {"strategy": "glister", "eta": "0.01"}
     with pytest.raises(UserError, match="twice"):
         parse_strategies("rs2,RS2")
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside = threading.Event()
+
+    def second() -> None:
+        with _alone(tmp_path / "runs/full", "full"):
+            inside.set()
+
+    waiting = threading.Thread(target=second)
+    with _alone(tmp_path / "runs/full", "full") as lock:
+        waiting.start()
+        assert not inside.wait(0.5)
+        assert "waiting for another process" in capsys.readouterr().out
+        # A run that outlives its comparison has inherited the lock, and keeps it.
+        inherited = os.dup(lock)
+    assert not inside.wait(0.3)
+    os.close(inherited)
+    assert inside.wait(10)
+    waiting.join()

@@ -1,8 +1,15 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deploy.grid import studies
+from deploy.grid.agenda import Agenda
+from deploy.grid.comparison import settling_cells
+from deploy.grid.plan import Grid, plan
+from deploy.results import folders
 from deploy.results.answers import Answer, answer
 from deploy.results.compare import Run
 from deploy.results.settling import Settling, runs, settling, spoken
@@ -80,6 +87,12 @@ def test_a_small_test_set_is_named() -> None:
     assert "test examples to settle it, not more seeds." in sentence(made, 0.01)
 
 
+def test_what_lies_at_the_tolerance_is_not_settled_by_seeds() -> None:
+    made = made_of({**FULL, ("rs2", 0.3): [0.885, 0.905, 0.91]})
+    assert proposed(made).more_seeds == 0
+    assert sentence(made, 0.01).count("It lies too near the tolerance for 30 seeds to settle it") == 1
+
+
 def test_what_is_settled_asks_for_nothing() -> None:
     made = made_of({**FULL, ("rs2", 0.5): [0.9, 0.91, 0.92], ("rs2", 0.1): [0.5, 0.51, 0.52]})
     assert settling(answered(made)) == []
@@ -110,3 +123,31 @@ def test_a_planner_reads_each_run_once_and_as_json() -> None:
 )
 def test_a_time_in_words(seconds: float, words: str) -> None:
     assert spoken(seconds) == words
+
+
+def test_the_planner_repeats_the_cells_that_are_open_with_new_seeds() -> None:
+    grid = Grid({"rs2": {"strategy": "rs2"}}, (1.0, 0.3), (0, 1, 2), {}, baselines=False)
+    agenda = Agenda(plan(grid).cells)
+    measured = {("full", seed): accuracy for seed, accuracy in enumerate(NEARLY["full", 1.0])}
+    measured |= {("rs2", seed): accuracy for seed, accuracy in enumerate(NEARLY["rs2", 0.3])}
+    for cell in agenda.cells:
+        ended = run(cell.row, cell.fraction, cell.seed, measured[cell.row, cell.seed])
+        agenda.record(cell, replace(ended, name=cell.name))
+    cells = settling_cells(agenda, 0.01)
+    wanted = proposed(made_of(NEARLY)).more_seeds
+    assert len(cells) == 2 * wanted > 0
+    assert {cell.row for cell in cells} == {"rs2", "full"}
+    assert {cell.seed for cell in cells} == set(range(3, 3 + wanted))
+    first = min(cells, key=lambda cell: (cell.seed, cell.row == "full"))
+    assert (first.name, first.values["seed"], first.values["fraction"]) == ("rs2-0.3-seed-3", "3", "0.3")
+
+
+def test_a_study_keeps_the_seeds_of_its_first_answer(tmp_path: Path) -> None:
+    base = tmp_path / "study" / "runs" / "full-seed-0"
+    (base / "input/config").mkdir(parents=True)
+    (base / "input/config/hyperparameters.json").write_text("{}")
+    (tmp_path / "study" / "study.json").write_text("{}")
+    assert folders.first_seeds([tmp_path]) is None
+    studies.keep(tmp_path / "study", studies.FIRST_SEEDS, [0, 1, 2])
+    assert folders.first_seeds([tmp_path]) == folders.first_seeds([base]) == [0, 1, 2]
+    assert studies.first_seeds(tmp_path) is None

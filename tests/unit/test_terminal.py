@@ -59,6 +59,15 @@ def test_a_closed_pipe_ends_a_command_quietly(closed: str, runs: list[str]) -> N
     assert process.wait(60) in ((141,) if closed == "before" else (0, 141))
 
 
+def test_a_closed_pipe_ends_help_in_the_same_way() -> None:
+    process = subprocess.Popen(
+        program("launch", "--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(60)) == ("", 141)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

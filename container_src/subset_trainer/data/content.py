@@ -1,6 +1,8 @@
 """Detects what a file holds by its first bytes, independently of its name. Free of torch and of Pillow."""
 
+import gzip
 import zipfile
+import zlib
 from pathlib import Path
 
 BEGINNING = 1 << 9
@@ -43,6 +45,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
     (b"\x93NUMPY", "NumPy array (.npy)"),
     (b"SQLite format 3\0", "SQLite"),
+    (b"MATLAB 5.0 MAT-file", "MATLAB (.mat)"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Excel or Word (.xls, .doc)"),
     (b"\x0a\x23\xd7\xce", "RecordIO"),
     (b"\xff\xfe\0\0", "UTF-32 text"),
@@ -56,6 +59,8 @@ _BRANDS = {
     **dict.fromkeys((b"qt  ",), "QuickTime video"),
 }
 _PORTABLE = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
+_IDX = tuple(bytes((kind,)) for kind in (8, 9, 11, 12, 13, 14))
+"""The types of elements in IDX files, as yann.lecun.com/exdb/mnist describes them."""
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 _OFFICE = {"xl/": "Excel workbook (.xlsx)", "word/": "Word document (.docx)", "ppt/": "presentation (.pptx)"}
 
@@ -76,6 +81,10 @@ def kind_of(start: bytes) -> str | None:
         return "BMP"
     if start[:2] in _PORTABLE and start[2:3] in (b"\n", b"\r", b" ", b"\t"):
         return "PPM"
+    if start[16:20] == b"\xde\xc0\xef\xbe":
+        return "LMDB"
+    if start[:2] == b"\0\0" and start[2:3] in _IDX and start[3:4] in (b"\1", b"\2", b"\3", b"\4"):
+        return "IDX arrays (MNIST's form)"
     if start[257:262] == b"ustar":
         return "tar"
     if start[128:132] == b"DICM":
@@ -119,6 +128,15 @@ def content_of(path: Path) -> str | None:
     if names and all(name.endswith(".npy") for name in names):
         return "NumPy arrays (.npz)"
     return next((what for folder, what in _OFFICE.items() if any(n.startswith(folder) for n in names)), kind)
+
+
+def within_gzip(path: Path) -> str | None:
+    """What a file that is compressed with gzip holds, as in `kind_of`; None if it cannot be read."""
+    try:
+        with gzip.open(path) as opened:
+            return kind_of(opened.read(BEGINNING))
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def beginning(path: Path, most: int = BEGINNING) -> bytes:

@@ -23,6 +23,7 @@ from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.loading import Fitting, Loading
 from subset_trainer.data.machine import memory_available
+from subset_trainer.data.repeated import repeated
 from subset_trainer.data.texts.tokens import Tokens
 from subset_trainer.data.understanding import Decision, Understanding
 from subset_trainer.errors import UserError
@@ -244,6 +245,9 @@ def load_splits(
         test = preprocessing.encode(training, found.test, loading, trained)
     elif test_rows is not None:
         test = dataset.subset(torch.from_numpy(test_rows))
+    for name, other in (("validation", validation), ("test", test)):
+        if name in opened:
+            _say_repeated(opened[name], dataset, other, loading)
     return Splits(
         train,
         validation,
@@ -383,6 +387,14 @@ def _load(
     loading.notes.append(shard.note(name))
     texts = _texts(source, sum(shard.counts), shard)
     return shard.dataset(own, shard.whole(labels)), Names(ids, shard).ids(), texts
+
+
+def _say_repeated(channel: Channel, known: Dataset, other: Dataset | None, loading: Loading) -> None:
+    """Say how many examples of a channel are in training, too: what a model makes of these says nothing of new ones."""
+    said = None if other is None else repeated(known, other)
+    if said is not None:
+        loading.notes.append(f"{channel.name} channel: {said}; they make its accuracy too high.")
+        loading.decide(channel, Decision("split", said, "they make its accuracy too high"))
 
 
 def _texts(

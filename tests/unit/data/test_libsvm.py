@@ -7,8 +7,10 @@ import pytest
 from sklearn.datasets import dump_svmlight_file
 
 from subset_trainer.data import Splits, load_splits
+from subset_trainer.data.formats.format import Options
 from subset_trainer.data.formats.libsvm import read_libsvm
 from subset_trainer.data.formats.registry import detect, open_channel
+from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.errors import UserError
 from tests.kinds import table_kind
 from tests.unit.data.test_csv_tables import everything
@@ -129,3 +131,30 @@ def test_zeros_that_do_not_fit_in_memory(tmp_path: Path) -> None:
         UserError, match=r"take 0\.1 GB in memory with all zeros filled in, of which 0\.0 GB are left"
     ):
         read_libsvm(open_channel("training", tmp_path), ("t.libsvm",), memory=1 << 20)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_features_counted_from_another_number_are_refused(tmp_path: Path, first: int) -> None:
+    def rows(start: int) -> str:
+        return "".join(f"{n % 2} {start}:{n}.5 {start + 1}:{n * 3 % 7}\n" for n in range(20))
+
+    expected = r"numbered from 0 to 1 in .* and from 1 to 2 in .*; expected the same first number everywhere"
+    with pytest.raises(UserError, match=f"validation channel: the features are {expected}"):
+        split(tmp_path, training=rows(first), validation=rows(1 - first))
+    (tmp_path / "training" / "u.libsvm").write_text(rows(1 - first))
+    with pytest.raises(UserError, match=f"training channel: the features are {expected}"):
+        load_splits({"training": tmp_path / "training"})
+
+
+def test_missing_values_that_are_numbers_are_missing(tmp_path: Path) -> None:
+    rows = "".join(f"{n % 2} 1:{-999 if n % 4 == 0 else n} 2:{n * 3 % 7}\n" for n in range(20))
+    for name in ("training", "validation"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.libsvm").write_text(rows)
+    channels = {name: tmp_path / name for name in ("training", "validation")}
+    splits = load_splits(channels, Options(columns=Rules(missing=frozenset(("-999",)))))
+    kind = table_kind(splits.preprocessing)
+    assert kind.columns[0].mean == np.mean([n for n in range(20) if n % 4])
+    assert (everything(splits.validation)[::4, 0] == 0).all()
+    (one,) = kind.batches(b"-999,3", "text/csv", "text/csv")
+    assert one[0, 0] == 0

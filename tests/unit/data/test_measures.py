@@ -230,3 +230,18 @@ def test_telephone_numbers_are_no_free_text(tmp_path: Path) -> None:
 def test_texts_of_scripts_without_blanks_are_texts(tmp_path: Path, word: str) -> None:
     source = table(write(tmp_path, "said", [f"{word}{n}" for n in range(ROWS)]))
     assert source.text_columns == ("said",)
+
+
+# Numbers that stand for a missing value
+
+
+@pytest.mark.parametrize("stand_in", ["-999", "-99", "9999", "-9999.0"])
+def test_a_number_far_from_all_others_is_said_to_be_perhaps_missing(tmp_path: Path, stand_in: str) -> None:
+    cells = [stand_in if n % 9 == 0 else f"{value / 4:.2f}" for n, value in enumerate(V)]
+    reason = decision(table(write(tmp_path, "heat", cells)), "heat").reason
+    assert reason.endswith(f"in 10 rows, may be missing (missing_values={float(stand_in):.0f})")
+
+
+def test_a_nine_among_its_like_is_a_number(tmp_path: Path) -> None:
+    cells = ["99" if n % 9 == 0 else f"{value:.2f}" for n, value in enumerate(V)]
+    assert "missing" not in decision(table(write(tmp_path, "heat", cells)), "heat").reason

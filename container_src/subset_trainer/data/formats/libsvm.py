@@ -52,6 +52,7 @@ def read_libsvm(
     size = sum(os.path.getsize(channel.root / file) for file in files)  # noqa: PTH202
     _check_size(channel, files[0], size * _SPARSE_BYTES, memory)
     matrices, labels, highest, lowest = [], [], 0, 1
+    ranges: list[tuple[int, int, str]] = []
     for file in files:
         try:
             with (channel.root / file).open("rb") as opened:
@@ -65,6 +66,7 @@ def read_libsvm(
         if not np.isfinite(label).all() or np.isinf(matrix.data).any():
             _find_fault(channel, file)
         if matrix.nnz:
+            ranges.append((int(matrix.indices.min()), int(matrix.indices.max()), file))
             highest, lowest = max(highest, int(matrix.indices.max())), min(lowest, int(matrix.indices.min()))
         matrices.append(matrix)
         labels.append(label)
@@ -76,6 +78,7 @@ def read_libsvm(
             f"file '{files[0]}' and others have labels beyond 2^53, which are told apart in no floating-point number; "
             "expected smaller numbers."
         )
+    _check_first_numbers(channel, ranges, like)
     codes, classes = classes_of(channel, "the first number of each line", y, like)
     names, notes = _features(channel, lowest, highest, like)
     if highest >= MOST_COLUMNS and like is None:
@@ -100,6 +103,25 @@ def read_libsvm(
         files, len(y), lambda: ((file, line) for file in files for line, _ in _rows(channel, file))
     )
     return Table(names, tuple(columns), codes, classes, ids, notes=notes)
+
+
+def _check_first_numbers(
+    channel: Channel, ranges: list[tuple[int, int, str]], like: TableKind | None
+) -> None:
+    """Raise UserError if some files count their features from 0 and others the same number of them from 1."""
+    known = (
+        [int(column.name) for column in like.columns if column.name.isdecimal()] if like is not None else []
+    )
+    if known:
+        ranges = [(min(known), max(known), "training"), *ranges]
+    for low, high, file in ranges:
+        for lowest, highest, other in ranges:
+            if low == 0 and lowest == 1 and highest == high + 1:
+                first, second = (f"'{name}'" if name != "training" else name for name in (file, other))
+                raise channel.error(
+                    f"the features are numbered from 0 to {high} in {first} and from 1 to {highest} in {second}; "
+                    "expected the same first number everywhere, so write them with the same zero_based."
+                )
 
 
 def _features(

@@ -200,7 +200,7 @@ def _names(
         what = "by which Hugging Face marks examples without a label" if unlabelled else "without a name"
         raise channel.error(
             f"{len(outside):,} of {len(values):,} rows have the label {numbers[outside[0]]} in {column!r}, {what} "
-            f"(first '{rows[outside[0]]}'); expected labelled rows alone: one of the schema's {len(known)} names for each."
+            f"(first '{rows[outside[0]]}'); expected labelled rows alone: one of the schema's {len(known)} names each."
         )
     return [known[value] for value in values]
 

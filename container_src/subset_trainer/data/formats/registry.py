@@ -6,8 +6,8 @@ from itertools import groupby
 from pathlib import Path
 
 from subset_trainer.data import channels
-from subset_trainer.data.channels import Channel, some
-from subset_trainer.data.content import TEXT, beginning
+from subset_trainer.data.channels import Channel, some, suffix_of
+from subset_trainer.data.content import TEXT, beginning, within_gzip
 from subset_trainer.data.formats import side_files
 from subset_trainer.data.formats.cifar import CIFAR
 from subset_trainer.data.formats.csv_tables import CsvTables
@@ -188,9 +188,44 @@ def detect(channel: Channel) -> Layout:
         if (splits := splits_of_files(channel.files)) is not None:
             refuse_open(channel.name, [splits])
         near = next(filter(None, (form.near_miss(channel) for form in FORMATS)), None)
-        near = near or _near_table(channel)
+        near = near or _near_records(channel) or _near_table(channel) or _near_texts(channel)
         raise channel.error(near or f"found {_held(channel)}; expected {EXPECTED}.")
     return Layout.of(channel, *fitting[0], aside)
+
+
+_PANDAS = "such as Parquet, which pandas writes: pandas.{read}.to_parquet('{stem}.parquet')"
+
+
+def _near_records(channel: Channel) -> str | None:
+    """A sentence on the first file that holds records in a form that is not read, with the step that makes it one."""
+    for file in channel.files[:_SHOWN]:
+        content, start = channel.content(file), beginning(channel.root / file).lstrip()
+        stem = file.rsplit("/", 1)[-1].split(".", 1)[0]
+        if content == "Arrow" or suffix_of(file) == ".arrow":
+            return (
+                f"'{file}' holds Arrow's records; expected Parquet, which datasets.load_from_disk(…).to_parquet(…) or "
+                f"pandas.read_feather(…).to_parquet(…) writes."
+            )
+        if content is not None and "Excel" in content:
+            read = f"read_excel('{file}')"
+            return f"'{file}' holds {content}; expected a table, {_PANDAS.format(read=read, stem=stem)}."
+        if content == TEXT and start[:1] in (b"{", b"["):
+            lines = start[:1] == b"{" and suffix_of(file) != ".json"
+            read = f"read_json('{file}'{', lines=True' * lines})"
+            return (
+                f"'{file}' holds JSON that is neither a manifest nor a list of images; expected a table, "
+                f"{_PANDAS.format(read=read, stem=stem)}."
+            )
+    return None
+
+
+def _near_texts(channel: Channel) -> str | None:
+    """A sentence on folders of text files whose names do not say so."""
+    folders = {file.rpartition("/")[0] for file in channel.files}
+    sample = channel.files[:: max(1, len(channel.files) // 10)]
+    if len(folders - {""}) < 2 or any(channel.content(file) not in (TEXT, "HTML") for file in sample):
+        return None
+    return f"{some(channel.files)} hold text in folders; expected names that end in .txt for class folders of texts."
 
 
 def _near_table(channel: Channel) -> str | None:
@@ -211,7 +246,8 @@ def _near_table(channel: Channel) -> str | None:
 def _held(channel: Channel) -> str:
     """The first files of a channel, with what they hold if their first bytes show it."""
     held = {file: channel.content(file) for file in channel.files[:_SHOWN]}
-    told = {content for content in held.values() if content not in (None, TEXT)}
+    inside = {within_gzip(channel.root / file) for file, content in held.items() if content == "gzip"}
+    told = {content for content in (*held.values(), *inside) if content not in (None, TEXT)}
     packed = ", which is to be unpacked" if told & {"ZIP", "7-Zip", "RAR", "bzip2", "xz", "zstandard"} else ""
     return (
         some(channel.files)

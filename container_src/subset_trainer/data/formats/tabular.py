@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.tables.interpret import Rules
+from subset_trainer.data.tables.numbers import Spelling, without
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.texts.labelled import texts_of
 
@@ -31,6 +32,30 @@ class Asked:
     rules: Rules
 
 
+def _without_missing(table: Table, asked: Asked) -> Table:
+    """A table whose format has numbers alone, with the numbers that stand for a missing value taken as missing."""
+    trained = {} if asked.like is None else {column.name: column for column in asked.like.columns}
+    words = {
+        name: own.missing
+        for name in table.names
+        if (
+            own := trained[name].spelling
+            if name in trained
+            else Spelling(missing=tuple(sorted(asked.rules.missing)))
+        )
+    }
+    if not any(words.values()):
+        return table
+    return replace(
+        table,
+        columns=tuple(
+            without(values, words.get(name, ())) if values.dtype.kind == "f" else values
+            for name, values in zip(table.names, table.columns, strict=True)
+        ),
+        spellings={name: Spelling(missing=own) for name, own in words.items()} | dict(table.spellings),
+    )
+
+
 class TableFormat(Format):
     """Base class of the table formats."""
 
@@ -49,7 +74,7 @@ class TableFormat(Format):
 
         def table_of(label_column: str | None, trained: TableKind | None) -> Table:
             asked = Asked(label_column, trained, options.csv_header, reading.memory, options.columns)
-            return self.table_of(channel, files, asked)
+            return _without_missing(self.table_of(channel, files, asked), asked)
 
         if like is not None:
             source = like.of_table(channel, files[0], table_of)

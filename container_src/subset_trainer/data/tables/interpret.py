@@ -274,7 +274,25 @@ def _spread(values: np.ndarray) -> str:
     present = values[~np.isnan(values)]
     if (present == present[0]).all():
         return f"constant, {present[0]:g}"
-    return f"numbers from {present.min():g} to {present.max():g}"
+    span = f"numbers from {present.min():g} to {present.max():g}"
+    for extreme, others in (
+        (present.min(), present > present.min()),
+        (present.max(), present < present.max()),
+    ):
+        rows = int((~others).sum())
+        rest = present[others]
+        # Such as -999 and 9999, which people write for a missing value.
+        if rows > 1 and _STAND_IN.fullmatch(f"{extreme:.0f}") and _apart(float(extreme), rest):
+            return f"{span}; {extreme:.0f}, in {rows:,} rows, may be missing (missing_values={extreme:.0f})"
+    return span
+
+
+_STAND_IN = re.compile(r"-?9{2,}")
+
+
+def _apart(extreme: float, rest: np.ndarray) -> bool:
+    """Whether a number is farther from all others than these are from each other."""
+    return float(np.abs(rest - extreme).min()) > max(1.0, float(rest.max() - rest.min()))
 
 
 def _finite(cells: Cells, position: int, values: np.ndarray) -> np.ndarray:
