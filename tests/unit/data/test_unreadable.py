@@ -308,7 +308,7 @@ def test_a_search_that_fails_leaves_the_error_about_the_image(
         raise OSError(9, "Bad file descriptor")
 
     monkeypatch.setattr("subset_trainer.data.datasets.damaged_among", fail)
-    with pytest.raises(DamagedImageError, match="image 'cat/30.png' cannot be read|image 'dog/"):
+    with pytest.raises(DamagedImageError, match="cannot be read"):
         load(tmp_path, class_folders, memory_limit=0)
     assert "The search for other damaged images ended: [Errno 9] Bad file descriptor" in caplog.text
 
