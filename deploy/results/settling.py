@@ -61,7 +61,7 @@ class Settling:
             return f"{number} of {self.row}{full} ({spoken(self.seconds)}), would probably settle it."
         if self.test_examples:
             return f"It would take about {self.test_examples:,} test examples to settle it, not more seeds."
-        return f"{self.row} lies too near the tolerance for that: another tolerance can be answered."
+        return f"It lies too near the tolerance for {MOST_SEEDS} seeds to settle it; another --tolerance may."
 
 
 def settling(found: Answer) -> list[Settling]:

@@ -372,6 +372,8 @@ VALIDATION_BASELINES = tuple(spec.name for spec in _SPECS if spec.trains_on != "
 """What stands beside strategies that use validation labels."""
 BASELINE = "rs2"
 """The baseline that an informed strategy must beat at an equal number of samples seen."""
+NESTED = "random"
+"""The strategy whose subsets of one seed are nested: the larger fraction has every example of the smaller one."""
 DEFAULT = "rs2"
 
 

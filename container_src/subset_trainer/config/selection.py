@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from subset_selection.catalogue import CATALOGUE, DEFAULT, GREEDY, Spec, names
+from subset_selection.catalogue import CATALOGUE, DEFAULT, GREEDY, NESTED, Spec, names
 from subset_trainer.config.knobs import Count, Knobs, Positive, Share
 
 if typing.TYPE_CHECKING:
@@ -17,8 +17,6 @@ SCOPES = {name: spec.choices["scope"] for name, spec in CATALOGUE.items() if "sc
 """Strategy → the values of ``scope`` that it accepts, the default first, if it accepts more than one."""
 CORDS_STRATEGIES = tuple(name for name, spec in CATALOGUE.items() if spec.cords)
 """The strategies that ``backend=cords`` supports."""
-NESTED = "random"
-"""The strategy whose subsets of one seed are nested: the larger fraction has every example of the smaller one."""
 ENCODER_SELECT_EVERY = 2
 ENCODER_ETA = 0.05
 """GLISTER's step size for text encoders. AdamW's learning rate is not a usable step size on the logits."""

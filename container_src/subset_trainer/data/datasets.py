@@ -23,7 +23,7 @@ from subset_trainer.data.images.decoding import (
     damaged_among,
 )
 from subset_trainer.data.machine import cpu_count, shared_memory_free
-from subset_trainer.errors import UserError
+from subset_trainer.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -338,11 +338,18 @@ class _Stream:
         ]
         found: list[DamagedImageError] = []
         looked_at, until = 0, time.monotonic() + SEEKING_SECONDS
-        for number, damaged in self._loader(_Order(requests), False, persistent=False, job=_Seeker(files)):
-            looked_at += number
-            found += damaged
-            if time.monotonic() > until:
-                break
+        loader = self._loader(_Order(requests), False, persistent=False, job=_Seeker(files))
+        try:
+            for number, damaged in loader:
+                looked_at += number
+                found += damaged
+                if time.monotonic() > until:
+                    break
+        except (OSError, RuntimeError) as error:
+            # Workers do not start or end. The run ends anyway, with the error about the image.
+            logger.warning("The search for other damaged images ended: %s", first_line(error))
+        if not looked_at:
+            return first
         if first.name not in {error.name for error in found}:
             found = [first, *found]
         return complaint(found, count, looked_at)

@@ -12,7 +12,7 @@ from subset_selection.catalogue import TrainsOn
 from subset_trainer.data.agreement import agreed
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.class_names import check_classes
-from subset_trainer.data.datasets import Dataset, JoinedDataset, MemoryDataset
+from subset_trainer.data.datasets import Dataset, JoinedDataset
 from subset_trainer.data.formats.format import Found, Options
 from subset_trainer.data.formats.reading import read as read_channel
 from subset_trainer.data.formats.registry import open_channel
@@ -23,6 +23,7 @@ from subset_trainer.data.kinds import registry as kinds
 from subset_trainer.data.kinds.kind import Kind, Source
 from subset_trainer.data.loading import Fitting, Loading
 from subset_trainer.data.machine import memory_available
+from subset_trainer.data.repeated import repeated
 from subset_trainer.data.texts.tokens import Tokens
 from subset_trainer.data.understanding import Decision, Understanding
 from subset_trainer.errors import UserError
@@ -30,8 +31,6 @@ from subset_trainer.objectives import CLASSIFICATION, Objective
 
 TEST_SEED = 0
 """All runs of a comparison are tested on the same examples, whatever their seed."""
-_COMPARED = 1 << 30
-"""Bytes of images of which two channels are compared for the same ones."""
 _LEAST_WEIGHT = np.float32(0.01)
 
 
@@ -248,7 +247,7 @@ def load_splits(
         test = dataset.subset(torch.from_numpy(test_rows))
     for name, other in (("validation", validation), ("test", test)):
         if name in opened:
-            _say_repeated(opened[name], train, other, loading)
+            _say_repeated(opened[name], dataset, other, loading)
     return Splits(
         train,
         validation,
@@ -390,16 +389,10 @@ def _load(
     return shard.dataset(own, shard.whole(labels)), Names(ids, shard).ids(), texts
 
 
-def _say_repeated(channel: Channel, train: Dataset, other: Dataset | None, loading: Loading) -> None:
-    """Say how many images of a channel are in training, too: what a model makes of these says nothing of new ones."""
-    if not (isinstance(train, MemoryDataset) and isinstance(other, MemoryDataset)):
-        return
-    if other.inputs.dtype != torch.uint8 or train.inputs.nbytes + other.inputs.nbytes > _COMPARED:
-        return
-    known = {row.tobytes() for row in train.inputs.numpy()}
-    count = sum(row.tobytes() in known for row in other.inputs.numpy())
-    if count:
-        said = f"{count:,} of its {len(other):,} images are in the training channel, too, pixel for pixel"
+def _say_repeated(channel: Channel, known: Dataset, other: Dataset | None, loading: Loading) -> None:
+    """Say how many examples of a channel are in training, too: what a model makes of these says nothing of new ones."""
+    said = None if other is None else repeated(known, other)
+    if said is not None:
         loading.notes.append(f"{channel.name} channel: {said}; they make its accuracy too high.")
         loading.decide(channel, Decision("split", said, "they make its accuracy too high"))
 

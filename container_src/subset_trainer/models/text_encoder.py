@@ -23,7 +23,8 @@ MULTIPLE = 8
 """Batches are padded to a multiple of this length, which suits tensor cores."""
 TOGETHER = 16
 """Texts that a CPU encodes at a time, of nearly the same length. Less is computed of padding, and the layers' values
-stay in its caches: two to four times as many texts a second as 64 in any order (benchmarks/encoders.py)."""
+stay in its caches: 1.4 to 2.6 times as many texts a second as in the data's order
+(``benchmarks/encoders.py --passes``)."""
 _MOST_LAYERS = 100
 _TAKEN_OUT = frozenset(
     (

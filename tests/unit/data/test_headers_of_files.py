@@ -179,3 +179,34 @@ def test_a_stray_quote_that_swallows_rows_is_refused_with_its_line(tmp_path: Pat
 def test_a_text_with_commas_and_lines_is_no_swallowed_row(tmp_path: Path) -> None:
     rows = [f'"one, two\nthree, {n}\nfour\nfive, six",{LABELS[n]}' for n in range(ROWS)]
     assert len(texts(tmp_path, "\n".join(["text,label", *rows]) + "\n", "a.csv")) == ROWS
+
+
+def test_quotes_behind_a_blank_are_quotes(tmp_path: Path) -> None:
+    rows = [f'{X[n]}, "{COLOURS[n]}, or so", "{LABELS[n]}"' for n in range(ROWS)]
+    source = texts(tmp_path, "\n".join(["x, colour, label", *rows]) + "\n", "a.csv")
+    assert isinstance(source, Table)
+    assert source.classes == ("no", "yes")
+    assert source.columns[1].tolist() == [f"{colour}, or so" for colour in COLOURS]
+
+
+# Rows of training in other channels
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+@pytest.mark.parametrize(("shared", "said"), [(30, True), (0, False)])
+def test_rows_of_training_in_another_channel_are_said(
+    tmp_path: Path, name: str, shared: int, said: bool
+) -> None:
+    write(tmp_path / "training", NUMBERS, list(NUMBERS))
+    moved = [str(float(x) + (0 if n < shared else 9)) for n, x in enumerate(NUMBERS["x"])]
+    write(tmp_path / name, {**NUMBERS, "x": moved}, list(NUMBERS))
+    notes = load_splits({one: tmp_path / one for one in ("training", name)}).notes
+    expected = f"{name} channel: {shared} of its {ROWS} examples are in the training channel, too"
+    assert any(note.startswith(expected) for note in notes) == said
+
+
+def test_rows_that_recur_in_training_may_recur_elsewhere(tmp_path: Path) -> None:
+    for name in ("training", "test"):
+        write(tmp_path / name, WORDS, list(WORDS))
+    notes = load_splits({one: tmp_path / one for one in ("training", "test")}).notes
+    assert not any("in the training channel, too" in note for note in notes)

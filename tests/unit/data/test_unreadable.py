@@ -301,6 +301,18 @@ def test_a_streamed_image_that_is_damaged_in_training_is_named_with_the_others(t
     assert all(f"'{name}'" in str(error.value) for name in damaged)
 
 
+def test_a_search_that_fails_leaves_the_error_about_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr("subset_trainer.data.datasets.damaged_among", fail)
+    with pytest.raises(DamagedImageError, match="cannot be read"):
+        load(tmp_path, class_folders, memory_limit=0)
+    assert "The search for other damaged images ended: [Errno 9] Bad file descriptor" in caplog.text
+
+
 def test_the_search_for_others_ends_in_time_and_says_how_far_it_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -297,6 +297,8 @@ class CsvCells(Cells):
             return "skip"
 
         try:
+            if self.beginnings[file].spaced:
+                raise ValueError("pyarrow knows no blanks before quotes")
             with self._open(file) as opened:
                 table = arrow_csv.read_csv(
                     opened,
@@ -391,6 +393,7 @@ class CsvCells(Cells):
                     text,
                     delimiter=beginning.separator,
                     quoting=csv.QUOTE_MINIMAL if beginning.quoted else csv.QUOTE_NONE,
+                    skipinitialspace=beginning.spaced,
                 )
                 for fields in reader:
                     if len(fields) == self.width:

@@ -26,7 +26,7 @@ class Beginning:
 
     `separator`: between fields. `told`: whether the file's own first line says it, as `sep=;` does for Excel. `lines`:
     the number of lines above the table. `titles`: those of them that hold text. `quoted`: whether quotes at the
-    beginning of a field enclose it.
+    beginning of a field enclose it. `spaced`: whether blanks stand before such quotes.
     """
 
     separator: str = ","
@@ -34,6 +34,7 @@ class Beginning:
     lines: int = 0
     titles: tuple[str, ...] = ()
     quoted: bool = True
+    spaced: bool = False
 
 
 def told_separator(line: str) -> str | None:
@@ -71,7 +72,10 @@ def beginning_of(head: str, separator: str | None, csv_header: str) -> Beginning
     titles = tuple(line.strip() for line, fields in zip(lines[:above], filled, strict=False) if fields)
     if titles and not _are_titles(lines[:above], lines[above:], separator, csv_header):
         above, titles = empty, ()
-    return Beginning(separator, told is not None, start + above, titles)
+    below = lines[above : above + _SAMPLE_LINES]
+    quotes = re.compile(rf'{re.escape(separator)} +"[^"]*" *(?:{re.escape(separator)}|$)')
+    spaced = 2 * sum(quotes.search(line) is not None for line in below) > len(list(filter(str.strip, below)))
+    return Beginning(separator, told is not None, start + above, titles, spaced=spaced)
 
 
 def quotes_are_text(lines: Iterable[str], separator: str) -> bool:
