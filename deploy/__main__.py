@@ -20,6 +20,9 @@ from subset_trainer.errors import TrainingError, UserError
 
 COMMAND = "subset-trainer"
 """Name of the installed program."""
+COMPLETE = "_SUBSET_TRAINER_COMPLETE"
+"""Environment variable by which a shell asks for completions."""
+HELP = {"help_option_names": ["-h", "--help"]}
 GROUPS = {
     "image": "Build the image, push it to Amazon ECR, or print its URI there.",
     "labels": "Work with Ground Truth's labels: consolidate, audit, choose the next round, follow a job.",
@@ -72,8 +75,13 @@ def parse(arguments: Sequence[str]) -> Act | None:
     if list(arguments) == ["--version"]:
         print(f"{COMMAND} {__version__}")
         return None
+    command, name, words = typer.main.get_command(app(program())), program(), list(arguments)
+    known = getattr(command, "commands", {})
+    if words and words[0] in known:
+        # Without the options before a command: typer reads those of completion in a tenth of a second.
+        command, name, words = known[words[0]], f"{name} {words[0]}", words[1:]
     try:
-        found = app(program())(list(arguments), prog_name=program(), standalone_mode=False)
+        found = command.main(words, prog_name=name, complete_var=COMPLETE, standalone_mode=False)
     except typer.TyperException as error:
         raise UserError(sentence(error)) from error
     except SystemExit as ended:
@@ -135,14 +143,16 @@ def app(program: str = COMMAND) -> typer.Typer:
         help="Train on chosen fractions of your data, here and on Amazon SageMaker, and compare the results.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=HELP,
     )
     made.callback()(_root)
     groups: dict[str, typer.Typer] = {}
     for command in commands():
         group, _, _ = command.name.rpartition(" ")
         if group and group not in groups:
-            groups[group] = typer.Typer(cls=Group, help=GROUPS[group], no_args_is_help=True)
+            groups[group] = typer.Typer(
+                cls=Group, help=GROUPS[group], no_args_is_help=True, context_settings=HELP
+            )
             made.add_typer(groups[group], name=group)
         add(groups.get(group, made), command, program)
     return made

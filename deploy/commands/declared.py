@@ -269,6 +269,7 @@ def add(app: typer.Typer, command: Command, program: str) -> None:
         short_help=re.split(r"(?<=[.;:]) ", command.text)[0].rstrip(".;:"),
         epilog="\n\n".join(("Examples:", *(f"{program} {line}" for line in command.examples))),
         no_args_is_help=not command.bare,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )(call)
 
 

@@ -55,10 +55,17 @@ def bucket(aws: str) -> str:
     s3 = boto3.client("s3")
     for name in ("results", "data"):
         s3.create_bucket(Bucket=name)
-    rows = "".join(f"{'ab'[n % 2]},{n}.5,{n % 7}.25\n" for n in range(60))
     for channel in ("training", "validation", "test"):
-        s3.put_object(Bucket="data", Key=f"{channel}/rows.csv", Body=f"label,x,y\n{rows}".encode())
+        put_table("data", channel)
     return "results"
+
+
+def put_table(bucket: str, channel: str) -> None:
+    """Write a table that can be trained on: an empty channel is refused."""
+    rows = "".join(f"{'ab'[n % 2]},{n}.5,{n % 7}.25\n" for n in range(60))
+    boto3.client("s3").put_object(
+        Bucket=bucket, Key=f"{channel}/rows.csv", Body=f"label,x,y\n{rows}".encode()
+    )
 
 
 @pytest.fixture

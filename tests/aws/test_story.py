@@ -16,6 +16,7 @@ import pytest
 
 from deploy.__main__ import main
 from tests.aws.builds import Stubs
+from tests.aws.conftest import put_table
 from tests.aws.stand_ins import StandIns
 from tests.aws.training_jobs import Platform
 from tests.documentation import blocks_of, lines
@@ -36,6 +37,8 @@ def test_every_command(
     monkeypatch.setenv("PATH", f"{stand_ins}{os.pathsep}{os.environ['PATH']}")
     for bucket in ("my-bucket", "my-results"):
         boto3.client("s3").create_bucket(Bucket=bucket)
+    for channel in ("training", "validation", "test"):
+        put_table("my-bucket", f"cifar-10/{channel}")
     trust = json.dumps({"Version": "2012-10-17", "Statement": []})
     for role in ("subset-trainer", "subset-trainer-codebuild"):
         boto3.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=trust)
