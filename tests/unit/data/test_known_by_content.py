@@ -16,7 +16,11 @@ IDX = struct.pack(">HBBIII", 0, 8, 3, 2, 4, 4) + bytes(32)
     ("name", "content", "said"),
     [
         ("train-images-idx3-ubyte", IDX, "by content IDX arrays"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(IDX, mtime=0), "by content IDX arrays (MNIST's form) and gzip"),
+        (
+            "train-images-idx3-ubyte.gz",
+            gzip.compress(IDX, mtime=0),
+            "by content IDX arrays (MNIST's form) and gzip",
+        ),
         (
             "train_32x32.mat",
             b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(200),
