@@ -16,7 +16,11 @@ IDX = struct.pack(">HBBIII", 0, 8, 3, 2, 4, 4) + bytes(32)
     ("name", "content", "said"),
     [
         ("train-images-idx3-ubyte", IDX, "by content IDX arrays"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(IDX), "by content IDX arrays (MNIST's form) and gzip"),
+        (
+            "train-images-idx3-ubyte.gz",
+            gzip.compress(IDX, mtime=0),
+            "by content IDX arrays (MNIST's form) and gzip",
+        ),
         (
             "train_32x32.mat",
             b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(200),
@@ -24,7 +28,7 @@ IDX = struct.pack(">HBBIII", 0, 8, 3, 2, 4, 4) + bytes(32)
         ),
         ("data.mdb", bytes(16) + b"\xde\xc0\xef\xbe" + bytes(200), "by content LMDB"),
         ("data.h5", b"\x89HDF\r\n\x1a\n" + bytes(200), "by content HDF5"),
-        ("data.pkl.gz", gzip.compress(pickle.dumps([1, 2])), "by content gzip and pickle"),
+        ("data.pkl.gz", gzip.compress(pickle.dumps([1, 2]), mtime=0), "by content gzip and pickle"),
     ],
 )
 def test_what_is_not_read_is_named(tmp_path: Path, name: str, content: bytes, said: str) -> None:
