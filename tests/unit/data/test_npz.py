@@ -48,13 +48,13 @@ def test_table(tmp_path: Path, kind: Any) -> None:
     assert splits.preprocessing.classes == ("0", "1")
 
 
-@pytest.mark.parametrize("shape", [(6, 7), (6, 7, 1), (1, 6, 7), (6, 7, 3), (3, 6, 7)])
+@pytest.mark.parametrize("shape", [(8, 9), (8, 9, 1), (1, 8, 9), (8, 9, 3), (3, 8, 9)])
 def test_images(tmp_path: Path, shape: tuple[int, ...]) -> None:
     x = random(*shape)
     expected = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2) if shape[2] in (1, 3) else x
     splits = load_splits(training(tmp_path, x=x, y=LABELS))
-    np.testing.assert_array_equal(everything(splits.train), np.broadcast_to(expected, (20, 3, 6, 7)))
-    assert image_kind(splits.preprocessing).image_size == (6, 7)
+    np.testing.assert_array_equal(everything(splits.train), np.broadcast_to(expected, (20, 3, 8, 9)))
+    assert image_kind(splits.preprocessing).image_size == (8, 9)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_images(tmp_path: Path, shape: tuple[int, ...]) -> None:
     ],
 )
 def test_scale_of_images(tmp_path: Path, values: np.ndarray, expected: list[int]) -> None:
-    x = np.tile(values, (20, 2, 1))
-    assert everything(load_splits(training(tmp_path, x=x, y=LABELS)).train)[0, 0, 0].tolist() == expected
+    x = np.tile(values, (20, 8, 3))
+    assert everything(load_splits(training(tmp_path, x=x, y=LABELS)).train)[0, 0, 0].tolist() == 3 * expected
 
 
 def test_texts_as_labels_and_several_files(tmp_path: Path) -> None:

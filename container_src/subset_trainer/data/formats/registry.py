@@ -209,7 +209,7 @@ def _near_records(channel: Channel) -> str | None:
         if content is not None and "Excel" in content:
             read = f"read_excel('{file}')"
             return f"'{file}' holds {content}; expected a table, {_PANDAS.format(read=read, stem=stem)}."
-        if content == TEXT and start[:1] in (b"{", b"["):
+        if content == TEXT and start[:1] in (b"{", b"[") and not file.endswith("metadata.jsonl"):
             lines = start[:1] == b"{" and suffix_of(file) != ".json"
             read = f"read_json('{file}'{', lines=True' * lines})"
             return (
