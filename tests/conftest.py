@@ -51,7 +51,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Each of several workers (`pytest -n`) has processors of its own, so that a training's threads wait for nobody."""
+    """Each of several workers (`pytest -n`) has processors of its own, so that a training's threads wait for nobody. And no
+    test depends on the terminal's width, which workers pass on as COLUMNS."""
+    os.environ.pop("COLUMNS", None)
     config.addinivalue_line("markers", "numerics: computes what another torch could change")
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])

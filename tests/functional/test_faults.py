@@ -273,7 +273,9 @@ def test_a_streamed_file(job: Job, tmp_path: Path, change: Callable[[Path], Any]
             change(job.channel("training") / "cat" / f"{number}.png")
 
     job.when({**IMAGES, "epochs": 1000}, "epoch=2 ", change_all)
-    failed(job, 1, "training channel: image 'cat/", expected, "expected an intact image file")
+    # One of them, if the run met it before the others were there to be found.
+    sentence = failed(job, 1, "training channel: ", "'cat/", expected, "expected")
+    assert "expected an intact image file" in sentence or "of 60 images cannot be read" in sentence
 
 
 def test_a_streamed_file_becomes_another_image(job: Job, tmp_path: Path) -> None:

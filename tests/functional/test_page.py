@@ -152,7 +152,7 @@ def test_what_failed_is_told_and_markup_is_shown_as_it_is(looked: Looked) -> Non
     text = looked.page.inner_text("main")
     assert "the loss is not a number in epoch 3 <script>" in text
     assert "<b>full</b> & all" in text
-    assert "cannot be known" not in text and "with a confidence of 95%" in text
+    assert text.count("Train less: no share of the samples seen that was tried keeps within 1 point") == 1
     assert "(spot −70%)" in text
 
 
