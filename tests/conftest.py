@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Each of several workers (`pytest -n`) has processors of its own, so that a training's threads wait for nobody. And no
+    """Each of several workers (`pytest -n`) has processors of its own, so that a training's threads wait for nobody. No
     test depends on the terminal's width, which workers pass on as COLUMNS."""
     os.environ.pop("COLUMNS", None)
     config.addinivalue_line("markers", "numerics: computes what another torch could change")
