@@ -153,7 +153,7 @@ def test_a_run_that_fails_is_told_beside_the_others(
     assert main([*command, "--fractions", "1", "--training", "refused"]) == 1
     assert "all 1 examples are of one class" in capfd.readouterr().err.splitlines()[-1]
     with without_ended_containers(image):
-        assert main([*command, "--fractions", "1", "--training", "broken"]) == 1
+        assert main([*command, "--fractions", "1", "--seeds", "0", "--training", "broken"]) == 1
     error = capfd.readouterr().err.splitlines()[-1]
     assert error.startswith("error: 1 of 1 runs have no results, first full: ")
     assert "exited" not in error
