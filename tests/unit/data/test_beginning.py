@@ -10,7 +10,7 @@ from subset_trainer.data import load_splits
 from subset_trainer.data.formats.format import Found, Options
 from subset_trainer.data.formats.reading import read
 from subset_trainer.data.formats.registry import open_channel
-from subset_trainer.data.tables.beginning import told_separator
+from subset_trainer.data.tables.beginning import header_of, told_separator
 from subset_trainer.data.tables.rows import encode_rows, rows_of_csv
 from subset_trainer.data.tables.table import Table
 from subset_trainer.errors import UserError
@@ -223,3 +223,12 @@ def test_separators_that_a_line_names(line: str, separator: str) -> None:
 )
 def test_lines_that_name_no_separator(line: str) -> None:
     assert told_separator(line) is None
+
+
+def test_a_column_may_be_called_like_one_of_its_values() -> None:
+    """More names above numbers than such columns tell a header; a word that stands for missing numbers does not."""
+    rows = [[("airbag", "none")[at % 2], f"{at}.5", str(20 + at), "ab"[at % 2]] for at in range(20)]
+    assert header_of([["airbag", "weight", "age", "class"], *rows]).taken == "line 1"
+    assert header_of([["airbag", "weight", "age", "kind"], *rows]).taken == "line 1"
+    assert header_of([["airbag", "unknown", "unknown", "a"], *rows]).taken == "none"
+    assert header_of([["airbag", "1.5", "unknown", "a"], *rows]).taken == "none"

@@ -174,6 +174,10 @@ def header_of(sample: Sequence[Sequence[str]]) -> Decision:
     again = [at for at, values in enumerate(columns) if first[at] and at not in typed and first[at] in values]
     if like_places and not (like_names or _repeating(columns, typed, first)):
         like_values, like_places = [*like_values, *like_places], []
+    # A name may be one of its column's values: `airbag` above airbag and none. A word for missing numbers would be the
+    # same in several columns.
+    if not like_values and len(set(names)) == len(names) and len(like_names) > max(1, len(again)):
+        again = []
     if like_values or again:
         named = any(plain_name(name) in NAMES for name in names)
         # Names may be numbers, such as years; then the texts of line 1 stand nowhere else.
