@@ -58,9 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     rows = []
     for name, channels, extra in data_sets(options):
-        row = {"data": name, **measure(name, channels, extra, options)}
-        rows.append(row)
-        print(_line(row), flush=True)
+        try:
+            rows.append({"data": name, **measure(name, channels, extra, options)})
+        except UserError as error:
+            print(f"{name}: left out: {error}", flush=True)  # such as a table that is refused
+            continue
+        print(_line(rows[-1]), flush=True)
     print(f"\n{markdown(rows)}")
     if options.json:
         facts = {"processor": processor(), "tolerance": options.tolerance, "question": options.question}
