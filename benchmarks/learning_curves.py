@@ -89,9 +89,8 @@ class Study:
         """The full score against its forecast after each step, in the forecast's deviations."""
         found = []
         for curve in self.curves:
-            mean, covariance = curve.at([self.examples])
-            deviation = float(np.sqrt(covariance[0, 0] + learning_curve.FLOOR**2))
-            found.append((self.full_here - float(mean[0])) / deviation)
+            mean, deviation = curve.score(self.examples)
+            found.append((self.full_here - mean) / deviation)
         return found
 
     @cached_property
@@ -265,9 +264,8 @@ def judge(studies: Sequence[Study], constants: dict[str, Any], tolerance: float)
         there = bool((study.full - study.truth <= tolerance).any())
         sufficient += there
         for step, curve in enumerate(study.curves):
-            offset, *weights = constants["RISK"][step]
-            score = offset + np.array(weights) @ study.features[step, tolerance]
-            if 1 / (1 + np.exp(-score)) <= enough.ACCEPTED[step]:
+            risk = learning_curve.probability(constants["RISK"][step], study.features[step, tolerance])
+            if risk <= enough.ACCEPTED[step]:
                 declared += 1
                 wrong += study.loses(step, tolerance)
                 far += study.loses(step, 1.5 * tolerance)

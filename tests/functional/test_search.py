@@ -110,6 +110,23 @@ def test_killed_and_resumed(make_job: Jobs) -> None:
     assert job.log.count("are spent") == 1  # the kept one, from its checkpoint
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_repeat_after_a_kill_is_not_kept_for_the_largest_fraction(
+    how: signal.Signals, make_job: Jobs
+) -> None:
+    """Killed between the largest fraction and the repeats of smaller ones: what is kept comes from its checkpoint."""
+    values = {**SETTINGS, "tolerance": 0.01, "epochs": 20}
+    whole = prepare(make_job("whole")).run(values)
+    assert whole.summary["answer"]["kept"] == 0.5, whole.log
+    job = prepare(make_job("killed"))
+    job.when(values, "50%: validation", lambda process: process.send_signal(how))
+    lose_the_machine(job)
+    job.run(values)
+    assert job.exit_code == 0, job.log
+    assert "resuming the search: 8 of" in job.log
+    assert outcome(job) == outcome(whole)
+
+
 def test_sigterm_keeps_the_largest_fraction_that_ended(make_job: Jobs) -> None:
     job = prepare(make_job("stopped"))
     job.terminate_when({**SETTINGS, "epochs": 60}, "12.5%: validation")

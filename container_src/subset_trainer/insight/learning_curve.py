@@ -103,6 +103,11 @@ class Curve:
         around_KT = means_KT - mean_T
         return mean_T, within + np.einsum("k,kt,ku->tu", weights_K, around_KT, around_KT)
 
+    def score(self, examples: float) -> tuple[float, float]:
+        """The mean and the deviation of the score with this many examples."""
+        mean, covariance = self.at([examples])
+        return float(mean[0]), float(np.sqrt(covariance[0, 0] + FLOOR**2))
+
     def gain(self, smaller: float, larger: float) -> tuple[float, float]:
         """The mean and the deviation of what more examples would bring."""
         (less, more), covariance = self.at([smaller, larger])
@@ -111,10 +116,9 @@ class Curve:
 
 def forecast(curve: Curve, examples: int) -> Interval:
     """The score with this many examples, beyond those of the curve."""
-    mean, covariance = curve.at([examples])
-    deviation = float(np.sqrt(covariance[0, 0] + FLOOR**2))
+    mean, deviation = curve.score(examples)
     reach = constants.SCORE_DEVIATIONS * deviation
-    return Interval(float(mean[0]), float(mean[0]) - reach, min(1.0, float(mean[0]) + reach))
+    return Interval(mean, mean - reach, min(1.0, mean + reach))
 
 
 def forecast_gain(curve: Curve, smaller: int, larger: int) -> Interval:
@@ -154,8 +158,13 @@ def risk(curve: Curve, examples: int, tolerance: float, step: int) -> float:
     Args:
         step: how far the shares have grown, as the position in :data:`constants.RISK`.
     """
-    offset, *weights = constants.RISK[step]
-    return float(1 / (1 + np.exp(-(offset + np.array(weights) @ features(curve, examples, tolerance)))))
+    return probability(constants.RISK[step], features(curve, examples, tolerance))
+
+
+def probability(weights: Sequence[float], features: Array) -> float:
+    """The logistic function of an offset and a weight for each feature."""
+    offset, *others = weights
+    return float(1 / (1 + np.exp(-(offset + np.array(others) @ features))))
 
 
 def _deviation(covariance: Array) -> float:

@@ -25,6 +25,7 @@ from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.trackers import Trackers
+from subset_trainer.training import checkpoints
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.interruption import Terminated
 
@@ -67,7 +68,9 @@ class _Search:
             json.dumps({**data.identity(run.place.ranks.size), "metric": config.metric})
         )
         self._scores: dict[Trial, float] = run.place.ranks.from_first(self._recorded)
-        self._best: tuple[Trial, Fitted] | None = None
+        self._fitted: Fitted | None = None
+        """Of the largest share that has ended, or else what SIGTERM left of the first training. None: not trained or
+        loaded yet."""
 
     def run(self) -> Answer | None:
         """Train the steps until one settles the question. None: SIGTERM came before the first step had ended."""
@@ -90,11 +93,12 @@ class _Search:
 
     def kept(self, answer: Answer | None) -> Fitted:
         """The model that is kept, with its history published."""
-        if self._best is None:
-            # Every training had ended before the run was resumed: this one comes back from its checkpoint.
+        if self._fitted is None:
+            # It had ended before the run was resumed, and comes back from its checkpoint.
             self._train(_largest(self._scores))
-        assert self._best
-        trial, fitted = self._best
+        fitted = self._fitted
+        assert fitted
+        trial = _largest(self._scores or self._planned[:1])
         fit.track(self._run, self._of(trial), fitted.plan)
         fitted.history.publish()
         config = self._run.config
@@ -103,9 +107,9 @@ class _Search:
             if answer is None
             else enough.sentence(answer, config.question, config.tolerance)
         )
-        logger.info("%s", said)
         if trial == FULL:
             said += "; the model that is kept has trained on all of them"
+        logger.info("%s", said)
         found = {} if answer is None else answer.to_json()
         return replace(
             fitted,
@@ -129,7 +133,7 @@ class _Search:
         try:
             return self._train(trial)
         except Terminated:
-            if self._best is None:
+            if not self._scores:
                 raise
             self._run.stages.stopped = True
             logger.info("SIGTERM received: keeping the largest fraction that has ended")
@@ -137,33 +141,34 @@ class _Search:
 
     def _train(self, trial: Trial) -> bool:
         """Train one model, and record its score. False: SIGTERM ended it."""
-        share, number = trial
         data = self._of(trial)
         run = replace(self._run, config=data.config, trackers=Trackers([]))
         built = self._network(data)
         plan = fit.plan_of(data.config, data, self._examined, built.place)
-        folder = self._folder / f"{share:.5f}-{number}" if self._folder else None
+        folder = self._folder_of(trial)
         if folder and run.first:
             folder.mkdir(parents=True, exist_ok=True)
-        checkpoints = fit.checkpoints_of(run, data, folder) if folder else None
-        history = History(replace(run, trackers=self._run.trackers), checkpoints, silent=True)
-        logger.info("training on %d examples, %.4g%% of all", plan.budget, 100 * share)
-        fitted = fit.train(run, data, built, plan, history, checkpoints)
-        ended = len(history.reports) == len(plan.epochs)
-        before = self._best
-        if before is None or (ended and _largest([before[0], trial]) == trial):
-            self._best = trial, fitted
-        if not ended:
+        kept = fit.checkpoints_of(run, data, folder) if folder else None
+        history = History(replace(run, trackers=self._run.trackers), kept, silent=True)
+        logger.info("training on %d examples, %.4g%% of all", plan.budget, 100 * trial[0])
+        fitted = fit.train(run, data, built, plan, history, kept)
+        if len(history.reports) < len(plan.epochs):
+            self._fitted = fitted if not self._scores else self._fitted
             return False
+        others = self._scores.keys() - {trial}
         metric = self._run.config.metric
         self._scores[trial] = history.reports[-1].validation.measures()[metric]
         self._record()
-        if before is not None:
-            self._forget(before[0] if self._best and self._best[0] == trial else trial)
+        if _largest(self._scores) == trial:
+            self._fitted = fitted
+            if others:
+                self._forget(_largest(others))
+        else:
+            self._forget(trial)
         spent = enough.cost(self._scores)
         logger.info(
             "%.4g%%: validation %s %.2f%%; %.2f of at most %.2f trainings on all examples are spent",
-            100 * share,
+            100 * trial[0],
             metrics.SPOKEN[metric],
             100 * self._scores[trial],
             spent,
@@ -187,10 +192,14 @@ class _Search:
         average = MovingAverage(classifier, data.config.ema_decay) if data.config.ema_decay else None
         return replace(self._built, classifier=classifier, average=average)
 
+    def _folder_of(self, trial: Trial) -> Path | None:
+        """For the training's checkpoints."""
+        return self._folder / f"{trial[0]:.5f}-{trial[1]}" if self._folder else None
+
     def _forget(self, trial: Trial) -> None:
         """Remove the checkpoints of a training that has ended, and whose model is not kept."""
-        if self._folder and self._run.first:
-            folder = self._folder / f"{trial[0]:.5f}-{trial[1]}"
+        folder = self._folder_of(trial)
+        if folder and self._run.first:
             with contextlib.suppress(OSError):  # what cannot be removed does no harm
                 for file in (*folder.glob(outputs.CHECKPOINTS), *folder.glob(f"subsets/{outputs.SUBSETS}")):
                     file.unlink()
@@ -213,9 +222,7 @@ class _Search:
             logger.warning("%s is damaged and left aside: the search starts anew", file)
             logger.debug("%s", error)
             return {}
-        if differing := sorted(
-            name for name in {*theirs, *self._identity} if theirs.get(name) != self._identity.get(name)
-        ):
+        if differing := checkpoints.differing(theirs, self._identity, Hyperparameters().model_dump()):
             raise UserError(
                 f"the search in {file.parent} is of another run, by {', '.join(differing[:5])}; use another folder of "
                 "checkpoints, or resume=never to start anew"
@@ -248,5 +255,4 @@ class _Search:
 
 def _largest(trials: Iterable[Trial]) -> Trial:
     """The largest share's first run."""
-    share, negative = max((share, -number) for share, number in trials)
-    return share, -negative
+    return max(trials, key=lambda trial: (trial[0], -trial[1]))

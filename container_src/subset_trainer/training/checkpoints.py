@@ -254,19 +254,11 @@ class Checkpoints:
         return [*lost]
 
     def _check(self, file: Path, theirs: Mapping[str, Any]) -> None:
-        theirs = {
-            **{name: value for name, value in self._defaults.items() if name in self._identity},
-            **theirs,
-        }
-        names = [
-            name
-            for name in {**theirs, **self._identity}
-            # A hyperparameter that the other version did not have yet is one that was not given.
-            if theirs.get(name) != self._identity.get(name)
-        ]
+        names = differing(theirs, self._identity, self._defaults)
         if names:
+            known = {**self._defaults, **theirs}
             differences = ", ".join(
-                f"{name}={theirs.get(name, '(none)')} there and {self._identity.get(name, '(none)')} here"
+                f"{name}={known.get(name, '(none)')} there and {self._identity.get(name, '(none)')} here"
                 for name in names[:5]
             )
             raise UserError(
@@ -277,6 +269,17 @@ class Checkpoints:
     def _files(self) -> list[Path]:
         """The files, in descending order of their step, not of their modification time."""
         return sorted(self._directory.glob(PATTERN), reverse=True)
+
+
+def differing(theirs: Mapping[str, Any], own: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """The names by which two runs' identities differ.
+
+    Args:
+        defaults: values that stand for a name that only the other version lacks: a hyperparameter that it did not have
+            yet is one that was not given.
+    """
+    known = {**{name: value for name, value in defaults.items() if name in own}, **theirs}
+    return [name for name in {**known, **own} if known.get(name) != own.get(name)]
 
 
 def _checksum(subset: Subset) -> int:
