@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             act()
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read the output, such as `head`, has seen enough.
+        # The reader of the output, such as `head`, has seen enough.
         terminal.forget_stdout()
         return terminal.CLOSED_PIPE
     except KeyboardInterrupt:

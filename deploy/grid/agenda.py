@@ -3,7 +3,7 @@
 An answer judges each row (a strategy) from its largest fraction to its smallest, and stops at the first that is not
 enough (`deploy.results.judging`). So a smaller fraction is trained only once the larger one is known to be enough, for
 all seeds, and nothing is trained that cannot change the answer. A cell is judged once all of its seeds have ended:
-whoever looks at each seed and stops when it suits finds 'enough' too often.
+a user who looks at each seed and stops when it suits finds 'enough' too often.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""A comparison that is killed goes on where it was, deletes nothing of others, and ends as one that was not."""
+"""A comparison that is killed resumes where it was, deletes nothing of others, and ends as one that was not."""
 
 import json
 import os
