@@ -21,6 +21,7 @@ from subset_selection.catalogue import CATALOGUE, REFERENCE
 from subset_trainer.config import Hyperparameters
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import SPOKEN
+from subset_trainer.training.plan import batch_count
 
 CHART = "comparison.png"
 FURTHER = tuple(name for name in SPOKEN if name != "accuracy")
@@ -64,6 +65,20 @@ class Run:
         parts = ("epoch:seconds", "selection:seconds", "evaluation:seconds")
         costs = [sum(entry.get(part, 0.0) for part in parts) for entry in self.history]
         return list(accumulate(costs, initial=self.cleaning))[1:]
+
+    @property
+    def updates(self) -> int | None:
+        """Number of steps of the optimizer; None if the run does not say enough.
+
+        Where a subset is not much larger than a batch, a run on it makes more steps than one on all data that sees as
+        many samples, because each epoch ends with a small batch.
+        """
+        batch = self.hyperparameters.get("batch_size")
+        sizes = [entry.get("subset_size") for entry in self.history]
+        if batch is None or not all(sizes):
+            return None
+        processes = int(self.summary.get("processes", 1))
+        return sum(batch_count(size, batch, processes) for size in sizes if size)
 
     @property
     def metric(self) -> str:

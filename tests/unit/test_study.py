@@ -14,6 +14,7 @@ from benchmarks.scenarios import Scenario
 from benchmarks.study import Outcome
 from benchmarks.study_report import Row
 from deploy.grid.plan import Cell, parse_strategies
+from deploy.results.compare import Run
 from subset_trainer.config import hyperparameters
 from subset_trainer.errors import UserError
 
@@ -279,11 +280,16 @@ def test_rows_of_runs_in_the_order_of_seeds() -> None:
             "samples_visited": 7,
         }
 
-    outcome = Outcome({cells[2]: summary(0.7), cells[0]: summary(0.5)}, {cells[1]: "diverged"})
+    def ended(accuracy: float) -> Run:
+        own = {**summary(accuracy), "hyperparameters": {"batch_size": 32}}
+        return Run("rs2", own, [{"subset_size": 33}, {"subset_size": 32}])
+
+    outcome = Outcome({cells[2]: ended(0.7), cells[0]: ended(0.5)}, {cells[1]: "diverged"})
     (found,) = study.rows_of(cells, outcome, "clean", "h", {"epochs": "30"})
     assert found.seeds == (0, 2)
     assert found.test_accuracies == (0.5, 0.7)
     assert found.seconds == (8.0, 8.0)
+    assert found.updates == (3, 3)
     assert found.failures == {"1": "diverged"}
     assert found.accuracy == pytest.approx(0.6)
     assert found.deviation == pytest.approx(0.02**0.5)  # n − 1
@@ -300,7 +306,7 @@ def test_the_best_and_those_within_a_deviation_are_marked() -> None:
 def test_markdown() -> None:
     rows = [
         row("rs2", 0.50, 0.52),
-        row("full", 0.60, 0.62, samples_visited=(54_000, 54_001)),
+        row("full", 0.60, 0.62, samples_visited=(54_000, 54_001), updates=(846, 846)),
         row("broken", seeds=(), failures={"0": "diverged"}),
         row("half", 0.40, seeds=(1,), failures={"0": "diverged"}),
         row("rs2", 0.30, 0.30, scenario="noisy", header="Other."),
@@ -316,7 +322,7 @@ def test_markdown() -> None:
         "half (1 of 2 seeds)",
         "broken",
     ]
-    assert lines[1] == "| **full** | 0.1 | 30 | **61.00 ± 1.41%** | 61.00% | 10.0 | 1.0 | 54,000 |"
+    assert lines[1] == "| **full** | 0.1 | 30 | **61.00 ± 1.41%** | 61.00% | 10.0 | 1.0 | 54,000 | 846 |"
     assert "| failed |" in lines[4]
     assert "- broken at 0.1, seed 0: diverged" in clean
     assert "Machine." in clean
