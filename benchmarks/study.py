@@ -168,7 +168,9 @@ def header_line(
     counts = description["training_classes"]
     sizes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
     # rs2 sees what was planned, to the example.
-    visited = {c.fraction: run.summary["samples_visited"] for c, run in outcome.runs.items() if c.row == "rs2"}
+    visited = {
+        c.fraction: run.summary["samples_visited"] for c, run in outcome.runs.items() if c.row == "rs2"
+    }
     seen = [f"{count:,} samples seen at {fraction:g}" for fraction, count in visited.items()]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
     parts = [

@@ -125,6 +125,27 @@ def test_a_validation_folder_is_taken_whole(sources: dict[str, Path], tmp_path: 
     np.testing.assert_array_equal(loaded["validation"][1], true_labels(loaded["validation"][0]))
 
 
+def test_texts_are_studied_as_they_are(tmp_path: Path) -> None:
+    words = np.random.default_rng(0).choice(["ant", "bee", "cow", "dog"], size=(80, 6))
+    lines = [
+        f"{'even' if row % 2 else 'odd'},{' '.join(line)} number {row}" for row, line in enumerate(words)
+    ]
+    sources = {name: tmp_path / name for name in ("training", "test")}
+    for path in sources.values():
+        path.mkdir()
+        (path / "texts.csv").write_text("\n".join(["label,text", *lines]) + "\n")
+    for _ in range(2):
+        assert scenarios.prepare(tmp_path / "out", sources, Scenario()) == sources
+    description = scenarios.read_description(tmp_path / "out")
+    assert description is not None and description["examples"] == {
+        "training": 72,
+        "validation": 8,
+        "test": 80,
+    }
+    with pytest.raises(UserError, match=r"texts are studied as they are; expected none of --noise"):
+        scenarios.prepare(tmp_path / "noisy", sources, Scenario(noise=0.4))
+
+
 def test_channels_are_made_once_and_for_one_scenario(sources: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     channels = scenarios.prepare(out, sources, Scenario(noise=0.4))
