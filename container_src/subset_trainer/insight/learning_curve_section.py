@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from subset_trainer.insight import charts
-from subset_trainer.insight.charts import COLOURS, Series
+from subset_trainer.insight.charts import COLOURS, DASHES, Axis, Series
 from subset_trainer.readable import number
 from subset_trainer.tracking import metrics
+
+MARGIN = 0.15
+"""Of a doubling, at both ends of the axis."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ def shown(answer: Mapping[str, Any]) -> Searched:
     return Searched(
         f"{sentence[0].upper()}{sentence[1:]}.",
         answer.get("enough", False),
-        _chart(answer, runs, metric) if "curve" in answer else None,
+        _chart(answer, runs, metric) if answer["curve"] else None,
         [(percent(fraction), number(score, ".1%")) for fraction, score in runs],
         metric,
     )
@@ -42,31 +45,42 @@ def percent(fraction: float) -> str:
 
 
 def _chart(answer: Mapping[str, Any], runs: Sequence[tuple[float, float]], metric: str) -> charts.Chart:
+    """Each doubling of the fraction is as wide as any other."""
     curve = [(math.log2(at["fraction"]), at) for at in answer["curve"]]
+    trained = [(math.log2(fraction), score) for fraction, score in runs]
+    largest = max(x for x, _ in trained)
     middle = [(x, at["mean"]) for x, at in curve]
-    band = [(x, at["high"]) for x, at in curve] + [(x, max(0.0, at["low"])) for x, at in reversed(curve)]
-    largest, kept = math.log2(max(fraction for fraction, _ in runs)), math.log2(answer["kept"])
-    heights = [y for _, y in (*band, *((0, score) for _, score in runs))]
-    measured = [point for point in middle if point[0] <= largest + 1e-9]
-    forecast = [point for point in middle if point[0] >= largest - 1e-9]
+    forecast = [point for point in middle if point[0] > largest]
+    if forecast:
+        # Where the measured part ends, the forecast begins.
+        forecast = [middle[-len(forecast) - 1], *forecast]
+    verdict = "settled on" if answer["enough"] else "the model that is kept"
     series = [
-        Series("learning curve", COLOURS[0], measured),
-        *([Series("forecast", COLOURS[0], forecast, dashed=True)] if len(forecast) > 1 else []),
-        Series("90% interval", COLOURS[0], band=band),
-        Series("trainings", COLOURS[1], dots=[(math.log2(fraction), score) for fraction, score in runs]),
         Series(
-            f"{'settled on' if answer['enough'] else 'model kept'}: {percent(answer['kept'])}",
-            COLOURS[2],
-            [(kept, min(heights)), (kept, max(heights))],
+            "learning curve, with its 90% interval",
+            middle[: len(middle) - len(forecast) + 1],
+            [(x, max(0.0, at["low"]), at["high"]) for x, at in curve],
+        ),
+        Series("forecast", forecast, dash=DASHES[1]),
+        Series("trainings", trained, colour=COLOURS[1], marker="circle", joined=False),
+        Series(
+            f"{verdict}: {percent(answer['kept'])}",
+            [next((math.log2(share), score) for share, score in runs if share == answer["kept"])],
+            colour=COLOURS[2],
+            marker="star",
+            joined=False,
         ),
     ]
-    end = answer["curve"][-1]
-    return charts.lines(
-        f"Validation {metric} by fraction",
-        f"A learning curve; with all examples {number(end['mean'], '.1%')} is expected, "
-        f"{number(end['low'], '.1%')} to {number(end['high'], '.1%')}; the trainings' numbers follow",
-        "fraction of the examples",
+    marked = sorted({1.0, 2.0, *(fraction for fraction, _ in runs)})
+    return charts.draw(
+        f"Validation {metric} by fraction of the examples",
         series,
-        [(math.log2(fraction), percent(fraction)) for fraction in sorted({1.0, *(one for one, _ in runs)})],
-        percent=True,
+        Axis(
+            "fraction of the examples",
+            low=curve[0][0] - MARGIN,
+            high=curve[-1][0] + MARGIN,
+            marks=[(math.log2(fraction), percent(fraction)) for fraction in marked],
+        ),
+        Axis(unit="%"),
+        description="The learning curve through the trainings' scores, whose numbers follow, and its forecast",
     )
