@@ -13,10 +13,12 @@ _FAULTS = r"""() => {
     const box = svg.getBoundingClientRect();
     const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
     texts.forEach(([name, own], at) => {
-      if (own.left < box.left - .5 || own.right > box.right + .5 || own.top < box.top - .5 || own.bottom > box.bottom + .5)
+      if (own.left < box.left - .5 || own.right > box.right + .5 || own.top < box.top - .5
+          || own.bottom > box.bottom + .5)
         faults.add(`cut off in a chart: ${name}`);
       for (const [other, one] of texts.slice(at + 1))
-        if (own.left < one.right - 1 && one.left < own.right - 1 && own.top < one.bottom - 2 && one.top < own.bottom - 2)
+        if (own.left < one.right - 1 && one.left < own.right - 1 && own.top < one.bottom - 2
+            && one.top < own.bottom - 2)
           faults.add(`one over the other in a chart: ${name}, ${other}`);
     });
   }
@@ -43,7 +45,8 @@ _FAULTS = r"""() => {
         faults.add(`broken: ${word[0].slice(0, 60)} in ${node.parentElement.tagName}`);
     }
   }
-  for (const zero of document.querySelector('main').innerText.matchAll(/(?<![\d.])[-−+]?0[.]0+%?(?![\d.])|(?<![\d.])0%|\b0e[-+]?0|\bnan\b|\binf\b/g))
+  const zeros = /(?<![\d.])[-−+]?0[.]0+%?(?![\d.])|(?<![\d.])0%|\b0e[-+]?0|\bnan\b|\binf\b/g;
+  for (const zero of document.querySelector('main').innerText.matchAll(zeros))
     faults.add(`not 0: ${zero[0]}`);
   return [...faults];
 }"""

@@ -7,8 +7,8 @@ import pytest
 
 from subset_trainer import pages
 
-HOSTILE = "<script>alert(1)</script>\"'&{{ 1 + 1 }}"
-ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;{{ 1 + 1 }}"
+HOSTILE = "<script> alert(1) </script> \"'&{{ 1 + 1 }}"
+ESCAPED = "&lt;script&gt; alert(1) &lt;/script&gt; &#34;&#39;&amp;{{ 1 + 1 }}"
 
 
 def test_every_text_is_escaped_and_none_is_a_template(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_value_that_is_not_given_is_an_error_and_no_gap(tmp_path: Path) -> Non
             "copy_|of_|a-|very.|long_|20240101_|name.|png",
         ),
         ("classes/red and/folder_of_images_1.png", "classes/red and/|folder_|of_|images_|1.|png"),
-        ("value=-0.123,1.25e-05,7", "value=|-0.123,|1.25e-05,|7"),
+        ("value=-0.123;1.25e-05;7,000", "value=|-0.123;|1.25e-05;|7,000"),
         ("日本語の長いクラス名で空白がないものです", "日本語の長いクラス名で空白がないものです"),
     ],
 )

@@ -174,7 +174,7 @@ def draw(
     start, end = _ends(across, [x for x, *_ in (*points, *bands)])
     top = TOP + (16 if upward.label else 0)
     marks, _ = _marks(upward, low, high, max(3, (height - top - BOTTOM) // 32))
-    left = 8 + CHARACTER * max(len(text) for _, text in marks)
+    left = 12 + CHARACTER * max(len(text) for _, text in marks)
     right, bottom = width - RIGHT, height - BOTTOM
     most = max(2, int((right - left) / 70))
     steps, unit = _marks(across, start, end, most)
@@ -307,7 +307,7 @@ def bars(title: str, across: str, counts: Mapping[str, int]) -> Chart:
     """A bar chart with one bar per name, in the order of `counts`."""
     most = max(1, *counts.values())
     marks, _ = labels(ticks(0, most, 4, whole=True), "")
-    left = 8 + CHARACTER * max(len(text) for _, text in marks)
+    left = 12 + CHARACTER * max(len(text) for _, text in marks)
     bottom = HEIGHT - BOTTOM
     each = (WIDTH - RIGHT - left) / len(counts)
 

@@ -44,28 +44,38 @@ def percent(fraction: float) -> str:
     return f"{number(100 * fraction, '.3g')}%"
 
 
+def on(run: tuple[float, float]) -> tuple[float, float]:
+    """A fraction and a score as a point of the chart, in which each doubling is as wide as any other."""
+    return math.log2(run[0]), run[1]
+
+
 def _chart(answer: Mapping[str, Any], runs: Sequence[tuple[float, float]], metric: str) -> charts.Chart:
-    """Each doubling of the fraction is as wide as any other."""
-    curve = [(math.log2(at["fraction"]), at) for at in answer["curve"]]
-    trained = [(math.log2(fraction), score) for fraction, score in runs]
-    largest = max(x for x, _ in trained)
-    middle = [(x, at["mean"]) for x, at in curve]
+    curve = [(on((at["fraction"], at["mean"])), at) for at in answer["curve"]]
+    largest = max(on(run)[0] for run in runs)
+    middle = [point for point, _ in curve]
     forecast = [point for point in middle if point[0] > largest]
     if forecast:
         # Where the measured part ends, the forecast begins.
         forecast = [middle[-len(forecast) - 1], *forecast]
     verdict = "settled on" if answer["enough"] else "the model that is kept"
+    kept = next(run for run in runs if run[0] == answer["kept"])
     series = [
         Series(
             "learning curve, with its 90% interval",
             middle[: len(middle) - len(forecast) + 1],
-            [(x, max(0.0, at["low"]), at["high"]) for x, at in curve],
+            [(x, max(0.0, at["low"]), at["high"]) for (x, _), at in curve],
         ),
         Series("forecast", forecast, dash=DASHES[1]),
-        Series("trainings", trained, colour=COLOURS[1], marker="circle", joined=False),
+        Series(
+            "trainings",
+            [on(run) for run in runs if run is not kept],
+            colour=COLOURS[1],
+            marker="circle",
+            joined=False,
+        ),
         Series(
             f"{verdict}: {percent(answer['kept'])}",
-            [next((math.log2(share), score) for share, score in runs if share == answer["kept"])],
+            [on(kept)],
             colour=COLOURS[2],
             marker="star",
             joined=False,
@@ -73,12 +83,12 @@ def _chart(answer: Mapping[str, Any], runs: Sequence[tuple[float, float]], metri
     ]
     marked = sorted({1.0, 2.0, *(fraction for fraction, _ in runs)})
     return charts.draw(
-        f"Validation {metric} by fraction of the examples",
+        f"Validation {metric} by fraction",
         series,
         Axis(
             "fraction of the examples",
-            low=curve[0][0] - MARGIN,
-            high=curve[-1][0] + MARGIN,
+            low=middle[0][0] - MARGIN,
+            high=middle[-1][0] + MARGIN,
             marks=[(math.log2(fraction), percent(fraction)) for fraction in marked],
         ),
         Axis(unit="%"),

@@ -69,7 +69,7 @@ def _save_model(run: Run, data: Material, fitted: Fitted) -> Classifier:
 
 def _about(run: Run, data: Material, examined: Examined, fitted: Fitted, test: Score | None) -> About:
     config = data.config
-    fraction = fitted.answer["kept"] if fitted.answer else config.fraction
+    fraction = (fitted.answer or {}).get("kept", config.fraction) if config.spec.takes_fraction else None
     scores = {"validation": fitted.history.reports[-1].validation} | ({"test": test} if test else {})
     scored = " and ".join(
         f"{what} {metrics.SPOKEN[config.metric]} {number(score.measures()[config.metric], '.1%')}"
@@ -77,13 +77,7 @@ def _about(run: Run, data: Material, examined: Examined, fitted: Fitted, test: S
     )
     epochs = len(fitted.history.reports)
     return About(
-        naming.title(
-            run.contract,
-            config.strategy,
-            fraction if config.spec.takes_fraction else None,
-            config.seed,
-            data.splits,
-        ),
+        naming.title(run.contract, config.strategy, fraction, config.seed, data.splits),
         f"{naming.counted(data.splits)}; {data.model}, {epochs:,} {'epoch' if epochs == 1 else 'epochs'}: {scored}.",
         _facts(data, examined, fitted, test),
         fitted.answer,

@@ -19,7 +19,7 @@ def title(contract: Contract, strategy: str, fraction: float | None, seed: int, 
     Args:
         fraction: of the examples in an epoch; None: the strategy has none.
     """
-    at = "" if fraction is None or fraction == 1 else f" at {number(100 * fraction, '.3g')}%"
+    at = "" if fraction is None else f" at {number(100 * fraction, '.3g')}%"
     data = name_of(contract.channels[CHANNELS[0]]) or counted(splits)
     run = contract.job_name or (contract.base.name if contract.base.name not in UNNAMED else None)
     what = f"{strategy}{at} on {data}"
