@@ -205,6 +205,11 @@ def _check(grid: Grid) -> None:
         for name, instead in planned.items():
             if name in own:
                 raise UserError(f"{where}: {name}={own[name]}: expected {instead} instead")
+    if faults := hyperparameters.faults(grid.settings):
+        said = "; ".join(faults)
+        for name, instead in OPTIONS.items():
+            said = said.replace(f"did you mean {name!r}?", f"did you mean {instead}?")
+        raise UserError(f"--set: {said}")
     for fraction in grid.fractions:
         if not 0 < fraction <= 1:
             raise UserError(f"--fractions: {fraction:g}: expected numbers above 0 and at most 1")
