@@ -1,6 +1,7 @@
 """`launch`: starts one training job."""
 
 import json
+import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from subset_trainer.errors import UserError
 
 if TYPE_CHECKING:
     from sagemaker.estimator import Estimator
+
+    from subset_trainer.config import Hyperparameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +31,13 @@ def run(given: Given) -> Any:
     from subset_trainer.config import hyperparameters
 
     # Checked first, because the check needs nothing else and these are the most frequent mistakes.
-    hyperparameters.parse(given.set)
+    parsed = hyperparameters.parse(given.set)
     if given.local and (given.dry_run or given.experiment):
         what = "--dry-run" if given.dry_run else "--experiment"
         raise UserError(f"{what}: only for jobs on SageMaker, not with --local")
     ready = job.prepare(given, send=not given.dry_run)
+    if parsed.fraction == "auto":
+        _announce(parsed)
     if given.local:
         return _run_here(given, ready)
     from sagemaker.utils import name_from_base
@@ -63,6 +68,15 @@ def run(given: Given) -> Any:
     return {"job": name, **_sum_up(given, estimator, folder, ended)}
 
 
+def _announce(parsed: "Hyperparameters") -> None:
+    """Say what a search will cost, on stderr, because scripts read the job's name from stdout."""
+    from subset_trainer.insight import enough
+    from subset_trainer.tracking.metrics import SPOKEN
+
+    said = enough.announcement(parsed.max_cost, parsed.tolerance, SPOKEN[parsed.metric])
+    print(said, file=sys.stderr, flush=True)
+
+
 def _run_here(given: Given, ready: job.Jobs) -> Any:
     from deploy.aws import jobs
 
@@ -78,8 +92,10 @@ def _sum_up(given: Given, estimator: "Estimator", folder: Path, ended: Any) -> d
     finished = compare.read_run(folder)
     finished = replace(finished, name=finished.summary["strategy"], job=ended)
     results.show([finished], folder, folder.name, given.prices)
-    print(f"model: {estimator.model_data}")
     (row,) = compare.rows([finished], given.prices)
+    if row.answer is not None:
+        print(f"\n{row.answer}\n")
+    print(f"model: {estimator.model_data}")
     return {"model": estimator.model_data, "results": asdict(row)}
 
 

@@ -39,7 +39,8 @@ def show(runs: "Sequence[Run]", folder: Path | None, title: str, prices: Mapping
     from deploy.results import compare
 
     chart = f"\n\nchart: {compare.write(runs, folder, title, prices)}" if folder is not None else ""
-    print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}{chart}")
+    note = f"\n{said}" if (said := compare.unequal_updates(runs)) else ""
+    print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}{note}{chart}")
 
 
 def present(

@@ -204,7 +204,9 @@ def _check(grid: Grid) -> None:
     for where, (own, planned) in given.items():
         for name, instead in planned.items():
             if name in own:
-                raise UserError(f"{where}: {name}={own[name]}: expected {instead} instead")
+                auto = name == "fraction" and str(own[name]).strip("\"'").lower() == "auto"
+                one = "; `launch --set fraction=auto` finds the fraction in one job" if auto else ""
+                raise UserError(f"{where}: {name}={own[name]}: expected {instead} instead{one}")
     for fraction in grid.fractions:
         if not 0 < fraction <= 1:
             raise UserError(f"--fractions: {fraction:g}: expected numbers above 0 and at most 1")

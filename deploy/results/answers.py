@@ -153,7 +153,8 @@ def answer(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int] |
         first_seeds: the seeds of the first answer, where others were added because it left something open; see
             `judging.judge`.
     """
-    finished = [run for run in runs if run.summary["status"] == "completed"]
+    # A search chose its fraction by what it saw, so it is no candidate: `verdict` quotes its own answer.
+    finished = [run for run in runs if run.summary["status"] == "completed" and run.searched is None]
     base = reference(finished)
     if base is None:
         return (

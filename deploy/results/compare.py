@@ -21,10 +21,13 @@ from subset_selection.catalogue import CATALOGUE, REFERENCE
 from subset_trainer.config import Hyperparameters
 from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import SPOKEN
+from subset_trainer.training.plan import batch_count
 
 CHART = "comparison.png"
 FURTHER = tuple(name for name in SPOKEN if name != "accuracy")
 """Measures that runs of earlier versions do not have, and that not every data set has."""
+ALIKE, MOST_UPDATES = 0.05, 1.1
+"""Relative difference in samples seen up to which runs have seen as many; ratio of updates beyond which it is said."""
 MOST_IN_THE_AXES = 10
 """Largest number of runs whose legend fits inside the axes."""
 
@@ -63,7 +66,34 @@ class Run:
         """Total time at the end of each epoch, in seconds."""
         parts = ("epoch:seconds", "selection:seconds", "evaluation:seconds")
         costs = [sum(entry.get(part, 0.0) for part in parts) for entry in self.history]
-        return list(accumulate(costs, initial=self.cleaning))[1:]
+        # A search's other trainings come before what its model's epochs took.
+        begun = self.cleaning if self.searched is None else max(self.cleaning, self.seconds - sum(costs))
+        return list(accumulate(costs, initial=begun))[1:]
+
+    @property
+    def searched(self) -> Mapping[str, Any] | None:
+        """The answer of a search with `fraction=auto`; None: the run was given its fraction."""
+        answer: Mapping[str, Any] | None = self.summary.get("answer")
+        return answer
+
+    @property
+    def samples_seen(self) -> int:
+        """By the run; of a search, by all of its trainings."""
+        return int((self.searched or self.summary).get("samples_visited", self.summary["samples_visited"]))
+
+    @property
+    def updates(self) -> int | None:
+        """Number of steps of the optimizer; None if the run does not say enough.
+
+        Where a subset is not much larger than a batch, a run on it makes more steps than one on all data that sees as
+        many samples, because each epoch ends with a small batch.
+        """
+        batch = self.hyperparameters.get("batch_size")
+        sizes = [entry.get("subset_size") for entry in self.history]
+        if batch is None or not all(sizes):
+            return None
+        processes = int(self.summary.get("processes", 1))
+        return sum(batch_count(size, batch, processes) for size in sizes if size)
 
     @property
     def metric(self) -> str:
@@ -122,7 +152,9 @@ class Row:
     """One run in the table.
 
     `speedup`: total time of the reference run of the same seed divided by this run's; None without a reference run.
-    `cost`: estimated dollars. `spot_saving`: share of the on-demand price that spot instances saved.
+    `cost`: estimated dollars. `spot_saving`: share of the on-demand price that spot instances saved. `answer`: of a
+    search with `fraction=auto`, whose time and samples are those of all its trainings, and whose fraction is the one
+    that its model was trained on.
     """
 
     run: str
@@ -148,6 +180,8 @@ class Row:
     billable_seconds: float | None = None
     cost: float | None = None
     spot_saving: float | None = None
+    answer: str | None = None
+    updates: int | None = None
 
 
 def is_baseline(strategy: str) -> bool:
@@ -222,7 +256,7 @@ def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list
             seconds_selecting=run.selecting,
             seconds_evaluating=run.summary["seconds"]["evaluation"],
             seconds_total=run.seconds,
-            samples_visited=run.summary["samples_visited"],
+            samples_visited=run.samples_seen,
             speedup=speedup(run),
             **{
                 f"{part}_{name}": run.measure(name, part == "test")
@@ -233,9 +267,32 @@ def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list
             billable_seconds=run.job.billable_seconds if run.job else None,
             cost=run.cost(prices or {}),
             spot_saving=run.job.spot_saving if run.job else None,
+            answer=None if run.searched is None else str(run.searched["sentence"]),
+            updates=run.updates,
         )
         for run in runs
     ]
+
+
+def unequal_updates(runs: Sequence[Run]) -> str | None:
+    """Return a sentence on the run on a subset whose number of updates differs most from that of `full` at as many
+    samples seen; None if none differs by more than a tenth."""
+    pairs = [
+        (max(run.updates, full.updates) / min(run.updates, full.updates), run, full)
+        for full in runs
+        for run in runs
+        if full.is_full and (spec := CATALOGUE.get(run.summary["strategy"])) and spec.takes_fraction
+        if full.summary.get("seed") == run.summary.get("seed")
+        if run.updates and full.updates and abs(run.samples_seen / full.samples_seen - 1) <= ALIKE
+    ]
+    ratio, run, full = max(pairs, key=lambda pair: pair[0], default=(1.0, None, None))
+    if run is None or full is None or ratio <= MOST_UPDATES:
+        return None
+    return (
+        f"Equal samples are not equal updates here: {run.name} made {run.updates:,} of them and {full.name} "
+        f"{full.updates:,}, because a subset of {run.history[-1]['subset_size']:,} examples is not much larger than a "
+        f"batch of {run.hyperparameters['batch_size']:,}."
+    )
 
 
 def table(lines: Sequence[Row]) -> str:
@@ -285,7 +342,7 @@ def cells_of(line: Row) -> list[str]:
     """Return a row's formatted cells, from its name to its speed-up."""
     return [
         line.run if line.status == "completed" else f"{line.run} ({line.status})",
-        f"{line.fraction:.3g}",
+        f"{line.fraction:.3g}" if line.answer is None else f"{line.fraction:.3g} (auto)",
         str(line.epochs),
         "–" if line.validation_accuracy is None else f"{line.validation_accuracy:.2%}",
         "–" if line.test_accuracy is None else f"{line.test_accuracy:.2%}",

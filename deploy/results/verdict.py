@@ -19,9 +19,10 @@ def sentence(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int]
         tolerance: tolerated loss, a share.
         first_seeds: the seeds of the first answer, where others were added because it left something open.
     """
+    searched = [_of_search(run) for run in runs if run.searched is not None]
     found = answer(runs, tolerance, first_seeds)
     if isinstance(found, str):
-        return found
+        return " ".join([*searched, *([found] if len(searched) < len(runs) else [])])
     proposals = {one.question: one for one in settling(found)}
     parts = [
         words
@@ -30,7 +31,13 @@ def sentence(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int]
         for words in _of_question(found, question, proposals.get(question))
     ]
     further = forecast(found)
-    return " ".join([*parts, _basis(found), *([str(further)] if further else [])])
+    return " ".join([*parts, _basis(found), *([str(further)] if further else []), *searched])
+
+
+def _of_search(run: Run) -> str:
+    """Quote the answer of a run with `fraction=auto`."""
+    assert run.searched
+    return f"One job, `{run.name}` with `fraction=auto`, says: {run.searched['sentence']}."
 
 
 def _of_question(found: Answer, question: Question, proposal: Settling | None) -> Iterator[str]:

@@ -141,6 +141,18 @@ def test_a_dry_run_prints_the_request_and_starts_nothing(
     assert not boto3.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
 
 
+def test_a_search_says_its_cost_before_it_is_paid(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["launch", "--image-uri", IMAGE, "--role", ROLE, "--training", "s3://data/training"]
+    asked = ["fraction=auto", "question=label", "metric=macro_f1", "max_cost=1.1"]
+    assert main([*arguments, "--bucket", bucket, "--dry-run", "--set", *asked]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["HyperParameters"]["fraction"] == "auto"
+    assert (
+        "fraction=auto: at most 8 trainings on 3.12 to 50% of the examples, which cost 1.09 trainings on all of them, "
+        "until a fraction is within 1 points of all by the validation macro-F1" in shown.err
+    )
+
+
 @pytest.mark.parametrize("asked", ["true", "false"])
 def test_tensorboards_files_leave_the_container_where_they_are_asked_for(
     bucket: str, asked: str, capsys: pytest.CaptureFixture[str]

@@ -89,6 +89,7 @@ def test_results_that_are_gone_are_said(platform: Platform, capsys: pytest.Captu
         (["--training", "http://a/b"], "expected an s3:// URI or a path"),
         (["--name", "a_b"], "the name 'a_b'"),
         (["--set", "fraction=0.5"], "--set: fraction=0.5: expected --fractions instead"),
+        (["--set", "fraction=auto"], "`launch --set fraction=auto` finds the fraction in one job"),
         (["--set", "strategy=glister"], "--set: strategy=glister: expected --strategies instead"),
     ],
 )

@@ -101,6 +101,8 @@ def test_the_objective_is_the_metric_however_it_is_written(platform: Platform) -
         (["--tune", "fraction=0.1:0.5", "--warm-start", *"abcdef"], "6 tuning jobs, at most 5"),
         (["--tune", "fraction=0.1:0.5", "--objective", "test:accuracy"], "can no longer be judged"),
         (["--tune", "fraction=0.1:0.5", "--objective", "validation:f1"], "expected one of validation:loss"),
+        (["--tune", "fraction=auto,0.5"], "each job would choose a fraction of its own"),
+        (["--tune", "momentum=0.8,0.9", "--set", "fraction=auto"], "or a range such as fraction=0.05:0.3"),
         (["--tune", "fraction=0.1:0.5", "--transfer"], "goes with --warm-start"),
         (["--tune", "fraction=0.1:0.5", "--local"], "sweep --local"),
         (["--tune", "fraction=0.1:0.5", "--name", "a_b"], "the name 'a_b'"),

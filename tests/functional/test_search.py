@@ -58,6 +58,14 @@ def test_an_easy_table_is_settled_before_all_examples_are_used(make_job: Jobs) -
     assert len(subset["indices"]) == job.summary["budget"]
     kept = max(answer["runs"], key=lambda run: (run["fraction"], -run["run"]))
     assert job.history[-1]["validation:accuracy"] == kept["accuracy"]
+    # Its costs are those of all its trainings.
+    assert answer["samples_visited"] > job.history[-1]["samples:visited"]
+    assert job.summary["seconds"]["training"] > sum(row["epoch:seconds"] for row in job.history)
+    shares, lows, highs = zip(
+        *((at["fraction"], at["low"], at["high"]) for at in answer["curve"]), strict=True
+    )
+    assert shares[0] == pytest.approx(1 / 32) and shares[-1] == pytest.approx(2)
+    assert all(low < high for low, high in zip(lows, highs, strict=True))
     assert answer["sentence"] in (job.base / "output/data/report.html").read_text(encoding="utf-8")
     assert len(folders(job)) == 1  # the checkpoints of the others are removed
 
@@ -167,7 +175,7 @@ def test_another_run_s_search_is_refused_and_a_damaged_one_begins_anew(make_job:
     results.write_text("{", encoding="utf-8")
     again = job.run({**SETTINGS, "epochs": 1})
     assert again.exit_code == 0 and "damaged and left aside" in again.log
-    assert json.loads(results.read_text(encoding="utf-8"))["scores"]
+    assert json.loads(results.read_text(encoding="utf-8"))["trainings"]
     anew = job.run({**SETTINGS, "epochs": 2, "resume": "never"})
     assert anew.exit_code == 0, anew.log
 

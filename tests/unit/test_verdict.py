@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deploy.results.answers import Answer, answer
-from deploy.results.compare import Run
+from deploy.results.compare import Run, cells_of, rows
 from deploy.results.predictions import Predictions
 from deploy.results.verdict import sentence
 
@@ -183,3 +183,39 @@ def test_soft_pruning_is_one_row_whatever_its_share() -> None:
     (row,) = judged(made).rows
     assert str(row) == "`infobatch`"
     assert row.share == pytest.approx(0.71)
+
+
+def searched(name: str) -> Run:
+    """A run with `fraction=auto` that kept half after six trainings of 40 s and 9,000 samples together."""
+    one = run("rs2", 0.5, 0, 0.88)
+    asked = {"sentence": "50% of the samples seen is within a point of all of them (95%): 88.0%"}
+    answer = {**asked, "samples_visited": 9000}
+    seconds = {**one.summary["seconds"], "training": 40.0}
+    return replace(one, name=name, summary={**one.summary, "answer": answer, "seconds": seconds})
+
+
+def test_a_search_is_quoted_and_is_no_candidate() -> None:
+    made = runs({**FULL, ("rs2", 0.3): [0.90, 0.91, 0.921]})
+    one = searched("job-7")
+    said = sentence([*made, one], 0.01)
+    assert said.startswith("Train less: 30% of the samples seen is enough")
+    assert said.endswith(
+        "One job, `job-7` with `fraction=auto`, says: 50% of the samples seen is within a point of all of them (95%): "
+        "88.0%."
+    )
+    assert len(judged([*made, one]).rows) == 1
+    # By itself it needs no run on all of the data.
+    assert sentence([one], 0.01).startswith("One job, `job-7`") and "cannot be said" not in sentence(
+        [one], 0.01
+    )
+    assert sentence([one, made[-1]], 0.01).endswith(
+        "there is no finished run on all of the data to compare with."
+    )
+
+
+def test_a_search_costs_all_of_its_trainings() -> None:
+    made = [*runs(FULL), searched("job-7")]
+    row = rows(made)[-1]
+    assert (row.samples_visited, row.seconds_total) == (9000, 40)
+    assert row.speedup == pytest.approx(100 / 40)
+    assert cells_of(row)[1] == "0.5 (auto)" and cells_of(rows(made)[0])[1] == "1"

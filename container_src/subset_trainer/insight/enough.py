@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from subset_trainer.insight import learning_curve
 from subset_trainer.insight.learning_curve import Curve, Interval, Point
 
@@ -26,6 +28,8 @@ ACCEPTED = (0.03, 0.12, 0.12)
 """The largest risk of each step at which the share counts as enough. So chosen on public learning curves that at most
 5% of all such answers are wrong."""
 QUESTIONS = {"label": "these labels", "train": "the samples seen"}
+BAND = 25
+"""Points of the curve that is drawn."""
 LEAST_EXAMPLES = 512
 """Below this the smallest share has fewer than 16 examples, and no public curve has so few."""
 
@@ -96,6 +100,33 @@ def cost(trials: Iterable[Trial]) -> float:
 def affordable(max_cost: float) -> Sequence[tuple[Trial, ...]]:
     """The steps that the cost allows, from the first."""
     return [step for done, step in enumerate(STEPS, 1) if cost(sum(STEPS[:done], ())) <= max_cost + 1e-9]
+
+
+def announcement(max_cost: float, tolerance: float, metric: str) -> str:
+    """What a search is about to do, in words. `metric`: its spoken name."""
+    trials = [trial for step in affordable(max_cost) for trial in step]
+    shares = [share for share, _ in trials]
+    return (
+        f"fraction=auto: at most {len(trials)} trainings on {100 * min(shares):.3g} to {100 * max(shares):.3g}% of the "
+        f"examples, which cost {cost(trials):.2f} trainings on all of them, until a fraction is within {tolerance:g} "
+        f"points of all by the validation {metric}"
+    )
+
+
+def band(scores: Mapping[Trial, float], examples: int) -> list[dict[str, float]]:
+    """The learning curve with its band, from the smallest share to twice all examples, for a chart.
+
+    Returns:
+        `fraction` of the training examples, and `mean`, `low` and `high` of the score; empty where too little is known.
+    """
+    found = points(scores, examples)
+    try:
+        curve = Curve(found)
+    except ValueError:
+        return []
+    shares = np.geomspace(min(share for share, _ in scores), 2, BAND)
+    forecasts = [learning_curve.forecast(curve, share * examples) for share in shares]
+    return [{"fraction": float(share), **vars(each)} for share, each in zip(shares, forecasts, strict=True)]
 
 
 def sentence(answer: Answer, question: str, tolerance: float) -> str:

@@ -114,8 +114,8 @@ class Curve:
         return float(more - less), _deviation(covariance)
 
 
-def forecast(curve: Curve, examples: int) -> Interval:
-    """The score with this many examples, beyond those of the curve."""
+def forecast(curve: Curve, examples: float) -> Interval:
+    """The score with this many examples."""
     mean, deviation = curve.score(examples)
     reach = constants.SCORE_DEVIATIONS * deviation
     return Interval(mean, mean - reach, min(1.0, mean + reach))

@@ -212,9 +212,9 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> list[charts.Chart]:
                 name: [float(row[f"{part}:{what}"]) for row in history]
                 for name, part in (("Training", "train"), ("Validation", "validation"))
             },
-            form,
+            percent=what == "accuracy",
         )
-        for what, form in (("accuracy", ".0%"), ("loss", ".3g"))
+        for what in ("accuracy", "loss")
     ]
 
 

@@ -142,13 +142,18 @@ def _fraction(config: Hyperparameters, fitted: Fitted, counted: int) -> float:
 
 def _seconds(run: Run, fitted: Fitted) -> dict[str, float]:
     stages, reports = run.stages, fitted.history.reports
+    own = fitted.spent or {
+        "training": sum(epoch.training_seconds for epoch in reports),
+        "selection": sum(epoch.selection_seconds for epoch in reports),
+        "evaluation": sum(epoch.evaluation_seconds for epoch in reports),
+    }
     return {
         "loading": stages.seconds("loading"),
         "embedding": stages.seconds("embedding"),
         "cleaning": stages.seconds("cleaning"),
-        "training": sum(epoch.training_seconds for epoch in reports),
-        "selection": sum(epoch.selection_seconds for epoch in reports),
-        "evaluation": sum(epoch.evaluation_seconds for epoch in reports) + stages.seconds("test"),
+        "training": own["training"],
+        "selection": own["selection"],
+        "evaluation": own["evaluation"] + stages.seconds("test"),
         "explanation": stages.seconds("explanation"),
         "report": stages.seconds("report"),
         "total": stages.total(),

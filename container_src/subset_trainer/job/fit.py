@@ -34,6 +34,8 @@ class Fitted:
     frozen: Frozen | None
     answer: Mapping[str, Any] | None = None
     """What a search for the fraction has found."""
+    spent: Mapping[str, float] | None = None
+    """Then the seconds of training, selection and evaluation of all its trainings."""
 
     @property
     def model(self) -> Classifier:

@@ -5,7 +5,7 @@ import copy
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,26 @@ def search(run: Run, data: Material, examined: Examined, built: Built) -> Fitted
     return search.kept(answer)
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What one training took. Times are in seconds."""
+
+    training: float
+    selection: float
+    evaluation: float
+    samples: int
+
+    @classmethod
+    def of(cls, fitted: Fitted) -> "Spent":
+        reports = fitted.history.reports
+        return cls(
+            sum(epoch.training_seconds for epoch in reports),
+            sum(epoch.selection_seconds for epoch in reports),
+            sum(epoch.evaluation_seconds for epoch in reports),
+            reports[-1].samples_visited if reports else 0,
+        )
+
+
 class _Search:
     def __init__(self, run: Run, data: Material, examined: Examined, built: Built) -> None:
         self._run, self._data, self._examined, self._built = run, data, examined, built
@@ -67,7 +87,10 @@ class _Search:
         self._identity = json.loads(
             json.dumps({**data.identity(run.place.ranks.size), "metric": config.metric})
         )
-        self._scores: dict[Trial, float] = run.place.ranks.from_first(self._recorded)
+        self._scores: dict[Trial, float] = {}
+        self._spent: dict[Trial, Spent] = {}
+        for trial, (score, *spent) in run.place.ranks.from_first(self._recorded).items():
+            self._scores[trial], self._spent[trial] = score, Spent(*spent)
         self._fitted: Fitted | None = None
         """Of the largest share that has ended, or else what SIGTERM left of the first training. None: not trained or
         loaded yet."""
@@ -111,8 +134,13 @@ class _Search:
             said += "; the model that is kept has trained on all of them"
         logger.info("%s", said)
         found = {} if answer is None else answer.to_json()
+        spent = [*self._spent.values()] or [Spent.of(fitted)]
         return replace(
             fitted,
+            spent={
+                what: sum(getattr(each, what) for each in spent)
+                for what in ("training", "selection", "evaluation")
+            },
             answer={
                 "question": config.question,
                 "tolerance": config.tolerance,
@@ -120,6 +148,8 @@ class _Search:
                 **found,
                 "kept": trial[0],
                 "cost": enough.cost(self._scores),
+                "samples_visited": sum(each.samples for each in spent),
+                "curve": enough.band(self._scores, self._examples),
                 "runs": [
                     {"fraction": share, "run": number, config.metric: score}
                     for (share, number), score in sorted(self._scores.items())
@@ -158,6 +188,7 @@ class _Search:
         others = self._scores.keys() - {trial}
         metric = self._run.config.metric
         self._scores[trial] = history.reports[-1].validation.measures()[metric]
+        self._spent[trial] = Spent.of(fitted)
         self._record()
         if _largest(self._scores) == trial:
             self._fitted = fitted
@@ -207,15 +238,20 @@ class _Search:
                     (folder / "subsets").rmdir()
                 folder.rmdir()
 
-    def _recorded(self) -> dict[Trial, float]:
-        """The scores of the trainings that have ended before the run was resumed."""
+    def _recorded(self) -> dict[Trial, tuple[Any, ...]]:
+        """The score of each training that had ended before the run was resumed, and what it took."""
         file = self._results
         if file is None or self._run.config.resume != "auto":
             return {}
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             theirs: Mapping[str, Any] = content["identity"]
-            scores = {(float(share), int(number)): float(score) for share, number, score in content["scores"]}
+            found = {
+                (float(share), int(number)): (float(score), *map(float, seconds), int(samples))
+                for share, number, score, *seconds, samples in content["trainings"]
+            }
+            if any(len(each) != 1 + len(fields(Spent)) for each in found.values()):
+                raise ValueError("a training's record has another number of values")
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, LookupError, TypeError) as error:
@@ -227,12 +263,14 @@ class _Search:
                 f"the search in {file.parent} is of another run, by {', '.join(differing[:5])}; use another folder of "
                 "checkpoints, or resume=never to start anew"
             )
-        return scores
+        return found
 
     def _record(self) -> None:
         if self._results and self._run.first:
-            scores = [[share, number, score] for (share, number), score in self._scores.items()]
-            content = {"identity": self._identity, "scores": scores}
+            trainings = [
+                [*trial, score, *astuple(self._spent[trial])] for trial, score in self._scores.items()
+            ]
+            content = {"identity": self._identity, "trainings": trainings}
             artifacts.write(
                 self._results,
                 lambda path: path.write_text(json.dumps(content), encoding="utf-8"),
@@ -244,13 +282,8 @@ class _Search:
         return self._folder / RESULTS if self._folder else None
 
     def _announcement(self) -> str:
-        config: Hyperparameters = self._run.config
-        shares = sorted({share for share, _ in self._planned})
-        return (
-            f"fraction=auto: {len(self._planned)} trainings on {shares[0]:.4g} to {shares[-1]:.4g} of the examples, at "
-            f"most {enough.cost(self._planned):.2f} trainings on all of them, until a fraction is within "
-            f"{config.tolerance:g} points of all by the validation {metrics.SPOKEN[config.metric]}"
-        )
+        config = self._run.config
+        return enough.announcement(config.max_cost, config.tolerance, metrics.SPOKEN[config.metric])
 
 
 def _largest(trials: Iterable[Trial]) -> Trial:
