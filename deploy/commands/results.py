@@ -45,7 +45,8 @@ def show(
     """
     from deploy.results import compare
 
-    print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}")
+    note = f"\n{said}" if (said := compare.unequal_updates(runs)) else ""
+    print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}{note}")
     if folder is not None:
         # Imported here because matplotlib takes a second to import.
         from deploy.results import picture

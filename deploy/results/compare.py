@@ -25,6 +25,8 @@ from subset_trainer.training.plan import batch_count
 
 FURTHER = tuple(name for name in SPOKEN if name != "accuracy")
 """Measures that runs of earlier versions do not have, and that not every data set has."""
+ALIKE, MOST_UPDATES = 0.05, 1.1
+"""Relative difference in samples seen up to which runs have seen as many; ratio of updates beyond which it is said."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ class Row:
     cost: float | None = None
     spot_saving: float | None = None
     answer: str | None = None
+    updates: int | None = None
 
 
 def is_baseline(strategy: str) -> bool:
@@ -264,9 +267,31 @@ def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list
             cost=run.cost(prices or {}),
             spot_saving=run.job.spot_saving if run.job else None,
             answer=None if run.searched is None else str(run.searched["sentence"]),
+            updates=run.updates,
         )
         for run in runs
     ]
+
+
+def unequal_updates(runs: Sequence[Run]) -> str | None:
+    """Return a sentence on the run on a subset whose number of updates differs most from that of `full` at as many
+    samples seen; None if none differs by more than a tenth."""
+    pairs = [
+        (max(run.updates, full.updates) / min(run.updates, full.updates), run, full)
+        for full in runs
+        for run in runs
+        if full.is_full and (spec := CATALOGUE.get(run.summary["strategy"])) and spec.takes_fraction
+        if full.summary.get("seed") == run.summary.get("seed")
+        if run.updates and full.updates and abs(run.samples_seen / full.samples_seen - 1) <= ALIKE
+    ]
+    ratio, run, full = max(pairs, key=lambda pair: pair[0], default=(1.0, None, None))
+    if run is None or full is None or ratio <= MOST_UPDATES:
+        return None
+    return (
+        f"Equal samples are not equal updates here: {run.name} made {run.updates:,} of them and {full.name} "
+        f"{full.updates:,}, because a subset of {run.history[-1]['subset_size']:,} examples is not much larger than a "
+        f"batch of {run.hyperparameters['batch_size']:,}."
+    )
 
 
 def table(lines: Sequence[Row]) -> str:

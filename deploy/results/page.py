@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from deploy.results import verdict
 from deploy.results.answers import QUESTIONS, Answer
-from deploy.results.compare import Lost, Row, Run, cells_of, further_columns, money, rows
+from deploy.results.compare import Lost, Row, Run, cells_of, further_columns, money, rows, unequal_updates
 from deploy.results.judging import Judged
 from deploy.results.plots import Group, Panel, Plots
 from subset_trainer import pages
@@ -124,6 +124,7 @@ def write(
         curve_measure=SPOKEN[plots.curve_measure],
         most_panels=MOST_PANELS,
         left_out=plots.left_out,
+        updates=unequal_updates(runs),
         data=[_described(data, plots) for data in plots.data] if len(plots.data) > 1 else [],
         times=_times(plots),
         parts=PARTS,
