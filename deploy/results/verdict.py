@@ -19,19 +19,27 @@ def sentence(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int]
         tolerance: tolerated loss, a share.
         first_seeds: the seeds of the first answer, where others were added because it left something open.
     """
+    return " ".join(paragraphs(runs, answer(runs, tolerance, first_seeds)))
+
+
+def paragraphs(runs: Sequence[Run], found: Answer | str) -> list[str]:
+    """Return the sentences of an answer: those on each question, what they rest on, and what further runs say.
+
+    Args:
+        runs: the runs that it is of.
+        found: the answer, or why there is none.
+    """
     searched = [_of_search(run) for run in runs if run.searched is not None]
-    found = answer(runs, tolerance, first_seeds)
     if isinstance(found, str):
-        return " ".join([*searched, *([found] if len(searched) < len(runs) else [])])
+        return [*searched, *([found] if len(searched) < len(runs) else [])]
     proposals = {one.question: one for one in settling(found)}
     parts = [
-        words
+        " ".join(_of_question(found, question, proposals.get(question)))
         for question in QUESTIONS
         if found.of(question)
-        for words in _of_question(found, question, proposals.get(question))
     ]
     further = forecast(found)
-    return " ".join([*parts, _basis(found), *([str(further)] if further else []), *searched])
+    return [*parts, _basis(found), *([str(further)] if further else []), *searched]
 
 
 def _of_search(run: Run) -> str:
