@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from deploy import text
 from deploy.commands import options
 from deploy.commands.declared import Option
 
@@ -39,7 +40,7 @@ def show(runs: "Sequence[Run]", folder: Path | None, title: str, prices: Mapping
     from deploy.results import compare
 
     chart = f"\n\nchart: {compare.write(runs, folder, title, prices)}" if folder is not None else ""
-    note = f"\n{said}" if (said := compare.unequal_updates(runs)) else ""
+    note = f"\n\n{text.wrapped(said)}" if (said := compare.unequal_updates(runs)) else ""
     print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}{note}{chart}")
 
 
@@ -70,7 +71,7 @@ def present(
 
     answer = verdict.sentence(runs, tolerance / 100, first_seeds) if tolerance is not None else None
     if answer is not None and runs:
-        print(f"\n{answer}")
+        print(f"\n{text.wrapped(answer)}")
     if lost:
         print("\nwithout results:")
         for run in lost:

@@ -32,7 +32,8 @@ class Forecast:
         low, mean, high = (100 * value for value in (self.gain.low, self.gain.mean, self.gain.high))
         return (
             f"Collect more: twice as many examples ({TIMES * self.examples:,}) would bring about {mean:.1f} points of "
-            f"{SPOKEN[self.metric]}, between {low:.1f} and {high:.1f} (90%), by the learning curve of `{self.row}` at {self.sizes} sizes."
+            f"{SPOKEN[self.metric]}, between {low:.1f} and {high:.1f} (90%), by the learning curve of `{self.row}` at "
+            f"{self.sizes} sizes."
         )
 
 
