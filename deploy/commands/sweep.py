@@ -20,12 +20,15 @@ def run(given: Given) -> Any:
     """Run the cells that have no results yet, wait for them, and compare all of them."""
     from deploy.aws.requests import check_name
     from deploy.grid.agenda import Agenda, judge
-    from deploy.grid.backend import LONGEST_NAME, Backend, job_name, work
+    from deploy.grid.backend import LONGEST_NAME, Backend, job_name, resumable, work
 
     check_name(given.name, LONGEST_NAME)
     given = replace(given, set=planning.tested(given.set, () if given.test is None else ("test",)))
-    cells = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name).cells
+    plan = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name)
+    cells = plan.cells
     ready = job.prepare(given)
+    for note in plan.notes:
+        print(note)
     # SageMaker's SDK takes seconds to import, so errors that do not need it are reported before.
     from deploy.aws import calls
     from deploy.grid.containers import Containers
@@ -48,7 +51,8 @@ def run(given: Given) -> Any:
             poll=given.poll,
         )
     agenda = Agenda(cells, None if given.all else judge(given.tolerance / 100))
-    work(backend, agenda)
+    with resumable(agenda):
+        work(backend, agenda)
     if spared := agenda.spared():
         print(f"{len(spared)} of {len(cells)} runs were not needed for the answer (--all runs them)")
     runs, lost = agenda.results()

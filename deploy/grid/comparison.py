@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.grid import pace, program, studies
 from deploy.grid.agenda import Agenda, judge
-from deploy.grid.backend import work
+from deploy.grid.backend import resumable, work
 from deploy.grid.duration import Pace, in_words, seconds_left
 from deploy.grid.here import Here
 from deploy.grid.plan import Cell
@@ -53,7 +53,7 @@ def channels_of(data: Path) -> dict[str, Path]:
 
     if not data.exists():
         raise UserError(f"there is no file or folder {str(data)!r}")
-    return inspecting.channels_below(data) if data.is_dir() else {"training": data}
+    return inspecting.channels_below(data)
 
 
 def is_of_runs(path: Path) -> bool:
@@ -68,6 +68,7 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
     """
     program.check_channels(wanted.channels)
     study = studies.study(wanted.channels, wanted.settings)
+    _check_different(study)
     folder = wanted.folder / study.name if wanted.below else studies.place(wanted.folder, study)
     study.write(folder)
     here = Here(
@@ -82,6 +83,29 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
     known = here.look_up(agenda)
     for line in _announced(agenda, known, folder):
         say(line)
+    with resumable(agenda):
+        _work(here, folder, agenda, wanted, say)
+    if spared := agenda.spared():
+        say(
+            f"the answer is settled: {len(spared)} of {len(agenda.cells)} runs were not needed (--all runs them)"
+        )
+    return folder, agenda
+
+
+def _check_different(study: studies.Study) -> None:
+    """Refuse to test or validate on what is trained on. Raises UserError with both channels."""
+    training = study.data["training"]
+    for name, channel in study.data.items():
+        if name != "training" and channel["digest"] == training["digest"]:
+            raise UserError(
+                f"channel {name!r}: {channel['path']!r} holds the same files as the training data, "
+                f"{training['path']!r}; expected other examples (without --{name} a part of the training data is set "
+                "aside)"
+            )
+
+
+def _work(here: Here, folder: Path, agenda: Agenda, wanted: Wanted, say: Callable[[str], None]) -> None:
+    """Run what the answer needs and, with `settle`, what would settle what it leaves open."""
     found = _pace(folder, wanted, agenda, say) if agenda.needed() else Kept()
     here = replace(here, threads=found.threads)
 
@@ -106,11 +130,6 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
         work(here, agenda, left)
         if further:
             studies.keep(folder, studies.FIRST_SEEDS, sorted({cell.seed for cell in wanted.cells}))
-    if spared := agenda.spared():
-        say(
-            f"the answer is settled: {len(spared)} of {len(agenda.cells)} runs were not needed (--all runs them)"
-        )
-    return folder, agenda
 
 
 def settling_cells(agenda: Agenda, tolerance: float) -> list[Cell]:

@@ -67,7 +67,7 @@ def test_times_are_in_one_unit(seconds: list[float], texts: list[str], unit: str
 
 def inside(chart: charts.Chart) -> bool:
     """Whether no label and no point is outside the picture."""
-    texts = [(charts.CHARACTER * len(tick.text), tick) for tick in chart.level]
+    texts = [(charts.extent(tick.text), tick) for tick in chart.level]
     starts = [tick.at - width * {"start": 0, "middle": 0.5, "end": 1}[tick.anchor] for width, tick in texts]
     places = [
         place
@@ -76,7 +76,7 @@ def inside(chart: charts.Chart) -> bool:
     ]
     return (
         all(-1e-6 <= at <= chart.width - width + 1e-6 for at, (width, _) in zip(starts, texts, strict=True))
-        and all(charts.CHARACTER * len(tick.text) <= chart.left for tick in chart.upright)
+        and all(charts.extent(tick.text) <= chart.left for tick in chart.upright)
         and all(chart.left - 1e-6 <= x <= chart.right + 1e-6 for x, _ in places)
         and all(chart.top - 1e-6 <= y <= chart.bottom + 1e-6 for _, y in places)
     )

@@ -177,10 +177,8 @@ def test_what_is_no_run_is_named(content: str | None, tmp_path: Path) -> None:
     [
         (["--training", "nowhere"], "channel 'training'.*nowhere"),
         (["no/where"], "there is no folder 'no/where'"),
-        (
-            ["runs", "--training", "."],
-            "expected data, folders of runs, or the name of an Experiment",
-        ),
+        (["runs", "--training", "."], "runs and --training .: expected only one of the two"),
+        (["--strategies", "rs2"], "expected data, folders of runs, or the name of an Experiment"),
         (["--training", ".", "--set", "seed=x"], "seed"),
         (["--training", ".", "--set", "strategy=glister"], "strategy=glister: expected --strategies instead"),
         (["--training", ".", "--fractions", "1,0"], "'0'.*above 0"),
