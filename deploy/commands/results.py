@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from deploy import text
 from deploy.commands import options
 from deploy.commands.declared import Option
 
@@ -46,7 +47,7 @@ def show(
     """
     from deploy.results import compare
 
-    note = f"\n{said}" if (said := compare.unequal_updates(runs)) else ""
+    note = f"\n\n{text.wrapped(said)}" if (said := compare.unequal_updates(runs)) else ""
     print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}{note}")
     if folder is not None:
         # Imported here because matplotlib takes a second to import.
@@ -88,7 +89,7 @@ def present(
         judged = answers.answer(runs, tolerance / 100, first_seeds)
     answer = None if judged is None else " ".join(verdict.paragraphs(runs, judged))
     if answer is not None and runs:
-        print(f"\n{answer}")
+        print(f"\n{text.wrapped(answer)}")
     if lost:
         print("\nwithout results:")
         for run in lost:

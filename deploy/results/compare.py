@@ -326,9 +326,9 @@ def table(lines: Sequence[Row]) -> str:
         header.append(("estimated", "cost"))
         for cell, line in zip(cells, lines, strict=True):
             cell.append(money(line.cost, line.spot_saving))
-    # A run's name, test accuracy, total time, samples and speed-up are the last to go.
+    # A run's name and test accuracy stay; samples, speed-up and total time are the last to go.
     tested = all(line.test_accuracy is not None for line in lines)
-    spare = [7, 5, 6, *range(len(header) - 1, 10, -1), 2, 1, *([3] if tested else [4]), 9]
+    spare = [7, 5, 6, *range(len(header) - 1, 10, -1), 2, 1, *([3] if tested else [4]), 9, 10, 8]
     return text.table([[head for head, _ in header], [name for _, name in header]], cells, spare=spare)
 
 

@@ -292,6 +292,22 @@ def test_a_terminal_of_eighty_columns_gets_fewer_columns_and_no_wrapped_rows(run
     assert "evaluation" in wide and "left out" not in wide
 
 
+def test_a_terminal_breaks_the_answer_between_words_and_a_pipe_does_not(runs: list[str]) -> None:
+    piped = started("compare", *runs, "--json")
+    answer = json.loads(piped.stdout)["answer"]
+    narrow = started("compare", *runs, COLUMNS="40").stdout
+    lines = narrow.strip().split("\n\n")[0].splitlines()
+    assert len(lines) > 3 and max(map(len, lines)) <= 40 and " ".join(lines) == answer
+    # Whole names, and fewer columns.
+    assert max(map(len, narrow.splitlines())) <= 40 and "full-at-0.5 " in narrow
+
+
+@pytest.mark.parametrize("name", [*GROUPS, "compare", "inspect"])
+def test_help_names_no_types_of_python(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == 0
+    assert not re.search(r"<\w+(\[\w+\])?>", capsys.readouterr().out)
+
+
 def test_names_are_shortened_in_their_middle_where_no_column_is_left_to_leave_out() -> None:
     shown = text.table([["run", "accuracy"]], [["a-very-long-name-of-a-run-seed-1", "91%"]], width=24)
     assert shown.splitlines()[-1].split() == ["a-very-…seed-1", "91%"]
