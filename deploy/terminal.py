@@ -39,7 +39,8 @@ def prepare() -> None:
     """Let stdout and stderr take every text. A text of the user's is escaped where the encoding lacks its letters."""
     codecs.register_error(HANDLER, _plain)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        # In the locale C they are not strict: they would write back the bytes of names that they could not decode.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors=HANDLER)
 
 

@@ -103,7 +103,7 @@ def tested(settings: Mapping[str, Any], channels: Collection[str]) -> dict[str, 
 
 
 def planned(given: Grid, settings: Mapping[str, Any], tested: bool = False) -> "Plan":
-    """Return the plan of the options, and print its notes.
+    """Return the plan of the options.
 
     Args:
         given: what is compared.
@@ -123,7 +123,4 @@ def planned(given: Grid, settings: Mapping[str, Any], tested: bool = False) -> "
     seeds = seeds or options.seeds(SEEDS)
     tested = tested or hyperparameters.parse({"test_fraction": shared.get("test_fraction")}).test_fraction > 0
     compared = given.strategies or rows(STRATEGIES)
-    found = plan.plan(plan.Grid(compared, given.fractions, seeds, shared, given.baselines, tested=tested))
-    for note in found.notes:
-        print(note)
-    return found
+    return plan.plan(plan.Grid(compared, given.fractions, seeds, shared, given.baselines, tested=tested))

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from deploy import text
 from deploy.commands import options
 from deploy.commands.declared import Option
 
@@ -27,7 +28,13 @@ class Presentation(options.Prices):
     ] = None
 
 
-def show(runs: "Sequence[Run]", folder: Path | None, title: str, prices: Mapping[str, float]) -> None:
+def show(
+    runs: "Sequence[Run]",
+    folder: Path | None,
+    title: str,
+    prices: Mapping[str, float],
+    tolerance: float | None = None,
+) -> None:
     """Print the table, and write it with the chart into a folder, if there is one.
 
     Args:
@@ -35,11 +42,18 @@ def show(runs: "Sequence[Run]", folder: Path | None, title: str, prices: Mapping
         folder: None writes nothing.
         title: title of the comparison.
         prices: instance type → dollars an hour.
+        tolerance: accepted loss, a share; None: there is none.
     """
     from deploy.results import compare
 
-    chart = f"\n\nchart: {compare.write(runs, folder, title, prices)}" if folder is not None else ""
-    print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}{chart}")
+    note = f"\n\n{text.wrapped(said)}" if (said := compare.unequal_updates(runs)) else ""
+    print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}{note}")
+    if folder is not None:
+        # Imported here because matplotlib takes a second to import.
+        from deploy.results import picture
+
+        compare.write(runs, folder, prices)
+        print(f"\nchart: {picture.write(folder, runs, title, tolerance)}")
 
 
 def present(
@@ -65,23 +79,23 @@ def present(
     Returns:
         The same for `--json`.
     """
-    from deploy.results import compare, verdict
+    from deploy.results import answers, compare, verdict
 
-    answer = verdict.sentence(runs, tolerance / 100, first_seeds) if tolerance is not None else None
+    judged = answers.answer(runs, tolerance / 100, first_seeds) if tolerance is not None else None
+    answer = None if judged is None else " ".join(verdict.paragraphs(runs, judged))
     if answer is not None and runs:
-        print(f"\n{answer}")
+        print(f"\n{text.wrapped(answer)}")
     if lost:
         print("\nwithout results:")
         for run in lost:
             print(f"  {run.name}: {run.reason}")
     html = given.html or (folder / "comparison.html" if folder is not None else None)
     if runs:
-        show(runs, folder, title, given.prices)
+        show(runs, folder, title, given.prices, None if tolerance is None else tolerance / 100)
         if html is not None:
-            # Imported here because Plotly takes a second to import.
             from deploy.results import page
 
-            page.write(html, title, runs, lost, given.prices, answer)
+            page.write(html, title, runs, lost, given.prices, judged)
             print(f"page: {html}")
         if folder is not None:
             print(f"folder: {folder}")

@@ -20,13 +20,16 @@ def run(given: Given) -> Any:
     """Run the cells that have no results yet, wait for them, and compare all of them."""
     from deploy.aws.requests import check_name
     from deploy.grid import studies
-    from deploy.grid.backend import LONGEST_NAME, Backend, digest, job_name
+    from deploy.grid.backend import LONGEST_NAME, Backend, digest, job_name, resumable
     from deploy.grid.course import announced, begun, planned, runs
 
     check_name(given.name, LONGEST_NAME)
     given = replace(given, set=planning.tested(given.set, () if given.test is None else ("test",)))
-    cells = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name).cells
+    plan = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name)
+    cells = plan.cells
     ready = job.prepare(given)
+    for note in plan.notes:
+        print(note)
     # SageMaker's SDK takes seconds to import, so errors that do not need it are reported before.
     from deploy.aws import calls
     from deploy.grid.containers import Containers
@@ -59,7 +62,8 @@ def run(given: Given) -> Any:
     for line in announced(agenda):
         print(line)
     print("how long they take is said once the first one has ended")
-    replace(course, jobs=jobs, prices=given.prices).run(backend, given.settle)
+    with resumable(agenda):
+        replace(course, jobs=jobs, prices=given.prices).run(backend, given.settle)
     ended, lost = agenda.results()
     answer = results.present(
         given, ended, lost, folder, f"Sweep {given.name}", given.tolerance, course.first_seeds

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from deploy.grid.agenda import Agenda
@@ -32,6 +33,17 @@ def work(backend: Backend, agenda: Agenda, after: Callable[[Cell, Run | Lost], N
         agenda.record(cell, outcome)
         if after is not None:
             after(cell, outcome)
+
+
+@contextmanager
+def resumable(agenda: Agenda) -> Iterator[None]:
+    """Let an interruption say what is there, and that the same command resumes."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        count, most = len(agenda.outcomes), len(agenda.outcomes) + len(agenda.possible())
+        finished = f"{count} of up to {most} runs {'is' if count == 1 else 'are'} finished"
+        raise KeyboardInterrupt(f"{finished}; the same command resumes where this one stopped") from stopped
 
 
 def digest(values: Mapping[str, Any], image_uri: str, channels: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from deploy.grid import pace, program, studies
 from deploy.grid.agenda import Agenda
+from deploy.grid.backend import resumable
 from deploy.grid.course import announced, begun, planned, runs
 from deploy.grid.duration import Pace
 from deploy.grid.here import Here
@@ -52,7 +53,7 @@ def channels_of(data: Path) -> dict[str, Path]:
 
     if not data.exists():
         raise UserError(f"there is no file or folder {str(data)!r}")
-    return inspecting.channels_below(data) if data.is_dir() else {"training": data}
+    return inspecting.channels_below(data)
 
 
 def is_of_runs(path: Path) -> bool:
@@ -67,6 +68,7 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
     """
     program.check_channels(wanted.channels)
     study = studies.study(wanted.channels, wanted.settings)
+    _check_different(study)
     folder = wanted.folder / study.name if wanted.below else studies.place(wanted.folder, study)
     study.write(folder)
     here = Here(
@@ -87,11 +89,24 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
         )
     for line in announced(agenda):
         say(line)
-    found = _pace(folder, wanted, agenda, say) if agenda.needed() else Kept()
-    here = replace(here, threads=found.threads)
-    course = replace(course, jobs=wanted.jobs, pace=found.pace, prices=wanted.prices, say=say)
-    course.run(here, wanted.settle, here.look_up)
+    with resumable(agenda):
+        found = _pace(folder, wanted, agenda, say) if agenda.needed() else Kept()
+        here = replace(here, threads=found.threads)
+        course = replace(course, jobs=wanted.jobs, pace=found.pace, prices=wanted.prices, say=say)
+        course.run(here, wanted.settle, here.look_up)
     return folder, agenda
+
+
+def _check_different(study: studies.Study) -> None:
+    """Refuse to test or validate on what is trained on. Raises UserError with both channels."""
+    training = study.data["training"]
+    for name, channel in study.data.items():
+        if name != "training" and channel["digest"] == training["digest"]:
+            raise UserError(
+                f"channel {name!r}: {channel['path']!r} holds the same files as the training data, "
+                f"{training['path']!r}; expected other examples (without --{name} a part of the training data is set "
+                "aside)"
+            )
 
 
 @dataclass(frozen=True)

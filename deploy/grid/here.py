@@ -125,6 +125,10 @@ class Here:
             if self.stop_at_failure:
                 raise type(error)(f"run {cell.name!r}: {error}") from error
             return Lost(cell.name, str(error))
+        except KeyboardInterrupt:
+            if progress is not None:
+                progress.interrupt()
+            raise
         finally:
             if progress is not None:
                 progress.close()

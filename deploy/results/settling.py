@@ -64,7 +64,9 @@ class Settling:
             )
         if self.test_examples:
             return f"It would take about {self.test_examples:,} test examples to settle it, not more seeds."
-        return f"It lies too near the tolerance for {MOST_SEEDS} seeds to settle it; another --tolerance may."
+        return (
+            f"Neither {MOST_SEEDS} seeds nor a far larger test set would settle it; another --tolerance may."
+        )
 
 
 def settling(found: Answer) -> list[Settling]:

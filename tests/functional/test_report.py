@@ -67,7 +67,7 @@ def test_it_renders_and_can_be_read(looked: Opened, report: Path) -> None:
     images = "images" in str(report)
     assert all(width > 0 for width in widths) and (len(widths) > 20) is images
     assert page.locator("polyline").count() == 4
-    for chart in page.query_selector_all("svg"):
+    for chart in page.query_selector_all("svg.chart"):
         box = chart.bounding_box()
         assert box is not None and box["width"] > 200 and box["height"] > 100
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]  # type: ignore[index]

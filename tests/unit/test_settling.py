@@ -91,7 +91,7 @@ def test_a_small_test_set_is_named() -> None:
 def test_what_lies_at_the_tolerance_is_not_settled_by_seeds() -> None:
     made = made_of({**FULL, ("rs2", 0.3): [0.885, 0.905, 0.91]})
     assert proposed(made).more_seeds == 0
-    assert sentence(made, 0.01).count("It lies too near the tolerance for 30 seeds to settle it") == 1
+    assert sentence(made, 0.01).count("Neither 30 seeds nor a far larger test set would settle it") == 1
 
 
 def test_what_is_settled_asks_for_nothing() -> None:
