@@ -135,15 +135,14 @@ def run(given: Given) -> Any:
     found = _found(given)
     if given.csv is not None:
         _write_frame(found, given)
-    one = len(found.data) < 2
-    tolerance = given.tolerance if one else None
-    answer = results.present(
-        given, found.runs, found.lost, found.folder, found.title, tolerance, found.first_seeds
-    )
-    if not one:
-        print(
-            f"\nHow much is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
+    refusal = None
+    if len(found.data) > 1:
+        refusal = (
+            f"How much is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
         )
+    answer = results.present(
+        given, found.runs, found.lost, found.folder, found.title, given.tolerance, found.first_seeds, refusal
+    )
     if found.frame is not None and not found.runs:
         # The Experiment may be of other training jobs, whose metrics are shown anyway.
         metrics = [column for column in found.frame.columns if column.endswith(" - Last")]

@@ -107,6 +107,12 @@ class Run:
         return value
 
     @property
+    def data(self) -> str:
+        """What tells its data from others', as far as the run says."""
+        examples = self.summary.get("examples") or {}
+        return json.dumps([self.summary.get("classes"), examples.get("validation"), examples.get("test")])
+
+    @property
     def trained_on_validation(self) -> bool:
         """Whether its validation measures are of examples that it trained on, so that they say nothing."""
         return self.summary.get("trained_on") == "both"
@@ -225,21 +231,23 @@ def reference(runs: Sequence[Run]) -> Run | None:
 
 
 def _full_by_seed(runs: Sequence[Run]) -> dict[Any, Run]:
-    """Return seed → the reference run of that seed."""
+    """Return seed → the reference run of that seed; of None, the reference run where a seed has none."""
     base = reference(runs)
     if base is None:
         return {}
     alike = (run for run in runs if run.is_full and run.planned_epochs == base.planned_epochs)
-    return {run.summary.get("seed"): run for run in alike}
+    return {None: base} | {run.summary.get("seed"): run for run in alike}
 
 
 def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list[Row]:
     """Return one row for each run, in the order given. `prices`: instance type → dollars an hour."""
-    whole = _full_by_seed(runs)
-    base = reference(runs)
+    # A run on other data is no reference.
+    whole = {
+        data: _full_by_seed([run for run in runs if run.data == data]) for data in {run.data for run in runs}
+    }
 
     def speedup(run: Run) -> float | None:
-        full = whole.get(run.summary.get("seed"), base)
+        full = whole[run.data].get(run.summary.get("seed"), whole[run.data].get(None))
         return full.seconds / run.seconds if full is not None and run.seconds > 0 else None
 
     return [

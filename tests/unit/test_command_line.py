@@ -216,7 +216,6 @@ def test_help_imports_nothing_slow_and_takes_less_than_two_fifths_of_a_second() 
         "matplotlib",
         "numpy",
         "pandas",
-        "plotly",
         "sagemaker",
         "scipy",
         "torch",
