@@ -251,6 +251,7 @@ def _train(
             overwrite=given.overwrite,
             settle=given.settle,
             jobs=given.jobs,
+            prices=given.prices,
         )
     )
     runs, lost = agenda.results()
@@ -272,6 +273,7 @@ def _experiment(given: Given, name: str) -> Compared:
             f"there is no file or folder {name!r}; for an Experiment of that name: {error}"
         ) from error
     from deploy.aws import launch
+    from deploy.grid import studies
     from deploy.results import experiments
 
     session = launch.sagemaker_session(boto_session=boto_session)
@@ -283,7 +285,9 @@ def _experiment(given: Given, name: str) -> Compared:
     if given.sort_by is not None:
         order = {experiments.run_name(shown, name): n for n, shown in enumerate(frame["DisplayName"])}
         runs.sort(key=lambda run: order[run.name])
-    return Compared(f"Experiment {name}", given.output, runs, lost, frame)
+    # Where the sweep was started on this machine.
+    first = studies.first_seeds(options.BUILD / "sweeps" / name)
+    return Compared(f"Experiment {name}", given.output, runs, lost, frame, first_seeds=first)
 
 
 def _write_frame(found: Compared, given: Given) -> None:
