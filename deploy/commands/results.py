@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from deploy import text
 from deploy.commands import options
 from deploy.commands.declared import Option
 
 if TYPE_CHECKING:
+    from deploy.results.answers import Answer
     from deploy.results.compare import Lost, Run
 
 
@@ -45,7 +47,7 @@ def show(
     """
     from deploy.results import compare
 
-    note = f"\n{said}" if (said := compare.unequal_updates(runs)) else ""
+    note = f"\n\n{text.wrapped(said)}" if (said := compare.unequal_updates(runs)) else ""
     print(f"\n{title}\n\n{compare.table(compare.rows(runs, prices))}{note}")
     if folder is not None:
         # Imported here because matplotlib takes a second to import.
@@ -63,6 +65,7 @@ def present(
     title: str,
     tolerance: float | None = None,
     first_seeds: Collection[int] | None = None,
+    refusal: str | None = None,
 ) -> dict[str, Any]:
     """Print the answer, runs without results and the table, and write them with chart and page into a folder.
 
@@ -74,16 +77,19 @@ def present(
         title: title of the comparison.
         tolerance: accepted loss in points of the runs' metric; None prints no answer.
         first_seeds: the seeds of the first answer, where others were added because it left something open.
+        refusal: why the runs allow no answer, where the runs themselves do not say it.
 
     Returns:
         The same for `--json`.
     """
     from deploy.results import answers, compare, verdict
 
-    judged = answers.answer(runs, tolerance / 100, first_seeds) if tolerance is not None else None
+    judged: Answer | str | None = refusal
+    if judged is None and tolerance is not None:
+        judged = answers.answer(runs, tolerance / 100, first_seeds)
     answer = None if judged is None else " ".join(verdict.paragraphs(runs, judged))
     if answer is not None and runs:
-        print(f"\n{answer}")
+        print(f"\n{text.wrapped(answer)}")
     if lost:
         print("\nwithout results:")
         for run in lost:

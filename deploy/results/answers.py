@@ -169,7 +169,12 @@ def answer(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int] |
         return f"How much is enough cannot be said: the runs do not share a measure (metric: {named})."
     full, rows = _rows(finished, base)
     if not rows:
-        return "How much is enough cannot be said: no other run has the seed of one on all of the data."
+        others = any(not run.is_full or run.planned_epochs != base.planned_epochs for run in finished)
+        return "How much is enough cannot be said: " + (
+            "no other run shares its seed with a run on all of the data."
+            if others
+            else "all finished runs are on all of the data."
+        )
     candidates = [_candidate(row, metric, tested) for row in rows]
     judged = judging.judge(_values(full, metric, tested), candidates, tolerance, first_seeds)
     return Answer(metric, tolerance, rows, judged, full, tested)
@@ -274,7 +279,8 @@ def _candidate(row: Row, metric: str, tested: bool) -> Candidate:
 
 
 def spoken_share(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.1 else f"{share:.2g}" if share < 0.001 else f"{100 * share:.2g}%"
+    """Say a share in percent: `30%`, `2.5%`, `0.04%`."""
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
 def _number(value: float) -> float | None:

@@ -149,6 +149,17 @@ def test_options_of_training_are_not_ignored_beside_finished_runs(
     assert "--settle only applies where runs are trained on data" in capsys.readouterr().err
 
 
+def test_the_sdks_own_log_is_not_shown(tmp_path: Path) -> None:
+    done = started(
+        *("compare", "potos", "--region", "eu-west-1"),
+        AWS_CONFIG_FILE=str(tmp_path / "none"),
+        AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "none"),
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no usable AWS credentials") and done.stderr.count("\n") == 1
+
+
 def test_two_sets_of_data_are_not_taken_for_runs(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(digits / "training"), str(digits / "test")]) == 1
     assert "holds no runs; of data, one folder or file is compared at a time" in capsys.readouterr().err
@@ -216,7 +227,6 @@ def test_help_imports_nothing_slow_and_takes_less_than_two_fifths_of_a_second() 
         "matplotlib",
         "numpy",
         "pandas",
-        "plotly",
         "sagemaker",
         "scipy",
         "torch",
@@ -291,6 +301,22 @@ def test_a_terminal_of_eighty_columns_gets_fewer_columns_and_no_wrapped_rows(run
     )
     wide = started("compare", *runs, COLUMNS="200").stdout
     assert "evaluation" in wide and "left out" not in wide
+
+
+def test_a_terminal_breaks_the_answer_between_words_and_a_pipe_does_not(runs: list[str]) -> None:
+    piped = started("compare", *runs, "--json")
+    answer = json.loads(piped.stdout)["answer"]
+    narrow = started("compare", *runs, COLUMNS="40").stdout
+    lines = narrow.strip().split("\n\n")[0].splitlines()
+    assert len(lines) > 3 and max(map(len, lines)) <= 40 and " ".join(lines) == answer
+    # Whole names, and fewer columns.
+    assert max(map(len, narrow.splitlines())) <= 40 and "full-at-0.5 " in narrow
+
+
+@pytest.mark.parametrize("name", [*GROUPS, "compare", "inspect"])
+def test_help_names_no_types_of_python(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == 0
+    assert not re.search(r"<\w+(\[\w+\])?>", capsys.readouterr().out)
 
 
 def test_names_are_shortened_in_their_middle_where_no_column_is_left_to_leave_out() -> None:

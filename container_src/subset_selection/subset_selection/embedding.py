@@ -122,6 +122,7 @@ class Evaluation:
         examples: int,
         allocate: Allocate = on_the_device,
         what: str = "evaluating the model",
+        everyones: Callable[[Any], list[Any]] = lambda own: [own],
     ) -> Pool:
         """The outputs for all examples of a pass, in its order.
 
@@ -131,6 +132,7 @@ class Evaluation:
             examples: number of examples of all processes together.
             allocate: allocates the columns.
             what: what the pass is for, in progress reports.
+            everyones: gives the values of all processes for this one's.
 
         Raises:
             NotFiniteError: an output is NaN or infinite.
@@ -145,12 +147,22 @@ class Evaluation:
                 labels.append(own)
                 yield logits, features
 
+        def room(*widths: int) -> Embeddings:
+            return Embeddings(rows, widths, device, examples, allocate)
+
         with evaluating(self.model):
-            found = collect(results(), lambda *widths: Embeddings(rows, widths, device, examples, allocate))
-        if found is None or sum(map(len, labels)) != rows:
+            found = collect(results(), room)
+        if sum(map(len, labels)) != rows:
             raise ValueError(
                 f"the loader yields {sum(map(len, labels))} examples: expected all {rows} (drop_last?)"
             )
+        # A process without examples needs columns of the others' widths.
+        widths = everyones(None if found is None else [column.shape[1] for column in found.columns])
+        if found is None:
+            known = [of_one for of_one in widths if of_one is not None]
+            if not known:
+                raise ValueError("the data set is empty: expected at least one example")
+            found, labels = room(*known[0]), [torch.empty(0, dtype=torch.int64)]
         logits, features = found.columns
         return Pool(torch.cat(labels).to(logits.device), logits, features, loss=self.loss)
 

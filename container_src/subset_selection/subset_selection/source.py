@@ -91,6 +91,7 @@ class Examples:
             len(own),
             count,
             what=f"evaluating {self._what} examples",
+            everyones=self._processes.everyones,
         )
         if positions is None and self._processes.size == 1:
             self._labels = pool.labels.cpu()

@@ -76,6 +76,8 @@ class Series:
     """Whether the last point has a marker where the others have none: where there is but one, a line does not show."""
     notes: Sequence[str] = ()
     """A text for each point, which a browser shows where the pointer rests on it."""
+    shaded: bool = True
+    """Whether the band is an area, and not only a bar at each marker."""
     joined: bool = True
     """Whether a line connects the points; else the band is a bar at each of them."""
 
@@ -202,7 +204,7 @@ def draw(
                     if math.isfinite(x + y)
                 ],
                 _outline([(x_of(x), y_of(lowest), y_of(highest)) for x, lowest, highest in _finite(one.band)])
-                if one.joined
+                if one.joined and one.shaded
                 else [],
                 []
                 if one.joined and not one.marker
