@@ -2,7 +2,8 @@
 
 In this order: a part of each class is drawn, validation is set aside, training is thinned to the long tail, some of its
 examples are replaced by near-duplicates of others, and some of its labels by other labels. Validation and test stay
-as they are: clean, and balanced as far as the folder is.
+as they are: clean, and balanced as far as the folder is. Texts are studied as they are alone: their channels are the
+sources, of which each run sets its own validation part aside.
 """
 
 import hashlib
@@ -16,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from subset_trainer.data import Dataset, MemoryDataset, load_splits
-from subset_trainer.data.splits import stratified_split
+from subset_trainer.data.splits import Splits, stratified_split
 from subset_trainer.errors import UserError
 
 DESCRIPTION = "scenario.json"
 MEMORY = 1 << 62
 """Bytes: the study's data is always decoded as a whole, never streamed."""
+Parts = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Channel → inputs and labels."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def prepare(directory: Path, sources: Mapping[str, Path], scenario: Scenario) ->
         The channels.
 
     Raises:
-        UserError: the directory was made from other sources or for another scenario, or the data cannot be read.
+        UserError: the directory was made from other sources or for another scenario, the data cannot be read, or it
+            is of texts and the scenario is not the clean one.
     """
     channels = {name: directory / name for name in ("training", "validation", "test")}
     described = {
@@ -106,16 +110,26 @@ def prepare(directory: Path, sources: Mapping[str, Path], scenario: Scenario) ->
             raise UserError(
                 f"{str(directory)!r} was made with another {', '.join(differing)}; name another --out"
             )
-        return channels
+        return dict(sources) if known.get("as_they_are") else channels
     if "test" not in sources:
         raise UserError("a study is judged by test examples; give --test")
 
     directory.mkdir(parents=True, exist_ok=True)
-    arrays = load(sources, scenario)
+    splits = _read(sources, scenario)
+    as_they_are = splits.preprocessing.name not in ("image", "table")
+    arrays = _parts(splits) if as_they_are else change(splits, scenario, "validation" in sources)
+    if as_they_are and scenario != Scenario(
+        validation_fraction=scenario.validation_fraction, seed=scenario.seed
+    ):
+        raise UserError(
+            "texts are studied as they are; expected none of --noise, --imbalance, --duplicates and --per-class"
+        )
     fingerprint = hashlib.sha256()
     for name, (inputs, labels) in arrays.items():
         fingerprint.update(np.ascontiguousarray(inputs).data)
         fingerprint.update(labels.astype(np.int64).data)
+        if as_they_are:
+            continue
         channels[name].mkdir(exist_ok=True)
         # Written whole or not at all: the description is written last, so its presence shows that all files exist.
         with tempfile.NamedTemporaryFile(dir=directory, suffix=".npz", delete=False) as file:
@@ -125,9 +139,10 @@ def prepare(directory: Path, sources: Mapping[str, Path], scenario: Scenario) ->
         "examples": {name: len(labels) for name, (_, labels) in arrays.items()},
         "training_classes": np.bincount(arrays["training"][1]).tolist(),
         "sha256": fingerprint.hexdigest(),
+        "as_they_are": as_they_are,
     }
     (directory / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n")
-    return channels
+    return dict(sources) if as_they_are else channels
 
 
 def read_description(directory: Path) -> dict[str, Any] | None:
@@ -139,26 +154,42 @@ def read_description(directory: Path) -> dict[str, Any] | None:
     return content
 
 
-def load(sources: Mapping[str, Path], scenario: Scenario) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The scenario's channels: inputs (images [N, 3, H, W] uint8, tables [N, D] float32) and labels [N] int64."""
-    generator = np.random.default_rng(scenario.seed)
-    splits = load_splits(
+def load(sources: Mapping[str, Path], scenario: Scenario) -> Parts:
+    """The scenario's channels, of images or tables; see :func:`change`."""
+    return change(_read(sources, scenario), scenario, "validation" in sources)
+
+
+def _read(sources: Mapping[str, Path], scenario: Scenario) -> Splits:
+    return load_splits(
         sources,
         validation_fraction=scenario.validation_fraction,
         seed=scenario.seed,
         memory_limit=MEMORY,
     )
+
+
+def _parts(splits: Splits) -> Parts:
     assert splits.test is not None
-    training, validation, test = (_arrays(part) for part in (splits.train, splits.validation, splits.test))
+    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    return {name: _arrays(part) for name, part in parts.items()}
+
+
+def change(splits: Splits, scenario: Scenario, validated: bool) -> Parts:
+    """A scenario's channels: images [N, 3, H, W] uint8 or tables [N, D] float32, and labels [N] int64.
+
+    validated: whether the validation part is one that was given, which stays as it is.
+    """
+    generator = np.random.default_rng(scenario.seed)
+    training, validation, test = _parts(splits).values()
     classes = len(splits.preprocessing.classes)
-    if "validation" not in sources:
+    if not validated:
         # Split anew below: the part of each class is drawn from all of them.
         training = np.concatenate((training[0], validation[0])), np.concatenate((training[1], validation[1]))
     inputs, labels = training
     rows = np.arange(len(labels))
     if scenario.per_class is not None:
         rows = draw_per_class(labels, [scenario.per_class] * classes, generator)
-    if "validation" not in sources:
+    if not validated:
         kept, aside = stratified_split(labels[rows], scenario.validation_fraction, scenario.seed)
         validation = inputs[rows[aside]], labels[rows[aside]]
         rows = rows[kept]

@@ -34,12 +34,13 @@ from deploy.digits import write_digits
 from deploy.grid import program
 from deploy.grid.agenda import Agenda
 from deploy.grid.backend import work
-from deploy.grid.duration import in_words, seconds_left
+from deploy.grid.duration import seconds_left
 from deploy.grid.here import Here
 from deploy.grid.plan import UNEQUAL, Cell, Grid, Plan, file_name, parse_strategies, plan
 from deploy.results import compare
 from subset_trainer.config import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
+from subset_trainer.tracking.metrics import spoken_time
 
 SETTINGS: dict[str, str] = {"model": "cnn", "batch_size": "64", "learning_rate": "0.1", "report": "false"}
 """What `--set` changes: a network for CPUs, with what suits it at some fifty thousand samples of CIFAR-10; no report,
@@ -52,7 +53,7 @@ DIGITS_SETTINGS: dict[str, str] = {"augmentation": "crop", "batch_size": "32", "
 class Outcome:
     """What became of the cells so far."""
 
-    summaries: dict[Cell, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[Cell, compare.Run] = field(default_factory=dict)
     failures: dict[Cell, str] = field(default_factory=dict)
 
 
@@ -92,20 +93,20 @@ def run(cells: Sequence[Cell], here: Here, label: str) -> Outcome:
             outcome.failures[cell] = ended.reason
             result = f"failed: {ended.reason}"
         else:
-            outcome.summaries[cell] = ended.summary
+            outcome.runs[cell] = ended
             seconds = ended.summary["seconds"]["total"]
             result = f"test accuracy {ended.summary['test']['accuracy']:.2%}, {seconds:.0f} s"
         needed = agenda.needed()
         left = (seconds_left(needed, agenda.outcomes) or 0.0) / max(1, min(here.jobs, len(needed)))
         print(
             f"[{len(agenda.outcomes)}/{len(cells)}] {label}, {cell.row} at {cell.fraction:g}, seed {cell.seed}: "
-            f"{result}; left: {len(needed)}, about {in_words(left)}",
+            f"{result}; left: {len(needed)}, about {spoken_time(left)}",
             flush=True,
         )
 
     for cell, ended in agenda.outcomes.items():
         assert isinstance(ended, compare.Run)
-        outcome.summaries[cell] = ended.summary
+        outcome.runs[cell] = ended
     work(here, agenda, say)
     return outcome
 
@@ -117,20 +118,21 @@ def rows_of(
     rows = []
     for name, fraction in dict.fromkeys((cell.row, cell.fraction) for cell in cells):
         own = [cell for cell in cells if (cell.row, cell.fraction) == (name, fraction)]
-        done = [(cell, outcome.summaries[cell]) for cell in own if cell in outcome.summaries]
-        runs = [compare.Run(name, summary, []) for _, summary in done]
+        done = [cell for cell in own if cell in outcome.runs]
+        runs = [outcome.runs[cell] for cell in done]
         rows.append(
             Row(
                 scenario=scenario,
                 strategy=name,
                 fraction=fraction,
                 epochs=hyperparameters.parse(own[0].values).epochs,
-                seeds=tuple(cell.seed for cell, _ in done),
-                test_accuracies=tuple(summary["test"]["accuracy"] for _, summary in done),
-                validation_accuracies=tuple(summary["validation"]["accuracy"] for _, summary in done),
+                seeds=tuple(cell.seed for cell in done),
+                test_accuracies=tuple(run.summary["test"]["accuracy"] for run in runs),
+                validation_accuracies=tuple(run.summary["validation"]["accuracy"] for run in runs),
                 seconds=tuple(run.seconds for run in runs),
                 selection_seconds=tuple(run.selecting for run in runs),
-                samples_visited=tuple(summary["samples_visited"] for _, summary in done),
+                samples_visited=tuple(run.summary["samples_visited"] for run in runs),
+                updates=tuple(run.updates for run in runs if run.updates is not None),
                 failures={str(cell.seed): outcome.failures[cell] for cell in own if cell in outcome.failures},
                 header=header,
                 settings=dict(settings),
@@ -162,12 +164,14 @@ def header_line(
     jobs: int,
 ) -> str:
     """What the rows have in common, in a sentence each."""
-    summary = next(iter(outcome.summaries.values()), None)
+    summary = next((run.summary for run in outcome.runs.values()), None)
     examples = description["examples"]
     counts = description["training_classes"]
     sizes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
     # rs2 sees what was planned, to the example.
-    visited = {c.fraction: s["samples_visited"] for c, s in outcome.summaries.items() if c.row == "rs2"}
+    visited = {
+        c.fraction: run.summary["samples_visited"] for c, run in outcome.runs.items() if c.row == "rs2"
+    }
     seen = [f"{count:,} samples seen at {fraction:g}" for fraction, count in visited.items()]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
     parts = [
@@ -281,7 +285,7 @@ def study(options: argparse.Namespace) -> int:
     rows = gather(new, study_report.read(options.out))
     chart = study_report.write(rows, options.out, data)
     mine = [row for row in rows if row.scenario == scenario.sentence]
-    print(f"\n{study_report.markdown(mine)}\n{chart} ({in_words(time.monotonic() - started)})")
+    print(f"\n{study_report.markdown(mine)}\n{chart} ({spoken_time(time.monotonic() - started)})")
     return 2 if outcome.failures else 0
 
 

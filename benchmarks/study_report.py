@@ -23,6 +23,7 @@ COLUMNS = (
     "total time, s",
     "selection time, s",
     "samples seen",
+    "updates",
 )
 
 
@@ -43,6 +44,8 @@ class Row:
     """Training, selecting and evaluating."""
     selection_seconds: tuple[float, ...]
     samples_visited: tuple[int, ...]
+    updates: tuple[int, ...] = ()
+    """Steps of the optimizer; rows of earlier versions have none."""
     failures: dict[str, str] = field(default_factory=dict)
     """Seed → why it has no result."""
     header: str = ""
@@ -130,7 +133,7 @@ def markdown(rows: Sequence[Row]) -> str:
         parts.append("\n".join([*lines, *(["", "Without a result:", "", *failures] if failures else [])]))
     parts.append(
         "**Bold**: the best mean at its fraction; ≈: short of it by no more than one deviation, the larger of the two. "
-        "±: sample deviation over seeds. Times and samples are means. The total time is that of training, "
+        "±: sample deviation over seeds. Times, samples and updates are means. The total time is that of training, "
         "selection and evaluation, without start and reading of data."
     )
     return "\n\n".join(parts) + "\n"
@@ -143,7 +146,7 @@ def _trained_on(row: Row) -> TrainsOn:
 
 def _line(row: Row, mark: str) -> str:
     if not row.seeds:
-        cells = [row.strategy, f"{row.fraction:g}", str(row.epochs), "failed", *["–"] * 4]
+        cells = [row.strategy, f"{row.fraction:g}", str(row.epochs), "failed", *["–"] * 5]
         return "| " + " | ".join(cells) + " |"
     accuracy = f"{row.accuracy:.2%}"
     if len(row.seeds) > 1:
@@ -160,6 +163,7 @@ def _line(row: Row, mark: str) -> str:
         f"{statistics.mean(row.seconds):.1f}",
         f"{statistics.mean(row.selection_seconds):.1f}",
         f"{statistics.mean(row.samples_visited):,.0f}",
+        f"{statistics.mean(row.updates):,.0f}" if row.updates else "–",
     ]
     return "| " + " | ".join(cells) + " |"
 

@@ -45,6 +45,16 @@ if ! timeout 20 "$docker" info >/dev/null 2>&1; then
     exit 1
 fi
 
+# Measured, in MB: what pip downloads, the environment in the layer that installs it, and the same in the image. What is
+# left of an earlier build counts as there, as it is used again. An engine elsewhere has its own disk.
+root=$("$docker" info --format '{{.DockerRootDir}}')
+cached=$("$docker" system df --format '{{.Type}} {{.Size}}' | awk '
+    /^Build Cache/ { size = $3; factor = size ~ /GB$/ ? 1000 : size ~ /MB$/ ? 1 : 0; printf "%d", size * factor }')
+if [[ -d $root && ${DOCKER_HOST:-unix:} == unix:* ]]; then
+    needed=$((14600 - ${cached:-0}))
+    ((needed <= 0)) || docker/space.sh "Building $tag" "$root" "$needed"
+fi
+
 base=${BASE_IMAGE:-}
 if [[ -z $base ]]; then
     if "$docker" image inspect "$nvidia_base" >/dev/null 2>&1 || timeout 600 "$docker" pull "$nvidia_base" >&2; then

@@ -54,6 +54,24 @@ if [[ -z $python || -n $(missing_packages "$python") ]]; then
     exit 1
 fi
 
+# Measured, in MB, under Python 3.11. What is there and works is used again: an installation that broke off goes on.
+case $lock in
+    13) size=7700 ;;
+    12) size=8800 ;;
+    sdk3) size=1050 ;;
+    *) size=100 ;;
+esac
+there=0
+if "$folder/bin/python" -c '' 2>/dev/null; then
+    there=$(($(du -sk "$folder" | cut -f 1) * 1024 / 1000000))
+fi
+missing=$((size - there))
+if ((missing > size / 10)); then
+    # pip lays all packages into its folder for temporary files, half of what they take installed, before the first one
+    # is installed.
+    docker/space.sh "Making $folder" "$folder" "$missing" "${TMPDIR:-/tmp}" $((missing / 2))
+fi
+
 echo "Making $folder with $("$python" --version) and the lock $lock" >&2
 "$folder/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$folder"
 install() {

@@ -51,6 +51,11 @@ def test_a_grid_at_equal_visits_that_is_run_once(
     visits = [count for row in found.values() for count in row["samples_visited"]]
     assert len(visits) == 6
     assert max(visits) - min(visits) <= 4  # one for each epoch's rounding
+    # 270 training examples in batches of 32: four epochs of five steps on half of them, two of nine on all.
+    assert {name: row["updates"][0] for name, row in found.items() if ":" not in name} == {
+        "full": 18,
+        "rs2": 20,
+    }
     assert found["gradmatch:scope=per-class,lam=0.1"]["selection_seconds"][0] > 0
     assert all(row["seeds"] == [0, 1] and row["test_accuracy"] > 0.4 for row in found.values())
     assert "30% of the training labels replaced by another class" in (out / "study.md").read_text()

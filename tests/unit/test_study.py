@@ -14,6 +14,7 @@ from benchmarks.scenarios import Scenario
 from benchmarks.study import Outcome
 from benchmarks.study_report import Row
 from deploy.grid.plan import Cell, parse_strategies
+from deploy.results.compare import Run
 from subset_trainer.config import hyperparameters
 from subset_trainer.errors import UserError
 
@@ -122,6 +123,27 @@ def test_a_validation_folder_is_taken_whole(sources: dict[str, Path], tmp_path: 
     loaded = scenarios.load(sources, Scenario(per_class=20, noise=0.5))
     assert [len(labels) for _, labels in loaded.values()] == [80, 28, 40]
     np.testing.assert_array_equal(loaded["validation"][1], true_labels(loaded["validation"][0]))
+
+
+def test_texts_are_studied_as_they_are(tmp_path: Path) -> None:
+    words = np.random.default_rng(0).choice(["ant", "bee", "cow", "dog"], size=(80, 6))
+    lines = [
+        f"{'even' if row % 2 else 'odd'},{' '.join(line)} number {row}" for row, line in enumerate(words)
+    ]
+    sources = {name: tmp_path / name for name in ("training", "test")}
+    for path in sources.values():
+        path.mkdir()
+        (path / "texts.csv").write_text("\n".join(["label,text", *lines]) + "\n")
+    for _ in range(2):
+        assert scenarios.prepare(tmp_path / "out", sources, Scenario()) == sources
+    description = scenarios.read_description(tmp_path / "out")
+    assert description is not None and description["examples"] == {
+        "training": 72,
+        "validation": 8,
+        "test": 80,
+    }
+    with pytest.raises(UserError, match=r"texts are studied as they are; expected none of --noise"):
+        scenarios.prepare(tmp_path / "noisy", sources, Scenario(noise=0.4))
 
 
 def test_channels_are_made_once_and_for_one_scenario(sources: dict[str, Path], tmp_path: Path) -> None:
@@ -279,11 +301,16 @@ def test_rows_of_runs_in_the_order_of_seeds() -> None:
             "samples_visited": 7,
         }
 
-    outcome = Outcome({cells[2]: summary(0.7), cells[0]: summary(0.5)}, {cells[1]: "diverged"})
+    def ended(accuracy: float) -> Run:
+        own = {**summary(accuracy), "hyperparameters": {"batch_size": 32}}
+        return Run("rs2", own, [{"subset_size": 33}, {"subset_size": 32}])
+
+    outcome = Outcome({cells[2]: ended(0.7), cells[0]: ended(0.5)}, {cells[1]: "diverged"})
     (found,) = study.rows_of(cells, outcome, "clean", "h", {"epochs": "30"})
     assert found.seeds == (0, 2)
     assert found.test_accuracies == (0.5, 0.7)
     assert found.seconds == (8.0, 8.0)
+    assert found.updates == (3, 3)
     assert found.failures == {"1": "diverged"}
     assert found.accuracy == pytest.approx(0.6)
     assert found.deviation == pytest.approx(0.02**0.5)  # n − 1
@@ -300,7 +327,7 @@ def test_the_best_and_those_within_a_deviation_are_marked() -> None:
 def test_markdown() -> None:
     rows = [
         row("rs2", 0.50, 0.52),
-        row("full", 0.60, 0.62, samples_visited=(54_000, 54_001)),
+        row("full", 0.60, 0.62, samples_visited=(54_000, 54_001), updates=(846, 846)),
         row("broken", seeds=(), failures={"0": "diverged"}),
         row("half", 0.40, seeds=(1,), failures={"0": "diverged"}),
         row("rs2", 0.30, 0.30, scenario="noisy", header="Other."),
@@ -316,7 +343,7 @@ def test_markdown() -> None:
         "half (1 of 2 seeds)",
         "broken",
     ]
-    assert lines[1] == "| **full** | 0.1 | 30 | **61.00 ± 1.41%** | 61.00% | 10.0 | 1.0 | 54,000 |"
+    assert lines[1] == "| **full** | 0.1 | 30 | **61.00 ± 1.41%** | 61.00% | 10.0 | 1.0 | 54,000 | 846 |"
     assert "| failed |" in lines[4]
     assert "- broken at 0.1, seed 0: diverged" in clean
     assert "Machine." in clean
