@@ -6,6 +6,7 @@ training counts as selection. Costs cover everything that SageMaker bills, inclu
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -239,15 +240,22 @@ def _full_by_seed(runs: Sequence[Run]) -> dict[Any, Run]:
     return {None: base} | {run.summary.get("seed"): run for run in alike}
 
 
+def _comparable(run: Run) -> tuple[str, Any]:
+    """Return what runs share whose times and updates can be compared."""
+    return run.data, run.summary.get("model")
+
+
 def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list[Row]:
     """Return one row for each run, in the order given. `prices`: instance type → dollars an hour."""
-    # A run on other data is no reference.
-    whole = {
-        data: _full_by_seed([run for run in runs if run.data == data]) for data in {run.data for run in runs}
-    }
+    # A run on other data, or of another model, is no reference.
+    alike: dict[Any, list[Run]] = defaultdict(list)
+    for run in runs:
+        alike[_comparable(run)].append(run)
+    whole = {key: _full_by_seed(group) for key, group in alike.items()}
 
     def speedup(run: Run) -> float | None:
-        full = whole[run.data].get(run.summary.get("seed"), whole[run.data].get(None))
+        own = whole[_comparable(run)]
+        full = own.get(run.summary.get("seed"), own.get(None))
         return full.seconds / run.seconds if full is not None and run.seconds > 0 else None
 
     return [
@@ -289,16 +297,19 @@ def unequal_updates(runs: Sequence[Run]) -> str | None:
         for full in runs
         for run in runs
         if full.is_full and (spec := CATALOGUE.get(run.summary["strategy"])) and spec.takes_fraction
-        if full.summary.get("seed") == run.summary.get("seed")
+        if full.summary.get("seed") == run.summary.get("seed") and _comparable(full) == _comparable(run)
         if run.updates and full.updates and abs(run.samples_seen / full.samples_seen - 1) <= ALIKE
     ]
     ratio, run, full = max(pairs, key=lambda pair: pair[0], default=(1.0, None, None))
     if run is None or full is None or ratio <= MOST_UPDATES:
         return None
+    size, batch = run.history[-1]["subset_size"], run.hyperparameters["batch_size"]
+    compared = (
+        "smaller than" if size < batch else "not much larger than" if size > batch else "no larger than"
+    )
     return (
-        f"Equal samples are not equal updates here: {run.name} made {run.updates:,} of them and {full.name} "
-        f"{full.updates:,}, because a subset of {run.history[-1]['subset_size']:,} examples is not much larger than a "
-        f"batch of {run.hyperparameters['batch_size']:,}."
+        f"Equal samples are not equal updates here: {run.name} made {run.updates:,} updates and {full.name} "
+        f"{full.updates:,}, because a subset of {size:,} examples is {compared} a batch of {batch:,}."
     )
 
 

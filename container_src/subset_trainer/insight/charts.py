@@ -322,7 +322,8 @@ def bars(title: str, across: str, counts: Mapping[str, int]) -> Chart:
         return bottom - count / most * (bottom - TOP)
 
     names = list(counts)
-    named = sorted({0, len(names) // 2, len(names) - 1})
+    room = max(2, int((WIDTH - RIGHT - left) / (max(map(extent, names)) + 8)))
+    named = [int(at) for at in ticks(0, len(names) - 1, min(room, 6), whole=True)] if len(names) > 1 else [0]
     return Chart(
         title,
         "A bar chart; the numbers follow",
