@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.format import OF_COLUMNS, Claim, Format, Found, Reading
@@ -59,7 +59,7 @@ def _without_missing(table: Table, asked: Asked) -> Table:
 class TableFormat(Format):
     """Base class of the table formats."""
 
-    heeds = ("label_column", *OF_COLUMNS)
+    heeds: ClassVar[tuple[str, ...]] = ("label_column", *OF_COLUMNS)
 
     suffixes: tuple[str, ...]
 
