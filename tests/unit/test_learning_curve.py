@@ -110,7 +110,7 @@ def test_the_sentence_names_the_question_and_the_tolerance() -> None:
     answer = judged(drawn(flat, 0.001))
     said = enough.sentence(answer, "label", 1)
     assert said.startswith("50% of these labels is within a point of all of them (95%): 90")
-    assert "twice as many examples as all would bring 0.0 to " in said
+    assert "twice as many examples as all would bring 0 to " in said
     unknown = enough.sentence(judged(drawn(steep)), "train", 2.5)
     assert unknown.startswith(
         "whether 50% of the samples seen is within 2.5 points of all of them is not known"
