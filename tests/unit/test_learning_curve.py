@@ -120,7 +120,7 @@ def test_the_sentence_names_the_question_and_the_tolerance() -> None:
     answer = judged(drawn(flat, 0.001))
     said = enough.sentence(answer, "label", 1)
     assert said.startswith("25% of these labels is within a point of all of them (95%): 90")
-    assert "twice as many examples as all would bring 0.0 to " in said
+    assert "twice as many examples as all would bring 0 to " in said
     lacking = enough.sentence(judged(drawn(steep)), "label", 1)
     assert lacking.startswith("50% of these labels is probably not within a point of all of them (")
     unknown = enough.sentence(judged(drawn(steep), 0.025, 50), "train", 2.5)
