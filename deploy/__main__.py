@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     _forget()
     terminal.prepare()
+    terminal.quiet()
     try:
         act = parse(sys.argv[1:] if arguments is None else arguments)
         if act is not None:

@@ -135,15 +135,14 @@ def run(given: Given) -> Any:
     found = _found(given)
     if given.csv is not None:
         _write_frame(found, given)
-    one = len(found.data) < 2
-    tolerance = given.tolerance if one else None
-    answer = results.present(
-        given, found.runs, found.lost, found.folder, found.title, tolerance, found.first_seeds
-    )
-    if not one:
-        print(
-            f"\nHow much is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
+    refusal = None
+    if len(found.data) > 1:
+        refusal = (
+            f"How much is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
         )
+    answer = results.present(
+        given, found.runs, found.lost, found.folder, found.title, given.tolerance, found.first_seeds, refusal
+    )
     if found.frame is not None and not found.runs:
         # The Experiment may be of other training jobs, whose metrics are shown anyway.
         metrics = [column for column in found.frame.columns if column.endswith(" - Last")]
@@ -252,6 +251,7 @@ def _train(
             overwrite=given.overwrite,
             settle=given.settle,
             jobs=given.jobs,
+            prices=given.prices,
         )
     )
     runs, lost = agenda.results()
@@ -273,6 +273,7 @@ def _experiment(given: Given, name: str) -> Compared:
             f"there is no file or folder {name!r}; for an Experiment of that name: {error}"
         ) from error
     from deploy.aws import launch
+    from deploy.grid import studies
     from deploy.results import experiments
 
     session = launch.sagemaker_session(boto_session=boto_session)
@@ -284,7 +285,9 @@ def _experiment(given: Given, name: str) -> Compared:
     if given.sort_by is not None:
         order = {experiments.run_name(shown, name): n for n, shown in enumerate(frame["DisplayName"])}
         runs.sort(key=lambda run: order[run.name])
-    return Compared(f"Experiment {name}", given.output, runs, lost, frame)
+    # Where the sweep was started on this machine.
+    first = studies.first_seeds(options.BUILD / "sweeps" / name)
+    return Compared(f"Experiment {name}", given.output, runs, lost, frame, first_seeds=first)
 
 
 def _write_frame(found: Compared, given: Given) -> None:

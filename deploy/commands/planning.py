@@ -68,7 +68,19 @@ JOBS = Option("runs at a time, which share the processors", "N", options.count)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Here(Options):
+class Settle(Options):
+    """For commands that train until there is an answer."""
+
+    settle: Annotated[
+        bool,
+        Option(
+            "also train what would probably settle what is not yet known, such as further seeds, as the answer says"
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Here(Settle):
     """For commands that train on this machine, and find earlier runs."""
 
     overwrite: Annotated[
@@ -76,12 +88,6 @@ class Here(Options):
         Option(
             "remove this comparison's earlier runs and train them again; by default those that are finished are used "
             "again, and those that were interrupted resume"
-        ),
-    ] = False
-    settle: Annotated[
-        bool,
-        Option(
-            "also train what would probably settle what is not yet known, such as further seeds, as the answer says"
         ),
     ] = False
     jobs: Annotated[int, JOBS] = 1

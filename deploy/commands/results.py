@@ -10,6 +10,7 @@ from deploy.commands import options
 from deploy.commands.declared import Option
 
 if TYPE_CHECKING:
+    from deploy.results.answers import Answer
     from deploy.results.compare import Lost, Run
 
 
@@ -64,6 +65,7 @@ def present(
     title: str,
     tolerance: float | None = None,
     first_seeds: Collection[int] | None = None,
+    refusal: str | None = None,
 ) -> dict[str, Any]:
     """Print the answer, runs without results and the table, and write them with chart and page into a folder.
 
@@ -75,13 +77,16 @@ def present(
         title: title of the comparison.
         tolerance: accepted loss in points of the runs' metric; None prints no answer.
         first_seeds: the seeds of the first answer, where others were added because it left something open.
+        refusal: why the runs allow no answer, where the runs themselves do not say it.
 
     Returns:
         The same for `--json`.
     """
     from deploy.results import answers, compare, verdict
 
-    judged = answers.answer(runs, tolerance / 100, first_seeds) if tolerance is not None else None
+    judged: Answer | str | None = refusal
+    if judged is None and tolerance is not None:
+        judged = answers.answer(runs, tolerance / 100, first_seeds)
     answer = None if judged is None else " ".join(verdict.paragraphs(runs, judged))
     if answer is not None and runs:
         print(f"\n{text.wrapped(answer)}")

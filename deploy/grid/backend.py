@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from deploy.grid.agenda import Agenda
 from deploy.grid.plan import Cell
@@ -46,12 +46,18 @@ def resumable(agenda: Agenda) -> Iterator[None]:
         raise KeyboardInterrupt(f"{finished}; the same command resumes where this one stopped") from stopped
 
 
-def digest(cell: Cell, image_uri: str, channels: Mapping[str, str]) -> str:
-    """Return a digest of everything that determines a cell's result, so that a later call finds the result."""
+def digest(values: Mapping[str, Any], image_uri: str, channels: Mapping[str, str]) -> str:
+    """Return a digest of everything that determines a run's result, so that a later call finds the result.
+
+    Args:
+        values: hyperparameters.
+        image_uri: the image's URI.
+        channels: name → URI.
+    """
     decisive = {
         "image": image_uri,
         "channels": dict(channels),
-        "values": {name: str(value) for name, value in cell.values.items()},
+        "values": {name: str(value) for name, value in values.items()},
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
 

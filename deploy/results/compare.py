@@ -6,6 +6,7 @@ training counts as selection. Costs cover everything that SageMaker bills, inclu
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -105,6 +106,12 @@ class Run:
             return None
         value: float | None = (self.summary.get("test" if tested else "validation") or {}).get(metric)
         return value
+
+    @property
+    def data(self) -> str:
+        """What tells its data from others', as far as the run says."""
+        examples = self.summary.get("examples") or {}
+        return json.dumps([self.summary.get("classes"), examples.get("validation"), examples.get("test")])
 
     @property
     def trained_on_validation(self) -> bool:
@@ -225,21 +232,30 @@ def reference(runs: Sequence[Run]) -> Run | None:
 
 
 def _full_by_seed(runs: Sequence[Run]) -> dict[Any, Run]:
-    """Return seed → the reference run of that seed."""
+    """Return seed → the reference run of that seed; of None, the reference run where a seed has none."""
     base = reference(runs)
     if base is None:
         return {}
     alike = (run for run in runs if run.is_full and run.planned_epochs == base.planned_epochs)
-    return {run.summary.get("seed"): run for run in alike}
+    return {None: base} | {run.summary.get("seed"): run for run in alike}
+
+
+def _comparable(run: Run) -> tuple[str, Any]:
+    """Return what runs share whose times and updates can be compared."""
+    return run.data, run.summary.get("model")
 
 
 def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list[Row]:
     """Return one row for each run, in the order given. `prices`: instance type → dollars an hour."""
-    whole = _full_by_seed(runs)
-    base = reference(runs)
+    # A run on other data, or of another model, is no reference.
+    alike: dict[Any, list[Run]] = defaultdict(list)
+    for run in runs:
+        alike[_comparable(run)].append(run)
+    whole = {key: _full_by_seed(group) for key, group in alike.items()}
 
     def speedup(run: Run) -> float | None:
-        full = whole.get(run.summary.get("seed"), base)
+        own = whole[_comparable(run)]
+        full = own.get(run.summary.get("seed"), own.get(None))
         return full.seconds / run.seconds if full is not None and run.seconds > 0 else None
 
     return [
@@ -281,16 +297,19 @@ def unequal_updates(runs: Sequence[Run]) -> str | None:
         for full in runs
         for run in runs
         if full.is_full and (spec := CATALOGUE.get(run.summary["strategy"])) and spec.takes_fraction
-        if full.summary.get("seed") == run.summary.get("seed")
+        if full.summary.get("seed") == run.summary.get("seed") and _comparable(full) == _comparable(run)
         if run.updates and full.updates and abs(run.samples_seen / full.samples_seen - 1) <= ALIKE
     ]
     ratio, run, full = max(pairs, key=lambda pair: pair[0], default=(1.0, None, None))
     if run is None or full is None or ratio <= MOST_UPDATES:
         return None
+    size, batch = run.history[-1]["subset_size"], run.hyperparameters["batch_size"]
+    compared = (
+        "smaller than" if size < batch else "not much larger than" if size > batch else "no larger than"
+    )
     return (
-        f"Equal samples are not equal updates here: {run.name} made {run.updates:,} of them and {full.name} "
-        f"{full.updates:,}, because a subset of {run.history[-1]['subset_size']:,} examples is not much larger than a "
-        f"batch of {run.hyperparameters['batch_size']:,}."
+        f"Equal samples are not equal updates here: {run.name} made {run.updates:,} updates and {full.name} "
+        f"{full.updates:,}, because a subset of {size:,} examples is {compared} a batch of {batch:,}."
     )
 
 

@@ -1,6 +1,5 @@
 """Finds the runs in folders: of one run, of a study, or of several of either."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from subset_trainer.errors import UserError
 def read(folders: Sequence[Path]) -> tuple[list[Run], list[Lost]]:
     """Return the runs in the folders, in their order, and the runs among them that have no results yet.
 
-    A run is called by its folder. Where two have the same name, those of the folders above them are put before it.
+    A run is called by its folder. Where two have the same name, all are called by the folders above them, too.
 
     Args:
         folders: each a run's folder, or one with runs anywhere below it, such as a study's.
@@ -51,27 +50,38 @@ def holds_runs(folder: Path) -> bool:
 def data_of(folders: Sequence[Path]) -> list[str]:
     """Return the training data, each once, of the studies that the folders belong to or hold."""
     found: dict[str, str] = {}
-    for folder in folders:
-        for place in dict.fromkeys(run.parent.parent for run in _runs(folder.resolve())):
-            if (study := studies.read(place)) is not None:
-                training = study["data"]["training"]
-                found.setdefault(training["digest"], training["path"])
+    for place in _studies(folders):
+        # A sweep's data lie elsewhere.
+        if training := (studies.read(place) or {}).get("data", {}).get("training"):
+            found.setdefault(training["digest"], training["path"])
     return list(found.values())
 
 
 def first_seeds(folders: Sequence[Path]) -> list[int] | None:
-    """Return the seeds of the first answer of the studies in the folders, where any study added seeds to it."""
-    found: set[int] = set()
+    """Return the seeds of the first answers of all studies in the folders that keep them; None if none does.
+
+    Only seeds that all of these answers had are a first judgement of their runs together.
+    """
+    found = [set(seeds) for place in _studies(folders) if (seeds := studies.first_seeds(place)) is not None]
+    return sorted(set.intersection(*found)) if found else None
+
+
+def _studies(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders of the studies, each once, to which the runs in the folders belong."""
+    found: dict[Path, None] = {}
     for folder in folders:
-        for place in dict.fromkeys(run.parent.parent for run in _runs(folder.resolve())):
-            found.update(studies.first_seeds(place) or ())
-    return sorted(found) or None
+        for run in _runs(folder.resolve()):
+            # Of a sweep in containers, runs lie in the study's own folder.
+            found |= {
+                place: None for place in (run.parent.parent, run.parent) if studies.read(place) is not None
+            }
+    return list(found)
 
 
 def _runs(folder: Path) -> Iterator[Path]:
     """Yield the folders of runs at and below a folder, sorted. Nothing below a run is searched, and of a study only its
     own runs: below it there may be one of other settings."""
-    if studies.read(folder) is not None:
+    if studies.read(folder) is not None and (folder / studies.RUNS).is_dir():
         folder /= studies.RUNS
     if jobs.find(folder, "summary.json") is not None or program.given(folder) is not None:
         yield folder
@@ -82,15 +92,15 @@ def _runs(folder: Path) -> Iterator[Path]:
 
 
 def _names(places: Sequence[Path]) -> list[str]:
-    """Return a name for each folder: as few of its last parts as tell it from the others."""
+    """Return a name for each folder: as few of the last parts of all as tell each from the others."""
     names = [place.name for place in places]
     for depth in range(2, max((len(place.parts) for place in places), default=0) + 1):
-        twice = {name for name, count in Counter(names).items() if count > 1}
-        if not twice:
+        if len(set(names)) == len(names):
             break
-        for number, place in enumerate(places):
-            if names[number] in twice:
-                # What lies between is the same for all runs of a study.
-                parts = [part for part in place.parts[-depth:-1] if part != studies.RUNS]
-                names[number] = "/".join([*parts, place.name])
+        # All of them alike, so that a table's rows can be told apart at a glance. What lies between is the same for all
+        # runs of a study.
+        names = [
+            "/".join([*(part for part in place.parts[-depth:-1] if part != studies.RUNS), place.name])
+            for place in places
+        ]
     return names

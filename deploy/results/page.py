@@ -23,8 +23,8 @@ from subset_trainer.tracking.metrics import SPOKEN
 TEMPLATES = Path(__file__).parent / "templates"
 WIDE, NARROW, SMALL = (570, 330), (350, 290), (350, 210)
 """Sizes of a chart: on a screen, on a phone, and of one among several."""
-MOST_PANELS = 12
-"""Curves in training of more chains are folded."""
+MOST = 12
+"""Charts, bars and candidates; more of them are folded."""
 PARTS = (("training", "#0072b2"), ("selection", "#b34a00"), ("evaluation", "#777777"))
 """Of a run's total time, with their colours."""
 FILES = (("report", "report.html"), ("examples", "examples.parquet"))
@@ -110,6 +110,7 @@ def write(
     lines = rows(runs, prices)
     judged = answer if isinstance(answer, Answer) else None
     plots = Plots(runs, judged.tolerance if judged else None)
+    links = [_links(run, path.parent) for run in runs]
     path.parent.mkdir(parents=True, exist_ok=True)
     page = pages.render(
         "comparison.html",
@@ -122,7 +123,7 @@ def write(
         over_time=_panels(plots.panels(over_time=True), Axis("total time", "s", low=0)),
         over_epochs=_panels(plots.panels(over_time=False), Axis("epoch", whole=True)),
         curve_measure=SPOKEN[plots.curve_measure],
-        most_panels=MOST_PANELS,
+        most=MOST,
         left_out=plots.left_out,
         updates=unequal_updates(runs),
         data=[_described(data, plots) for data in plots.data] if len(plots.data) > 1 else [],
@@ -130,7 +131,7 @@ def write(
         parts=PARTS,
         table=_table(lines, runs),
         more=_more(lines),
-        links=[_links(run, path.parent) for run in runs],
+        links=links if any(links) else None,
         lost=lost,
         settings=_settings(runs),
     )
@@ -156,8 +157,8 @@ def _judgement(found: Answer) -> Judgement:
     several = len({row.question for row, _ in pairs}) > 1
     return Judgement(
         [
-            *(["question"] if several else []),
             "candidate",
+            *(["question"] if several else []),
             "change in points",
             "total time",
             "seeds",
@@ -166,10 +167,10 @@ def _judgement(found: Answer) -> Judgement:
         [
             Candidate(
                 [
-                    *([QUESTIONS[row.question][0].lower()] if several else []),
                     str(row).replace("`", ""),
+                    *([QUESTIONS[row.question][0].lower()] if several else []),
                     _change(judged),
-                    f"{row.time:.0%}",
+                    _zero(f"{row.time:.0%}"),
                     str(judged.seeds),
                     judged.state.value,
                 ],
@@ -247,31 +248,31 @@ def _drawings(plots: Plots, prices: Mapping[str, float]) -> dict[str, object]:
 
 
 def _panels(panels: Sequence[Panel], across: Axis) -> list[Chart]:
-    """Draw panels on common axes, because they are compared with each other."""
-    lines = [one for panel in panels for one in panel.series]
-    values = [y for one in lines for _, y in one.points] + [
-        y for one in lines for _, *ends in one.band for y in ends
-    ]
-    upward = Axis(
-        unit="%", low=max(0.0, min(values, default=0) - 0.01), high=min(1.0, max(values, default=1) + 0.01)
-    )
-    longest = max((x for one in lines for x, _ in one.points), default=1.0)
-    first = (
-        min((x for one in lines for x, _ in one.points), default=0.0) if across.low is None else across.low
-    )
-    across = replace(across, low=first, high=max(longest, first + 1e-9))
+    """Draw panels; those on the same data have common axes, because they are compared with each other."""
     return [
         draw(
             panel.name,
             panel.series,
-            across,
-            upward,
+            *_common([one for other in panels if other.data == panel.data for one in other.series], across),
             description=f"{panel.name}: "
             + "; ".join(f"{one.name} ends at {one.points[-1][1]:.1%}" for one in panel.series),
             size=SMALL,
         )
         for panel in panels
     ]
+
+
+def _common(lines: Sequence[Series], across: Axis) -> tuple[Axis, Axis]:
+    """Return axes that reach over all lines."""
+    xs = [x for one in lines for x, _ in one.points]
+    ys = [
+        y for one in lines for y in (*(y for _, y in one.points), *(y for _, *ends in one.band for y in ends))
+    ]
+    first = min(xs) if across.low is None else across.low
+    return (
+        replace(across, low=first, high=max(*xs, first + 1e-9)),
+        Axis(unit="%", low=max(0.0, min(ys) - 0.01), high=min(1.0, max(ys) + 0.01)),
+    )
 
 
 def _times(plots: Plots) -> list[Time]:
@@ -288,7 +289,8 @@ def _times(plots: Plots) -> list[Time]:
             )
         ]
         seconds = [run.seconds for run in group.runs]
-        spread = f" ({min(seconds):,.1f} to {max(seconds):,.1f})" if len(seconds) > 1 else ""
+        shortest, longest_run = (_zero(f"{value:,.1f}") for value in (min(seconds), max(seconds)))
+        spread = f" ({shortest} to {longest_run})" if len(seconds) > 1 else ""
         found.append(
             Time(
                 group.label,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FILE = "comparison.png"
 SIGNS = dict(zip(MARKERS, "os^DvHP*", strict=True))
-MOST_IN_A_COLUMN = 14
+MOST_IN_A_COLUMN = 30
 """Entries of the legend."""
 
 
@@ -38,7 +38,9 @@ def figure(runs: Sequence[Run], title: str, tolerance: float | None = None) -> "
     from matplotlib.ticker import PercentFormatter
 
     plots = Plots(runs, tolerance)
-    drawn = Figure(figsize=(14, 5.6), layout="constrained")
+    entries = len(plots.chains) + 2
+    # An entry of the legend takes a fifth of an inch.
+    drawn = Figure(figsize=(14, max(5.6, 0.21 * min(entries, MOST_IN_A_COLUMN) + 0.4)), layout="constrained")
     FigureCanvasAgg(drawn)
     by_time, by_share = drawn.subplots(1, 2, sharey=True)
     for series in plots.against(lambda _, run: run.seconds):
@@ -65,7 +67,7 @@ def figure(runs: Sequence[Run], title: str, tolerance: float | None = None) -> "
         frameon=False,
         ncols=-(-len(names) // MOST_IN_A_COLUMN) or 1,
     )
-    drawn.suptitle(title)
+    drawn.suptitle(title, x=0.01, ha="left")
     return drawn
 
 
@@ -85,6 +87,7 @@ def _draw(axes: "Axes", series: Series) -> None:
     )
     if series.band:
         at, low, high = zip(*series.band, strict=True)
-        axes.fill_between(at, low, high, color=series.colour, alpha=0.12, linewidth=0)
+        if series.shaded:
+            axes.fill_between(at, low, high, color=series.colour, alpha=0.12, linewidth=0)
         if series.marker:
             axes.vlines(at, low, high, color=series.colour, linewidth=1.2)

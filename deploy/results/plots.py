@@ -4,7 +4,6 @@ A strategy has one colour, a share one dash, and each setting of a strategy one 
 """
 
 import colorsys
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,8 @@ from subset_trainer.insight.charts import COLOURS, DASHES, MARKERS, Series
 BLACK = "#000000"
 """Of full data."""
 GREY = "#666666"
+MOST_AREAS = 8
+"""Bands of more lines would hide each other, so they are bars alone."""
 LOOKS = [(marker, hollow) for hollow in (False, True) for marker in MARKERS]
 """Of a strategy's settings."""
 
@@ -76,6 +77,7 @@ class Panel:
     """One chain's curves in training beside those of full data."""
 
     name: str
+    data: str
     series: Sequence[Series]
 
 
@@ -96,7 +98,7 @@ class Plots:
         self.tested = all(run.summary.get("test") for run in self.runs)
         # Runs that name different measures, or lack theirs, have accuracy in common.
         self.metric = answers.common_metric(self.runs, self.tested) or "accuracy"
-        self.data = list(dict.fromkeys(_data(run) for run in self.runs))
+        self.data = list(dict.fromkeys(run.data for run in self.runs))
         self.references: dict[str, Group] = {}
         """Data → the full runs that the others are compared with."""
         self.groups = self._grouped()
@@ -110,11 +112,11 @@ class Plots:
     def _grouped(self) -> list[Group]:
         gathered: dict[tuple[str, str], list[Run]] = defaultdict(list)
         for run in self.runs:
-            gathered[_data(run), answers.settings_key(run) + (" auto" if run.searched else "")].append(run)
+            gathered[run.data, answers.settings_key(run) + (" auto" if run.searched else "")].append(run)
         bases = {
             data: base
             for data in self.data
-            if (base := reference([run for run in self.runs if _data(run) == data])) is not None
+            if (base := reference([run for run in self.runs if run.data == data])) is not None
         }
         # Settings that differ between data differ for all of their runs, and tell nothing apart.
         names = {
@@ -136,8 +138,9 @@ class Plots:
             if base is not None and base in own:
                 self.references[data] = group
             groups.append(group)
-        # Full data first; the order of the others is that of the runs.
-        return sorted(groups, key=lambda group: group.strategy != REFERENCE)
+        # Full data first; the strategies in the order of the runs, each with all of its settings.
+        order = list(dict.fromkeys([REFERENCE, *(group.strategy for group in groups)]))
+        return sorted(groups, key=lambda group: order.index(group.strategy))
 
     def value(self, run: Run) -> float:
         """Return the measure that the charts show; not a number: the run has none."""
@@ -187,6 +190,7 @@ class Plots:
             look.marker,
             look.hollow,
             notes=[note for *_, note in points],
+            shaded=len(self.chains) <= MOST_AREAS,
         )
 
     def _levels(self, end: float) -> list[Series]:
@@ -222,7 +226,7 @@ class Plots:
                 if (drawn := self._curve(group, measure, over_time)).points
             ]
             if series:
-                panels.append(Panel(groups[0].name, series))
+                panels.append(Panel(groups[0].name, groups[0].data, series))
         return panels
 
     @cached_property
@@ -290,12 +294,6 @@ def colour(place: int) -> str:
 def dash(place: int) -> str:
     """Return a dash, as of SVG; no two places have the same."""
     return DASHES[place] if place < len(DASHES) else f"{place} 3 1 3"
-
-
-def _data(run: Run) -> str:
-    """Return what tells the run's data from others', as far as the run says."""
-    examples = run.summary.get("examples") or {}
-    return json.dumps([run.summary.get("classes"), examples.get("validation"), examples.get("test")])
 
 
 def _share(runs: Sequence[Run], full: Sequence[Run]) -> float:

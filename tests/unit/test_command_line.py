@@ -149,6 +149,17 @@ def test_options_of_training_are_not_ignored_beside_finished_runs(
     assert "--settle only applies where runs are trained on data" in capsys.readouterr().err
 
 
+def test_the_sdks_own_log_is_not_shown(tmp_path: Path) -> None:
+    done = started(
+        *("compare", "potos", "--region", "eu-west-1"),
+        AWS_CONFIG_FILE=str(tmp_path / "none"),
+        AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "none"),
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no usable AWS credentials") and done.stderr.count("\n") == 1
+
+
 def test_two_sets_of_data_are_not_taken_for_runs(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(digits / "training"), str(digits / "test")]) == 1
     assert "holds no runs; of data, one folder or file is compared at a time" in capsys.readouterr().err
@@ -216,7 +227,6 @@ def test_help_imports_nothing_slow_and_takes_less_than_two_fifths_of_a_second() 
         "matplotlib",
         "numpy",
         "pandas",
-        "plotly",
         "sagemaker",
         "scipy",
         "torch",
@@ -266,7 +276,10 @@ def test_inspect_takes_the_channels_that_lie_elsewhere(
     assert "there is no file or folder" in capsys.readouterr().err
     # A table by itself, as `compare` takes it.
     assert main(["inspect", str(tmp_path / "rows/rows.csv")]) == 0
-    assert "training: csv (by 'rows.csv'), 40 examples in 2 classes" in capsys.readouterr().out
+    assert f"to train on it: subset-trainer compare {tmp_path}/rows/rows.csv --set" in (
+        shown := capsys.readouterr().out
+    )
+    assert "training: csv (by 'rows.csv'), 40 examples in 2 classes" in shown
 
 
 def test_every_command_that_answers_has_json() -> None:
