@@ -292,8 +292,11 @@ def sizes_table(sets: Sequence[str], out: Path) -> str:
         "| data | package | training, validation, test | classes | network | fraction | epochs |",
         "| --- | --- | ---: | ---: | --- | ---: | ---: |",
     ]
-    packages = {package.partition("=")[0].partition("@")[0].lower().replace("-", "_"): package
-                for names in FETCH.values() for package in names}
+    packages = {
+        package.partition("=")[0].partition("@")[0].lower().replace("-", "_"): package
+        for names in FETCH.values()
+        for package in names
+    }
     for name in sets:
         own = SETS[name]
         if (description := scenarios.read_description(out / name / CLEAN.name / "channels")) is None:

@@ -34,12 +34,13 @@ from deploy.digits import write_digits
 from deploy.grid import program
 from deploy.grid.agenda import Agenda
 from deploy.grid.backend import work
-from deploy.grid.duration import in_words, seconds_left
+from deploy.grid.duration import seconds_left
 from deploy.grid.here import Here
 from deploy.grid.plan import UNEQUAL, Cell, Grid, Plan, file_name, parse_strategies, plan
 from deploy.results import compare
 from subset_trainer.config import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
+from subset_trainer.tracking.metrics import spoken_time
 
 SETTINGS: dict[str, str] = {"model": "cnn", "batch_size": "64", "learning_rate": "0.1", "report": "false"}
 """What `--set` changes: a network for CPUs, with what suits it at some fifty thousand samples of CIFAR-10; no report,
@@ -99,7 +100,7 @@ def run(cells: Sequence[Cell], here: Here, label: str) -> Outcome:
         left = (seconds_left(needed, agenda.outcomes) or 0.0) / max(1, min(here.jobs, len(needed)))
         print(
             f"[{len(agenda.outcomes)}/{len(cells)}] {label}, {cell.row} at {cell.fraction:g}, seed {cell.seed}: "
-            f"{result}; left: {len(needed)}, about {in_words(left)}",
+            f"{result}; left: {len(needed)}, about {spoken_time(left)}",
             flush=True,
         )
 
@@ -284,7 +285,7 @@ def study(options: argparse.Namespace) -> int:
     rows = gather(new, study_report.read(options.out))
     chart = study_report.write(rows, options.out, data)
     mine = [row for row in rows if row.scenario == scenario.sentence]
-    print(f"\n{study_report.markdown(mine)}\n{chart} ({in_words(time.monotonic() - started)})")
+    print(f"\n{study_report.markdown(mine)}\n{chart} ({spoken_time(time.monotonic() - started)})")
     return 2 if outcome.failures else 0
 
 

@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     _forget()
     terminal.prepare()
+    terminal.quiet()
     try:
         act = parse(sys.argv[1:] if arguments is None else arguments)
         if act is not None:
@@ -54,15 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of the output, such as `head`, has seen enough.
         terminal.forget_stdout()
         return terminal.CLOSED_PIPE
-    except KeyboardInterrupt:
-        print(f"\ninterrupted{_left_behind()}", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        known = f": {stopped}" if str(stopped) else ""
+        print(f"\ninterrupted{known}{_left_behind()}", file=sys.stderr)
         return 130
     except Exception as error:
-        known = _known(error)
-        if known is None:
+        mine = _known(error)
+        if mine is None:
             raise
-        print(f"error: {known}{_left_behind()}", file=sys.stderr)
-        return known.exit_code
+        print(f"error: {mine}{_left_behind()}", file=sys.stderr)
+        return mine.exit_code
     return 0
 
 

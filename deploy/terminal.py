@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import logging
 import os
 import sys
 
@@ -39,8 +40,15 @@ def prepare() -> None:
     """Let stdout and stderr take every text. A text of the user's is escaped where the encoding lacks its letters."""
     codecs.register_error(HANDLER, _plain)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        # In the locale C they are not strict: they would write back the bytes of names that they could not decode.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors=HANDLER)
+
+
+def quiet() -> None:
+    """Let libraries report warnings, and nothing less: SageMaker's SDK turns on INFO for all of them when imported."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("sagemaker.config").addFilter(lambda record: record.levelno >= logging.WARNING)
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 
@@ -46,8 +47,17 @@ def table(
     text = "\n".join([*lines[: len(head)], rule, *lines[len(head) :]])
     if out:
         names = (" ".join(filter(None, (line[column] for line in head))) for column in sorted(out))
-        text += f"\n\nleft out, for lack of width: {', '.join(names)}"
+        left_out = f"left out, for lack of width: {', '.join(names)}"
+        text += f"\n\n{textwrap.fill(left_out, most) if most else left_out}"
     return text
+
+
+def wrapped(paragraph: str) -> str:
+    """Return a paragraph with lines that break between words where a terminal shows it, as it is elsewhere."""
+    width = terminal_width()
+    if width is None:
+        return paragraph
+    return textwrap.fill(paragraph, max(width, 20), break_long_words=False, break_on_hyphens=False)
 
 
 def _width(widths: Sequence[int], shown: Sequence[int]) -> int:

@@ -56,8 +56,7 @@ def before(
     if any(storage.in_s3(str(value)) for value in channels.values()):
         _before_s3({name: str(value) for name, value in channels.items()}, options, region, to)
         return
-    with tempfile.TemporaryDirectory(prefix="subset-trainer-") as folder:
-        local = {name: _as_folder(Path(value), Path(folder) / name) for name, value in channels.items()}
+    with as_folders(channels) as local:
         if _is_small(local.values()):
             show(understand(local, options, beginnings=False), to)
             return
@@ -85,6 +84,13 @@ def _before_s3(channels: Mapping[str, str], options: Options, region: str | None
 
 def _doubt(error: UserError) -> str:
     return printable(f"by the beginnings of its files, a job would refuse this data: {error}")
+
+
+@contextmanager
+def as_folders(channels: Mapping[str, Path | str]) -> Iterator[dict[str, Path]]:
+    """Yield the channels as folders; a single file lies alone in one of its own."""
+    with tempfile.TemporaryDirectory(prefix="subset-trainer-") as folder:
+        yield {name: _as_folder(Path(value), Path(folder) / name) for name, value in channels.items()}
 
 
 def _as_folder(path: Path, folder: Path) -> Path:

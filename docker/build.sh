@@ -51,7 +51,7 @@ root=$("$docker" info --format '{{.DockerRootDir}}')
 cached=$("$docker" system df --format '{{.Type}} {{.Size}}' | awk '
     /^Build Cache/ { size = $3; factor = size ~ /GB$/ ? 1000 : size ~ /MB$/ ? 1 : 0; printf "%d", size * factor }')
 if [[ -d $root && ${DOCKER_HOST:-unix:} == unix:* ]]; then
-    needed=$((14000 - ${cached:-0}))
+    needed=$((14600 - ${cached:-0}))
     ((needed <= 0)) || docker/space.sh "Building $tag" "$root" "$needed"
 fi
 

@@ -2,12 +2,16 @@
 
 import base64
 import io
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from subset_trainer.readable import number
+
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
     from PIL.Image import Image
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -39,9 +43,41 @@ def _environment(*folders: Path) -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Formats a number with Python's format specification: {{ share|form(".1%") }}.
-    environment.filters["form"] = format
+    # Formats a number with Python's format specification: {{ share|form(".1%") }}. For SVG and CSS: {{ x|at }}.
+    # A name, a file's or an example's: {{ card.id|name }}.
+    environment.filters["form"] = number
+    environment.filters["at"] = "{:.4g}".format
+    environment.filters["name"] = wrapped
     return environment
+
+
+SHORT = 16
+"""Characters of a word, or of a part between separators, that fit on a line everywhere."""
+_SEPARATOR = re.compile(
+    r"(?<=[/\\_()<>=&+@|;])(?=[\w.('\"<+-])(?!_)|(?<=\w-)(?<!\de-)(?=\w)|(?<=[^\W\d][.:,])(?=\w)|(?<=\w[.:,])(?=[^\W\d])"
+)
+"""After one of these, but not within a number."""
+_ANYWHERE = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]"
+)
+"""Scripts without blanks (Chinese, Japanese, Korean, Thai, …), whose lines browsers know how to break."""
+
+
+def wrapped(text: str) -> "Markup":
+    """A text whose words may be wrapped after separators (`/ _ - . : ,` and brackets), and nowhere else.
+
+    A word with a part that is too long for a line scrolls by itself; see `.long` in page.css.
+    """
+    from markupsafe import Markup
+
+    def word(text: str) -> Markup:
+        parts = _SEPARATOR.split(text)
+        whole = Markup("<wbr>").join(parts)
+        longest = max(len(run) for part in parts for run in _ANYWHERE.split(part))
+        return Markup('<span class="long" tabindex="0">{}</span>').format(whole) if longest > SHORT else whole
+
+    pieces = re.split(r"(\s+)", text)
+    return Markup("").join(word(piece) if len(piece) > SHORT else piece for piece in pieces)
 
 
 def data_url(image: "Image", side: int) -> str:

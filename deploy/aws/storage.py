@@ -16,6 +16,10 @@ BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 MISSING = ("404", "NoSuchKey", "NoSuchBucket")
 
 
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
+
+
 class Storage:
     """Reads and writes local files and objects in S3. AWS is contacted only for names in S3."""
 
@@ -36,7 +40,7 @@ class Storage:
             try:
                 return Path(name).read_bytes()
             except (OSError, ValueError) as error:
-                raise UserError(f"{name!r} cannot be read: {first_line(error)}") from error
+                raise UserError(f"{name!r} cannot be read: {_reason(error)}") from error
         bucket, key = split(name)
         try:
             return bytes(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
@@ -69,7 +73,7 @@ class Storage:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         except (OSError, ValueError) as error:
-            raise UserError(f"{name!r} cannot be written: {first_line(error)}") from error
+            raise UserError(f"{name!r} cannot be written: {_reason(error)}") from error
 
     def is_folder(self, name: str) -> bool:
         """Return whether the name is a folder. In S3 that is a prefix, followed by /, of at least one object's key."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from deploy.commands import options, planning, results
-from deploy.commands.declared import Answering, Command, Option
+from deploy.commands.declared import Answering, Command, Option, fields
 from subset_trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ DEMO_SETTINGS = {
     "batch_size": 32,
     "learning_rate": 0.02,
 }
+OF_TRAINING = (
+    *("validation", "test", "pretrained", "set", "fractions", "strategies", "seeds", "baselines"),
+    *("all", "overwrite", "settle", "jobs"),
+)
+"""Fields of `Given` that say nothing to finished runs."""
 TABLES = (".csv", ".parquet")
 EXPERIMENT = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 
@@ -130,15 +135,14 @@ def run(given: Given) -> Any:
     found = _found(given)
     if given.csv is not None:
         _write_frame(found, given)
-    one = len(found.data) < 2
-    tolerance = given.tolerance if one else None
-    answer = results.present(
-        given, found.runs, found.lost, found.folder, found.title, tolerance, found.first_seeds
-    )
-    if not one:
-        print(
-            f"\nHow much is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
+    refusal = None
+    if len(found.data) > 1:
+        refusal = (
+            f"How much is enough cannot be said: these runs are of different data: {', '.join(found.data)}"
         )
+    answer = results.present(
+        given, found.runs, found.lost, found.folder, found.title, given.tolerance, found.first_seeds, refusal
+    )
     if found.frame is not None and not found.runs:
         # The Experiment may be of other training jobs, whose metrics are shown anyway.
         metrics = [column for column in found.frame.columns if column.endswith(" - Last")]
@@ -161,17 +165,28 @@ def _found(given: Given) -> Compared:
         path = Path(given.runs[0])
         if path.exists() and not comparison.is_of_runs(path):
             return _on_data(given, comparison.channels_of(path), str(path))
-    if bool(runs) == (given.training is not None):
+    if runs and given.training is not None:
+        raise UserError(f"{' '.join(runs)} and --training {given.training}: expected only one of the two")
+    if not runs and given.training is None:
         raise UserError("expected data, folders of runs, or the name of an Experiment")
     experiment = (
         runs == given.runs and len(runs) == 1 and EXPERIMENT.fullmatch(runs[0]) and not Path(runs[0]).is_dir()
     )
     if given.sort_by is not None and not experiment:
         raise UserError("--sort-by only applies to an Experiment's data frame")
+    if given.ascending and given.sort_by is None:
+        raise UserError("--ascending goes with --sort-by")
+    if runs:
+        _refuse_what_only_training_takes(given, runs)
     if experiment:
         return _experiment(given, runs[0])
     if runs:
         places = [Path(folder) for folder in runs]
+        if other := [place for place in places if place.exists() and not comparison.is_of_runs(place)]:
+            raise UserError(
+                f"{str(other[0])!r} holds no runs; of data, one folder or file is compared at a time, and --validation "
+                "and --test name what belongs to it"
+            )
         found, lost = folders.read(places)
         if given.local:
             print("--local: folders of runs are named without it now", file=sys.stderr)
@@ -180,6 +195,19 @@ def _found(given: Given) -> Compared:
             "Comparison", given.output, found, lost, first_seeds=first, data=folders.data_of(places)
         )
     return _on_data(given, {}, str(given.training))
+
+
+def _refuse_what_only_training_takes(given: Given, runs: Sequence[str]) -> None:
+    """Refuse options that say nothing to finished runs: perhaps it was data that was meant."""
+    for field, _, option in fields(Given):
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        if field.name in OF_TRAINING and getattr(given, field.name) != default:
+            missing = next((place for place in runs if not Path(place).exists()), None)
+            raise UserError(
+                f"there is no file or folder {missing!r}"
+                if missing
+                else f"{option.names(field)[0]} only applies where runs are trained on data, not to finished runs"
+            )
 
 
 def _on_data(given: Given, channels: Mapping[str, Path], data: str) -> Compared:
@@ -206,8 +234,11 @@ def _train(
     program.check_channels(channels)
     settings = planning.tested(settings, channels)
 
-    cells = planning.planned(given, settings, tested="test" in channels).cells
+    plan = planning.planned(given, settings, tested="test" in channels)
+    cells = plan.cells
     understood.before({n: p for n, p in channels.items() if n in options.DATA}, cells[0].values)
+    for note in plan.notes:
+        print(note)
     folder, agenda = comparison.run(
         comparison.Wanted(
             channels,
@@ -220,6 +251,7 @@ def _train(
             overwrite=given.overwrite,
             settle=given.settle,
             jobs=given.jobs,
+            prices=given.prices,
         )
     )
     runs, lost = agenda.results()
@@ -231,10 +263,20 @@ def _train(
 
 
 def _experiment(given: Given, name: str) -> Compared:
-    from deploy.aws import calls, launch
+    # The SDK takes seconds to import, so an error that does not need it is reported before.
+    from deploy.aws import calls
+
+    try:
+        boto_session = calls.boto_session(given.region)
+    except UserError as error:
+        raise UserError(
+            f"there is no file or folder {name!r}; for an Experiment of that name: {error}"
+        ) from error
+    from deploy.aws import launch
+    from deploy.grid import studies
     from deploy.results import experiments
 
-    session = launch.sagemaker_session(boto_session=calls.boto_session(given.region))
+    session = launch.sagemaker_session(boto_session=boto_session)
     analytics = experiments.Analytics(name, session)
     frame = analytics.frame(given.sort_by, given.ascending)
     with tempfile.TemporaryDirectory(prefix="subset-trainer-") as folder:
@@ -243,7 +285,9 @@ def _experiment(given: Given, name: str) -> Compared:
     if given.sort_by is not None:
         order = {experiments.run_name(shown, name): n for n, shown in enumerate(frame["DisplayName"])}
         runs.sort(key=lambda run: order[run.name])
-    return Compared(f"Experiment {name}", given.output, runs, lost, frame)
+    # Where the sweep was started on this machine.
+    first = studies.first_seeds(options.BUILD / "sweeps" / name)
+    return Compared(f"Experiment {name}", given.output, runs, lost, frame, first_seeds=first)
 
 
 def _write_frame(found: Compared, given: Given) -> None:

@@ -199,7 +199,21 @@ def _parsed(option: Option, kind: type, value: Any) -> Any:
         raise ValueError(f"{value!r}: expected a whole number") from error
 
 
-class OneCommand(TyperCommand):
+class _Help:
+    """Help without Python's types, such as `<bool>` beside a flag."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the command's options and arguments."""
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for one in found:
+            if one.param_type_name == "argument":
+                one.display_type_rich = lambda ctx: None
+            elif one.is_flag and one.metavar is None:
+                one.metavar = ""
+        return found
+
+
+class OneCommand(_Help, TyperCommand):
     """A command whose options may be followed by several values, and that prints its help when called bare."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -215,7 +229,7 @@ class OneCommand(TyperCommand):
         return super().parse_args(ctx, list(_spread(_respelled(args, known), many)))
 
 
-class Group(TyperGroup):
+class Group(_Help, TyperGroup):
     """A group of commands that prints its help when called bare."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -24,13 +24,14 @@ class Given(options.Settings, options.Region, Answering):
     data: Annotated[
         str,
         Option(
-            "a folder or an s3:// URI: a training channel, or one with training/, validation/ and test/ below it",
-            "DIR",
+            "a folder, a file or an s3:// URI: a training channel, or a folder with training/, validation/ and test/ "
+            "below it",
+            "DATA",
             argument=True,
         ),
     ]
-    validation: Annotated[str | None, Option("validation data, as DIR", "DIR")] = None
-    test: Annotated[str | None, Option("test data, as DIR", "DIR")] = None
+    validation: Annotated[str | None, Option("validation data, as DATA", "DATA")] = None
+    test: Annotated[str | None, Option("test data, as DATA", "DATA")] = None
 
 
 def run(given: Given) -> Any:
@@ -68,8 +69,8 @@ def _channels(given: Given) -> dict[str, Path | str]:
 
     named = {name: place for name in ("validation", "test") if (place := getattr(given, name)) is not None}
     for place in (given.data, *named.values()):
-        if not storage.in_s3(place) and not Path(place).is_dir():
-            raise UserError(f"there is no folder {place!r}")
+        if not storage.in_s3(place) and not Path(place).exists():
+            raise UserError(f"there is no file or folder {place!r}")
     if storage.in_s3(given.data):
         return {**_in_s3(given.data, given.region), **named}
     return {**inspecting.channels_below(Path(given.data)), **named}
@@ -78,9 +79,15 @@ def _channels(given: Given) -> dict[str, Path | str]:
 def _local(channels: Mapping[str, Path | str], reading: Options, quiet: bool) -> Sequence[Understanding]:
     """Show the first answer where it is not exact, and return the exact one."""
     from deploy import understood
+
+    with understood.as_folders(channels) as local:
+        return _exactly(local, reading, quiet)
+
+
+def _exactly(local: Mapping[str, Path], reading: Options, quiet: bool) -> Sequence[Understanding]:
+    from deploy import understood
     from subset_trainer.data import inspecting
 
-    local = {name: Path(path) for name, path in channels.items()}
     try:
         first, seconds = understood.timed(lambda: inspecting.understand(local, reading, beginnings=True))
         if all(one.complete for one in first):

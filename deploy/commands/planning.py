@@ -68,7 +68,19 @@ JOBS = Option("runs at a time, which share the processors", "N", options.count)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Here(Options):
+class Settle(Options):
+    """For commands that train until there is an answer."""
+
+    settle: Annotated[
+        bool,
+        Option(
+            "also train what would probably settle what is not yet known, such as further seeds, as the answer says"
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Here(Settle):
     """For commands that train on this machine, and find earlier runs."""
 
     overwrite: Annotated[
@@ -76,12 +88,6 @@ class Here(Options):
         Option(
             "remove this comparison's earlier runs and train them again; by default those that are finished are used "
             "again, and those that were interrupted resume"
-        ),
-    ] = False
-    settle: Annotated[
-        bool,
-        Option(
-            "also train what would probably settle what is not yet known, such as further seeds, as the answer says"
         ),
     ] = False
     jobs: Annotated[int, JOBS] = 1
@@ -97,7 +103,7 @@ def tested(settings: Mapping[str, Any], channels: Collection[str]) -> dict[str, 
 
 
 def planned(given: Grid, settings: Mapping[str, Any], tested: bool = False) -> "Plan":
-    """Return the plan of the options, and print its notes.
+    """Return the plan of the options.
 
     Args:
         given: what is compared.
@@ -117,7 +123,4 @@ def planned(given: Grid, settings: Mapping[str, Any], tested: bool = False) -> "
     seeds = seeds or options.seeds(SEEDS)
     tested = tested or hyperparameters.parse({"test_fraction": shared.get("test_fraction")}).test_fraction > 0
     compared = given.strategies or rows(STRATEGIES)
-    found = plan.plan(plan.Grid(compared, given.fractions, seeds, shared, given.baselines, tested=tested))
-    for note in found.notes:
-        print(note)
-    return found
+    return plan.plan(plan.Grid(compared, given.fractions, seeds, shared, given.baselines, tested=tested))

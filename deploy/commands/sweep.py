@@ -9,7 +9,7 @@ from deploy.commands.declared import AnsweredError, Answering, Command, Option
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given(results.Presentation, planning.Grid, options.Poll, options.Job, Answering):
+class Given(results.Presentation, planning.Settle, planning.Grid, options.Poll, options.Job, Answering):
     """What `sweep` takes."""
 
     name: Annotated[str, Option("name of the Experiment")]
@@ -19,22 +19,26 @@ class Given(results.Presentation, planning.Grid, options.Poll, options.Job, Answ
 def run(given: Given) -> Any:
     """Run the cells that have no results yet, wait for them, and compare all of them."""
     from deploy.aws.requests import check_name
-    from deploy.grid.agenda import Agenda, judge
-    from deploy.grid.backend import LONGEST_NAME, Backend, job_name, work
+    from deploy.grid import studies
+    from deploy.grid.backend import LONGEST_NAME, Backend, digest, job_name, resumable
+    from deploy.grid.course import announced, begun, planned, runs
 
     check_name(given.name, LONGEST_NAME)
     given = replace(given, set=planning.tested(given.set, () if given.test is None else ("test",)))
-    cells = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name).cells
+    plan = planning.planned(given, given.set, tested=given.test is not None).renamed(job_name)
+    cells = plan.cells
     ready = job.prepare(given)
+    for note in plan.notes:
+        print(note)
     # SageMaker's SDK takes seconds to import, so errors that do not need it are reported before.
     from deploy.aws import calls
     from deploy.grid.containers import Containers
     from deploy.grid.sagemaker import SageMaker
 
     folder = options.BUILD / "sweeps" / given.name
+    where = Path(given.output) if given.local and given.output else folder / "local"
     backend: Backend
     if given.local:
-        where = Path(given.output) if given.output else folder / "local"
         backend = Containers(given.image_uri, ready.make_here, ready.uris, where)
     else:
         backend = SageMaker(
@@ -47,16 +51,27 @@ def run(given: Given) -> Any:
             parallel=given.parallel,
             poll=given.poll,
         )
-    agenda = Agenda(cells, None if given.all else judge(given.tolerance / 100))
-    work(backend, agenda)
-    if spared := agenda.spared():
-        print(f"{len(spared)} of {len(cells)} runs were not needed for the answer (--all runs them)")
-    runs, lost = agenda.results()
-    answer = results.present(given, runs, lost, folder, f"Sweep {given.name}", given.tolerance)
+    place = where if given.local else folder
+    # Another image, other data or settings are another study.
+    studies.begin(place, digest(given.set, given.image_uri, ready.uris), {})
+    course = begun(cells, given.tolerance / 100, place, given.all)
+    agenda = course.agenda
+    jobs = 1 if given.local else given.parallel
+    at_a_time = f", {jobs} at a time" if jobs > 1 else ""
+    print(f"up to {runs(len(cells))}{at_a_time}: {planned(agenda)}")
+    for line in announced(agenda):
+        print(line)
+    print("how long they take is said once the first one has ended")
+    with resumable(agenda):
+        replace(course, jobs=jobs, prices=given.prices).run(backend, given.settle)
+    ended, lost = agenda.results()
+    answer = results.present(
+        given, ended, lost, folder, f"Sweep {given.name}", given.tolerance, course.first_seeds
+    )
     if lost:
         calls.reported()
         raise AnsweredError(
-            f"{len(lost)} of {len(cells)} runs have no results, first {lost[0].name}: {lost[0].reason}",
+            f"{len(lost)} of {len(agenda.cells)} runs have no results, first {lost[0].name}: {lost[0].reason}",
             answer,
         )
     return answer

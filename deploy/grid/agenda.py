@@ -106,11 +106,16 @@ class Agenda:
         return found
 
 
-def judge(tolerance: float) -> Judge:
-    """Return the judge of a comparison: `deploy.results.answers`. `tolerance`: accepted loss, a share."""
+def judge(tolerance: float, first_seeds: Collection[int] | None = None) -> Judge:
+    """Return the judge of a comparison, which judges as the answer in words does: `deploy.results.answers`.
+
+    Args:
+        tolerance: accepted loss, a share.
+        first_seeds: the seeds of the first answer; see `deploy.results.judging.judge`. None: all seeds.
+    """
 
     def enough(runs: Sequence[Run]) -> set[str]:
-        found = answer(runs, tolerance)
+        found = answer(runs, tolerance, first_seeds)
         if isinstance(found, str):
             return set()
         pairs = zip(found.rows, found.judged, strict=True)

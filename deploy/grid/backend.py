@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from deploy.grid.agenda import Agenda
 from deploy.grid.plan import Cell
@@ -34,12 +35,29 @@ def work(backend: Backend, agenda: Agenda, after: Callable[[Cell, Run | Lost], N
             after(cell, outcome)
 
 
-def digest(cell: Cell, image_uri: str, channels: Mapping[str, str]) -> str:
-    """Return a digest of everything that determines a cell's result, so that a later call finds the result."""
+@contextmanager
+def resumable(agenda: Agenda) -> Iterator[None]:
+    """Let an interruption say what is there, and that the same command resumes."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        count, most = len(agenda.outcomes), len(agenda.outcomes) + len(agenda.possible())
+        finished = f"{count} of up to {most} runs {'is' if count == 1 else 'are'} finished"
+        raise KeyboardInterrupt(f"{finished}; the same command resumes where this one stopped") from stopped
+
+
+def digest(values: Mapping[str, Any], image_uri: str, channels: Mapping[str, str]) -> str:
+    """Return a digest of everything that determines a run's result, so that a later call finds the result.
+
+    Args:
+        values: hyperparameters.
+        image_uri: the image's URI.
+        channels: name → URI.
+    """
     decisive = {
         "image": image_uri,
         "channels": dict(channels),
-        "values": {name: str(value) for name, value in cell.values.items()},
+        "values": {name: str(value) for name, value in values.items()},
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -2,20 +2,18 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from deploy.grid import pace, program, studies
-from deploy.grid.agenda import Agenda, judge
-from deploy.grid.backend import work
-from deploy.grid.duration import Pace, in_words, seconds_left
+from deploy.grid.agenda import Agenda
+from deploy.grid.backend import resumable
+from deploy.grid.course import announced, begun, planned, runs
+from deploy.grid.duration import Pace
 from deploy.grid.here import Here
 from deploy.grid.plan import Cell
-from deploy.results import folders, settling
-from deploy.results.answers import answer
-from deploy.results.compare import Lost, Run
-from deploy.results.judging import LEAST_SEEDS
+from deploy.results import folders
 from subset_trainer.data.machine import cpu_count
 from subset_trainer.errors import UserError
 
@@ -42,6 +40,8 @@ class Wanted:
     """Runs at a time, which share the processors."""
     settle: bool = False
     """Whether the runs follow that would probably settle what is not yet known."""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """What an hour costs, in dollars: `local`."""
 
 
 def channels_of(data: Path) -> dict[str, Path]:
@@ -53,7 +53,7 @@ def channels_of(data: Path) -> dict[str, Path]:
 
     if not data.exists():
         raise UserError(f"there is no file or folder {str(data)!r}")
-    return inspecting.channels_below(data) if data.is_dir() else {"training": data}
+    return inspecting.channels_below(data)
 
 
 def is_of_runs(path: Path) -> bool:
@@ -68,6 +68,7 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
     """
     program.check_channels(wanted.channels)
     study = studies.study(wanted.channels, wanted.settings)
+    _check_different(study)
     folder = wanted.folder / study.name if wanted.below else studies.place(wanted.folder, study)
     study.write(folder)
     here = Here(
@@ -78,55 +79,34 @@ def run(wanted: Wanted, say: Callable[[str], None] = print) -> tuple[Path, Agend
         stop_at_failure=True,
         progress=True,
     )
-    agenda = Agenda(wanted.cells, None if wanted.everything else judge(wanted.tolerance))
+    course = begun(wanted.cells, wanted.tolerance, folder, wanted.everything)
+    agenda = course.agenda
     known = here.look_up(agenda)
-    for line in _announced(agenda, known, folder):
+    say(f"up to {runs(len(agenda.cells))} in {folder}: {planned(agenda)}")
+    if known:
+        say(
+            f"{known} of {len(agenda.cells)} runs are finished and used again (--overwrite trains them again)"
+        )
+    for line in announced(agenda):
         say(line)
-    found = _pace(folder, wanted, agenda, say) if agenda.needed() else Kept()
-    here = replace(here, threads=found.threads)
-
-    def left(cell: Cell | None = None, outcome: Run | Lost | None = None) -> None:
-        line = _left(agenda, found.pace, wanted.jobs)
-        if cell is not None and isinstance(outcome, Run) and wanted.jobs > 1:
-            line = "; ".join(filter(None, (f"{cell.name}: {outcome.seconds:.0f} s", line)))
-        if line:
-            say(line)
-
-    left()
-    work(here, agenda, left)
-    if wanted.settle:
-        further = settling_cells(agenda, wanted.tolerance)
-        agenda.extend(further)
-        here.look_up(agenda)
-        say(
-            f"to settle what is not yet known: {_runs(len(further))}"
-            if further
-            else "nothing is left to settle"
-        )
-        work(here, agenda, left)
-        if further:
-            studies.keep(folder, studies.FIRST_SEEDS, sorted({cell.seed for cell in wanted.cells}))
-    if spared := agenda.spared():
-        say(
-            f"the answer is settled: {len(spared)} of {len(agenda.cells)} runs were not needed (--all runs them)"
-        )
+    with resumable(agenda):
+        found = _pace(folder, wanted, agenda, say) if agenda.needed() else Kept()
+        here = replace(here, threads=found.threads)
+        course = replace(course, jobs=wanted.jobs, pace=found.pace, prices=wanted.prices, say=say)
+        course.run(here, wanted.settle, here.look_up)
     return folder, agenda
 
 
-def settling_cells(agenda: Agenda, tolerance: float) -> list[Cell]:
-    """Return cells for the runs that would probably settle what the results leave open."""
-    found = answer(agenda.results()[0], tolerance)
-    if isinstance(found, str):
-        return []
-    planned = {cell.name: cell for cell in agenda.cells}
-    cells = []
-    for run in settling.runs(settling.settling(found)):
-        like = planned[run.like]
-        seed = str(run.seed)
-        name = f"{like.name.removesuffix(f'-seed-{like.seed}')}-seed-{seed}"
-        if name not in planned:
-            cells.append(replace(like, name=name, seed=run.seed, values={**like.values, "seed": seed}))
-    return cells
+def _check_different(study: studies.Study) -> None:
+    """Refuse to test or validate on what is trained on. Raises UserError with both channels."""
+    training = study.data["training"]
+    for name, channel in study.data.items():
+        if name != "training" and channel["digest"] == training["digest"]:
+            raise UserError(
+                f"channel {name!r}: {channel['path']!r} holds the same files as the training data, "
+                f"{training['path']!r}; expected other examples (without --{name} a part of the training data is set "
+                "aside)"
+            )
 
 
 @dataclass(frozen=True)
@@ -151,39 +131,3 @@ def _pace(folder: Path, wanted: Wanted, agenda: Agenda, say: Callable[[str], Non
         say(line)
     studies.keep(folder, "first_steps", {"pace": asdict(measured.pace), "threads": measured.threads})
     return Kept(measured.pace, measured.threads)
-
-
-def _announced(agenda: Agenda, known: int, folder: Path) -> list[str]:
-    rows = list(dict.fromkeys(cell.row for cell in agenda.cells))
-    seeds = list(dict.fromkeys(cell.seed for cell in agenda.cells))
-    lines = [
-        f"up to {_runs(len(agenda.cells))} in {folder}: {', '.join(rows)}, "
-        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    ]
-    if known:
-        lines.append(
-            f"{known} of {len(agenda.cells)} runs are finished and used again (--overwrite trains them again)"
-        )
-    if agenda.settles_early and len(agenda.needed()) < len(agenda.possible()):
-        lines.append(
-            f"{_runs(len(agenda.needed()))} first; smaller fractions only where the larger one is enough (--all: all)"
-        )
-    elif len(seeds) < LEAST_SEEDS:
-        lines.append(f"an answer in words takes {LEAST_SEEDS} seeds or more")
-    return lines
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'' if count == 1 else 's'}"
-
-
-def _left(agenda: Agenda, known: Pace | None, jobs: int) -> str | None:
-    """Return how much is left, and how long it takes; None if nothing is."""
-    needed, possible = agenda.needed(), agenda.possible()
-    if not needed:
-        return None
-    first, most = (seconds_left(cells, agenda.outcomes, known) for cells in (needed, possible))
-    if first is None or most is None:
-        return f"left: {_runs(len(needed))}"
-    at_most = f", at most {len(possible)} and {in_words(most / jobs)}" if len(possible) > len(needed) else ""
-    return f"left: {_runs(len(needed))}, about {in_words(first / jobs)}{at_most}"

@@ -32,7 +32,7 @@ class Containers:
     def run(self, agenda: Agenda) -> Iterator[Ended]:
         """Run each cell in turn. A cell that fails does not stop the others."""
         while (cell := agenda.take()) is not None:
-            results = self.folder / f"{cell.name}-{digest(cell, self.image_uri, self.channels)}"
+            results = self.folder / f"{cell.name}-{digest(cell.values, self.image_uri, self.channels)}"
             self.say(f"{agenda.count()} {cell.name}")
             try:
                 if not (results / "summary.json").exists():

@@ -33,6 +33,24 @@ def work(cell: Cell) -> float:
     return passes(hp, hp.share if hp.spec.takes_fraction else 1.0)
 
 
+def seconds(run: Run) -> float:
+    """Return how long a run took, on SageMaker with the transfer of its data and results."""
+    own = float(run.summary["seconds"]["total"])
+    return own if run.job is None or run.job.seconds is None else max(own, run.job.seconds)
+
+
+def dollars_a_second(ended: Mapping[Cell, Run | Lost], prices: Mapping[str, float]) -> float | None:
+    """Return what a second of the runs that ended costs; None if it is not known.
+
+    Args:
+        ended: the results so far.
+        prices: instance type → dollars an hour.
+    """
+    known = [run for run in ended.values() if isinstance(run, Run)]
+    paid = [(cost, seconds(run)) for run in known if (cost := run.cost(prices)) is not None]
+    return sum(cost for cost, _ in paid) / sum(took for _, took in paid) if paid else None
+
+
 def seconds_left(
     cells: Iterable[Cell], ended: Mapping[Cell, Run | Lost], pace: Pace | None = None
 ) -> float | None:
@@ -41,10 +59,13 @@ def seconds_left(
     A cell takes as long as those of its row and fraction that ended; else as long as others for the samples that it
     sees, with the time that its row needed for its selection where that is known.
     """
-    known = {cell: run.summary["seconds"]["total"] for cell, run in ended.items() if isinstance(run, Run)}
+    runs = {cell: run for cell, run in ended.items() if isinstance(run, Run)}
+    known = {cell: run.summary["seconds"]["total"] for cell, run in runs.items()}
+    beside = [seconds(run) - known[cell] for cell, run in runs.items()]
+    start = pace.boot if pace is not None else sum(beside) / max(1, len(beside))
     total = 0.0
     for cell in cells:
-        total += pace.boot if pace is not None else 0.0
+        total += start
         alike = [s for k, s in known.items() if (k.row, k.fraction) == (cell.row, cell.fraction)]
         if alike:
             total += sum(alike) / len(alike)
@@ -58,11 +79,3 @@ def seconds_left(
         else:
             return None
     return total
-
-
-def in_words(seconds: float) -> str:
-    """`40 s`, `12 min` or `3 h 05 min`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -15,13 +15,14 @@ from typing import Any
 from deploy.grid import program
 from deploy.grid.agenda import Agenda
 from deploy.grid.backend import Ended
-from deploy.grid.duration import in_words, seconds_left
+from deploy.grid.duration import seconds_left
 from deploy.grid.plan import Cell
 from deploy.progress import Board, Progress
 from deploy.results import compare
 from deploy.results.compare import Lost, Run
 from subset_trainer.config import hyperparameters
 from subset_trainer.errors import TrainingError, UserError
+from subset_trainer.tracking.metrics import spoken_time
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,10 @@ class Here:
             if self.stop_at_failure:
                 raise type(error)(f"run {cell.name!r}: {error}") from error
             return Lost(cell.name, str(error))
+        except KeyboardInterrupt:
+            if progress is not None:
+                progress.interrupt()
+            raise
         finally:
             if progress is not None:
                 progress.close()
@@ -165,7 +170,7 @@ def _shown(cell: Cell, agenda: Agenda, board: Board | None) -> Progress | None:
         return None
     label = f"{agenda.count()} {cell.name:<{max(len(one.name) for one in agenda.cells)}}"
     left = seconds_left(dict.fromkeys([cell, *agenda.needed()]), agenda.outcomes)
-    return board.start(label, hyperparameters.parse(cell.values).epochs, in_words(left) if left else None)
+    return board.start(label, hyperparameters.parse(cell.values).epochs, spoken_time(left) if left else None)
 
 
 def _same(values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:

@@ -34,9 +34,8 @@ class Measured:
         if self.threads is None or not others:
             return ""
         most, speed = others[-1], self.epochs[one] / self.epochs[others[-1]]
-        said = f"{most} threads are {speed:.2g} times as fast as one"
-        if speed < 1:
-            said = f"one thread is {1 / speed:.2g} times as fast as {most}"
+        times = f"{max(speed, 1 / speed):.{0 if max(speed, 1 / speed) >= 10 else 1}f} times as fast as"
+        said = f"{most} threads are {times} one" if speed >= 1 else f"one thread is {times} {most} threads"
         return f"{said}: runs use {self.threads} thread{'s' * (self.threads > 1)}"
 
 

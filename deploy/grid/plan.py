@@ -207,6 +207,11 @@ def _check(grid: Grid) -> None:
                 auto = name == "fraction" and str(own[name]).strip("\"'").lower() == "auto"
                 one = "; `launch --set fraction=auto` finds the fraction in one job" if auto else ""
                 raise UserError(f"{where}: {name}={own[name]}: expected {instead} instead{one}")
+    if faults := hyperparameters.faults(grid.settings):
+        said = "; ".join(faults)
+        for name, instead in OPTIONS.items():
+            said = said.replace(f"did you mean {name!r}?", f"did you mean {instead}?")
+        raise UserError(f"--set: {said}")
     for fraction in grid.fractions:
         if not 0 < fraction <= 1:
             raise UserError(f"--fractions: {fraction:g}: expected numbers above 0 and at most 1")

@@ -52,8 +52,8 @@ def ranges(texts: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, R
     found: dict[str, Range] = {}
     if "auto" in (str(settings.get("fraction", "")), *texts.get("fraction", "").split(",")):
         raise UserError(
-            "fraction=auto: each job would choose a fraction of its own, so their scores could not be compared; expected "
-            "a number, or a range such as fraction=0.05:0.3 (`launch --set fraction=auto` finds it in one job)"
+            "fraction=auto: each job would choose a fraction of its own, so their scores could not be compared; "
+            "expected a number, or a range such as fraction=0.05:0.3 (`launch --set fraction=auto` finds it in one job)"
         )
     for name, text in texts.items():
         if name in settings:

@@ -79,7 +79,7 @@ class SageMaker:
                 time.sleep(self.poll)
 
     def _prefix(self, cell: Cell) -> str:
-        own = digest(cell, self.image_uri, self.channels)
+        own = digest(cell.values, self.image_uri, self.channels)
         return f"{f'{self.name}-{cell.name}'[:50].rstrip('-')}-{own}"
 
     def _latest(self, cell: Cell) -> Job | None:

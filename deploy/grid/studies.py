@@ -52,16 +52,7 @@ class Study:
 
     def write(self, folder: Path) -> None:
         """Write `study.json` into the study's folder, unless it is there."""
-        if digest_of(folder) == self.digest:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        content = {
-            "version": 1,
-            "digest": self.digest,
-            "data": self.data,
-            "settings": dict(self.settings),
-        }
-        write_whole(folder / FILE, json.dumps(content, indent=2) + "\n")
+        begin(folder, self.digest, {"data": self.data, "settings": dict(self.settings)})
 
 
 def study(channels: Mapping[str, Path], settings: Mapping[str, Any]) -> Study:
@@ -110,8 +101,17 @@ def read(folder: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def begin(folder: Path, digest: str, content: Mapping[str, Any]) -> None:
+    """Write `study.json` into a study's folder, unless it is there."""
+    if digest_of(folder) == digest:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {"version": 1, "digest": digest, **content}
+    write_whole(folder / FILE, json.dumps(whole, indent=2) + "\n")
+
+
 def first_seeds(folder: Path) -> list[int] | None:
-    """Return the seeds of a study's first answer, if seeds were added because it left something open; else None."""
+    """Return the seeds of a study's first answer, by which answers with further seeds are judged; None before it."""
     kept = (read(folder) or {}).get(FIRST_SEEDS)
     return [int(seed) for seed in kept] if isinstance(kept, list) else None
 

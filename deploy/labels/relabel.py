@@ -182,7 +182,8 @@ def row_reader(folder: Path, column: str) -> Callable[[str], str]:
                     rows[start] = row
                     start = reader.line_num + 1
         except (OSError, ValueError, csv.Error) as error:
-            raise UserError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
+            reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
+            raise UserError(f"{str(path)!r} cannot be read: {reason}") from error
         return rows.get(1, []), rows
 
     def cell(name: str) -> str:

@@ -169,7 +169,12 @@ def answer(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int] |
         return f"How much is enough cannot be said: the runs do not share a measure (metric: {named})."
     full, rows = _rows(finished, base)
     if not rows:
-        return "How much is enough cannot be said: no other run has the seed of one on all of the data."
+        others = any(not run.is_full or run.planned_epochs != base.planned_epochs for run in finished)
+        return "How much is enough cannot be said: " + (
+            "no other run shares its seed with a run on all of the data."
+            if others
+            else "all finished runs are on all of the data."
+        )
     candidates = [_candidate(row, metric, tested) for row in rows]
     judged = judging.judge(_values(full, metric, tested), candidates, tolerance, first_seeds)
     return Answer(metric, tolerance, rows, judged, full, tested)
@@ -187,16 +192,16 @@ def _rows(finished: Sequence[Run], base: Run) -> tuple[dict[int, Run], list[Row]
     the hyperparameters that shares a seed with them. Shorter runs on all data are rows like any other."""
     groups: dict[str, dict[int, Run]] = defaultdict(dict)
     for run in finished:
-        groups[_settings(run)][int(run.summary.get("seed", 0))] = run
-    full = groups.pop(_settings(base))
-    names = _names([next(iter(group.values())) for group in groups.values()])
+        groups[settings_key(run)][int(run.summary.get("seed", 0))] = run
+    full = groups.pop(settings_key(base))
+    names = chain_names([next(iter(group.values())) for group in groups.values()])
     rows = []
     for group in groups.values():
         shared = {seed: group[seed] for seed in sorted(group.keys() & full.keys())}
         if shared:
             first = next(iter(shared.values()))
             share = _share_of(shared, full)
-            rows.append(Row(names[_chain(first)], _chain(first), share, shared, full))
+            rows.append(Row(names[chain_key(first)], chain_key(first), share, shared, full))
     return full, rows
 
 
@@ -217,16 +222,17 @@ def _given(run: Run) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name != "seed"}
 
 
-def _settings(run: Run) -> str:
+def settings_key(run: Run) -> str:
     """Return a key of the hyperparameters without the seed."""
     given = _given(run)
-    if run.is_full:
+    spec = CATALOGUE.get(run.summary["strategy"])
+    if spec and not spec.takes_fraction:
         # Full runs ignore it. Soft pruning's own share differs from seed to seed, and is not a hyperparameter.
         del given["fraction"]
     return json.dumps(given, sort_keys=True)
 
 
-def _chain(run: Run) -> str:
+def chain_key(run: Run) -> str:
     """Return a key of the hyperparameters without those that make the share."""
     given = _given(run)
     del given["fraction"]
@@ -236,11 +242,11 @@ def _chain(run: Run) -> str:
     return json.dumps(given, sort_keys=True)
 
 
-def _names(firsts: Sequence[Run]) -> dict[str, str]:
+def chain_names(firsts: Sequence[Run]) -> dict[str, str]:
     """Return chain → the strategy, with the hyperparameters in which chains of the same strategy differ."""
     by_strategy: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for run in firsts:
-        chain = _chain(run)
+        chain = chain_key(run)
         by_strategy[run.summary["strategy"]][chain] = json.loads(chain)
     names = {}
     for strategy, chains in by_strategy.items():
@@ -273,7 +279,8 @@ def _candidate(row: Row, metric: str, tested: bool) -> Candidate:
 
 
 def spoken_share(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.1 else f"{share:.2g}" if share < 0.001 else f"{100 * share:.2g}%"
+    """Say a share in percent: `30%`, `2.5%`, `0.04%`."""
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
 def _number(value: float) -> float | None:

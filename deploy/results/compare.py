@@ -1,4 +1,4 @@
-"""Compares finished runs: a table, a chart, and the table's rows as CSV and JSON.
+"""Compares finished runs: a table, and its rows as CSV and JSON.
 
 A run's total time is the time of training, selection and evaluation. The search for wrong labels and duplicates before
 training counts as selection. Costs cover everything that SageMaker bills, including startup and reading the data.
@@ -6,6 +6,7 @@ training counts as selection. Costs cover everything that SageMaker bills, inclu
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -23,13 +24,10 @@ from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import SPOKEN
 from subset_trainer.training.plan import batch_count
 
-CHART = "comparison.png"
 FURTHER = tuple(name for name in SPOKEN if name != "accuracy")
 """Measures that runs of earlier versions do not have, and that not every data set has."""
 ALIKE, MOST_UPDATES = 0.05, 1.1
 """Relative difference in samples seen up to which runs have seen as many; ratio of updates beyond which it is said."""
-MOST_IN_THE_AXES = 10
-"""Largest number of runs whose legend fits inside the axes."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,8 @@ class Run:
     history: list[dict[str, Any]]
     job: Job | None = None
     """The run's SageMaker job; None for a local run."""
+    place: Path | None = None
+    """Folder of its files (summary.json, report.html, …); None: they are nowhere at hand."""
     predictions: Predictions | None = None
     """For the test examples; None if the run has none, or is of an earlier version."""
 
@@ -106,6 +106,12 @@ class Run:
             return None
         value: float | None = (self.summary.get("test" if tested else "validation") or {}).get(metric)
         return value
+
+    @property
+    def data(self) -> str:
+        """What tells its data from others', as far as the run says."""
+        examples = self.summary.get("examples") or {}
+        return json.dumps([self.summary.get("classes"), examples.get("validation"), examples.get("test")])
 
     @property
     def trained_on_validation(self) -> bool:
@@ -207,7 +213,7 @@ def read_run(directory: Path) -> Run:
         lines = history.read_text().splitlines() if history.exists() else []
         steps = [json.loads(line) for line in lines if line.strip()]
         held = predictions.read(data / predictions.FILE)
-        return Run(directory.resolve().name, content, steps, predictions=held)
+        return Run(directory.resolve().name, content, steps, place=data.resolve(), predictions=held)
     except json.JSONDecodeError as error:
         raise UserError(f"{str(error.doc)[:40]!r} in {str(data)!r} is not JSON: {error}") from error
 
@@ -226,21 +232,30 @@ def reference(runs: Sequence[Run]) -> Run | None:
 
 
 def _full_by_seed(runs: Sequence[Run]) -> dict[Any, Run]:
-    """Return seed → the reference run of that seed."""
+    """Return seed → the reference run of that seed; of None, the reference run where a seed has none."""
     base = reference(runs)
     if base is None:
         return {}
     alike = (run for run in runs if run.is_full and run.planned_epochs == base.planned_epochs)
-    return {run.summary.get("seed"): run for run in alike}
+    return {None: base} | {run.summary.get("seed"): run for run in alike}
+
+
+def _comparable(run: Run) -> tuple[str, Any]:
+    """Return what runs share whose times and updates can be compared."""
+    return run.data, run.summary.get("model")
 
 
 def rows(runs: Sequence[Run], prices: Mapping[str, float] | None = None) -> list[Row]:
     """Return one row for each run, in the order given. `prices`: instance type → dollars an hour."""
-    whole = _full_by_seed(runs)
-    base = reference(runs)
+    # A run on other data, or of another model, is no reference.
+    alike: dict[Any, list[Run]] = defaultdict(list)
+    for run in runs:
+        alike[_comparable(run)].append(run)
+    whole = {key: _full_by_seed(group) for key, group in alike.items()}
 
     def speedup(run: Run) -> float | None:
-        full = whole.get(run.summary.get("seed"), base)
+        own = whole[_comparable(run)]
+        full = own.get(run.summary.get("seed"), own.get(None))
         return full.seconds / run.seconds if full is not None and run.seconds > 0 else None
 
     return [
@@ -282,16 +297,19 @@ def unequal_updates(runs: Sequence[Run]) -> str | None:
         for full in runs
         for run in runs
         if full.is_full and (spec := CATALOGUE.get(run.summary["strategy"])) and spec.takes_fraction
-        if full.summary.get("seed") == run.summary.get("seed")
+        if full.summary.get("seed") == run.summary.get("seed") and _comparable(full) == _comparable(run)
         if run.updates and full.updates and abs(run.samples_seen / full.samples_seen - 1) <= ALIKE
     ]
     ratio, run, full = max(pairs, key=lambda pair: pair[0], default=(1.0, None, None))
     if run is None or full is None or ratio <= MOST_UPDATES:
         return None
+    size, batch = run.history[-1]["subset_size"], run.hyperparameters["batch_size"]
+    compared = (
+        "smaller than" if size < batch else "not much larger than" if size > batch else "no larger than"
+    )
     return (
-        f"Equal samples are not equal updates here: {run.name} made {run.updates:,} of them and {full.name} "
-        f"{full.updates:,}, because a subset of {run.history[-1]['subset_size']:,} examples is not much larger than a "
-        f"batch of {run.hyperparameters['batch_size']:,}."
+        f"Equal samples are not equal updates here: {run.name} made {run.updates:,} updates and {full.name} "
+        f"{full.updates:,}, because a subset of {size:,} examples is {compared} a batch of {batch:,}."
     )
 
 
@@ -319,9 +337,9 @@ def table(lines: Sequence[Row]) -> str:
         header.append(("estimated", "cost"))
         for cell, line in zip(cells, lines, strict=True):
             cell.append(money(line.cost, line.spot_saving))
-    # A run's name, test accuracy, total time, samples and speed-up are the last to go.
+    # A run's name and test accuracy stay; samples, speed-up and total time are the last to go.
     tested = all(line.test_accuracy is not None for line in lines)
-    spare = [7, 5, 6, *range(len(header) - 1, 10, -1), 2, 1, *([3] if tested else [4]), 9]
+    spare = [7, 5, 6, *range(len(header) - 1, 10, -1), 2, 1, *([3] if tested else [4]), 9, 10, 8]
     return text.table([[head for head, _ in header], [name for _, name in header]], cells, spare=spare)
 
 
@@ -363,10 +381,8 @@ def money(dollars: float | None, spot_saving: float | None = None) -> str:
     return text if spot_saving is None else f"{text} (spot −{spot_saving:.0%})"
 
 
-def write(
-    runs: Sequence[Run], directory: Path, title: str, prices: Mapping[str, float] | None = None
-) -> Path:
-    """Write comparison.csv, comparison.json and the chart into `directory`; return the chart's path."""
+def write(runs: Sequence[Run], directory: Path, prices: Mapping[str, float] | None = None) -> None:
+    """Write comparison.csv and comparison.json into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     lines = [asdict(row) for row in rows(runs, prices)]
     with (directory / "comparison.csv").open("w", newline="") as file:
@@ -374,64 +390,3 @@ def write(
         writer.writeheader()
         writer.writerows(lines)
     (directory / "comparison.json").write_text(json.dumps(lines, indent=2) + "\n")
-    path = directory / CHART
-    chart(runs, path, title)
-    return path
-
-
-def chart(runs: Sequence[Run], path: Path, title: str) -> None:
-    """Draw the validation accuracy of all runs over epochs and over total time into a PNG file."""
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    crowded = len(runs) > MOST_IN_THE_AXES
-    figure = Figure(figsize=(17 if crowded else 13, max(5.2, 0.24 * len(runs))), layout="constrained")
-    FigureCanvasAgg(figure)
-    by_epoch, by_second = figure.subplots(1, 2, sharey=True)
-    base = reference(runs)
-    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
-    markers = "osD^vPX*<>"
-    others = [run for run in runs if run is not base]
-    for run in sorted(runs, key=lambda run: run is not base):
-        if run.trained_on_validation:
-            continue
-        accuracy = [entry["validation:accuracy"] for entry in run.history]
-        # The reference run is black, and baselines are dashed.
-        place = others.index(run) if run is not base else 0
-        colour = "black" if run is base else colours[place % len(colours)]
-        dashed = run is not base and is_baseline(run.summary["strategy"])
-        style: dict[str, Any] = {
-            "color": colour,
-            "linestyle": "--" if dashed else "-",
-            "marker": "." if run is base else markers[place % len(markers)],
-            "markersize": 8 if run is base else 4,
-            "linewidth": 1.8,
-            "label": f"{run.name}: {run.summary['validation']['accuracy']:.1%} in {run.seconds:.0f} s",
-        }
-        by_epoch.plot([entry["epoch"] for entry in run.history], accuracy, **style)
-        by_second.plot(run.clock, accuracy, **style)
-
-    by_epoch.set(xlabel="epoch", ylabel="validation accuracy", title="by epoch")
-    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
-    by_second.set(
-        xlabel="total time (s), selection and evaluation included",
-        title="by total time",
-    )
-    by_epoch.yaxis.set_major_formatter(PercentFormatter(1.0))
-    for axes in (by_epoch, by_second):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    title_of_legend = "final validation accuracy, total time"
-    if crowded:
-        figure.legend(
-            *by_epoch.get_legend_handles_labels(),
-            loc="outside right upper",
-            title=title_of_legend,
-            fontsize=8,
-        )
-    else:
-        by_epoch.legend(loc="lower right", title=title_of_legend, fontsize=9)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=130)

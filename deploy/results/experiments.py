@@ -48,7 +48,10 @@ class Analytics(ExperimentAnalytics):
             except client.exceptions.ResourceNotFound:
                 trials = []
             if not trials:
-                raise UserError(f"there is no Experiment {name!r} with Runs in this account and region")
+                raise UserError(
+                    f"there is no file or folder {name!r}, and no Experiment of that name with Runs in this account "
+                    "and region"
+                )
             found: dict[str, dict[str, Any]] = {}
             for trial in trials:
                 parent = {"TrialName": trial["TrialName"], "ExperimentName": name}

@@ -51,27 +51,38 @@ def holds_runs(folder: Path) -> bool:
 def data_of(folders: Sequence[Path]) -> list[str]:
     """Return the training data, each once, of the studies that the folders belong to or hold."""
     found: dict[str, str] = {}
-    for folder in folders:
-        for place in dict.fromkeys(run.parent.parent for run in _runs(folder.resolve())):
-            if (study := studies.read(place)) is not None:
-                training = study["data"]["training"]
-                found.setdefault(training["digest"], training["path"])
+    for place in _studies(folders):
+        # A sweep's data lie elsewhere.
+        if training := (studies.read(place) or {}).get("data", {}).get("training"):
+            found.setdefault(training["digest"], training["path"])
     return list(found.values())
 
 
 def first_seeds(folders: Sequence[Path]) -> list[int] | None:
-    """Return the seeds of the first answer of the studies in the folders, where any study added seeds to it."""
-    found: set[int] = set()
+    """Return the seeds of the first answers of all studies in the folders that keep them; None if none does.
+
+    Only seeds that all of these answers had are a first judgement of their runs together.
+    """
+    found = [set(seeds) for place in _studies(folders) if (seeds := studies.first_seeds(place)) is not None]
+    return sorted(set.intersection(*found)) if found else None
+
+
+def _studies(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders of the studies, each once, to which the runs in the folders belong."""
+    found: dict[Path, None] = {}
     for folder in folders:
-        for place in dict.fromkeys(run.parent.parent for run in _runs(folder.resolve())):
-            found.update(studies.first_seeds(place) or ())
-    return sorted(found) or None
+        for run in _runs(folder.resolve()):
+            # Of a sweep in containers, runs lie in the study's own folder.
+            found |= {
+                place: None for place in (run.parent.parent, run.parent) if studies.read(place) is not None
+            }
+    return list(found)
 
 
 def _runs(folder: Path) -> Iterator[Path]:
     """Yield the folders of runs at and below a folder, sorted. Nothing below a run is searched, and of a study only its
     own runs: below it there may be one of other settings."""
-    if studies.read(folder) is not None:
+    if studies.read(folder) is not None and (folder / studies.RUNS).is_dir():
         folder /= studies.RUNS
     if jobs.find(folder, "summary.json") is not None or program.given(folder) is not None:
         yield folder

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from deploy.results.answers import Answer, Row
 from subset_trainer.insight.learning_curve import Curve, Interval, Point, forecast_gain
+from subset_trainer.tracking.metrics import SPOKEN
 
 LEAST_SIZES = 3
 """Numbers of examples that a curve needs, all of them included."""
@@ -22,14 +23,17 @@ class Forecast:
     """Numbers of examples of the curve."""
     examples: int
     """Number of examples that there are."""
+    metric: str
+    """Measure that the curve is of."""
     gain: Interval
     """A share: 0.01 is a point. 90% of public learning curves were within such an interval."""
 
     def __str__(self) -> str:
         low, mean, high = (100 * value for value in (self.gain.low, self.gain.mean, self.gain.high))
         return (
-            f"Collect more: twice as many examples ({TIMES * self.examples:,}) would bring about {mean:.1f} points, "
-            f"between {low:.1f} and {high:.1f} (90%), by the learning curve of `{self.row}` at {self.sizes} sizes."
+            f"Collect more: twice as many examples ({TIMES * self.examples:,}) would bring about {mean:.1f} points of "
+            f"{SPOKEN[self.metric]}, between {low:.1f} and {high:.1f} (90%), by the learning curve of `{self.row}` at "
+            f"{self.sizes} sizes."
         )
 
 
@@ -46,4 +50,6 @@ def forecast(found: Answer) -> Forecast | None:
     if not examples or len(points) < LEAST_SIZES or all(len(scores) < 2 for scores in points.values()):
         return None
     curve = Curve([Point(size, points[size]) for size in sorted(points)])
-    return Forecast(rows[0].name, len(points), examples, forecast_gain(curve, examples, TIMES * examples))
+    return Forecast(
+        rows[0].name, len(points), examples, found.metric, forecast_gain(curve, examples, TIMES * examples)
+    )

@@ -1,77 +1,90 @@
-"""Writes a comparison as one self-contained HTML page, which can be mailed and read without a network.
+"""Writes a comparison as one self-contained HTML page without scripts, which can be mailed and read without a network.
 
-The charts are drawn by Plotly, whose script is included in the page. Tables show the same values, for accessibility.
+It opens with the answer. Charts are SVG pictures whose coordinates are final; tables show the same values.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from urllib.parse import quote
 
-import plotly.graph_objects as go
-
-from deploy.results.answers import common_metric
-from deploy.results.compare import (
-    Lost,
-    Row,
-    Run,
-    cells_of,
-    further_columns,
-    is_baseline,
-    money,
-    reference,
-    rows,
-)
-from subset_selection.catalogue import REFERENCE
+from deploy.results import verdict
+from deploy.results.answers import QUESTIONS, Answer
+from deploy.results.compare import Lost, Row, Run, cells_of, further_columns, money, rows, unequal_updates
+from deploy.results.judging import Judged
+from deploy.results.plots import Group, Panel, Plots
 from subset_trainer import pages
+from subset_trainer.insight.charts import Axis, Chart, Series, draw
 from subset_trainer.tracking.metrics import SPOKEN
 
-# Okabe and Ito's palette for colour-blind readers, darkened where a colour was too faint on white.
-COLOURS = ("#0072b2", "#b34a00", "#007a5a", "#a3507f", "#7a6400", "#1f78a8", "#5d3a9b", "#994f00")
 TEMPLATES = Path(__file__).parent / "templates"
+WIDE, NARROW, SMALL = (570, 330), (350, 290), (350, 210)
+"""Sizes of a chart: on a screen, on a phone, and of one among several."""
+MOST = 12
+"""Charts, bars and candidates; more of them are folded."""
+PARTS = (("training", "#0072b2"), ("selection", "#b34a00"), ("evaluation", "#777777"))
+"""Of a run's total time, with their colours."""
+FILES = (("report", "report.html"), ("examples", "examples.parquet"))
+"""Name and file of what a run's row links to."""
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A Plotly chart with its heading and caption."""
+class Drawing:
+    """One chart in two sizes, of which a page shows the one that fits."""
+
+    caption: str
+    wide: Chart
+    narrow: Chart
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row of the answer."""
+
+    cells: Sequence[str]
+    interval: tuple[float, float, float] | None
+    """Where the lower bound, the mean and the upper bound are, from 0 to 100; None: there are no bounds."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The answer's candidates with their uncertainty."""
+
+    columns: Sequence[str]
+    rows: Sequence[Candidate]
+    zero: float
+    """Where no change is, from 0 to 100."""
+    tolerance: float
+    """Where the accepted loss is."""
+
+
+@dataclass(frozen=True)
+class Time:
+    """Where the time of runs goes that differ in the seed alone."""
 
     name: str
-    caption: str
-    figure: go.Figure
+    spoken: str
+    parts: Sequence[tuple[float, str]]
+    """Share of the longest bar, in percent, and colour."""
 
-    def drawn(self, script: bool) -> str:
-        """Return the chart's HTML.
 
-        Args:
-            script: whether to include Plotly's own script, which a page needs once, before the first chart.
-        """
-        self.figure.update_layout(
-            template="plotly_white",
-            margin={"l": 60, "r": 10, "t": 10, "b": 50},
-            height=420,
-            font={"color": "#1a1a1a", "family": "system-ui, sans-serif", "size": 13},
-            # Below the chart: beside it, the curves would have no room on a phone.
-            legend={"orientation": "h", "yanchor": "top", "y": -0.22},
-        )
-        html: str = self.figure.to_html(
-            full_html=False,
-            include_plotlyjs=script,
-            config={"responsive": True, "displaylogo": False, "displayModeBar": False},
-        )
-        return html
+@dataclass(frozen=True)
+class Table:
+    """A table of the runs. The first column has their names."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Settings:
     """The runs' hyperparameters."""
 
-    differing: Sequence[str]
-    """Names of the hyperparameters that differ between runs."""
-    of_runs: Sequence[Sequence[str]]
-    """For each run, its name and its values of the differing hyperparameters."""
+    of_runs: Sequence[tuple[str, str]]
+    """For each run, its name and its values of the hyperparameters that differ."""
     shared: Sequence[tuple[str, str]]
     """Name and value of each hyperparameter that all runs share."""
 
@@ -82,7 +95,7 @@ def write(
     runs: Sequence[Run],
     lost: Sequence[Lost] = (),
     prices: Mapping[str, float] | None = None,
-    answer: str | None = None,
+    answer: Answer | str | None = None,
 ) -> None:
     """Write the page.
 
@@ -92,229 +105,280 @@ def write(
         runs: the finished runs, at least one.
         lost: the runs without results.
         prices: instance type → dollars an hour.
-        answer: a sentence that is shown at the top; text between backticks is shown as code.
+        answer: how much is enough, or why that cannot be said; None: nobody asked.
     """
     lines = rows(runs, prices)
-    columns, cells = _table(lines)
+    judged = answer if isinstance(answer, Answer) else None
+    plots = Plots(runs, judged.tolerance if judged else None)
+    links = [_links(run, path.parent) for run in runs]
+    path.parent.mkdir(parents=True, exist_ok=True)
     page = pages.render(
         "comparison.html",
         TEMPLATES,
         title=title,
-        answer=answer,
-        charts=_charts(runs, lines),
-        columns=columns,
-        cells=cells,
+        answer=[] if answer is None else verdict.paragraphs(runs, answer),
+        judgement=_judgement(judged) if judged else None,
+        measured=f"{'Test' if plots.tested else 'Validation'} {SPOKEN[plots.metric]}",
+        **_drawings(plots, prices or {}),
+        over_time=_panels(plots.panels(over_time=True), Axis("total time", "s", low=0)),
+        over_epochs=_panels(plots.panels(over_time=False), Axis("epoch", whole=True)),
+        curve_measure=SPOKEN[plots.curve_measure],
+        most=MOST,
+        left_out=plots.left_out,
+        updates=unequal_updates(runs),
+        data=[_described(data, plots) for data in plots.data] if len(plots.data) > 1 else [],
+        times=_times(plots),
+        parts=PARTS,
+        table=_table(lines, runs),
+        more=_more(lines),
+        links=links if any(links) else None,
         lost=lost,
         settings=_settings(runs),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
 
-def _charts(runs: Sequence[Run], lines: Sequence[Row]) -> list[Chart]:
-    tested = all(run.summary.get("test") for run in runs)
-    measured = "Test" if tested else "Validation"
-    # Runs that name different measures, or lack theirs, have accuracy in common.
-    metric = common_metric(runs, tested) or "accuracy"
-    spoken = SPOKEN[metric]
-    charts = [
-        Chart(
-            "Accuracy per epoch",
-            "Validation accuracy after each epoch. Dashed: the baselines.",
-            _curves(runs, seconds=False),
+# The answer
+
+
+def _judgement(found: Answer) -> Judgement:
+    pairs = sorted(
+        zip(found.rows, found.judged, strict=True),
+        key=lambda pair: (list(QUESTIONS).index(pair[0].question), pair[0].name, -pair[0].share),
+    )
+    bounded = [one for _, one in pairs if one.seeds > 1 and abs(one.loses_at_most) < 1]
+    ends = [-found.tolerance, 0.0, *(-one.mean for one in bounded)]
+    ends += [-bound for one in bounded for bound in (one.loses_at_most, one.loses_at_least)]
+    low, high = min(ends), max(ends)
+
+    def place(change: float) -> float:
+        return 2 + 96 * (change - low) / (high - low)
+
+    several = len({row.question for row, _ in pairs}) > 1
+    return Judgement(
+        [
+            "candidate",
+            *(["question"] if several else []),
+            "change in points",
+            "total time",
+            "seeds",
+            "enough?",
+        ],
+        [
+            Candidate(
+                [
+                    str(row).replace("`", ""),
+                    *([QUESTIONS[row.question][0].lower()] if several else []),
+                    _change(judged),
+                    _zero(f"{row.time:.0%}"),
+                    str(judged.seeds),
+                    judged.state.value,
+                ],
+                (place(-judged.loses_at_most), place(judged.mean), place(-judged.loses_at_least))
+                if judged in bounded
+                else None,
+            )
+            for row, judged in pairs
+        ],
+        place(0.0),
+        place(-found.tolerance),
+    )
+
+
+def _change(judged: Judged) -> str:
+    mean, low, high = (100 * value for value in (judged.mean, -judged.loses_at_most, -judged.loses_at_least))
+    bounds = f" ({_signed(low)} to {_signed(high)})" if abs(low) < 100 else ""
+    return f"{_signed(mean)}{bounds}"
+
+
+def _signed(points: float) -> str:
+    text = f"{points:+.1f}".replace("-", "−")
+    return "0" if text[1:] == "0.0" else text
+
+
+# Charts
+
+
+def _drawings(plots: Plots, prices: Mapping[str, float]) -> dict[str, object]:
+    """Return the charts of what the runs reach against what they cost, and their legend."""
+    across: list[tuple[str, str, Axis, Callable[[Group, Run], float | None]]] = [
+        (
+            "total time",
+            "Over total time: training, selection and evaluation.",
+            Axis("total time", "s", low=0),
+            lambda _, run: run.seconds,
         ),
-        Chart(
-            "Accuracy per second",
-            "Validation accuracy over total time: training, selection and evaluation. Dashed: the baselines.",
-            _curves(runs, seconds=True),
+        (
+            "the share of the data",
+            "Over the share of the data: for strategies that keep a subset, of the examples, else of the samples "
+            "seen.",
+            Axis("share of the data", "%", low=0, high=1.05),
+            lambda group, _: group.share,
         ),
-        Chart(
-            f"{spoken[0].upper()}{spoken[1:]} against fraction",
-            f"{measured} {spoken} over the share of the data that an epoch sees on average. Full data for fewer "
-            "epochs stands at its share of the samples seen. Bars: from the lowest to the highest seed.",
-            _against_fraction(
-                runs, [run.measure(metric, tested) for run in runs], f"{measured.lower()} {spoken}", ".0%"
-            ),
-        ),
-        Chart(
-            "Seconds against fraction",
-            "How long each run trained, selected and evaluated.",
-            _seconds(runs, lines),
+        (
+            "cost",
+            "Over the estimated cost: the instance's price times its billable seconds.",
+            Axis("cost", "$", low=0),
+            lambda _, run: run.cost(prices),
         ),
     ]
-    costs = [line.cost for line in lines]
-    if any(cost is not None for cost in costs):
-        charts.append(
-            Chart(
-                "Cost against fraction",
-                "Estimated: the instance's price times its billable seconds. Bars: from the lowest to the highest "
-                "seed.",
-                _against_fraction(runs, costs, "dollars", "$.3~r"),
+    drawings: list[Drawing] = []
+    legend: Sequence[Series] = ()
+    measure = f"{'test' if plots.tested else 'validation'} {SPOKEN[plots.metric]}"
+    for spoken, caption, axis, cost in across:
+        series = plots.against(cost)
+        if not any(one.marker for one in series):
+            continue
+        legend = legend or series
+        notes = "; ".join(note for one in series for note in one.notes)
+        wide, narrow = (
+            draw(
+                "",
+                series,
+                axis,
+                Axis(measure, "%"),
+                description=f"{measure.capitalize()} against {spoken}. {notes}",
+                size=size,
+                legend=False,
+            )
+            for size in (WIDE, NARROW)
+        )
+        drawings.append(Drawing(caption, wide, narrow))
+    return {"drawings": drawings, "legend": legend}
+
+
+def _panels(panels: Sequence[Panel], across: Axis) -> list[Chart]:
+    """Draw panels; those on the same data have common axes, because they are compared with each other."""
+    return [
+        draw(
+            panel.name,
+            panel.series,
+            *_common([one for other in panels if other.data == panel.data for one in other.series], across),
+            description=f"{panel.name}: "
+            + "; ".join(f"{one.name} ends at {one.points[-1][1]:.1%}" for one in panel.series),
+            size=SMALL,
+        )
+        for panel in panels
+    ]
+
+
+def _common(lines: Sequence[Series], across: Axis) -> tuple[Axis, Axis]:
+    """Return axes that reach over all lines."""
+    xs = [x for one in lines for x, _ in one.points]
+    ys = [
+        y for one in lines for y in (*(y for _, y in one.points), *(y for _, *ends in one.band for y in ends))
+    ]
+    first = min(xs) if across.low is None else across.low
+    return (
+        replace(across, low=first, high=max(*xs, first + 1e-9)),
+        Axis(unit="%", low=max(0.0, min(ys) - 0.01), high=min(1.0, max(ys) + 0.01)),
+    )
+
+
+def _times(plots: Plots) -> list[Time]:
+    groups = sorted(plots.groups, key=lambda group: -group.seconds)
+    longest = max(groups[0].seconds, 1e-9)
+    found = []
+    for group in groups:
+        parts = [
+            mean(values)
+            for values in (
+                [run.summary["seconds"]["training"] for run in group.runs],
+                [run.selecting for run in group.runs],
+                [run.summary["seconds"]["evaluation"] for run in group.runs],
+            )
+        ]
+        seconds = [run.seconds for run in group.runs]
+        shortest, longest_run = (_zero(f"{value:,.1f}") for value in (min(seconds), max(seconds)))
+        spread = f" ({shortest} to {longest_run})" if len(seconds) > 1 else ""
+        found.append(
+            Time(
+                group.label,
+                f"{_zero(f'{mean(seconds):,.1f}')} s{spread}",
+                [(100 * part / longest, colour) for part, (_, colour) in zip(parts, PARTS, strict=True)],
             )
         )
-    return charts
+    return found
 
 
-def _curves(runs: Sequence[Run], seconds: bool) -> go.Figure:
-    chart = go.Figure()
-    styles = _styles(runs)
-    shown: set[tuple[str, float]] = set()
-    for run in runs:
-        if run.trained_on_validation:
-            continue
-        steps = run.clock if seconds else [float(entry["epoch"]) for entry in run.history]
-        chart.add_scatter(
-            x=steps,
-            y=[entry["validation:accuracy"] for entry in run.history],
-            name=escape(_label(run, runs)),
-            meta=escape(run.name),
-            hovertemplate="%{meta}: %{y:.2%} at %{x:.4~g}<extra></extra>",
-            mode="lines+markers",
-            line=styles[_group(run)],
-            marker={"size": 4},
-            # One legend entry for all seeds; a click on it hides all of them.
-            legendgroup=str(_group(run)),
-            showlegend=_group(run) not in shown,
-        )
-        shown.add(_group(run))
-    chart.update_xaxes(title="seconds" if seconds else "epoch", rangemode="tozero")
-    chart.update_yaxes(title="validation accuracy", tickformat=".0%")
-    return chart
+def _described(data: str, plots: Plots) -> str:
+    """Say what tells data from other data of the comparison."""
+    own = [group for group in plots.groups if group.data == data]
+    summary = own[0].runs[0].summary
+    examples = summary.get("examples") or {}
+    counts = ", ".join(f"{count:,} {part} examples" for part, count in examples.items() if count)
+    runs = sum(len(group.runs) for group in own)
+    classes = f"{len(summary['classes'])} classes, " if summary.get("classes") else ""
+    return f"data {plots.data.index(data) + 1}: {classes}{counts or 'unknown examples'} ({runs} runs)"
 
 
-def _against_fraction(
-    runs: Sequence[Run], values: Sequence[float | None], label: str, form: str
-) -> go.Figure:
-    """Return a chart with one line for each strategy, through the means over the seeds. `form`: of the tick labels."""
-    gathered: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for run, value in zip(runs, values, strict=True):
-        if value is not None:
-            gathered[run.summary["strategy"]][_share(run, runs)].append(value)
-    styles = _styles(runs)
-    chart = go.Figure()
-    for strategy, by_share in gathered.items():
-        shares = sorted(by_share)
-        means = [mean(by_share[share]) for share in shares]
-        chart.add_scatter(
-            x=shares,
-            y=means,
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [max(by_share[share]) - at for share, at in zip(shares, means, strict=True)],
-                "arrayminus": [at - min(by_share[share]) for share, at in zip(shares, means, strict=True)],
-            },
-            name=escape(f"{REFERENCE}, fewer epochs" if strategy == REFERENCE else strategy),
-            mode="lines+markers",
-            line=next(styles[_group(run)] for run in runs if run.summary["strategy"] == strategy),
-        )
-    chart.update_xaxes(title="share of the data", tickformat=".0%", rangemode="tozero")
-    chart.update_yaxes(title=label, tickformat=form)
-    return chart
+# Tables
 
 
-def _seconds(runs: Sequence[Run], lines: Sequence[Row]) -> go.Figure:
-    order = sorted(range(len(runs)), key=lambda place: (-_share(runs[place], runs), lines[place].run))
-    names = [f"{escape(lines[place].run)} ({_share(runs[place], runs):.3g})" for place in order]
-    chart = go.Figure()
-    parts = (
-        ("training", "seconds_training", "#0072b2"),
-        ("selecting", "seconds_selecting", "#e69f00"),
-        ("evaluating", "seconds_evaluating", "#999999"),
-    )
-    for name, column, colour in parts:
-        chart.add_bar(
-            y=names, x=[getattr(lines[place], column) for place in order], name=name, orientation="h"
-        )
-        chart.data[-1].marker.color = colour
-    chart.update_layout(barmode="stack")
-    chart.update_yaxes(autorange="reversed", automargin=True)
-    chart.update_xaxes(title="seconds")
-    return chart
-
-
-def _group(run: Run) -> tuple[str, float]:
-    """Return what runs that differ only in the seed share: strategy and fraction (for full data, epochs)."""
-    own = float(run.summary["epochs"]) if run.is_full else float(run.summary["fraction"])
-    return run.summary["strategy"], round(own, 2)
-
-
-def _label(run: Run, runs: Sequence[Run]) -> str:
-    """Return the run's label in a legend: its name, or with several seeds, the strategy and share."""
-    if sum(_group(other) == _group(run) for other in runs) == 1:
-        return run.name
-    share = _share(run, runs)
-    if not run.is_full:
-        return f"{run.summary['strategy']} {share:.3g}"
-    return REFERENCE if share == 1 else f"{REFERENCE}, {share:.3g} of the epochs"
-
-
-def _styles(runs: Sequence[Run]) -> dict[tuple[str, float], dict[str, Any]]:
-    """Return group → line style: the reference run is black, baselines are dashed."""
-    base = reference(runs)
-    groups = list(dict.fromkeys(_group(run) for run in runs))
-    coloured = [group for group in groups if base is None or group != _group(base)]
-    styles: dict[tuple[str, float], dict[str, Any]] = {
-        group: {
-            "color": COLOURS[place % len(COLOURS)],
-            "dash": "dash" if is_baseline(group[0]) else "solid",
-            "width": 2,
-        }
-        for place, group in enumerate(coloured)
-    }
-    if base is not None:
-        styles[_group(base)] = {"color": "#000000", "dash": "solid", "width": 2}
-    return styles
-
-
-def _share(run: Run, runs: Sequence[Run]) -> float:
-    """Return the run's fraction; for a run on full data, its samples seen as a share of the reference run's."""
-    base = reference(runs)
-    if run.is_full and base is not None:
-        return float(run.summary["samples_visited"] / base.summary["samples_visited"])
-    return float(run.summary["fraction"])
-
-
-def _table(lines: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return the columns' names and the cells of each run. Billing has columns if it is known for any run."""
-    names = [
-        *(
-            "run",
-            "share of data",
-            "epochs",
-            "validation",
-            "test",
-            "training s",
-            "selection s",
-            "evaluation s",
-        ),
-        *("total time, s", "samples seen", "speed-up over full"),
-    ]
-    cells = [cells_of(line) for line in lines]
-    for (measure, part), column in further_columns(lines):
-        names.append(f"{measure}, {part}")
-        for row, cell in zip(cells, column, strict=True):
-            row.append(cell)
-    if any(line.billable_seconds is not None for line in lines):
-        names.append("billable s")
-        for row, line in zip(cells, lines, strict=True):
-            row.append("–" if line.billable_seconds is None else f"{line.billable_seconds:,.0f}")
+def _table(lines: Sequence[Row], runs: Sequence[Run]) -> Table:
+    """Return what a reader looks for first: what each run reached, and what it cost."""
+    names, _, epochs, validation, test, *_, total, _, speedup = zip(*map(cells_of, lines), strict=True)
+    shares = [f"{line.fraction:.3g}" for line in lines]
+    seeds = [str(run.summary.get("seed", "–")) for run in runs]
+    columns: dict[str, Sequence[str]] = {"run": names, "seed": seeds, "share": shares, "epochs": epochs}
+    if any(value != "–" for value in test):
+        columns["test"] = test
+    columns["validation"] = validation
+    columns["total time, s"] = total
+    columns["speed-up"] = speedup
     if any(line.cost is not None for line in lines):
-        names.append("estimated cost")
-        for row, line in zip(cells, lines, strict=True):
-            row.append(money(line.cost, line.spot_saving))
-    return names, cells
+        columns["estimated cost"] = [money(line.cost, line.spot_saving) for line in lines]
+    return _of(columns)
+
+
+def _more(lines: Sequence[Row]) -> Table:
+    """Return where the time of each run went, and its further measures."""
+    cells = list(zip(*map(cells_of, lines), strict=True))
+    columns: dict[str, Sequence[str]] = {
+        "run": cells[0],
+        "training, s": cells[5],
+        "selection, s": cells[6],
+        "evaluation, s": cells[7],
+        "samples seen": cells[9],
+    }
+    for (measure, part), column in further_columns(lines):
+        columns[f"{measure}, {part}"] = column
+    if any(line.billable_seconds is not None for line in lines):
+        columns["billable, s"] = [
+            "–" if line.billable_seconds is None else f"{line.billable_seconds:,.0f}" for line in lines
+        ]
+    return _of(columns)
+
+
+def _of(columns: Mapping[str, Sequence[str]]) -> Table:
+    first, *others = columns.values()
+    rest = [[_zero(cell) for cell in column] for column in others]
+    return Table(list(columns), list(zip(first, *rest, strict=True)))
+
+
+def _zero(cell: str) -> str:
+    """Zero is `0`."""
+    return "0" if re.fullmatch(r"[$0.,%]*0[0.,%]*", cell) else cell
+
+
+def _links(run: Run, folder: Path) -> list[tuple[str, str]]:
+    """Return name and address, relative to the page's folder, of the run's files that there are."""
+    if run.place is None:
+        return []
+    return [
+        (name, quote(os.path.relpath(run.place / file, folder.resolve())))
+        for name, file in FILES
+        if (run.place / file).exists()
+    ]
 
 
 def _settings(runs: Sequence[Run]) -> Settings:
     given = [run.summary.get("hyperparameters", {}) for run in runs]
     names = sorted(set().union(*given))
     shared = [name for name in names if len({str(values.get(name)) for values in given}) == 1]
-    differing = [name for name in names if name not in shared]
     return Settings(
-        differing,
         [
-            [run.name, *(str(values.get(name, "–")) for name in differing)]
+            (run.name, ", ".join(f"{name}={values.get(name, '–')}" for name in names if name not in shared))
             for run, values in zip(runs, given, strict=True)
         ],
         [(name, str(given[0][name])) for name in shared],

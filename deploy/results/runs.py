@@ -53,7 +53,13 @@ def _results_of(name: str, region: str | None) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name):
         raise UserError(f"{name!r}: expected a run's folder, its output.tar.gz, or a training job's name")
     try:
-        job = jobs.describe(calls.boto_session(region).client("sagemaker"), name)
+        session = calls.boto_session(region)
+    except UserError as error:
+        raise UserError(
+            f"there is no file or folder {name!r}; for a training job of that name: {error}"
+        ) from error
+    try:
+        job = jobs.describe(session.client("sagemaker"), name)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") not in ("ValidationException", "ResourceNotFound"):
             raise

@@ -11,6 +11,7 @@ from deploy.results.answers import QUESTIONS, Answer, Row
 from deploy.results.compare import Run
 from deploy.results.judging import LEAST_SEEDS, Judged, State, critical_value
 from subset_selection.catalogue import Question
+from subset_trainer.tracking.metrics import spoken_time
 
 MOST_SEEDS = 30
 """Seeds beyond which another tolerance, or another test set, is the better proposal."""
@@ -58,10 +59,14 @@ class Settling:
         if self.more_seeds:
             number = "One more seed" if self.more_seeds == 1 else f"{_number(self.more_seeds)} more seeds"
             full = ", with full runs of these seeds" if len(self.runs) > self.more_seeds else ""
-            return f"{number} of {self.row}{full} ({spoken(self.seconds)}), would probably settle it."
+            return (
+                f"{number} of {self.row}{full} (about {spoken_time(self.seconds)}), would probably settle it."
+            )
         if self.test_examples:
             return f"It would take about {self.test_examples:,} test examples to settle it, not more seeds."
-        return f"It lies too near the tolerance for {MOST_SEEDS} seeds to settle it; another --tolerance may."
+        return (
+            f"Neither {MOST_SEEDS} seeds nor a far larger test set would settle it; another --tolerance may."
+        )
 
 
 def settling(found: Answer) -> list[Settling]:
@@ -96,17 +101,6 @@ def next_in_chains(found: Answer, question: Question) -> list[tuple[Row, Judged]
         if judged.state != State.ENOUGH:
             first.setdefault(row.chain, (row, judged))
     return list(first.values())
-
-
-def spoken(seconds: float) -> str:
-    """Say a time: `about 9 minutes`."""
-    if seconds < 90:
-        number, unit = max(1, round(seconds)), "second"
-    elif seconds < 90 * 60:
-        number, unit = round(seconds / 60), "minute"
-    else:
-        number, unit = round(seconds / 3600), "hour"
-    return f"about {number} {unit}{'' if number == 1 else 's'}"
 
 
 def _cost(one: Settling) -> tuple[bool, bool, float, float]:

@@ -110,7 +110,7 @@ def test_a_run_that_is_still_running_is_said(swept: Platform, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["nothing"], "there is no Experiment 'nothing'"),
+        (["nothing"], "there is no file or folder 'nothing', and no Experiment"),
         (["--ascending"], "expected data, folders of runs, or the name of an Experiment"),
         (["a", "--local", "/tmp"], "there is no folder 'a'"),
         (["--local", "/tmp", "--sort-by", "x"], "only applies to an Experiment's data frame"),

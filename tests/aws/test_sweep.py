@@ -1,6 +1,7 @@
 """A sweep against moto's SageMaker, whose jobs run the real `train`."""
 
 import json
+import re
 from pathlib import Path
 
 import boto3
@@ -116,3 +117,39 @@ def test_jobs_on_which_the_answer_does_not_depend_are_not_started(
     assert "6 of 15 runs were not needed" in capsys.readouterr().out
     assert main([*options[:-5], "--all", *options[-5:]]) == 0
     assert len(platform.jobs()) == 15
+
+
+def test_what_one_seed_leaves_open_is_settled_and_time_and_cost_are_said(
+    platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--fractions", "1,0.5", "--strategies", "rs2", "--no-baselines", "--parallel", "1"]
+    options += ["--prices", "ml.g5.xlarge=36"]
+    assert main(command(*options)) == 0
+    shown = capsys.readouterr().out
+    assert "up to 2 runs: full, rs2, seed 0" in shown
+    assert "how long they take is said once the first one has ended" in shown
+    # A job takes 100 seconds here, of which 30 are billed: 0.3 dollars; half of the samples take a little less.
+    left = re.search(
+        r"left: 1 run, about (\d+) s and \$(0\.\d+); these 2 take \d+ min and \$(0\.\d+) in all", shown
+    )
+    assert left is not None, shown
+    assert 90 <= int(left[1]) <= 100
+    assert float(left[2]) == pytest.approx(0.3, abs=0.02) and float(left[3]) == pytest.approx(0.6, abs=0.02)
+    assert "cannot be known from one seed" in shown
+
+    assert main(command(*options, "--settle")) == 0
+    shown = capsys.readouterr().out
+    assert "to settle what is not yet known: 4 runs" in shown
+    assert re.search(r"left: 4 runs, about \d+ min and \$1\.\d+\n", shown)
+    runs = sorted(
+        name.removeprefix("fractions-").rpartition("-")[0].rpartition("-")[0] for name in platform.jobs()
+    )
+    assert runs == ["full", "full-seed-1", "full-seed-2", "rs2-0-5", "rs2-0-5-seed-1", "rs2-0-5-seed-2"]
+    assert "1 candidate, 3 seeds, " in shown
+    assert json.loads(Path("build/sweeps/fractions/study.json").read_text())["first_seeds"] == [0, 1, 2]
+
+    assert main(command(*options, "--settle")) == 0
+    assert "started as" not in capsys.readouterr().out
+    # Another setting is another study, with a first answer of its own.
+    assert main([*command(*options), "learning_rate=0.01"]) == 0
+    assert "first_seeds" not in json.loads(Path("build/sweeps/fractions/study.json").read_text())

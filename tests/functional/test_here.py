@@ -87,7 +87,9 @@ def test_an_interrupt_stops_the_training_in_order(
     os.kill(process.pid, number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted" in error
+    assert error.strip() == (
+        "interrupted: 0 of up to 3 runs are finished; the same command resumes where this one stopped"
+    )
     assert "Traceback" not in error
     run = compare.read_run(tmp_path / "runs/full-seed-0")
     assert run.summary["status"] == "stopped"

@@ -37,7 +37,7 @@ def test_the_log_the_file_and_the_report_say_what_the_data_was_taken_to_be(job: 
     assert training["complete"]
     report = html.unescape((job.base / "output/data/report.html").read_text())
     assert all(line.strip() in report for line in lines)
-    assert report.index("What the data was taken to be") < report.index("What to look at first")
+    assert "What the data was taken to be" in report
 
 
 def test_an_earlier_run_s_understanding_does_not_pass_for_one_of_refused_data(table: Job) -> None:

@@ -1,15 +1,17 @@
 """Which cells run next: nothing that the answer does not depend on, and everything that it does."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from deploy.grid import pace
 from deploy.grid.agenda import Agenda, judge
-from deploy.grid.comparison import settling_cells
-from deploy.grid.duration import Pace, in_words, seconds_left, work
+from deploy.grid.course import settling_cells
+from deploy.grid.duration import Pace, seconds_left, work
 from deploy.grid.plan import Cell, Grid, parse_strategies, plan
 from deploy.results.compare import Lost, Run
+from deploy.results.verdict import sentence
 from subset_trainer.config import hyperparameters
 
 SEEDS = (0, 1, 2)
@@ -136,7 +138,6 @@ def test_what_is_left_takes_as_long_as_its_like_did_and_else_as_its_samples() ->
     again = Cell("rs2-0.5-seed-7", "rs2", 0.5, 7, half.values)
     ended = {full: run(full, 0.9, seconds=40), half: run(half, 0.9, seconds=31)}
     assert seconds_left([again], ended, known) == pytest.approx(34)
-    assert [in_words(s) for s in (40, 720, 11_100)] == ["40 s", "12 min", "3 h 05 min"]
 
 
 def test_what_is_open_is_settled_by_further_seeds_of_a_row_and_of_full() -> None:
@@ -165,10 +166,37 @@ def test_what_is_open_is_settled_by_further_seeds_of_a_row_and_of_full() -> None
     assert settling_cells(Agenda(cells()), 0.01) == []
 
 
+def test_the_planner_judges_added_seeds_as_the_answer_in_words_does() -> None:
+    """A fourth seed makes 50% enough at the level of a first answer, and not at that of later ones."""
+    noise = {"full": (0.0, 0.004, -0.004, 0.0), "rs2": (0.003, -0.003, 0.001, 0.001)}
+
+    def value(cell: Cell) -> float:
+        return 0.9 - (0.0 if cell.row == "full" else 0.003) + noise[cell.row][cell.seed]
+
+    grid = Grid(parse_strategies("rs2"), (1.0, 0.5, 0.3), (0, 1, 2), {"epochs": "20"}, baselines=False)
+    opened = {}
+    for first in (None, SEEDS):
+        agenda = Agenda(plan(grid).cells, judge(0.01, first))
+        while (cell := agenda.take()) is not None:
+            agenda.record(cell, run(cell, value(cell)))
+        further = [
+            replace(cell, name=f"{cell.name[:-1]}3", seed=3, values={**cell.values, "seed": "3"})
+            for cell in agenda.cells
+            if cell.seed == 0 and cell.fraction >= 0.5
+        ]
+        agenda.extend(further)
+        for cell in further:
+            agenda.record(cell, run(cell, value(cell)))
+        said = sentence(agenda.results()[0], 0.01, SEEDS)
+        assert "is not yet known" in said
+        opened[first] = {cell.fraction for cell in agenda.needed()}
+    assert opened == {None: {0.3}, SEEDS: set()}
+
+
 def test_all_threads_are_used_only_where_they_are_faster() -> None:
     assert pace.chosen({1: 10.0, 2: 7.0}) == 2
     assert pace.chosen({1: 10.0, 2: 9.9}) == 1
     assert pace.chosen({1: 10.0, 2: 140.0}) == 1
     assert pace.chosen({4: 3.0}) == 4
     measured = pace.Measured(Pace(3, 1, 10, 1), 1, {1: 10.0, 2: 140.0})
-    assert str(measured) == "one thread is 14 times as fast as 2: runs use 1 thread"
+    assert str(measured) == "one thread is 14 times as fast as 2 threads: runs use 1 thread"

@@ -1,5 +1,6 @@
 """Charts: their ticks, labels, coordinates and colours."""
 
+import itertools
 import math
 from itertools import pairwise
 
@@ -67,7 +68,7 @@ def test_times_are_in_one_unit(seconds: list[float], texts: list[str], unit: str
 
 def inside(chart: charts.Chart) -> bool:
     """Whether no label and no point is outside the picture."""
-    texts = [(charts.CHARACTER * len(tick.text), tick) for tick in chart.level]
+    texts = [(charts.extent(tick.text), tick) for tick in chart.level]
     starts = [tick.at - width * {"start": 0, "middle": 0.5, "end": 1}[tick.anchor] for width, tick in texts]
     places = [
         place
@@ -76,7 +77,7 @@ def inside(chart: charts.Chart) -> bool:
     ]
     return (
         all(-1e-6 <= at <= chart.width - width + 1e-6 for at, (width, _) in zip(starts, texts, strict=True))
-        and all(charts.CHARACTER * len(tick.text) <= chart.left for tick in chart.upright)
+        and all(charts.extent(tick.text) <= chart.left for tick in chart.upright)
         and all(chart.left - 1e-6 <= x <= chart.right + 1e-6 for x, _ in places)
         and all(chart.top - 1e-6 <= y <= chart.bottom + 1e-6 for _, y in places)
     )
@@ -167,3 +168,19 @@ def test_colours_are_told_apart_by_the_colour_blind(eye: str) -> None:
     colours = [oklab(colour, SEEN[eye]) for colour in ("#000000", *charts.COLOURS)]
     nearest = min(math.dist(a, b) for place, a in enumerate(colours) for b in colours[:place])
     assert nearest >= 0.06
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 40])
+@pytest.mark.parametrize("name", ["{}", "{}00–{}99"])
+def test_bars_are_named_at_equal_distances_and_no_name_meets_another(count: int, name: str) -> None:
+    chart = charts.bars("t", "epochs", {name.format(at, at): at + 1 for at in range(count)})
+    before = {"start": 0.0, "middle": 0.5, "end": 1.0}
+    ends = []
+    for tick in chart.level:
+        left = tick.at - before[tick.anchor] * charts.extent(tick.text)
+        ends.append((left, left + charts.extent(tick.text)))
+    assert len(ends) >= min(count, 2) and chart.level[0].text == name.format(0, 0)
+    assert all(right < left for (_, right), (left, _) in itertools.pairwise(ends))
+    if name == "{}" and count > 1:
+        numbers = [int(tick.text) for tick in chart.level]
+        assert len({after - before for before, after in itertools.pairwise(numbers)}) == 1

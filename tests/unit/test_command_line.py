@@ -109,6 +109,14 @@ def test_what_is_called_bare_shows_its_help(name: str, capsys: pytest.CaptureFix
         ("compare x --set epochs", "--set 'epochs': expected NAME=VALUE"),
         ("explain job --seed x", "--seed 'x': expected a whole number"),
         ("launch --training x", "missing option '--image-uri'"),
+        ("compare deploy --set epochs=ten", "--set: hyperparameter epochs='ten': expected a whole number"),
+        (
+            "compare deploy --set fractoin=0.3",
+            "--set: unknown hyperparameter 'fractoin': did you mean --fractions?",
+        ),
+        ("compare x --training y", "x and --training y: expected only one of the two"),
+        ("compare x --ascending", "--ascending goes with --sort-by"),
+        ("compare potos --set epochs=3", "there is no file or folder 'potos'"),
         ("labels audit x --json audit.json", "--output FILE writes the JSON that --json FILE wrote"),
     ],
 )
@@ -119,6 +127,53 @@ def test_a_mistake_is_one_sentence_with_what_was_meant(
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith("error: ") and shown.err.count("\n") == 1
     assert expected in shown.err
+
+
+@pytest.mark.parametrize("command", ["compare", "explain"])
+def test_a_mistyped_path_is_named_before_aws_is(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    assert main([command, "potos"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: there is no file or folder 'potos'; ") and shown.out == ""
+    assert shown.err.count("\n") == 1
+
+
+def test_options_of_training_are_not_ignored_beside_finished_runs(
+    runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *runs, "--settle"]) == 1
+    assert "--settle only applies where runs are trained on data" in capsys.readouterr().err
+
+
+def test_the_sdks_own_log_is_not_shown(tmp_path: Path) -> None:
+    done = started(
+        *("compare", "potos", "--region", "eu-west-1"),
+        AWS_CONFIG_FILE=str(tmp_path / "none"),
+        AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "none"),
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no usable AWS credentials") and done.stderr.count("\n") == 1
+
+
+def test_two_sets_of_data_are_not_taken_for_runs(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(digits / "training"), str(digits / "test")]) == 1
+    assert "holds no runs; of data, one folder or file is compared at a time" in capsys.readouterr().err
+
+
+def test_a_comparison_is_not_tested_on_what_it_trains_on(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(digits / "training")
+    assert main(["compare", data, "--test", data, "--output", str(tmp_path / "out")]) == 1
+    assert (
+        "channel 'test': " in (said := capsys.readouterr().err) and "the same files as the training" in said
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_several_values_follow_an_option_or_repeat_it() -> None:
@@ -172,7 +227,6 @@ def test_help_imports_nothing_slow_and_takes_less_than_two_fifths_of_a_second() 
         "matplotlib",
         "numpy",
         "pandas",
-        "plotly",
         "sagemaker",
         "scipy",
         "torch",
@@ -219,7 +273,10 @@ def test_inspect_takes_the_channels_that_lie_elsewhere(
     shown = capsys.readouterr().out
     assert all(f'"{name}"' in shown for name in ("training", "validation", "test"))
     assert main(["inspect", str(tmp_path / "rows"), "--test", str(tmp_path / "nowhere")]) == 1
-    assert "there is no folder" in capsys.readouterr().err
+    assert "there is no file or folder" in capsys.readouterr().err
+    # A table by itself, as `compare` takes it.
+    assert main(["inspect", str(tmp_path / "rows/rows.csv")]) == 0
+    assert "training: csv (by 'rows.csv'), 40 examples in 2 classes" in capsys.readouterr().out
 
 
 def test_every_command_that_answers_has_json() -> None:
@@ -244,6 +301,22 @@ def test_a_terminal_of_eighty_columns_gets_fewer_columns_and_no_wrapped_rows(run
     )
     wide = started("compare", *runs, COLUMNS="200").stdout
     assert "evaluation" in wide and "left out" not in wide
+
+
+def test_a_terminal_breaks_the_answer_between_words_and_a_pipe_does_not(runs: list[str]) -> None:
+    piped = started("compare", *runs, "--json")
+    answer = json.loads(piped.stdout)["answer"]
+    narrow = started("compare", *runs, COLUMNS="40").stdout
+    lines = narrow.strip().split("\n\n")[0].splitlines()
+    assert len(lines) > 3 and max(map(len, lines)) <= 40 and " ".join(lines) == answer
+    # Whole names, and fewer columns.
+    assert max(map(len, narrow.splitlines())) <= 40 and "full-at-0.5 " in narrow
+
+
+@pytest.mark.parametrize("name", [*GROUPS, "compare", "inspect"])
+def test_help_names_no_types_of_python(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == 0
+    assert not re.search(r"<\w+(\[\w+\])?>", capsys.readouterr().out)
 
 
 def test_names_are_shortened_in_their_middle_where_no_column_is_left_to_leave_out() -> None:

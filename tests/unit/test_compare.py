@@ -177,10 +177,8 @@ def test_what_is_no_run_is_named(content: str | None, tmp_path: Path) -> None:
     [
         (["--training", "nowhere"], "channel 'training'.*nowhere"),
         (["no/where"], "there is no folder 'no/where'"),
-        (
-            ["runs", "--training", "."],
-            "expected data, folders of runs, or the name of an Experiment",
-        ),
+        (["runs", "--training", "."], "runs and --training .: expected only one of the two"),
+        (["--strategies", "rs2"], "expected data, folders of runs, or the name of an Experiment"),
         (["--training", ".", "--set", "seed=x"], "seed"),
         (["--training", ".", "--set", "strategy=glister"], "strategy=glister: expected --strategies instead"),
         (["--training", ".", "--fractions", "1,0"], "'0'.*above 0"),
@@ -220,6 +218,20 @@ def test_command_writes_a_page_a_frame_and_costs(
     assert "glister-0.5" in (tmp_path / "a/page.html").read_text(encoding="utf-8")
 
 
+def test_speed_is_compared_with_full_runs_of_the_same_model(tmp_path: Path) -> None:
+    shapes = {
+        "a/full": ("full", 1.0, 10, 4.0),
+        "a/rs2": ("rs2", 0.5, 10, 4.0),
+        "b/full": ("full", 1.0, 10, 400.0),
+    }
+    found = [
+        compare.read_run(write_run(tmp_path / name, *shape, model="cnn" if name[0] == "a" else "resnet18"))
+        for name, shape in shapes.items()
+    ]
+    speeds = [row.speedup for row in compare.rows(found)]
+    assert speeds == [1.0, pytest.approx(found[0].seconds / found[1].seconds), 1.0]
+
+
 def test_updates_that_differ_at_equal_samples_are_said(tmp_path: Path) -> None:
     def run(name: str, strategy: str, sizes: list[int], seed: int = 0, batch: int = 128) -> compare.Run:
         own = {"batch_size": batch}
@@ -229,9 +241,13 @@ def test_updates_that_differ_at_equal_samples_are_said(tmp_path: Path) -> None:
     subset, full = run("rs2-0.1", "rs2", [130] * 30), run("full-at-0.1", "full", [1300] * 3)
     assert (subset.updates, full.updates) == (60, 33)
     assert compare.unequal_updates([full, subset]) == (
-        "Equal samples are not equal updates here: rs2-0.1 made 60 of them and full-at-0.1 33, because a subset of 130 "
-        "examples is not much larger than a batch of 128."
+        "Equal samples are not equal updates here: rs2-0.1 made 60 updates and full-at-0.1 33, because a subset of "
+        "130 examples is not much larger than a batch of 128."
     )
+    said = compare.unequal_updates(
+        [run("full-at-0.1", "full", [1300] * 3), run("rs2-0.01", "rs2", [13] * 300)]
+    )
+    assert said is not None and "a subset of 13 examples is smaller than a batch of 128" in said
     larger = run("rs2-0.1", "rs2", [13_000] * 30), run("full-at-0.1", "full", [130_000] * 3)
     assert compare.unequal_updates(larger) is None
     # Of other seeds, of other numbers of samples, and of a strategy that sets its own size nothing is said.

@@ -47,6 +47,33 @@ def test_the_tutorial_s_loop_learns() -> None:
     assert right.float().mean() > 0.9
 
 
+def test_the_plain_loop_learns_and_resumes(tmp_path: Path) -> None:
+    (block,) = blocks_of(f"{HERE}::test_the_plain_loop_learns_and_resumes", "python")
+    scope: dict[str, Any] = {}
+    exec(block.text, scope)
+    digits = load_digits()
+    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
+    inputs, labels = torch.tensor(digits.data).float()[order] / 16, torch.tensor(digits.target)[order]
+    sets = [
+        torch.utils.data.TensorDataset(inputs[part], labels[part])
+        for part in (slice(1200), slice(1200, 1400))
+    ]
+
+    def model() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+
+    whole, stopped = model(), model()
+    scope["train"](whole, *sets, 30, None, tmp_path / "whole.pt")
+    scope["train"](stopped, *sets, 12, None, tmp_path / "stopped.pt")
+    state = torch.load(tmp_path / "stopped.pt", weights_only=True)
+    scope["train"](stopped := model(), *sets, 30, state, tmp_path / "resumed.pt")
+    right = whole(inputs[1400:]).argmax(1) == labels[1400:]
+    assert right.float().mean() > 0.9
+    for one, other in zip(whole.state_dict().values(), stopped.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_the_library_installs_alone(tmp_path: Path) -> None:
     """As the tutorial says, from a copy of the checkout; its one dependency is there already."""
     (block,) = blocks_of(f"{HERE}::test_the_library_installs_alone")

@@ -2,18 +2,20 @@
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from subset_selection import Pool, Settings, create, names
+from subset_selection import Pool, Settings, create, names, storage
+from subset_selection.storage import Embeddings
 from subset_trainer import models
 from subset_trainer.data import MemoryDataset
 from subset_trainer.errors import UserError
 from subset_trainer.training import embeddings
 from subset_trainer.training.devices import Machine
-from subset_trainer.training.embeddings import Embeddings, allocate, take
+from subset_trainer.training.embeddings import allocate, take
 from subset_trainer.training.evaluation import judge, look_at
 from subset_trainer.training.place import Place
 from tests.unit.reference import generator, pool
@@ -54,7 +56,7 @@ def test_a_few_are_kept_as_they_were_computed() -> None:
 
 def test_many_are_kept_in_half_as_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = looked_at()
-    monkeypatch.setattr(embeddings, "FLOAT32_KEPT", 100)
+    monkeypatch.setattr(storage, "FLOAT32_KEPT", 100)
     seen = looked_at()
     assert seen.logits is not None and exact.logits is not None
     assert seen.features is not None and exact.features is not None
@@ -63,9 +65,9 @@ def test_many_are_kept_in_half_as_many_bytes(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_type_goes_by_all_processes_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "FLOAT32_KEPT", 100)
+    monkeypatch.setattr(storage, "FLOAT32_KEPT", 100)
     for examples, dtype in ((20, torch.float32), (21, torch.float16)):
-        kept = Embeddings(4, (2, 3), CPU, examples, processes=2)
+        kept = Embeddings(4, (2, 3), CPU, examples)
         assert [column.dtype for column in kept.columns] == [dtype, dtype]
 
 
@@ -144,10 +146,10 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 @pytest.mark.parametrize("in_file", [False, True])
 def test_numbers_beyond_float16_are_not_lost(monkeypatch: pytest.MonkeyPatch, in_file: bool) -> None:
-    monkeypatch.setattr(embeddings, "FLOAT32_KEPT", 0)
-    monkeypatch.setattr(embeddings, "COPIED", 3)
+    monkeypatch.setattr(storage, "FLOAT32_KEPT", 0)
+    monkeypatch.setattr(storage, "COPIED", 3)
     monkeypatch.setattr(embeddings, "memory_available", lambda: 0 if in_file else 1 << 40)
-    kept = Embeddings(5, (1, 2), CPU, 5, 1)
+    kept = Embeddings(5, (1, 2), CPU, 5, partial(allocate, processes=1))
     kept.write(0, (torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0, 65504.0], [3.0, 4.0]])))
     kept.write(2, (torch.tensor([[3.0]]), torch.tensor([[-70000.0, 1.0]])))
     kept.write(3, (torch.tensor([[torch.inf], [4.0]]), torch.tensor([[5.0, 6.0], [1e30, 8.0]])))
@@ -168,8 +170,8 @@ def test_numbers_beyond_float16_are_not_lost(monkeypatch: pytest.MonkeyPatch, in
 def test_many_rows_are_taken_into_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     values, indices = torch.randn(50, 3).half(), torch.randperm(50)[:20]
     assert not lie_in_files(take(values, indices, 1))
-    monkeypatch.setattr(embeddings, "FLOAT32_KEPT", 59)
-    monkeypatch.setattr(embeddings, "COPIED", 12)
+    monkeypatch.setattr(storage, "FLOAT32_KEPT", 59)
+    monkeypatch.setattr(storage, "COPIED", 12)
     taken = take(values, indices, 1)
     assert lie_in_files(taken) and torch.equal(taken, values[indices])
     kept = Pool(torch.arange(50), values, values, keep=lambda column, rows: take(column, rows, 1)).at(indices)

@@ -205,7 +205,7 @@ def test_jobs_are_called_and_found_as_before() -> None:
         "full-at-0-3-seed-0",
     ]
     assert cells[3].values == {"epochs": "9", "strategy": "full", "seed": "0"}
-    found = [digest(cell, "image@sha256:1", {"training": "s3://data/training"}) for cell in cells[:4]]
+    found = [digest(cell.values, "image@sha256:1", {"training": "s3://data/training"}) for cell in cells[:4]]
     # What commit f7d9a11 made of them.
     assert found == ["ff7c1e13", "4a58d987", "ddbafd57", "931a08e5"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 from subset_selection import Subset
-from tests.unit.reference import pool
 
 PROJECT = Path(__file__).parents[2] / "container_src/subset_selection"
 SOURCES = sorted((PROJECT / "subset_selection").rglob("*.py"))
@@ -29,6 +29,21 @@ def test_it_imports_torch_and_nothing_else(path: Path) -> None:
     assert modules - sys.stdlib_module_names <= {"torch", "subset_selection"}
 
 
+def test_it_imports_fast() -> None:
+    """Beyond torch's own time, which it does not add to."""
+    code = (
+        "import time, torch, torch.utils.data; begun = time.process_time(); import subset_selection as ss; "
+        "ss.SubsetLoader, ss.SubsetSampler, ss.embed, ss.create; print(time.process_time() - begun)"
+    )
+    seconds = []
+    for _ in range(3):
+        output = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+        )
+        seconds.append(float(output.stdout))
+    assert min(seconds) <= 0.2
+
+
 def test_the_catalogue_is_read_without_torch() -> None:
     code = "import sys, subset_selection; subset_selection.CATALOGUE; print('torch' in sys.modules)"
     output = subprocess.run(
@@ -37,18 +52,25 @@ def test_the_catalogue_is_read_without_torch() -> None:
     assert output.stdout.strip() == "False"
 
 
-def test_the_readme_s_example_runs() -> None:
-    (code,) = re.findall(
+def test_the_readme_s_examples_run_and_learn() -> None:
+    loop, below = re.findall(
         r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL
     )
-    train, validation = pool(2_000, 5, 8), pool(200, 5, 8, seed=1)
-    names: dict[str, Any] = {"labels": train.labels, "logits": train.logits, "features": train.features}
-    names |= {
-        "val_labels": validation.labels,
-        "val_logits": validation.logits,
-        "val_features": validation.features,
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(5, (2_400,), generator=draw)
+    inputs = torch.randn(2_400, 8, generator=draw) + 3 * torch.nn.functional.one_hot(labels, 8)
+    torch.manual_seed(0)
+    names: dict[str, Any] = {
+        "train_set": TensorDataset(inputs[:2_000], labels[:2_000]),
+        "validation_set": TensorDataset(inputs[2_000:], labels[2_000:]),
+        "model": torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 5)),
     }
-    exec(code, names)
+    exec(loop, names)
+    assert names["loader"].last_selection.epoch == 26 and len(names["loader"]) == 5
+    right = names["model"](inputs[2_000:]).argmax(1) == labels[2_000:]
+    assert right.float().mean() > 0.9
+    exec(below, names)
+    assert len(list(names["own_loader"])) == 2
     subset = names["subset"]
     assert isinstance(subset, Subset)
     assert subset.indices.shape == subset.weights.shape == (1_000,)

@@ -1,5 +1,7 @@
 import re
 
+import pytest
+
 from subset_trainer.tracking import metrics
 
 VALUES = {
@@ -34,3 +36,18 @@ def test_a_loss_that_is_not_a_number_is_no_metric() -> None:
     line = metrics.line(1, {"train:loss": float("nan")})
     assert line == "epoch=1 train:loss=nan"
     assert not re.search(metrics.metric_definitions()[0]["Regex"], line)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "1 s"),
+        (40, "40 s"),
+        (99.7, "2 min"),
+        (540, "9 min"),
+        (3599, "1 h 00 min"),
+        (11_100, "3 h 05 min"),
+    ],
+)
+def test_a_time_in_words(seconds: float, words: str) -> None:
+    assert metrics.spoken_time(seconds) == words

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 import torch
 
-from subset_selection import Pool, Refresh, Subset
+from subset_selection import Pool, Refresh, Subset, selectors
 from subset_trainer import models
 from subset_trainer.data import MemoryDataset
-from subset_trainer.training import plan, rounds
+from subset_trainer.training import plan
 from subset_trainer.training.devices import Machine
 from subset_trainer.training.place import Place
 from subset_trainer.training.rounds import Data, FilterSelector, NativeSelector
@@ -66,7 +66,7 @@ def test_there_are_no_more_candidates_than_examples() -> None:
 
 
 def test_few_candidates_are_steered_by_as_few_validation_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "LEAST_VALIDATION", 3)
+    monkeypatch.setattr(selectors, "LEAST_VALIDATION", 3)
     for candidates, expected in ((2.5, 3), (5.0, 4), (10.0, 8), (None, 8)):
         strategy = First(needs_validation=True)
         selector(strategy, 4, candidates).select(generator())

@@ -7,13 +7,14 @@ import pytest
 
 from deploy.grid import studies
 from deploy.grid.agenda import Agenda
-from deploy.grid.comparison import settling_cells
+from deploy.grid.course import settling_cells
 from deploy.grid.plan import Grid, plan
 from deploy.results import folders
 from deploy.results.answers import Answer, answer
 from deploy.results.compare import Run
-from deploy.results.settling import Settling, runs, settling, spoken
+from deploy.results.settling import Settling, runs, settling
 from deploy.results.verdict import sentence
+from subset_trainer.tracking.metrics import spoken_time
 from tests.unit.test_verdict import FULL, run
 from tests.unit.test_verdict import runs as made_of
 
@@ -43,7 +44,7 @@ def test_further_seeds_with_their_full_runs_and_their_time() -> None:
     said = sentence(made_of(NEARLY), 0.01)
     assert "is not yet known. `rs2` at 30% loses 0.3 points on average and at most" in said
     assert (
-        f"of `rs2` at 30%, with full runs of these seeds ({spoken(one.seconds)}), would probably settle it."
+        f"of `rs2` at 30%, with full runs of these seeds (about {spoken_time(one.seconds)}), would probably settle it."
         in said
     )
 
@@ -90,7 +91,7 @@ def test_a_small_test_set_is_named() -> None:
 def test_what_lies_at_the_tolerance_is_not_settled_by_seeds() -> None:
     made = made_of({**FULL, ("rs2", 0.3): [0.885, 0.905, 0.91]})
     assert proposed(made).more_seeds == 0
-    assert sentence(made, 0.01).count("It lies too near the tolerance for 30 seeds to settle it") == 1
+    assert sentence(made, 0.01).count("Neither 30 seeds nor a far larger test set would settle it") == 1
 
 
 def test_what_is_settled_asks_for_nothing() -> None:
@@ -116,13 +117,6 @@ def test_a_planner_reads_each_run_once_and_as_json() -> None:
     read = json.loads(json.dumps([one.to_json() for one in proposals], allow_nan=False))
     assert read[0]["runs"][0]["values"]["seed"] == 3
     json.dumps(answered(made).to_json(), allow_nan=False)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(1, "about 1 second"), (540, "about 9 minutes"), (7300, "about 2 hours")]
-)
-def test_a_time_in_words(seconds: float, words: str) -> None:
-    assert spoken(seconds) == words
 
 
 def test_the_planner_repeats_the_cells_that_are_open_with_new_seeds() -> None:

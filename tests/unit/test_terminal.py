@@ -22,10 +22,14 @@ def program(*arguments: str) -> Sequence[str]:
     return [sys.executable, "-m", "deploy", *arguments]
 
 
-def test_an_ascii_terminal_gets_plain_characters(runs: list[str]) -> None:
+@pytest.mark.parametrize(
+    "environment",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+)
+def test_an_ascii_terminal_gets_plain_characters(environment: dict[str, str], runs: list[str]) -> None:
     done = subprocess.run(
         program("compare", *runs),
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        env={**os.environ, **environment},
         capture_output=True,
         check=False,
     )

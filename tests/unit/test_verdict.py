@@ -87,7 +87,7 @@ def test_examples_and_samples_are_two_questions() -> None:
     said = sentence(made, 0.01)
     assert "Train less: 30% of the samples seen is enough" in said
     assert "Label or keep less: 50% of the examples is enough" in said
-    assert said.count("over all 2 candidates together") == 1
+    assert said.count("over both candidates together") == 1
     assert "Label" not in sentence([one for one in made if one.summary["strategy"] != "random"], 0.01)
 
 
@@ -142,9 +142,8 @@ def test_one_seed_cannot_know() -> None:
 
 def test_without_a_full_run_there_is_no_answer() -> None:
     assert "no finished run on all of the data" in sentence(runs({("rs2", 0.3): [0.9, 0.9]}), 0.01)
-    assert "no other run has the seed of one on all of the data" in sentence(
-        runs({("full", 1.0): [0.9]}), 0.01
-    )
+    apart = [run("full", 1.0, 0, 0.9), run("rs2", 0.3, 1, 0.9)]
+    assert "no other run shares its seed with a run on all of the data" in sentence(apart, 0.01)
 
 
 def test_seeds_are_compared_with_the_full_run_of_the_same_seed() -> None:
@@ -219,3 +218,36 @@ def test_a_search_costs_all_of_its_trainings() -> None:
     assert (row.samples_visited, row.seconds_total) == (9000, 40)
     assert row.speedup == pytest.approx(100 / 40)
     assert cells_of(row)[1] == "0.5 (auto)" and cells_of(rows(made)[0])[1] == "1"
+
+
+def test_what_is_equal_neither_loses_nor_gains_zero_points() -> None:
+    said = sentence(runs({**FULL, ("rs2", 0.3): FULL["full", 1.0]}), 0.01)
+    assert "`rs2` at 30% equals the full runs on average and loses at most 0.1 points, in 30%" in said
+    assert "0.0" not in said
+
+
+def test_the_level_is_not_said_of_an_answer_that_was_not_given() -> None:
+    lost = runs({**FULL, ("rs2", 0.5): [0.85, 0.86, 0.87], ("glister", 0.3): [0.89, 0.905, 0.917]})
+    for made in (lost, runs({("full", 1.0): [0.9], ("rs2", 0.3): [0.9]})):
+        said = sentence(made, 0.01)
+        assert "A share is called enough only if the chance that it truly loses more is at most 5%" in said
+        assert "The chance" not in said
+
+
+def test_too_few_seeds_are_said_once_for_both_questions() -> None:
+    said = sentence(runs({("full", 1.0): [0.9], ("rs2", 0.3): [0.9], ("random", 0.3): [0.8]}), 0.01)
+    assert said.startswith(
+        "Train less; label or keep less: whether less of the samples seen, or of the examples, costs more than 1 point "
+        "of accuracy cannot be known from one seed"
+    )
+    assert said.count("cannot be known") == 1
+
+
+def test_full_runs_alone_are_called_that() -> None:
+    assert sentence(runs(FULL), 0.01).endswith("all finished runs are on all of the data.")
+
+
+def test_small_shares_are_percentages_too() -> None:
+    said = sentence(runs({**FULL, ("rs2", 0.0004): FULL["full", 1.0]}), 0.01)
+    assert said.startswith("Train less: 0.04% of the samples seen is enough")
+    assert "in 0.04% of the full runs' total time" in said

@@ -1,4 +1,4 @@
-"""Data subset selection: pure functions of tensors. No files, no model, no process state.
+"""Data subset selection: loaders and samplers for any training loop, and below them pure functions of tensors.
 
 Names are imported on first use, so that :mod:`subset_selection.catalogue` can be read without torch.
 """
@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from subset_selection.catalogue import CATALOGUE, Refresh, Spec, names
+    from subset_selection.embedding import embed
+    from subset_selection.loader import SubsetLoader
     from subset_selection.making import create
+    from subset_selection.sampler import Selection, SubsetSampler
     from subset_selection.settings import Settings
     from subset_selection.stateful import load_state, state_of
     from subset_selection.types import BatchFilter, NotFiniteError, Pool, SoftPruning, Strategy, Subset
 
 _HOMES = {
     "catalogue": ("CATALOGUE", "Refresh", "Spec", "names"),
+    "embedding": ("embed",),
+    "loader": ("SubsetLoader",),
     "making": ("create",),
+    "sampler": ("Selection", "SubsetSampler"),
     "stateful": ("load_state", "state_of"),
     "settings": ("Settings",),
     "types": ("BatchFilter", "NotFiniteError", "Pool", "SoftPruning", "Strategy", "Subset"),
@@ -27,12 +33,16 @@ __all__ = [
     "NotFiniteError",
     "Pool",
     "Refresh",
+    "Selection",
     "Settings",
     "SoftPruning",
     "Spec",
     "Strategy",
     "Subset",
+    "SubsetLoader",
+    "SubsetSampler",
     "create",
+    "embed",
     "load_state",
     "names",
     "state_of",

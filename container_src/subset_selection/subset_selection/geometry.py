@@ -127,7 +127,8 @@ class Moderate(_OfFeatures):
         distances_n = features_nD.sub_(features_nD.mean(dim=0)).norm(dim=1)
         sorted_n = distances_n.sort().values  # quantile() would refuse more than 2^24 examples
         median = (sorted_n[(len(sorted_n) - 1) // 2] + sorted_n[len(sorted_n) // 2]) / 2
-        return (distances_n - median).abs().sort(stable=True).indices[:picks]
+        order_n: Tensor = (distances_n - median).abs().sort(stable=True).indices
+        return order_n[:picks]
 
 
 def _follow(rows_nD: Tensor, wanted_D: Tensor, picks: int) -> Tensor:

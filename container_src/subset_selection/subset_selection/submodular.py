@@ -73,7 +73,8 @@ def maximise(
 
 def blocks(count: int, device: torch.device) -> tuple[Tensor, ...]:
     """All positions, in parts whose rows fit within ``BLOCK_ELEMENTS``."""
-    return torch.arange(count, device=device).split(max(1, BLOCK_ELEMENTS // count))
+    parts: tuple[Tensor, ...] = torch.arange(count, device=device).split(max(1, BLOCK_ELEMENTS // count))
+    return parts
 
 
 def lazy_greedy(function: Function, rows_NN: Tensor, picks: int) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from subset_selection.catalogue import Refresh
+from subset_selection.catalogue import Refresh as Refresh
 
 ROWS_CHECKED = 2**14
 """Number of rows that are checked for NaN and infinity at a time."""

@@ -58,16 +58,30 @@ def parse(raw: Mapping[str, Any]) -> Hyperparameters:
     Raises:
         UserError: at least one name or value is wrong; the message lists every error.
     """
-    own = {
-        name: parsing.decode(value) for name, value in raw.items() if not name.startswith(PLATFORM_PREFIXES)
-    }
     try:
-        # Some launchers send an empty string for a hyperparameter that was not set.
-        return Hyperparameters.model_validate({k: v for k, v in own.items() if v is not None and v != ""})
+        return _validated(raw)
     except ValidationError as error:
         # A value that is neither of two things is two faults to pydantic.
         sentences = dict.fromkeys(parsing.sentence(fault, Hyperparameters) for fault in error.errors())
         raise UserError("; ".join(sentences)) from error
+
+
+def faults(raw: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on each hyperparameter whose name or value is wrong, whatever the others are."""
+    try:
+        _validated(raw)
+    except ValidationError as error:
+        own = (fault for fault in error.errors() if fault["loc"])
+        return list(dict.fromkeys(parsing.sentence(fault, Hyperparameters) for fault in own))
+    return []
+
+
+def _validated(raw: Mapping[str, Any]) -> Hyperparameters:
+    own = {
+        name: parsing.decode(value) for name, value in raw.items() if not name.startswith(PLATFORM_PREFIXES)
+    }
+    # Some launchers send an empty string for a hyperparameter that was not set.
+    return Hyperparameters.model_validate({k: v for k, v in own.items() if v is not None and v != ""})
 
 
 def markdown_table(group: type[Knobs] = Hyperparameters) -> str:

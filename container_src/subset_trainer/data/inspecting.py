@@ -32,7 +32,7 @@ CHANNELS = ("training", "validation", "test")
 
 
 def channels_below(folder: Path) -> dict[str, Path]:
-    """The channels in a folder: training and perhaps validation and test, or the folder itself as training."""
+    """The channels in a folder: training and perhaps validation and test; else a folder or file itself as training."""
     if (folder / "training").is_dir():
         return {name: folder / name for name in CHANNELS if (folder / name).is_dir()}
     return {"training": folder}

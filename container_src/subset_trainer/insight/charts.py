@@ -15,8 +15,6 @@ WIDTH, HEIGHT = 360, 220
 """The size of the image, in SVG units. A phone shows it at about this size."""
 RIGHT, TOP, BOTTOM = 16, 10, 40
 """Margins. The left one depends on the labels."""
-CHARACTER = 8.5
-"""The width of a character at most, in SVG units: of DejaVu Sans, which is wider than most, at 13 units."""
 MOST_BARS = 40
 
 COLOURS = (
@@ -71,11 +69,15 @@ class Series:
     colour: str = COLOURS[0]
     dash: str = ""
     marker: str = ""
-    """Of each point, from MARKERS; empty: only the last point has one."""
+    """Of each point, from MARKERS; empty: at most the last point has one."""
     hollow: bool = False
     """Whether the markers are."""
+    ends: bool = True
+    """Whether the last point has a marker where the others have none: where there is but one, a line does not show."""
     notes: Sequence[str] = ()
     """A text for each point, which a browser shows where the pointer rests on it."""
+    shaded: bool = True
+    """Whether the band is an area, and not only a bar at each marker."""
     joined: bool = True
     """Whether a line connects the points; else the band is a bar at each of them."""
 
@@ -174,7 +176,7 @@ def draw(
     start, end = _ends(across, [x for x, *_ in (*points, *bands)])
     top = TOP + (16 if upward.label else 0)
     marks, _ = _marks(upward, low, high, max(3, (height - top - BOTTOM) // 32))
-    left = 8 + CHARACTER * max(len(text) for _, text in marks)
+    left = 8 + max(extent(text) for _, text in marks)
     right, bottom = width - RIGHT, height - BOTTOM
     most = max(2, int((right - left) / 70))
     steps, unit = _marks(across, start, end, most)
@@ -202,7 +204,7 @@ def draw(
                     if math.isfinite(x + y)
                 ],
                 _outline([(x_of(x), y_of(lowest), y_of(highest)) for x, lowest, highest in _finite(one.band)])
-                if one.joined
+                if one.joined and one.shaded
                 else [],
                 []
                 if one.joined and not one.marker
@@ -288,6 +290,11 @@ def labels(at: Sequence[float], unit: Unit) -> tuple[list[tuple[float, str]], st
     return list(zip(at, texts, strict=True)), name
 
 
+def extent(text: str) -> float:
+    """The width of a label at most, in SVG units: in DejaVu Sans, which is wider than most, at 13 units."""
+    return sum(12.5 if letter in "%mwMW@" else 8.5 for letter in text)
+
+
 def bins(values: np.ndarray) -> dict[str, int]:
     """Histogram: bin → number of values in it.
 
@@ -307,7 +314,7 @@ def bars(title: str, across: str, counts: Mapping[str, int]) -> Chart:
     """A bar chart with one bar per name, in the order of `counts`."""
     most = max(1, *counts.values())
     marks, _ = labels(ticks(0, most, 4, whole=True), "")
-    left = 8 + CHARACTER * max(len(text) for _, text in marks)
+    left = 8 + max(extent(text) for _, text in marks)
     bottom = HEIGHT - BOTTOM
     each = (WIDTH - RIGHT - left) / len(counts)
 
@@ -315,7 +322,8 @@ def bars(title: str, across: str, counts: Mapping[str, int]) -> Chart:
         return bottom - count / most * (bottom - TOP)
 
     names = list(counts)
-    named = sorted({0, len(names) // 2, len(names) - 1})
+    room = max(2, int((WIDTH - RIGHT - left) / (max(map(extent, names)) + 8)))
+    named = [int(at) for at in ticks(0, len(names) - 1, min(room, 6), whole=True)] if len(names) > 1 else [0]
     return Chart(
         title,
         "A bar chart; the numbers follow",
@@ -359,7 +367,7 @@ def _outline(band: Sequence[tuple[float, float, float]]) -> list[tuple[float, fl
 
 def _placed(x: float, text: str, width: int) -> Label:
     """A label below a tick, moved where it would be cut."""
-    half = CHARACTER * len(text) / 2
+    half = extent(text) / 2
     if x + half > width:
         return Label(width, text, "end")
     return Label(0, text, "start") if x < half else Label(x, text)

@@ -15,6 +15,7 @@ import numpy as np
 
 from subset_trainer.insight import learning_curve
 from subset_trainer.insight.learning_curve import Curve, Interval, Point
+from subset_trainer.readable import number
 
 Trial = tuple[float, int]
 """A share of the training examples, and which of its runs it is, from 0."""
@@ -147,4 +148,4 @@ def sentence(answer: Answer, question: str, tolerance: float) -> str:
 
 
 def _points(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
+    return number(100 * fraction, ".1f")

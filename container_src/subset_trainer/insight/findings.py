@@ -14,7 +14,7 @@ from subset_trainer.data.images.unreadable import LeftOut
 from subset_trainer.insight import duplicates, issues, labels
 from subset_trainer.insight.cleaning import NOISY, Examined
 from subset_trainer.insight.explanations import Explanations
-from subset_trainer.insight.page import Findings, Row, Shown
+from subset_trainer.insight.page import About, Findings, Row, Shown
 from subset_trainer.training.evaluation import Judgement
 from subset_trainer.training.record import Record
 
@@ -32,7 +32,7 @@ def findings(
     judged: Judgement,
     validated: Judgement,
     history: Sequence[Mapping[str, Any]],
-    facts: Mapping[str, str],
+    about: About,
     device: torch.device,
     explained: Explanations | None = None,
 ) -> Findings:
@@ -67,9 +67,8 @@ def findings(
     else:
         groups = _of_several(examined.groups[kept])
     return Findings(
-        title="What training has learned of the data",
+        about=about,
         kind=splits.preprocessing.name,
-        facts=facts,
         history=history,
         classes=splits.preprocessing.classes,
         ids=splits.train_ids,

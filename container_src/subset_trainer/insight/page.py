@@ -8,7 +8,7 @@ import numpy as np
 
 from subset_trainer import pages
 from subset_trainer.data import Ids
-from subset_trainer.insight import charts, errors_section
+from subset_trainer.insight import charts, errors_section, learning_curve_section
 from subset_trainer.insight.explanations import Explanations
 from subset_trainer.insight.issues import Issue, Issues
 
@@ -16,6 +16,8 @@ MOST_SUSPECTS, MOST_USEFUL, MOST_GROUPS, MOST_OF_A_GROUP, MOST_OF_AN_ISSUE = 24,
 """Examples that are shown with their pictures. More would make the page large."""
 MOST_CLASSES, MOST_PAIRS = 20, 30
 """Up to MOST_CLASSES the confusion matrix is shown whole, and beyond them the pairs that are confused most."""
+LONGEST_HEADING = 8
+"""Characters. Where a class has a longer name, the confusion matrix's columns have numbers."""
 UNEVEN = 3
 """The page mentions classes of unequal size from this ratio of the largest to the smallest on."""
 
@@ -35,14 +37,26 @@ Shown = str | Row
 
 
 @dataclass(frozen=True)
+class About:
+    """What the page says of the run itself."""
+
+    title: str
+    """Names the run, its strategy and its data."""
+    lead: str
+    """What came of it, in a sentence."""
+    facts: Mapping[str, str]
+    """Name → value, of what was run."""
+    answer: Mapping[str, Any] | None = None
+    """Of a search for the fraction, as in summary.json."""
+
+
+@dataclass(frozen=True)
 class Findings:
     """What the page shows. N training examples, M validation examples; labels are positions in `classes`."""
 
-    title: str
+    about: About
     kind: str
     """Of the data: image, table or text."""
-    facts: Mapping[str, str]
-    """Name → value, for the table of what was run."""
     history: Sequence[Mapping[str, Any]]
     """As in history.jsonl."""
     classes: Sequence[str]
@@ -163,23 +177,25 @@ def page(found: Findings) -> str:
     cards = cards_of(found)
     classes = _classes(found)
     present = [one for one in classes if one.examples]
+    worst = sorted(
+        (one for one in classes if one.validation), key=lambda one: (one.accuracy, -one.validation)
+    )
     grouped = found.groups[found.groups >= 0]
     selected = charts.bins(found.selected)
     return pages.render(
         "report.html",
-        **{
-            name: getattr(found, name)
-            for name in ("title", "kind", "facts", "history", "epochs", "understood")
-        },
+        **{name: getattr(found, name) for name in ("about", "kind", "history", "epochs", "understood")},
+        title=found.about.title,
+        searched=found.about.answer and learning_curve_section.shown(found.about.answer),
         cards=cards,
         shown=dict(zip(cards.rows, found.show(cards.rows), strict=True)),
         classes=classes,
         largest=max(present, key=lambda one: one.examples),
         smallest=min(present, key=lambda one: one.examples),
-        worst=min(
-            (one for one in classes if one.validation), key=lambda one: one.accuracy or 0.0, default=None
-        ),
+        worst=worst[:MOST_CLASSES],
+        as_bad=sum(one.accuracy == worst[0].accuracy for one in worst[1:]),
         confused=_confused(found),
+        numbered=max(map(len, found.classes)) > LONGEST_HEADING,
         matrix=_matrix(found) if len(classes) <= MOST_CLASSES else None,
         curves=_curves(found.history),
         selected=selected,

@@ -10,11 +10,14 @@ import torch
 from subset_trainer import artifacts
 from subset_trainer.config import Hyperparameters
 from subset_trainer.insight.cleaning import Examined
+from subset_trainer.insight.page import About
+from subset_trainer.job import naming
 from subset_trainer.job.fit import Fitted
 from subset_trainer.job.insights import Insights
 from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
 from subset_trainer.models import Classifier
+from subset_trainer.readable import number
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.background import Outcome
 from subset_trainer.training.measures import Score
@@ -41,8 +44,7 @@ def finish(run: Run, data: Material, examined: Examined, fitted: Fitted) -> Outc
             insights.explain()
     if config.report and not stages.stopped:
         with stages.stage("report", lambda: f"{SAVED}writes the report"):
-            facts = _facts(data, examined, fitted, test)
-            insights.report(examined, fitted.history.rows, facts)
+            insights.report(examined, fitted.history.rows, _about(run, data, examined, fitted, test))
     outcome: Outcome = "stopped" if stages.stopped else "completed"
     if run.first:
         if test is not None:
@@ -65,11 +67,27 @@ def _save_model(run: Run, data: Material, fitted: Fitted) -> Classifier:
     return model
 
 
+def _about(run: Run, data: Material, examined: Examined, fitted: Fitted, test: Score | None) -> About:
+    config = data.config
+    fraction = (fitted.answer or {}).get("kept", config.fraction) if config.spec.takes_fraction else None
+    scores = {"validation": fitted.history.reports[-1].validation} | ({"test": test} if test else {})
+    scored = " and ".join(
+        f"{what} {metrics.SPOKEN[config.metric]} {number(score.measures()[config.metric], '.1%')}"
+        for what, score in scores.items()
+    )
+    epochs = len(fitted.history.reports)
+    return About(
+        naming.title(run.contract, config.strategy, fraction, config.seed, data.splits),
+        f"{naming.counted(data.splits)}; {data.model}, {epochs:,} {'epoch' if epochs == 1 else 'epochs'}: {scored}.",
+        _facts(data, examined, fitted, test),
+        fitted.answer,
+    )
+
+
 def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | None) -> dict[str, str]:
-    """Name → value for the header of the report."""
+    """Name → value of what was run."""
     config, plan = data.config, fitted.plan
     return {
-        **({} if fitted.answer is None else {"answer": str(fitted.answer["sentence"])}),
         "strategy": config.strategy,
         "budget": f"{plan.budget:,} of {plan.examples:,} examples an epoch",
         "left out before": ", ".join(f"{count:,} {why}" for why, count in examined.counts().items()),
@@ -86,7 +104,7 @@ def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | Non
 
 def _measured(what: str, score: Score) -> dict[str, str]:
     names = [name for name in score.measures() if name != "loss"]
-    return {f"{what} {metrics.SPOKEN[name]}": f"{score.measures()[name]:.2%}" for name in names}
+    return {f"{what} {metrics.SPOKEN[name]}": number(score.measures()[name], ".2%") for name in names}
 
 
 def _summary(

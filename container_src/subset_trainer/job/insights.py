@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from subset_trainer.errors import UserError
 from subset_trainer.insight import duplicates, explaining, explanations, findings, issues
 from subset_trainer.insight.cleaning import Examined, looked_at
 from subset_trainer.insight.explanations import Explanations
-from subset_trainer.insight.page import Findings, Shown, cards_of, page
+from subset_trainer.insight.page import About, Findings, Shown, cards_of, page
 from subset_trainer.job.values import Run
 from subset_trainer.models import Classifier
 from subset_trainer.training.evaluation import Judgement, judge
@@ -95,7 +95,7 @@ class Insights:
             with place.interruption.deferred():
                 artifacts.write_json(path, explanations.to_json(self.explained))
 
-    def report(self, examined: Examined, history: list[dict[str, Any]], facts: Mapping[str, str]) -> None:
+    def report(self, examined: Examined, history: list[dict[str, Any]], about: About) -> None:
         """Write report.html and examples.parquet.
 
         Raises:
@@ -114,7 +114,7 @@ class Insights:
                 judged,
                 validated,
                 history,
-                facts,
+                about,
                 place.device,
                 self.explained,
             )

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from subset_selection.last_layer import with_input_of
 from subset_trainer.errors import UserError, first_line
 from subset_trainer.models.joined import JoinedEncoder as JoinedEncoder
 from subset_trainer.models.joined import JoinedNGrams as JoinedNGrams
@@ -148,17 +148,7 @@ class Classifier(nn.Module):
         return lengths(inputs) if isinstance(self.network, TextEncoder) else torch.zeros(len(inputs))
 
     def _with_input_of(self, module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        captured: list[Tensor] = []
-
-        def capture(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            captured.append(arguments[0])
-
-        handle: RemovableHandle = module.register_forward_pre_hook(capture)
-        try:
-            logits = self(inputs)
-        finally:
-            handle.remove()
-        return logits, captured[-1].flatten(1)
+        return with_input_of(module, lambda: self(inputs))
 
 
 def check_name(name: str) -> None:

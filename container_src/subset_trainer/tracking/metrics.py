@@ -35,6 +35,14 @@ SPOKEN = {
 """Measure → its name in a sentence. Larger is better for all of them."""
 
 
+def spoken_time(seconds: float) -> str:
+    """Return a time as all sentences say it: `40 s`, `12 min` or `3 h 05 min`."""
+    if seconds < 99.5:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 def line(epoch: int, values: Mapping[str, float]) -> str:
     """A log line, ``epoch=3 train:loss=0.5123 …``, with the available metrics in the order of ``FORMATS``."""
     metrics = [f"{name}={values[name]:{form}}" for name, form in FORMATS.items() if name in values]

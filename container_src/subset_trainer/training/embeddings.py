@@ -1,8 +1,7 @@
-"""Storage for the logits and features of many examples: in memory, or in a memory-mapped file if memory is short.
+"""Where the logits and features of many examples are stored: in memory, or in a memory-mapped file if memory is short.
 
-Small data is stored in float32, as computed. Large data is stored in float16, which halves the space; strategies
-convert rows to float32 when they read them. The data type depends only on the size of the data, so that a resumed run
-selects the same subset on any machine. The location depends on the memory that is available.
+The data type depends only on the size of the data, see :mod:`subset_selection.storage`; the location depends on the
+memory that is available.
 """
 
 import logging
@@ -15,67 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from subset_selection import storage
 from subset_trainer.data.machine import memory_available
 from subset_trainer.errors import UserError
 
 logger = logging.getLogger(__name__)
-FLOAT32_KEPT = 1 << 26
-"""Number of elements over all processes up to which they are stored in float32: 256 MiB."""
 SHARE = 4
 """Embeddings may use 1/``SHARE`` of a process's part of the available memory; larger ones are stored in a file."""
 SHARE_OF_A_GPU = 2
 """Embeddings may use 1/``SHARE_OF_A_GPU`` of the free GPU memory, because the search needs the rest; larger ones are
 stored in main memory or in a file."""
-COPIED = 1 << 22
-"""Number of elements that are copied at a time."""
-
-
-class Embeddings:
-    """Columns with the outputs for N examples, written in parts during a pass over the data.
-
-    Args:
-        rows: N, the number of examples of this process.
-        widths: number of elements per example in each column.
-        device: preferred device, if it has enough memory.
-        examples: number of examples of all processes together.
-        processes: number of processes on this host, which share its memory.
-
-    Raises:
-        UserError: neither memory nor the disk has enough space.
-    """
-
-    def __init__(
-        self, rows: int, widths: Sequence[int], device: torch.device, examples: int, processes: int
-    ) -> None:
-        dtype = torch.float32 if examples * sum(widths) <= FLOAT32_KEPT else torch.float16
-        self.columns = allocate(rows, [(width, dtype) for width in widths], device, processes)
-        self._processes = processes
-
-    def write(self, first: int, parts: Sequence[Tensor]) -> None:
-        """Write consecutive rows of each column.
-
-        A float16 column is converted to float32 if a value exceeds float16's range.
-
-        Args:
-            first: position of the first row.
-            parts: for each column its rows, [B, width] floating.
-        """
-        for position, part in enumerate(parts):
-            if self.columns[position].dtype == torch.float16 and _overflows(part):
-                logger.info("the model's outputs exceed the range of float16: they are stored in float32")
-                self.columns[position] = self._widened(self.columns[position])
-            # The assignment converts from the model's data type.
-            self.columns[position][first : first + len(part)] = part
-
-    def _widened(self, column: Tensor) -> Tensor:
-        rows, width = column.shape
-        if column.is_cuda:
-            return column.float()
-        (wide,) = allocate(rows, [(width, torch.float32)], column.device, self._processes)
-        at_once = _rows_at_once(width)
-        for ours, theirs in zip(wide.split(at_once), column.split(at_once), strict=True):
-            ours.copy_(theirs)
-        return wide
 
 
 def allocate(
@@ -109,10 +57,10 @@ def allocate(
 def take(values: Tensor, indices: Tensor, processes: int) -> Tensor:
     """Some rows of a column, [K, width], in the order of the indices; stored in a file if memory is short."""
     width = values.shape[1]
-    if len(indices) * width <= FLOAT32_KEPT or values.is_cuda:
+    if len(indices) * width <= storage.FLOAT32_KEPT or values.is_cuda:
         return values[indices]
     (taken,) = allocate(len(indices), [(width, values.dtype)], values.device, processes)
-    at_once = _rows_at_once(width)
+    at_once = storage.rows_at_once(width)
     for ours, part in zip(taken.split(at_once), indices.split(at_once), strict=True):
         torch.index_select(values, 0, part, out=ours)
     return taken
@@ -136,12 +84,3 @@ def _mapped(rows: int, width: int, dtype: torch.dtype) -> Tensor:
         kind = {torch.float16: np.float16, torch.float32: np.float32}[dtype]
         # The mapping outlives the descriptor.
         return torch.from_numpy(np.memmap(file, kind, "r+", shape=(rows, width)))
-
-
-def _rows_at_once(width: int) -> int:
-    return max(1, COPIED // width)
-
-
-def _overflows(part: Tensor) -> bool:
-    """Whether a finite value would overflow in float16."""
-    return part.dtype != torch.float16 and bool((part.half().isinf() & part.isfinite()).any())

@@ -1,6 +1,6 @@
 """Evaluation of a model on a data set: its measures, and the outputs that selection and insights need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from subset_selection import Pool
+from subset_selection.embedding import collect
+from subset_selection.storage import Embeddings
 from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
-from subset_trainer.training.embeddings import Embeddings, allocate, take
+from subset_trainer.training.embeddings import allocate, take
 from subset_trainer.training.measures import Predictions, Score, Tally
 from subset_trainer.training.out_of_memory import Parts
 from subset_trainer.training.parallel.ranks import Ranks
@@ -89,8 +91,8 @@ def _evaluate(
 def look_at(classifier: Classifier, dataset: Dataset, place: Place) -> tuple[Pool, Tensor]:
     """Compute the logits and last-layer features of this process's examples, in data order.
 
-    They are stored on the device, in memory or in a file, in float32 or float16; see
-    :mod:`~subset_trainer.training.embeddings`.
+    They are stored on the device, in memory or in a file, in float32 or float16; see :mod:`subset_selection.storage`
+    and :mod:`~subset_trainer.training.embeddings`.
 
     Returns:
         a pool of this process's examples, and their indices, int64.
@@ -104,19 +106,20 @@ def look_at(classifier: Classifier, dataset: Dataset, place: Place) -> tuple[Poo
     classifier.eval()
     order = _in_order(dataset, classifier, place)
     own = torch.cat(order) if order else torch.empty(0, dtype=torch.int64)
-    done = 0
-    found: Embeddings | None = None
+    allocated = partial(allocate, processes=ranks.local_size)
 
     def room(*widths: int) -> Embeddings:
-        return Embeddings(len(own), widths, machine.device, len(dataset), ranks.local_size)
+        return Embeddings(len(own), widths, machine.device, len(dataset), allocated)
 
     parts = Parts()
-    for inputs in ranks.until_asked(dataset.batches(order, machine.device)):
-        with machine.autocast():
-            outputs = parts.of(classifier.logits_and_features, inputs)
-        found = found or room(*(output.shape[1] for output in outputs))
-        found.write(done, outputs)
-        done += len(inputs)
+
+    def outputs() -> Iterator[tuple[Tensor, Tensor]]:
+        for inputs in ranks.until_asked(dataset.batches(order, machine.device)):
+            with machine.autocast():
+                made = parts.of(classifier.logits_and_features, inputs)
+            yield made
+
+    found = collect(outputs(), room)
     ranks.check()
     # If there are more processes than batches, a process without batches needs empty columns of the same widths.
     found = found or room(classifier.head.out_features, classifier.head.in_features)

@@ -8,28 +8,28 @@ outputs as they are.
 
 import copy
 import logging
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from subset_selection.embedding import collect
+from subset_selection.progress import with_progress
+from subset_selection.storage import Embeddings
 from subset_trainer.data import Dataset, MemoryDataset
 from subset_trainer.data.hosts import ShardedDataset
 from subset_trainer.models import Classifier
-from subset_trainer.training.embeddings import Embeddings, take
+from subset_trainer.training.embeddings import allocate, take
 from subset_trainer.training.evaluation import BATCH
 from subset_trainer.training.out_of_memory import Parts
 from subset_trainer.training.place import Place
 
 logger = logging.getLogger(__name__)
-PROGRESS_SECONDS = 30
 ROWS_AT_ONCE = 1 << 14
 LEAST_DEVIATION = 1e-6
 """Relative to the mean deviation; outputs that vary less do not vary."""
-T = TypeVar("T")
 
 
 class Tail(nn.Module):
@@ -138,18 +138,17 @@ def outputs(classifier: Classifier, dataset: Dataset, place: Place) -> Tensor:
     # Examples of similar length together, and the longest first, so that memory runs out at once if it does.
     lengths = [classifier.lengths(each) for each in dataset.batches(own.split(BATCH), torch.device("cpu"))]
     order = torch.cat(lengths).argsort(descending=True, stable=True) if lengths else own
-    found: Embeddings | None = None
-    parts, done = Parts(), 0
-    for inputs in _with_progress(
-        ranks.until_asked(dataset.batches(own[order].split(BATCH), machine.device)), len(own)
-    ):
-        with machine.autocast():
-            part = parts.of(classifier.embedded, inputs)
-        if found is None:
-            cpu = torch.device("cpu")
-            found = Embeddings(len(own), [part.shape[1]], cpu, len(dataset), ranks.local_size)
-        found.write(done, [part])
-        done += len(part)
+    parts, cpu = Parts(), torch.device("cpu")
+    allocated = partial(allocate, processes=ranks.local_size)
+
+    def results() -> Iterator[list[Tensor]]:
+        batches = ranks.until_asked(dataset.batches(own[order].split(BATCH), machine.device))
+        for inputs in with_progress(batches, len(own), "the frozen backbone, examples read", len):
+            with machine.autocast():
+                made = parts.of(classifier.embedded, inputs)
+            yield [made]
+
+    found = collect(results(), lambda *widths: Embeddings(len(own), widths, cpu, len(dataset), allocated))
     ranks.check()
     width = max(ranks.everyones(0 if found is None else found.columns[0].shape[1]))
     column = (
@@ -171,13 +170,3 @@ def embedded(dataset: Dataset, outputs: Tensor, rank: int) -> Dataset:
     rows = torch.full((len(dataset),), -1)
     rows[own] = torch.arange(len(outputs))
     return ShardedDataset(MemoryDataset(outputs, dataset.labels[own]), dataset.labels, dataset.owners, rows)
-
-
-def _with_progress(batches: Iterable[Tensor], count: int) -> Iterator[Tensor]:
-    last_said, done = time.monotonic(), 0
-    for batch in batches:
-        if time.monotonic() - last_said >= PROGRESS_SECONDS:
-            last_said = time.monotonic()
-            logger.info("the frozen backbone has read %d of %d examples", done, count)
-        yield batch
-        done += len(batch)

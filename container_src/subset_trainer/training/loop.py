@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from subset_selection import Subset
+from subset_trainer.tracking.metrics import spoken_time
 from subset_trainer.training.batches import Batch, Batches
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Lap, Stopwatch
@@ -167,17 +168,11 @@ class Pace:
         seconds, steps = now - self._begun, self._counted - 1
         self._begun, self._counted = None, PACE_STEPS  # said once
         images = f" with images of {pixels[0]} x {pixels[1]} pixels (image_size)" if pixels else ""
+        epoch = spoken_time(seconds / steps * self._steps)
         return (
-            f"an epoch of {self._steps:,} steps{images} takes about {duration(seconds / steps * self._steps)}, beside "
+            f"an epoch of {self._steps:,} steps{images} takes about {epoch}, beside "
             f"selection and evaluation: {steps:,} steps took {seconds:.1f} s"
         )
-
-
-def duration(seconds: float) -> str:
-    """A time in words: 40 s, 12 min or 3.5 h."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _with_progress(

@@ -9,41 +9,14 @@ from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from subset_selection.catalogue import Refresh
+from subset_selection import schedule
+from subset_selection.schedule import Epoch as Epoch
+from subset_selection.schedule import epochs as epochs
 from subset_trainer.config import Hyperparameters
 from subset_trainer.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The plan of one epoch."""
-
-    number: int
-    """The epoch's number, from 1."""
-    count: int
-    """Number of epochs of the run."""
-    everything: bool
-    """Whether it uses all examples: in the warm start, or at the end of a strategy with ``final_share``."""
-    first_on_subset: bool = False
-    """Whether it is the first epoch on a subset."""
-    selection_due: bool = False
-    """Whether a periodically refreshed subset is selected again before this epoch."""
-    first_step: int = 0
-    """Number of updates planned before this epoch."""
-    steps: int = 0
-    """Number of updates planned for this epoch. A strategy that sets its own size may make fewer."""
-
-    def __str__(self) -> str:
-        return f"epoch {self.number} of {self.count}"
-
-    def is_due(self, refresh: Refresh) -> bool:
-        """Whether a subset with this refresh rule is selected again before this epoch."""
-        if refresh == "every epoch":
-            return True
-        return self.first_on_subset or (refresh == "periodically" and self.selection_due)
 
 
 @dataclass(frozen=True)
@@ -152,15 +125,8 @@ class Plan:
         return self.learning_rate * learning_rate_factor(at, self.steps, self.warmup_ratio)
 
     def generators(self) -> "dict[str, torch.Generator]":
-        """One generator per purpose, so that a strategy that draws more numbers does not change the order of
-        examples."""
-        import torch
-
-        purposes = ("selection", "order", "augmentation")
-        return {
-            purpose: torch.Generator().manual_seed(self.seed * 3 + number)
-            for number, purpose in enumerate(purposes)
-        }
+        """One generator for each of :data:`subset_selection.schedule.PURPOSES`."""
+        return schedule.generators(self.seed)
 
 
 def budget(examples: int, fraction: float) -> int:
@@ -177,34 +143,6 @@ def budget(examples: int, fraction: float) -> int:
             f"expected at least 2 examples, so a fraction of at least {needed:.2g}"
         )
     return size
-
-
-def epochs(
-    count: int, fraction: float, select_every: int, warm_fraction: float, final_share: float = 0.0
-) -> list[Epoch]:
-    """The run's epochs: those of the warm start on all data, then those on the subset.
-
-    The warm start replaces ``warm_fraction · count`` epochs on the subset by fewer epochs on all data with about as
-    many samples in total (Killamsetty et al., "GRAD-MATCH", ICML 2021, section 4), so that it adds no cost. The last
-    ``final_share · count`` epochs use all data again, for strategies with this setting.
-    """
-    replaced = int(warm_fraction * count)
-    warm = math.ceil(replaced * fraction)
-    final = round(final_share * count)
-    total = warm + count - replaced
-    plan = [Epoch(number, total, everything=True) for number in range(1, warm + 1)]
-    for position in range(count - replaced):
-        at_end = position >= count - replaced - final
-        plan.append(
-            Epoch(
-                warm + position + 1,
-                total,
-                everything=at_end,
-                first_on_subset=position == 0 and not at_end,
-                selection_due=position % select_every == 0 and not at_end,
-            )
-        )
-    return plan
 
 
 def batch_count(samples: int, batch_size: int, processes: int = 1) -> int:
@@ -226,7 +164,7 @@ def batch_count(samples: int, batch_size: int, processes: int = 1) -> int:
             f"an epoch of {samples} examples does not give each of {processes} processes 2 of them: use a larger "
             "fraction, or fewer instances or processes_per_host"
         )
-    return max(1, min(math.ceil(samples / (batch_size * processes)), samples // (2 * processes)))
+    return schedule.batch_count(samples, batch_size, processes)
 
 
 def scaled_learning_rate(learning_rate: float, processes: int, rule: str) -> float:

@@ -1,38 +1,26 @@
-"""One selection: evaluate the model on the data if the strategy needs it, select, and check the result."""
+"""The selection of a training: the library's selectors on the trainer's data, model and processes."""
 
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from subset_selection import (
-    BatchFilter,
-    NotFiniteError,
-    Pool,
-    Refresh,
-    SoftPruning,
-    Strategy,
-    Subset,
-    distributed,
-    load_state,
-    state_of,
-)
-from subset_selection.uniform import RepeatedSampling
+from subset_selection import NotFiniteError, Pool, Strategy, Subset, distributed
+from subset_selection.selectors import Asking as Asking
+from subset_selection.selectors import Choice as Choice
+from subset_selection.selectors import FilterSelector as FilterSelector
+from subset_selection.selectors import PoolSelector, Shard, alone
+from subset_selection.selectors import Selector as Selector
+from subset_selection.selectors import SoftPruningSelector as SoftPruningSelector
+from subset_selection.selectors import checked as checked
+from subset_selection.selectors import everything as everything
 from subset_trainer.data import Dataset
-from subset_trainer.errors import AlgorithmError, UserError
+from subset_trainer.errors import UserError
 from subset_trainer.models import Classifier
 from subset_trainer.training.embeddings import allocate
 from subset_trainer.training.evaluation import look_at
 from subset_trainer.training.place import Place
-from subset_trainer.training.plan import Epoch
-
-logger = logging.getLogger(__name__)
-LEAST_VALIDATION = 1_000
-"""Minimum number of validation examples that are used in a selection among few candidates, if there are that many."""
 
 
 @dataclass(frozen=True)
@@ -46,109 +34,31 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The examples that an epoch trains on."""
+class Examples:
+    """A data set and the model that is evaluated on it; see :class:`subset_selection.selectors.Source`."""
 
-    subset: Subset
-    """The examples that the epoch reads."""
-    filter: BatchFilter | None = None
-    """Selects the examples of each batch that the training step uses; None: all."""
-    kept: int = 0
-    """Number of samples that the filter keeps over the epoch."""
+    dataset: Dataset
+    classifier: Classifier
+    place: Place
 
-    @property
-    def size(self) -> int:
-        """Number of samples that the epoch trains on."""
-        return self.kept if self.filter else len(self.subset.indices)
+    def __len__(self) -> int:
+        return len(self.dataset)
 
-
-class Selector(Protocol):
-    """Selects the examples of each epoch that does not use all of them."""
-
-    def choose(self, epoch: Epoch, generator: torch.Generator) -> Choice | None:
-        """Select the examples that the run trains on from this epoch on; None: the last selection stays.
-
-        Args:
-            epoch: the epoch.
-            generator: the source of randomness.
+    def pool(self, positions: Tensor | None, look: bool) -> Shard:
+        """This process's part of some examples as a pool, and their indices among the positions.
 
         Raises:
-            UserError: the model's outputs are not finite.
-            AlgorithmError: the strategy returned an invalid subset.
-            Terminated: on every process, if SIGTERM has reached one of several.
+            Terminated: SIGTERM has reached one of several processes.
+            UserError: neither memory nor the disk has enough space.
         """
-        ...
-
-    def choice_of(self, subset: Subset) -> Choice:
-        """Restore the choice whose subset was stored in a checkpoint."""
-        ...
-
-    def observe(self, indices_K: Tensor, losses_K: Tensor) -> None:
-        """Record the examples that an epoch trained on and their losses, both on the CPU."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """A copy of the state from earlier selections: dicts, tensors on the CPU, numbers and None."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that ``state_dict`` returned."""
-        ...
+        dataset = self.dataset if positions is None else self.dataset.subset(positions)
+        if look:
+            return look_at(self.classifier, dataset, self.place)
+        own = torch.arange(len(dataset))[self.place.ranks.places(len(dataset), dataset.owners)]
+        return Pool(dataset.labels[own]), own
 
 
-class Asking:
-    """Base class of selectors: it selects when a selection is due.
-
-    Args:
-        strategy: the strategy of one run; its state is the selector's state.
-        refresh: when it selects.
-        budget: K, for a strategy with a given budget.
-    """
-
-    def __init__(self, strategy: object, refresh: Refresh, budget: int) -> None:
-        self.refresh = refresh
-        self.budget = budget
-        self._remembering = strategy
-
-    def choose(self, epoch: Epoch, generator: torch.Generator) -> Choice | None:
-        """See :class:`Selector`."""
-        if not epoch.is_due(self.refresh):
-            return None
-        if self.refresh != "every epoch":
-            logger.info("%s: choosing %d examples", epoch, self.budget)
-        look = epoch.first_on_subset or epoch.selection_due
-        subset = self.select(generator, look)
-        if subset.note and look:
-            logger.info("%s: %s", epoch, subset.note)
-        return self.choice_of(subset)
-
-    def select(self, generator: torch.Generator, look: bool = True) -> Subset:
-        """Run the strategy.
-
-        Args:
-            generator: the source of randomness.
-            look: whether to evaluate the model on the data now. A strategy that selects every epoch does so only every
-                ``select_every`` epochs.
-        """
-        raise NotImplementedError
-
-    def choice_of(self, subset: Subset) -> Choice:
-        """See :class:`Selector`."""
-        return Choice(subset)
-
-    def observe(self, indices_K: Tensor, losses_K: Tensor) -> None:
-        """See :class:`Selector`."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """See :class:`Selector`."""
-        return state_of(self._remembering)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`Selector`."""
-        load_state(self._remembering, state)
-
-
-class NativeSelector(Asking):
+class NativeSelector(PoolSelector):
     """Runs a strategy of :mod:`subset_selection` on the model's current outputs.
 
     If there are several processes, the first one selects for all and holds the strategy's state.
@@ -159,8 +69,7 @@ class NativeSelector(Asking):
         data: the examples to select from.
         budget: K.
         place: the device and the processes.
-        candidates_per_pick: number of candidates per pick, drawn again for each selection. The same fraction of the
-            validation examples is used, but at least ``LEAST_VALIDATION``. None: all examples are candidates.
+        candidates_per_pick: see :class:`~subset_selection.selectors.PoolSelector`.
     """
 
     def __init__(
@@ -172,143 +81,28 @@ class NativeSelector(Asking):
         place: Place,
         candidates_per_pick: float | None = None,
     ) -> None:
-        super().__init__(strategy, strategy.refresh, budget)
-        self._candidates_per_pick = candidates_per_pick
-        self._strategy = strategy
-        self._classifier = classifier
-        self._data = data
-        self._place = place
+        train, validation = (Examples(each, classifier, place) for each in (data.train, data.validation))
+        choose = alone if place.ranks.size == 1 else partial(_together, place)
+        super().__init__(strategy, train, validation, budget, candidates_per_pick, choose)
         if strategy.needs_last_layer:
             classifier.head  # noqa: B018 - raises before training if the network has no last linear layer
 
     def select(self, generator: torch.Generator, look: bool = True) -> Subset:
-        """See :class:`Asking`."""
-        candidates, validation, ranks = self._data.train, self._data.validation, self._place.ranks
-        drawn = None
-        if self._candidates_per_pick is not None and look:
-            size = min(len(candidates), round(self._candidates_per_pick * self.budget))
-            drawn = _draw(len(candidates), size, generator)
-            share = size / len(candidates)
-            least = min(len(validation), LEAST_VALIDATION)
-            validation = validation.subset(
-                _draw(len(validation), max(least, round(share * len(validation))), generator)
-            )
-            candidates = candidates.subset(drawn)
-        train_pool, own = self._pool(candidates, look and self._strategy.needs_last_layer)
-        validation_pool, own_validation = self._pool(validation, look and self._strategy.needs_validation)
+        """See :class:`Asking`.
+
+        Raises:
+            UserError: the model's outputs are not finite.
+            Terminated: on every process, if SIGTERM has reached one of several.
+        """
         try:
-            if ranks.size == 1:
-                subset = self._strategy.select(train_pool, validation_pool, self.budget, generator)
-            else:
-                subset = distributed.select(
-                    self._strategy,
-                    train_pool,
-                    own,
-                    validation_pool,
-                    own_validation,
-                    self.budget,
-                    generator,
-                    ranks.from_first,
-                    partial(allocate, processes=ranks.local_size),
-                )
+            return super().select(generator, look)
         except NotFiniteError as error:
             raise UserError(f"training diverged: {error}; learning_rate is likely too high") from error
-        if drawn is not None:
-            subset = replace(subset, indices=drawn[subset.indices])
-        return checked(subset, len(self._data.train), self.budget)
-
-    def _pool(self, dataset: Dataset, look: bool) -> tuple[Pool, Tensor]:
-        """This process's part of a data set as a pool, and the indices of its examples."""
-        if look:
-            return look_at(self._classifier, dataset, self._place)
-        own = torch.arange(len(dataset))[self._place.ranks.places(len(dataset), dataset.owners)]
-        return Pool(dataset.labels[own]), own
 
 
-class SoftPruningSelector(Asking):
-    """Runs a strategy that sets the size of each epoch itself."""
-
-    def __init__(self, strategy: SoftPruning, labels: Tensor) -> None:
-        super().__init__(strategy, "every epoch", len(labels))
-        self._strategy = strategy
-        self._labels = labels
-
-    def select(self, generator: torch.Generator, look: bool = True) -> Subset:
-        """See :class:`Asking`."""
-        subset = self._strategy.select(self._labels, generator)
-        return checked(subset, len(self._labels), len(subset.indices))
-
-    def observe(self, indices_K: Tensor, losses_K: Tensor) -> None:
-        """See :class:`Selector`."""
-        self._strategy.observe(indices_K, losses_K)
-
-
-class FilterSelector(Asking):
-    """Draws random candidates for a filter within batches.
-
-    Args:
-        make_filter: creates the filter before the first epoch; its time counts as selection time. Its argument is the
-            filter's saved state, so that a resumed run does not repeat expensive work, or an empty mapping.
-        examples: N.
-        budget: K, the number of examples that the filter keeps over an epoch.
-    """
-
-    def __init__(
-        self, make_filter: Callable[[Mapping[str, Any]], BatchFilter], examples: int, budget: int
-    ) -> None:
-        self._sampling = RepeatedSampling()
-        super().__init__(self._sampling, "every epoch", budget)
-        self._make_filter = make_filter
-        self._examples = examples
-        self._filter: BatchFilter | None = None
-
-    def select(self, generator: torch.Generator, look: bool = True) -> Subset:
-        """Select the epoch's candidates."""
-        if self._filter is None:
-            self._filter = self._make_filter({})
-        count = min(self._examples, round(self.budget * self._filter.candidates_per_pick))
-        pool = Pool(torch.zeros(self._examples, dtype=torch.int64))
-        return self._sampling.select(pool, pool, count, generator)
-
-    def choice_of(self, subset: Subset) -> Choice:
-        """See :class:`Selector`."""
-        return Choice(subset, self._filter, self.budget)
-
-    def state_dict(self) -> dict[str, Any]:
-        """See :class:`Selector`."""
-        of_filter = None if self._filter is None else state_of(self._filter)
-        return {"filter": of_filter, "sampling": super().state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`Selector`."""
-        super().load_state_dict(state["sampling"])
-        if state["filter"] is not None:
-            self._filter = self._make_filter(state["filter"])
-
-
-def _draw(examples: int, count: int, generator: torch.Generator) -> Tensor:
-    """Positions of ``count`` random examples, in ascending order, so that ties are broken as without sampling."""
-    return torch.randperm(examples, generator=generator)[:count].sort().values
-
-
-def everything(examples: int) -> Subset:
-    return Subset.of(torch.arange(examples))
-
-
-def checked(subset: Subset, examples: int, budget: int) -> Subset:
-    """Return the subset if it has exactly ``budget`` different indices below ``examples`` and valid weights.
-
-    Raises:
-        AlgorithmError: the subset is invalid.
-    """
-    indices, weights = subset.indices, subset.weights
-    if len(indices) != budget or len(indices.unique()) != budget or len(weights) != budget:
-        raise AlgorithmError(
-            f"the strategy returned {len(indices)} indices ({len(indices.unique())} different) and "
-            f"{len(weights)} weights; expected {budget} different ones"
-        )
-    if int(indices.min()) < 0 or int(indices.max()) >= examples:
-        raise AlgorithmError(f"the strategy returned an index outside 0…{examples - 1}")
-    if not (bool(weights.isfinite().all()) and bool((weights >= 0).all()) and float(weights.sum()) > 0):
-        raise AlgorithmError("the strategy returned weights that are negative, not finite, or all zero")
-    return subset
+def _together(
+    place: Place, strategy: Strategy, train: Shard, validation: Shard, budget: int, generator: torch.Generator
+) -> Subset:
+    """Run a strategy on the shards of all processes; see :data:`subset_selection.selectors.Choose`."""
+    room = partial(allocate, processes=place.ranks.local_size)
+    return distributed.select(strategy, *train, *validation, budget, generator, place.ranks.from_first, room)

@@ -7,6 +7,7 @@ from typing import Any
 
 import subset_selection
 from subset_selection import BatchFilter, Settings
+from subset_selection.making import candidates_of
 from subset_trainer.config import Hyperparameters
 from subset_trainer.models import Classifier
 from subset_trainer.training.holdout import irreducible_losses
@@ -41,7 +42,8 @@ def selector(
     if hp.spec.shape == "within_batch":
         return _filter(hp, classifier, data, plan, place, settings)
     strategy = subset_selection.create(hp.strategy, settings, drop_mislabelled=hp.mislabelled == "drop")
-    return NativeSelector(strategy, classifier, data, plan.budget, place, _candidates(hp))
+    candidates = candidates_of(hp.spec, hp.candidates_per_pick, hp.mislabelled == "drop")
+    return NativeSelector(strategy, classifier, data, plan.budget, place, candidates)
 
 
 def _filter(
@@ -60,12 +62,6 @@ def _filter(
         return made
 
     return FilterSelector(make, plan.examples, plan.budget)
-
-
-def _candidates(hp: Hyperparameters) -> float | None:
-    if "candidates_per_pick" not in hp.spec.knobs or hp.mislabelled == "drop":
-        return None
-    return hp.candidates_per_pick or hp.spec.candidates_per_pick
 
 
 def settings_of(hp: Hyperparameters, plan: Plan) -> Settings:
