@@ -282,7 +282,8 @@ def table(found: Mapping[str, Sequence[Row]], scenario: Scenario) -> str:
 
 
 def _cell(row: Row, best: float) -> str:
-    text = f"{100 * row.accuracy:.1f} ± {100 * row.deviation:.1f}"
+    several = len(row.seeds) > 1
+    text = f"{100 * row.accuracy:.1f}" + (f" ± {100 * row.deviation:.1f}" if several else " (one seed)")
     return f"**{text}**" if row.accuracy == best else text
 
 
@@ -337,7 +338,9 @@ def document(found: Mapping[str, Sequence[Row]], sizes: str, seeds: str) -> str:
     parts = [
         "# Data that nothing was chosen on",
         "One set of images, five tables and one of texts. They were chosen by size and label before anything was "
-        "trained on them, and no default, rule or other study of this project has seen them.",
+        "trained on them, and no default, rule or other study of this project has seen them. One label was changed "
+        "after the first seed: of the birdstrikes the size of the bird, which its species gives away (99% for every "
+        "strategy), by the phase of flight.",
         f"{study_report.TESTED.format(TEST)}\n```sh\n.venv/bin/python -m benchmarks.held_out --fetch\n"
         f".venv/bin/python -m benchmarks.held_out --seeds {seeds}\n```",
         "What they say of this project's sentences is in [measurements]"
