@@ -6,11 +6,12 @@ A study has full runs and, for each of some strategies, `SHARES`, over seeds tha
 is its truth, plus what its seed makes of it, plus what the test examples do to its strategy and share, plus what they
 do to this run alone. The truth is that of further examples and seeds, so a test set of 500 is an error of its own.
 
-Rules: `new` is `deploy.results.judging` with paired test examples. `settled` judges three seeds
-first, and then what is open by all seeds, as `--settle` does. `unpaired` is `new` without predictions
-of the test examples. `step` is the step down with a shared level and one deviation over all candidates, which knows no
-test set. `each` is Student's t for each candidate alone, and `bonferroni` the same with the level divided by the number
-of candidates.
+Rules: `new` is `deploy.results.judging` with paired test examples, over the runs that the planner
+(`deploy.grid.agenda`) takes, in its order. `settled` begins with three seeds, adds the others to what is open, as
+`--settle` does, and goes on. `all` judges all runs (`--all`), and `unpaired` the same without predictions of the test
+examples. `step` is the step down with a shared level and one deviation over all candidates, which knows no test set.
+`each` is Student's t for each candidate alone, and `bonferroni` the same with the level divided by the number of
+candidates.
 """
 
 import itertools
@@ -21,6 +22,7 @@ from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -32,7 +34,11 @@ if not __package__:
 import numpy as np
 
 from benchmarks.common import Parser, processor, write_text
-from deploy.results.judging import LEAST_SEEDS, LEVEL, Candidate, State, judge
+from deploy.grid.agenda import Agenda
+from deploy.grid.plan import Cell
+from deploy.results.compare import Run
+from deploy.results.judging import LEAST_SEEDS, LEVEL, Candidate, Judged, State, judge
+from subset_selection.catalogue import REFERENCE
 from subset_trainer.errors import UserError
 
 SHARES = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
@@ -44,7 +50,7 @@ ALONE = 0.03
 and whose runs disagree on 6% of the test examples."""
 COMMON = 0.0075
 """Variance over the test examples of a strategy's own probability to be right, beside what all strategies share."""
-RULES = ("new", "settled", "unpaired", "step", "each", "bonferroni")
+RULES = ("new", "settled", "all", "unpaired", "step", "each", "bonferroni")
 
 
 @dataclass(frozen=True)
@@ -132,16 +138,23 @@ def simulate(
 
 def smallest(rule: str, study: Study) -> int | None:
     """Return the candidate that a rule recommends: the one of the smallest share that it finds to be enough."""
-    if rule in ("new", "settled", "unpaired"):
-        # Three seeds are a first judgement in any case.
-        first = range(LEAST_SEEDS) if rule == "settled" else None
-        good = _of_judging(study, first, paired=rule != "unpaired")
+    if rule in ("new", "settled"):
+        good = _of_planner(study, settle=rule == "settled")
+    elif rule in ("all", "unpaired"):
+        good = _of_judging(study, paired=rule == "all")
     else:
         good = _of_students(rule, study)
     return min(good, key=lambda place: study.shares[place], default=None)
 
 
-def _of_judging(study: Study, first_seeds: range | None, paired: bool) -> list[int]:
+def _of_planner(study: Study, settle: bool) -> list[int]:
+    planner = Planner(study, LEAST_SEEDS if settle else study.full.size)
+    if settle:
+        planner.settle()
+    return [place for place, one in planner.judged().items() if one.state == State.ENOUGH]
+
+
+def _of_judging(study: Study, paired: bool) -> list[int]:
     unpaired = 2 * 1e4 * ACCURACY * (1 - ACCURACY) / study.test_examples
     candidates = [
         Candidate(
@@ -152,8 +165,97 @@ def _of_judging(study: Study, first_seeds: range | None, paired: bool) -> list[i
         )
         for place in range(len(study.shares))
     ]
-    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE, first_seeds)
+    found = judge(dict(enumerate(study.full)), candidates, TOLERANCE)
     return [place for place, one in enumerate(found) if one.state == State.ENOUGH]
+
+
+@cache
+def _cells(strategies: int, seeds: int) -> dict[tuple[int, int], Cell]:
+    """Return (place of the candidate, or -1 for the full runs; seed) → its cell, in the order of a plan."""
+    places = [-1, *sorted(range(strategies * len(SHARES)), key=lambda place: place % len(SHARES))]
+    return {
+        (place, seed): Cell(
+            f"{place}-seed-{seed}",
+            REFERENCE if place < 0 else str(place // len(SHARES)),
+            1.0 if place < 0 else SHARES[place % len(SHARES)],
+            seed,
+            {},
+        )
+        for seed in range(seeds)
+        for place in places
+    }
+
+
+class Planner:
+    """A study whose runs are those that the real planner takes, in its order.
+
+    Args:
+        study: all values.
+        first: number of seeds that are planned at first.
+    """
+
+    def __init__(self, study: Study, first: int) -> None:
+        self.study = study
+        self.cells = _cells(len(study.shares) // len(SHARES), study.full.size)
+        self.places = {cell.name: key for key, cell in self.cells.items()}
+        self._first_seeds = range(first)
+        begun = [cell for (_, seed), cell in self.cells.items() if seed < first]
+        self.agenda = Agenda(begun, self._enough)
+        self._work()
+
+    def settle(self) -> None:
+        """Add the further seeds of the largest share of each strategy that is open, as `--settle` does, and go on."""
+        judged = self.judged()
+        chains = {place // len(SHARES) for place in judged}
+        opened = [
+            min(
+                (p for p, one in judged.items() if p // len(SHARES) == chain and one.state != State.ENOUGH),
+                default=None,
+            )
+            for chain in chains
+        ]
+        places = [-1, *(p for p in opened if p is not None and judged[p].state == State.OPEN)]
+        if len(places) > 1:
+            more = range(len(self._first_seeds), self.study.full.size)
+            self.agenda.extend([self.cells[place, seed] for seed in more for place in places])
+            self._work()
+
+    def judged(self) -> dict[int, Judged]:
+        """Return candidate → how it is judged by the runs so far."""
+        return self._judged([run.name for run in self.agenda.results()[0]])
+
+    def _work(self) -> None:
+        while (cell := self.agenda.take()) is not None:
+            self.agenda.record(cell, Run(cell.name, {}, []))
+
+    def _enough(self, runs: Sequence[Run]) -> set[str]:
+        names = [run.name for run in runs]
+        found = self._judged(names)
+        return {
+            name for name in names if (one := found.get(self.places[name][0])) and one.state == State.ENOUGH
+        }
+
+    def _judged(self, names: Sequence[str]) -> dict[int, Judged]:
+        seeds: dict[int, list[int]] = {}
+        for name in names:
+            place, seed = self.places[name]
+            seeds.setdefault(place, []).append(seed)
+        full = {seed: float(self.study.full[seed]) for seed in seeds.pop(-1, ())}
+        counted = {place: own for place, own in seeds.items() if full.keys() & set(own)}
+        # The planner looks at a share once all of its seeds have ended.
+        if not any(len(own) >= LEAST_SEEDS for own in counted.values()):
+            return {}
+        candidates = [
+            Candidate(
+                str(place // len(SHARES)),
+                float(self.study.shares[place]),
+                {seed: float(self.study.values[place, seed]) for seed in own},
+                float(self.study.of_test[place]),
+                float(self.study.alone[place]) * self.study.full.size / len(own),
+            )
+            for place, own in counted.items()
+        ]
+        return dict(zip(counted, judge(full, candidates, TOLERANCE, self._first_seeds), strict=True))
 
 
 def _of_students(rule: str, study: Study) -> list[int]:
@@ -197,9 +299,10 @@ def rates(
 GRID = {"strategies": (1, 3, 9), "seeds": (3, 5), "deviation": (0.3, 0.5, 1.0), "examples": (500, 10_000)}
 
 
-def measured(studies: int, seed: int, processes: int) -> list[dict[str, Any]]:
-    """Simulate every setting at every point of `GRID`; return one row for each."""
-    points = [(setting, point) for setting in SETTINGS for point in itertools.product(*GRID.values())]
+def measured(studies: int, seed: int, processes: int, strategies: Sequence[int]) -> list[dict[str, Any]]:
+    """Simulate every setting at the points of `GRID` with these numbers of strategies; return one row for each."""
+    grid = {**GRID, "strategies": strategies}
+    points = [(setting, point) for setting in SETTINGS for point in itertools.product(*grid.values())]
     with ProcessPoolExecutor(processes) as pool:
         found = pool.map(_rates, points, itertools.repeat(studies), range(seed, seed + len(points)))
         rows = []
@@ -270,17 +373,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all rates, with the versions")
     parser.add_argument("--studies", type=int, default=1000, help="simulated studies for each row (1000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first row; each has its own (0)")
+    parser.add_argument(
+        "--strategies", type=int, nargs="+", default=GRID["strategies"], help="numbers of strategies (1 3 9)"
+    )
     parser.add_argument("--processes", type=int, default=2, help="rows that are simulated at a time (2)")
     try:
         given = parser.parse_args(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return UserError.exit_code
-    rows = measured(given.studies, given.seed, given.processes)
+    rows = measured(given.studies, given.seed, given.processes, given.strategies)
     print(f"{wrong_table(rows)}\n\n{power_table(rows)}")
     if given.json is not None:
         facts = {
-            "command": f"python -m benchmarks.verdict --studies {given.studies} --seed {given.seed}",
+            "command": f"python -m benchmarks.verdict --studies {given.studies} --seed {given.seed} "
+            f"--strategies {' '.join(map(str, given.strategies))}",
             "processor": processor(),
             "versions": {"python": platform.python_version(), "numpy": np.__version__},
             "level": LEVEL,

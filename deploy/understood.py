@@ -151,7 +151,7 @@ def command_line(channels: Mapping[str, Path | str], settings: Sequence[str]) ->
     s3 = any("://" in str(path) for path in channels.values())
     words = ["subset-trainer", *(["launch", "--image-uri", "…", "--role", "…"] if s3 else ["compare"])]
     for name, path in channels.items():
-        words += [f"--{name}", str(path)]
+        words += [str(path)] if name == "training" and not s3 else [f"--{name}", str(path)]
     words += ["--set", *settings] if settings else []
     return " ".join(word if word == "…" else shlex.quote(word) for word in words)
 

@@ -54,7 +54,7 @@ def _environment(*folders: Path) -> "Environment":
 SHORT = 16
 """Characters of a word, or of a part between separators, that fit on a line everywhere."""
 _SEPARATOR = re.compile(
-    r"(?<=[/\\_()<>=&+@|;])(?![/\\_])|(?<=\w-)(?<!\de-)(?=\w)|(?<=[^\W\d][.:,])(?=\w)|(?<=\w[.:,])(?=[^\W\d])"
+    r"(?<=[/\\_()<>=&+@|;])(?=[\w.('\"<+-])(?!_)|(?<=\w-)(?<!\de-)(?=\w)|(?<=[^\W\d][.:,])(?=\w)|(?<=\w[.:,])(?=[^\W\d])"
 )
 """After one of these, but not within a number."""
 _ANYWHERE = re.compile(

@@ -1,6 +1,5 @@
 """Finds the runs in folders: of one run, of a study, or of several of either."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from subset_trainer.errors import UserError
 def read(folders: Sequence[Path]) -> tuple[list[Run], list[Lost]]:
     """Return the runs in the folders, in their order, and the runs among them that have no results yet.
 
-    A run is called by its folder. Where two have the same name, those of the folders above them are put before it.
+    A run is called by its folder. Where two have the same name, all are called by the folders above them, too.
 
     Args:
         folders: each a run's folder, or one with runs anywhere below it, such as a study's.
@@ -93,15 +92,15 @@ def _runs(folder: Path) -> Iterator[Path]:
 
 
 def _names(places: Sequence[Path]) -> list[str]:
-    """Return a name for each folder: as few of its last parts as tell it from the others."""
+    """Return a name for each folder: as few of the last parts of all as tell each from the others."""
     names = [place.name for place in places]
     for depth in range(2, max((len(place.parts) for place in places), default=0) + 1):
-        twice = {name for name, count in Counter(names).items() if count > 1}
-        if not twice:
+        if len(set(names)) == len(names):
             break
-        for number, place in enumerate(places):
-            if names[number] in twice:
-                # What lies between is the same for all runs of a study.
-                parts = [part for part in place.parts[-depth:-1] if part != studies.RUNS]
-                names[number] = "/".join([*parts, place.name])
+        # All of them alike, so that a table's rows can be told apart at a glance. What lies between is the same for all
+        # runs of a study.
+        names = [
+            "/".join([*(part for part in place.parts[-depth:-1] if part != studies.RUNS), place.name])
+            for place in places
+        ]
     return names

@@ -1,5 +1,6 @@
 """Charts: their ticks, labels, coordinates and colours."""
 
+import itertools
 import math
 from itertools import pairwise
 
@@ -167,3 +168,19 @@ def test_colours_are_told_apart_by_the_colour_blind(eye: str) -> None:
     colours = [oklab(colour, SEEN[eye]) for colour in ("#000000", *charts.COLOURS)]
     nearest = min(math.dist(a, b) for place, a in enumerate(colours) for b in colours[:place])
     assert nearest >= 0.06
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 40])
+@pytest.mark.parametrize("name", ["{}", "{}00–{}99"])
+def test_bars_are_named_at_equal_distances_and_no_name_meets_another(count: int, name: str) -> None:
+    chart = charts.bars("t", "epochs", {name.format(at, at): at + 1 for at in range(count)})
+    before = {"start": 0.0, "middle": 0.5, "end": 1.0}
+    ends = []
+    for tick in chart.level:
+        left = tick.at - before[tick.anchor] * charts.extent(tick.text)
+        ends.append((left, left + charts.extent(tick.text)))
+    assert len(ends) >= min(count, 2) and chart.level[0].text == name.format(0, 0)
+    assert all(right < left for (_, right), (left, _) in itertools.pairwise(ends))
+    if name == "{}" and count > 1:
+        numbers = [int(tick.text) for tick in chart.level]
+        assert len({after - before for before, after in itertools.pairwise(numbers)}) == 1

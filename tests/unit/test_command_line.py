@@ -276,7 +276,10 @@ def test_inspect_takes_the_channels_that_lie_elsewhere(
     assert "there is no file or folder" in capsys.readouterr().err
     # A table by itself, as `compare` takes it.
     assert main(["inspect", str(tmp_path / "rows/rows.csv")]) == 0
-    assert "training: csv (by 'rows.csv'), 40 examples in 2 classes" in capsys.readouterr().out
+    assert f"to train on it: subset-trainer compare {tmp_path}/rows/rows.csv --set" in (
+        shown := capsys.readouterr().out
+    )
+    assert "training: csv (by 'rows.csv'), 40 examples in 2 classes" in shown
 
 
 def test_every_command_that_answers_has_json() -> None:

@@ -53,4 +53,4 @@ def test_a_text_is_cut_and_escaped() -> None:
     shown = findings.show(dataset, [0, 1], preprocessing, texts)
     short, long = (pages.render("shown/text.html", shown=one) for one in shown)
     assert short == "<blockquote>&lt;b&gt;short&lt;/b&gt;</blockquote>"
-    assert long == f"<blockquote>{'x' * 300}…</blockquote>"
+    assert long == f'<blockquote><span class="long" tabindex="0">{"x" * 300}…</span></blockquote>'

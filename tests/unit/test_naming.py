@@ -18,6 +18,7 @@ def test_data_is_called_as_its_only_file_or_as_the_folder_that_was_linked(tmp_pa
     one = tmp_path / "one"
     one.mkdir()
     assert naming.name_of(one) is None
+    assert naming.name_of(tmp_path / "gone") is None
     (one / "prices.csv").touch()
     assert naming.name_of(one) == "prices.csv"
     (one / "more.csv").touch()

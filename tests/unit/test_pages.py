@@ -39,6 +39,7 @@ def test_a_value_that_is_not_given_is_an_error_and_no_gap(tmp_path: Path) -> Non
             "copy_|of_|a-|very.|long_|20240101_|name.|png",
         ),
         ("classes/red and/folder_of_images_1.png", "classes/red and/|folder_|of_|images_|1.|png"),
+        ("(by reviews_of-2023(1).csv), and", "(by reviews_|of-|2023(|1)|.csv), and"),
         ("value=-0.123;1.25e-05;7,000", "value=|-0.123;|1.25e-05;|7,000"),
         ("日本語の長いクラス名で空白がないものです", "日本語の長いクラス名で空白がないものです"),
     ],

@@ -76,6 +76,21 @@ def as_training(
     return codes[labels], names, same
 
 
+def without_effect(setting: LabelNames | None, classes: Sequence[str], examples: int) -> Decision | None:
+    """The decision that says that `label_names` changes nothing; None if it is not given, or decides something.
+
+    Args:
+        classes: the names before they are merged.
+        examples: the number of examples.
+    """
+    if setting is None or next(_doubts(classes, examples), None) is not None:
+        return None
+    if setting == "merged" and any(folded(name) != name for name in classes):
+        return None
+    reason = f"label_names={setting} has no effect: no name of a class leaves a doubt"
+    return Decision("classes", "as they are", reason, "given")
+
+
 def check_classes(
     channel: Channel,
     labels: np.ndarray,

@@ -11,6 +11,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from subset_trainer.readable import number
+
 WIDTH, HEIGHT = 360, 220
 """The size of the image, in SVG units. A phone shows it at about this size."""
 RIGHT, TOP, BOTTOM = 16, 10, 40
@@ -229,7 +231,7 @@ def curves(title: str, xs: Sequence[int], series: Mapping[str, Sequence[float]],
         percent: whether the values are shares of 1.
     """
     form = ".1%" if percent else ".3g"
-    last = ", ".join(f"{name.lower()} {line[-1]:{form}}" for name, line in series.items() if line)
+    last = ", ".join(f"{name.lower()} {number(line[-1], form)}" for name, line in series.items() if line)
     return draw(
         title,
         [
@@ -237,7 +239,13 @@ def curves(title: str, xs: Sequence[int], series: Mapping[str, Sequence[float]],
             Series(name, list(zip(xs, line, strict=True)), colour=COLOURS[place], dash=DASHES[place])
             for place, (name, line) in enumerate(series.items())
         ],
-        Axis("epoch", low=xs[0] if xs else 0, high=xs[-1] if xs else 1, whole=True),
+        Axis(
+            "epoch",
+            low=xs[0] if xs else 0,
+            high=xs[-1] if xs else 1,
+            whole=True,
+            marks=[(xs[0], str(xs[0]))] if len(xs) == 1 else None,
+        ),
         Axis(unit="%") if percent else Axis(low=0),
         description=f"{title} per epoch; at the end: {last}",
     )
@@ -286,7 +294,7 @@ def labels(at: Sequence[float], unit: Unit) -> tuple[list[tuple[float, str]], st
     values = [value * factor for value in at]
     step = min((after - before for before, after in itertools.pairwise(values)), default=1.0)
     decimals = next((d for d in range(12) if abs(step - round(step, d)) < 1e-6 * step), 0)
-    texts = ["0" if value == 0 else sign.format(f"{value:,.{decimals}f}") for value in values]
+    texts = ["0" if value == 0 else sign.format(number(value, f",.{decimals}f")) for value in values]
     return list(zip(at, texts, strict=True)), name
 
 
@@ -322,7 +330,8 @@ def bars(title: str, across: str, counts: Mapping[str, int]) -> Chart:
         return bottom - count / most * (bottom - TOP)
 
     names = list(counts)
-    named = sorted({0, len(names) // 2, len(names) - 1})
+    room = max(2, int((WIDTH - RIGHT - left) / (max(map(extent, names)) + 8)))
+    named = [int(at) for at in ticks(0, len(names) - 1, min(room, 6), whole=True)] if len(names) > 1 else [0]
     return Chart(
         title,
         "A bar chart; the numbers follow",

@@ -70,7 +70,7 @@ def _save_model(run: Run, data: Material, fitted: Fitted) -> Classifier:
 def _about(run: Run, data: Material, examined: Examined, fitted: Fitted, test: Score | None) -> About:
     config = data.config
     fraction = (fitted.answer or {}).get("kept", config.fraction) if config.spec.takes_fraction else None
-    scores = {"validation": fitted.history.reports[-1].validation} | ({"test": test} if test else {})
+    scores = {_validation(config): fitted.history.reports[-1].validation} | ({"test": test} if test else {})
     scored = " and ".join(
         f"{what} {metrics.SPOKEN[config.metric]} {number(score.measures()[config.metric], '.1%')}"
         for what, score in scores.items()
@@ -94,12 +94,16 @@ def _facts(data: Material, examined: Examined, fitted: Fitted, test: Score | Non
         **{f"unreadable, {out.channel}": f"{len(out):,} of {out.total:,}" for out in data.splits.left_out},
         "model": data.model,
         **_measured(
-            "validation (trained on)" if config.spec.trains_on == "both" else "validation",
+            _validation(config),
             fitted.history.reports[-1].validation,
         ),
         **({"test accuracy": "–"} if test is None else _measured("test", test)),
         **{name: str(value) for name, value in config.model_dump(exclude_defaults=True).items()},
     }
+
+
+def _validation(config: Hyperparameters) -> str:
+    return "validation (trained on)" if config.spec.trains_on == "both" else "validation"
 
 
 def _measured(what: str, score: Score) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What a run is called in the title of its report: the run, its strategy and its data."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -37,8 +38,11 @@ def counted(splits: Splits) -> str:
 def name_of(channel: Path) -> str | None:
     """The name of the channel's only file, or of the folder that the channel is a link to. None: it has no name but the
     platform's."""
-    with os.scandir(channel) as entries:
-        first = [entry for entry in (next(entries, None), next(entries, None)) if entry is not None]
+    try:
+        with os.scandir(channel) as entries:
+            first = list(itertools.islice(entries, 2))
+    except OSError:  # the files may be gone by now, and the model is saved
+        first = []
     if len(first) == 1 and first[0].is_file():
         return first[0].name
     if not channel.is_symlink():

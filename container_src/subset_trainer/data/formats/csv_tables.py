@@ -20,6 +20,7 @@ import numpy as np
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.content import TEXT
 from subset_trainer.data.encodings import refusal
+from subset_trainer.data.formats.format import OF_COLUMNS
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.tables.beginning import (
@@ -591,6 +592,7 @@ class CsvTables(TableFormat):
     """CSV and TSV files, optionally compressed with gzip."""
 
     name = "csv"
+    heeds = ("label_column", "csv_header", "text_encoding", *OF_COLUMNS)
     table = "CSV"
     expected = ("", "CSV", " files")
     beginning = "lines"

@@ -19,6 +19,13 @@ if TYPE_CHECKING:  # the formats are free of torch
     from subset_trainer.data.kinds.kind import Kind, Source
 
 
+OF_COLUMNS = (
+    *("text_column", "ignore_columns", "keep_columns", "number_columns"),
+    *("date_order", "decimal_mark", "missing_values"),
+)
+OF_MANIFESTS = ("min_confidence", "confidence_weighting", "human_annotated_only", "verified_as", "s3_images")
+
+
 @dataclass(frozen=True)
 class ManifestOptions:
     """How a manifest is read.
@@ -55,6 +62,33 @@ class Options:
     text_encoding: str | None = None
     content_types: Mapping[str, str] = field(default_factory=dict)
     columns: Rules = field(default_factory=Rules)
+
+    def given(self) -> dict[str, str]:
+        """Hyperparameter → value, of those that formats heed or do not, where they are not the default."""
+        manifest, columns = self.manifest, self.columns
+        values = {
+            "label_column": self.label_column,
+            "label_folder": self.label_folder,
+            "csv_header": None if self.csv_header == "auto" else self.csv_header,
+            "text_encoding": self.text_encoding,
+            "min_confidence": manifest.min_confidence,
+            "confidence_weighting": manifest.weighted,
+            "human_annotated_only": manifest.human_only,
+            "verified_as": ",".join(manifest.accepted),
+            "s3_images": manifest.from_s3,
+            "text_column": ",".join(columns.texts),
+            "ignore_columns": ",".join(columns.ignored),
+            "keep_columns": ",".join(columns.kept),
+            "number_columns": ",".join(columns.numbers),
+            "date_order": columns.date_order,
+            "decimal_mark": columns.decimal_mark,
+            "missing_values": ",".join(sorted(columns.missing)),
+        }
+        return {
+            name: str(value).lower() if value is True else str(value)
+            for name, value in values.items()
+            if value
+        }
 
 
 @dataclass(frozen=True)
@@ -133,6 +167,9 @@ class Format(ABC):
     """Content types of SageMaker's built-in algorithms that denote a table in this format."""
     columns_vary: ClassVar[bool] = False
     """Whether a file may lack columns of another."""
+    heeds: ClassVar[tuple[str, ...]] = ()
+    """The hyperparameters for reading labels and columns that this format heeds, beside those of every format. Others
+    that are given are refused or said: see :func:`subset_trainer.data.formats.reading.laid_out`."""
     undividable: ClassVar[str | None] = None
     """A sentence that explains why the files cannot be divided among hosts; None: they can."""
 

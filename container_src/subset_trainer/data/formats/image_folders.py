@@ -25,6 +25,7 @@ class ImageFolders(Format):
     """One folder per class, possibly below single folders."""
 
     name = "folders"
+    heeds = ("label_folder",)
     expected = ("", "class folders of images", "")
     telling = IMAGE_SUFFIXES
     splits = "folders"

@@ -245,6 +245,7 @@ class LabelsCsv(Format):
     """Images with a table of labels, which is recognised by its name or by the images that it names."""
 
     name = "listing"
+    heeds = ("label_column", "text_encoding")
     expected = ("images with ", "a labels.csv", "")
 
     def recognise(self, channel: Channel) -> Claim | None:

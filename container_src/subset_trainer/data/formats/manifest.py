@@ -19,7 +19,7 @@ import numpy as np
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import coded
 from subset_trainer.data.content import beginning
-from subset_trainer.data.formats.format import Claim, Format, Found, ManifestOptions, Reading
+from subset_trainer.data.formats.format import OF_MANIFESTS, Claim, Format, Found, ManifestOptions, Reading
 from subset_trainer.data.formats.lists import Finder, lines, refuse_splits
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.images.decoding import EncodedImages, ImageFiles
@@ -458,6 +458,7 @@ class Manifest(Format):
     """Augmented manifests of images in the channel or in S3, or of texts in the manifest itself."""
 
     name = "manifest"
+    heeds = ("label_column", *OF_MANIFESTS)
     expected = ("images with ", "a manifest", "")
 
     def recognise(self, channel: Channel) -> Claim | None:

@@ -31,6 +31,7 @@ class MetadataJsonl(Format):
     """Images with Hugging Face's metadata in their folder or above it."""
 
     name = "metadata"
+    heeds = ("label_column",)
     expected = ("images with ", "a metadata.jsonl", "")
 
     def recognise(self, channel: Channel) -> Claim | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats import recordio
-from subset_trainer.data.formats.format import Claim, Format, Found, ManifestOptions, Reading
+from subset_trainer.data.formats.format import OF_MANIFESTS, Claim, Format, Found, ManifestOptions, Reading
 from subset_trainer.data.formats.manifest import Label, Labels, json_object, labelled
 from subset_trainer.data.images.decoding import is_encoded
 from subset_trainer.data.images.labelled import LabelledImages
@@ -94,6 +94,7 @@ class Pipe(Format):
     """Pipe mode: the channel is a named pipe, which can be read only once."""
 
     name = "pipe"
+    heeds = ("label_column", *OF_MANIFESTS)
     splits = "none"
     expected = ("", "", "")
 

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.class_names import as_training, merged
+from subset_trainer.data.class_names import as_training, merged, without_effect
 from subset_trainer.data.formats.content_types import understand
-from subset_trainer.data.formats.format import Found, Options, Reading
-from subset_trainer.data.formats.registry import Layout
+from subset_trainer.data.formats.format import Format, Found, Options, Reading
+from subset_trainer.data.formats.registry import FORMATS, Layout
 from subset_trainer.data.split_names import says_splits, splits_of_values
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.understanding import Decision, refuse_open
 
 if TYPE_CHECKING:  # the formats are free of torch
     from subset_trainer.data.kinds.kind import Kind, Source
+
+OF_LABELS = ("label_column", "label_folder")
+"""Hyperparameters that say where the labels are."""
 
 
 def read(channel: Channel, options: Options, memory: int, like: Kind | None = None) -> Found:
@@ -41,6 +44,11 @@ def read_laid_out(channel: Channel, layout: Layout, reading: Reading) -> Found:
     options, like = reading.options, reading.like
     found = layout.format.read(channel, layout.claim, reading)
     found = replace(found, decisions=(*layout.decisions, *found.decisions))
+    said = (
+        without_effect(options.label_names, found.source.classes, len(found.source)) if like is None else None
+    )
+    if said is not None:
+        found = replace(found, decisions=(*found.decisions, said))
     if options.label_names == "merged":
         labels, classes = merged(found.source.labels, found.source.classes)
         found = replace(found, source=replace(found.source, labels=labels, classes=classes))
@@ -81,9 +89,29 @@ def laid_out(channel: Channel, options: Options) -> tuple[Channel, Options, Layo
     )
     told = understand(channel, options.content_types.get(channel.name))
     layout = told.layout(channel)
+    layout = replace(layout, decisions=(*layout.decisions, *_unheeded(channel, layout.format, options)))
     refuse_open(channel.name, layout.decisions)
     options = replace(options, csv_header=told.header or options.csv_header)
     return channel, options, layout
+
+
+def _unheeded(channel: Channel, format_: Format, options: Options) -> Iterator[Decision]:
+    """The decisions on given hyperparameters that the format of the training channel does not heed.
+
+    Those that say where the labels are, are open: another label would be learned than the user meant. Of the others it
+    is said that they have no effect.
+    """
+    if channel.name != "training":
+        return
+    for name, value in options.given().items():
+        if name in format_.heeds:
+            continue
+        others = [other.name for other in FORMATS if name in other.heeds]
+        reason = f"{name}={value} has no effect on data of the format {format_.name!r}, only on {', '.join(others)}"
+        if name in OF_LABELS:
+            yield Decision("label", name, f"{reason}; expected no {name}", "open")
+        else:
+            yield Decision("format", "not used", reason, "given", name=name)
 
 
 def _splits_of_rows(source: Source, options: Options) -> Iterator[Decision]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from subset_trainer.data.channels import Channel
-from subset_trainer.data.formats.format import Claim, Format, Found, Reading
+from subset_trainer.data.formats.format import OF_COLUMNS, Claim, Format, Found, Reading
 from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.numbers import Spelling, without
 from subset_trainer.data.tables.table import Table
@@ -58,6 +58,8 @@ def _without_missing(table: Table, asked: Asked) -> Table:
 
 class TableFormat(Format):
     """Base class of the table formats."""
+
+    heeds: ClassVar[tuple[str, ...]] = ("label_column", *OF_COLUMNS)
 
     suffixes: tuple[str, ...]
 

@@ -295,6 +295,7 @@ class TarArchives(Format):
     """Tar archives of images or of CIFAR batches."""
 
     name = "archives"
+    heeds = ("label_folder",)
     expected = ("", "tar shards", "")
     telling = ARCHIVE_SUFFIXES
 

@@ -59,6 +59,7 @@ class TextFolders(Format):
     that only several such folders without images are certain to be examples."""
 
     name = "texts"
+    heeds = ("label_folder", "text_encoding")
     beginning = "some"
     expected = ("", "class folders of .txt files", "")
     splits = "folders"
