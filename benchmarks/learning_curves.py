@@ -12,6 +12,7 @@ repeats and test sets. Tables of fewer than 1,000 training examples are left out
 - `coverage`: of the 90% interval for all examples, over all studies and steps.
 - `found`: where a share of the plan is truly within the tolerance, how often one is declared enough.
 - `wrong`: how often a share that was declared enough truly loses more than the tolerance.
+- `said not enough`: where no share of the plan is within the tolerance, how often the search ends with 'probably not'.
 - `cost`: in trainings on all examples, the mean over all studies.
 
 Tables of odd rank, in the order of their numbers, fit the constants; tables of even rank judge them. `--fit` also
@@ -51,6 +52,8 @@ LEARNERS = {
 NOISY = {"sklearn.linear_model.SGDClassifier": "SGD"}
 """Judged apart: its accuracy jumps from run to run by several points, at any number of examples."""
 LEAST_EXAMPLES, LEAST_REPEATS, TEST_SETS = 1000, 5, 3
+MANY = 1000
+"""Test examples from which on studies are judged apart."""
 TOLERANCES = (0.005, 0.01, 0.02)
 CONSTANTS = Path(learning_curve_constants.__file__)
 SHARES = sorted({share for step in enough.STEPS for share, _ in step})
@@ -66,6 +69,8 @@ class Study:
     """[S] the numbers of examples nearest to the shares."""
     truth: Array
     """[S] the mean accuracy at each."""
+    tested: int
+    """Number of test examples."""
     full: float
     """The mean accuracy with all examples."""
     full_here: float
@@ -79,7 +84,7 @@ class Study:
     def features(self) -> dict[tuple[int, float], Array]:
         """Step and tolerance → the features."""
         return {
-            (step, tolerance): learning_curve.features(curve, self.examples, tolerance)
+            (step, tolerance): learning_curve.features(curve, self.examples, tolerance, self.tested)
             for step, curve in enumerate(self.curves)
             for tolerance in TOLERANCES
         }
@@ -135,7 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for tolerance in TOLERANCES:
             rows.append({"studies": name, **judge(some, shipped, tolerance)})
     if options.fit:
-        rows.append({"studies": "six halves", **of_halves(known, tables)})
+        halves = of_halves(known, tables)
+        rows += [{"studies": f"six halves{which}", **row} for which, row in halves.items()]
     print(markdown(rows))
     if options.json:
         facts = {"tables": len(tables), "learners": [*LEARNERS.values()], "rows": rows}
@@ -156,7 +162,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def read(file: Path) -> Iterator[tuple[int, str, "Scores"]]:
     """The curves of each table and learner."""
-    columns = ["openmlid", "learner", "size_train", "outer_seed", "inner_seed", "score_test"]
+    columns = ["openmlid", "learner", "size_test", "size_train", "outer_seed", "inner_seed", "score_test"]
     convert = pyarrow.csv.ConvertOptions(include_columns=columns)
     found = pyarrow.csv.read_csv(file, convert_options=convert)
     names = {**LEARNERS, **NOISY}
@@ -174,10 +180,11 @@ def read(file: Path) -> Iterator[tuple[int, str, "Scores"]]:
 class Scores:
     """The accuracies [M] of one curve, by number of examples, test set and repeat."""
 
-    def __init__(self, rows_M4: Array) -> None:
-        self.sizes, self.tests, self.repeats, self.accuracies = rows_M4.T
+    def __init__(self, rows_M5: Array) -> None:
+        tested, self.sizes, self.tests, self.repeats, self.accuracies = rows_M5.T
+        self.tested = int(np.median(tested))
         self.counts = np.unique(self.sizes)
-        self._by_key = {(int(a), int(b), int(c)): float(score) for a, b, c, score in rows_M4}
+        self._by_key = {(int(a), int(b), int(c)): float(score) for _, a, b, c, score in rows_M5}
 
     def mean(self, size: float, test: int | None = None) -> float:
         own = self.sizes == size
@@ -223,6 +230,7 @@ def studies_of(table: int, learner: str, curve: Scores) -> Iterator[Study]:
             examples=full,
             counts=np.array(nearest),
             truth=truth,
+            tested=curve.tested,
             full=curve.mean(full),
             full_here=curve.mean(full, test),
             half_here=curve.mean(nearest[-1], test),
@@ -258,7 +266,7 @@ def fit_constants(studies: Sequence[Study]) -> dict[str, Any]:
 
 
 def judge(studies: Sequence[Study], constants: dict[str, Any], tolerance: float) -> dict[str, Any]:
-    declared = wrong = far = found = sufficient = 0
+    declared = wrong = far = found = sufficient = refused = refused_wrongly = 0
     costs, shares = [], []
     for study in studies:
         there = bool((study.full - study.truth <= tolerance).any())
@@ -272,6 +280,10 @@ def judge(studies: Sequence[Study], constants: dict[str, Any], tolerance: float)
                 found += there
                 shares.append(curve.examples[-1] / study.examples)
                 break
+        else:
+            if risk >= enough.REFUSED:
+                refused += 1
+                refused_wrongly += not study.loses(step, tolerance)
         costs.append(study.costs[step])
     inside = [abs(z) <= constants["SCORE_DEVIATIONS"] for study in studies for z in study.residuals]
     gains = [abs(study.gain_residual) <= constants["GAIN_DEVIATIONS"] for study in studies]
@@ -284,21 +296,29 @@ def judge(studies: Sequence[Study], constants: dict[str, Any], tolerance: float)
         "found": found / max(1, sufficient),
         "wrong": wrong / max(1, declared),
         "wrong by half more": far / max(1, declared),
+        "lacking": refused / max(1, len(studies) - sufficient),
+        "wrongly lacking": refused_wrongly / max(1, refused),
         "share": float(np.mean(shares)) if shares else float("nan"),
         "cost": float(np.mean(costs)),
     }
 
 
-def of_halves(studies: Sequence[Study], tables: Sequence[int]) -> dict[str, Any]:
-    """Means over six random halves, each fitted on the rest."""
-    rows = []
+def of_halves(studies: Sequence[Study], tables: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Means over six random halves, each fitted on the rest: of all studies, and by the number of test examples."""
+    found: dict[str, list[dict[str, Any]]] = {"": [], f", tested on {MANY:,} or more": [], ", on fewer": []}
     for seed in range(3):
         half = {*np.random.default_rng(seed).permutation(tables)[: len(tables) // 2].tolist()}
         for swapped in (False, True):
             fit_on = [study for study in studies if (study.table in half) != swapped]
             judged = [study for study in studies if (study.table in half) == swapped]
-            rows.append(judge(judged, fit_constants(fit_on), 0.01))
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+            constants = fit_constants(fit_on)
+            many, few = ([s for s in judged if (s.tested >= MANY) == wanted] for wanted in (True, False))
+            for rows, some in zip(found.values(), (judged, many, few), strict=True):
+                rows.append(judge(some, constants, 0.01))
+    return {
+        which: {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        for which, rows in found.items()
+    }
 
 
 def write_constants(constants: dict[str, Any]) -> None:
@@ -314,15 +334,15 @@ def write_constants(constants: dict[str, Any]) -> None:
         f"GAIN_DEVIATIONS = {number(constants['GAIN_DEVIATIONS'])}\n"
         '"""The same for the difference of two scores."""\n'
         f"RISK: tuple[tuple[float, ...], ...] = (\n{risk})\n"
-        '"""Of each step of the plan, the offset and the weights of the eight features in the logit of the risk."""\n',
+        '"""Of each step of the plan, the offset and the weights of the nine features in the logit of the risk."""\n',
     )
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "| studies | number | tolerance | coverage | coverage of gains | truly sufficient | found | wrong | wrong by "
-        "half more | mean share | mean cost |",
-        "| --- " + "| ---: " * 10 + "|",
+        "half more | said not enough | of these, wrong | mean share | mean cost |",
+        "| --- " + "| ---: " * 12 + "|",
     ]
     for row in rows:
         shares = (
@@ -332,6 +352,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
             "found",
             "wrong",
             "wrong by half more",
+            "lacking",
+            "wrongly lacking",
             "share",
         )
         cells = [row["studies"], f"{row['count']:.0f}", f"{100 * row['tolerance']:g}"]

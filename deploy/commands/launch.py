@@ -73,7 +73,7 @@ def _announce(parsed: "Hyperparameters") -> None:
     from subset_trainer.insight import enough
     from subset_trainer.tracking.metrics import SPOKEN
 
-    said = enough.announcement(parsed.max_cost, parsed.tolerance, SPOKEN[parsed.metric])
+    said = enough.announcement(parsed.max_cost, parsed.tolerance, SPOKEN[parsed.metric], parsed.question)
     print(said, file=sys.stderr, flush=True)
 
 

@@ -149,7 +149,8 @@ def test_a_search_says_its_cost_before_it_is_paid(bucket: str, capsys: pytest.Ca
     assert json.loads(shown.out)["HyperParameters"]["fraction"] == "auto"
     assert (
         "fraction=auto: at most 8 trainings on 3.12 to 50% of the examples, which cost 1.09 trainings on all of them, "
-        "until a fraction is within 1 points of all by the validation macro-F1" in shown.err
+        "until a fraction is within a point of all by the macro-F1 on the validation set and the training examples "
+        "that no fraction sees" in shown.err
     )
 
 

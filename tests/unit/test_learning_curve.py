@@ -35,11 +35,12 @@ def drawn(law: Callable[[float], float], deviation: float = 0.004, seed: int = 0
     }
 
 
-def judged(scores: dict[Trial, float], tolerance: float = 0.01) -> Answer:
-    """The answer of the first step that settles the question, or of the last."""
+def judged(scores: dict[Trial, float], tolerance: float = 0.01, examples: int = 3200) -> Answer:
+    """The answer of the first step that settles the question, or of the last. `examples`: that the scores are of."""
     for number in range(len(STEPS)):
         so_far = {trial: scores[trial] for step in STEPS[: number + 1] for trial in step}
-        answer = enough.answer(so_far, EXAMPLES, tolerance, number)
+        last = number == len(STEPS) - 1
+        answer = enough.answer(so_far, EXAMPLES, tolerance, number, examples, last)
         if answer.enough:
             break
     return answer
@@ -70,7 +71,16 @@ def test_more_examples_never_forecast_less() -> None:
 def test_a_flat_curve_is_settled_and_a_steep_one_never() -> None:
     settled, never = judged(drawn(flat, 0.001)), judged(drawn(steep))
     assert settled.enough and settled.share <= 1 / 2
-    assert not never.enough and never.risk > 0.5 and never.share == 1 / 2
+    assert not never.enough and never.lacking and never.share == 1 / 2
+    assert not settled.lacking
+
+
+def test_few_examples_to_judge_by_leave_it_open() -> None:
+    scores = drawn(power_law, 0.001)
+    risks = [judged(scores, 0.02, examples).risk for examples in (20_000, 2000, 200)]
+    assert risks == sorted(risks)
+    few = judged(scores, 0.02, 100)
+    assert not few.enough and not few.lacking and few.judged == 100
 
 
 def test_a_larger_tolerance_is_met_sooner() -> None:
@@ -109,9 +119,11 @@ def test_the_cost_is_that_of_the_steps_it_allows() -> None:
 def test_the_sentence_names_the_question_and_the_tolerance() -> None:
     answer = judged(drawn(flat, 0.001))
     said = enough.sentence(answer, "label", 1)
-    assert said.startswith("50% of these labels is within a point of all of them (95%): 90")
+    assert said.startswith("25% of these labels is within a point of all of them (95%): 90")
     assert "twice as many examples as all would bring 0 to " in said
-    unknown = enough.sentence(judged(drawn(steep)), "train", 2.5)
+    lacking = enough.sentence(judged(drawn(steep)), "label", 1)
+    assert lacking.startswith("50% of these labels is probably not within a point of all of them (")
+    unknown = enough.sentence(judged(drawn(steep), 0.025, 50), "train", 2.5)
     assert unknown.startswith(
         "whether 50% of the samples seen is within 2.5 points of all of them is not known"
     )
@@ -129,4 +141,4 @@ def test_too_few_points_are_refused() -> None:
 def test_the_features_are_of_finite_size_at_the_ends() -> None:
     for score in (0.0, 1.0):
         curve = Curve([Point(100 * 2**n, (score, score)) for n in range(4)])
-        assert np.isfinite(learning_curve.features(curve, 3200, 0.01)).all()
+        assert np.isfinite(learning_curve.features(curve, 3200, 0.01, 480)).all()

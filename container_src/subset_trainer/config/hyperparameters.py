@@ -29,7 +29,12 @@ class Hyperparameters(TrackingKnobs, InsightKnobs, TrainingKnobs, DataKnobs, Sel
     """The hyperparameters of the built-in trainer. Immutable; unknown names are rejected."""
 
     @model_validator(mode="after")
-    def _cords_leaves_nothing_out(self) -> "Hyperparameters":
+    def _cleaning_has_what_it_needs(self) -> "Hyperparameters":
+        if self.fraction == "auto" and self.drop_noisy:
+            raise ValueError(
+                "drop_noisy trains once on the fraction before the run's own training, so it needs a number; got "
+                "fraction='auto'"
+            )
         if self.backend == "cords" and (self.drop_noisy or self.label_check == "cross-validation"):
             raise ValueError("drop_noisy and label_check='cross-validation' require backend='native'")
         return self

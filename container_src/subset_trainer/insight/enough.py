@@ -25,9 +25,10 @@ STEPS: tuple[tuple[Trial, ...], ...] = (
     ((1 / 4, 1), (1 / 8, 1)),
 )
 """The runs of each step. They cost 0.59, 0.5 and 0.375 trainings on all examples."""
-ACCEPTED = (0.03, 0.12, 0.12)
-"""The largest risk of each step at which the share counts as enough. So chosen on public learning curves that at most
-5% of all such answers are wrong."""
+ACCEPTED, REFUSED = (0.06, 0.12, 0.16), 0.9
+"""The largest risk of each step at which the share counts as enough, and the least at which, after the last step, it
+is probably not enough. So chosen on public learning curves that at a tolerance of a point at most 5% of the first and
+7% of the second answers are wrong."""
 QUESTIONS = {"label": "these labels", "train": "the samples seen"}
 BAND = 25
 """Points of the curve that is drawn."""
@@ -42,11 +43,15 @@ class Answer:
     share: float
     """The largest share that was trained on."""
     enough: bool
-    """Whether it is settled that this share is within the tolerance of all examples. False: it is not known."""
+    """Whether it is settled that this share is within the tolerance of all examples."""
+    lacking: bool
+    """Whether it probably is not. If neither, it is not known."""
     risk: float
     """The estimated probability that it is not."""
     score: float
     """The mean score of the runs on this share."""
+    judged: int
+    """Number of examples that the scores are of."""
     all: Interval
     """The forecast for all examples."""
     twice: Interval
@@ -56,7 +61,9 @@ class Answer:
         return {**vars(self), "all": vars(self.all), "twice": vars(self.twice)}
 
 
-def answer(scores: Mapping[Trial, float], examples: int, tolerance: float, step: int) -> Answer:
+def answer(
+    scores: Mapping[Trial, float], examples: int, tolerance: float, step: int, judged: int, last: bool = False
+) -> Answer:
     """Judge the largest share so far.
 
     Args:
@@ -64,15 +71,19 @@ def answer(scores: Mapping[Trial, float], examples: int, tolerance: float, step:
         examples: number of all training examples.
         tolerance: what a share may lose and still be enough, as a fraction of 1.
         step: the step that has ended, from 0.
+        judged: number of examples that the scores are of.
+        last: whether there is no further step.
     """
     found = points(scores, examples)
     curve = Curve(found)
-    risk = learning_curve.risk(curve, examples, tolerance, step)
+    risk = learning_curve.risk(curve, examples, tolerance, step, judged)
     return Answer(
         share=max(share for share, _ in scores),
         enough=risk <= ACCEPTED[step],
+        lacking=last and risk >= REFUSED,
         risk=risk,
         score=sum(found[-1].scores) / len(found[-1].scores),
+        judged=judged,
         all=learning_curve.forecast(curve, examples),
         twice=learning_curve.forecast_gain(curve, examples, 2 * examples),
     )
@@ -103,14 +114,18 @@ def affordable(max_cost: float) -> Sequence[tuple[Trial, ...]]:
     return [step for done, step in enumerate(STEPS, 1) if cost(sum(STEPS[:done], ())) <= max_cost + 1e-9]
 
 
-def announcement(max_cost: float, tolerance: float, metric: str) -> str:
+def announcement(max_cost: float, tolerance: float, metric: str, question: str) -> str:
     """What a search is about to do, in words. `metric`: its spoken name."""
+    near = "a point" if tolerance == 1 else f"{tolerance:g} points"
+    judges = "the validation set" + (
+        " and the training examples that no fraction sees" if question == "label" else ""
+    )
     trials = [trial for step in affordable(max_cost) for trial in step]
     shares = [share for share, _ in trials]
     return (
         f"fraction=auto: at most {len(trials)} trainings on {100 * min(shares):.3g} to {100 * max(shares):.3g}% of the "
-        f"examples, which cost {cost(trials):.2f} trainings on all of them, until a fraction is within {tolerance:g} "
-        f"points of all by the validation {metric}"
+        f"examples, which cost {cost(trials):.2f} trainings on all of them, until a fraction is within {near} of "
+        f"all by the {metric} on {judges}"
     )
 
 
@@ -135,6 +150,9 @@ def sentence(answer: Answer, question: str, tolerance: float) -> str:
     share = f"{100 * answer.share:.3g}% of {QUESTIONS[question]}"
     near = "a point" if tolerance == 1 else f"{tolerance:g} points"
     full = f"all are expected to give {answer.all.mean:.1%} ({answer.all.low:.1%} to {answer.all.high:.1%})"
+    if answer.lacking:
+        not_near = f"{share} is probably not within {near} of all of them ({answer.risk:.0%})"
+        return f"{not_near}: {answer.score:.1%}, and {full}"
     if not answer.enough:
         return (
             f"whether {share} is within {near} of all of them is not known: {answer.score:.1%}, and {full}; with a "

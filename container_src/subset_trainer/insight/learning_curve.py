@@ -8,7 +8,7 @@ shape counts by its posterior probability, each family equally before.
 
 **The intervals** are conformal: the residuals on public learning curves, in units of the curve's own deviation, say how
 many deviations an interval needs (Lei et al., "Distribution-Free Predictive Inference for Regression", JASA 2018,
-section 5.2). **The risk** that a share is not enough is a logistic function of eight features of the curve, fitted on
+section 5.2). **The risk** that a share is not enough is a logistic function of nine features of the curve, fitted on
 the same public curves. Both are tables of constants in :mod:`subset_trainer.insight.learning_curve_constants`, made and
 judged by ``python -m benchmarks.learning_curves``.
 
@@ -37,6 +37,11 @@ RUN_DEVIATION, RUN_WEIGHT = 0.006, 2
 """The prior of the deviation between runs on equally many examples, and how many runs it counts for."""
 FLOOR, MEAN_FLOOR = 0.003, 0.001
 """The least deviation of a forecast, and of a mean over runs."""
+
+
+DIFFERING, LEAST_ERROR = 0.3, 0.002
+"""The variance, for one example, of the difference of two runs' scores, as a share of the errors; and the least share
+of errors."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +133,20 @@ def forecast_gain(curve: Curve, smaller: int, larger: int) -> Interval:
     return Interval(mean, max(0.0, mean - reach), max(0.0, mean + reach))
 
 
-def features(curve: Curve, examples: int, tolerance: float) -> Array:
-    """The features [8] of the question whether the curve's last point is within the tolerance of all examples.
+def features(curve: Curve, examples: int, tolerance: float, judged: int) -> Array:
+    """The features [9] of the question whether the curve's last point is within the tolerance of all examples.
 
     Args:
         examples: number of all examples.
         tolerance: a fraction of 1.
+        judged: number of examples that the scores are of.
     """
     (last, full), covariance = curve.at([curve.examples[-1], examples])
-    gain, deviation = float(full - last), _deviation(covariance)
     rises = np.diff(curve.means)
+    # All runs are scored on the same examples, so only those on which two runs differ make the choice of examples
+    # matter. They are about as many for all models, in shares of the errors.
+    chance = np.sqrt(DIFFERING * max(LEAST_ERROR, 1 - full) / judged)
+    gain, deviation = float(full - last), np.hypot(_deviation(covariance), chance)
     return np.array(
         [
             (tolerance - gain) / deviation,
@@ -148,17 +157,19 @@ def features(curve: Curve, examples: int, tolerance: float) -> Array:
             rises[-2] / deviation,
             np.log((1 - min(full, 1.0) + tolerance) / tolerance),
             np.log(examples),
+            np.log(chance / tolerance),
         ]
     )
 
 
-def risk(curve: Curve, examples: int, tolerance: float, step: int) -> float:
+def risk(curve: Curve, examples: int, tolerance: float, step: int, judged: int) -> float:
     """The probability that all examples would score better than the curve's last point by more than the tolerance.
 
     Args:
         step: how far the shares have grown, as the position in :data:`constants.RISK`.
+        judged: number of examples that the scores are of.
     """
-    return probability(constants.RISK[step], features(curve, examples, tolerance))
+    return probability(constants.RISK[step], features(curve, examples, tolerance, judged))
 
 
 def probability(weights: Sequence[float], features: Array) -> float:

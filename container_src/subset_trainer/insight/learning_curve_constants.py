@@ -5,8 +5,8 @@ SCORE_DEVIATIONS = 1.787
 GAIN_DEVIATIONS = 2.525
 """The same for the difference of two scores."""
 RISK: tuple[tuple[float, ...], ...] = (
-    (1.701, -1.037, -0.3836, 0.4373, 0.06321, 0.238, 0.2391, 0.5924, -0.3917),
-    (1.465, -0.545, 0.5114, 0.4487, -0.2738, 0.08241, 0.05498, 0.2825, -0.2867),
-    (1.107, -0.6211, 0.363, 0.4813, -0.2875, 0.116, 0.06189, 0.3546, -0.2837),
+    (0.7014, -1.543, -0.7993, 0.3819, -0.02305, 0.3131, 0.3076, -0.1247, 0.003885, 1.395),
+    (-0.3098, -1.092, 0.2232, 0.3371, -0.1272, 0.2254, 0.08984, -0.1795, 0.03228, 0.687),
+    (-0.4304, -1.153, 0.07831, 0.4449, -0.2063, 0.23, 0.07697, -0.1735, 0.04936, 0.8326),
 )
-"""Of each step of the plan, the offset and the weights of the eight features in the logit of the risk."""
+"""Of each step of the plan, the offset and the weights of the nine features in the logit of the risk."""

@@ -4,15 +4,18 @@ import contextlib
 import copy
 import json
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from subset_trainer import artifacts, outputs
 from subset_trainer.config import Hyperparameters
+from subset_trainer.data import Dataset
 from subset_trainer.errors import UserError
 from subset_trainer.insight import enough
 from subset_trainer.insight.cleaning import Examined
@@ -25,7 +28,7 @@ from subset_trainer.job.read import Material
 from subset_trainer.job.values import Run
 from subset_trainer.tracking import metrics
 from subset_trainer.tracking.trackers import Trackers
-from subset_trainer.training import checkpoints
+from subset_trainer.training import checkpoints, strategies
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.interruption import Terminated
 
@@ -59,12 +62,12 @@ class Spent:
     samples: int
 
     @classmethod
-    def of(cls, fitted: Fitted) -> "Spent":
+    def of(cls, fitted: Fitted, judging: float = 0.0) -> "Spent":
         reports = fitted.history.reports
         return cls(
             sum(epoch.training_seconds for epoch in reports),
             sum(epoch.selection_seconds for epoch in reports),
-            sum(epoch.evaluation_seconds for epoch in reports),
+            sum(epoch.evaluation_seconds for epoch in reports) + judging,
             reports[-1].samples_visited if reports else 0,
         )
 
@@ -83,6 +86,12 @@ class _Search:
         self._planned = [trial for step in self._steps for trial in step]
         # Copied before anything is trained, because a frozen backbone is not read again.
         self._begun = copy.deepcopy(built.classifier) if built.frozen else None
+        self._seen = self._rows_seen()
+        self._unseen: Dataset | None = None
+        if self._seen is not None:
+            rows = np.setdiff1d(np.arange(self._examples), self._seen)
+            self._unseen = data.training.train.subset(torch.from_numpy(rows))
+        self._judged = len(data.training.validation) + len(self._unseen or ())
         self._folder = run.contract.checkpoints / FOLDER if run.contract.checkpoints.is_dir() else None
         self._identity = json.loads(
             json.dumps({**data.identity(run.place.ranks.size), "metric": config.metric})
@@ -106,7 +115,14 @@ class _Search:
                 if trial not in self._scores and not self._train_unless_stopped(trial):
                     return answer
             so_far = {trial: self._scores[trial] for done in self._steps[: number + 1] for trial in done}
-            answer = enough.answer(so_far, self._examples, config.tolerance / 100, number)
+            answer = enough.answer(
+                so_far,
+                self._examples,
+                config.tolerance / 100,
+                number,
+                self._judged,
+                last=number == len(self._steps) - 1,
+            )
             if answer.enough:
                 return answer
             logger.info("not settled yet: %s", enough.sentence(answer, config.question, config.tolerance))
@@ -187,9 +203,11 @@ class _Search:
             return False
         others = self._scores.keys() - {trial}
         metric = self._run.config.metric
-        self._scores[trial] = history.reports[-1].validation.measures()[metric]
-        self._spent[trial] = Spent.of(fitted)
-        self._record()
+        if trial not in self._scores:
+            begun = time.perf_counter()
+            self._scores[trial] = self._score(fitted)
+            self._spent[trial] = Spent.of(fitted, time.perf_counter() - begun)
+            self._record()
         if _largest(self._scores) == trial:
             self._fitted = fitted
             if others:
@@ -198,7 +216,7 @@ class _Search:
             self._forget(trial)
         spent = enough.cost(self._scores)
         logger.info(
-            "%.4g%%: validation %s %.2f%%; %.2f of at most %.2f trainings on all examples are spent",
+            "%.4g%%: %s %.2f%%; %.2f of at most %.2f trainings on all examples are spent",
             100 * trial[0],
             metrics.SPOKEN[metric],
             100 * self._scores[trial],
@@ -207,13 +225,47 @@ class _Search:
         )
         return not self._run.stages.stopped
 
+    def _score(self, fitted: Fitted) -> float:
+        """The measure by which a training is judged: of the validation set, and of the examples that none has seen."""
+        metric, validation = self._run.config.metric, self._data.training.validation
+        score = float(fitted.history.reports[-1].validation.measures()[metric])
+        if self._unseen is None:
+            return score
+        own = float(fitted.trainee.evaluate(self._unseen).measures()[metric])
+        return (len(validation) * score + len(self._unseen) * own) / self._judged
+
+    def _rows_seen(self) -> np.ndarray | None:
+        """The training examples [K] that trainings on fixed subsets see; all others judge, beside the validation set.
+        None: those that are not chosen do not stand for new ones as the validation set does, or there are none.
+
+        A tenth of the data is often too little to know a point, and half of it has not been seen yet.
+        """
+        config, share = self._run.config, max(share for share, _ in self._planned)
+        largest = self._of((share, 0))
+        plan = fit.plan_of(largest.config, largest, self._examined, self._built.place)
+        if (
+            config.question != "label"
+            or "validation" in self._run.contract.channels
+            or len(self._examined.kept) < self._examples
+            or plan.epochs[0].everything
+            or plan.budget >= plan.examples
+        ):
+            return None
+        classes = len(self._data.splits.preprocessing.classes)
+        place, classifier = self._built.place, self._built.classifier
+        selector = strategies.selector(largest.config, classifier, largest.training, plan, place, classes)
+        choice = selector.choose(plan.epochs[0], plan.generators()["selection"])
+        assert choice  # it is due in the first epoch
+        return np.sort(choice.subset.indices.numpy())
+
     def _of(self, trial: Trial) -> Material:
-        """The data with the hyperparameters of one training."""
+        """The data with the hyperparameters of one training. Repeats draw from what the largest subset holds."""
         share, number = trial
-        config = self._data.config
-        return replace(
-            self._data, config=config.model_copy(update={"fraction": share, "seed": config.seed + number})
+        config = self._data.config.model_copy(
+            update={"fraction": share, "seed": self._data.config.seed + number}
         )
+        data = self._data.keeping(self._seen) if number and self._seen is not None else self._data
+        return replace(data, config=config)
 
     def _network(self, data: Material) -> Built:
         torch.manual_seed(data.config.seed)
@@ -283,7 +335,9 @@ class _Search:
 
     def _announcement(self) -> str:
         config = self._run.config
-        return enough.announcement(config.max_cost, config.tolerance, metrics.SPOKEN[config.metric])
+        spoken = metrics.SPOKEN[config.metric]
+        said = enough.announcement(config.max_cost, config.tolerance, spoken, config.question)
+        return f"{said}; {self._judged:,} examples judge"
 
 
 def _largest(trials: Iterable[Trial]) -> Trial:
