@@ -4,9 +4,10 @@
     python -m benchmarks.held_out --json docs/measured/held_out.json --docs docs/explanation/held-out.md
 
 The sets were chosen by size and label before anything was trained on them; one label was changed after the first seed,
-since another column names it (the size of the bird, by its species: 99% for every strategy). No default, no rule and no
-other study of this project has seen them. Each run is one of `benchmarks.study`: a finished run is not made again, so that the same
-command resumes where it was stopped. The second and third seed come after all sets have the first.
+since another column gives it away (the size of the bird, by its species: 99% for every strategy). No default, no rule
+and no other study of this project has seen them. Each run is one of `benchmarks.study`: a finished run is not made
+again, so that the same command resumes where it was stopped. The second and third seed come after all sets have the
+first.
 """
 
 import argparse
@@ -345,8 +346,9 @@ def document(found: Mapping[str, Sequence[Row]], sizes: str, seeds: str) -> str:
         f".venv/bin/python -m benchmarks.held_out --seeds {seeds}\n```",
         "What they say of this project's sentences is in [measurements]"
         "(measurements.md#data-that-nothing-was-chosen-on); every figure is in [JSON](../measured/held_out.json). Of "
-        "Fashion-MNIST 600 images a class were drawn, of the newsgroups 200 texts for training and 150 for testing, and "
-        "a quarter of each table's rows is for testing. A tenth of what trains is the validation set.",
+        "Fashion-MNIST 600 images a class were drawn, of the newsgroups 200 texts for training and 150 for testing; a "
+        "quarter of each table's rows is for testing. A tenth of what trains is the validation set. Each table of the "
+        "runs names its seeds.",
         sizes,
         "Test accuracy in percent, mean ± sample deviation over seeds, at equal samples seen. **Bold**: the best.",
         "## Clean\n\n" + table(found, CLEAN),
