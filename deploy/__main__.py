@@ -155,7 +155,7 @@ def app(program: str = COMMAND) -> typer.Typer:
             groups[group] = typer.Typer(
                 cls=Group, help=GROUPS[group], no_args_is_help=True, context_settings=HELP
             )
-            made.add_typer(groups[group], name=group)
+            made.add_typer(groups[group], name=group, short_help=GROUPS[group].rstrip("."))
         add(groups.get(group, made), command, program)
     return made
 

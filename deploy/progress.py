@@ -77,9 +77,9 @@ class Progress:
         if self._board.display is not None:
             self._board.display.update(self._task, completed=done, state=f"{state}{self._left}")
 
-    def interrupt(self) -> None:
-        """Let the final state be that the run was interrupted."""
-        self._result = f"interrupted after {self._result}" if self._result != "starting" else "interrupted"
+    def cut(self, how: str) -> None:
+        """Let the final state be that the run did not end well. how: `failed` or `interrupted`."""
+        self._result = f"{how} after {self._result}" if self._result != "starting" else how
 
     def close(self) -> None:
         """Take the run off the board, and print its final state."""

@@ -122,12 +122,14 @@ class Here:
                 if run.summary["status"] == "completed":
                     shutil.rmtree(base / program.CHECKPOINTS, ignore_errors=True)
         except TrainingError as error:
+            if progress is not None:
+                progress.cut("failed")
             if self.stop_at_failure:
                 raise type(error)(f"run {cell.name!r}: {error}") from error
             return Lost(cell.name, str(error))
         except KeyboardInterrupt:
             if progress is not None:
-                progress.interrupt()
+                progress.cut("interrupted")
             raise
         finally:
             if progress is not None:

@@ -86,3 +86,20 @@ def test_steps_are_read_from_the_log_of_a_run() -> None:
         {"epoch": 3.0, "step": 7.0, "steps": 40.0},
         {"epoch": 3.0, "validation:accuracy": 0.5},
     ]
+
+
+def test_a_run_that_was_cut_off_does_not_end_as_if_it_were_starting_or_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    board = Board()
+    for done in (0, 1):
+        run = board.start("[1/9] full", 10)
+        if done:
+            run.update({"epoch": 3.0, "validation:accuracy": 0.5})
+        run.cut("interrupted")
+        run.close()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "interrupted" in line]
+    assert lines == [
+        "[1/9] full interrupted, 0 s",
+        "[1/9] full interrupted after epoch  3/10, validation accuracy 50.00%, 0 s",
+    ]

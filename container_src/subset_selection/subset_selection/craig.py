@@ -94,6 +94,10 @@ class CraigPerBatch:
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_selection.types.Strategy`."""
         units = Units.random_batches(len(train), self._batch_size, generator, train.device)
+        return self.among(train, units, budget, generator)
+
+    def among(self, train: Pool, units: Units, budget: int, generator: torch.Generator) -> Subset:
+        """As :meth:`select`, with a given partition."""
         gram_UU, _, _ = gram_of_means(train, units)
         squares_U = gram_UU.diagonal()
         everything = torch.arange(len(units), device=train.device)

@@ -71,32 +71,35 @@ class Glister:
         """See :class:`~subset_selection.types.Strategy`."""
         validation = _sample(validation, generator)
 
-        def search(units: Units, guide: Pool, picks: int) -> Tensor:
-            steps, looks = self._effort(len(units), picks)
-            form = cheapest_form(train, guide, units, steps, looks)
-            state = ValidationState(guide, self._settings.eta, form)
-            seen, seen_units = train, units
-            if form == "known kernel":
-                # In this form the search reads rows of the kernel in place of features.
-                members = units.members(torch.arange(len(units), device=train.device))
-                kernel = torch.cat(
-                    [state.kernel(train.features_at(block)) for block in members.split(ROWS_AT_ONCE)]
-                )
-                seen = replace(train.without_features().at(members), features=kernel)
-                seen_units = Units.of_all(seen)
-            return self._search(seen, seen_units, state, picks, generator)
-
         def within_class(label: int, indices: Tensor, quota: int) -> Subset:
-            of_class = (validation.labels == label).nonzero().flatten()
-            guide = validation.at(of_class) if len(of_class) else validation
-            return Subset.of(indices[search(Units.singles(indices), guide, quota)])
+            guide = of_class(validation, label)
+            return Subset.of(indices[self.search(train, Units.singles(indices), guide, quota, generator)])
 
         if self._scope == "per-batch":
             units = Units.random_batches(len(train), self._settings.batch_size, generator, train.device)
-            return Subset.of(units.members(search(units, validation, units.needed(budget)))[:budget])
+            picks = self.search(train, units, validation, units.needed(budget), generator)
+            return Subset.of(units.members(picks)[:budget])
         if self._scope == "per-class" or self._settings.balance == "class":
             return by_class(train, budget, self._settings.balance, within_class)
-        return Subset.of(search(Units.of_all(train), validation, budget))
+        return Subset.of(self.search(train, Units.of_all(train), validation, budget, generator))
+
+    def search(
+        self, train: Pool, units: Units, guide: Pool, picks: int, generator: torch.Generator
+    ) -> Tensor:
+        """Search some units of a pool. Returns the positions of the picked units, [K], in the order of picking."""
+        steps, looks = self._effort(len(units), picks)
+        form = cheapest_form(train, guide, units, steps, looks)
+        state = ValidationState(guide, self._settings.eta, form)
+        seen, seen_units = train, units
+        if form == "known kernel":
+            # In this form the search reads rows of the kernel in place of features.
+            members = units.members(torch.arange(len(units), device=train.device))
+            kernel = torch.cat(
+                [state.kernel(train.features_at(block)) for block in members.split(ROWS_AT_ONCE)]
+            )
+            seen = replace(train.without_features().at(members), features=kernel)
+            seen_units = Units.of_all(seen)
+        return self._search(seen, seen_units, state, picks, generator)
 
     def _effort(self, units: int, picks: int) -> tuple[int, int]:
         """The number of steps of a search, and the number of units that it scores in each step."""
@@ -105,6 +108,12 @@ class Glister:
         if self._settings.greedy == "rgreedy":
             return min(picks, self._settings.greedy_rounds + 1), units
         return picks, candidates_per_pick(units, picks)
+
+
+def of_class(validation: Pool, label: int) -> Pool:
+    """The validation examples of a class, or all of them if the class has none."""
+    indices = (validation.labels == label).nonzero().flatten()
+    return validation.at(indices) if len(indices) else validation
 
 
 def _sample(validation: Pool, generator: torch.Generator) -> Pool:

@@ -169,6 +169,12 @@ class GradMatchPerBatch:
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_selection.types.Strategy`."""
         units = Units.random_batches(len(train), self._settings.batch_size, generator, train.device)
+        return self.among(train, units, validation, budget, generator)
+
+    def among(
+        self, train: Pool, units: Units, validation: Pool, budget: int, generator: torch.Generator
+    ) -> Subset:
+        """As :meth:`select`, with a given partition."""
         guide = validation if self._settings.match == "validation" else None
         gram_UU, correlations_U, squares = gram_of_means(train, units, guide)
         picks = units.needed(budget)

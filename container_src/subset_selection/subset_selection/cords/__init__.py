@@ -1,0 +1,37 @@
+"""CORDS's data loaders, drop-in: the same names, arguments and schedule, and this package's selections.
+
+In a script, ``from cords.utils.data.dataloader.SL.adaptive import GLISTERDataLoader`` becomes ``from
+subset_selection.cords import GLISTERDataLoader``. The loaders take CORDS's ``(train_loader, val_loader, dss_args,
+logger, **kwargs)``, with ``dss_args`` a DotMap or a dict, yield its ``(input, label, weight)`` and keep its schedule:
+the first ``select_every`` epochs read a random subset. Like CORDS they draw from the global generators of NumPy and
+Python, so that the same seeds give what CORDS picks, index for index, where CORDS is right. They differ where it is
+wrong:
+
+- the model is evaluated in eval mode, in the order of the data set, also if ``train_loader`` shuffles;
+- CRAIG's weights and picks belong to the examples that were measured, by the distances of its paper;
+- GRAD-MATCH uses ``lam`` and ``eps`` on every device, and does not stop at a duplicate;
+- RGreedy picks exactly the budget, a budget of all examples works, a class may be absent from the validation set;
+- any model that ends in a linear layer works; an unknown ``selection_type`` or ``greedy`` is refused.
+
+Source: CORDS 0.0.4, https://github.com/decile-team/cords (MIT).
+"""
+
+from subset_selection.cords.adaptive import (
+    AdaptiveDSSDataLoader,
+    CRAIGDataLoader,
+    GLISTERDataLoader,
+    GradMatchDataLoader,
+    OLRandomDataLoader,
+    RandomDataLoader,
+)
+from subset_selection.cords.base import DSSDataLoader
+
+__all__ = [
+    "AdaptiveDSSDataLoader",
+    "CRAIGDataLoader",
+    "DSSDataLoader",
+    "GLISTERDataLoader",
+    "GradMatchDataLoader",
+    "OLRandomDataLoader",
+    "RandomDataLoader",
+]

@@ -1,0 +1,193 @@
+"""What CORDS's loaders share: a loader of the present subset, and the gradients that selections use."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from subset_selection.classes import members
+from subset_selection.craig import CraigPerBatch, Medoids, feature_distances, gradient_distances
+from subset_selection.embedding import Evaluation
+from subset_selection.items import Fields
+from subset_selection.settings import Settings
+from subset_selection.source import Reading
+from subset_selection.types import Pool, Subset
+from subset_selection.units import Units
+
+SCOPES = {"PerClass", "PerBatch", "Supervised", "PerClassPerGradient"}
+
+
+class _Weighted(Dataset[Any]):
+    """Some items of a data set, each with its weight as a last field."""
+
+    def __init__(self, dataset: Any, indices: Any, weights: Any) -> None:
+        self.dataset, self.indices, self.weights = dataset, indices, weights
+
+    def __getitem__(self, position: int) -> tuple[Any, ...]:
+        return (*self.dataset[int(self.indices[position])], self.weights[position])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class DSSDataLoader:
+    """What all of CORDS's loaders share: a loader of the present subset, to which other attributes belong.
+
+    Args:
+        dataset: N items (input, label).
+        dss_args: ``fraction``; the budget is ⌊fraction·N⌋, as in CORDS.
+        logger: None: this module's.
+        args, kwargs: those of ``torch.utils.data.DataLoader``, for the subset.
+
+    Raises:
+        ValueError: an argument is missing or not understood, or the budget is zero.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, dataset: Any, dss_args: Any, logger: Any, *args: Any, **kwargs: Any) -> None:
+        given = dict(dss_args.items() if isinstance(dss_args, Mapping) else vars(dss_args))
+        missing = [name for name in ("fraction", "device", *self.needs) if name not in given]
+        if missing:
+            raise ValueError(f"dss_args lacks {', '.join(missing)}, which {type(self).__name__} needs")
+        self.dss_args: dict[str, Any] = given
+        self.fraction = given["fraction"]
+        self.len_full = len(dataset)
+        self.budget = int(self.len_full * self.fraction) if 0 <= self.fraction <= 1 else 0
+        if not self.budget:
+            raise ValueError(
+                f"fraction={self.fraction!r} of {self.len_full} examples: expected at least one, and at most all"
+            )
+        self.logger = logger or logging.getLogger(__name__)
+        self.dataset, self.device = dataset, given["device"]
+        self.loader_args, self.loader_kwargs = args, kwargs
+        self.cur_epoch = 1
+        self.subset_indices, self.subset_weights = self._first()
+        self._refresh()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "subset_loader":  # not made yet
+            raise AttributeError(name)
+        return getattr(self.subset_loader, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.subset_loader)
+
+    def __len__(self) -> int:
+        return len(self.subset_loader)
+
+    def _first(self) -> tuple[Any, Any]:
+        numpy = import_module("numpy")
+        return numpy.random.choice(self.len_full, size=self.budget, replace=False), torch.ones(self.budget)
+
+    def _refresh(self) -> None:
+        self.subset_loader: DataLoader[Any] = self._loader_of(self.subset_indices, self.subset_weights)
+        self.batch_wise_indices = list(self.subset_loader.batch_sampler or ())
+
+    def _loader_of(self, indices: Any, weights: Any) -> DataLoader[Any]:
+        weighted = _Weighted(self.dataset, indices, weights)
+        return DataLoader(weighted, *self.loader_args, **self.loader_kwargs)
+
+
+class OfGradients:
+    """The gradients of a model's last layer on both loaders' data sets, and what the strategies do with them.
+
+    Args:
+        loader: whose arguments hold: ``model``, ``loss``, ``num_classes``, ``linear_layer``, ``selection_type``.
+        scopes: the values of ``selection_type`` that the strategy knows.
+    """
+
+    def __init__(self, loader: Any, scopes: set[str]) -> None:
+        arguments = loader.dss_args
+        self.scope: str = arguments["selection_type"]
+        if self.scope not in scopes:
+            raise ValueError(f"selection_type={self.scope!r}: expected one of {', '.join(sorted(scopes))}")
+        loss = arguments["loss"]
+        plain = isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None and not loss.label_smoothing
+        if not plain or loss.reduction != "none":
+            raise ValueError(
+                f"loss={loss!r}: expected CrossEntropyLoss(reduction='none'), without weight or label_smoothing, whose "
+                "gradients the selection uses"
+            )
+        self.model: nn.Module = arguments["model"]
+        self._linear = bool(arguments["linear_layer"])
+        self.train_loader, self.val_loader = loader.train_loader, loader.val_loader
+        self.batch: int = self.train_loader.batch_size
+        self.generator = torch.Generator()
+
+    def pool(self, loader: Any) -> Pool:
+        """The outputs for all examples of a loader's data set, in its order."""
+        reading = Reading(
+            loader.batch_size,
+            loader.num_workers,
+            loader.collate_fn,
+            loader.pin_memory and torch.cuda.is_available(),
+        )
+        count = len(loader.dataset)
+        batches = [part.tolist() for part in torch.arange(count).split(loader.batch_size)]
+        pool = Evaluation(self.model, Fields()).pool(reading.loader(loader.dataset, batches), count, count)
+        assert pool.features is not None
+        return pool if self._linear else Pool(pool.labels, pool.logits, pool.features[:, :0])
+
+    def inputs(self, loader: Any) -> Pool:
+        """The inputs themselves as features [N, D], without the model."""
+        rows = [loader.dataset[index] for index in range(len(loader.dataset))]
+        labels = torch.tensor([int(row[1]) for row in rows])
+        features = torch.stack([row[0].flatten().float() for row in rows])
+        return Pool(labels, features.new_zeros(len(rows), int(labels.max()) + 1), features)
+
+    def by_class(self, train: Pool, budget: int, choose: Callable[[int, Tensor, int], Subset]) -> Subset:
+        """Select within each class, ⌈budget·n/N⌉ of its n examples as in CORDS, and mix the classes."""
+        parts = []
+        for label, indices in enumerate(members(train.labels, train.classes)):
+            if len(indices):
+                parts.append(choose(label, indices, math.ceil(budget * len(indices) / len(train))))
+        return Subset.of(
+            torch.cat([part.indices for part in parts]), torch.cat([part.weights for part in parts])
+        )
+
+    def batches(self, train: Pool) -> Units:
+        """The batches of the training loader, in the order of the data."""
+        return Units.batches(torch.arange(len(train), device=train.device), self.batch)
+
+    def whole_batches(self, budget: int, train: Pool) -> int:
+        """The number of examples of the batches that CORDS picks for a budget."""
+        return min(len(train), math.ceil(budget / self.batch) * self.batch)
+
+
+def mixed(subset: Subset) -> tuple[list[int], Tensor]:
+    """The subset in a random order from NumPy's generator, as CORDS mixes classes."""
+    order = torch.from_numpy(import_module("numpy").random.permutation(len(subset.indices)))
+    return subset.indices[order].tolist(), subset.weights[order]
+
+
+def craig(of: OfGradients, budget: int, convex: bool) -> tuple[Any, Any]:
+    """The picks of CRAIG and their weights.
+
+    Args:
+        of: the gradients.
+        budget: K.
+        convex: whether the inputs are compared, not the gradients.
+    """
+    train = of.inputs(of.train_loader) if convex else of.pool(of.train_loader)
+    settings = Settings(scope="supervised")
+    medoids = Medoids(settings, feature_distances if convex else gradient_distances, weighted=True)
+    with torch.no_grad():
+        if of.scope == "PerBatch":
+            whole = of.whole_batches(budget, train)
+            subset = CraigPerBatch(settings).among(train, of.batches(train), whole, of.generator)
+        elif of.scope == "Supervised":
+            subset = medoids.select(train, train, budget, of.generator)
+        else:
+
+            def choose(label: int, indices: Tensor, quota: int) -> Subset:
+                part = medoids.select(train.at(indices), train, quota, of.generator)
+                return Subset(indices.cpu()[part.indices], part.weights)
+
+            return mixed(of.by_class(train, budget, choose))
+    return subset.indices.tolist(), subset.weights
