@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ENDED_WELL = "Completed"
 ENDED = (ENDED_WELL, "Failed", "Stopped")
-RESULTS = ("summary.json", "history.jsonl", "test_predictions.npz")
+RESULTS = ("summary.json", "history.jsonl", "test_predictions.npz", "report.html", "examples.parquet")
 
 
 @dataclass(frozen=True)

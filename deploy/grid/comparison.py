@@ -127,7 +127,7 @@ def _pace(folder: Path, wanted: Wanted, agenda: Agenda, say: Callable[[str], Non
     measured = pace.measure(folder, wanted.channels, largest.values, share)
     if measured is None:
         return Kept()
-    if line := str(measured):
+    for line in filter(None, (str(measured), measured.hint)):
         say(line)
     studies.keep(folder, "first_steps", {"pace": asdict(measured.pace), "threads": measured.threads})
     return Kept(measured.pace, measured.threads)

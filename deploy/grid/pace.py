@@ -17,6 +17,8 @@ from deploy.grid.duration import Pace
 WORTH_IT = 1.05
 """How many times faster all threads must be than one: what one thread computes is the same on every machine."""
 GIVEN = "OMP_NUM_THREADS"
+LARGE, SMALL = "resnet18", "cnn"
+"""The default model for images, and the one for machines without a GPU."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Measured:
     """None where the user, or a GPU, decides."""
     epochs: Mapping[int, float]
     """Number of threads → seconds of an epoch."""
+    slow: str | None = None
+    """The model, where nobody chose it and there is a smaller one for a machine without a GPU."""
+
+    @property
+    def hint(self) -> str | None:
+        """A sentence on what would make the runs faster."""
+        if self.slow is None:
+            return None
+        return f"{self.slow}, the default for images, is slow without a GPU; --set model={SMALL} trains a small network"
 
     def __str__(self) -> str:
         one, *others = sorted(self.epochs)
@@ -74,7 +85,9 @@ def measure(
     boot = time.monotonic() - began - found["reading"] - found["evaluation"] - found["steps"]
     pace = Pace(max(0.0, boot), found["reading"], min(epochs.values()), found["evaluation"])
     given = GIVEN in os.environ or found["device"] != "cpu"
-    return Measured(pace, None if given else threads, epochs)
+    by_default = values.get("model", "auto") == "auto" and found["model"] == LARGE
+    slow = LARGE if by_default and found["device"] == "cpu" else None
+    return Measured(pace, None if given else threads, epochs, slow)
 
 
 def chosen(epochs: Mapping[int, float]) -> int:

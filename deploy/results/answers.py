@@ -155,6 +155,13 @@ def answer(runs: Sequence[Run], tolerance: float, first_seeds: Collection[int] |
     """
     # A search chose its fraction by what it saw, so it is no candidate: `verdict` quotes its own answer.
     finished = [run for run in runs if run.summary["status"] == "completed" and run.searched is None]
+    data = {run.data: run.name for run in reversed(finished) if json.loads(run.data) != [None, None]}
+    if len(data) > 1:
+        second, first = list(data.values())[-2:]
+        return (
+            f"How much is enough cannot be said: the runs are of different data, first `{first}` and `{second}`, which "
+            "differ in their classes or their number of test examples."
+        )
     base = reference(finished)
     if base is None:
         return (

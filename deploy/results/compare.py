@@ -109,9 +109,10 @@ class Run:
 
     @property
     def data(self) -> str:
-        """What tells its data from others', as far as the run says."""
+        """What tells its data from others', as far as the run says: the classes, and how many examples judge it."""
         examples = self.summary.get("examples") or {}
-        return json.dumps([self.summary.get("classes"), examples.get("validation"), examples.get("test")])
+        # A part of the training data that validates may be larger in one run than in another on the same data.
+        return json.dumps([self.summary.get("classes"), examples.get("test") or examples.get("validation")])
 
     @property
     def trained_on_validation(self) -> bool:

@@ -17,6 +17,7 @@ from deploy.results.compare import Lost, Row, Run, cells_of, further_columns, mo
 from deploy.results.judging import Judged
 from deploy.results.plots import Group, Panel, Plots
 from subset_trainer import pages
+from subset_trainer.insight import learning_curve_section
 from subset_trainer.insight.charts import Axis, Chart, Series, draw
 from subset_trainer.tracking.metrics import SPOKEN
 
@@ -122,6 +123,11 @@ def write(
         **_drawings(plots, prices or {}),
         over_time=_panels(plots.panels(over_time=True), Axis("total time", "s", low=0)),
         over_epochs=_panels(plots.panels(over_time=False), Axis("epoch", whole=True)),
+        searches=[
+            replace(searched.chart, title=f"The search of {run.name}")
+            for run in runs
+            if run.searched and (searched := learning_curve_section.shown(run.searched)).chart
+        ],
         curve_measure=SPOKEN[plots.curve_measure],
         most=MOST,
         left_out=plots.left_out,
@@ -160,7 +166,7 @@ def _judgement(found: Answer) -> Judgement:
             "candidate",
             *(["question"] if several else []),
             "change in points",
-            "total time",
+            "time, of full",
             "seeds",
             "enough?",
         ],
@@ -308,8 +314,9 @@ def _described(data: str, plots: Plots) -> str:
     examples = summary.get("examples") or {}
     counts = ", ".join(f"{count:,} {part} examples" for part, count in examples.items() if count)
     runs = sum(len(group.runs) for group in own)
+    spoken = f"{runs} run{'' if runs == 1 else 's'}"
     classes = f"{len(summary['classes'])} classes, " if summary.get("classes") else ""
-    return f"data {plots.data.index(data) + 1}: {classes}{counts or 'unknown examples'} ({runs} runs)"
+    return f"data {plots.data.index(data) + 1}: {classes}{counts or 'unknown examples'} ({spoken})"
 
 
 # Tables
@@ -320,7 +327,7 @@ def _table(lines: Sequence[Row], runs: Sequence[Run]) -> Table:
     names, _, epochs, validation, test, *_, total, _, speedup = zip(*map(cells_of, lines), strict=True)
     shares = [f"{line.fraction:.3g}" for line in lines]
     seeds = [str(run.summary.get("seed", "–")) for run in runs]
-    columns: dict[str, Sequence[str]] = {"run": names, "seed": seeds, "share": shares, "epochs": epochs}
+    columns: dict[str, Sequence[str]] = {"run": names, "seed": seeds, "fraction": shares, "epochs": epochs}
     if any(value != "–" for value in test):
         columns["test"] = test
     columns["validation"] = validation

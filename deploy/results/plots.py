@@ -118,18 +118,18 @@ class Plots:
             for data in self.data
             if (base := reference([run for run in self.runs if run.data == data])) is not None
         }
-        # Settings that differ between data differ for all of their runs, and tell nothing apart.
-        names = {
-            data: answers.chain_names([own[0] for (of, _), own in gathered.items() if of == data])
-            for data in self.data
-        }
+        # Settings that differ between data differ for all of their runs, and tell nothing apart; so do a search's own.
+        firsts: dict[tuple[str, bool], list[Run]] = defaultdict(list)
+        for (data, _), own in gathered.items():
+            firsts[data, bool(own[0].searched)].append(own[0])
+        names = {kind: answers.chain_names(some) for kind, some in firsts.items()}
         groups = []
         for (data, _), own in gathered.items():
             base = bases.get(data)
             full = next((group for group in gathered.values() if base is not None and base in group), [])
             first = own[0]
             chain = answers.chain_key(first)
-            name = names[data][chain]
+            name = names[data, bool(first.searched)][chain]
             if first.searched:
                 name, chain = f"{name} with fraction=auto", f"{chain} auto"
             if len(self.data) > 1:

@@ -74,6 +74,7 @@ def test_hosts_with_other_files_train_as_one(make_job: Callable[[str], Job]) -> 
         "1",
     }
     page = (first.base / "output/data/report.html").read_text(encoding="utf-8")
+    assert f"on {len(table['id']):,} rows in 3 classes</title>" in page
     assert "part-0.csv:" in page and "part-1.csv:" in page and "<dd>" in page
     assert not (second.base / "output/data").exists()
 

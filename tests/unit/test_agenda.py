@@ -198,5 +198,8 @@ def test_all_threads_are_used_only_where_they_are_faster() -> None:
     assert pace.chosen({1: 10.0, 2: 9.9}) == 1
     assert pace.chosen({1: 10.0, 2: 140.0}) == 1
     assert pace.chosen({4: 3.0}) == 4
+    assert pace.Measured(Pace(3, 1, 10, 1), 1, {1: 10.0}).hint is None
+    slow = pace.Measured(Pace(3, 1, 10, 1), 1, {1: 10.0}, "resnet18")
+    assert slow.hint is not None and "--set model=cnn" in slow.hint
     measured = pace.Measured(Pace(3, 1, 10, 1), 1, {1: 10.0, 2: 140.0})
     assert str(measured) == "one thread is 14 times as fast as 2 threads: runs use 1 thread"

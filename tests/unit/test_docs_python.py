@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torch.utils.data import TensorDataset
 
-from subset_selection import Pool
 from tests.documentation import ROOT, blocks_of
 
 HERE = "tests/unit/test_docs_python.py"
@@ -19,19 +19,16 @@ HERE = "tests/unit/test_docs_python.py"
 def test_the_readmes_loop() -> None:
     (block,) = blocks_of(f"{HERE}::test_the_readmes_loop", "python")
     drawn = torch.Generator().manual_seed(1)
-    made: list[Any] = []
+    inputs, labels = torch.randn(600, 4, generator=drawn), torch.arange(600) % 3
+    seen: list[int] = []
     scope: dict[str, Any] = {
-        "labels": torch.arange(600) % 3,
-        "logits": torch.randn(600, 3, generator=drawn),
-        "features": torch.randn(600, 4, generator=drawn),
-        "validation_pool": Pool(
-            torch.arange(30) % 3, torch.randn(30, 3, generator=drawn), torch.randn(30, 4, generator=drawn)
-        ),
-        "make_loader": lambda indices, weights: made.append((indices, weights)),
+        "train_set": TensorDataset(inputs, labels),
+        "validation_set": TensorDataset(inputs[:60], labels[:60]),
+        "model": torch.nn.Linear(4, 3),
+        "train_step": lambda inputs, labels, weights: seen.append(len(weights)),
     }
     exec(block.text, scope)
-    ((indices, weights),) = made
-    assert len(indices) == len(indices.unique()) == len(weights) == 500
+    assert sum(seen) == 30 * 180 and scope["loader"].last_selection.epoch == 26
 
 
 def test_the_tutorial_s_loop_learns() -> None:
@@ -54,10 +51,7 @@ def test_the_plain_loop_learns_and_resumes(tmp_path: Path) -> None:
     digits = load_digits()
     order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
     inputs, labels = torch.tensor(digits.data).float()[order] / 16, torch.tensor(digits.target)[order]
-    sets = [
-        torch.utils.data.TensorDataset(inputs[part], labels[part])
-        for part in (slice(1200), slice(1200, 1400))
-    ]
+    sets = [TensorDataset(inputs[part], labels[part]) for part in (slice(1200), slice(1200, 1400))]
 
     def model() -> torch.nn.Module:
         torch.manual_seed(0)

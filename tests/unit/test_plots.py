@@ -149,6 +149,29 @@ def test_runs_of_different_data_are_never_averaged(tmp_path: Path) -> None:
     assert first.colour == second.colour and look(first) != look(second)
 
 
+def test_a_search_is_a_line_of_its_own(tmp_path: Path) -> None:
+    """Its time is that of all its trainings, so it is no share of the strategy's line."""
+    runs = [made(tmp_path, "full"), made(tmp_path, "random", 0.5)]
+    searched = made(tmp_path, "random", 0.5, hyperparameters={"question": "label", "tolerance": 2.0})
+    searched.summary["answer"] = {"sentence": "half is enough", "samples_visited": 9000}
+    lines = by_time(Plots([*runs, searched]))
+    assert {name for name, one in lines.items() if one.marker} == {
+        "full",
+        "random (baseline)",
+        "random with fraction=auto (baseline)",
+    }
+
+
+def test_of_runs_on_different_data_no_answer_follows(tmp_path: Path) -> None:
+    other = {"training": 90, "validation": 9, "test": 50}
+    runs = [made(tmp_path, "full", seed=seed) for seed in range(3)]
+    runs += [made(tmp_path, "rs2", 0.5, seed, examples=other) for seed in range(3)]
+    said = answers.answer(runs, 0.01)
+    assert (
+        isinstance(said, str) and "different data" in said and runs[0].name in said and runs[3].name in said
+    )
+
+
 def test_every_strategy_has_a_colour_of_its_own(tmp_path: Path) -> None:
     runs = [made(tmp_path, strategy, 1.0 if strategy == "full" else 0.5) for strategy in CATALOGUE]
     assert len(CATALOGUE) >= 21

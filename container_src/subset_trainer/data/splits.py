@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -128,39 +129,106 @@ class Splits:
         )
 
 
-def load_splits(
-    channels: Mapping[str, Path],
-    options: Options | None = None,
-    *,
-    validation_fraction: float = 0.1,
-    test_fraction: float = 0.0,
-    seed: int = 0,
-    image_size: int | None = None,
-    num_workers: int | None = None,
-    memory_limit: int | None = None,
-    tokens: Tokens | None = None,
-    shards: Shards | None = None,
-    unreadable_limit: float | None = None,
-    objective: Objective = CLASSIFICATION,
-) -> Splits:
+class How(TypedDict, total=False):
+    """How `load_splits` divides and reads, by keyword.
+
+    `validation_fraction` (0.1): share of each class that is set aside without a validation channel. `test_fraction`
+    (0): share of each class that is set aside for testing, where there is no other test set; whatever the seed, the
+    same examples. `seed` (0): for drawing the validation examples. `objective`: defines the strata of both.
+    `image_size`: side in pixels; None: chosen by the images. `num_workers`: processes that decode images (None: one per
+    processor; 0: none). `memory_limit`: bytes that all inputs together may take, by default half of the available
+    memory; images that exceed it are streamed. `tokens`: the tokenizer for texts; None: n-grams. `shards`: for sharded
+    channels; all processes must then call this function together. `unreadable_limit`: the largest share of a channel's
+    images that are left out if they cannot be read; None: a single one is an error. All images are then decoded once
+    more, before anything else.
+    """
+
+    validation_fraction: float
+    test_fraction: float
+    seed: int
+    objective: Objective
+    image_size: int | None
+    num_workers: int | None
+    memory_limit: int | None
+    tokens: Tokens | None
+    shards: Shards | None
+    unreadable_limit: float | None
+
+
+@dataclass(frozen=True)
+class _Division:
+    """What is set aside of the training channel."""
+
+    validation_fraction: float
+    test_fraction: float
+    seed: int
+    objective: Objective
+
+    @classmethod
+    def of(cls, how: How) -> "_Division":
+        return cls(
+            how.get("validation_fraction", 0.1),
+            how.get("test_fraction", 0.0),
+            how.get("seed", 0),
+            how.get("objective", CLASSIFICATION),
+        )
+
+    def for_testing(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The positions that are kept, and those that are set aside."""
+        return stratified_split(self.objective.strata(labels), self.test_fraction, TEST_SEED, "test")
+
+    def for_validation(self, labels: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The positions, of those that were kept, to train on, and those that are set aside."""
+        strata = self.objective.strata(labels)[kept]
+        train, validation = stratified_split(strata, self.validation_fraction, self.seed)
+        return kept[train], kept[validation]
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The training channel as it was read, with the labels and ids of all hosts."""
+
+    channel: Channel
+    found: Found
+    shard: Shard | None
+    labels: np.ndarray
+    ids: Ids
+    tell_names: Callable[[], None] = _nothing
+
+    @classmethod
+    def of(cls, channel: Channel, options: Options, loading: Loading) -> "_Training":
+        found, shard = _read_training(channel, options, loading)
+        source = found.source
+        loading.notes.extend(found.notes)
+        if shard is None:
+            return cls(channel, found, None, source.labels, source.ids)
+        loading.notes.append(shard.note(channel.name))
+        names = Names(source.ids, shard)
+        return cls(channel, found, shard, shard.whole(source.labels), names.ids(), names.tell)
+
+    def texts(self, rows: np.ndarray) -> np.ndarray | None:
+        """As `_texts`."""
+        return _texts(self.found.source, len(self.labels), self.shard, rows)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Positions of the training channel's examples, ascending. `validation`, `test`: None if not set aside."""
+
+    train: np.ndarray
+    validation: np.ndarray | None
+    test: np.ndarray | None
+
+
+def load_splits(channels: Mapping[str, Path], options: Options | None = None, **how: Unpack[How]) -> Splits:
     """Read the channels `training` (required), `validation` and `test`, each with its `…_lst` companion if given.
 
-    Without a validation channel, `validation_fraction` of each class is set aside. The preprocessing is fitted on the
-    remaining training examples only.
+    Without a validation channel, a share of each class is set aside. The preprocessing is fitted on the remaining
+    training examples only.
 
     Args:
         options: the user's settings for reading labels and columns.
-        test_fraction: share of each class that is set aside for testing, where there is no other test set; whatever
-            the seed, the same examples.
-        seed: for drawing the validation examples.
-        num_workers: processes that decode images (None: one per processor; 0: none).
-        memory_limit: bytes that all inputs together may take, by default half of the available memory; images that
-            exceed it are streamed.
-        tokens: the tokenizer for texts; None: n-grams.
-        shards: for sharded channels; all processes must then call this function together.
-        unreadable_limit: the largest share of a channel's images that are left out if they cannot be read; None: a
-            single one is an error. All images are then decoded once more, before anything else.
-        objective: defines the strata for the validation split.
+        how: see `How`.
 
     Raises:
         UserError: the data cannot be used; one sentence says why.
@@ -170,12 +238,13 @@ def load_splits(
         raise UserError(
             f"The channel 'training' is missing (channels given: {given}); expected at least 'training'."
         )
+    limit = how.get("memory_limit")
     loading = Loading(
-        num_workers,
-        memory_available() // 2 if memory_limit is None else memory_limit,
-        tokens=tokens,
-        shards=shards,
-        unreadable_limit=unreadable_limit,
+        how.get("num_workers"),
+        memory_available() // 2 if limit is None else limit,
+        tokens=how.get("tokens"),
+        shards=how.get("shards"),
+        unreadable_limit=how.get("unreadable_limit"),
     )
     options = options or Options()
     with _of_a_shard(loading.shards_of("training")):
@@ -185,54 +254,71 @@ def load_splits(
         for name in ("validation", "test")
         if name in channels and not (loading.shards_of(name) and _is_empty(channels[name]))
     }
-    training = opened["training"]
-    found, shard = _read_training(training, options, loading)
-    source = found.source
-    loading.notes.extend(found.notes)
-    labels, ids, tell_names = source.labels, source.ids, _nothing
-    if shard is not None:
-        loading.notes.append(shard.note(training.name))
-        labels = shard.whole(source.labels)
-        names = Names(source.ids, shard)
-        ids, tell_names = names.ids(), names.tell
-    understanding = found.understanding(training.name, labels)
-    kept_rows, test_rows = np.arange(len(labels)), None
-    if test_fraction and "test" not in channels and found.test is None:
-        kept_rows, test_rows = stratified_split(objective.strata(labels), test_fraction, TEST_SEED, "test")
-        taken = f"{len(test_rows):,} of {len(labels):,} examples are set aside for testing"
-        decision = Decision("split", taken, f"test_fraction={test_fraction:g}, by class", "given")
+    division = _Division.of(how)
+    training = _Training.of(opened["training"], options, loading)
+    rows = _divided(training, division, channels, options, loading)
+    fitting = Fitting(
+        rows.train, len(training.labels), training.shard, how.get("image_size"), division.seed, loading
+    )
+    preprocessing, dataset = kinds.of(training.found.source).fit(
+        training.channel, training.found.source, fitting
+    )
+    if training.shard is not None:
+        dataset = training.shard.dataset(dataset, training.labels)
+    return _split(channels, opened, options, loading, training, rows, (preprocessing, dataset))
+
+
+def _divided(
+    training: _Training,
+    division: _Division,
+    channels: Mapping[str, Path],
+    options: Options,
+    loading: Loading,
+) -> _Rows:
+    """Set examples aside for testing and validation, and check the classes. Adds what was done to the loading."""
+    labels, found = training.labels, training.found
+    understanding = found.understanding(training.channel.name, labels)
+    kept, test = np.arange(len(labels)), None
+    if division.test_fraction and "test" not in channels and found.test is None:
+        kept, test = division.for_testing(labels)
+        share = f"{division.test_fraction:g}"
+        taken = f"{len(test):,} of {len(labels):,} examples are set aside for testing"
+        decision = Decision("split", taken, f"test_fraction={share}, by class", "given")
         understanding = replace(understanding, decisions=(*understanding.decisions, decision))
-        loading.notes.append(
-            f"test: {taken.replace('are ', '')}, by class (test_fraction {test_fraction:g})."
-        )
+        loading.notes.append(f"test: {taken.replace('are ', '')}, by class (test_fraction {share}).")
     loading.understandings.append(understanding)
+    classes = found.source.classes
     for out in loading.left_out:
-        out.check_classes(training, {source.classes[label] for label in np.unique(labels).tolist()})
-    check_classes(training, labels, source.classes, found.decisions, options.label_names)
+        out.check_classes(training.channel, {classes[label] for label in np.unique(labels).tolist()})
+    check_classes(training.channel, labels, classes, found.decisions, options.label_names)
     if "validation" in channels:
-        train_rows, validation_rows = kept_rows, None
-    else:
-        strata = objective.strata(labels)[kept_rows]
-        train_rows, validation_rows = (
-            kept_rows[rows] for rows in stratified_split(strata, validation_fraction, seed)
-        )
-        loading.notes.append(
-            f"validation: {len(validation_rows):,} of the {len(kept_rows):,} training examples set aside, by class "
-            f"(validation_fraction {validation_fraction:g}, seed {seed})."
-        )
-    count = len(labels)
-    fitting = Fitting(train_rows, count, shard, image_size, seed, loading)
-    preprocessing, dataset = kinds.of(source).fit(training, source, fitting)
-    trained = np.unique(labels[train_rows])
-    if shard is not None:
-        dataset = shard.dataset(dataset, labels)
-    train: Dataset = dataset
-    if len(train_rows) < len(labels):
-        train = dataset.subset(torch.from_numpy(train_rows))
-    if validation_rows is not None:
-        validation: Dataset = dataset.subset(torch.from_numpy(validation_rows))
-        validation_ids = ids.subset(validation_rows)
-        validation_texts = _texts(source, len(labels), shard, validation_rows)
+        return _Rows(kept, None, test)
+    train, validation = division.for_validation(labels, kept)
+    loading.notes.append(
+        f"validation: {len(validation):,} of the {len(kept):,} training examples set aside, by class "
+        f"(validation_fraction {division.validation_fraction:g}, seed {division.seed})."
+    )
+    return _Rows(train, validation, test)
+
+
+def _split(
+    channels: Mapping[str, Path],
+    opened: Mapping[str, Channel],
+    options: Options,
+    loading: Loading,
+    training: _Training,
+    rows: _Rows,
+    fitted: tuple[Kind, Dataset],
+) -> Splits:
+    """The data sets. `fitted`: the preprocessing, and all examples of the training channel."""
+    preprocessing, dataset = fitted
+    labels, found = training.labels, training.found
+    trained = np.unique(labels[rows.train])
+    train = dataset if len(rows.train) == len(labels) else dataset.subset(torch.from_numpy(rows.train))
+    if rows.validation is not None:
+        validation: Dataset = dataset.subset(torch.from_numpy(rows.validation))
+        validation_ids = training.ids.subset(rows.validation)
+        validation_texts = training.texts(rows.validation)
     else:
         validation, validation_ids, validation_texts = _load(
             "validation", opened.get("validation"), preprocessing, loading, trained, options
@@ -242,9 +328,9 @@ def load_splits(
         test, _, _ = _load("test", opened.get("test"), preprocessing, loading, trained, options)
     elif found.test is not None:
         loading.notes.append(f"test: the test batch of the training channel, {len(found.test):,} images.")
-        test = preprocessing.encode(training, found.test, loading, trained)
-    elif test_rows is not None:
-        test = dataset.subset(torch.from_numpy(test_rows))
+        test = preprocessing.encode(training.channel, found.test, loading, trained)
+    elif rows.test is not None:
+        test = dataset.subset(torch.from_numpy(rows.test))
     for name, other in (("validation", validation), ("test", test)):
         if name in opened:
             _say_repeated(opened[name], dataset, other, loading)
@@ -254,13 +340,13 @@ def load_splits(
         test,
         preprocessing,
         loading.notes,
-        ids.subset(train_rows),
+        training.ids.subset(rows.train),
         validation_ids,
-        _weights(source, train_rows, shard),
-        _texts(source, len(labels), shard, train_rows),
+        _weights(found.source, rows.train, training.shard),
+        training.texts(rows.train),
         validation_texts,
         tuple(loading.understandings),
-        tell_names,
+        training.tell_names,
         tuple(loading.left_out),
     )
 

@@ -21,15 +21,18 @@ def title(contract: Contract, strategy: str, fraction: float | None, seed: int, 
         fraction: of the examples in an epoch; None: the strategy has none.
     """
     at = "" if fraction is None else f" at {number(100 * fraction, '.3g')}%"
-    data = name_of(contract.channels[CHANNELS[0]]) or counted(splits)
+    # Of a sharded channel each host has other files.
+    channel = None if CHANNELS[0] in contract.sharded else contract.channels[CHANNELS[0]]
+    data = (channel and name_of(channel)) or counted(splits)
     run = contract.job_name or (contract.base.name if contract.base.name not in UNNAMED else None)
     what = f"{strategy}{at} on {data}"
     return f"{run}: {what}" if run else f"{what}, seed {seed}"
 
 
 def counted(splits: Splits) -> str:
-    """As in "1,437 images in 10 classes": of the training channel, with what is set aside for validation."""
-    understood = splits.understandings[0] if splits.understandings else None
+    """As in "1,437 images in 10 classes": of the training channel, with what is set aside for validation; of a sharded
+    one without it."""
+    understood = splits.understandings[0] if splits.understandings and splits.train.owners is None else None
     count = len(splits.train) if understood is None or understood.examples is None else understood.examples
     kind: Kind = splits.preprocessing
     return f"{count:,} {EXAMPLES[kind.name]} in {len(kind.classes):,} classes"

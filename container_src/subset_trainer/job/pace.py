@@ -73,6 +73,7 @@ def main() -> int:
         "steps": time.perf_counter() - stepping,
         "epoch": {count: own * math.ceil(plan.examples / plan.batch_size) for count, own in seconds.items()},
         "device": built.place.device.type,
+        "model": data.model,
     }
     print(json.dumps(found), flush=True)
     return 0

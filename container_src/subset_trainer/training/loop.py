@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -56,76 +57,114 @@ def train(
         UserError: the loss is not finite, or the checkpoint belongs to another run.
         Terminated: SIGTERM arrived; the weights are those after the last complete step.
     """
-    place, ranks, deferred = trainee.place, trainee.place.ranks, trainee.place.interruption.deferred
     state = RunState(trainee.modules(), plan.generators(), selector, everything(plan.examples))
-    saving = Saving(state, trainee.classifier, plan, place, checkpoints)
+    saving = Saving(state, trainee.classifier, plan, trainee.place, checkpoints)
     if saving.resume():
         restore(list(state.done))
-    resumed = len(state.done)
+    course = _Course(trainee, data, selector, plan, state, saving)
+    begun = plan.epochs[len(state.done) :]
     try:
-        for epoch in plan.epochs[resumed:]:
-            choice = _choice(epoch, selector, state, place)
-
-            lap = Lap()
-            trainee.classifier.train()
-            batches = Batches(choice, data, plan, place, state.generators, trainee.augmentation)
-            within = state.within.begun(place.device, choice.size)
-            watch = Watch(epoch.number, within.step, batches.steps, plan, place.device)
-            filtering = Stopwatch(place.device)
-            pace = Pace(batches.steps) if epoch is plan.epochs[resumed] else None
-            for batch in _with_progress(batches.after(within.step), epoch, within.step, batches.steps, pace):
-                with deferred():
-                    batch = batch.augmented(trainee.augmentation)
-                    if choice.filter:
-                        with filtering.running():
-                            losses, count = trainee.losses(batch), batches.sizes[within.step]
-                            batch = batch.filtered(choice.filter, losses, count, ranks)
-                            within.kept.append(batch.ids)
-                    losses, choices = trainee.step(batch, plan.rate(epoch, within.step, batches.steps))
-                    loss_sum = within.add(batch, losses, choices, batches.starts[within.step])
-                watch.look(within.step, loss_sum)
-                stop, due = ranks.pulse(saving.due())
-                if stop:
-                    raise Terminated
-                if due:
-                    within.training_seconds += lap()
-                    saving.save()
-            watch.end(trainee.classifier)
-
-            mean_loss, accuracy, observed, choices = within.ended(ranks)
-            kept = Subset.of(torch.cat(within.kept)) if within.kept else None
-            seen = kept or batches.read
-            selector.observe(seen.indices, observed)
-            filtering_seconds = filtering.seconds()
-            training_seconds = within.training_seconds + lap() - filtering_seconds
-            score = trainee.evaluate(data.validation)
-            evaluation_seconds = lap()
-            with deferred():
-                state.visited += choice.size
-                trainee.record.observe(seen, observed)
-                if 2 * epoch.number <= epoch.count:
-                    trainee.record.observe_choices(seen, choices, score.accuracy)
-                state.done.append(
-                    EpochReport(
-                        epoch=epoch,
-                        subset=kept or within.chosen,
-                        subset_size=choice.size,
-                        train=Score(mean_loss, accuracy),
-                        validation=score,
-                        learning_rate=plan.rate(epoch, batches.steps, batches.steps),
-                        training_seconds=training_seconds,
-                        selection_seconds=within.selection_seconds + filtering_seconds,
-                        evaluation_seconds=evaluation_seconds,
-                        samples_visited=state.visited,
-                    )
-                )
-                report(state.done[-1])
-                state.mark()
-                state.within = Within()
-                saving.save(last=epoch is plan.epochs[-1])
+        for epoch in begun:
+            course.epoch(epoch, report, paced=epoch is begun[0])
     except Terminated:
         saving.save(last=True)
         raise
+
+
+@dataclass(frozen=True)
+class _Course:
+    """The epochs of a run, one after another."""
+
+    trainee: Trainee
+    data: Data
+    selector: Selector
+    plan: Plan
+    state: RunState
+    saving: Saving
+
+    def epoch(self, epoch: Epoch, report: Callable[[EpochReport], None], paced: bool) -> None:
+        """Select, train, evaluate and report. `paced`: whether the time of the epoch is said ahead."""
+        trainee, state, plan, place = self.trainee, self.state, self.plan, self.trainee.place
+        choice = _choice(epoch, self.selector, state, place)
+
+        lap = Lap()
+        trainee.classifier.train()
+        batches = Batches(choice, self.data, plan, place, state.generators, trainee.augmentation)
+        within = state.within.begun(place.device, choice.size)
+        filtering = Stopwatch(place.device)
+        self._steps(epoch, batches, within, _Filter(choice, filtering), lap, paced)
+
+        mean_loss, accuracy, observed, choices = within.ended(place.ranks)
+        kept = Subset.of(torch.cat(within.kept)) if within.kept else None
+        seen = kept or batches.read
+        self.selector.observe(seen.indices, observed)
+        filtering_seconds = filtering.seconds()
+        training_seconds = within.training_seconds + lap() - filtering_seconds
+        score = trainee.evaluate(self.data.validation)
+        evaluation_seconds = lap()
+        with place.interruption.deferred():
+            state.visited += choice.size
+            trainee.record.observe(seen, observed)
+            if 2 * epoch.number <= epoch.count:
+                trainee.record.observe_choices(seen, choices, score.accuracy)
+            state.done.append(
+                EpochReport(
+                    epoch=epoch,
+                    subset=kept or within.chosen,
+                    subset_size=choice.size,
+                    train=Score(mean_loss, accuracy),
+                    validation=score,
+                    learning_rate=plan.rate(epoch, batches.steps, batches.steps),
+                    training_seconds=training_seconds,
+                    selection_seconds=within.selection_seconds + filtering_seconds,
+                    evaluation_seconds=evaluation_seconds,
+                    samples_visited=state.visited,
+                )
+            )
+            report(state.done[-1])
+            state.mark()
+            state.within = Within()
+            self.saving.save(last=epoch is plan.epochs[-1])
+
+    def _steps(
+        self, epoch: Epoch, batches: Batches, within: Within, chosen: "_Filter", lap: Lap, paced: bool
+    ) -> None:
+        """Take the epoch's steps that are left. Raises Terminated on SIGTERM, after a complete step."""
+        trainee, plan, place = self.trainee, self.plan, self.trainee.place
+        watch = Watch(epoch.number, within.step, batches.steps, plan, place.device)
+        pace = Pace(batches.steps) if paced else None
+        for batch in _with_progress(batches.after(within.step), epoch, within.step, batches.steps, pace):
+            with place.interruption.deferred():
+                batch = batch.augmented(trainee.augmentation)
+                batch = chosen.of(batch, trainee, batches.sizes[within.step], within)
+                losses, choices = trainee.step(batch, plan.rate(epoch, within.step, batches.steps))
+                loss_sum = within.add(batch, losses, choices, batches.starts[within.step])
+            watch.look(within.step, loss_sum)
+            stop, due = place.ranks.pulse(self.saving.due())
+            if stop:
+                raise Terminated
+            if due:
+                within.training_seconds += lap()
+                self.saving.save()
+        watch.end(trainee.classifier)
+
+
+@dataclass(frozen=True)
+class _Filter:
+    """Leaves examples out of batches, where the epoch's choice does, and takes the time of it."""
+
+    choice: Choice
+    watch: Stopwatch
+
+    def of(self, batch: Batch, trainee: Trainee, size: int, within: Within) -> Batch:
+        """Return the batch, of `size` examples over all processes, that is trained on."""
+        if not self.choice.filter:
+            return batch
+        with self.watch.running():
+            losses = trainee.losses(batch)
+            batch = batch.filtered(self.choice.filter, losses, size, trainee.place.ranks)
+            within.kept.append(batch.ids)
+        return batch
 
 
 def _choice(epoch: Epoch, selector: Selector, state: RunState, place: Place) -> Choice:
