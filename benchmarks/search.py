@@ -8,7 +8,8 @@ of the examples with three seeds each, which `deploy.results` judges on the test
 error rate, and with 'not known' among its answers. Everything runs in this process as `train` runs it. Trainings that
 are done are read again from `--work`.
 
-- `same`: the search declared a fraction that the comparison finds enough, too; or none, where that finds none.
+- `same`: the search declared the smallest fraction that the comparison finds enough; or none, where that finds none.
+- `larger`: it declared a larger one, which the comparison finds enough, too.
 - `missed`: it declared none, though the comparison finds one enough.
 - `unconfirmed`: it declared one of which the comparison knows nothing.
 - `wrong`: it declared one that loses more than the tolerance.
@@ -207,7 +208,8 @@ def _row(
     if declared is None:
         verdict = "missed" if enough else "same"
     else:
-        verdict = {State.ENOUGH: "same", State.LESS: "wrong", State.OPEN: "unconfirmed"}[states[declared]]
+        agreed = "same" if declared == min(enough, default=None) else "larger"
+        verdict = {State.ENOUGH: agreed, State.LESS: "wrong", State.OPEN: "unconfirmed"}[states[declared]]
     return {
         "data": name,
         "tolerance": tolerance,
@@ -275,7 +277,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-_VERDICTS = ("same", "missed", "unconfirmed", "wrong")
+_VERDICTS = ("same", "larger", "missed", "unconfirmed", "wrong")
 
 
 def _cells(row: Mapping[str, Any]) -> str:
