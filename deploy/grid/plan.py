@@ -147,7 +147,7 @@ def plan(grid: Grid) -> Plan:
                 same = cells.setdefault(_result_of(row, values), cell)
                 if same is cell:
                     notes |= dict.fromkeys(_sentences(grid, cell))
-                elif same.name != cell.name:
+                elif _shown(same) != _shown(cell):
                     notes[
                         f"{_shown(cell)} would be the same training as {_shown(same)}: it is planned once."
                     ] = None

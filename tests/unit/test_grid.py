@@ -369,3 +369,10 @@ def test_a_run_is_trained_by_one_process_at_a_time(
     os.close(inherited)
     assert inside.wait(10)
     waiting.join()
+
+
+def test_a_training_is_never_said_to_be_the_same_as_itself() -> None:
+    rows = parse_strategies("rs2,infobatch")
+    notes = plan(Grid(rows, (1, 0.5), (0, 1, 2), {"epochs": "1"})).notes
+    assert not [note for note in notes if "`full` at 1 would be the same training as `full` at 1" in note]
+    assert any("`full` at 0.5 would be the same training as `full` at 1" in note for note in notes)

@@ -114,12 +114,16 @@ class SubsetLoader(DataLoader[Any]):
         used = (
             min(read, steps * self._size * processes.size) if self._drop_last and not choice.filter else read
         )
-        positions = torch.arange(used).tensor_split(steps)
-        mine = [part[processes.share(len(part))] for part in positions][within.done :]
-        kept = [len(part) for part in torch.arange(choice.size).tensor_split(steps)][within.done :]
-        self._batches.batches = [within.read.indices[part] for part in mine]
+
+        def mine(column: Tensor) -> list[Tensor]:
+            parts = column[:used].tensor_split(steps)[within.done :]
+            return [part[processes.share(len(part))] for part in parts]
+
+        self._batches.batches, weights = mine(within.read.indices), mine(within.read.weights)
         self._batches.count = steps
-        weights = [within.read.weights[part] for part in mine]
+        kept: list[int] = []
+        if choice.filter is not None:
+            kept = [len(part) for part in torch.arange(choice.size).tensor_split(steps)][within.done :]
         loaded = super().__iter__()
 
         def batches() -> Iterator[Any]:
