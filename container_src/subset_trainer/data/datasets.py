@@ -1,5 +1,6 @@
 """Labelled inputs in batches, either held in memory (on the device if they fit) or streamed from image files."""
 
+import gc
 import itertools
 import logging
 import math
@@ -32,6 +33,11 @@ _PREFETCH = 2  # batches in flight per worker
 SEEKING_SECONDS = 60.0
 """How long other damaged images are looked for before a run ends. Other ranks wait meanwhile."""
 _SOUGHT_AT_ONCE = 64
+
+# What the parent process has left to the garbage collector is not for a worker to end: a loader's iterator that is
+# collected in a worker shuts down queues and processes that are the parent's ("Bad file descriptor").
+if "fork" in multiprocessing.get_all_start_methods():
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 class Dataset(Protocol):

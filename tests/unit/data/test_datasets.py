@@ -1,7 +1,9 @@
 """Batches from memory and from files."""
 
+import gc
 import logging
 import multiprocessing
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -235,6 +237,32 @@ def test_all_inputs(pixels: torch.Tensor) -> None:
     dataset = MemoryDataset(pixels, LABELS)
     assert dataset.inputs is pixels
     assert torch.equal(dataset.subset(torch.tensor([5, 2])).inputs, pixels[[5, 2]])
+
+
+class _Collecting(torch.utils.data.Dataset[int]):
+    """Its workers collect garbage."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        return gc.collect() and index
+
+
+def test_a_worker_does_not_end_the_workers_of_a_loader_that_its_parent_has_left(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pytest's own hook keeps what the workers would print.
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    gc.disable()
+    try:
+        left: list[object] = [iter(torch.utils.data.DataLoader([1, 2, 3], num_workers=2))]  # type: ignore[arg-type]
+        left.append(left)
+        del left
+        list(torch.utils.data.DataLoader(_Collecting(), num_workers=2))
+    finally:
+        gc.enable()
+    assert "Exception" not in capfd.readouterr().err
 
 
 def test_lengths_must_agree(pixels: torch.Tensor) -> None:
