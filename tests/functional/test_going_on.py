@@ -111,7 +111,7 @@ def test_overwriting_trains_again(digits: Path, tmp_path: Path) -> None:
     first = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/runs/*/output/data/summary.json")}
     (tmp_path / "runs/notes.txt").write_text("mine")
     said = finish(start(digits, tmp_path / "runs", "--overwrite", epochs=2))
-    assert "finished" not in said
+    assert "used again" not in said
     assert all(path.stat().st_mtime_ns > before for path, before in first.items())
     assert (tmp_path / "runs/notes.txt").read_text() == "mine"
 
@@ -131,7 +131,7 @@ def test_folders_of_runs_of_studies_and_both_are_compared(
     assert compared(unbroken / "runs/full-seed-0")[0] == ["full-seed-0"]
     assert compared(unbroken)[0] == ["full-seed-0", "full-seed-1"]
     names, said = compared(unbroken, other / "runs/full-seed-1", unbroken / "runs/full-seed-0")
-    assert names == ["full-seed-0", f"{unbroken.name}/full-seed-1", "other/full-seed-1"]
+    assert names == [f"{unbroken.name}/full-seed-0", f"{unbroken.name}/full-seed-1", "other/full-seed-1"]
     assert "different data" not in said
     # A run that was stopped early on has no results, and the others are compared.
     (other / "runs/full-seed-1/output/data/summary.json").unlink()
