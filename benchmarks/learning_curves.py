@@ -11,6 +11,8 @@ repeats and test sets. Tables of fewer than 1,000 training examples are left out
 
 - `coverage`: of the 90% interval for all examples, over all studies and steps.
 - `found`: where a share of the plan is truly within the tolerance, how often one is declared enough.
+- `a quarter`: where half is declared enough or a quarter in its place, and a quarter is truly enough, how often the
+  answer is a quarter.
 - `wrong`: how often a share that was declared enough truly loses more than the tolerance.
 - `said not enough`: where no share of the plan is within the tolerance, how often the search ends with 'probably not'.
 - `cost`: in trainings on all examples, the mean over all studies.
@@ -81,11 +83,14 @@ class Study:
     costs: list[float]
 
     @cached_property
-    def features(self) -> dict[tuple[int, float], Array]:
-        """Step and tolerance → the features."""
+    def features(self) -> dict[tuple[int, int, float], Array]:
+        """Step, point (the last, or the one before it) and tolerance → the features."""
         return {
-            (step, tolerance): learning_curve.features(curve, self.examples, tolerance, self.tested)
+            (step, point, tolerance): learning_curve.features(
+                curve, self.examples, tolerance, self.tested, point
+            )
             for step, curve in enumerate(self.curves)
+            for point in ((-1, -2) if step else (-1,))
             for tolerance in TOLERANCES
         }
 
@@ -104,10 +109,10 @@ class Study:
         mean, deviation = self.curves[0].gain(self.counts[-1], self.examples)
         return (self.full_here - self.half_here - mean) / deviation
 
-    def loses(self, step: int, tolerance: float) -> bool:
-        """Whether the step's largest share truly loses more than the tolerance."""
-        last = int(np.flatnonzero(self.counts == self.curves[step].examples[-1])[0])
-        return bool(self.full - self.truth[last] > tolerance)
+    def loses(self, step: int, tolerance: float, point: int = -1) -> bool:
+        """Whether the step's largest share, or the one before it, truly loses more than the tolerance."""
+        place = int(np.flatnonzero(self.counts == self.curves[step].examples[point])[0])
+        return bool(self.full - self.truth[place] > tolerance)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -130,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "SCORE_DEVIATIONS": learning_curve_constants.SCORE_DEVIATIONS,
         "GAIN_DEVIATIONS": learning_curve_constants.GAIN_DEVIATIONS,
         "RISK": learning_curve_constants.RISK,
+        "RISK_BEFORE": learning_curve_constants.RISK_BEFORE,
     }
     if options.fit:
         shipped = fit_constants(fit_on)
@@ -241,44 +247,53 @@ def studies_of(table: int, learner: str, curve: Scores) -> Iterator[Study]:
 
 def fit_constants(studies: Sequence[Study]) -> dict[str, Any]:
     """The constants that these studies give."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    risk = []
-    for step in range(len(enough.STEPS)):
-        features, lost = [], []
-        for study in studies:
-            for tolerance in TOLERANCES:
-                features.append(study.features[step, tolerance])
-                lost.append(study.loses(step, tolerance))
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=1000)).fit(features, lost)
-        scaler, logistic = model[0], model[1]
-        weights = logistic.coef_[0] / scaler.scale_
-        risk.append((float(logistic.intercept_[0] - weights @ scaler.mean_), *map(float, weights)))
     residuals = [abs(z) for study in studies for z in study.residuals]
     gains = [abs(study.gain_residual) for study in studies]
     return {
         "SCORE_DEVIATIONS": float(np.quantile(residuals, 0.9)),
         "GAIN_DEVIATIONS": float(np.quantile(gains, 0.9)),
-        "RISK": tuple(risk),
+        "RISK": tuple(fit_risk(studies, step) for step in range(len(enough.STEPS))),
+        "RISK_BEFORE": tuple(fit_risk(studies, step, -2) for step in range(1, len(enough.STEPS))),
     }
+
+
+def fit_risk(studies: Sequence[Study], step: int, point: int = -1) -> tuple[float, ...]:
+    """The offset and the weights of a logistic regression on the features."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    asked = [(study, tolerance) for study in studies for tolerance in TOLERANCES]
+    features = [study.features[step, point, tolerance] for study, tolerance in asked]
+    lost = [study.loses(step, tolerance, point) for study, tolerance in asked]
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=1000)).fit(features, lost)
+    scaler, logistic = model[0], model[1]
+    weights = logistic.coef_[0] / scaler.scale_
+    return (float(logistic.intercept_[0] - weights @ scaler.mean_), *map(float, weights))
 
 
 def judge(studies: Sequence[Study], constants: dict[str, Any], tolerance: float) -> dict[str, Any]:
     declared = wrong = far = found = sufficient = refused = refused_wrongly = 0
-    costs, shares = [], []
+    costs, shares, quarters, stepped = [], [], [], []
     for study in studies:
         there = bool((study.full - study.truth <= tolerance).any())
         sufficient += there
         for step, curve in enumerate(study.curves):
-            risk = learning_curve.probability(constants["RISK"][step], study.features[step, tolerance])
+            risk = learning_curve.probability(constants["RISK"][step], study.features[step, -1, tolerance])
             if risk <= enough.ACCEPTED[step]:
+                point = -1
+                if step:
+                    before = study.features[step, -2, tolerance]
+                    smaller = learning_curve.probability(constants["RISK_BEFORE"][step - 1], before)
+                    point = -2 if smaller <= enough.SMALLER else -1
+                    loses = study.loses(step, tolerance, -2)
+                    quarters += [] if loses else [point == -2]
+                    stepped += [loses] if point == -2 else []
                 declared += 1
-                wrong += study.loses(step, tolerance)
-                far += study.loses(step, 1.5 * tolerance)
+                wrong += study.loses(step, tolerance, point)
+                far += study.loses(step, 1.5 * tolerance, point)
                 found += there
-                shares.append(curve.examples[-1] / study.examples)
+                shares.append(curve.examples[point] / study.examples)
                 break
         else:
             if risk >= enough.REFUSED:
@@ -294,6 +309,9 @@ def judge(studies: Sequence[Study], constants: dict[str, Any], tolerance: float)
         "coverage of gains": float(np.mean(gains)),
         "sufficient": sufficient / len(studies),
         "found": found / max(1, sufficient),
+        "a quarter": float(np.mean(quarters)) if quarters else float("nan"),
+        "stepped down": len(stepped),
+        "of these, wrong": float(np.mean(stepped)) if stepped else float("nan"),
         "wrong": wrong / max(1, declared),
         "wrong by half more": far / max(1, declared),
         "lacking": refused / max(1, len(studies) - sufficient),
@@ -325,7 +343,10 @@ def write_constants(constants: dict[str, Any]) -> None:
     def number(value: float) -> str:
         return f"{value:.4g}"
 
-    risk = "".join(f"    ({', '.join(map(number, step))}),\n" for step in constants["RISK"])
+    risk, before = (
+        "".join(f"    ({', '.join(map(number, step))}),\n" for step in constants[name])
+        for name in ("RISK", "RISK_BEFORE")
+    )
     write_text(
         CONSTANTS,
         '"""Made by ``python -m benchmarks.learning_curves --fit``, on half of the tables of LCDB; not by hand."""\n\n'
@@ -334,15 +355,17 @@ def write_constants(constants: dict[str, Any]) -> None:
         f"GAIN_DEVIATIONS = {number(constants['GAIN_DEVIATIONS'])}\n"
         '"""The same for the difference of two scores."""\n'
         f"RISK: tuple[tuple[float, ...], ...] = (\n{risk})\n"
-        '"""Of each step of the plan, the offset and the weights of the nine features in the logit of the risk."""\n',
+        '"""Of each step of the plan, the offset and the weights of the nine features in the logit of the risk."""\n'
+        f"RISK_BEFORE: tuple[tuple[float, ...], ...] = (\n{before})\n"
+        '"""The same of the point before the last, from the second step."""\n',
     )
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
-        "| studies | number | tolerance | coverage | coverage of gains | truly sufficient | found | wrong | wrong by "
-        "half more | said not enough | of these, wrong | mean share | mean cost |",
-        "| --- " + "| ---: " * 12 + "|",
+        "| studies | number | tolerance | coverage | coverage of gains | truly sufficient | found | a quarter | "
+        "wrong | wrong by half more | said not enough | of these, wrong | mean share | mean cost |",
+        "| --- " + "| ---: " * 13 + "|",
     ]
     for row in rows:
         shares = (
@@ -350,6 +373,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
             "coverage of gains",
             "sufficient",
             "found",
+            "a quarter",
             "wrong",
             "wrong by half more",
             "lacking",

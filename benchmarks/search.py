@@ -14,7 +14,7 @@ are done are read again from `--work`.
 - `unconfirmed`: it declared one of which the comparison knows nothing.
 - `wrong`: it declared one that loses more than the tolerance.
 
-The search is one for the smallest tolerance; for larger ones its decisions are made again on the same trainings.
+The search is one for the smallest tolerance. For each tolerance its decisions are made again on its trainings.
 Tables have at most `--rows` rows, texts are as many, a fifth of them for testing. Images: a folder with the channels
 `training` and `test`.
 """
@@ -161,12 +161,11 @@ def measure(
         share: mean(run.summary["test"]["accuracy"] for run in runs[place :: len(SHARES)])
         for place, share in enumerate(reversed(SHARES))
     }
-    least = min(options.tolerances)
-    search = trained(fraction="auto", question=options.question, tolerance=least)
+    search = trained(fraction="auto", question=options.question, tolerance=min(options.tolerances))
     assert search.searched
     rows = []
     for tolerance in sorted(options.tolerances):
-        searched = search.searched if tolerance == least else again(search, tolerance)
+        searched = again(search, tolerance)
         judged = answers.answer(runs, tolerance / 100)
         assert isinstance(judged, answers.Answer)
         # A run's own share is of whole examples.
@@ -179,7 +178,7 @@ def measure(
 
 
 def again(search: compare.Run, tolerance: float) -> dict[str, Any]:
-    """The answer of a search with another tolerance, on the same trainings."""
+    """The answer of a search with this tolerance, on the same trainings."""
     assert search.searched
     first, hp = search.searched, search.hyperparameters
     scores = {(run["fraction"], run["run"]): run[first["metric"]] for run in first["runs"]}

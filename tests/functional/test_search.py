@@ -56,7 +56,7 @@ def test_an_easy_table_is_settled_before_all_examples_are_used(make_job: Jobs) -
     assert job.log.count("epoch=4 train:loss") == 1
     (subset,) = job.subsets().values()
     assert len(subset["indices"]) == job.summary["budget"]
-    kept = max(answer["runs"], key=lambda run: (run["fraction"], -run["run"]))
+    kept = next(run for run in answer["runs"] if run["fraction"] == answer["kept"] and run["run"] == 0)
     assert kept["accuracy"] == pytest.approx(job.history[-1]["validation:accuracy"], abs=0.1)
     # Of 1,080 training examples, the half that no fraction sees judges beside the 120 of the validation set.
     assert answer["judged"] == 120 + 540 and "660 examples judge" in job.log
@@ -154,6 +154,26 @@ def test_a_repeat_after_a_kill_is_not_kept_for_the_largest_fraction(
     job.run(values)
     assert job.exit_code == 0, job.log
     assert "resuming the search: 8 of" in job.log
+    assert outcome(job) == outcome(whole)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_smaller_fraction_is_kept_where_it_is_enough_too(how: signal.Signals, make_job: Jobs) -> None:
+    """Half settles that a quarter is enough, whose training had ended before: with a kill in between, too."""
+    values = {**SETTINGS, "question": "label"}
+    whole = prepare(make_job("whole")).run(values)
+    assert whole.exit_code == 0, whole.log
+    answer = whole.summary["answer"]
+    assert answer["enough"] and answer["share"] == answer["kept"] == 0.25, answer["sentence"]
+    assert max(run["fraction"] for run in answer["runs"]) == 0.5 and answer["cost"] == pytest.approx(1.09375)
+    assert whole.summary["budget"] == 270 and folders(whole) == ["0.25000-0"]
+    assert "25% of these labels is within 5 points" in whole.log
+    job = prepare(make_job("killed"))
+    job.when(values, "50%: accuracy", lambda process: process.send_signal(how))
+    lose_the_machine(job)
+    job.run(values)
+    assert job.exit_code == 0, job.log
+    assert "resuming the search: 8 of" in job.log and "training on 540" not in job.log
     assert outcome(job) == outcome(whole)
 
 

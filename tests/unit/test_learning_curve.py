@@ -111,6 +111,48 @@ def test_wrong_answers_are_rare_on_curves_that_were_not_fitted() -> None:
     assert wrong / declared <= 0.05
 
 
+RISES_EARLY: dict[Trial, float] = {
+    **{(1 / 32, number): score for number, score in enumerate((0.715, 0.711, 0.692))},
+    **{(1 / 16, number): score for number, score in enumerate((0.759, 0.725))},
+    **{(share, number): 0.759 for share in (1 / 8, 1 / 4) for number in range(2)},
+    (1 / 2, 0): 0.7593,
+}
+"""A quarter is not settled by itself: only half shows that the curve has become flat."""
+
+
+def test_a_quarter_is_answered_where_half_shows_that_it_is_enough() -> None:
+    first = enough.answer({trial: RISES_EARLY[trial] for trial in STEPS[0]}, EXAMPLES, 0.02, 0, 3200)
+    assert not first.enough
+    quarter, half = judged(RISES_EARLY, 0.02), judged(RISES_EARLY, 0.012)
+    assert quarter.enough and quarter.share == 1 / 4 and quarter.risk <= enough.SMALLER
+    assert quarter.score == pytest.approx(0.759)
+    assert enough.sentence(quarter, "label", 2).startswith(
+        "25% of these labels is within 2 points of all of them"
+    )
+    assert half.enough and half.share == 1 / 2 and half.score == pytest.approx(0.7593)
+    # However flat: what is smaller than a quarter is not judged.
+    assert judged(dict.fromkeys(RISES_EARLY, 0.9), 0.05).share == 1 / 4
+
+
+def test_a_quarter_is_not_answered_where_it_loses() -> None:
+    """Half is enough, and a quarter is not: to step down costs little of the error rate."""
+    generator = np.random.default_rng(0)
+    declared, wrong, halves = 0, 0, 0
+    for seed in range(300):
+        loses = generator.uniform(0.014, 0.03)
+
+        def law(share: float, loses: float = loses) -> float:
+            return 0.85 - loses * (4 * share) ** -1
+
+        answer = judged(drawn(law, 0.004, seed), 0.01, 100_000)
+        assert law(1) - law(1 / 4) > 0.01 > law(1) - law(1 / 2)
+        declared += answer.enough
+        halves += answer.enough and answer.share == 1 / 2
+        wrong += answer.enough and answer.share == 1 / 4
+    assert halves > 200
+    assert wrong / declared <= 0.05
+
+
 def test_the_cost_is_that_of_the_steps_it_allows() -> None:
     assert [enough.cost(step) for step in STEPS] == [0.59375, 0.5, 0.375]
     assert [len(enough.affordable(cost)) for cost in (0.6, 1.0, 1.1, 1.5, 10)] == [1, 1, 2, 3, 3]

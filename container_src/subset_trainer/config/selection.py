@@ -51,7 +51,7 @@ class SelectionKnobs(Knobs):
         0.3,
         description="fraction of the training set used per epoch, counted before `drop_*` filtering; `full` "
         "ignores it and uses all examples. `auto`: train on growing fractions until one is within `tolerance` of all "
-        "examples, and keep that model",
+        "examples, and keep the model of the smallest that is",
     )
     tolerance: Annotated[float, Field(gt=0, le=20, allow_inf_nan=False)] = Field(
         1.0, description="`fraction=auto`: points of `metric` that the fraction may lose against all examples"

@@ -2,7 +2,9 @@
 
 A step trains on further shares, or repeats cheap ones. After each step the curve so far says how probable it is that
 the largest share loses more than the tolerance. The search ends when that is improbable enough, or when the cost is
-spent. It never decides about a share that it has not trained on, and it may end without an answer.
+spent. Where half of the examples are enough, it then judges a quarter by the same curve, which now reaches to half, and
+answers with the quarter if that is enough, too. It never decides about a share that it has not trained on, and it may
+end without an answer.
 
 Nothing here imports torch.
 """
@@ -29,6 +31,11 @@ ACCEPTED, REFUSED = (0.06, 0.12, 0.16), 0.9
 """The largest risk of each step at which the share counts as enough, and the least at which, after the last step, it
 is probably not enough. So chosen on public learning curves that at a tolerance of a point at most 5% of the first and
 7% of the second answers are wrong."""
+SMALLER = ACCEPTED[0]
+"""The largest risk at which a quarter of the examples counts as enough, too, once half of them do. It is that of the
+first step, which judges the same share. No share below a quarter is judged."""
+CANDIDATES: tuple[Trial, ...] = tuple((max(share for share, _ in step), 0) for step in STEPS[:2])
+"""The trainings whose models an answer may keep."""
 QUESTIONS = {"label": "these labels", "train": "the samples seen"}
 BAND = 25
 """Points of the curve that is drawn."""
@@ -41,7 +48,7 @@ class Answer:
     """What is known after a step."""
 
     share: float
-    """The largest share that was trained on."""
+    """The smallest share that is enough, or else the largest that was trained on."""
     enough: bool
     """Whether it is settled that this share is within the tolerance of all examples."""
     lacking: bool
@@ -64,7 +71,7 @@ class Answer:
 def answer(
     scores: Mapping[Trial, float], examples: int, tolerance: float, step: int, judged: int, last: bool = False
 ) -> Answer:
-    """Judge the largest share so far.
+    """Judge the largest share so far, and if it is enough, the one before it, too.
 
     Args:
         scores: of each run so far, 0 to 1.
@@ -76,13 +83,17 @@ def answer(
     """
     found = points(scores, examples)
     curve = Curve(found)
-    risk = learning_curve.risk(curve, examples, tolerance, step, judged)
+    risk, point = learning_curve.risk(curve, examples, tolerance, step, judged), -1
+    settled = risk <= ACCEPTED[step]
+    if settled and step:  # a first step has no smaller share that one could settle on
+        before = learning_curve.risk_before(curve, examples, tolerance, step, judged)
+        risk, point = (before, -2) if before <= SMALLER else (risk, point)
     return Answer(
-        share=max(share for share, _ in scores),
-        enough=risk <= ACCEPTED[step],
+        share=sorted({share for share, _ in scores})[point],
+        enough=settled,
         lacking=last and risk >= REFUSED,
         risk=risk,
-        score=sum(found[-1].scores) / len(found[-1].scores),
+        score=float(curve.means[point]),
         judged=judged,
         all=learning_curve.forecast(curve, examples),
         twice=learning_curve.forecast_gain(curve, examples, 2 * examples),

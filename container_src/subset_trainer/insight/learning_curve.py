@@ -133,20 +133,21 @@ def forecast_gain(curve: Curve, smaller: int, larger: int) -> Interval:
     return Interval(mean, max(0.0, mean - reach), max(0.0, mean + reach))
 
 
-def features(curve: Curve, examples: int, tolerance: float, judged: int) -> Array:
-    """The features [9] of the question whether the curve's last point is within the tolerance of all examples.
+def features(curve: Curve, examples: int, tolerance: float, judged: int, point: int = -1) -> Array:
+    """The features [9] of the question whether a point of the curve is within the tolerance of all examples.
 
     Args:
         examples: number of all examples.
         tolerance: a fraction of 1.
         judged: number of examples that the scores are of.
+        point: the position of the point in the curve.
     """
-    (last, full), covariance = curve.at([curve.examples[-1], examples])
+    (own, full), covariance = curve.at([curve.examples[point], examples])
     rises = np.diff(curve.means)
     # All runs are scored on the same examples, so only those on which two runs differ make the choice of examples
     # matter. They are about as many for all models, in shares of the errors.
     chance = np.sqrt(DIFFERING * max(LEAST_ERROR, 1 - full) / judged)
-    gain, deviation = float(full - last), np.hypot(_deviation(covariance), chance)
+    gain, deviation = float(full - own), np.hypot(_deviation(covariance), chance)
     return np.array(
         [
             (tolerance - gain) / deviation,
@@ -170,6 +171,11 @@ def risk(curve: Curve, examples: int, tolerance: float, step: int, judged: int) 
         judged: number of examples that the scores are of.
     """
     return probability(constants.RISK[step], features(curve, examples, tolerance, judged))
+
+
+def risk_before(curve: Curve, examples: int, tolerance: float, step: int, judged: int) -> float:
+    """The same of the point before the last. `step`: from 1."""
+    return probability(constants.RISK_BEFORE[step - 1], features(curve, examples, tolerance, judged, -2))
 
 
 def probability(weights: Sequence[float], features: Array) -> float:

@@ -10,3 +10,8 @@ RISK: tuple[tuple[float, ...], ...] = (
     (-0.4304, -1.153, 0.07831, 0.4449, -0.2063, 0.23, 0.07697, -0.1735, 0.04936, 0.8326),
 )
 """Of each step of the plan, the offset and the weights of the nine features in the logit of the risk."""
+RISK_BEFORE: tuple[tuple[float, ...], ...] = (
+    (1.199, -1.531, -0.1824, 0.3705, -0.08085, 0.3652, 0.2827, -0.3049, -0.026, 0.9945),
+    (0.8754, -1.488, -0.2792, 0.4588, -0.1376, 0.4436, 0.3781, -0.2737, -0.005538, 1.122),
+)
+"""The same of the point before the last, from the second step."""

@@ -1,4 +1,4 @@
-"""`fraction=auto`: trains on growing shares until one is enough, and keeps the model of that share."""
+"""`fraction=auto`: trains on growing shares until one is enough, and keeps the model of the smallest that is."""
 
 import contextlib
 import copy
@@ -41,8 +41,9 @@ FULL: Trial = (1.0, 0)
 def search(run: Run, data: Material, examined: Examined, built: Built) -> Fitted:
     """Train on growing shares of the examples; see :mod:`subset_trainer.insight.enough`.
 
-    What is kept is the first model of the largest share. Its epochs are reported when the search has ended. With
-    checkpoints, a search that is started again resumes: trainings that have ended are not repeated.
+    What is kept is the first model of the share that is settled on, or else of the largest. Its epochs are reported
+    when the search has ended. With checkpoints, a search that is started again resumes: trainings that have ended are
+    not repeated.
 
     Raises:
         UserError: there are too few examples, or a training fails.
@@ -100,9 +101,9 @@ class _Search:
         self._spent: dict[Trial, Spent] = {}
         for trial, (score, *spent) in run.place.ranks.from_first(self._recorded).items():
             self._scores[trial], self._spent[trial] = score, Spent(*spent)
-        self._fitted: Fitted | None = None
-        """Of the largest share that has ended, or else what SIGTERM left of the first training. None: not trained or
-        loaded yet."""
+        self._fitted: dict[Trial, Fitted] = {}
+        """Of the trainings whose models may be kept, or else what SIGTERM left of the first one. Those that had ended
+        before the run was resumed are not loaded yet."""
 
     def run(self) -> Answer | None:
         """Train the steps until one settles the question. None: SIGTERM came before the first step had ended."""
@@ -132,12 +133,14 @@ class _Search:
 
     def kept(self, answer: Answer | None) -> Fitted:
         """The model that is kept, with its history published."""
-        if self._fitted is None:
+        settled = answer is not None and answer.enough
+        trial = (answer.share, 0) if answer and settled else _largest(self._scores or self._planned[:1])
+        if trial not in self._fitted:
             # It had ended before the run was resumed, and comes back from its checkpoint.
-            self._train(_largest(self._scores))
-        fitted = self._fitted
-        assert fitted
-        trial = _largest(self._scores or self._planned[:1])
+            self._train(trial)
+        fitted = self._fitted[trial]
+        if not self._run.stages.stopped:  # a search that goes on may settle on another
+            self._forget(self._scores.keys() - {trial})
         fit.track(self._run, self._of(trial), fitted.plan)
         fitted.history.publish()
         config = self._run.config
@@ -199,21 +202,17 @@ class _Search:
         logger.info("training on %d examples, %.4g%% of all", plan.budget, 100 * trial[0])
         fitted = fit.train(run, data, built, plan, history, kept)
         if len(history.reports) < len(plan.epochs):
-            self._fitted = fitted if not self._scores else self._fitted
+            if not self._scores or trial in self._scores:
+                self._fitted[trial] = fitted
             return False
-        others = self._scores.keys() - {trial}
         metric = self._run.config.metric
         if trial not in self._scores:
             begun = time.perf_counter()
             self._scores[trial] = self._score(fitted)
             self._spent[trial] = Spent.of(fitted, time.perf_counter() - begun)
             self._record()
-        if _largest(self._scores) == trial:
-            self._fitted = fitted
-            if others:
-                self._forget(_largest(others))
-        else:
-            self._forget(trial)
+        self._fitted[trial] = fitted
+        self._forget(self._scores.keys() - {_largest(self._scores), *enough.CANDIDATES})
         spent = enough.cost(self._scores)
         logger.info(
             "%.4g%%: %s %.2f%%; %.2f of at most %.2f trainings on all examples are spent",
@@ -279,10 +278,13 @@ class _Search:
         """For the training's checkpoints."""
         return self._folder / f"{trial[0]:.5f}-{trial[1]}" if self._folder else None
 
-    def _forget(self, trial: Trial) -> None:
-        """Remove the checkpoints of a training that has ended, and whose model is not kept."""
-        folder = self._folder_of(trial)
-        if folder and self._run.first:
+    def _forget(self, trials: Iterable[Trial]) -> None:
+        """Drop the models of trainings that have ended, and remove their checkpoints: they are not kept."""
+        for trial in trials:
+            self._fitted.pop(trial, None)
+            folder = self._folder_of(trial)
+            if folder is None or not folder.is_dir() or not self._run.first:
+                continue
             with contextlib.suppress(OSError):  # what cannot be removed does no harm
                 for file in (*folder.glob(outputs.CHECKPOINTS), *folder.glob(f"subsets/{outputs.SUBSETS}")):
                     file.unlink()
