@@ -64,6 +64,11 @@ def _width(widths: Sequence[int], shown: Sequence[int]) -> int:
     return sum(widths[column] for column in shown) + 2 * (len(shown) - 1)
 
 
+def runs(count: int) -> str:
+    """Say a number of runs."""
+    return f"{count} run{'' if count == 1 else 's'}"
+
+
 def shortened(text: str, most: int) -> str:
     """Return a text of at most `most` characters, without its middle if it is longer."""
     if len(text) <= most:

@@ -21,7 +21,8 @@ def run(given: Given) -> Any:
     from deploy.aws.requests import check_name
     from deploy.grid import studies
     from deploy.grid.backend import LONGEST_NAME, Backend, digest, job_name, resumable
-    from deploy.grid.course import announced, begun, planned, runs
+    from deploy.grid.course import announced, begun, planned
+    from deploy.text import runs
 
     check_name(given.name, LONGEST_NAME)
     given = replace(given, set=planning.tested(given.set, () if given.test is None else ("test",)))

@@ -9,11 +9,12 @@ from typing import Any
 from deploy.grid import pace, program, studies
 from deploy.grid.agenda import Agenda
 from deploy.grid.backend import resumable
-from deploy.grid.course import announced, begun, planned, runs
+from deploy.grid.course import announced, begun, planned
 from deploy.grid.duration import Pace
 from deploy.grid.here import Here
 from deploy.grid.plan import Cell
 from deploy.results import folders
+from deploy.text import runs
 from subset_trainer.data.machine import cpu_count
 from subset_trainer.errors import UserError
 

@@ -13,6 +13,7 @@ from deploy.results import settling
 from deploy.results.answers import answer
 from deploy.results.compare import Lost, Run, money
 from deploy.results.judging import LEAST_SEEDS
+from deploy.text import runs
 from subset_trainer.tracking.metrics import spoken_time
 
 
@@ -148,8 +149,3 @@ def planned(agenda: Agenda) -> str:
     rows = dict.fromkeys(cell.row for cell in agenda.cells)
     seeds = dict.fromkeys(cell.seed for cell in agenda.cells)
     return f"{', '.join(rows)}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-
-
-def runs(count: int) -> str:
-    """Say a number of runs."""
-    return f"{count} run{'' if count == 1 else 's'}"

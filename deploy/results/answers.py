@@ -290,6 +290,11 @@ def spoken_share(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
+def spoken_points(tolerance: float) -> str:
+    """Say an accepted loss, a share, in points: `1 point`, `2.5 points`."""
+    return f"{100 * tolerance:g} point{'' if tolerance == 0.01 else 's'}"
+
+
 def _number(value: float) -> float | None:
     """JSON has no infinite numbers."""
     return value if math.isfinite(value) else None

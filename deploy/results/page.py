@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 from urllib.parse import quote
 
+from deploy import text
 from deploy.results import verdict
 from deploy.results.answers import QUESTIONS, Answer
 from deploy.results.compare import Lost, Row, Run, cells_of, further_columns, money, rows, unequal_updates
@@ -19,6 +20,7 @@ from deploy.results.plots import Group, Panel, Plots
 from subset_trainer import pages
 from subset_trainer.insight import learning_curve_section
 from subset_trainer.insight.charts import Axis, Chart, Series, draw
+from subset_trainer.readable import number
 from subset_trainer.tracking.metrics import SPOKEN
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -193,13 +195,8 @@ def _judgement(found: Answer) -> Judgement:
 
 def _change(judged: Judged) -> str:
     mean, low, high = (100 * value for value in (judged.mean, -judged.loses_at_most, -judged.loses_at_least))
-    bounds = f" ({_signed(low)} to {_signed(high)})" if abs(low) < 100 else ""
-    return f"{_signed(mean)}{bounds}"
-
-
-def _signed(points: float) -> str:
-    text = f"{points:+.1f}".replace("-", "−")
-    return "0" if text[1:] == "0.0" else text
+    bounds = f" ({number(low, '+.1f')} to {number(high, '+.1f')})" if abs(low) < 100 else ""
+    return f"{number(mean, '+.1f')}{bounds}"
 
 
 # Charts
@@ -295,12 +292,12 @@ def _times(plots: Plots) -> list[Time]:
             )
         ]
         seconds = [run.seconds for run in group.runs]
-        shortest, longest_run = (_zero(f"{value:,.1f}") for value in (min(seconds), max(seconds)))
+        shortest, longest_run = (number(value, ",.1f") for value in (min(seconds), max(seconds)))
         spread = f" ({shortest} to {longest_run})" if len(seconds) > 1 else ""
         found.append(
             Time(
                 group.label,
-                f"{_zero(f'{mean(seconds):,.1f}')} s{spread}",
+                f"{number(mean(seconds), ',.1f')} s{spread}",
                 [(100 * part / longest, colour) for part, (_, colour) in zip(parts, PARTS, strict=True)],
             )
         )
@@ -313,8 +310,7 @@ def _described(data: str, plots: Plots) -> str:
     summary = own[0].runs[0].summary
     examples = summary.get("examples") or {}
     counts = ", ".join(f"{count:,} {part} examples" for part, count in examples.items() if count)
-    runs = sum(len(group.runs) for group in own)
-    spoken = f"{runs} run{'' if runs == 1 else 's'}"
+    spoken = text.runs(sum(len(group.runs) for group in own))
     classes = f"{len(summary['classes'])} classes, " if summary.get("classes") else ""
     return f"data {plots.data.index(data) + 1}: {classes}{counts or 'unknown examples'} ({spoken})"
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from statistics import mean
 
 from deploy.results import answers
-from deploy.results.answers import spoken_share
+from deploy.results.answers import spoken_points, spoken_share
 from deploy.results.compare import Run, is_baseline, reference
 from subset_selection.catalogue import CATALOGUE, REFERENCE
 from subset_trainer.insight.charts import COLOURS, DASHES, MARKERS, Series
@@ -206,9 +206,10 @@ class Plots:
         name = f"what {group.name} reaches"
         lines = [Series(name, [(x, level) for x in ends], band, BLACK, "4 4", ends=False)]
         if self.tolerance:
-            points = f"{100 * self.tolerance:g} point{'' if self.tolerance == 0.01 else 's'} below"
             below = [(x, level - self.tolerance) for x in ends]
-            lines.append(Series(points, below, colour=GREY, dash="1 4", ends=False))
+            lines.append(
+                Series(f"{spoken_points(self.tolerance)} below", below, colour=GREY, dash="1 4", ends=False)
+            )
         return lines
 
     def panels(self, over_time: bool) -> list[Panel]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from deploy.results.answers import QUESTIONS, Answer, answer, spoken_share
+from deploy.results.answers import QUESTIONS, Answer, answer, spoken_points, spoken_share
 from deploy.results.compare import Run
 from deploy.results.forecast import forecast
 from deploy.results.judging import LEAST_SEEDS, LEVEL, Judged, State
@@ -83,9 +83,7 @@ def _of_question(found: Answer, question: Question, proposal: Settling | None) -
 
 
 def _points(found: Answer) -> str:
-    return (
-        f"{100 * found.tolerance:g} point{'' if found.tolerance == 0.01 else 's'} of {SPOKEN[found.metric]}"
-    )
+    return f"{spoken_points(found.tolerance)} of {SPOKEN[found.metric]}"
 
 
 def _too_few_seeds(found: Answer, questions: Sequence[Question]) -> str:

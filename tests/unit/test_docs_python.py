@@ -16,6 +16,12 @@ from tests.documentation import ROOT, blocks_of
 HERE = "tests/unit/test_docs_python.py"
 
 
+def shuffled_digits() -> tuple[torch.Tensor, torch.Tensor]:
+    digits = load_digits()
+    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
+    return torch.tensor(digits.data).float()[order] / 16, torch.tensor(digits.target)[order]
+
+
 def test_the_readmes_loop() -> None:
     (block,) = blocks_of(f"{HERE}::test_the_readmes_loop", "python")
     drawn = torch.Generator().manual_seed(1)
@@ -35,9 +41,7 @@ def test_the_tutorial_s_loop_learns() -> None:
     (block,) = blocks_of(f"{HERE}::test_the_tutorial_s_loop_learns", "python")
     scope: dict[str, Any] = {}
     exec(block.text, scope)
-    digits = load_digits()
-    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
-    inputs, labels = torch.tensor(digits.data).float()[order] / 16, torch.tensor(digits.target)[order]
+    inputs, labels = shuffled_digits()
     body, head = scope["train"](inputs[:1200], labels[:1200], inputs[1200:1400], labels[1200:1400])
     with torch.no_grad():
         right = head(body(inputs[1400:])).argmax(1) == labels[1400:]
@@ -48,9 +52,7 @@ def test_the_plain_loop_learns_and_resumes(tmp_path: Path) -> None:
     (block,) = blocks_of(f"{HERE}::test_the_plain_loop_learns_and_resumes", "python")
     scope: dict[str, Any] = {}
     exec(block.text, scope)
-    digits = load_digits()
-    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
-    inputs, labels = torch.tensor(digits.data).float()[order] / 16, torch.tensor(digits.target)[order]
+    inputs, labels = shuffled_digits()
     sets = [TensorDataset(inputs[part], labels[part]) for part in (slice(1200), slice(1200, 1400))]
 
     def model() -> torch.nn.Module:

@@ -235,7 +235,7 @@ def curves(title: str, xs: Sequence[int], series: Mapping[str, Sequence[float]],
     return draw(
         title,
         [
-            # The second is dashed, for whoever cannot tell the colours apart.
+            # The second is dashed, for readers who cannot tell the colours apart.
             Series(name, list(zip(xs, line, strict=True)), colour=COLOURS[place], dash=DASHES[place])
             for place, (name, line) in enumerate(series.items())
         ],

@@ -110,6 +110,10 @@ class OLRandomDataLoader(RandomDataLoader):
 class _GradientLoader(AdaptiveDSSDataLoader):
     """A loader that selects by gradients."""
 
+    needs: ClassVar[tuple[str, ...]] = (
+        *AdaptiveDSSDataLoader.needs,
+        *("model", "loss", "num_classes", "linear_layer", "selection_type"),
+    )
     scopes: set[str]
 
     def _prepare(self) -> None:
@@ -131,16 +135,7 @@ class GLISTERDataLoader(_GradientLoader):
         and, for RGreedy, ``r``.
     """
 
-    needs: ClassVar[tuple[str, ...]] = (
-        *AdaptiveDSSDataLoader.needs,
-        "model",
-        "loss",
-        "eta",
-        "num_classes",
-        "linear_layer",
-        "selection_type",
-        "greedy",
-    )
+    needs: ClassVar[tuple[str, ...]] = (*_GradientLoader.needs, "eta", "greedy")
     scopes = SCOPES - {"PerClassPerGradient"}
 
     def _prepare(self) -> None:
@@ -213,21 +208,7 @@ class GradMatchDataLoader(_GradientLoader):
         ``v1`` (not used), ``lam`` and ``eps``.
     """
 
-    needs: ClassVar[tuple[str, ...]] = (
-        *AdaptiveDSSDataLoader.needs,
-        *(
-            "model",
-            "loss",
-            "eta",
-            "num_classes",
-            "linear_layer",
-            "selection_type",
-            "valid",
-            "v1",
-            "lam",
-            "eps",
-        ),
-    )
+    needs: ClassVar[tuple[str, ...]] = (*_GradientLoader.needs, "eta", "valid", "v1", "lam", "eps")
     scopes = SCOPES - {"Supervised"}
 
     def _selected(self) -> tuple[Any, Any]:
@@ -263,10 +244,7 @@ class CRAIGDataLoader(_GradientLoader):
         search is exact) and ``if_convex`` (whether the inputs are compared, not the gradients).
     """
 
-    needs: ClassVar[tuple[str, ...]] = (
-        *AdaptiveDSSDataLoader.needs,
-        *("model", "loss", "num_classes", "linear_layer", "selection_type", "optimizer", "if_convex"),
-    )
+    needs: ClassVar[tuple[str, ...]] = (*_GradientLoader.needs, "optimizer", "if_convex")
     scopes = SCOPES - {"PerClassPerGradient"}
 
     def _prepare(self) -> None:
