@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
+from subset_selection import distributed
 from subset_selection.catalogue import CATALOGUE, DEFAULT, Spec
 from subset_selection.embedding import Evaluation
 from subset_selection.items import Fields, Key, device_of
@@ -439,7 +441,7 @@ def _selector(
         Examples(guides, evaluation, fields, reading, processes, what="validation"),
         budget,
         candidates_of(spec, options.get("candidates_per_pick"), drop),
-        processes.choose,
+        partial(distributed.select, processes),
     )
 
 
