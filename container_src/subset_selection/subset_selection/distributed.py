@@ -137,7 +137,8 @@ def _parts(
         padded = rows.new_zeros(min(step, longest - start), *column.shape[1:])
         padded[: len(rows)] = rows
         received = [torch.empty_like(padded) for _ in sizes] if dist.get_rank(group) == 0 else []
-        dist.gather(padded, received or None, group=group, group_dst=0)
+        # By its rank among all: that within the group (`group_dst`) is known from torch 2.6 on.
+        dist.gather(padded, received or None, 0 if group is None else dist.get_global_rank(group, 0), group)
         yield (
             start,
             [part[: max(0, size - start)] for part, size in zip(received, sizes, strict=bool(received))],
