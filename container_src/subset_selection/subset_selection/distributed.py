@@ -177,7 +177,7 @@ def _received(
         padded = rows.new_zeros(min(step, longest - start), *column.shape[1:])
         padded[: len(rows)] = rows
         received = [torch.empty_like(padded) for _ in sizes] if dist.get_rank() == 0 else []
-        dist.gather(padded, received or None, dst=0)
+        dist.gather(padded, received or None, 0)
         yield (
             start,
             [part[: max(0, size - start)] for part, size in zip(received, sizes, strict=bool(received))],

@@ -59,7 +59,7 @@ class Processes:
         if self.size == 1:
             return make()
         answer: list[Any] = self._attempt(make) if self.first else [None, None]
-        dist.broadcast_object_list(answer, group=self.objects, group_src=0)
+        dist.broadcast_object_list(answer, 0, group=self.objects)
         made: Made = _made(answer)
         return made
 
