@@ -91,14 +91,19 @@ class Evaluation:
         self.model = unwrapped(model)
         self.fields, self.loss = fields, loss
         self._autocast = autocast
-        self.precision: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self.precision: Callable[[], AbstractContextManager[Any]]
         """The context of a forward pass, where no data type is given: a trainer's own."""
-        self.convert: Callable[[Any], Any] = lambda inputs: inputs
+        self.convert: Callable[[Any], Any]
         """Makes a forward pass's input of a batch's: to a trainer's data type."""
+        self.reset_precision()
         self._forward: Callable[[Any], tuple[Tensor, Tensor]]
         self._forward = (
             LastLayer(model, head) if outputs is None else lambda inputs: outputs(self.model, inputs)
         )
+
+    def reset_precision(self) -> None:
+        """Evaluate in what is active where a pass is made, and on inputs as they are."""
+        self.precision, self.convert = nullcontext, lambda inputs: inputs
 
     def of(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [B, C] and features [B, D] on the model's device, and labels [B] on the batch's. To be called within

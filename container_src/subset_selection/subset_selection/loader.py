@@ -118,7 +118,8 @@ class SubsetLoader(DataLoader[Any]):
 
     def _place(self) -> None:
         """Follow ``torch.distributed``: a trainer may initialise it between the making of a loader and its use."""
-        if Processes.current() != self.subsets._processes and not self.subsets._begun:
+        now, own = Processes.current(), self.subsets._processes
+        if (now.rank, now.size) != (own.rank, own.size) and not self.subsets._begun:
             self.subsets = self._batches.sampler = self._sampler(self.dataset)
         # DataLoader does not let its own be replaced, which it does not use beside a batch sampler. Trainers look here
         # whether a loader is ready for several processes.
@@ -150,6 +151,8 @@ class SubsetLoader(DataLoader[Any]):
 
         def mine(column: Tensor) -> list[Tensor]:
             parts = column[:used].tensor_split(steps)[within.done :]
+            if processes.size == 1:
+                return list(parts)
             return [part[processes.share(len(part))] for part in parts]
 
         self._batches.batches, weights = mine(within.read.indices), mine(within.read.weights)
@@ -237,13 +240,30 @@ class SubsetLoader(DataLoader[Any]):
         """The number of epochs of the run, which a warm start makes fewer; None: not known."""
         return self.subsets.epochs
 
-    def state_dict(self) -> dict[str, Any]:
+    @property
+    def under_way(self) -> bool:
+        """Whether an epoch has begun that is not complete."""
+        within = self.subsets._within
+        return within is not None and not within.complete
+
+    @property
+    def done(self) -> int:
+        """The number of batches of the epoch that were handed out; 0 before the first epoch."""
+        return 0 if self.subsets._within is None else self.subsets._within.done
+
+    def state_dict(self, done: int | None = None) -> dict[str, Any]:
         """A copy of the state, for ``torch.save``; also within an epoch, whose later batches a resumed run yields.
 
         Of several processes, the first one's state is that of all; within an epoch of a strategy that needs losses,
         after :meth:`share_losses`.
+
+        Args:
+            done: the number of the epoch's batches that count as done, where it is not all that were handed out.
         """
-        return {"subsets": self.subsets.state_dict(), "steps": self._steps()}
+        state, steps = self.subsets.state_dict(), self._steps()
+        if done is not None and state["within"] is not None:
+            state["within"] |= {"done": done, "complete": done == steps}
+        return {"subsets": state, "steps": steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned, in a loader with the same options. The next ``iter`` resumes the epoch

@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data.distributed import DistributedSampler
 
+from subset_selection import distributed
 from subset_selection.catalogue import CATALOGUE, DEFAULT, Spec
 from subset_selection.embedding import Evaluation
 from subset_selection.items import Fields, Key, device_of
@@ -251,7 +253,7 @@ class SubsetSampler(DistributedSampler[int]):
                 for other processes; or the state of earlier epochs was not restored.
         """
         now, own = Processes.current(), self._processes
-        if now != own:
+        if (now.rank, now.size) != (own.rank, own.size):
             raise RuntimeError(
                 f"the subsets are for process {own.rank} of {own.size}, and this is process {now.rank} of {now.size}: "
                 "expected a sampler or loader made after torch.distributed was initialised"
@@ -296,10 +298,12 @@ class SubsetSampler(DistributedSampler[int]):
         if not self.needs_losses:
             return
         if self._observed_N is None:
-            self._observed_N = torch.full((self._examples,), torch.nan)
+            self._observed_N = torch.full((self._examples,), torch.nan, device=losses.device)
+        # They stay on the losses' device until the epoch ends: the loop does not wait for it after each batch.
+        self._observed_N = self._observed_N.to(losses.device)
         # NaN stands for no loss. A loss that is not a number counts as infinite, of which nothing is concluded.
-        losses = losses.detach().float().cpu()
-        self._observed_N[indices.cpu()] = torch.where(losses.isnan(), torch.inf, losses)
+        losses = losses.detach().float()
+        self._observed_N[indices.to(losses.device)] = torch.where(losses.isnan(), torch.inf, losses)
         self._shared = False
 
     @property
@@ -313,10 +317,11 @@ class SubsetSampler(DistributedSampler[int]):
         losses; for other strategies it does nothing."""
         if not self.needs_losses or self._processes.size == 1:
             return
-        for other in self._processes.everyones(self._observed_N):
-            if other is not None:
-                own = other if self._observed_N is None else self._observed_N
-                self._observed_N = torch.where(own.isnan(), other, own)
+        own_N = None if self._observed_N is None else self._observed_N.cpu()
+        for other_N in self._processes.everyones(own_N):
+            if other_N is not None:
+                own_N = other_N if own_N is None else torch.where(own_N.isnan(), other_N, own_N)
+        self._observed_N = own_N
         self._shared = True
 
     def end_epoch(self) -> None:
@@ -334,8 +339,7 @@ class SubsetSampler(DistributedSampler[int]):
         """End the epoch that has begun: pass on what was observed."""
         if self._within is None or not self.needs_losses:
             return
-        own = self._observed_N
-        observed = 0 if own is None else int((~own.isnan()).sum())
+        observed = 0 if self._observed_N is None else int((~self._observed_N.isnan()).sum())
         self.share_losses()
         if self._observed_N is None:
             raise RuntimeError(
@@ -350,8 +354,9 @@ class SubsetSampler(DistributedSampler[int]):
                 "of the others an earlier loss counts, or none",
                 *(self._spec.name, self._begun, observed, self._within.examples),
             )
-        indices = (~self._observed_N.isnan()).nonzero().flatten()
-        self._selector.observe(indices, self._observed_N[indices])
+        observed_N = self._observed_N.cpu()
+        indices = (~observed_N.isnan()).nonzero().flatten()
+        self._selector.observe(indices, observed_N[indices])
         self._observed_N = None
 
     def _coming(self) -> Epoch:
@@ -385,7 +390,7 @@ class SubsetSampler(DistributedSampler[int]):
             "subset": dict(vars(self._choice.subset)),
             "within": within
             and {"read": dict(vars(within.read)), "done": within.done, "complete": within.complete},
-            "observed": None if self._observed_N is None else self._observed_N.clone(),
+            "observed": None if self._observed_N is None else self._observed_N.to("cpu", copy=True),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -506,7 +511,7 @@ def _selector(
         Examples(guides, evaluation, fields, reading, processes, what="validation"),
         budget,
         candidates_of(spec, options.get("candidates_per_pick"), drop),
-        processes.choose,
+        partial(distributed.select, processes),
     )
 
 
