@@ -117,6 +117,8 @@ class SubsetLoader(DataLoader[Any]):
 
         def mine(column: Tensor) -> list[Tensor]:
             parts = column[:used].tensor_split(steps)[within.done :]
+            if processes.size == 1:
+                return list(parts)
             return [part[processes.share(len(part))] for part in parts]
 
         self._batches.batches, weights = mine(within.read.indices), mine(within.read.weights)

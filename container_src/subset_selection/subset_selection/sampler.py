@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
+from subset_selection import distributed
 from subset_selection.catalogue import CATALOGUE, DEFAULT, Spec
 from subset_selection.embedding import Evaluation
 from subset_selection.items import Fields, Key, device_of
@@ -274,17 +276,22 @@ class SubsetSampler(Sampler[int]):
         if "training losses" not in self._spec.needs:
             return
         if self._observed_N is None:
-            self._observed_N = torch.full((self._examples,), torch.nan)
-        self._observed_N[indices.cpu()] = losses.detach().float().cpu()
+            self._observed_N = torch.full((self._examples,), torch.nan, device=losses.device)
+        # They stay on the losses' device until the epoch ends: the loop does not wait for it after each batch.
+        self._observed_N = self._observed_N.to(losses.device)
+        self._observed_N[indices.to(losses.device)] = losses.detach().float()
 
     def _end(self) -> None:
         """End the epoch that has begun: pass on what was observed."""
         if self._within is None or "training losses" not in self._spec.needs:
             return
-        observed_N = torch.full((self._examples,), torch.nan)
-        for own in self._processes.everyones(self._observed_N):
-            if own is not None:
-                observed_N = torch.where(own.isnan(), observed_N, own)
+        own_N = None if self._observed_N is None else self._observed_N.cpu()
+        observed_N, *others = [
+            torch.full((self._examples,), torch.nan) if every_N is None else every_N
+            for every_N in self._processes.everyones(own_N)
+        ]
+        for other_N in others:
+            observed_N = torch.where(other_N.isnan(), observed_N, other_N)
         indices = (~observed_N.isnan()).nonzero().flatten()
         if not len(indices):
             raise RuntimeError(
@@ -318,7 +325,7 @@ class SubsetSampler(Sampler[int]):
             "subset": dict(vars(self._choice.subset)),
             "within": within
             and {"read": dict(vars(within.read)), "done": within.done, "complete": within.complete},
-            "observed": None if self._observed_N is None else self._observed_N.clone(),
+            "observed": None if self._observed_N is None else self._observed_N.to("cpu", copy=True),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -439,7 +446,7 @@ def _selector(
         Examples(guides, evaluation, fields, reading, processes, what="validation"),
         budget,
         candidates_of(spec, options.get("candidates_per_pick"), drop),
-        processes.choose,
+        partial(distributed.select, processes),
     )
 
 
