@@ -302,8 +302,8 @@ class SubsetSampler(DistributedSampler[int]):
         # They stay on the losses' device until the epoch ends: the loop does not wait for it after each batch.
         self._observed_N = self._observed_N.to(losses.device)
         # NaN stands for no loss. A loss that is not a number counts as infinite, of which nothing is concluded.
-        losses = losses.detach().float()
-        self._observed_N[indices.to(losses.device)] = torch.where(losses.isnan(), torch.inf, losses)
+        losses = losses.detach().float().nan_to_num(torch.inf, torch.inf, -torch.inf)
+        self._observed_N[indices.to(losses.device)] = losses
         self._shared = False
 
     @property
