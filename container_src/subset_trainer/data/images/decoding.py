@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from subset_trainer.data.content import BEGINNING, IMAGES, TEXT, beginning, kind_of
+from subset_trainer.data.machine import end_with_parent
 from subset_trainer.errors import PlatformError, UserError, first_line
 
 logger = logging.getLogger(__name__)
@@ -505,6 +506,8 @@ def _start_worker(job: _Job) -> None:
     # The parent's signal handlers are inherited. The parent stops its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # It would wait for work for ever: its siblings hold the other end of the pipe.
+    end_with_parent()
 
 
 def _run_chunk(start: int) -> tuple[int, _Damaged]:
