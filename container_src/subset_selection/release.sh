@@ -26,21 +26,23 @@ newest=$(sed -n 's/^## \([^ ]*\).*/\1/p' CHANGELOG.md | head -n 1)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/source" dist 2>/dev/null || mkdir -p "$work/source"
+mkdir -p "$work/source" dist
 git archive HEAD . | tar -x -C "$work/source"
 # With the environment's own setuptools, so that nothing is fetched.
 "$bin/uv" build --quiet --offline --no-build-isolation --python "$bin/python" --out-dir "$work/built" "$work/source"
-"$bin/twine" --no-color check --strict "$work/built/"*.whl "$work/built/"*.tar.gz
-cp "$work/built/"*.whl "$work/built/"*.tar.gz dist
+files=("subset_selection-$version-py3-none-any.whl" "subset_selection-$version.tar.gz")
+(cd "$work/built" && "$bin/twine" --no-color check --strict "${files[@]}")
+(cd "$work/built" && cp "${files[@]}" "$OLDPWD/dist")
+cd dist
 
 echo
 echo "subset-selection $version, built from commit $(git rev-parse --short HEAD); nothing was uploaded."
-for file in "$work/built/"*.whl "$work/built/"*.tar.gz; do
-    printf '%5d kB  %s\n' $((($(stat -c %s "$file") + 999) / 1000)) "$PWD/dist/$(basename "$file")"
+for file in "${files[@]}"; do
+    printf '%5d kB  %s\n' $((($(stat -c %s "$file") + 999) / 1000)) "$PWD/$file"
 done
 cat <<END
 
 To upload them, with an account that owns the name, and to tag the commit:
-    $bin/twine upload $PWD/dist/subset_selection-$version*
+    $bin/twine upload $(printf "$PWD/%s " "${files[@]}")
     git tag $tag && git push origin $tag
 END
