@@ -237,9 +237,9 @@ def clean(released: Released, tmp_path_factory: pytest.TempPathFactory) -> Path:
             elif not (site / entry).exists():
                 (site / entry).symlink_to(there.resolve())
     python = folder / "bin/python"
-    install = ["pip", "install", "--offline", "--no-index", "--python", python, released.wheel]
-    output([TOOLS / "uv", *install], folder)
-    output([TOOLS / "uv", "pip", "check", "--python", python], folder)
+    uv = TOOLS / "uv"
+    output([uv, "pip", "install", "--offline", "--no-index", "--python", python, released.wheel], folder)
+    output([uv, "pip", "check", "--python", python], folder)
     return python
 
 
