@@ -24,6 +24,8 @@ GROUPS = {
     ),
 }
 """Heading → public names of ``subset_selection``, in the order of the page."""
+HOOK = re.compile(r"See :class:`~?(?!subset_selection)\w+\.")
+"""How a method's docstring begins that the class of another package calls and describes."""
 INTRODUCTION = """\
 What `import subset_selection` offers. [A plain loop](../how-to/select-in-a-plain-loop.md) and [your own
 loop](../tutorials/your-own-loop.md) show it at work; [strategies](strategies.md) says what each strategy does.
@@ -143,6 +145,8 @@ class _Shown:
 
     def _members(self, thing: Any) -> Iterator[tuple[str, str, str]]:
         for name, member in public(thing):
+            if HOOK.match(member.docstring.value):
+                continue
             called = _call(name, member) if member.kind.value == "function" else name
             yield f"`{called}`", _type(member), self._folded(member)
 
