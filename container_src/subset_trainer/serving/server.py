@@ -6,12 +6,17 @@ Exit codes: 0 stopped by SIGTERM; 1 an error that the user can fix (such as a mi
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 from subset_trainer import __version__, contract
-from subset_trainer.entrypoint import answer_options, failure_of, log_to_stdout, refuse_arguments
+from subset_trainer.entrypoint import (
+    answer_options,
+    failure_of,
+    log_to_stdout,
+    print_traceback,
+    refuse_arguments,
+)
 from subset_trainer.errors import TrainingError, UserError, shown
 from subset_trainer.serving.settings import Settings
 from subset_trainer.training.interruption import Interruption, Terminated
@@ -50,7 +55,7 @@ def main() -> None:
     except BaseException as error:
         failure = failure_of(error)
         if not isinstance(error, TrainingError):
-            traceback.print_exception(error, file=sys.stdout)
+            print_traceback(error)
         logger.error("%s", failure)
         code = failure.exit_code
     interruption.ignore()
