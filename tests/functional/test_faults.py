@@ -375,7 +375,7 @@ def read_by_sagemaker(log: str) -> dict[str, list[float]]:
     return found
 
 
-def in_history(job: Job) -> dict[str, list[float]]:
+def in_history(job: Job) -> dict[str, Any]:
     names = [definition["Name"] for definition in metric_definitions()]
     return {
         name: [pytest.approx(row[name], abs=6e-4) for row in job.history]
