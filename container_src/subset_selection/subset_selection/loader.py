@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
 from typing import Any, Unpack
 
 import torch
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 from subset_selection.embedding import evaluating
 from subset_selection.items import taken
 from subset_selection.processes import Processes
-from subset_selection.sampler import Options, Selection, SubsetSampler
+from subset_selection.sampler import Options, Selection, SubsetSampler, Within
 from subset_selection.schedule import batch_count
 from subset_selection.source import Reading
 from subset_selection.types import BatchFilter
@@ -40,8 +41,14 @@ class _Batches:
     def __init__(self) -> None:
         self.batches: list[Tensor] = []
         self.count = 0
+        self.begun = False
 
     def __iter__(self) -> Iterator[list[int]]:
+        if not self.begun:  # They would be those of the epoch before, or none.
+            raise RuntimeError(
+                "a SubsetLoader's batches belong to an epoch that it begins itself: iterate over the SubsetLoader, not "
+                "over a loader that was made of it (as by skip_first_batches; load_state_dict resumes within an epoch)"
+            )
         return (batch.tolist() for batch in self.batches)
 
     def __len__(self) -> int:
@@ -101,6 +108,8 @@ class SubsetLoader(DataLoader[Any]):
         """The sampler, which chooses."""
         self._size, self._drop_last = batch_size, bool(given.pop("drop_last", False))
         self._batches = _Batches()
+        self._accelerated = False
+        self.end_of_dataloader, self.remainder = False, 0
         self._current: Tensor | None = None
         super().__init__(dataset, batch_sampler=self._batches, **given)
         self._batches.count = self._steps()
@@ -124,7 +133,9 @@ class SubsetLoader(DataLoader[Any]):
         kept: list[int] = []
         if choice.filter is not None:
             kept = [len(part) for part in torch.arange(choice.size).tensor_split(steps)][within.done :]
+        self._batches.begun = True
         loaded = super().__iter__()
+        self._batches.begun = False
 
         def batches() -> Iterator[Any]:
             for step, batch in enumerate(loaded):
@@ -137,8 +148,9 @@ class SubsetLoader(DataLoader[Any]):
                 within.complete = within.done == steps
                 yield _with_weights(batch, weight.pin_memory() if self.pin_memory else weight)
             within.ended = True
+            subsets.share_losses()
 
-        return batches()
+        return self._as_accelerate_expects(within, batches()) if self._accelerated else batches()
 
     def __len__(self) -> int:
         """The number of batches of the epoch that has begun, or of the coming one."""
@@ -195,6 +207,29 @@ class SubsetLoader(DataLoader[Any]):
                 "same batch_size, drop_last and number of processes"
             )
         self._batches.count = self._steps()
+
+    # Accelerate
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """Asked by Accelerate's ``prepare``, which leaves such a loader as it is: each process yields its part of a
+        batch already, and a loader made of this one's parts would not select."""
+        self._accelerated = True
+        return True
+
+    def _as_accelerate_expects(self, within: Within, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches on the accelerator's device. ``accelerate`` hears of the last one, because it ends an
+        accumulation of gradients."""
+        state, utils = import_module("accelerate.state"), import_module("accelerate.utils")
+        gradients, device = state.GradientState(), state.PartialState().device
+        self.end_of_dataloader = False
+        gradients._add_dataloader(self)
+        try:
+            for batch in batches:
+                self.end_of_dataloader = within.complete
+                yield utils.send_to_device(batch, device, non_blocking=self.pin_memory)
+        finally:
+            gradients._remove_dataloader(self)
 
     def _steps(self) -> int:
         size, processes = self.subsets.size, self.subsets._processes.size

@@ -1,5 +1,6 @@
 """The processes that train one model together: each evaluates its share of the data, all get the same subset."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -71,3 +72,9 @@ class Processes:
         if self.size == 1:
             return alone(strategy, train, validation, budget, generator)
         return distributed.select(strategy, *train, *validation, budget, generator, self.from_first)
+
+
+def under_accelerate() -> bool:
+    """Whether the program has made an ``accelerate.Accelerator``. It is not imported for that."""
+    state = sys.modules.get("accelerate.state")
+    return state is not None and bool(state.is_initialized())

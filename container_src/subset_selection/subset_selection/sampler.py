@@ -15,7 +15,7 @@ from subset_selection.embedding import Evaluation
 from subset_selection.items import Fields, Key, device_of
 from subset_selection.last_layer import Outputs
 from subset_selection.making import candidates_of, create, settings_for
-from subset_selection.processes import Processes
+from subset_selection.processes import Processes, under_accelerate
 from subset_selection.schedule import Epoch, epochs, generators, open_ended
 from subset_selection.selectors import (
     Choice,
@@ -183,6 +183,7 @@ class SubsetSampler(Sampler[int]):
         self._within: Within | None = None
         self._resumed = False
         self._observed_N: Tensor | None = None
+        self._unshared = False
         self.last_selection: Selection | None = None
         """What the latest selection did; None before the first, and after ``load_state_dict``."""
 
@@ -193,6 +194,11 @@ class SubsetSampler(Sampler[int]):
         if self._spec.shape == "within_batch":
             raise ValueError(
                 f"strategy={self._spec.name!r} chooses within each batch: expected a SubsetLoader, which reads batches"
+            )
+        if self._processes.size > 1 and under_accelerate():
+            raise ValueError(
+                "Accelerate divides what a prepared DataLoader reads between the processes, and a SubsetSampler has "
+                "done so already: expected a SubsetLoader, which accelerator.prepare leaves as it is"
             )
         within = self.begin()
         # Every process yields equally many, so that none waits for another in a step that the other does not make.
@@ -238,8 +244,14 @@ class SubsetSampler(Sampler[int]):
 
         Raises:
             NotFiniteError: the model's outputs are not finite.
-            RuntimeError: the run's epochs are over; or the strategy needs losses, and none were observed.
+            RuntimeError: the run's epochs are over; or the strategy needs losses, and none were observed; or
+                processes were joined since the loader was made.
         """
+        if (now := Processes.current()) != self._processes:
+            raise RuntimeError(
+                f"the loader was made for {self._processes.size} process(es), and torch.distributed has {now.size}: "
+                "make it after init_process_group (with Accelerate: after Accelerator())"
+            )
         if self._resumed and self._within is not None and not self._within.complete:
             self._resumed = False
             return self._within
@@ -276,15 +288,25 @@ class SubsetSampler(Sampler[int]):
         if self._observed_N is None:
             self._observed_N = torch.full((self._examples,), torch.nan)
         self._observed_N[indices.cpu()] = losses.detach().float().cpu()
+        self._unshared = self._processes.size > 1
 
-    def _end(self) -> None:
-        """End the epoch that has begun: pass on what was observed."""
-        if self._within is None or "training losses" not in self._spec.needs:
+    def share_losses(self) -> None:
+        """Give every process the losses that all have observed. Of several processes, all call it, before the first
+        one's ``state_dict`` is saved within an epoch."""
+        if "training losses" not in self._spec.needs or self._processes.size == 1:
             return
         observed_N = torch.full((self._examples,), torch.nan)
         for own in self._processes.everyones(self._observed_N):
             if own is not None:
                 observed_N = torch.where(own.isnan(), observed_N, own)
+        self._observed_N, self._unshared = observed_N, False
+
+    def _end(self) -> None:
+        """End the epoch that has begun: pass on what was observed."""
+        if self._within is None or "training losses" not in self._spec.needs:
+            return
+        self.share_losses()
+        observed_N = torch.full((1,), torch.nan) if self._observed_N is None else self._observed_N
         indices = (~observed_N.isnan()).nonzero().flatten()
         if not len(indices):
             raise RuntimeError(
@@ -308,7 +330,15 @@ class SubsetSampler(Sampler[int]):
 
         Of several processes, the first one's state is that of all. Within an epoch, the epoch's progress is known to
         a loader; a sampler's epoch is resumed from its beginning.
+
+        Raises:
+            RuntimeError: the strategy needs losses, and other processes have some that this one has not.
         """
+        if self._unshared:
+            raise RuntimeError(
+                f"within an epoch, each process has the losses of its own part, which strategy={self._spec.name!r} "
+                "needs: call share_losses() in every process first, or save between two epochs"
+            )
         within = self._within
         return {
             "identity": self._identity(),
