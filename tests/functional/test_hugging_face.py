@@ -63,11 +63,15 @@ class Rows:
 
 def classifier(dropout: float = 0.0) -> Any:
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    shape: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     config = BertConfig(
         vocab_size=50,
         max_position_embeddings=8,
-        num_labels=CLASSES,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
         **shape,
@@ -281,7 +285,7 @@ def test_a_killed_run_resumes_with_the_same_subsets_and_ends_the_same(tmp_path: 
 
 
 def test_a_checkpoint_of_another_trainer_is_refused(tmp_path: Path) -> None:
-    plain = Trainer(model=classifier(), args=arguments(tmp_path, save_strategy="epoch"), train_dataset=Rows())  # type: ignore[arg-type]
+    plain = Trainer(model=classifier(), args=arguments(tmp_path, save_strategy="epoch"), train_dataset=Rows())
     plain.train()
     with pytest.raises(ValueError, match=r"has no subset_selection\.pt"):
         trainer(tmp_path, STRATEGIES["glister"]).train(resume_from_checkpoint=True)
@@ -412,7 +416,7 @@ def test_a_language_model_trains_with_its_own_loss(tmp_path: Path) -> None:
             gradient_accumulation_steps=2,
             train_sampling_strategy="sequential",
         ),
-        train_dataset=texts(),  # type: ignore[arg-type]
+        train_dataset=texts(),
         optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)),
     )
     ordinary.train()
