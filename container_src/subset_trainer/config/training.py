@@ -63,6 +63,11 @@ class TrainingKnobs(Knobs):
         f"With `fine_tune=all`, an encoder's fresh last layer has {FRESH_LAYER_TIMES:g} times this rate, and layers "
         f"that join it with a table have {JOINING_LAYERS_TIMES:g} times this rate",
     )
+    optimizer: Literal["auto", "sgd", "muon", "adamw"] = Field(
+        "auto",
+        description="`sgd` with Nesterov momentum; `muon`, which is `sgd` with orthogonalised updates of the hidden "
+        "layers for which that costs little; `adamw`; `auto`: adamw for `encoder`, else sgd",
+    )
     warmup_ratio: Share = Field(
         0.15, description="fraction of all training steps used for learning-rate warm-up"
     )

@@ -60,7 +60,13 @@ class Trainee:
             classifier.objective,
         )
         self.augmentation = (
-            Augmentation(hp.augmentation, hp.cutout, classifier.mean_colour)
+            Augmentation(
+                hp.augmentation,
+                hp.cutout,
+                classifier.mean_colour,
+                hp.augmentation_reach,
+                hp.flip == "alternating",
+            )
             if classifier.takes_images
             else None
         )
