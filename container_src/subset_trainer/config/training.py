@@ -63,6 +63,11 @@ class TrainingKnobs(Knobs):
         f"With `fine_tune=all`, an encoder's fresh last layer has {FRESH_LAYER_TIMES:g} times this rate, and layers "
         f"that join it with a table have {JOINING_LAYERS_TIMES:g} times this rate",
     )
+    whitening: bool = Field(
+        False,
+        description="images: begin with the principal components of image patches as kernels of the first "
+        "convolution; not with pretrained weights",
+    )
     optimizer: Literal["auto", "sgd", "muon", "adamw"] = Field(
         "auto",
         description="`sgd` with Nesterov momentum; `muon`, which is `sgd` with orthogonalised updates of the hidden "
