@@ -30,13 +30,15 @@ NUMERICS = (
     *("unit/test_distributed_selection.py", "unit/test_divergence.py", "unit/test_embeddings.py"),
     *("unit/test_encoders.py", "unit/test_geometry.py", "unit/test_glister.py", "unit/test_gradients.py"),
     *("unit/test_gradmatch.py", "unit/test_imports.py", "unit/test_launcher.py", "unit/test_loop.py"),
+    *("unit/test_library.py", "unit/test_library_loader.py", "unit/test_library_processes.py"),
+    *("unit/test_subset_loader.py", "unit/test_cords_drop_in.py", "unit/test_mislabelled.py"),
     *("unit/test_models.py", "unit/test_numerics.py", "unit/test_out_of_memory.py", "unit/test_parts.py"),
     "unit/test_pretrained.py",
     *("unit/test_record.py", "unit/test_rounds.py", "unit/test_saturated_coverage.py", "unit/test_scores.py"),
     *("unit/test_selection.py", "unit/test_serving.py", "unit/test_shapley.py", "unit/test_shares.py"),
     *("unit/test_state.py", "functional/test_cords_backend.py", "functional/test_encoders.py"),
     *("functional/test_ranks.py", "functional/test_resume.py", "functional/test_serving.py"),
-    "functional/test_training.py",
+    *("functional/test_training.py", "functional/test_library_package.py"),
 )
 HERE = Path(__file__).parent
 

@@ -1,24 +1,50 @@
-"""Selection over two processes that each hold a shard."""
+"""Selection over processes that each hold a shard: the subset, to the bit, that one process would choose."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from subset_selection import NotFiniteError, Pool, Settings, create
+from subset_selection import NotFiniteError, Pool, Settings, Strategy, create
 from subset_selection.distributed import select
+from subset_selection.geometry import class_means
+from subset_selection.processes import ALONE, Processes
 from subset_trainer.training.parallel.ranks import Ranks
 from tests.unit.reference import generator, pool
 
-STRATEGIES = ["glister", "gradmatch", "craig", "rs2"]
-BUDGET = 30
+SCORING = ("el2n", "forgetting", "moderate", "ccs")
+OTHERS = ("glister", "gradmatch", "craig", "rs2")
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name: {} for name in (*SCORING, *OTHERS)},
+    **{f"{name} balanced": {"settings": Settings(balance="class")} for name in SCORING},
+    **{f"{name} without suspects": {"drop_mislabelled": True} for name in (*SCORING, *OTHERS)},
+    "ccs balanced without suspects": {"settings": Settings(balance="class"), "drop_mislabelled": True},
+}
+TURNS, BUDGET = 3, 30
+
+
+def made(variant: str) -> Strategy:
+    return create(variant.split()[0], **VARIANTS[variant])
+
+
+def outputs(turn: int) -> tuple[Pool, Pool]:
+    """Of a model that learns; some labels are wrong, and features are of very different sizes."""
+    train, validation = pool(101, 3, 5, seed=turn), pool(40, 3, 5, seed=turn + 9)
+    assert train.features is not None and train.logits is not None and validation.logits is not None
+    for of, correct in ((train, torch.arange(101) % 3 > 0), (validation, torch.arange(40) > 0)):
+        assert of.logits is not None
+        of.logits[correct] += 3 * torch.nn.functional.one_hot(of.labels[correct], 3)
+    train.features[::3] *= 1e4
+    return train, validation
 
 
 def shards(whole: Pool, rank: int, ranks: int) -> tuple[Pool, torch.Tensor]:
-    """Every rank-th example: shards of unequal sizes, and not in the whole's order."""
-    indices = torch.arange(rank, len(whole), ranks).flip(0)
+    """Every rank-th example, the last rank without any: shards of unequal sizes, and not in the whole's order."""
+    holders = max(1, ranks - 1)
+    indices = torch.arange(rank, len(whole), holders).flip(0) if rank < holders else torch.arange(0)
     part = whole.at(indices)
     return Pool(part.labels, part.logits, part.features), indices
 
@@ -27,45 +53,60 @@ def work(rank: int, ranks: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
     group = Ranks(rank=rank, size=ranks)
-    train, validation = pool(101, 3, 5), pool(20, 3, 5, seed=1)
-    subsets = {}
-    for name in STRATEGIES:
-        draw = generator(7)
-        strategy = create(name, Settings())
+    subsets: dict[str, Any] = {}
+    for name in VARIANTS:
+        draw, strategy = generator(7), made(name)
         for turn in range(
-            2
-        ):  # the second depends on the generator's state and on what the strategy remembers
-            subset = select(
-                strategy,
-                *shards(train, rank, ranks),
-                *shards(validation, rank, ranks),
-                BUDGET,
-                draw,
-                group.from_first,
-            )
-            subsets[f"{name}-{turn}"] = (subset.indices, subset.weights)
-    broken = Pool(train.labels[:3], torch.full((3, 3), torch.nan), train.features[:3], _checked=True)  # type: ignore[index]
-    part = torch.arange(3) * ranks + rank
+            TURNS
+        ):  # later ones depend on the generator's state and on what the strategy remembers
+            train, validation = (shards(whole, rank, ranks) for whole in outputs(turn))
+            subset = select(group, strategy, train, validation, BUDGET, draw)
+            subsets[f"{name}-{turn}"] = (subset.indices, subset.weights, subset.note, draw.get_state())
+    subsets["means"] = class_means(shards(outputs(0)[0], rank, ranks)[0], group)
+    broken = Pool(torch.arange(3), torch.full((3, 3), torch.nan), torch.ones(3, 5), _checked=True)
+    part = broken, torch.arange(3) * ranks + rank
     try:
-        select(create("glister", Settings()), broken, part, broken, part, 2, generator(), group.from_first)
+        select(group, create("glister", Settings()), part, part, 2, generator())
     except NotFiniteError as error:
-        subsets["error"] = str(error)  # type: ignore[assignment]
+        subsets["error"] = str(error)
     torch.save(subsets, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_two_processes_choose_what_one_would(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(work, (2, str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    train, validation = pool(101, 3, 5), pool(20, 3, 5, seed=1)
-    for name in STRATEGIES:
-        draw = generator(7)
-        strategy = create(name, Settings())
-        for turn in range(2):
-            alone = strategy.select(train, validation, BUDGET, draw)
-            for answers in (first, second):
-                indices, weights = answers[f"{name}-{turn}"]
-                assert indices.tolist() == alone.indices.tolist()
-                torch.testing.assert_close(weights, alone.weights)
-    assert "not finite" in first["error"] and first["error"] == second["error"]
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_choose_what_one_would(size: int, tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(work, (size, str(tmp_path)), nprocs=size)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(size)]
+    left_out = 0
+    for name in VARIANTS:
+        draw, strategy = generator(7), made(name)
+        for turn in range(TURNS):
+            alone = strategy.select(*outputs(turn), BUDGET, draw)
+            left_out += "mislabelled" in alone.note and not alone.note.startswith("0 ")
+            for rank in ranks:
+                indices, weights, note, state = rank[f"{name}-{turn}"]
+                assert indices.tolist() == alone.indices.tolist(), (name, turn)
+                assert weights.tolist() == alone.weights.tolist(), (name, turn)
+                assert note == alone.note
+                assert torch.equal(state, draw.get_state())
+    assert left_out
+    assert all(torch.equal(rank["means"], class_means(outputs(0)[0], ALONE)) for rank in ranks)
+    assert "not finite" in ranks[0]["error"] and all(rank["error"] == ranks[0]["error"] for rank in ranks)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 3e37])
+def test_class_means_are_exact_whatever_the_order(size: float) -> None:
+    draw = generator(3)
+    features = torch.randn(5_000, 7, generator=draw) * torch.logspace(-6, 0, 7)
+    features[:, 0] += 1  # in sums of float32 a thousand of these lose three digits
+    labels = torch.randint(4, (5_000,), generator=draw)
+    whole = Pool(labels, torch.zeros(5_000, 5), features * size)
+    found = class_means(whole, Processes())
+    order = torch.randperm(5_000, generator=draw)
+    assert torch.equal(found, class_means(whole.at(order), ALONE))
+    for label in range(4):
+        assert whole.features is not None
+        expected = whole.features[labels == label].double().mean(dim=0).float()
+        torch.testing.assert_close(found[label], expected, rtol=2e-7, atol=size * 1e-12)
+    assert not found[4].any()

@@ -173,7 +173,7 @@ def test_ccs_drops_the_hardest_and_fills_the_bins_evenly(
     found = chosen(ccs(dropped), examples, budget, seed)
     assert len(found) == len(set(found)) == budget
 
-    hardness = EL2N()._scores.update(examples)
+    hardness = EL2N()._averages(examples)
     by_hardness = sorted(range(count), key=lambda row: (-float(hardness[row]), row))
     kept = by_hardness[min(round(dropped * count), count - budget) :]
     assert set(found) <= set(kept)

@@ -247,6 +247,26 @@ def test_rs2_keeps_its_order_when_the_pool_loses_examples() -> None:
     assert set(second.tolist()) < set(unseen[2:])
 
 
+def test_rs2_is_a_walk_through_shuffled_orders_whatever_the_pool() -> None:
+    """Beside lists, over pools that lose and regain examples."""
+    strategy, draw, same = create("rs2"), generator(), generator()
+    whole = Pool(torch.zeros(40, dtype=torch.int64))
+    upcoming: list[int] = []
+    for seed in range(30):
+        part = torch.randperm(40, generator=generator(seed))[: 25 + seed % 15].sort().values
+        train, ids = (whole, list(range(40))) if seed % 3 == 0 else (whole.at(part), part.tolist())
+        budget = 5 + seed % 17
+        upcoming = [example for example in upcoming if example in ids]
+        expected, upcoming = upcoming[:budget], upcoming[budget:]
+        if missing := budget - len(expected):
+            order = [ids[position] for position in torch.randperm(len(ids), generator=same).tolist()]
+            fresh = [example for example in order if example not in expected][:missing]
+            expected += fresh
+            upcoming = [example for example in order if example not in fresh]
+        picks = strategy.select(train, train, budget, draw).indices.tolist()
+        assert [ids[position] for position in picks] == expected
+
+
 def test_residuals_are_the_gradient_of_the_loss() -> None:
     examples = pool(12)
     torch.testing.assert_close(examples.residuals, gradients(examples)[:, :4])

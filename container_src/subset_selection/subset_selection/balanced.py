@@ -8,7 +8,7 @@ from torch import Tensor
 
 from subset_selection.classes import by_class
 from subset_selection.stateful import Stateful, load_state, state_of
-from subset_selection.types import Pool, Refresh, Strategy, Subset
+from subset_selection.types import Pool, Refresh, Scoring, Strategy, Subset
 
 
 class Balanced(Stateful):
@@ -27,6 +27,8 @@ class Balanced(Stateful):
         self.needs_last_layer = example.needs_last_layer
         self.needs_validation = example.needs_validation
         self.refresh: Refresh = example.refresh
+        if isinstance(example, Scoring):
+            self.scores = example.scores
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`~subset_selection.stateful.Stateful`."""

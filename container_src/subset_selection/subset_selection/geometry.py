@@ -3,14 +3,17 @@
 Dimensions in names: n examples of a class, D features, K picks.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
-from subset_selection.classes import by_class
+from subset_selection.classes import by_class, members
+from subset_selection.processes import ALONE, Processes
 from subset_selection.progress import with_progress
 from subset_selection.settings import DEFAULTS, Settings
+from subset_selection.storage import rows_at_once
 from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
 
@@ -116,19 +119,79 @@ class Herding(_OfFeatures):
         return _follow(centred_nD, centred_nD.new_zeros(centred_nD.shape[1], dtype=torch.float64), picks)
 
 
-class Moderate(_OfFeatures):
+class Moderate:
     """Picks the examples whose distance from the class's mean feature vector is closest to the median distance.
 
     Source: Xia et al., "Moderate Coreset: A Universal Method of Data Selection for Real-World Data-Efficient Deep
     Learning", ICLR 2023, section 3.
+
+    Args:
+        settings: ``balance``, how the budget is divided over the classes.
     """
 
-    def _positions(self, features_nD: Tensor, picks: int) -> Tensor:
-        distances_n = features_nD.sub_(features_nD.mean(dim=0)).norm(dim=1)
-        sorted_n = distances_n.sort().values  # quantile() would refuse more than 2^24 examples
-        median = (sorted_n[(len(sorted_n) - 1) // 2] + sorted_n[len(sorted_n) // 2]) / 2
-        order_n: Tensor = (distances_n - median).abs().sort(stable=True).indices
-        return order_n[:picks]
+    needs_last_layer = True
+    needs_validation = False
+    refresh: Refresh = "periodically"
+
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
+        self._balance = settings.balance
+
+    @torch.no_grad()
+    def scores(self, train: Pool, processes: Processes = ALONE) -> Tensor:
+        """See :class:`~subset_selection.types.Scoring`. The distance of each example from its class's mean, [N, 1].
+
+        Raises:
+            ValueError: ``train`` has no features.
+        """
+        means_CD = class_means(train, processes)
+        distances_N1 = means_CD.new_empty(len(train), 1)
+        for part in torch.arange(len(train), device=train.device).split(rows_at_once(train.depth)):
+            centred = train.features_at(part).sub_(means_CD[train.labels[part]])
+            distances_N1[part] = centred.norm(dim=1, keepdim=True)
+        return distances_N1
+
+    @torch.no_grad()
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_selection.types.Strategy`."""
+        distances_N = (self.scores(train) if train.scores is None else train.scores)[:, 0]
+
+        def choose(label: int, indices: Tensor, quota: int) -> Subset:
+            distances_n = distances_N[indices]
+            sorted_n = distances_n.sort().values  # quantile() would refuse more than 2^24 examples
+            median = (sorted_n[(len(sorted_n) - 1) // 2] + sorted_n[len(sorted_n) // 2]) / 2
+            order_n = (distances_n - median).abs().sort(stable=True).indices
+            return Subset.of(indices[order_n[:quota]])
+
+        return by_class(train, budget, self._balance, choose)
+
+
+EXACT = 2**52
+"""Integers up to twice this number are exact in float64."""
+
+
+def class_means(train: Pool, processes: Processes) -> Tensor:
+    """The mean feature vector of each class over all processes, [C, D], float32 or wider; 0 for a class without
+    examples.
+
+    The means do not depend on the order of the sums, and so not on how the examples are divided: every feature is
+    rounded to a multiple of a step so small that all sums are integers which float64 holds exactly. The rounding
+    changes a mean by at most N/2⁵³ of the largest feature.
+    """
+    at_once, device = rows_at_once(train.depth), train.device
+    every = torch.arange(len(train), device=device)
+    peak = torch.zeros((), dtype=torch.float64, device=device)
+    for part in every.split(at_once) if len(train) else ():
+        peak = peak.maximum(train.features_at(part).abs().amax())
+    count = int(processes.total(torch.tensor(len(train), device=device)))
+    # A power of two, so that the divisions below are exact.
+    step = math.ldexp(1.0, math.frexp(float(processes.largest(peak)) * count / EXACT)[1])
+    sums_CD = torch.zeros(train.classes, train.depth, dtype=torch.float64, device=device)
+    for sum_D, indices in zip(sums_CD, members(train.labels, train.classes), strict=True):
+        for part in indices.split(at_once):
+            sum_D += train.features_at(part).double().div_(step).round_().sum(dim=0)
+    sizes_C = processes.total(torch.bincount(train.labels, minlength=train.classes))
+    means_CD = processes.total(sums_CD).mul_(step).div_(sizes_C.clamp(min=1)[:, None])
+    return means_CD.to(train.features_at(every[:0]).dtype)
 
 
 def _follow(rows_nD: Tensor, wanted_D: Tensor, picks: int) -> Tensor:

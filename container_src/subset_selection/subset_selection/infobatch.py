@@ -33,14 +33,16 @@ class InfoBatch(Stateful):
         if self._losses_N is None:
             # No loss has been observed yet; infinite losses are never pruned.
             self._losses_N = torch.full((len(labels_N),), torch.inf)
-        known_N = self._losses_N.isfinite()
-        below_N = known_N & (self._losses_N < self._losses_N[known_N].mean())
+        losses_N = self._losses_N
+        known_N = losses_N.isfinite()
+        known = losses_N if bool(known_N.all()) else losses_N[known_N]
+        below_N = known_N & (losses_N < known.mean())
         draws_N = torch.rand(len(labels_N), generator=generator)
         kept_N = ~(below_N & (draws_N < self._probability))
         if not bool(kept_N.any()):
             kept_N[0] = True
-        weights_N = torch.where(below_N, 1 / (1 - self._probability), 1.0)
-        return Subset.of(kept_N.nonzero().flatten(), weights_N[kept_N])
+        kept_K = kept_N.nonzero().flatten()
+        return Subset.of(kept_K, torch.where(below_N[kept_K], 1 / (1 - self._probability), 1.0))
 
     def observe(self, indices_K: Tensor, losses_K: Tensor) -> None:
         """See :class:`~subset_selection.types.SoftPruning`."""

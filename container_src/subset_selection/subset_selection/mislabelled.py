@@ -34,7 +34,7 @@ class DropMislabelled(Stateful):
     STATE = ("_train_losses_N", "_validation_losses_M", "_ranked_N", "_suspects")
 
     def __init__(self, strategy: Strategy) -> None:
-        self._strategy = strategy
+        self.strategy = strategy
         self.refresh: Refresh = strategy.refresh
         self._train_losses_N: Tensor | None = None
         self._validation_losses_M: Tensor | None = None
@@ -44,29 +44,36 @@ class DropMislabelled(Stateful):
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_selection.types.Strategy`."""
         if train.logits is not None:
-            self._judge(train.losses(), validation.losses())
-        kept = max(budget, len(train) - self._suspects)
-        trusted = self._ranked_N[:kept].sort().values
-        subset = self._strategy.select(train.at(trusted), validation, budget, generator)
-        note = f"{len(train) - kept} of {len(train)} examples look mislabelled and are left out"
-        return Subset(
-            trusted.cpu()[subset.indices], subset.weights, "; ".join(filter(None, [note, subset.note]))
-        )
+            self.judge(train.losses(), validation.losses())
+        trusted = self.trusted(len(train), budget)
+        subset = self.strategy.select(train.at(trusted), validation, budget, generator)
+        return self.reported(subset, trusted, len(train))
 
-    def state_dict(self) -> dict[str, Any]:
-        """See :class:`~subset_selection.stateful.Stateful`."""
-        return {**super().state_dict(), "strategy": state_of(self._strategy)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`~subset_selection.stateful.Stateful`."""
-        super().load_state_dict(state)
-        load_state(self._strategy, state["strategy"])
-
-    def _judge(self, train_losses_N: Tensor, validation_losses_M: Tensor) -> None:
+    def judge(self, train_losses_N: Tensor, validation_losses_M: Tensor) -> None:
+        """See :class:`~subset_selection.types.Excluding`."""
         self._train_losses_N = _running(self._train_losses_N, train_losses_N)
         self._validation_losses_M = _running(self._validation_losses_M, validation_losses_M)
         self._ranked_N = self._train_losses_N.sort(stable=True).indices
         self._suspects = count_mislabelled(self._train_losses_N, self._validation_losses_M)
+
+    def trusted(self, examples: int, budget: int) -> Tensor:
+        """See :class:`~subset_selection.types.Excluding`."""
+        return self._ranked_N[: max(budget, examples - self._suspects)].sort().values
+
+    def reported(self, subset: Subset, trusted: Tensor, examples: int) -> Subset:
+        """See :class:`~subset_selection.types.Excluding`."""
+        note = f"{examples - len(trusted)} of {examples} examples look mislabelled and are left out"
+        indices = trusted.cpu()[subset.indices]
+        return Subset(indices, subset.weights, "; ".join(filter(None, [note, subset.note])))
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :class:`~subset_selection.stateful.Stateful`."""
+        return {**super().state_dict(), "strategy": state_of(self.strategy)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`~subset_selection.stateful.Stateful`."""
+        super().load_state_dict(state)
+        load_state(self.strategy, state["strategy"])
 
 
 def count_mislabelled(losses_N: Tensor, trusted_losses_M: Tensor) -> int:

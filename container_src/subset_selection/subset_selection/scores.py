@@ -6,6 +6,7 @@ Dimensions in names: N examples.
 import torch
 from torch import Tensor
 
+from subset_selection.processes import ALONE, Processes
 from subset_selection.settings import DEFAULTS, Settings
 from subset_selection.stateful import Stateful
 from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
@@ -49,26 +50,16 @@ class _Averaged(Stateful):
         self._sums = _Memory()
         self._rounds = _Memory()
 
-    def update(self, train: Pool) -> Tensor:
+    def update(self, ids: Tensor, errors_N: Tensor) -> Tensor:
         """Add this selection's scores, and return the averages, [N] float64."""
-        everything = torch.arange(len(train), device=train.device)
-        # Computed in parts, because the residuals of a large pool may not fit in memory.
-        errors_N = torch.cat(
-            [train.residuals_at(part).norm(dim=1) for part in everything.split(ROWS_AT_ONCE)]
-        ).double()
-        ids = train.ids
         sums_N, rounds_N = self._sums.at(ids) + errors_N, self._rounds.at(ids) + 1
         self._sums.set(ids, sums_N)
         self._rounds.set(ids, rounds_N)
         return sums_N / rounds_N
 
 
-class EL2N(Stateful):
-    """Selects the examples of largest error ‖softmax − onehot‖₂, averaged over the selections so far.
-
-    Source: Paul et al., "Deep Learning on a Data Diet", NeurIPS 2021, definition 2.2. The paper averages over several
-    models early in training; this class averages over the selections of one model.
-    """
+class _ByDifficulty(Stateful):
+    """Reads the error ‖softmax − onehot‖₂ of each example, averaged over the selections so far."""
 
     needs_last_layer = True
     needs_validation = False
@@ -76,13 +67,38 @@ class EL2N(Stateful):
 
     STATE = ("_scores",)
 
-    def __init__(self, settings: Settings = DEFAULTS) -> None:
+    def __init__(self) -> None:
         self._scores = _Averaged()
+
+    @torch.no_grad()
+    def scores(self, train: Pool, processes: Processes = ALONE) -> Tensor:
+        """See :class:`~subset_selection.types.Scoring`. The errors, [N, 1]."""
+        everything = torch.arange(len(train), device=train.device)
+        # Computed in parts, because the residuals of a large pool may not fit in memory.
+        return torch.cat(
+            [train.residuals_at(part).norm(dim=1, keepdim=True) for part in everything.split(ROWS_AT_ONCE)]
+        )
+
+    def _averages(self, train: Pool) -> Tensor:
+        """Add this selection's errors, and return the averages, [N] float64."""
+        errors_N1 = self.scores(train) if train.scores is None else train.scores
+        return self._scores.update(train.ids, errors_N1[:, 0].double())
+
+
+class EL2N(_ByDifficulty):
+    """Selects the examples of largest error ‖softmax − onehot‖₂, averaged over the selections so far.
+
+    Source: Paul et al., "Deep Learning on a Data Diet", NeurIPS 2021, definition 2.2. The paper averages over several
+    models early in training; this class averages over the selections of one model.
+    """
+
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
+        super().__init__()
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_selection.types.Strategy`."""
-        return Subset.of(_descending(self._scores.update(train))[:budget])
+        return Subset.of(_descending(self._averages(train))[:budget])
 
 
 class Forgetting(Stateful):
@@ -106,23 +122,31 @@ class Forgetting(Stateful):
         self._forgotten = _Memory()
 
     @torch.no_grad()
-    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_selection.types.Strategy`."""
+    def scores(self, train: Pool, processes: Processes = ALONE) -> Tensor:
+        """See :class:`~subset_selection.types.Scoring`. The losses, and whether the model is right: [N, 2]."""
         if train.logits is None:
             raise ValueError("this pool has no logits: forgetting needs the last layer")
+        losses_N = train.losses()
+        right_N = train.logits.argmax(dim=1) == train.labels
+        return torch.stack([losses_N, right_N.to(losses_N.dtype)], dim=1)
+
+    @torch.no_grad()
+    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_selection.types.Strategy`."""
         ids = train.ids
-        right_N = (train.logits.argmax(dim=1) == train.labels).double()
+        scores_N2 = self.scores(train) if train.scores is None else train.scores
+        losses_N, right_N = scores_N2[:, 0], scores_N2[:, 1].double()
         forgotten_N = self._forgotten.at(ids) + self._was_right.at(ids) * (1 - right_N)
         ever_right_N = torch.maximum(self._ever_right.at(ids), right_N)
         self._forgotten.set(ids, forgotten_N)
         self._ever_right.set(ids, ever_right_N)
         self._was_right.set(ids, right_N)
-        by_loss = _descending(train.losses())
+        by_loss = _descending(losses_N)
         counts_N = forgotten_N.masked_fill(ever_right_N == 0, torch.inf)
         return Subset.of(by_loss[_descending(counts_N[by_loss])][:budget])
 
 
-class CoverageCentric(Stateful):
+class CoverageCentric(_ByDifficulty):
     """Selects equal numbers of examples from each level of difficulty, without the hardest.
 
     The hardest examples are dropped first. The others are divided into bins of equal width, and the budget is divided
@@ -136,20 +160,14 @@ class CoverageCentric(Stateful):
             fewer than the budget would remain.
     """
 
-    needs_last_layer = True
-    needs_validation = False
-    refresh: Refresh = "periodically"
-
-    STATE = ("_scores",)
-
     def __init__(self, settings: Settings = DEFAULTS) -> None:
+        super().__init__()
         self._hardest_dropped = settings.hardest_dropped
-        self._scores = _Averaged()
 
     @torch.no_grad()
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_selection.types.Strategy`."""
-        scores_N = self._scores.update(train).cpu()
+        scores_N = self._averages(train).cpu()
         dropped = min(round(self._hardest_dropped * len(train)), len(train) - budget)
         kept = _descending(scores_N)[dropped:].sort().values
         scores = scores_N[kept]

@@ -7,12 +7,13 @@ input), K picks, S rows computed together.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from subset_selection.catalogue import Refresh as Refresh
+from subset_selection.processes import Processes
 
 ROWS_CHECKED = 2**14
 """Number of rows that are checked for NaN and infinity at a time."""
@@ -86,6 +87,8 @@ class Pool:
     """(column, positions [K]) → the rows at these positions, for a smaller pool. It may place them on another device
     that has enough memory."""
     loss: Loss = field(default=CROSS_ENTROPY, repr=False)
+    scores: Tensor | None = None
+    """[N, S]: what a :class:`Scoring` strategy reads in place of logits and features; None: not computed yet."""
     _checked: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -159,6 +162,7 @@ class Pool:
             self.ids[indices_S],
             self.keep,
             self.loss,
+            None if self.scores is None else self.scores[indices_S],
             _checked=True,
         )
 
@@ -242,6 +246,45 @@ class Strategy(Protocol):
             exactly K different indices with finite, non-negative weights that are not all zero. Ties are broken by
             position.
         """
+        ...
+
+
+@runtime_checkable
+class Scoring(Strategy, Protocol):
+    """A strategy that needs a few numbers of each example. Several processes send them in place of logits and features.
+
+    ``select`` reads them from ``train.scores`` where they are there, and then no logits or features.
+    """
+
+    def scores(self, train: Pool, processes: Processes) -> Tensor:
+        """The numbers of each example, [N, S] floating. It changes no state.
+
+        An example's numbers do not depend on how the examples are divided over the processes, to the bit.
+
+        Args:
+            train: this process's examples.
+            processes: the processes that have the others.
+        """
+        ...
+
+
+@runtime_checkable
+class Excluding(Strategy, Protocol):
+    """A strategy that leaves examples out by their losses, before another one selects from the rest."""
+
+    strategy: Strategy
+    """Selects from the rest."""
+
+    def judge(self, train_losses_N: Tensor, validation_losses_M: Tensor) -> None:
+        """Record the losses of a selection."""
+        ...
+
+    def trusted(self, examples: int, budget: int) -> Tensor:
+        """The indices of the examples that remain, at least ``budget``, ascending."""
+        ...
+
+    def reported(self, subset: "Subset", trusted: Tensor, examples: int) -> "Subset":
+        """The subset of the remaining examples as one of all ``examples``, with a note of what was left out."""
         ...
 
 

@@ -67,19 +67,37 @@ class RepeatedSampling(Stateful):
         self._upcoming = torch.empty(0, dtype=torch.int64)
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        ids = train.ids.cpu()
-        self._upcoming = self._upcoming[torch.isin(self._upcoming, ids)]  # the pool may have become smaller
-        picks, self._upcoming = self._upcoming[:budget], self._upcoming[budget:]
+        # The pool may have become smaller since the order was drawn.
+        upcoming = _positions_in(train, self._upcoming)
+        picks, upcoming = upcoming[:budget].clone(), upcoming[budget:]
         if missing := budget - len(picks):
-            order = ids[torch.randperm(len(ids), generator=generator)]
+            order = torch.randperm(len(train), generator=generator)
             fresh = _without(order, picks)[:missing]
             picks = torch.cat([picks, fresh])
             # Examples that this epoch took from the old order stay in the new order, for a later epoch.
-            self._upcoming = _without(order, fresh)
-        position_of = torch.empty(int(ids.max()) + 1, dtype=torch.int64)
-        position_of[ids] = torch.arange(len(ids))
-        return Subset.of(position_of[picks])
+            upcoming = _without(order, fresh)
+        self._upcoming = upcoming if train.part_of is None else train.part_of.cpu()[upcoming]
+        return Subset.of(picks)
+
+
+def _positions_in(pool: Pool, values: Tensor) -> Tensor:
+    """The pool's positions of those values that are among its ids, in the values' order."""
+    if pool.part_of is None:
+        return values[values < len(pool)] if len(values) and int(values.max()) >= len(pool) else values
+    ids = pool.part_of.cpu()
+    # The table is written at the pool's ids alone, and what else it holds is found out by the comparison. So a small
+    # part of much data costs what the part does.
+    position_of = torch.empty(int(ids.max()) + 1, dtype=torch.int64)
+    position_of[ids] = torch.arange(len(ids))
+    values = values[values < len(position_of)]
+    positions = position_of[values].clamp_(0, len(ids) - 1)
+    return positions[ids[positions] == values]
 
 
 def _without(order: Tensor, taken: Tensor) -> Tensor:
-    return order[~torch.isin(order, taken)]
+    """A permutation without some of its elements."""
+    if not len(taken):
+        return order
+    left = torch.ones(len(order), dtype=torch.bool)
+    left[taken] = False
+    return order[left[order]]

@@ -12,7 +12,7 @@ from subset_selection.embedding import collect
 from subset_selection.storage import Embeddings
 from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
-from subset_trainer.training.embeddings import allocate, take
+from subset_trainer.training.embeddings import take
 from subset_trainer.training.measures import Predictions, Score, Tally
 from subset_trainer.training.out_of_memory import Parts
 from subset_trainer.training.parallel.ranks import Ranks
@@ -106,10 +106,9 @@ def look_at(classifier: Classifier, dataset: Dataset, place: Place) -> tuple[Poo
     classifier.eval()
     order = _in_order(dataset, classifier, place)
     own = torch.cat(order) if order else torch.empty(0, dtype=torch.int64)
-    allocated = partial(allocate, processes=ranks.local_size)
 
     def room(*widths: int) -> Embeddings:
-        return Embeddings(len(own), widths, machine.device, len(dataset), allocated)
+        return Embeddings(len(own), widths, machine.device, len(dataset), ranks.allocate)
 
     parts = Parts()
 
@@ -215,7 +214,7 @@ def judge(
 def _room_for(like: Tensor, rows: int, ranks: Ranks) -> Tensor:
     """An empty column for rows like these, on the CPU, or in a file if it needs more memory than is available."""
     if like.ndim == 2 and like.is_floating_point():
-        return allocate(rows, [(like.shape[1], like.dtype)], torch.device("cpu"), ranks.local_size)[0]
+        return ranks.allocate(rows, [(like.shape[1], like.dtype)], torch.device("cpu"))[0]
     return torch.empty(rows, *like.shape[1:], dtype=like.dtype)
 
 

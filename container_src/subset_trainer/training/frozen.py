@@ -10,7 +10,6 @@ import copy
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from subset_selection.storage import Embeddings
 from subset_trainer.data import Dataset, MemoryDataset
 from subset_trainer.data.hosts import ShardedDataset
 from subset_trainer.models import Classifier
-from subset_trainer.training.embeddings import allocate, take
+from subset_trainer.training.embeddings import take
 from subset_trainer.training.evaluation import BATCH
 from subset_trainer.training.out_of_memory import Parts
 from subset_trainer.training.place import Place
@@ -139,7 +138,6 @@ def outputs(classifier: Classifier, dataset: Dataset, place: Place) -> Tensor:
     lengths = [classifier.lengths(each) for each in dataset.batches(own.split(BATCH), torch.device("cpu"))]
     order = torch.cat(lengths).argsort(descending=True, stable=True) if lengths else own
     parts, cpu = Parts(), torch.device("cpu")
-    allocated = partial(allocate, processes=ranks.local_size)
 
     def results() -> Iterator[list[Tensor]]:
         batches = ranks.until_asked(dataset.batches(own[order].split(BATCH), machine.device))
@@ -148,7 +146,9 @@ def outputs(classifier: Classifier, dataset: Dataset, place: Place) -> Tensor:
                 made = parts.of(classifier.embedded, inputs)
             yield [made]
 
-    found = collect(results(), lambda *widths: Embeddings(len(own), widths, cpu, len(dataset), allocated))
+    found = collect(
+        results(), lambda *widths: Embeddings(len(own), widths, cpu, len(dataset), ranks.allocate)
+    )
     ranks.check()
     width = max(ranks.everyones(0 if found is None else found.columns[0].shape[1]))
     column = (

@@ -10,7 +10,7 @@ from subset_selection import NotFiniteError, Pool, Strategy, Subset, distributed
 from subset_selection.selectors import Asking as Asking
 from subset_selection.selectors import Choice as Choice
 from subset_selection.selectors import FilterSelector as FilterSelector
-from subset_selection.selectors import PoolSelector, Shard, alone
+from subset_selection.selectors import PoolSelector, Shard
 from subset_selection.selectors import Selector as Selector
 from subset_selection.selectors import SoftPruningSelector as SoftPruningSelector
 from subset_selection.selectors import checked as checked
@@ -18,7 +18,6 @@ from subset_selection.selectors import everything as everything
 from subset_trainer.data import Dataset
 from subset_trainer.errors import UserError
 from subset_trainer.models import Classifier
-from subset_trainer.training.embeddings import allocate
 from subset_trainer.training.evaluation import look_at
 from subset_trainer.training.place import Place
 
@@ -82,7 +81,7 @@ class NativeSelector(PoolSelector):
         candidates_per_pick: float | None = None,
     ) -> None:
         train, validation = (Examples(each, classifier, place) for each in (data.train, data.validation))
-        choose = alone if place.ranks.size == 1 else partial(_together, place)
+        choose = partial(distributed.select, place.ranks)
         super().__init__(strategy, train, validation, budget, candidates_per_pick, choose)
         if strategy.needs_last_layer:
             classifier.head  # noqa: B018 - raises before training if the network has no last linear layer
@@ -98,11 +97,3 @@ class NativeSelector(PoolSelector):
             return super().select(generator, look)
         except NotFiniteError as error:
             raise UserError(f"training diverged: {error}; learning_rate is likely too high") from error
-
-
-def _together(
-    place: Place, strategy: Strategy, train: Shard, validation: Shard, budget: int, generator: torch.Generator
-) -> Subset:
-    """Run a strategy on the shards of all processes; see :data:`subset_selection.selectors.Choose`."""
-    room = partial(allocate, processes=place.ranks.local_size)
-    return distributed.select(strategy, *train, *validation, budget, generator, place.ranks.from_first, room)

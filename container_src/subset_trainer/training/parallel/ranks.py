@@ -1,12 +1,11 @@
 """The processes of a distributed run, one per GPU: how they divide the work, and how they stay consistent.
 
 Every process computes the same plan, draws the same random numbers and knows the labels and weights of the whole batch.
-Processes differ only in the inputs that they read: a share of every batch, and a part of every pass over the data. A
-single process has no overhead: there is no process group, and each method returns its input.
+Processes differ only in the inputs that they read: a share of every batch, and a part of every pass over the data.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -15,7 +14,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from subset_selection.processes import Processes
 from subset_trainer.data import Dataset
+from subset_trainer.training.embeddings import allocate
 from subset_trainer.training.interruption import Interruption, Terminated
 
 COLLECTIVE_MINUTES = 30
@@ -25,18 +26,18 @@ SELECTION_DAYS = 5
 T = TypeVar("T")
 
 
-class Ranks:
-    """This process's position among the processes of the run.
+class Ranks(Processes):
+    """This process's position among the processes of the run. Process 0 writes the run's results.
 
     Args:
         interruption: handles SIGTERM. All processes must stop together, because a process that stops alone leaves the
             others waiting in the next collective. Default: SIGTERM is not handled.
-        rank: the number of this process, from 0. Process 0 writes the run's results.
-        size: the number of processes.
+        rank, size, objects: see :class:`~subset_selection.processes.Processes`.
         local_rank: the number of this process on its host, which is also the index of its GPU.
         local_size: the number of processes on this host.
-        objects: the process group for Python objects, on the CPU.
     """
+
+    SHARED = (Exception, Terminated)
 
     def __init__(
         self,
@@ -47,12 +48,10 @@ class Ranks:
         local_size: int = 1,
         objects: dist.ProcessGroup | None = None,
     ) -> None:
+        super().__init__(rank, size, objects)
         self.interruption = interruption or Interruption()
-        self.rank = rank
-        self.size = size
         self.local_rank = local_rank
         self.local_size = local_size
-        self.objects = objects
         self._asked: tuple[Tensor, dist.Work] | None = None
 
     @classmethod
@@ -75,11 +74,6 @@ class Ranks:
         if self.size > 1:
             dist.barrier(self.objects)
             dist.destroy_process_group()
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the process that writes files and reports."""
-        return self.rank == 0
 
     # Division of the work
 
@@ -104,24 +98,11 @@ class Ranks:
         own = (dataset.owners == self.rank).nonzero().flatten()
         return list(own.split(size)) if len(own) else []
 
-    def share(self, count: int) -> slice:
-        """This process's contiguous share of `count` examples. The sizes of the shares differ by one at most."""
-        each, over = divmod(count, self.size)
-        start = self.rank * each + min(self.rank, over)
-        return slice(start, start + each + (self.rank < over))
-
     def parts(self, items: Sequence[T]) -> Sequence[T]:
         """This process's share of the batches of a pass."""
         return items[self.share(len(items))]
 
     # Collectives
-
-    def total(self, values: Tensor) -> Tensor:
-        """The sum over the processes."""
-        if self.size > 1:
-            values = values.clone()
-            dist.all_reduce(values)
-        return values
 
     def whole(self, values: Tensor, own: slice | Tensor, count: int) -> Tensor:
         """[count, …]: the values of all processes, gathered on every process.
@@ -156,31 +137,6 @@ class Ranks:
         chosen = self.whole(batch[rows[mine]], mine.nonzero().flatten(), len(positions))
         return chosen[self.share(len(positions))]
 
-    def from_first(self, make: Callable[[], T]) -> T:
-        """Call `make` on the first process, and return its result, or raise its exception, on every process."""
-        if self.size == 1:
-            return make()
-        answer: list[Any] = [None, None]
-        if self.first:
-            try:
-                with self.interruption.abandonable():
-                    answer[0] = make()
-            except (Exception, Terminated) as error:
-                answer[1] = error
-        dist.broadcast_object_list(answer, group=self.objects, group_src=0)
-        if answer[1] is not None:
-            raise answer[1]
-        made: T = answer[0]
-        return made
-
-    def everyones(self, own: T) -> list[T]:
-        """The values of all processes, in the order of their ranks."""
-        if self.size == 1:
-            return [own]
-        answers: list[Any] = [None] * self.size
-        dist.all_gather_object(answers, own, group=self.objects)
-        return answers
-
     def in_order(self, columns: tuple[Tensor, ...], own: list[Tensor]) -> tuple[Tensor, ...]:
         """The results of all processes for a pass, in data order, on every process and on the CPU.
 
@@ -197,7 +153,17 @@ class Ranks:
             torch.cat(column)[order] for column in zip(*(part for _, part in everyones), strict=True)
         )
 
+    def allocate(
+        self, rows: int, columns: Sequence[tuple[int, torch.dtype]], device: torch.device
+    ) -> list[Tensor]:
+        """See :func:`subset_trainer.training.embeddings.allocate`."""
+        return allocate(rows, columns, device, self.local_size)
+
     # Stopping together
+
+    def abandonable(self) -> AbstractContextManager[Any]:
+        """Work that SIGTERM ends at any point, although other processes wait for it."""
+        return self.interruption.abandonable()
 
     def check(self) -> None:
         """Stop all processes if any of them has received SIGTERM. All processes must call this at the same point.
@@ -244,12 +210,6 @@ class Ranks:
             device_ids=[self.local_rank] if on_gpu else None,
             gradient_as_bucket_view=True,
         )
-
-    def same_buffers(self, module: nn.Module) -> None:
-        """Copy the first process's buffers to all, because each process updated its own in the last step."""
-        buffers = list(module.buffers()) if self.size > 1 else []
-        for buffer in buffers:
-            dist.broadcast(buffer, 0)
 
     def without_exchange(self, module: nn.Module) -> AbstractContextManager[Any]:
         """A context in which the gradients of a wrapped module are not averaged over the processes."""
