@@ -94,7 +94,7 @@ def chosen(classifier: Classifier, batch_size: int) -> set[nn.Parameter]:
 
     Args:
         classifier: the model. Its last layer is not hidden.
-        batch_size: number of examples of a step in this process.
+        batch_size: number of examples of a step.
     """
     layers = dict(classifier.network.named_modules())
     hidden, total = [], 0.0

@@ -13,11 +13,20 @@ from subset_trainer.training import muon
 from subset_trainer.training.unwrapped import SGD, AdamW
 
 
-def make(classifier: nn.Module, hp: Hyperparameters, learning_rate: float) -> torch.optim.Optimizer:
+def make(
+    classifier: nn.Module, hp: Hyperparameters, learning_rate: float, batch_size: int | None = None
+) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, Muon or AdamW. Weight decay applies to matrices and kernels only.
 
     Beside a text encoder that is trained as a whole, fresh layers have a higher learning rate: the last one, or those
     that join the encoder with a table.
+
+    Args:
+        classifier: the model, whose weights are updated.
+        hp: the run's hyperparameters.
+        learning_rate: its peak.
+        batch_size: number of examples of a step over all processes, so that any number of them train alike; default:
+            ``hp.batch_size``.
     """
     parts: list[tuple[Iterable[nn.Parameter], dict[str, Any]]] = [(classifier.parameters(), {})]
     network = classifier.network if isinstance(classifier, Classifier) else None
@@ -40,7 +49,7 @@ def make(classifier: nn.Module, hp: Hyperparameters, learning_rate: float) -> to
         return AdamW(groups, lr=learning_rate, fused=True)
     momentum: dict[str, Any] = {"momentum": hp.momentum, "nesterov": hp.momentum > 0}
     if kind == "muon" and isinstance(classifier, Classifier):
-        hidden = muon.chosen(classifier, hp.batch_size)
+        hidden = muon.chosen(classifier, batch_size or hp.batch_size)
         return muon.Muon(
             [part for group in groups for part in _split(group, hidden, momentum)], learning_rate
         )
