@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from subset_trainer.config.knobs import Count, Knobs, Positive, Share
 from subset_trainer.config.selection import ENCODER_ETA, ENCODER_SELECT_EVERY
 
+ADAMW_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.01}
+"""Defaults for ``optimizer=adamw`` where no encoder is trained."""
 ENCODER_DEFAULTS: dict[str, Any] = {
     "learning_rate": 5e-5,
     "weight_decay": 0.01,
@@ -66,12 +68,14 @@ class TrainingKnobs(Knobs):
     whitening: bool = Field(
         False,
         description="images: begin with the principal components of image patches as kernels of the first "
-        "convolution; not with pretrained weights",
+        "convolution; not used with pretrained weights",
     )
     optimizer: Literal["auto", "sgd", "muon", "adamw"] = Field(
         "auto",
         description="`sgd` with Nesterov momentum; `muon`, which is `sgd` with orthogonalised updates of the hidden "
-        "layers for which that costs little; `adamw`; `auto`: adamw for `encoder`, else sgd",
+        "layers for which that costs little; `adamw`, with defaults of its own: "
+        f"{', '.join(f'{name}={value:g}' for name, value in ADAMW_DEFAULTS.items())}; `auto`: adamw for `encoder`, "
+        "which takes no other, else sgd",
     )
     warmup_ratio: Share = Field(
         0.15, description="fraction of all training steps used for learning-rate warm-up"
