@@ -248,9 +248,9 @@ class SubsetSampler(DistributedSampler[int]):
         """Begin the next epoch, with a selection if one is due; or resume the one that ``load_state_dict`` restored.
 
         Raises:
-            NotFiniteError: the model's outputs are not finite. RuntimeError: the run's epochs are over; or the
-            strategy needs losses, and none were observed; or it was made
-                for other processes; or the state of earlier epochs was not restored.
+            NotFiniteError: the model's outputs are not finite.
+            RuntimeError: the run's epochs are over; or the strategy needs losses, and none were observed; or the
+                sampler was made for other processes; or the state of earlier epochs was not restored.
         """
         now, own = Processes.current(), self._processes
         if (now.rank, now.size) != (own.rank, own.size):
