@@ -7,10 +7,11 @@ other errors. In script mode the exit code is that of the script.
 import errno
 import io
 import logging
+import os
 import sys
 import traceback
 
-from subset_trainer import __version__, contract, outputs
+from subset_trainer import __version__, contract, first_process, outputs
 from subset_trainer.errors import (
     AlgorithmError,
     PlatformError,
@@ -45,6 +46,8 @@ def main() -> None:
     """Run the job that the contract describes, and exit."""
     answer_options(HELP)
     log_to_stdout()
+    if os.getpid() == 1 and (ended := first_process.tend()) is not None:
+        sys.exit(ended if isinstance(ended, int) else _report(ended, ended))
     interruption = Interruption()
     try:
         interruption.install()

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from subset_trainer import contract, job
 from subset_trainer.config import parse
+from subset_trainer.data.machine import end_with_parent
 from subset_trainer.entrypoint import failure_of, log_to_stdout
 from subset_trainer.errors import TrainingError
 from subset_trainer.training.interruption import Interruption, Terminated
@@ -30,6 +31,7 @@ def main() -> None:
         log_to_stdout()
     else:
         log_to_stdout(f"process {rank}: ", logging.WARNING)
+    end_with_parent()
     interruption = Interruption()
     try:
         interruption.install()

@@ -28,6 +28,7 @@ from tests.functional.injection import (
     within,
 )
 from tests.functional.test_resume import outcome
+from tests.slow_images import jpeg_of_scans, slow_png
 
 QUICK = {"model": "mlp", "epochs": 2, "device": "cpu"}
 CHECKPOINTED = {**QUICK, "epochs": 3, "batch_size": 16}
@@ -390,7 +391,60 @@ def test_a_bomb_of_an_image(job: Job) -> None:
     images(job.channel("training"))
     (job.channel("training") / "dog" / "7.png").write_bytes(png(100_000, 100_000, 100))
     job.run(IMAGES)
-    failed(job, 1, "image 'dog/7.png' cannot be read (Image size (10000000000 pixels) exceeds limit")
+    failed(
+        job,
+        1,
+        "image 'dog/7.png' cannot be read (it has 100,000 x 100,000 pixels and max_image_pixels=178,956,970)",
+    )
+
+
+def test_an_image_that_takes_long_to_decode(job: Job) -> None:
+    """It is refused by its header: its 300 scans are not read."""
+    images(job.channel("training"))
+    (job.channel("training") / "dog" / "7.png").write_bytes(jpeg_of_scans(3000, 300))
+    job.run(IMAGES)
+    failed(
+        job,
+        1,
+        "image 'dog/7.png' cannot be read (it has 3,000 x 3,000 pixels in 300 scans, which count as 270,000,000",
+        "max_image_pixels=178,956,970",
+    )
+    job.run({**IMAGES, "max_image_pixels": 300_000_000, "image_size": 8})
+    assert job.exit_code == 0, job.log
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["before-training", "in-training"])
+def test_sigterm_while_slow_images_are_decoded(job: Job, tmp_path: Path, streamed: bool) -> None:
+    """By processes that have minutes of work before them."""
+    slow = slow_png(3000 if streamed else 5500, 8)
+    for name in ("cat", "dog"):
+        first = job.channel("training") / name / "0.png"
+        first.parent.mkdir()
+        first.write_bytes(slow)
+        for number in range(1, 700 if streamed else 200):
+            os.link(first, first.with_name(f"{number}.png"))
+    if streamed:
+        within(job, no_memory_for_pixels(tmp_path))
+    workers = 4 if streamed else 2
+    job.configure({**IMAGES, "image_size": 32, "num_workers": workers})
+    process = job.start()
+
+    def decode() -> bool:
+        children = psutil.Process(process.pid).children(recursive=True)
+        return sum(child.cpu_times().user > 0.5 for child in children) == workers
+
+    try:
+        until = time.monotonic() + 100
+        while not decode() and process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        job.log, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert time.monotonic() - sent < 10, job.log
+    assert process.returncode == 0 and "SIGTERM received" in job.log, job.log
 
 
 def test_a_bomb_of_an_archive(job: Job) -> None:

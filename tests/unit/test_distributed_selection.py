@@ -150,7 +150,7 @@ def test_processes_choose_what_one_would(size: int, tmp_path: Path, monkeypatch:
         if own in DIVIDED:  # validation rows as well, if the strategy itself reads them
             guided = create(own, variant.get("settings", Settings())).needs_validation
             moved += ["rows"] * (1 + guided)
-        moved += ["logits", "features"] * (own in ("gradmatch-pb", "craig-pb"))
+        moved += ["logits", "features"] * 2 * (own in ("gradmatch-pb", "craig-pb"))  # of both pools
         assert ranks[0][name] == moved, name
     groups = GradMatch(Settings()).problems(outputs(0)[0].labels, 4, 9, BUDGET, generator())
     assert len(groups) > 4 and max(map(len, groups)) > 1

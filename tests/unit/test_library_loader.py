@@ -326,14 +326,14 @@ def test_more_epochs_than_were_planned_are_refused() -> None:
     loader = made("rs2", epochs=1)
     list(loader)
     with pytest.raises(RuntimeError, match="the 1 epochs of this run are over"):
-        iter(loader)
+        next(iter(loader))
 
 
 def test_infobatch_without_losses_says_what_it_needs() -> None:
     loader = made("infobatch")
     list(loader)
-    with pytest.raises(RuntimeError, match=r"call observe\(losses\) after each batch"):
-        iter(loader)
+    with pytest.raises(RuntimeError, match=r"epoch 1 gave none: call observe\(losses\) after each batch"):
+        next(iter(loader))
     again = made("infobatch")
     next(iter(again))
     with pytest.raises(ValueError, match=r"the shape \(\): expected one for each of 8 examples"):
@@ -391,6 +391,126 @@ def test_balance_reads_the_labels_once_or_is_given_them() -> None:
         )
         ((_, given, _),) = loader
         assert given.bincount().tolist() == [6, 6]
+
+
+# Losses, and where an epoch begins and ends
+
+
+def test_the_mean_is_the_loss_to_train_on_and_is_observed() -> None:
+    """As with `observe` and the weights written out, whose sums differ between batches."""
+    told, written = made("infobatch"), made("infobatch")
+    totals = set[float]()
+    for _ in range(4):
+        for (inputs, _, weights), (same_inputs, _, _) in zip(written, told, strict=True):
+            totals.add(float(weights.sum()))
+            losses = inputs.sum(1).abs()
+            written.observe(losses)
+            assert torch.equal(inputs, same_inputs)
+            assert torch.equal(told.mean(losses), torch.dot(losses, weights / weights.sum()))
+    assert len(totals) > 3
+    with pytest.raises(ValueError, match=r"the shape \(\): expected one for each"):
+        next(iter(told))
+        told.mean(torch.tensor(1.0))
+
+
+def test_a_batch_without_weight_has_the_loss_0_and_no_gradient() -> None:
+    loader = made("rs2")
+    next(iter(loader))
+    assert loader._current is not None
+    loader._current[2].zero_()
+    losses = torch.rand(8, requires_grad=True)
+    loader.mean(losses).backward()
+    assert losses.grad is not None and torch.equal(losses.grad, torch.zeros(8))
+
+
+def test_losses_that_are_not_numbers_count_as_infinite_and_not_as_missing() -> None:
+    loader = made("infobatch")
+    for _ in range(2):
+        for _, _, weights in loader:
+            loader.observe(torch.full((len(weights),), torch.nan))
+    assert len(loader) == 8  # nothing is left out for such a loss
+
+
+def test_losses_that_are_given_for_some_batches_alone_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    loader = made("infobatch")
+    for _ in range(3):
+        for step, (inputs, _, _) in enumerate(loader):
+            if step == 0:
+                loader.observe(inputs.sum(1).abs())
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "strategy 'infobatch' chooses by the losses: epoch 1 gave those of 8 of the 60 examples that it trained on; "
+        "of the others an earlier loss counts, or none"
+    ]
+
+
+def test_batches_that_are_fetched_ahead_are_refused_or_told_by_their_indices() -> None:
+    def ahead(loader: SubsetLoader) -> Iterator[Any]:
+        batches = iter(loader)
+        now = next(batches)
+        for coming in batches:
+            yield now
+            now = coming
+        yield now
+
+    loader = made("infobatch", batch_size=10)
+    with pytest.raises(
+        RuntimeError, match=r"make the loader with indices=True and give a batch's to observe"
+    ):
+        for inputs, _, _ in ahead(loader):
+            loader.observe(inputs.sum(1).abs())
+    fetched, plainly = made("infobatch", indices=True), made("infobatch", indices=True)
+    dicts = made(
+        "rs2", indices=True, collate_fn=lambda items: {"x": torch.stack([item[0] for item in items])}
+    )
+    assert set(next(iter(dicts))) == {"x", "weights", "indices"}
+    for _ in range(4):
+        seen, others = list[Any](), list[Any]()
+        for inputs, _, _, indices in ahead(fetched):
+            fetched.observe(inputs.sum(1).abs(), indices)
+            seen.append(indices.tolist())
+        for inputs, _, _, indices in plainly:
+            plainly.observe(inputs.sum(1).abs())
+            others.append(indices.tolist())
+            assert torch.equal(tensors().tensors[0][indices], inputs)
+        assert seen == others
+
+
+def test_an_epoch_begins_with_its_first_batch_or_when_it_is_told_to() -> None:
+    loader, expected = made("infobatch"), made("infobatch")
+    for _ in range(4):
+        iter(loader), iter(loader)  # which trainers do beforehand
+        loader.begin()
+        loader.begin()
+        steps = len(loader)
+        seen = list(read(loader))
+        assert len(seen) == steps and seen == list(read(expected))
+    assert loader.epoch == 4
+
+
+def test_an_epoch_that_was_left_early_can_be_counted_as_complete() -> None:
+    whole, resumed = made("rs2"), made("rs2")
+    for loader in (whole, resumed):
+        next(iter(loader))
+        loader.end_epoch()
+        assert loader.epoch == 1
+    again = made("rs2")
+    again.load_state_dict(resumed.state_dict())
+    assert list(read(again)) == list(read(whole)) and again.epoch == 2
+
+
+def test_a_training_whose_earlier_epochs_are_unknown_is_refused() -> None:
+    loader = made("rs2")
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        list(loader)
+    state = loader.state_dict()
+    loader = made("rs2")
+    loader.set_epoch(2)
+    with pytest.raises(RuntimeError, match=r"epoch 3 of the training begins, and the subsets are at epoch 1"):
+        next(iter(loader))
+    loader.load_state_dict(state)
+    assert len(list(loader)) == 4
 
 
 # The sampler, and knobs by name

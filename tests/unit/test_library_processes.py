@@ -57,8 +57,30 @@ def epoch_of(loader: SubsetLoader, model: nn.Module) -> list[Seen]:
     return batches  # type: ignore[return-value]
 
 
+def stopped_within(folder: str, size: int) -> list[bool]:
+    """An epoch on losses that is stopped in its middle goes on from the first process's state."""
+    own, model = loader("losses", size)
+    epoch_of(own, model)
+    batches = iter(own)
+    for _ in range(2):
+        inputs, _, _ = next(batches)
+        own.observe(inputs[:, 1:].sum(1).sigmoid())
+    own.share_losses()
+    states: list[Any] = [None] * size
+    dist.all_gather_object(states, own.state_dict())
+    again, same = loader("losses", size)
+    again.load_state_dict(states[0])
+    rest: Any = []
+    for inputs, _, weights in batches:
+        own.observe(inputs[:, 1:].sum(1).sigmoid())
+        rest.append((inputs[:, 0].long().tolist(), weights.tolist()))
+    return [epoch_of(again, same) == rest, epoch_of(again, same) == epoch_of(own, model)]
+
+
 def work(rank: int, size: int, folder: str) -> None:
     torch.set_num_threads(1)
+    early, begun = loader("glister", size)[0], loader("glister", size)[0]
+    next(iter(begun))
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
     seen: dict[str, Any] = {}
     for variant in VARIANTS:
@@ -72,10 +94,16 @@ def work(rank: int, size: int, folder: str) -> None:
             same.load_state_dict(model.state_dict())
             again.load_state_dict(states[0])
             seen["resumed"] = [epoch_of(again, same) == epoch_of(own, model)]
+    seen["within"] = stopped_within(folder, size)
     sampler = SubsetSampler(dataset(EXAMPLES, 0), strategy="rs2", fraction=0.3)
     seen["sampler"] = [
         index for batch, _ in DataLoader(dataset(EXAMPLES, 0), sampler=sampler) for index in batch[:, 0]
     ]
+    seen["early"] = [epoch_of(early, early.subsets.evaluation.model)]  # type: ignore[union-attr]
+    try:
+        next(iter(begun))
+    except RuntimeError as error:
+        seen["begun"] = str(error)
     try:
         SubsetLoader(dataset(EXAMPLES, 0), nn.Linear(5, 3), strategy="loss-filter")
     except ValueError as error:
@@ -120,7 +148,10 @@ def test_processes_choose_what_one_does_and_share_its_batches(size: int, tmp_pat
             assert together == batches
             assert all(1 < len(own) <= BATCH // size + 1 for rank in first for own, _ in rank)
             assert variant == "balanced" or epoch % 2 or alone.subsets.last_selection is not selected
-    assert all(rank["resumed"] == [True] for rank in ranks)
+    assert all(rank["resumed"] == [True] and rank["within"] == [True, True] for rank in ranks)
+    # A loader that was made before its group follows it, if it had not begun.
+    assert all(rank["early"] == rank["glister"][:1] for rank in ranks)
+    assert all(f"of 1, and this is process {n} of {size}" in rank["begun"] for n, rank in enumerate(ranks))
     parts = [{int(index) for index in rank["sampler"]} for rank in ranks]
     assert all(len(part) == 39 // size for part in parts) and len(set().union(*parts)) == 39 // size * size
     assert all("works in one process alone" in rank["filter"] for rank in ranks)

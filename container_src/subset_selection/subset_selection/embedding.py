@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -91,10 +91,19 @@ class Evaluation:
         self.model = unwrapped(model)
         self.fields, self.loss = fields, loss
         self._autocast = autocast
+        self.precision: Callable[[], AbstractContextManager[Any]]
+        """The context of a forward pass, where no data type is given: a trainer's own."""
+        self.convert: Callable[[Any], Any]
+        """Makes a forward pass's input of a batch's: to a trainer's data type."""
+        self.reset_precision()
         self._forward: Callable[[Any], tuple[Tensor, Tensor]]
         self._forward = (
             LastLayer(model, head) if outputs is None else lambda inputs: outputs(self.model, inputs)
         )
+
+    def reset_precision(self) -> None:
+        """Evaluate in what is active where a pass is made, and on inputs as they are."""
+        self.precision, self.convert = nullcontext, lambda inputs: inputs
 
     def of(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [B, C] and features [B, D] on the model's device, and labels [B] on the batch's. To be called within
@@ -105,9 +114,9 @@ class Evaluation:
         """
         inputs, labels = self.fields.split(batch)
         device = device_of(self.model)
-        precision = nullcontext() if self._autocast is None else torch.autocast(device.type, self._autocast)
-        with precision:
-            logits, features = self._forward(to_device(inputs, device))
+        given = None if self._autocast is None else torch.autocast(device.type, self._autocast)
+        with given or self.precision():
+            logits, features = self._forward(self.convert(to_device(inputs, device)))
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
             raise ValueError(
                 f"the labels reach from {int(labels.min())} to {int(labels.max())}: expected classes from 0 to "

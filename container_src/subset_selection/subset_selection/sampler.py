@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
+from torch.utils.data.distributed import DistributedSampler
 
 from subset_selection import distributed
 from subset_selection.catalogue import CATALOGUE, DEFAULT, Spec
@@ -128,9 +128,11 @@ class Within:
     """Whether all of its steps were handed out."""
     ended: bool = False
     """Whether the loop over it has ended."""
+    examples: int = 0
+    """Number of examples that a loader of this process has handed out since its start."""
 
 
-class SubsetSampler(Sampler[int]):
+class SubsetSampler(DistributedSampler[int]):
     """Yields the indices of each epoch's subset, for a loader of one's own::
 
         sampler = SubsetSampler(train_set, model, validation=validation_set, strategy="glister")
@@ -138,6 +140,9 @@ class SubsetSampler(Sampler[int]):
 
     ``weights`` has every example's weight; the loss of a batch is the weighted mean. A loader of :class:`SubsetLoader
     <subset_selection.loader.SubsetLoader>` yields the weights with each batch.
+
+    It is a ``DistributedSampler`` in that each of several processes gets its share: trainers that would wrap a
+    sampler for several processes leave it as it is.
 
     Args:
         dataset: N items, map-style: tuples (input, label), dicts or Hugging Face rows.
@@ -157,6 +162,8 @@ class SubsetSampler(Sampler[int]):
         spec = _spec(options.get("strategy", DEFAULT))
         self._spec, self._examples = spec, len(dataset)
         self._processes = Processes.current()
+        # Its base class's; the base class itself would draw the indices.
+        self.dataset, self.num_replicas, self.rank = dataset, self._processes.size, self._processes.rank
         if "fraction" in options and not spec.takes_fraction:
             logger.warning("strategy %r sets its own size: fraction is not used", spec.name)
         self._fraction = options.get("fraction", FRACTION) if spec.takes_fraction else 1.0
@@ -185,6 +192,8 @@ class SubsetSampler(Sampler[int]):
         self._within: Within | None = None
         self._resumed = False
         self._observed_N: Tensor | None = None
+        self._shared = self._said = False
+        self._expected = 0
         self.last_selection: Selection | None = None
         """What the latest selection did; None before the first, and after ``load_state_dict``."""
 
@@ -218,7 +227,7 @@ class SubsetSampler(Sampler[int]):
         return self.budget
 
     @property
-    def epoch(self) -> int:
+    def epoch(self) -> int:  # type: ignore[override]  # nothing sets it, see set_epoch
         """The number of complete epochs."""
         return self._begun - (self._within is not None and not self._within.complete)
 
@@ -240,8 +249,21 @@ class SubsetSampler(Sampler[int]):
 
         Raises:
             NotFiniteError: the model's outputs are not finite.
-            RuntimeError: the run's epochs are over; or the strategy needs losses, and none were observed.
+            RuntimeError: the run's epochs are over; or the strategy needs losses, and none were observed; or the
+                sampler was made for other processes; or the state of earlier epochs was not restored.
         """
+        now, own = Processes.current(), self._processes
+        if (now.rank, now.size) != (own.rank, own.size):
+            raise RuntimeError(
+                f"the subsets are for process {own.rank} of {own.size}, and this is process {now.rank} of {now.size}: "
+                "expected a sampler or loader made after torch.distributed was initialised"
+            )
+        if self._expected > self._begun:
+            raise RuntimeError(
+                f"epoch {self._expected + 1} of the training begins, and the subsets are at epoch {self._begun + 1}: "
+                "expected the state of before (load_state_dict; with Lightning, "
+                "subset_selection.lightning.SubsetCallback)"
+            )
         if self._resumed and self._within is not None and not self._within.complete:
             self._resumed = False
             return self._within
@@ -273,31 +295,67 @@ class SubsetSampler(Sampler[int]):
                 f"the losses have the shape {tuple(losses.shape)}: expected one for each of {len(indices)} examples "
                 "(reduction='none')"
             )
-        if "training losses" not in self._spec.needs:
+        if not self.needs_losses:
             return
         if self._observed_N is None:
             self._observed_N = torch.full((self._examples,), torch.nan, device=losses.device)
         # They stay on the losses' device until the epoch ends: the loop does not wait for it after each batch.
         self._observed_N = self._observed_N.to(losses.device)
-        self._observed_N[indices.to(losses.device)] = losses.detach().float()
+        # NaN stands for no loss. A loss that is not a number counts as infinite, of which nothing is concluded.
+        losses = losses.detach().float()
+        self._observed_N[indices.to(losses.device)] = torch.where(losses.isnan(), torch.inf, losses)
+        self._shared = False
+
+    @property
+    def needs_losses(self) -> bool:
+        """Whether the strategy chooses by the losses that ``observe`` is given."""
+        return "training losses" in self._spec.needs
+
+    def share_losses(self) -> None:
+        """Give each process the losses that all have observed in this epoch, so that the first one's state within an
+        epoch is that of all. To be called by all, before a state within an epoch is saved, where the strategy needs
+        losses; for other strategies it does nothing."""
+        if not self.needs_losses or self._processes.size == 1:
+            return
+        own_N = None if self._observed_N is None else self._observed_N.cpu()
+        for other_N in self._processes.everyones(own_N):
+            if other_N is not None:
+                own_N = other_N if own_N is None else torch.where(own_N.isnan(), other_N, own_N)
+        self._observed_N = own_N
+        self._shared = True
+
+    def end_epoch(self) -> None:
+        """Count the epoch under way as complete, where a loop leaves it early: what comes next, here and in a run
+        that is resumed, is the next epoch."""
+        if self._within is not None:
+            self._within.complete = self._within.ended = True
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing has to be set. Trainers that call it before each epoch, as for a ``DistributedSampler``, say which
+        they are at (from 0): where earlier epochs are unknown here, the epoch is refused when it begins."""
+        self._expected = epoch
 
     def _end(self) -> None:
         """End the epoch that has begun: pass on what was observed."""
-        if self._within is None or "training losses" not in self._spec.needs:
+        if self._within is None or not self.needs_losses:
             return
-        own_N = None if self._observed_N is None else self._observed_N.cpu()
-        observed_N, *others = [
-            torch.full((self._examples,), torch.nan) if every_N is None else every_N
-            for every_N in self._processes.everyones(own_N)
-        ]
-        for other_N in others:
-            observed_N = torch.where(other_N.isnan(), observed_N, other_N)
-        indices = (~observed_N.isnan()).nonzero().flatten()
-        if not len(indices):
+        observed = 0 if self._observed_N is None else int((~self._observed_N.isnan()).sum())
+        self.share_losses()
+        if self._observed_N is None:
             raise RuntimeError(
-                f"strategy={self._spec.name!r} needs the losses: call observe(losses) after each batch, with one loss "
-                "for each of its examples"
+                f"strategy={self._spec.name!r} needs the losses, and epoch {self._begun} gave none: call "
+                "observe(losses) after each batch, with one loss for each of its examples; or loader.mean(losses), "
+                "which is also the loss to train on"
             )
+        if observed < self._within.examples and not self._said:
+            self._said = True
+            logger.warning(
+                "strategy %r chooses by the losses: epoch %d gave those of %d of the %d examples that it trained on; "
+                "of the others an earlier loss counts, or none",
+                *(self._spec.name, self._begun, observed, self._within.examples),
+            )
+        observed_N = self._observed_N.cpu()
+        indices = (~observed_N.isnan()).nonzero().flatten()
         self._selector.observe(indices, observed_N[indices])
         self._observed_N = None
 
@@ -313,9 +371,16 @@ class SubsetSampler(Sampler[int]):
     def state_dict(self) -> dict[str, Any]:
         """A copy of the state: dicts, tensors on the CPU, numbers, texts and None, for ``torch.save``.
 
-        Of several processes, the first one's state is that of all. Within an epoch, the epoch's progress is known to
-        a loader; a sampler's epoch is resumed from its beginning.
+        Of several processes, the first one's state is that of all; within an epoch of a strategy that needs losses,
+        after :meth:`share_losses`. Within an epoch, the epoch's progress is known to a loader; a sampler's epoch is
+        resumed from its beginning.
         """
+        if self._processes.size > 1 and self._observed_N is not None and not self._shared:
+            logger.warning(
+                "the state has the losses that this process has observed in the epoch, and those of the %d others are "
+                "missing: expected share_losses() in all processes before state_dict()",
+                self._processes.size - 1,
+            )
         within = self._within
         return {
             "identity": self._identity(),
@@ -348,7 +413,7 @@ class SubsetSampler(Sampler[int]):
         self._selector.load_state_dict(state["selector"])
         self._choice = self._selector.choice_of(Subset(**state["subset"]))
         self._within, self._resumed, self.last_selection = None, True, None
-        self._observed_N = state["observed"]
+        self._observed_N = None if state["observed"] is None else state["observed"].clone()
         if (within := state["within"]) is not None:
             read = Subset(**within["read"])
             whole = self._schedule is not None and self._schedule[self._begun - 1].everything

@@ -66,9 +66,21 @@ def maximise(
     """
     if _is_stochastic(search, count):
         return stochastic_greedy(function, rows, count, picks, generator, device)
-    matrix_NN = torch.cat([rows(part) for part in blocks(count, device)])
     exact = lazy_greedy if device.type == "cpu" else greedy
-    return exact(function, matrix_NN, picks)
+    return exact(function, _matrix(rows, count, device), picks)
+
+
+def _matrix(rows: Rows, count: int, device: torch.device) -> Tensor:
+    """All rows, [n, n], written into one matrix: concatenated parts would need its memory twice."""
+    first, *others = blocks(count, device)
+    block = rows(first)
+    if not others:
+        return block
+    matrix_NN = block.new_empty(count, count)
+    matrix_NN[first] = block
+    for part in others:
+        matrix_NN[part] = rows(part)
+    return matrix_NN
 
 
 def skip(count: int, picks: int, search: Greedy, generator: torch.Generator) -> None:

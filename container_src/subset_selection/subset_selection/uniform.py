@@ -85,8 +85,8 @@ def _positions_in(pool: Pool, values: Tensor) -> Tensor:
     if pool.part_of is None:
         return values[values < len(pool)] if len(values) and int(values.max()) >= len(pool) else values
     ids = pool.part_of.cpu()
-    # The table is written at the pool's ids alone: what else it holds is found out by the comparison. So a small part of
-    # much data costs what the part does.
+    # The table is written at the pool's ids alone, and what else it holds is found out by the comparison. So a small
+    # part of much data costs what the part does.
     position_of = torch.empty(int(ids.max()) + 1, dtype=torch.int64)
     position_of[ids] = torch.arange(len(ids))
     values = values[values < len(position_of)]

@@ -10,6 +10,8 @@ from subset_trainer.config.knobs import Knobs, Share
 MOST_TOKENS = 8192
 LARGEST_IMAGE = 1024
 """Largest accepted height and width of an image, in pixels."""
+MOST_IMAGE_PIXELS = 178_956_970
+"""Of an image that is decoded. The number is that at which Pillow refuses an image."""
 
 
 class DataKnobs(Knobs):
@@ -123,6 +125,11 @@ class DataKnobs(Knobs):
         None,
         description="images are resized to this height and width, in pixels; default: their own size if all have "
         "the same size of 8 to 256, else the median of √(height × width), as a multiple of 8 from 32 to 224",
+    )
+    max_image_pixels: Annotated[int, Field(ge=1, le=1 << 40)] = Field(
+        MOST_IMAGE_PIXELS,
+        description="images of more pixels are refused before they are decoded; a JPEG's pixels count once for each 10 "
+        "of its scans, those of 16 bits a colour twice, and a TIFF's tiles in full",
     )
     on_unreadable: Literal["fail", "skip"] = Field(
         "fail",

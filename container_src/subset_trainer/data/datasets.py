@@ -285,11 +285,20 @@ class _Stream:
         if self.loader is None or self.loader.pin_memory != pinned:
             self.loader = self._loader(self.order, pinned, persistent=True)
         self.order.requests = requests
-        self.busy = True
+        self.busy, whole = True, False
         try:
             yield from self._deliver(self.loader, device)
+            whole = True
         finally:
             self.busy = False
+            if not whole:
+                self._abandon()
+
+    def _abandon(self) -> None:
+        """End the workers of a pass that was broken off: nobody waits for what they still decode."""
+        for worker in getattr(getattr(self.loader, "_iterator", None), "_workers", ()):
+            worker.terminate()
+        self.loader = None
 
     def _choose_transport(self, largest: int) -> None:
         free = shared_memory_free()

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from subset_trainer.config.data import MOST_IMAGE_PIXELS
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.formats.format import Found
@@ -35,6 +36,8 @@ class Loading:
     unreadable_limit: float | None = None
     """The largest share of a channel's images that are left out because they are damaged; None: a single one is an
     error."""
+    most_pixels: int = MOST_IMAGE_PIXELS
+    """The largest image that is decoded."""
     left_out: list[LeftOut] = field(default_factory=list)
 
     def shards_of(self, channel: str) -> Shards | None:
@@ -46,15 +49,18 @@ class Loading:
         return min(cpu_count(), MOST_WORKERS) if self.workers is None else self.workers
 
     def readable(self, channel: str, found: Found | None) -> Found | None:
-        """Without the damaged images, which `left_out` has then; of other data the same. If the channel is sharded, all
-        processes must call this together. `found`: None if this host has no part of the channel.
+        """Without the damaged images, which `left_out` has then; of other data the same. The images know from then on
+        how large they may be. If the channel is sharded, all processes must call this together. `found`: None if this
+        host has no part of the channel.
 
         Raises:
             UserError: more images are damaged than the limit allows.
         """
+        source = found.source if found and isinstance(found.source, LabelledImages) else None
+        if source is not None:
+            source.images.most_pixels = self.most_pixels
         if self.unreadable_limit is None:
             return found
-        source = found.source if found and isinstance(found.source, LabelledImages) else None
         kept, out = without_damaged(channel, source, self.decoders, self.shards_of(channel))
         if out.errors:
             out.check(self.unreadable_limit)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from subset_selection.catalogue import TrainsOn
+from subset_trainer.config.data import MOST_IMAGE_PIXELS
 from subset_trainer.data.agreement import agreed
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.class_names import check_classes
@@ -140,7 +141,7 @@ class How(TypedDict, total=False):
     memory; images that exceed it are streamed. `tokens`: the tokenizer for texts; None: n-grams. `shards`: for sharded
     channels; all processes must then call this function together. `unreadable_limit`: the largest share of a channel's
     images that are left out if they cannot be read; None: a single one is an error. All images are then decoded once
-    more, before anything else.
+    more, before anything else. `most_pixels`: the largest image that is decoded.
     """
 
     validation_fraction: float
@@ -153,6 +154,7 @@ class How(TypedDict, total=False):
     tokens: Tokens | None
     shards: Shards | None
     unreadable_limit: float | None
+    most_pixels: int
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,7 @@ def load_splits(channels: Mapping[str, Path], options: Options | None = None, **
         tokens=how.get("tokens"),
         shards=how.get("shards"),
         unreadable_limit=how.get("unreadable_limit"),
+        most_pixels=how.get("most_pixels", MOST_IMAGE_PIXELS),
     )
     options = options or Options()
     with _of_a_shard(loading.shards_of("training")):

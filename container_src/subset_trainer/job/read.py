@@ -33,7 +33,7 @@ from subset_trainer.training.rounds import Data
 logger = logging.getLogger(__name__)
 NOT_DECISIVE = (
     *("resume", "checkpoint_minutes", "checkpoints_kept", "num_workers"),
-    *("on_unreadable", "unreadable_limit", "image_size"),
+    *("on_unreadable", "unreadable_limit", "max_image_pixels", "image_size"),
     *("report", "metric", "explain", "tensorboard", "mlflow_tracking_uri"),
     *("processes_per_host", "host_wait_minutes"),
     *("tolerance", "max_cost"),
@@ -173,6 +173,7 @@ def _splits(contract: Contract, hp: Hyperparameters, ranks: Ranks, encoder: Enco
         # Divided by the number of processes, because each has its own copy.
         memory_limit=memory_available() // (2 * ranks.local_size),
         unreadable_limit=hp.unreadable_limit if hp.on_unreadable == "skip" else None,
+        most_pixels=hp.max_image_pixels,
         shards=Shards(ranks.everyones, hosts, ranks.rank, contract.sharded) if contract.sharded else None,
     )
 

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from subset_trainer.data.images.decoding import MemoryShortError, OversizedImageError
 from subset_trainer.errors import UserError
 from subset_trainer.serving import requests, responses
 from subset_trainer.serving.errors import RequestError
@@ -56,11 +57,16 @@ def application(predictor: Predictor, settings: Settings) -> Starlette:
             answer_in, verbose = responses.accepted(request.headers.get("accept"), form)
             body = await _body(request, settings.payload_mib)
             answer = await anyio.to_thread.run_sync(
-                partial(_answer, predictor, body, content_type, answer_in, verbose), limiter=threads
+                partial(_answer, predictor, body, content_type, answer_in, verbose),
+                limiter=threads,
+                # An image that is being decoded does not hold up the end.
+                abandon_on_cancel=True,
             )
             return Response(answer, headers={"Content-Type": answer_in})
         except RequestError as error:
             return PlainTextResponse(str(error), error.status)
+        except (OversizedImageError, MemoryShortError) as error:
+            return PlainTextResponse(_sendable(str(error)), 413)
         except UserError as error:
             return PlainTextResponse(_sendable(str(error)), 400)
         except asyncio.CancelledError:

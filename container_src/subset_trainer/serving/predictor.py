@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from subset_trainer.artifacts import TrainedModel, load_model
+from subset_trainer.config.data import MOST_IMAGE_PIXELS
 from subset_trainer.data import Kind
 from subset_trainer.data.requests import REQUEST
 from subset_trainer.training import devices
@@ -19,18 +20,20 @@ class Predictor:
     It computes in float32, whatever precision the model was trained in.
     """
 
-    def __init__(self, model: TrainedModel, device: torch.device) -> None:
+    def __init__(
+        self, model: TrainedModel, device: torch.device, image_pixels: int = MOST_IMAGE_PIXELS
+    ) -> None:
         self._classifier = model.classifier
         self._device = device
         self._machine = devices.Machine(device, torch.float32)
         self._classifier.place(device, self._machine.memory_format(model.preprocessing.input_shape))
         # One forward pass at a time: each uses all processors or the GPU, and only one batch is in memory.
         self._lock = threading.Lock()
-        self.preprocessing: Kind = model.preprocessing
+        self.preprocessing: Kind = model.preprocessing.bounded(image_pixels)
 
     @classmethod
-    def load(cls, directory: Path) -> "Predictor":
-        """Load a job's model folder, onto the GPU if there is one.
+    def load(cls, directory: Path, image_pixels: int = MOST_IMAGE_PIXELS) -> "Predictor":
+        """Load a job's model folder, onto the GPU if there is one. `image_pixels`: as in `Settings`.
 
         Raises:
             UserError: there is no such model, or the GPU cannot be used.
@@ -39,7 +42,7 @@ class Predictor:
         device = devices.find("auto")
         # Otherwise cuDNN would benchmark kernels again for every new batch size.
         torch.backends.cudnn.benchmark = False
-        return cls(model, device)
+        return cls(model, device, image_pixels)
 
     def describe(self) -> str:
         return self._machine.describe()

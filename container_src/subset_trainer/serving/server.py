@@ -91,7 +91,7 @@ def _serve() -> None:
     from subset_trainer.serving.predictor import Predictor
 
     # The port opens only once the model is loaded, so that a server that answers /ping can answer all requests.
-    predictor = Predictor.load(contract.model_directory())
+    predictor = Predictor.load(contract.model_directory(), settings.image_pixels)
     logger.info(
         "serving a model of %s data, %d classes, on %s, port %d",
         predictor.preprocessing.name,

@@ -115,7 +115,8 @@ def test_arrays_of_terabytes_are_not_unpacked(tmp_path: Path) -> None:
     from subset_trainer.data.formats.npz import read_npz
 
     with pytest.raises(
-        UserError, match=r"file 'a\.npz': the arrays take 0\.1 GB or more, of which 0\.0 GB fit"
+        UserError,
+        match=r"file 'a\.npz' takes 0\.1 GB or more in memory once it is read, of which 0\.0 GB are",
     ):
         read_npz(opened, detect(opened).files, memory=1 << 20)
 
@@ -179,7 +180,8 @@ def png(width: int, height: int, megabytes: int) -> bytes:
 def test_an_image_of_gigapixels_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
     (tmp_path / "x.png").write_bytes(png(*size, 0))
     with pytest.raises(
-        UserError, match=r"image 'x\.png' cannot be read \(Image size \(\d+ pixels\) exceeds limit"
+        UserError,
+        match=r"image 'x\.png' cannot be read \(it has .* pixels and max_image_pixels=178,956,970\)",
     ):
         ImageFiles(["x.png"], tmp_path).decode(0, (8, 8))
 
@@ -267,7 +269,7 @@ def test_a_compressed_table_of_terabytes_is_not_unpacked(tmp_path: Path) -> None
 
     root = csv(tmp_path, GOOD.encode() + b"1,2.5,3\n" * (8 << 20), "t.csv.gz")
     assert (root / "t.csv.gz").stat().st_size < 1 << 20
-    with pytest.raises(UserError, match=r"file 't\.csv\.gz' holds more than 0\.0 GB of text"):
+    with pytest.raises(UserError, match=r"file 't\.csv\.gz' takes 0\.2 GB or more in memory once it is read"):
         read_csv(open_channel("training", root), ("t.csv.gz",), memory=1 << 20)
 
 

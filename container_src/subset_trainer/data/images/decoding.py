@@ -1,5 +1,6 @@
 """Decodes encoded images to uint8 RGB pixels, one at a time or many in several processes."""
 
+import contextlib
 import copy
 import functools
 import io
@@ -10,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import statistics
+import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -22,10 +24,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from PIL import Image, ImageOps
 
+from subset_trainer.config.data import MOST_IMAGE_PIXELS
 from subset_trainer.data.content import BEGINNING, IMAGES, TEXT, beginning, kind_of
+from subset_trainer.data.images import work
+from subset_trainer.data.images.work import is_deep_colour
+from subset_trainer.data.machine import end_with_parent
 from subset_trainer.errors import PlatformError, UserError, first_line
 
 logger = logging.getLogger(__name__)
+
+# What Pillow warns of is an error later or no matter, and a damaged file can warn thousands of times.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 SIDES = range(32, 225, 8)
 """The sides, in pixels, of which one is chosen for images of several sizes, or larger ones."""
@@ -33,10 +42,14 @@ SMALLEST_NATURAL_SIZE, LARGEST_NATURAL_SIZE = 8, 256
 SKIP = "on_unreadable=skip"
 """The hyperparameter that leaves out damaged images, in messages."""
 LARGEST_FILE = 1 << 30
-"""Bytes; more than the uncompressed size of the largest image that Pillow decodes (178,956,970 pixels)."""
+"""Bytes; more than the uncompressed size of the largest image that is decoded by default."""
 LARGEST_SCALED = 1 << 27
 """Largest number of pixels of an image while it is scaled to the requested size."""
 
+_ONE_LARGE = threading.Lock()
+"""Threads that decode, those of requests, decode one large image at a time, so that the memory holds it."""
+_PIXELS_AT_ONCE = 1 << 20
+"""Pixels that are converted to RGB at a time."""
 _PLUGIN = "HEIF"
 """The format that a plugin of Pillow decodes, which is loaded when the first such image comes."""
 FORMATS = tuple(form for form in IMAGES if form != _PLUGIN)
@@ -60,10 +73,12 @@ _MOST_LISTED = 10
 class DamagedImageError(UserError):
     """The content of an image is damaged, whichever machine reads it. `name`: the image. `reason`: what is wrong."""
 
+    expected = "expected an intact image file"
+
     def __init__(self, channel: str, name: str, reason: str) -> None:
         where, settled = f"{channel} channel: ", f", or {SKIP}, which leaves out a few such images"
         super().__init__(
-            f"{where * bool(channel)}image '{name}' cannot be read ({reason}); expected an intact image file"
+            f"{where * bool(channel)}image '{name}' cannot be read ({reason}); {self.expected}"
             f"{settled * bool(channel)}."
         )
         self.channel, self.name, self.reason = channel, name, reason
@@ -72,16 +87,27 @@ class DamagedImageError(UserError):
         return type(self), (self.channel, self.name, self.reason)
 
 
+class OversizedImageError(DamagedImageError):
+    """An image takes more work than `max_image_pixels` allows, whichever machine decodes it."""
+
+    expected = "expected a smaller image, or a larger limit"
+
+
+class MemoryShortError(UserError):
+    """This machine has too little memory for an image."""
+
+
 class EncodedImages(ABC):
     """N encoded images of one channel, read on demand; worker processes share the object without copying it.
 
     `channel`: the channel's name in messages. `names`: the images' names in messages, all different. `white`: the value
-    of white in those of 16 bits.
+    of white in those of 16 bits. `most_pixels`: the largest image that is decoded, as `work.check` counts its pixels.
     """
 
     apart: ClassVar[bool] = False
     """Whether a process that reads images cannot be forked afterwards."""
     white = WHITE
+    most_pixels = MOST_IMAGE_PIXELS
 
     def __init__(self, names: Sequence[str | os.PathLike[str]], channel: str):
         self.channel = channel
@@ -113,7 +139,7 @@ class EncodedImages(ABC):
     def decode(self, index: int, size: tuple[int, int] | None) -> np.ndarray:
         """Pixels [H, W, 3] uint8, scaled to `size` (H, W) if given. Raises UserError naming an image it cannot read."""
         try:
-            with _opened(io.BytesIO(self.read(index))) as opened:
+            with _opened(io.BytesIO(self.read(index)), self.most_pixels) as opened:
                 if self.original_sizes is not None:
                     self.original_sizes[index] = _upright(opened)
                 return _decoded(opened, size, self.white)
@@ -123,8 +149,8 @@ class EncodedImages(ABC):
     def brightest(self, index: int) -> int | None:
         """The largest value of an image of 16 bits, 0 if it cannot be read; None for others."""
         try:
-            with _opened(io.BytesIO(self.read(index))) as image:
-                colour = _is_deep_colour(image)
+            with _opened(io.BytesIO(self.read(index)), self.most_pixels) as image:
+                colour = is_deep_colour(image)
                 if not colour and not _is_deep(image):
                     return None
                 return int(np.asarray(image).max()) * (_LOW_BYTES if colour else 1)
@@ -134,7 +160,7 @@ class EncodedImages(ABC):
     def dimensions(self, index: int) -> tuple[int, int]:
         """(H, W) of an image, read from its header, after the rotation in its EXIF data."""
         try:
-            return _dimensions(io.BytesIO(self.read(index)))
+            return _dimensions(io.BytesIO(self.read(index)), self.most_pixels)
         except Exception as error:
             raise self.unreadable(index, error) from error
 
@@ -142,10 +168,16 @@ class EncodedImages(ABC):
         """The error about an image: a DamagedImageError if its content is the reason, not the machine or a network."""
         name = os.fsdecode(self.names[index])
         reason = first_line(error)
+        where = f"{self.channel} channel: " if self.channel else ""
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "its content is not in a known image format" + self._but(index)
-        elif isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
-            where = f"{self.channel} channel: " if self.channel else ""
+        elif isinstance(error, work.OversizedError):
+            return OversizedImageError(self.channel, name, reason)
+        elif isinstance(error, MemoryError):
+            return MemoryShortError(
+                f"{where}image '{name}' cannot be read ({reason}); expected a smaller image, or more memory."
+            )
+        elif isinstance(error, OSError) and error.errno is not None:
             reason = "the file is gone" if isinstance(error, FileNotFoundError) else reason
             return UserError(
                 f"{where}image '{name}' cannot be read ({reason}); expected an intact image file."
@@ -195,13 +227,13 @@ class ImageFiles(EncodedImages):
     def dimensions(self, index: int) -> tuple[int, int]:
         try:
             # Given a path, Pillow reads no more than the header.
-            return _dimensions(os.fsdecode(self.path(index)))
+            return _dimensions(os.fsdecode(self.path(index)), self.most_pixels)
         except Exception as error:
             raise self.unreadable(index, error) from error
 
 
-def _dimensions(source: str | io.BytesIO) -> tuple[int, int]:
-    with _opened(source) as image:
+def _dimensions(source: str | io.BytesIO, most: int) -> tuple[int, int]:
+    with _opened(source, most) as image:
         return _upright(image)
 
 
@@ -211,16 +243,22 @@ def _upright(image: Image.Image) -> tuple[int, int]:
     return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
-def _opened(source: str | io.BytesIO) -> Image.Image:
-    """Open an image in one of the formats. Raises UnidentifiedImageError for others, or what Pillow raises."""
+def _opened(source: str | io.BytesIO, most: int) -> Image.Image:
+    """Open an image in one of the formats, of at most so many pixels, as `work.check` counts them.
+
+    Raises UnidentifiedImageError for other formats, what `work.check` raises, or what Pillow raises.
+    """
+    data = b"" if isinstance(source, str) else source.getvalue()
     try:
-        return Image.open(source, formats=FORMATS)
+        image = Image.open(source, formats=FORMATS)
     except Image.UnidentifiedImageError:
-        start = beginning(Path(source)) if isinstance(source, str) else source.getvalue()[:BEGINNING]
+        start = beginning(Path(source)) if isinstance(source, str) else data[:BEGINNING]
         if kind_of(start) != _PLUGIN:
             raise
-    _register_heif()
-    return Image.open(source, formats=(_PLUGIN,))
+        _register_heif()
+        image = Image.open(source, formats=(_PLUGIN,))
+    work.check(image, data, most)
+    return image
 
 
 @functools.cache
@@ -259,7 +297,7 @@ def decode(data: bytes, size: tuple[int, int] | None = None, white: int = WHITE)
         ValueError: the pixels are floating-point numbers.
         Exception: whatever Pillow raises on damaged data.
     """
-    with _opened(io.BytesIO(data)) as opened:
+    with _opened(io.BytesIO(data), MOST_IMAGE_PIXELS) as opened:
         return _decoded(opened, size, white)
 
 
@@ -269,7 +307,12 @@ def _decoded(opened: Image.Image, size: tuple[int, int] | None, white: int) -> n
         side = 2 * max(size)
         if min(opened.size) > side:
             opened.draft(None, (side, side))
-    colour = _is_deep_colour(opened)
+    colour = is_deep_colour(opened)
+    with _ONE_LARGE if math.prod(opened.size) > work.LARGE else contextlib.nullcontext():
+        return _loaded(opened, size, white, colour)
+
+
+def _loaded(opened: Image.Image, size: tuple[int, int] | None, white: int, colour: bool) -> np.ndarray:
     opened.load()
     image = opened
     if _orientation(image) != 1:
@@ -313,13 +356,6 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _is_deep_colour(image: Image.Image) -> bool:
-    """Whether an image that is not yet loaded has 16 bits a colour, of which Pillow reads the upper 8."""
-    return image.mode in ("RGB", "RGBA", "LA") and any(
-        "16" in str(tile.args) for tile in getattr(image, "tile", ())
-    )
-
-
 def _is_deep(image: Image.Image) -> bool:
     return image.mode == "I" or image.mode.startswith("I;16")
 
@@ -329,6 +365,15 @@ def _to_rgb(image: Image.Image, white: int) -> Image.Image:
         return image
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, not 8 or 16 bits")
+    width, height = image.size
+    rows = max(1, _PIXELS_AT_ONCE // width)
+    if height > rows:
+        # In parts, because a large image would take its memory several times.
+        whole = Image.new("RGB", image.size)
+        for top in range(0, height, rows):
+            box = (0, top, width, min(top + rows, height))
+            whole.paste(_to_rgb(image.crop(box), white), box)
+        return whole
     if _is_deep(image):
         # Pillow would clip at 255.
         grey = np.clip(np.asarray(image).astype(np.int64), 0, white)
@@ -463,6 +508,11 @@ def _work(
             f"A process decoding the images of the {files.channel} channel ended unexpectedly: the machine is "
             "probably short of memory."
         ) from error
+    except BaseException:
+        # At SIGTERM nobody waits for the images that are being decoded.
+        for process in list((executor._processes or {}).values()):
+            process.terminate()
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
@@ -505,6 +555,8 @@ def _start_worker(job: _Job) -> None:
     # The parent's signal handlers are inherited. The parent stops its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # It would wait for work for ever: its siblings hold the other end of the pipe.
+    end_with_parent()
 
 
 def _run_chunk(start: int) -> tuple[int, _Damaged]:

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from subset_trainer.config.data import LARGEST_IMAGE
+from subset_trainer.config.data import LARGEST_IMAGE, MOST_IMAGE_PIXELS
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.datasets import Dataset, MemoryDataset, StreamingDataset
 from subset_trainer.data.images.decoding import (
@@ -58,7 +58,8 @@ _FETCHED = 256
 @dataclass(frozen=True)
 class ImageKind(Kind):
     """`image_size`: (height, width) in pixels. `mean` and `std`: per channel (red, green, blue), for values scaled to
-    0..1. Batches stay uint8; the model normalises them. `white`: the value of white in images of 16 bits."""
+    0..1. Batches stay uint8; the model normalises them. `white`: the value of white in images of 16 bits.
+    `most_pixels`: the largest image of a request that is decoded."""
 
     name = "image"
     sources = (LabelledImages, ImageArray)
@@ -78,6 +79,7 @@ class ImageKind(Kind):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     white: int = WHITE
+    most_pixels: int = field(default=MOST_IMAGE_PIXELS, compare=False)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -124,7 +126,7 @@ class ImageKind(Kind):
             loading.take(channel, needed)
             return MemoryDataset(torch.from_numpy(_resized(source.pixels, size)), labels)
         images = source.images
-        images.white = self.white
+        images.white, images.most_pixels = self.white, loading.most_pixels
         images.keep_sizes()
         if isinstance(images, S3Images):
             loading.notes.append(
@@ -174,8 +176,11 @@ class ImageKind(Kind):
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        white = int(value.get("white", WHITE))
-        return cls(**{name: tuple(one) for name, one in value.items() if name != "white"}, white=white)
+        fields: dict[str, Any] = {name: tuple(one) for name, one in value.items() if name != "white"}
+        return cls(**fields, white=int(value.get("white", WHITE)))
+
+    def bounded(self, most_pixels: int) -> Self:
+        return replace(self, most_pixels=most_pixels)
 
     def check(self) -> None:
         super().check()
@@ -200,7 +205,7 @@ class ImageKind(Kind):
 
     def _decoded(self, images: list[tuple[str, bytes]]) -> np.ndarray:
         files = _RequestImages(images)
-        files.white = self.white
+        files.white, files.most_pixels = self.white, self.most_pixels
         pixels = np.empty((len(images), *self.input_shape), np.uint8)
         for index in range(len(images)):
             pixels[index] = files.decode(index, self.image_size).transpose(2, 0, 1)

@@ -190,6 +190,10 @@ class Kind(ABC):
 
     # Requests
 
+    def bounded(self, most_pixels: int) -> Self:
+        """The same kind, which refuses images of more pixels in requests."""
+        return self
+
     @abstractmethod
     def batches(self, body: bytes, form: str, content_type: str) -> Iterator[np.ndarray]:
         """Batches of a request's examples as the model takes them.
