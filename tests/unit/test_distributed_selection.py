@@ -106,7 +106,12 @@ def work(rank: int, ranks: int, folder: str) -> None:
         for turn in range(
             TURNS
         ):  # later ones depend on the generator's state and on what the strategy remembers
-            train, validation = (shards(whole, rank, ranks) for whole in outputs(turn))
+            needs = (strategy.needs_last_layer, strategy.needs_validation)
+            wholes = (
+                whole if needed else Pool(whole.labels)
+                for whole, needed in zip(outputs(turn), needs, strict=True)
+            )
+            train, validation = (shards(whole, rank, ranks) for whole in wholes)
             moved: list[str] = []
             with recorded(moved):
                 subset = select(group, strategy, train, validation, BUDGET, draw)
@@ -150,7 +155,7 @@ def test_processes_choose_what_one_would(size: int, tmp_path: Path, monkeypatch:
         if own in DIVIDED:  # validation rows as well, if the strategy itself reads them
             guided = create(own, variant.get("settings", Settings())).needs_validation
             moved += ["rows"] * (1 + guided)
-        moved += ["logits", "features"] * 2 * (own in ("gradmatch-pb", "craig-pb"))  # of both pools
+        moved += ["logits", "features"] * (own in ("gradmatch-pb", "craig-pb"))
         assert ranks[0][name] == moved, name
     groups = GradMatch(Settings()).problems(outputs(0)[0].labels, 4, 9, BUDGET, generator())
     assert len(groups) > 4 and max(map(len, groups)) > 1
