@@ -13,9 +13,10 @@ from subset_trainer import contract, job
 from subset_trainer.config import parse
 from subset_trainer.data.machine import end_with_parent
 from subset_trainer.entrypoint import failure_of, log_to_stdout
-from subset_trainer.errors import TrainingError
+from subset_trainer.errors import PlatformError, TrainingError
 from subset_trainer.training.interruption import Interruption, Terminated
 from subset_trainer.training.parallel import launcher
+from subset_trainer.training.parallel.heartbeat import Heartbeat
 from subset_trainer.training.parallel.hosts import Reason
 from subset_trainer.training.parallel.ranks import Ranks
 
@@ -38,8 +39,14 @@ def main() -> None:
         described = contract.read()
         hp = parse(described.hyperparameters)
         ranks = Ranks.join(interruption, cuda=launcher.gpus(hp) > 0)
-        job.run(described, hp, ranks)
-        ranks.leave()
+        watches = ranks.rank < 2 or ranks.local_rank == 0
+
+        def end(error: PlatformError) -> None:
+            _leave_reason(rank, error, interruption)
+
+        with Heartbeat(ranks.rank, ranks.size, described.current_host, watches, end):
+            job.run(described, hp, ranks)
+            ranks.leave()
     except Terminated:
         pass
     except BaseException as error:
