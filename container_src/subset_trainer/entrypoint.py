@@ -114,6 +114,13 @@ class _OneLine(logging.Formatter):
         return super().formatMessage(record)
 
 
+def print_traceback(error: BaseException) -> None:
+    """Print a traceback to stdout. Its lines are indented, because the error's message may have one that reads as
+    metrics."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        print(f"  {line}")
+
+
 def _run(interruption: Interruption) -> int:
     with interruption.deferred():
         contract.failure_file().unlink(missing_ok=True)
@@ -186,7 +193,7 @@ def _for_file(error: OSError) -> str:
 def _report(failure: TrainingError, error: BaseException) -> int:
     """Log the failure, write the failure file, and return the exit code."""
     if not isinstance(error, TrainingError):
-        traceback.print_exception(error, file=sys.stdout)
+        print_traceback(error)
     # Escaped, because a file name may contain bytes that neither the log nor the failure file accepts.
     sentence = " ".join(str(failure).encode("utf-8", "backslashreplace").decode().split())
     if len(sentence) > contract.FAILURE_CHARACTERS:
