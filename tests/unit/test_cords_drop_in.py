@@ -14,8 +14,10 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from benchmarks.selection import Head
 from subset_selection import Pool, create
 from subset_selection import cords as ours
+from subset_selection.cords import nonadaptive as ours_once
 
 theirs: Any = pytest.importorskip("cords.utils.data.dataloader.SL.adaptive")
+theirs_once: Any = pytest.importorskip("cords.utils.data.dataloader.SL.nonadaptive")
 LOG = logging.getLogger("cords")
 CLASSES, WIDTH, BATCH, EXAMPLES = 5, 12, 16, 320
 
@@ -151,6 +153,145 @@ def test_craig_picks_the_medoids_with_their_weights(scope: str) -> None:
     assert dict(zip(indices, weights, strict=True)) == dict(
         zip(expected.indices.tolist(), expected.weights.tolist(), strict=True)
     )
+
+
+def once(
+    home: Any, kind: str, given: dict[str, Any], dataset: Any = TRAIN, shuffle: bool = False
+) -> tuple[list[int], list[float], list[Any]]:
+    """The subset, weights and batches of a loader that selects once, in two epochs."""
+    for seeded in (random.seed, np.random.seed, torch.manual_seed):
+        seeded(3)
+    dss = DotMap(device="cpu", **given)
+    loaders = [DataLoader(each, batch_size=BATCH) for each in (dataset, VALIDATION)]
+    made = getattr(home, kind)(
+        *loaders, dss if home is theirs_once else dss.toDict(), LOG, batch_size=BATCH, shuffle=shuffle
+    )
+    batches = [[part.tolist() for part in batch] for _ in range(2) for batch in made]
+    return [int(at) for at in made.subset_indices], made.subset_weights.tolist(), batches
+
+
+@pytest.mark.parametrize("kind", ["FacLocDataLoader", "GraphCutDataLoader", "SumRedundancyDataLoader"])
+@pytest.mark.parametrize(
+    ("fraction", "size_chunk", "shuffle"), [(0.1, 320, False), (0.3, 110, True), (0.8, 160, False)]
+)
+def test_loaders_that_select_once_pick_what_cords_picks_in_its_order(
+    kind: str, fraction: float, size_chunk: int, shuffle: bool
+) -> None:
+    given = {"fraction": fraction, "size_chunk": size_chunk}
+    found = once(ours_once, kind, given, shuffle=shuffle)
+    assert found == once(theirs_once, kind, given, shuffle=shuffle)
+    assert len(found[0]) == len(set(found[0])) == EXAMPLES * fraction
+
+
+def test_images_and_double_precision_are_compared_as_cords_does() -> None:
+    images = torch.randn(120, 3, 4, 4, generator=torch.Generator().manual_seed(5))
+    for inputs in (images, images.double(), (images * 40).to(torch.int64)):
+        data = TensorDataset(inputs, torch.zeros(120, dtype=torch.int64))
+        for kind in ("FacLocDataLoader", "GraphCutDataLoader"):
+            # Of more picks some gain equally much, and in double precision rounding decides in CORDS.
+            given = {"fraction": 0.1, "size_chunk": 120}
+            assert once(ours_once, kind, given, data) == once(theirs_once, kind, given, data)
+
+
+class Texts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(50, 8)
+
+
+def test_texts_are_compared_by_their_mean_embedding() -> None:
+    tokens = torch.randint(50, (100, 6), generator=torch.Generator().manual_seed(5))
+    data = TensorDataset(tokens, torch.zeros(100, dtype=torch.int64))
+    for kind in ("FacLocDataLoader", "GraphCutDataLoader", "SumRedundancyDataLoader"):
+        given = {"fraction": 0.2, "size_chunk": 100, "data_type": "text", "model": Texts()}
+        assert once(ours_once, kind, given, data) == once(theirs_once, kind, given, data)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3])
+def test_saturated_coverage_is_apricot_s_and_not_facility_location(fraction: float) -> None:
+    apricot: Any = pytest.importorskip("apricot")
+    indices, _, _ = once(
+        ours_once, "SaturatedCoverageDataLoader", {"fraction": fraction, "size_chunk": EXAMPLES}
+    )
+    search = apricot.SaturatedCoverageSelection(len(indices), alpha=fraction, optimizer="lazy")
+    assert indices == search.fit(TRAIN.tensors[0].numpy()).ranking.tolist()
+    theirs_at, _, _ = once(
+        theirs_once, "SaturatedCoverageDataLoader", {"fraction": fraction, "size_chunk": EXAMPLES}
+    )
+    assert (
+        theirs_at == once(theirs_once, "FacLocDataLoader", {"fraction": fraction, "size_chunk": EXAMPLES})[0]
+    )
+
+
+def test_chunks_that_cords_cannot_divide_the_budget_among_give_exactly_the_budget() -> None:
+    # Three chunks of 6 and a rest, of 2 for 3 picks, of 1 for 5; and 9 picks in 6 chunks, where the last has none.
+    for examples, size_chunk, picks in ((20, 6, 12), (19, 6, 18), (54, 9, 9)):
+        data = Subset(TRAIN, range(examples))
+        given = {"fraction": (picks + 0.1) / examples, "size_chunk": size_chunk}
+        with pytest.raises(ValueError, match=r"Cannot select more examples|n_samples must be"):
+            once(theirs_once, "FacLocDataLoader", given, data)
+        for kind in ("FacLocDataLoader", "GraphCutDataLoader", "SaturatedCoverageDataLoader"):
+            indices, weights, _ = once(ours_once, kind, given, data)
+            assert len(set(indices)) == len(indices) == picks and weights == [1] * picks
+
+
+def test_duplicates_are_picked_once_each_after_the_others() -> None:
+    distinct = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    data = TensorDataset(distinct.repeat(4, 1), torch.zeros(24, dtype=torch.int64))
+    for kind in ("FacLocDataLoader", "GraphCutDataLoader", "SumRedundancyDataLoader"):
+        indices, _, _ = once(ours_once, kind, {"fraction": 0.75, "size_chunk": 24}, data)
+        assert len(set(indices)) == 18
+        if kind == "FacLocDataLoader":
+            assert sorted(at % 6 for at in indices[:6]) == list(range(6))
+
+
+@pytest.mark.parametrize("convex", [False, True])
+@pytest.mark.parametrize("scope", ["PerClass", "Supervised"])
+def test_craig_that_selects_once_picks_what_the_adaptive_one_would_first(scope: str, convex: bool) -> None:
+    found = []
+    for home in (ours_once, ours):
+        np.random.seed(0)
+        given = {**arguments(selection_type=scope, if_convex=convex), "model": model()}
+        loaders = [DataLoader(each, batch_size=BATCH) for each in (TRAIN, VALIDATION)]
+        made: Any = home.CRAIGDataLoader(*loaders, given, None, batch_size=BATCH)
+        if home is ours:
+            np.random.seed(0)
+            made.resample()
+        found.append((made.subset_indices, made.subset_weights.tolist()))
+    assert found[0] == found[1] and sum(found[0][1]) == EXAMPLES
+    with pytest.raises(AttributeError, match="has no attribute 'train_model'"):  # CORDS's own cannot be made
+        given["loss"] = nn.CrossEntropyLoss(reduction="none")
+        theirs_once.CRAIGDataLoader(*loaders, DotMap(given), LOG, batch_size=BATCH)
+
+
+def test_selcon_is_refused_by_a_sentence() -> None:
+    for module in ("subset_selection.cords", "subset_selection.cords.adaptive"):
+        with pytest.raises(ImportError, match="SELCONDataLoader selects for regression"):
+            exec(f"from {module} import SELCONDataLoader")
+    with pytest.raises(ImportError, match="cannot import name 'Other'"):
+        exec("from subset_selection.cords import Other")
+
+
+def test_the_mode_of_the_strategy_s_model_is_not_that_of_the_model_in_training() -> None:
+    network = model()
+    loaders = [DataLoader(each, batch_size=BATCH) for each in (TRAIN, VALIDATION)]
+    loader = ours.GLISTERDataLoader(*loaders, {**arguments(), "model": network}, None, batch_size=BATCH)
+    loader.strategy.model.eval()  # what scripts with CORDS do, so that it selects in eval mode
+    assert network.training and not loader.strategy.model.training
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({}, "dss_args lacks size_chunk, which FacLocDataLoader needs"),
+        ({"size_chunk": 0}, "size_chunk=0: expected a whole number of examples, at least 1"),
+        ({"size_chunk": 9, "data_type": "text"}, "data_type='text': expected a model with an attribute"),
+    ],
+)
+def test_what_a_loader_that_selects_once_cannot_use_is_refused(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        once(ours_once, "FacLocDataLoader", {"fraction": 0.5, **given})
 
 
 def test_where_cords_fails_ours_goes_on() -> None:

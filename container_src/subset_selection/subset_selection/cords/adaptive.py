@@ -2,32 +2,34 @@
 
 import math
 import random
-import time
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from subset_selection.cords.base import SCOPES, DSSDataLoader, OfGradients, craig, mixed
-from subset_selection.glister import Glister, ValidationState, of_class
+from subset_selection.cords.base import SCOPES, ByGradients, Craig, DSSDataLoader, mixed, without_selcon
+from subset_selection.divided import of_class
+from subset_selection.glister import Glister, ValidationState
 from subset_selection.gradmatch import GradMatch, GradMatchPerBatch
 from subset_selection.settings import Settings
 from subset_selection.types import Pool, Subset
 from subset_selection.units import Units
 
+if not TYPE_CHECKING:
+    __getattr__ = without_selcon(__name__)
+
 
 class AdaptiveDSSDataLoader(DSSDataLoader):
     """Selects again every ``select_every`` epochs, after a warm start of ⌈fraction·⌊kappa·num_epochs⌋⌉ epochs on all
-    data. Between these and epoch ⌊kappa·num_epochs⌋ an epoch is empty, as in CORDS.
+    data. Between these and epoch ⌊kappa·num_epochs⌋ an epoch is empty, as in CORDS. Other arguments are those of
+    :class:`DSSDataLoader`.
 
     Args:
         train_loader: its data set is selected from, with its ``batch_size``, ``collate_fn`` and ``num_workers``.
         val_loader: its data set guides the selection.
         dss_args: ``select_every``, ``device``, ``kappa``, with kappa > 0 ``num_epochs``, and the strategy's own.
-        logger, args, kwargs: see :class:`DSSDataLoader`.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("select_every", "kappa")
@@ -44,8 +46,6 @@ class AdaptiveDSSDataLoader(DSSDataLoader):
                 raise ValueError("dss_args lacks num_epochs, which a warm start (kappa > 0) needs")
             self.select_after = int(self.kappa * self.dss_args["num_epochs"])
             self.warmup_epochs = math.ceil(self.select_after * self.fraction)
-        self.wtdataloader = self._loader_of(range(self.len_full), [1] * self.len_full)
-        self._prepare()
 
     def __iter__(self) -> Iterator[Any]:
         """Begin an epoch, with a selection if it is due."""
@@ -63,28 +63,10 @@ class AdaptiveDSSDataLoader(DSSDataLoader):
     def __len__(self) -> int:
         return len(self._of_epoch())
 
-    def resample(self) -> None:
-        """Select a new subset."""
-        begun = time.monotonic()
-        self.subset_indices, self.subset_weights = self._selected()
-        self.logger.info(
-            "Epoch: %d, %s subset selection finished, takes %.4f. ",
-            self.cur_epoch,
-            type(self).__name__.removesuffix("DataLoader"),
-            time.monotonic() - begun,
-        )
-        self._refresh()
-
     def _of_epoch(self) -> Any:
         if self.warmup_epochs < self.cur_epoch <= self.select_after:
             return DataLoader([])  # type: ignore[arg-type]
         return self.wtdataloader if self.cur_epoch <= self.warmup_epochs else self.subset_loader
-
-    def _prepare(self) -> None:
-        """Check the strategy's own arguments."""
-
-    def _selected(self) -> tuple[Any, Any]:
-        raise NotImplementedError
 
 
 class RandomDataLoader(AdaptiveDSSDataLoader):
@@ -96,7 +78,7 @@ class RandomDataLoader(AdaptiveDSSDataLoader):
         super().__init__(train_loader, train_loader, dss_args, logger, *args, **kwargs)
 
     def _selected(self) -> tuple[Any, Any]:
-        self._kept = self._kept or self._first()
+        self._kept = self._kept or self._random()
         return self._kept
 
 
@@ -104,38 +86,18 @@ class OLRandomDataLoader(RandomDataLoader):
     """A fresh uniform sample at every selection."""
 
     def _selected(self) -> tuple[Any, Any]:
-        return self._first()
+        return self._random()
 
 
-class _GradientLoader(AdaptiveDSSDataLoader):
-    """A loader that selects by gradients."""
-
-    needs: ClassVar[tuple[str, ...]] = (
-        *AdaptiveDSSDataLoader.needs,
-        *("model", "loss", "num_classes", "linear_layer", "selection_type"),
-    )
-    scopes: set[str]
-
-    def _prepare(self) -> None:
-        self._gradients = OfGradients(self, self.scopes)
-        self.train_model = self._gradients.model
-
-    @property
-    def strategy(self) -> Any:
-        """With the attribute ``model``, which selections evaluate: the model in training itself."""
-        return SimpleNamespace(model=self.train_model)
-
-
-class GLISTERDataLoader(_GradientLoader):
+class GLISTERDataLoader(ByGradients, AdaptiveDSSDataLoader):
     """GLISTER (Killamsetty et al., AAAI 2021). With ``greedy="Stochastic"`` the candidates are drawn by Python's
     ``random.sample``, as in CORDS.
 
-    Args: see :class:`AdaptiveDSSDataLoader`; ``dss_args`` also has ``model``, ``loss``, ``eta``, ``num_classes``,
-        ``linear_layer``, ``selection_type`` (PerClass, PerBatch, Supervised), ``greedy`` (Stochastic, Naive, RGreedy)
-        and, for RGreedy, ``r``.
+    ``dss_args`` also has ``model``, ``loss``, ``eta``, ``num_classes``, ``linear_layer``, ``selection_type`` (PerClass,
+    PerBatch, Supervised), ``greedy`` (Stochastic, Naive, RGreedy) and, for RGreedy, ``r``.
     """
 
-    needs: ClassVar[tuple[str, ...]] = (*_GradientLoader.needs, "eta", "greedy")
+    needs: ClassVar[tuple[str, ...]] = ("eta", "greedy")
     scopes = SCOPES - {"PerClassPerGradient"}
 
     def _prepare(self) -> None:
@@ -200,15 +162,14 @@ def _sampling(
     return torch.tensor(picked, device=train.device)
 
 
-class GradMatchDataLoader(_GradientLoader):
+class GradMatchDataLoader(ByGradients, AdaptiveDSSDataLoader):
     """GRAD-MATCH (Killamsetty et al., ICML 2021).
 
-    Args: see :class:`AdaptiveDSSDataLoader`; ``dss_args`` also has ``model``, ``loss``, ``eta`` (not used),
-        ``num_classes``, ``linear_layer``, ``selection_type`` (PerClass, PerBatch, PerClassPerGradient), ``valid``,
-        ``v1`` (not used), ``lam`` and ``eps``.
+    ``dss_args`` also has ``model``, ``loss``, ``eta`` (not used), ``num_classes``, ``linear_layer``, ``selection_type``
+    (PerClass, PerBatch, PerClassPerGradient), ``valid``, ``v1`` (not used), ``lam`` and ``eps``.
     """
 
-    needs: ClassVar[tuple[str, ...]] = (*_GradientLoader.needs, "eta", "valid", "v1", "lam", "eps")
+    needs: ClassVar[tuple[str, ...]] = ("eta", "valid", "v1", "lam", "eps")
     scopes = SCOPES - {"Supervised"}
 
     def _selected(self) -> tuple[Any, Any]:
@@ -236,21 +197,5 @@ class GradMatchDataLoader(_GradientLoader):
         return mixed(of.by_class(train, self.budget, choose))
 
 
-class CRAIGDataLoader(_GradientLoader):
-    """CRAIG (Mirzasoleiman et al., ICML 2020).
-
-    Args: see :class:`AdaptiveDSSDataLoader`; ``dss_args`` also has ``model``, ``loss``, ``num_classes``,
-        ``linear_layer``, ``selection_type`` (PerClass, PerBatch, Supervised), ``optimizer`` (not used: the
-        search is exact) and ``if_convex`` (whether the inputs are compared, not the gradients).
-    """
-
-    needs: ClassVar[tuple[str, ...]] = (*_GradientLoader.needs, "optimizer", "if_convex")
-    scopes = SCOPES - {"PerClassPerGradient"}
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        if self.dss_args["if_convex"] and self._gradients.scope == "PerBatch":
-            raise ValueError("if_convex=True does not work with selection_type='PerBatch'")
-
-    def _selected(self) -> tuple[Any, Any]:
-        return craig(self._gradients, self.budget, bool(self.dss_args["if_convex"]))
+class CRAIGDataLoader(Craig, AdaptiveDSSDataLoader):
+    __doc__ = Craig.__doc__

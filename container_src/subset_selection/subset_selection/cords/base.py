@@ -1,10 +1,14 @@
 """What CORDS's loaders share: a loader of the present subset, and the gradients that selections use."""
 
+import copy
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +19,6 @@ from subset_selection.craig import CraigPerBatch, Medoids, feature_distances, gr
 from subset_selection.embedding import Evaluation
 from subset_selection.items import Fields
 from subset_selection.settings import Settings
-from subset_selection.source import Reading
 from subset_selection.types import Pool, Subset
 from subset_selection.units import Units
 
@@ -36,23 +39,25 @@ class _Weighted(Dataset[Any]):
 
 
 class DSSDataLoader:
-    """What all of CORDS's loaders share: a loader of the present subset, to which other attributes belong.
+    """What all of CORDS's loaders share: a loader of the present subset, to which other attributes belong. Further
+    arguments are those of ``torch.utils.data.DataLoader``, for the subset.
 
     Args:
         dataset: N items (input, label).
         dss_args: ``fraction``; the budget is ⌊fraction·N⌋, as in CORDS.
         logger: None: this module's.
-        args, kwargs: those of ``torch.utils.data.DataLoader``, for the subset.
 
     Raises:
         ValueError: an argument is missing or not understood, or the budget is zero.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ("fraction", "device")
+    """What ``dss_args`` must have, beside what the parent classes need."""
 
     def __init__(self, dataset: Any, dss_args: Any, logger: Any, *args: Any, **kwargs: Any) -> None:
         given = dict(dss_args.items() if isinstance(dss_args, Mapping) else vars(dss_args))
-        missing = [name for name in ("fraction", "device", *self.needs) if name not in given]
+        needed = (name for kind in reversed(type(self).__mro__) for name in vars(kind).get("needs", ()))
+        missing = [name for name in needed if name not in given]
         if missing:
             raise ValueError(f"dss_args lacks {', '.join(missing)}, which {type(self).__name__} needs")
         self.dss_args: dict[str, Any] = given
@@ -67,8 +72,9 @@ class DSSDataLoader:
         self.dataset, self.device = dataset, given["device"]
         self.loader_args, self.loader_kwargs = args, kwargs
         self.cur_epoch = 1
-        self.subset_indices, self.subset_weights = self._first()
-        self._refresh()
+        self.wtdataloader = self._loader_of(range(self.len_full), [1] * self.len_full)
+        self._prepare()
+        self._begin()
 
     def __getattr__(self, name: str) -> Any:
         if name == "subset_loader":  # not made yet
@@ -81,7 +87,30 @@ class DSSDataLoader:
     def __len__(self) -> int:
         return len(self.subset_loader)
 
-    def _first(self) -> tuple[Any, Any]:
+    def resample(self) -> None:
+        """Select a new subset."""
+        begun = time.monotonic()
+        self.subset_indices, self.subset_weights = self._selected()
+        self.logger.info(
+            "Epoch: %d, %s subset selection finished, takes %.4f. ",
+            self.cur_epoch,
+            type(self).__name__.removesuffix("DataLoader"),
+            time.monotonic() - begun,
+        )
+        self._refresh()
+
+    def _prepare(self) -> None:
+        """Check the strategy's own arguments."""
+
+    def _begin(self) -> None:
+        """Have a first subset."""
+        self.subset_indices, self.subset_weights = self._random()
+        self._refresh()
+
+    def _selected(self) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+    def _random(self) -> tuple[Any, Any]:
         numpy = import_module("numpy")
         return numpy.random.choice(self.len_full, size=self.budget, replace=False), torch.ones(self.budget)
 
@@ -92,6 +121,17 @@ class DSSDataLoader:
     def _loader_of(self, indices: Any, weights: Any) -> DataLoader[Any]:
         weighted = _Weighted(self.dataset, indices, weights)
         return DataLoader(weighted, *self.loader_args, **self.loader_kwargs)
+
+
+def in_order(loader: Any) -> DataLoader[Any]:
+    """All of a loader's data in the order of its data set, also if the loader shuffles or drops the last batch."""
+    return DataLoader(
+        loader.dataset,
+        loader.batch_size,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory and torch.cuda.is_available(),
+    )
 
 
 class OfGradients:
@@ -122,24 +162,18 @@ class OfGradients:
 
     def pool(self, loader: Any) -> Pool:
         """The outputs for all examples of a loader's data set, in its order."""
-        reading = Reading(
-            loader.batch_size,
-            loader.num_workers,
-            loader.collate_fn,
-            loader.pin_memory and torch.cuda.is_available(),
-        )
         count = len(loader.dataset)
-        batches = [part.tolist() for part in torch.arange(count).split(loader.batch_size)]
-        pool = Evaluation(self.model, Fields()).pool(reading.loader(loader.dataset, batches), count, count)
+        pool = Evaluation(self.model, Fields()).pool(in_order(loader), count, count)
         assert pool.features is not None
         return pool if self._linear else Pool(pool.labels, pool.logits, pool.features[:, :0])
 
     def inputs(self, loader: Any) -> Pool:
         """The inputs themselves as features [N, D], without the model."""
-        rows = [loader.dataset[index] for index in range(len(loader.dataset))]
-        labels = torch.tensor([int(row[1]) for row in rows])
-        features = torch.stack([row[0].flatten().float() for row in rows])
-        return Pool(labels, features.new_zeros(len(rows), int(labels.max()) + 1), features)
+        inputs, labels = zip(*in_order(loader), strict=True)
+        features = torch.cat([part.flatten(1).float() for part in inputs])
+        return Pool(
+            torch.cat(labels), features.new_zeros(len(features), int(torch.cat(labels).max()) + 1), features
+        )
 
     def by_class(self, train: Pool, budget: int, choose: Callable[[int, Tensor, int], Subset]) -> Subset:
         """Select within each class, ⌈budget·n/N⌉ of its n examples as in CORDS, and mix the classes."""
@@ -166,28 +200,69 @@ def mixed(subset: Subset) -> tuple[list[int], Tensor]:
     return subset.indices[order].tolist(), subset.weights[order]
 
 
-def craig(of: OfGradients, budget: int, convex: bool) -> tuple[Any, Any]:
-    """The picks of CRAIG and their weights.
+class ByGradients(DSSDataLoader):
+    """A loader that selects by gradients."""
 
-    Args:
-        of: the gradients.
-        budget: K.
-        convex: whether the inputs are compared, not the gradients.
+    needs: ClassVar[tuple[str, ...]] = ("model", "loss", "num_classes", "linear_layer", "selection_type")
+    scopes: set[str]
+
+    def _prepare(self) -> None:
+        self._gradients = OfGradients(self, self.scopes)
+        self.train_model = self._gradients.model
+
+    @cached_property
+    def strategy(self) -> Any:
+        """With the attribute ``model``, a copy as in CORDS, whose mode a script may set. Selections do not use it: they
+        evaluate the model in training, always in eval mode."""
+        return SimpleNamespace(model=copy.deepcopy(self.train_model))
+
+
+class Craig(ByGradients):
+    """CRAIG (Mirzasoleiman et al., ICML 2020).
+
+    ``dss_args`` also has ``model``, ``loss``, ``num_classes``, ``linear_layer``, ``selection_type`` (PerClass,
+    PerBatch, Supervised), ``optimizer`` (not used: the search is exact) and ``if_convex`` (whether the inputs are
+    compared, not the gradients).
     """
-    train = of.inputs(of.train_loader) if convex else of.pool(of.train_loader)
-    settings = Settings(scope="supervised")
-    medoids = Medoids(settings, feature_distances if convex else gradient_distances, weighted=True)
-    with torch.no_grad():
-        if of.scope == "PerBatch":
-            whole = of.whole_batches(budget, train)
-            subset = CraigPerBatch(settings).among(train, of.batches(train), whole, of.generator)
-        elif of.scope == "Supervised":
-            subset = medoids.select(train, train, budget, of.generator)
-        else:
 
-            def choose(label: int, indices: Tensor, quota: int) -> Subset:
-                part = medoids.select(train.at(indices), train, quota, of.generator)
-                return Subset(indices.cpu()[part.indices], part.weights)
+    needs: ClassVar[tuple[str, ...]] = ("optimizer", "if_convex")
+    scopes = SCOPES - {"PerClassPerGradient"}
 
-            return mixed(of.by_class(train, budget, choose))
-    return subset.indices.tolist(), subset.weights
+    def _prepare(self) -> None:
+        super()._prepare()
+        if self.dss_args["if_convex"] and self._gradients.scope == "PerBatch":
+            raise ValueError("if_convex=True does not work with selection_type='PerBatch'")
+
+    def _selected(self) -> tuple[Any, Any]:
+        of, convex = self._gradients, bool(self.dss_args["if_convex"])
+        train = of.inputs(of.train_loader) if convex else of.pool(of.train_loader)
+        settings = Settings(scope="supervised")
+        medoids = Medoids(settings, feature_distances if convex else gradient_distances, weighted=True)
+        with torch.no_grad():
+            if of.scope == "PerBatch":
+                whole = of.whole_batches(self.budget, train)
+                subset = CraigPerBatch(settings).among(train, of.batches(train), whole, of.generator)
+            elif of.scope == "Supervised":
+                subset = medoids.select(train, train, self.budget, of.generator)
+            else:
+
+                def choose(label: int, indices: Tensor, quota: int) -> Subset:
+                    part = medoids.select(train.at(indices), train, quota, of.generator)
+                    return Subset(indices.cpu()[part.indices], part.weights)
+
+                return mixed(of.by_class(train, self.budget, choose))
+        return subset.indices.tolist(), subset.weights
+
+
+def without_selcon(module: str) -> Callable[[str], NoReturn]:
+    """The ``__getattr__`` of a module that has all of CORDS's loaders but this one."""
+
+    def missing(name: str) -> NoReturn:
+        if name == "SELCONDataLoader":
+            raise ImportError(
+                "SELCONDataLoader selects for regression, which this package does not do: its loaders select for "
+                "classification; CORDS's own is in cords.utils.data.dataloader.SL.adaptive"
+            )
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return missing
