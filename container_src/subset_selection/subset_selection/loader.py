@@ -169,7 +169,7 @@ class SubsetLoader(DataLoader[Any]):
         kept: list[int] = []
         if choice.filter is not None:
             kept = [len(part) for part in torch.arange(choice.size).tensor_split(steps)][within.done :]
-        batches = self._batches.batches
+        batches, sizes = self._batches.batches, kept or [len(part) for part in weights]
         self._batches.begun = True
         loaded = super().__iter__()
         self._batches.begun = False
@@ -180,7 +180,7 @@ class SubsetLoader(DataLoader[Any]):
                 batch, indices, weight = taken(batch, rows), indices[rows], weight[rows]
             self._current = within, indices, weight
             within.done += 1
-            within.examples += len(indices)
+            within.examples += sizes[step]
             within.complete = within.done == steps
             more = {"weights": weight, "indices": indices} if self._indices else {"weights": weight}
             pinned = {name: values.pin_memory() for name, values in more.items()} if self.pin_memory else more
