@@ -19,9 +19,18 @@ STRONG = re.compile(
 )
 """Licences that would bind what is built on the image, or forbid a use of it."""
 READ_BY_HAND = {
-    # Declared in no field of their metadata that CycloneDX's tool takes up; read in the distributions themselves.
+    # Their metadata say it in words that the tool does not take up; read in the licence files that they bring.
+    "cleanlab": "Apache-2.0",
+    "cords": "MIT",
+    "inotify_simple": "BSD-2-Clause",
+    "protobuf": "BSD-3-Clause",
+    "torchvision": "BSD-3-Clause",
+    "transformers": "Apache-2.0",
+    # They bring none: read in the source's repository, and in what the other CUDA packages say.
+    "apricot-select": "MIT",
     "cuda-toolkit": "LicenseRef-NVIDIA-Proprietary",
-    "databricks-sdk": "Apache-2.0",
+    "nvidia-cusparselt-cu13": "LicenseRef-NVIDIA-Proprietary",
+    "nvidia-cusparselt-cu12": "LicenseRef-NVIDIA-Proprietary",
 }
 
 
