@@ -4,6 +4,7 @@ Exit codes: 0 for success (or for a stop by SIGTERM, after results were saved), 
 other errors. In script mode the exit code is that of the script.
 """
 
+import contextlib
 import errno
 import io
 import logging
@@ -63,7 +64,17 @@ def main() -> None:
         code = _report(failure_of(error), error)
     logging.shutdown()
     sys.stdout.flush()
+    _say_no_more()
     sys.exit(code)
+
+
+def _say_no_more() -> None:
+    """Send what finalizers print to nowhere: the log ends with the failure's sentence."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # it is closed, or no file
+            stream.flush()
+            os.dup2(nowhere, stream.fileno())
 
 
 def answer_options(text: str) -> None:
