@@ -17,21 +17,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[2]
-PROJECT = ROOT / "container_src/subset_selection"
+from tests.library import PROJECT, ROOT, readme_script
+
 TOOLS = Path(sys.executable).parent
 VERSION = re.findall(r'^version = "(.*)"$', (PROJECT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[0]
-DATA = """
-import torch
-from torch.utils.data import TensorDataset
-labels = torch.randint(5, (2_400,), generator=torch.Generator().manual_seed(0))
-inputs = torch.randn(2_400, 8, generator=torch.Generator().manual_seed(1))
-inputs += 3 * torch.nn.functional.one_hot(labels, 8)
-torch.manual_seed(0)
-train_set = TensorDataset(inputs[:2_000], labels[:2_000])
-validation_set = TensorDataset(inputs[2_000:], labels[2_000:])
-model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 5))
-"""
 TYPED = """
 import torch
 from torch import nn
@@ -244,16 +233,8 @@ def clean(released: Released, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_in_a_clean_environment_the_readme_s_example_trains(clean: Path, tmp_path: Path) -> None:
-    loop, below = re.findall(
-        r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.S
-    )
     script = tmp_path / "train.py"
-    script.write_text(
-        f"import sys\nassert sys.prefix == {str(clean.parents[1])!r}\n{DATA}\n{loop}\n{below}\n"
-        "held_out, classes = validation_set.tensors\n"
-        "right = (model(held_out).argmax(1) == classes).float().mean()\n"
-        "print(loader.last_selection.epoch, bool(right > 0.9), len(subset.indices), 'numpy' in sys.modules)\n"
-    )
+    script.write_text(f"import sys\nassert sys.prefix == {str(clean.parents[1])!r}\n{readme_script()}")
     assert output([clean, script], tmp_path).split() == ["26", "True", "1000", "False"]
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from subset_selection.cords.base import SCOPES, ByGradients, Craig, DSSDataLoader, mixed, without_selcon
-from subset_selection.glister import Glister, ValidationState, of_class
+from subset_selection.divided import of_class
+from subset_selection.glister import Glister, ValidationState
 from subset_selection.gradmatch import GradMatch, GradMatchPerBatch
 from subset_selection.settings import Settings
 from subset_selection.types import Pool, Subset
