@@ -246,7 +246,7 @@ def test_a_checkpoint_without_one_of_its_keys_is_refused_by_name(
 def test_a_tensor_of_another_shape_is_refused_by_name(
     tmp_path: Path, path: tuple[Any, ...], change: str
 ) -> None:
-    value = STATE
+    value: Any = STATE
     for key in path:
         value = value[key]
     assert isinstance(value, torch.Tensor)

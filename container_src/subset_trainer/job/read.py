@@ -288,7 +288,7 @@ def _program() -> str:
     """Digest of the source of the trainer and of the library."""
     found = hashlib.sha256()
     for package in (subset_trainer, subset_selection):
-        root = Path(package.__file__).parent
+        root = Path(package.__file__ or "").parent
         for file in sorted(root.rglob("*.py")):
             found.update(str(file.relative_to(root)).encode() + file.read_bytes())
     return found.hexdigest()
