@@ -169,15 +169,14 @@ class GradMatchPerBatch:
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_selection.types.Strategy`."""
         units = Units.random_batches(len(train), self._settings.batch_size, generator, train.device)
-        return self.among(train, units, validation, budget, generator)
+        return self.among(train, units, validation, units.needed(budget), generator).first(budget)
 
     def among(
-        self, train: Pool, units: Units, validation: Pool, budget: int, generator: torch.Generator
+        self, train: Pool, units: Units, validation: Pool, picks: int, generator: torch.Generator
     ) -> Subset:
-        """As :meth:`select`, with a given partition."""
+        """As :meth:`select`, with a given partition: the examples of ``picks`` units."""
         guide = validation if self._settings.match == "validation" else None
         gram_UU, correlations_U, squares = gram_of_means(train, units, guide)
-        picks = units.needed(budget)
         weights, chosen = match_again(
             lambda atoms: gram_UU[atoms],
             correlations_U[None],
@@ -187,9 +186,7 @@ class GradMatchPerBatch:
             self._settings,
         )
         positions, weight, note = _completed(weights[0], chosen[0], picks, generator)
-        indices = units.members(positions)
-        lengths = units.sizes[positions]
-        return Subset.of(indices[:budget], weight.repeat_interleave(lengths)[:budget], note)
+        return Subset.of(units.members(positions), weight.repeat_interleave(units.sizes[positions]), note)
 
 
 def match_again(
