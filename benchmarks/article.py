@@ -11,7 +11,8 @@ losses and accuracies, because they chose the same images in the same order.
 steps, one epoch that begins with a selection, in one process. ``selecting``: the part of it until the first batch.
 ``same``: the picks of both, index for index.
 
-Sides take turns, medians of ``--repeats``. All numbers are of ``--threads`` threads.
+Sides take turns, medians of ``--repeats``, one thread unless ``--threads`` says otherwise. ``processor``: the ratio of
+the processor's time, to read where other programs disturb the clock.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import logging
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -48,6 +50,8 @@ THEIRS = "from cords.utils.data.dataloader.SL.adaptive import GLISTERDataLoader\
 OURS = "from subset_selection.cords import GLISTERDataLoader\n"
 RATE = 0.05
 Row = dict[str, Any]
+Seconds = dict[str, list[tuple[float, float]]]
+"""Of each side and run: on the clock, and of the processor."""
 
 
 def with_ours(script: str) -> str:
@@ -89,11 +93,11 @@ def whole_script(options: Options, fraction: float, training: Path, work: Path) 
     scripts["ours"].write_text(with_ours(text), encoding="utf-8")
     settings = {"fraction": fraction, "epochs": options.epochs, "select_every": 1, "training": training}
     flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-    seconds: dict[str, list[float]] = {side: [] for side in scripts}
+    seconds: Seconds = {side: [] for side in scripts}
     said: dict[str, str] = {}
     for _ in range(options.repeats):
         for side, script in scripts.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), _of_children()
             ran = subprocess.run(
                 [sys.executable, str(script), *flags, "--model_dir", str(work / side)],
                 env=os.environ | {"OMP_NUM_THREADS": str(options.threads)},
@@ -101,7 +105,7 @@ def whole_script(options: Options, fraction: float, training: Path, work: Path) 
                 text=True,
                 check=False,
             )
-            seconds[side].append(time.perf_counter() - start)
+            seconds[side].append((time.perf_counter() - start, _of_children() - used))
             if ran.returncode:
                 raise RuntimeError(f"{script.name} failed:\n{ran.stderr[-2000:]}")
             said[side] = re.sub(r"\S+:seconds=\S+", "", "\n".join(re.findall("^epoch=.*", ran.stdout, re.M)))
@@ -127,8 +131,9 @@ class Network(nn.Module):
 
 def epoch(
     kind: Callable[..., Any], data: Data, classes: int, fraction: float
-) -> tuple[float, float, list[int]]:
-    """Seconds of an epoch that begins with a selection, of its part until the first batch, and the picks."""
+) -> tuple[tuple[float, float], float, list[int]]:
+    """Seconds and the processor's of an epoch that begins with a selection, seconds of its part until the first batch,
+    and the picks."""
     from dotmap import DotMap
 
     for seeded in (random.seed, np.random.seed, torch.manual_seed):
@@ -144,14 +149,15 @@ def epoch(
     loader = kind(*loaders, DotMap(arguments), logging.getLogger("cords"), batch_size=128, shuffle=True)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9)
     for _ in range(2):  # the first epoch has a random subset
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         batches = iter(loader)
         selected = time.perf_counter()
         for inputs, labels, weights in batches:
             optimizer.zero_grad()
             torch.dot(loss(network(inputs), labels), weights / weights.sum()).backward()
             optimizer.step()
-    return time.perf_counter() - start, selected - start, [int(at) for at in loader.subset_indices]
+    taken = (time.perf_counter() - start, time.process_time() - used)
+    return taken, selected - start, [int(at) for at in loader.subset_indices]
 
 
 def epochs(options: Options, classes: int, fraction: float = 0.1) -> Row:
@@ -162,7 +168,7 @@ def epochs(options: Options, classes: int, fraction: float = 0.1) -> Row:
 
     data = synthesise(Case(n=options.examples, classes=classes, fraction=fraction), seed=0)
     sides = {"cords": cords.GLISTERDataLoader, "ours": ours.GLISTERDataLoader}
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    seconds: Seconds = {side: [] for side in sides}
     selecting: dict[str, list[float]] = {side: [] for side in sides}
     picks: dict[str, list[int]] = {}
     for _ in range(options.repeats):
@@ -175,11 +181,20 @@ def epochs(options: Options, classes: int, fraction: float = 0.1) -> Row:
     return row | _summary(seconds, picks["cords"] == picks["ours"])
 
 
-def _summary(seconds: dict[str, list[float]], same: bool) -> Row:
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _summary(seconds: Seconds, same: bool) -> Row:
+    clock, processors = (
+        {side: median(run[at] for run in runs) for side, runs in seconds.items()} for at in (0, 1)
+    )
     return {
-        "cords_seconds": median(seconds["cords"]),
-        "ours_seconds": median(seconds["ours"]),
-        "ratio": median(seconds["cords"]) / median(seconds["ours"]),
+        "cords_seconds": clock["cords"],
+        "ours_seconds": clock["ours"],
+        "ratio": clock["cords"] / clock["ours"],
+        "ratio_processor": processors["cords"] / processors["ours"],
         "runs": seconds,
         "same": same,
     }
@@ -188,12 +203,12 @@ def _summary(seconds: dict[str, list[float]], same: bool) -> Row:
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| what | share | CORDS, s | ours, s | ratio | same subsets |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| what | share | CORDS, s | ours, s | ratio | processor | same subsets |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {row['what']} | {row['fraction']:g} | {row['cords_seconds']:.1f} | {row['ours_seconds']:.1f} | "
-        f"{row['ratio']:.1f} | {'yes' if row['same'] else 'no'} |"
+        f"| {row['what']} | {row['fraction']:g} | {row['cords_seconds']:.2f} | {row['ours_seconds']:.2f} | "
+        f"{row['ratio']:.1f} | {row['ratio_processor']:.1f} | {'yes' if row['same'] else 'no'} |"
         for row in rows
     ]
     return "\n".join(lines)

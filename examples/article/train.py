@@ -3,8 +3,8 @@
 SageMaker runs this file inside the image (`entry_point="train.py", source_dir="examples/article"`) and passes
 each hyperparameter as `--name value`; the names are the built-in trainer's. Channels hold class folders of
 images. CORDS works as it was published; what one has to know about it stands beside the lines concerned. With one
-import changed, to `from subset_selection.cords import GLISTERDataLoader`, the script chooses the same subsets, and
-chooses them faster.
+import changed, to `from subset_selection.cords import GLISTERDataLoader`, the script chooses the same subsets,
+and chooses them faster.
 """
 
 import argparse

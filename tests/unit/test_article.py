@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.article import SCRIPT, with_ours
+from benchmarks.article import SCRIPT, laid_out, main, with_ours
+from subset_trainer.errors import UserError
 
 RECORDING = """
 import json, sys
@@ -77,3 +78,22 @@ def test_the_article_s_script_with_one_changed_import_chooses_what_cords_chooses
     (theirs, their_lines), (ours, our_lines) = found
     assert ours == theirs and our_lines == their_lines
     assert len(ours) == 3 and len({tuple(subset) for subset in ours}) == 3
+
+
+def test_the_benchmark_compares_epochs_of_the_same_subsets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "rows.json"
+    main(["--examples", "300", "--classes", "4", "--repeats", "1", "--output", str(output)])
+    (row,) = json.loads(output.read_text())
+    assert row["same"] and row["ratio"] > 0 and row["ours_seconds"] > row["ours_selecting"] > 0
+    assert "| epoch, 4 classes | 0.1 |" in capsys.readouterr().out
+
+
+def test_the_benchmark_uses_as_many_images_of_each_class(images: Path, tmp_path: Path) -> None:
+    laid_out(images, 15, tmp_path / "laid")
+    assert sorted(path.name for path in (tmp_path / "laid" / "1").iterdir()) == [
+        f"{at:02}.png" for at in range(5)
+    ]
+    with pytest.raises(UserError, match="expected a folder of images for each class"):
+        laid_out(images / "0", 15, tmp_path / "other")
