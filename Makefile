@@ -5,7 +5,7 @@ PYTHON_IN_VENV := $(VENV)/bin/python
 export CUDA
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-cuda12 soak benchmark benchmark-training benchmark-checkpoints benchmark-scaling benchmark-big benchmark-tables benchmark-library gpu-proof docs evidence image audit lint lock venv venv-sdk3 clean
+.PHONY: help train test test-cuda12 soak benchmark benchmark-training benchmark-checkpoints benchmark-scaling benchmark-big benchmark-tables benchmark-library gpu-proof docs evidence image release audit lint lock venv venv-sdk3 clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -55,6 +55,9 @@ evidence: venv ## the experiment of AWS's article with fair baselines: OPTIONS="
 
 image: ## build the image; TAG, BASE_IMAGE and CUDA=12 change what docker/build.sh says
 	docker/build.sh
+
+release: venv ## build and check what could be uploaded of the library, from the last commit; uploads nothing
+	container_src/subset_selection/release.sh $(VENV)/bin
 
 audit: .venv-audit/.complete ## known vulnerabilities of the locks' packages, and waiting updates of the image's; needs a network
 	docker/audit.sh .venv-audit/bin/pip-audit

@@ -24,6 +24,7 @@ import subset_selection.catalogue
 from deploy import __main__ as cli
 from deploy.aws import policy
 from deploy.commands import declared
+from docs import library
 from subset_trainer.config.hyperparameters import Hyperparameters, markdown_table
 from subset_trainer.config.knobs import Knobs
 
@@ -258,6 +259,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/strategies.md": strategies_page,
     "docs/reference/cli.md": cli_page,
     "docs/reference/iam.md": iam_page,
+    "docs/reference/library.md": lambda: library.page(NOTE),
     "docs/images/accuracy-and-time.svg": picture,
 }
 """File → what makes its content."""

@@ -38,7 +38,7 @@ NUMERICS = (
     *("unit/test_selection.py", "unit/test_serving.py", "unit/test_shapley.py", "unit/test_shares.py"),
     *("unit/test_state.py", "functional/test_cords_backend.py", "functional/test_encoders.py"),
     *("functional/test_ranks.py", "functional/test_resume.py", "functional/test_serving.py"),
-    "functional/test_training.py",
+    *("functional/test_training.py", "functional/test_library_package.py"),
 )
 HERE = Path(__file__).parent
 

@@ -7,10 +7,11 @@ other errors. In script mode the exit code is that of the script.
 import errno
 import io
 import logging
+import os
 import sys
 import traceback
 
-from subset_trainer import __version__, contract, outputs
+from subset_trainer import __version__, contract, first_process, outputs
 from subset_trainer.errors import (
     AlgorithmError,
     PlatformError,
@@ -45,6 +46,8 @@ def main() -> None:
     """Run the job that the contract describes, and exit."""
     answer_options(HELP)
     log_to_stdout()
+    if os.getpid() == 1 and (ended := first_process.tend()) is not None:
+        sys.exit(ended if isinstance(ended, int) else _report(ended, ended))
     interruption = Interruption()
     try:
         interruption.install()
@@ -109,6 +112,13 @@ class _OneLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.message = "\\n".join(record.message.splitlines())
         return super().formatMessage(record)
+
+
+def print_traceback(error: BaseException) -> None:
+    """Print a traceback to stdout. Its lines are indented, because the error's message may have one that reads as
+    metrics."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        print(f"  {line}")
 
 
 def _run(interruption: Interruption) -> int:
@@ -183,7 +193,7 @@ def _for_file(error: OSError) -> str:
 def _report(failure: TrainingError, error: BaseException) -> int:
     """Log the failure, write the failure file, and return the exit code."""
     if not isinstance(error, TrainingError):
-        traceback.print_exception(error, file=sys.stdout)
+        print_traceback(error)
     # Escaped, because a file name may contain bytes that neither the log nor the failure file accepts.
     sentence = " ".join(str(failure).encode("utf-8", "backslashreplace").decode().split())
     if len(sentence) > contract.FAILURE_CHARACTERS:

@@ -4,17 +4,18 @@ import logging
 import os
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import torch.distributed as dist
 
 from subset_trainer import contract, job
 from subset_trainer.config import parse
-from subset_trainer.entrypoint import failure_of, log_to_stdout
-from subset_trainer.errors import TrainingError
+from subset_trainer.data.machine import end_with_parent
+from subset_trainer.entrypoint import failure_of, log_to_stdout, print_traceback
+from subset_trainer.errors import PlatformError, TrainingError
 from subset_trainer.training.interruption import Interruption, Terminated
 from subset_trainer.training.parallel import launcher
+from subset_trainer.training.parallel.heartbeat import Heartbeat
 from subset_trainer.training.parallel.hosts import Reason
 from subset_trainer.training.parallel.ranks import Ranks
 
@@ -30,14 +31,21 @@ def main() -> None:
         log_to_stdout()
     else:
         log_to_stdout(f"process {rank}: ", logging.WARNING)
+    end_with_parent()
     interruption = Interruption()
     try:
         interruption.install()
         described = contract.read()
         hp = parse(described.hyperparameters)
         ranks = Ranks.join(interruption, cuda=launcher.gpus(hp) > 0)
-        job.run(described, hp, ranks)
-        ranks.leave()
+        watches = ranks.rank < 2 or ranks.local_rank == 0
+
+        def end(error: PlatformError) -> None:
+            _leave_reason(rank, error, interruption)
+
+        with Heartbeat(ranks.rank, ranks.size, described.current_host, watches, end):
+            job.run(described, hp, ranks)
+            ranks.leave()
     except Terminated:
         pass
     except BaseException as error:
@@ -53,7 +61,7 @@ def _leave_reason(rank: int, error: BaseException, interruption: Interruption) -
     bystander = _is_lost_peer(error)
     reason = failure_of(error)
     if not bystander and not isinstance(error, TrainingError):
-        traceback.print_exception(error, file=sys.stdout)
+        print_traceback(error)
     path = Path(os.environ[launcher.REPORTS_VARIABLE]) / f"{rank}.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(Reason.of(reason, bystander).to_json(), encoding="utf-8")

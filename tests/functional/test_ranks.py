@@ -12,7 +12,9 @@ import numpy as np
 import psutil
 import pytest
 
+from subset_trainer.training.parallel import heartbeat
 from tests.functional.conftest import Job, write_table
+from tests.functional.injection import inject
 from tests.functional.test_resume import outcome
 
 GLOBAL_BATCH = 32
@@ -95,6 +97,7 @@ def test_images_and_uneven_shares(make_job: Jobs, digits: Path) -> None:
     values = {
         **{**SETTINGS, "strategy": "rs2", "fraction": 0.2, "model": "cnn", "epochs": 2},
         **{"augmentation": "flip-crop", "cutout": 0.3, "test_time_flip": True},
+        **{"optimizer": "muon", "whitening": True, "flip": "alternating"},
     }
     losses = {}
     for processes in (1, 3):
@@ -183,6 +186,85 @@ def test_an_error_of_one_process_is_the_job_s(make_job: Jobs) -> None:
 def test_cords_runs_in_one_process(make_job: Jobs) -> None:
     job = prepare(make_job("cords")).run({"backend": "cords", "strategy": "glister", "processes_per_host": 2})
     assert job.exit_code == 1 and "backend='cords' runs in one process" in str(job.failure)
+
+
+QUICKLY = """
+from subset_trainer.training.parallel import heartbeat
+heartbeat.SAID_SECONDS, heartbeat.LOST_SECONDS = 5.0, {lost}
+"""
+"""What takes half a minute, and five."""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_stopped_process_is_named_and_sigterm_ends_the_job_in_seconds(
+    rank: int, make_job: Jobs, tmp_path: Path
+) -> None:
+    """By SIGSTOP: it ignores SIGTERM, and the other waits for it in a collective."""
+    assert heartbeat.SAID_SECONDS + 3 * heartbeat.BEAT_SECONDS < 60
+    job = inject(prepare(make_job("stopped")), tmp_path / "code", QUICKLY.format(lost=300))
+    (job.base / "checkpoints").mkdir()
+    process = start(job, {**settings("full", 2), "epochs": 100_000})
+    try:
+        wait_for(job, process, "epoch=2 ")
+        both = workers(process)
+        stopped = next(one for one in both if one.environ()["RANK"] == str(rank))
+        stopped.suspend()
+        wait_for(job, process, f"process {rank} of the training, on localhost, has been silent for ")
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(30) == 0
+        assert time.monotonic() - began < 10
+    finally:
+        process.kill()
+    log = read([job])[0].log
+    assert "not all processes ended in time; the last checkpoint stays" in log
+    assert psutil.wait_procs(both, timeout=10)[1] == []
+    assert list((job.base / "checkpoints").glob("checkpoint-*.pt"))
+
+
+def test_a_process_that_stays_stopped_ends_the_job_with_its_name(make_job: Jobs, tmp_path: Path) -> None:
+    job = inject(prepare(make_job("stopped")), tmp_path / "code", QUICKLY.format(lost=12))
+    process = start(job, {**settings("full", 2), "epochs": 100_000})
+    try:
+        wait_for(job, process, "epoch=2 ")
+        both = workers(process)
+        next(one for one in both if one.environ()["RANK"] == "1").suspend()
+        assert process.wait(60) == 2, read([job])[0].log
+    finally:
+        process.kill()
+    assert str(job.failure).startswith(
+        "process 1 of the training, on localhost, was silent for 0.2 minutes: it is"
+    )
+    assert psutil.wait_procs(both, timeout=10)[1] == []
+
+
+def test_a_process_that_answers_again_is_no_failure(make_job: Jobs, tmp_path: Path) -> None:
+    job = inject(prepare(make_job("stopped")), tmp_path / "code", QUICKLY.format(lost=300))
+    process = start(job, {**settings("full", 2), "epochs": 100_000})
+    try:
+        wait_for(job, process, "epoch=2 ")
+        stopped = next(one for one in workers(process) if one.environ()["RANK"] == "1")
+        stopped.suspend()
+        wait_for(job, process, "has been silent for ")
+        stopped.resume()
+        wait_for(job, process, "process 1 of the training, on localhost, answers again")
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+    assert job.summary["status"] == "stopped"
+
+
+def test_processes_end_with_the_one_that_started_them(make_job: Jobs) -> None:
+    """By SIGKILL, which it cannot pass on."""
+    job = prepare(make_job("killed"))
+    process = start(job, {**settings("full", 2), "epochs": 100_000})
+    try:
+        wait_for(job, process, "epoch=2 ")
+        both = workers(process)
+    finally:
+        process.kill()
+    assert psutil.wait_procs(both, timeout=10)[1] == []
 
 
 # Two hosts: two programs, each with a base directory of its own. Only the first one's name has to be resolved.

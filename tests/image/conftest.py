@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,23 @@ class Image:
     def python(self, code: str) -> Any:
         """What a piece of Python prints as JSON on its last line, run by the image's interpreter."""
         return json.loads(self.output("python", "-c", code).splitlines()[-1])
+
+
+def script_job(folder: Path, script: str, **arguments: str) -> list[str]:
+    """A folder to stand for /opt/ml, with a script of one's own, and the `docker run` options that mount it."""
+    (folder / "code").mkdir()
+    (folder / "code/own.py").write_text(script, encoding="utf-8")
+    (folder / "input/config").mkdir(parents=True)
+    (folder / "input/data/training").mkdir(parents=True)
+    named = {"sagemaker_program": "own.py", "sagemaker_submit_directory": "/opt/ml/code", **arguments}
+    configuration = {
+        "hyperparameters": {name: json.dumps(value) for name, value in named.items()},
+        "inputdataconfig": {"training": {"TrainingInputMode": "File"}},
+        "resourceconfig": {"current_host": "localhost", "hosts": ["localhost"]},
+    }
+    for name, content in configuration.items():
+        (folder / f"input/config/{name}.json").write_text(json.dumps(content))
+    return ["-v", f"{folder}:/opt/ml"]
 
 
 def own_processors() -> list[str]:

@@ -1,6 +1,5 @@
 """A script of one's own in the image logs to the Run that launched its job, by `load_run`, as the article's does."""
 
-import json
 import os
 import subprocess
 from pathlib import Path
@@ -12,7 +11,7 @@ from sagemaker.experiments import Run
 
 from deploy.aws import launch
 from tests.aws.conftest import REGION, aws, moto_server  # noqa: F401 - fixtures
-from tests.image.conftest import Image
+from tests.image.conftest import Image, script_job
 
 ROLE = "arn:aws:iam::123456789012:role/trainer"
 EXPERIMENT, RUN = "fractions", "glister-thirty"
@@ -57,21 +56,9 @@ def create_job(image: str) -> tuple[str, str]:
 
 def run_script(image: Image, folder: Path, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     """`train` in script mode, on the host's network, where moto's server listens."""
-    (folder / "code").mkdir()
-    (folder / "code" / "own.py").write_text(SCRIPT, encoding="utf-8")
-    (folder / "input" / "config").mkdir(parents=True)
-    (folder / "input" / "data" / "training").mkdir(parents=True)
-    hyperparameters = {"sagemaker_program": "own.py", "sagemaker_submit_directory": "/opt/ml/code"}
-    hyperparameters |= {"fraction": "0.3", "region": REGION}
-    configuration = {
-        "hyperparameters": {name: json.dumps(value) for name, value in hyperparameters.items()},
-        "inputdataconfig": {"training": {"TrainingInputMode": "File"}},
-        "resourceconfig": {"current_host": "localhost", "hosts": ["localhost"]},
-    }
-    for name, content in configuration.items():
-        (folder / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
+    options = script_job(folder, SCRIPT, fraction="0.3", region=REGION)
     variables = [option for name, value in environment.items() for option in ("-e", f"{name}={value}")]
-    return image.run("train", options=["-v", f"{folder}:/opt/ml", *variables], network="host")
+    return image.run("train", options=[*options, *variables], network="host")
 
 
 @pytest.mark.usefixtures("aws")

@@ -1,5 +1,7 @@
 """Selection over processes that each hold a shard: the subset, to the bit, that one process would choose."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +10,44 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from subset_selection import NotFiniteError, Pool, Settings, Strategy, create
+from subset_selection import NotFiniteError, Pool, Settings, Strategy, create, distributed, glister, gradmatch
 from subset_selection.distributed import select
 from subset_selection.geometry import class_means
+from subset_selection.gradmatch import GradMatch
 from subset_selection.processes import ALONE, Processes
 from subset_trainer.training.parallel.ranks import Ranks
 from tests.unit.reference import generator, pool
 
 SCORING = ("el2n", "forgetting", "moderate", "ccs")
-OTHERS = ("glister", "gradmatch", "craig", "rs2")
+DIVIDED: dict[str, Settings] = {
+    **{name: Settings() for name in ("graph-cut", "k-centre", "herding", "gradmatch", "glister", "craig")},
+    **{name: Settings() for name in ("facility-location", "saturated-coverage")},
+    **{
+        f"{name} by stochastic search": Settings(greedy="stochastic")
+        for name in ("craig", "saturated-coverage")
+    },
+    **{f"{name} balanced": Settings(balance="class") for name in ("herding", "gradmatch", "glister")},
+    "craig supervised": Settings(scope="supervised"),
+    "gradmatch per class": Settings(scope="per-class"),
+    "gradmatch to validation": Settings(match="validation"),
+    "glister exact": Settings(greedy="naive"),
+    "glister in rounds": Settings(greedy="rgreedy", greedy_rounds=3),
+    "glister supervised": Settings(scope="supervised"),
+    "glister per batch": Settings(scope="per-batch", batch_size=8),
+}
+OTHERS = ("gradmatch-pb", "craig-pb", "rs2", "random")
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {} for name in (*SCORING, *OTHERS)},
+    **{name: {"settings": settings} for name, settings in DIVIDED.items()},
     **{f"{name} balanced": {"settings": Settings(balance="class")} for name in SCORING},
-    **{f"{name} without suspects": {"drop_mislabelled": True} for name in (*SCORING, *OTHERS)},
+    **{
+        f"{name} without suspects": {"drop_mislabelled": True}
+        for name in (*SCORING, "glister", "gradmatch", "craig", "rs2")
+    },
     "ccs balanced without suspects": {"settings": Settings(balance="class"), "drop_mislabelled": True},
 }
+# Small enough that a class has parts, a group not all of them, and a sample guides a search.
+LIMITS = ((gradmatch, "PART", 12), (gradmatch, "GROUP_ELEMENTS", 1500), (glister, "VALIDATION_LIMIT", 30))
 TURNS, BUDGET = 3, 30
 
 
@@ -32,11 +57,12 @@ def made(variant: str) -> Strategy:
 
 def outputs(turn: int) -> tuple[Pool, Pool]:
     """Of a model that learns; some labels are wrong, and features are of very different sizes."""
-    train, validation = pool(101, 3, 5, seed=turn), pool(40, 3, 5, seed=turn + 9)
-    assert train.features is not None and train.logits is not None and validation.logits is not None
+    train, validation = pool(101, 4, 5, seed=turn), pool(40, 4, 5, seed=turn + 9)
+    assert train.features is not None
+    validation.labels[validation.labels == 2] = 1  # a class without validation examples
     for of, correct in ((train, torch.arange(101) % 3 > 0), (validation, torch.arange(40) > 0)):
         assert of.logits is not None
-        of.logits[correct] += 3 * torch.nn.functional.one_hot(of.labels[correct], 3)
+        of.logits[correct] += 3 * torch.nn.functional.one_hot(of.labels[correct], 4)
     train.features[::3] *= 1e4
     return train, validation
 
@@ -49,8 +75,29 @@ def shards(whole: Pool, rank: int, ranks: int) -> tuple[Pool, torch.Tensor]:
     return Pool(part.labels, part.logits, part.features), indices
 
 
+@contextmanager
+def recorded(moved: list[str]) -> Iterator[None]:
+    """Records which columns the first process gathers, and which rows are exchanged."""
+    gather, exchanged = distributed._Holdings.gathered, distributed._Holdings.exchanged
+    with pytest.MonkeyPatch.context() as patch:
+
+        def gathered(self: Any, column: torch.Tensor, *rest: Any, **named: Any) -> Any:
+            moved.extend(name for name, own in self.columns.items() if own is column)
+            return gather(self, column, *rest, **named)
+
+        def exchange(self: Any, *rest: Any) -> Any:
+            moved.append("rows")
+            return exchanged(self, *rest)
+
+        patch.setattr(distributed._Holdings, "gathered", gathered)
+        patch.setattr(distributed._Holdings, "exchanged", exchange)
+        yield
+
+
 def work(rank: int, ranks: int, folder: str) -> None:
     torch.set_num_threads(1)
+    for module, name, value in LIMITS:
+        setattr(module, name, value)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
     group = Ranks(rank=rank, size=ranks)
     subsets: dict[str, Any] = {}
@@ -59,11 +106,19 @@ def work(rank: int, ranks: int, folder: str) -> None:
         for turn in range(
             TURNS
         ):  # later ones depend on the generator's state and on what the strategy remembers
-            train, validation = (shards(whole, rank, ranks) for whole in outputs(turn))
-            subset = select(group, strategy, train, validation, BUDGET, draw)
+            needs = (strategy.needs_last_layer, strategy.needs_validation)
+            wholes = (
+                whole if needed else Pool(whole.labels)
+                for whole, needed in zip(outputs(turn), needs, strict=True)
+            )
+            train, validation = (shards(whole, rank, ranks) for whole in wholes)
+            moved: list[str] = []
+            with recorded(moved):
+                subset = select(group, strategy, train, validation, BUDGET, draw)
+            subsets.setdefault(name, moved)
             subsets[f"{name}-{turn}"] = (subset.indices, subset.weights, subset.note, draw.get_state())
     subsets["means"] = class_means(shards(outputs(0)[0], rank, ranks)[0], group)
-    broken = Pool(torch.arange(3), torch.full((3, 3), torch.nan), torch.ones(3, 5), _checked=True)
+    broken = Pool(torch.arange(3), torch.full((3, 4), torch.nan), torch.ones(3, 5), _checked=True)
     part = broken, torch.arange(3) * ranks + rank
     try:
         select(group, create("glister", Settings()), part, part, 2, generator())
@@ -75,7 +130,9 @@ def work(rank: int, ranks: int, folder: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("size", [2, 4])
-def test_processes_choose_what_one_would(size: int, tmp_path: Path) -> None:
+def test_processes_choose_what_one_would(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, limit, value in LIMITS:
+        monkeypatch.setattr(module, limit, value)
     torch.multiprocessing.spawn(work, (size, str(tmp_path)), nprocs=size)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(size)]
     left_out = 0
@@ -91,6 +148,17 @@ def test_processes_choose_what_one_would(size: int, tmp_path: Path) -> None:
                 assert note == alone.note
                 assert torch.equal(state, draw.get_state())
     assert left_out
+    for name, variant in VARIANTS.items():
+        own = name.split()[0]
+        moved = ["scores"] * 2 * variant.get("drop_mislabelled", False)  # the losses of both pools
+        moved += ["scores"] * (own in SCORING)
+        if own in DIVIDED:  # validation rows as well, if the strategy itself reads them
+            guided = create(own, variant.get("settings", Settings())).needs_validation
+            moved += ["rows"] * (1 + guided)
+        moved += ["logits", "features"] * (own in ("gradmatch-pb", "craig-pb"))
+        assert ranks[0][name] == moved, name
+    groups = GradMatch(Settings()).problems(outputs(0)[0].labels, 4, 9, BUDGET, generator())
+    assert len(groups) > 4 and max(map(len, groups)) > 1
     assert all(torch.equal(rank["means"], class_means(outputs(0)[0], ALONE)) for rank in ranks)
     assert "not finite" in ranks[0]["error"] and all(rank["error"] == ranks[0]["error"] for rank in ranks)
 

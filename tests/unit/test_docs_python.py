@@ -70,6 +70,40 @@ def test_the_plain_loop_learns_and_resumes(tmp_path: Path) -> None:
         assert torch.equal(one, other)
 
 
+def test_the_lightning_page_s_module_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightning")
+    (block,) = blocks_of(f"{HERE}::test_the_lightning_page_s_module_learns", "python")
+    inputs, labels = shuffled_digits()
+    sets = [TensorDataset(inputs[part], labels[part]) for part in (slice(1200), slice(1200, 1400))]
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+    scope: dict[str, Any] = {"train_set": sets[0], "validation_set": sets[1], "network": network}
+    monkeypatch.chdir(tmp_path)
+    exec(block.text, scope)
+    assert (network(inputs[1400:]).argmax(1) == labels[1400:]).float().mean() > 0.9
+    assert scope["trainer"].callback_metrics["selection_seconds"] > 0
+    assert scope["trainer"].callback_metrics["validation:accuracy"] > 0.9
+
+
+def test_the_example_of_a_plain_loop_learns_and_resumes(tmp_path: Path) -> None:
+    source = (ROOT / "examples/plain_loop.py").read_text()
+    assert len(source.splitlines()) <= 40
+    (tmp_path / "stopped.py").write_text(source.replace("loader.epoch, 10)", "loader.epoch, 3)"))
+    (tmp_path / "whole.py").write_text(source)
+
+    def run(script: str, saved: str) -> str:
+        command = [sys.executable, script, saved]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+        return done.stdout
+
+    whole = run("whole.py", "whole.pt")
+    run("stopped.py", "stopped.pt")
+    assert run("whole.py", "stopped.pt") == whole
+    assert float(whole.removeprefix("accuracy on 1000 test examples: ").strip("%\n")) > 60
+    states = [torch.load(tmp_path / name, weights_only=True)["model"] for name in ("whole.pt", "stopped.pt")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_the_library_installs_alone(tmp_path: Path) -> None:
     """As the tutorial says, from a copy of the checkout; its one dependency is there already."""
     (block,) = blocks_of(f"{HERE}::test_the_library_installs_alone")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from subset_selection import Pool, Settings
 from subset_selection import gradmatch as module
+from subset_selection.divided import Problem as Part
 from subset_selection.gradmatch import GradMatch, GradMatchPerBatch
 from subset_selection.omp import Matched, nonnegative_omp
 from subset_selection.units import Units, gram_of_means
@@ -223,12 +224,9 @@ def test_a_large_class_is_matched_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_classes_of_very_different_sizes_are_not_padded_to_the_largest() -> None:
     labels = torch.cat([torch.full((size,), label) for label, size in enumerate((1000, 3, 2, 1))])
-    train = Pool(
-        labels, torch.randn(1006, 4, generator=generator()), torch.randn(1006, 5, generator=generator(1))
-    )
-    problems = [((labels == label).nonzero().flatten(), 1, label) for label in range(4)]
-    groups = module._alike(problems, train)
+    problems = [Part(label, (labels == label).nonzero().flatten(), 1) for label in range(4)]
+    groups = module._alike(problems, width=9)
     assert max(len(group) for group in groups) >= 2
     for group in groups:
-        sizes = [len(indices) for indices, _, _ in group]
+        sizes = [len(problem.indices) for problem in group]
         assert max(sizes) <= 2 * min(sizes)

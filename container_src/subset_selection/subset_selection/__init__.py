@@ -13,8 +13,17 @@ if TYPE_CHECKING:
     from subset_selection.making import create
     from subset_selection.sampler import Selection, SubsetSampler
     from subset_selection.settings import Settings
+    from subset_selection.source import Reading
     from subset_selection.stateful import load_state, state_of
-    from subset_selection.types import BatchFilter, NotFiniteError, Pool, SoftPruning, Strategy, Subset
+    from subset_selection.types import (
+        BatchFilter,
+        Loss,
+        NotFiniteError,
+        Pool,
+        SoftPruning,
+        Strategy,
+        Subset,
+    )
 
 _HOMES = {
     "catalogue": ("CATALOGUE", "Refresh", "Spec", "names"),
@@ -24,14 +33,17 @@ _HOMES = {
     "sampler": ("Selection", "SubsetSampler"),
     "stateful": ("load_state", "state_of"),
     "settings": ("Settings",),
-    "types": ("BatchFilter", "NotFiniteError", "Pool", "SoftPruning", "Strategy", "Subset"),
+    "source": ("Reading",),
+    "types": ("BatchFilter", "Loss", "NotFiniteError", "Pool", "SoftPruning", "Strategy", "Subset"),
 }
 
 __all__ = [
     "CATALOGUE",
     "BatchFilter",
+    "Loss",
     "NotFiniteError",
     "Pool",
+    "Reading",
     "Refresh",
     "Selection",
     "Settings",

@@ -36,19 +36,25 @@ class Spec:
     """
 
     name: str
+    """As ``strategy=`` takes it."""
     make: str
     """``module:name`` within this package of a callable that makes the strategy. Its arguments are the
     :class:`~subset_selection.settings.Settings` and, for a strategy that needs a held-out model, that model's losses
     on the training examples, [N]."""
     idea: str
+    """What the strategy picks, in a phrase."""
     cost: str
     """Time and memory of one selection, without the forward pass over the data."""
     use: str
     """When to use it."""
     source: str = ""
+    """The paper that it follows."""
     shape: Shape = "subset"
+    """What it decides: nothing, which examples, also how many, or which of each batch."""
     refresh: Refresh = "periodically"
+    """When a new subset is selected."""
     needs: tuple[Need, ...] = ("last layer",)
+    """Its inputs beside the labels."""
     knobs: tuple[str, ...] = ()
     """The settings that the strategy reads, and the settings of the training loop that apply to it:
     ``select_every``, ``candidates_per_pick``, ``balance``, ``mislabelled``."""
@@ -367,6 +373,7 @@ _SPECS = (
     ),
 )
 CATALOGUE: Mapping[str, Spec] = {spec.name: spec for spec in _SPECS}
+"""Name → description of every strategy."""
 REFERENCE = "full"
 """Full training: the reference that other strategies are compared with."""
 VALIDATION_BASELINES = tuple(spec.name for spec in _SPECS if spec.trains_on != "training")

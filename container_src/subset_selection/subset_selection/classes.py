@@ -1,6 +1,6 @@
 """Division of a budget over classes, and selection within each class."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -69,6 +69,11 @@ def by_class(
         for label, quota in enumerate(quotas(sizes, budget, balance).tolist())
         if quota
     ]
+    return joined(parts)
+
+
+def joined(parts: Sequence[Subset]) -> Subset:
+    """One subset of several, in order; each note is said once."""
     notes = dict.fromkeys(part.note for part in parts if part.note)
     return Subset(
         torch.cat([part.indices for part in parts]),

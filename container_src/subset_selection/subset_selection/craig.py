@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from subset_selection import submodular
-from subset_selection.classes import by_class
+from subset_selection.divided import ByClass, Group, Problem
 from subset_selection.facility_location import FacilityLocation, cluster_sizes
-from subset_selection.settings import Balance, Settings
+from subset_selection.settings import Settings
 from subset_selection.submodular import Rows
 from subset_selection.types import Pool, Refresh, Subset
 from subset_selection.units import Units, gram_of_means
 
 
-class Medoids:
+class Medoids(ByClass):
     """Facility location over the examples of each class or, with ``scope="supervised"``, over all examples.
 
     Time O(n²·(C + D)) for n examples that are searched together. Memory is 4·n² bytes up to ``submodular.DENSE_LIMIT``
@@ -31,34 +31,29 @@ class Medoids:
             weights are 1.
     """
 
-    needs_last_layer = True
-    needs_validation = False
-    refresh: Refresh = "periodically"
-
     def __init__(
         self, settings: Settings, distances_among: Callable[[Pool, Tensor], Rows], weighted: bool
     ) -> None:
+        super().__init__(
+            settings.balance, whole=settings.scope == "supervised" and settings.balance == "none"
+        )
         self._greedy = settings.greedy
-        self._balance: Balance = settings.balance
-        self._supervised = settings.scope == "supervised" and settings.balance == "none"
         self._distances_among = distances_among
         self._weighted = weighted
 
-    @torch.no_grad()
-    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_selection.types.Strategy`."""
+    def within(self, train: Pool, validation: Pool, problem: Problem, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_selection.divided.ByClass`."""
+        indices, quota = problem.indices, problem.quota
+        distances = self._distances_among(train, indices)
+        picks = submodular.maximise(
+            FacilityLocation(), distances, len(indices), quota, self._greedy, generator, train.device
+        )
+        return Subset.of(indices[picks], cluster_sizes(distances, picks) if self._weighted else None)
 
-        def choose(label: int, indices: Tensor, quota: int) -> Subset:
-            distances = self._distances_among(train, indices)
-            picks = submodular.maximise(
-                FacilityLocation(), distances, len(indices), quota, self._greedy, generator, train.device
-            )
-            weights = cluster_sizes(distances, picks) if self._weighted else None
-            return Subset.of(indices[picks], weights)
-
-        if self._supervised:
-            return choose(-1, torch.arange(len(train), device=train.device), budget)
-        return by_class(train, budget, self._balance, choose)
+    def skip(self, group: Group, generator: torch.Generator) -> None:
+        """See :class:`~subset_selection.divided.Divided`."""
+        for problem in group:
+            submodular.skip(len(problem.indices), problem.quota, self._greedy, generator)
 
 
 def craig(settings: Settings) -> Medoids:

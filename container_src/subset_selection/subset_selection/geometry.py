@@ -4,12 +4,13 @@ Dimensions in names: n examples of a class, D features, K picks.
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
 from subset_selection.classes import by_class, members
+from subset_selection.divided import ByClass, Problem
 from subset_selection.processes import ALONE, Processes
 from subset_selection.progress import with_progress
 from subset_selection.settings import DEFAULTS, Settings
@@ -17,32 +18,26 @@ from subset_selection.storage import rows_at_once
 from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
 
 
-class _OfFeatures(ABC):
+class _OfFeatures(ByClass):
     """Selects within each class by features alone, with weights of 1.
 
     Args:
         settings: ``balance``, how the budget is divided over the classes.
     """
 
-    needs_last_layer = True
-    needs_validation = False
-    refresh: Refresh = "periodically"
+    READS = ("features",)
 
     def __init__(self, settings: Settings = DEFAULTS) -> None:
-        self._balance = settings.balance
+        super().__init__(settings.balance)
 
-    @torch.no_grad()
-    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_selection.types.Strategy`.
+    def within(self, train: Pool, validation: Pool, problem: Problem, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_selection.divided.ByClass`.
 
         Raises:
             ValueError: ``train`` has no features.
         """
-
-        def choose(label: int, indices: Tensor, quota: int) -> Subset:
-            return Subset.of(indices[self._positions(train.features_at(indices), quota)])
-
-        return by_class(train, budget, self._balance, choose)
+        positions = self._positions(train.features_at(problem.indices), problem.quota)
+        return Subset.of(problem.indices[positions])
 
     @abstractmethod
     def _positions(self, features_nD: Tensor, picks: int) -> Tensor:

@@ -13,10 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from subset_selection.classes import by_class
+from subset_selection.divided import ANY, ByClass, Group, Problem, of_class
 from subset_selection.progress import with_progress
 from subset_selection.settings import Settings
-from subset_selection.types import ROWS_AT_ONCE, Pool, Refresh, Subset
+from subset_selection.types import ROWS_AT_ONCE, Pool, Subset
 from subset_selection.units import Units
 
 SAMPLING_ERROR = 0.01
@@ -34,7 +34,7 @@ VALIDATION_LIMIT = 5_000
 is proportional to this number, so the limit keeps the total cost proportional to N."""
 
 
-class Glister:
+class Glister(ByClass):
     """GLISTER over the whole pool, class by class, or over mini-batches.
 
     A pick's gain is g_i · ḡ, where g_i = r_i ⊗ [1, h_i] is the example's last-layer gradient and ḡ is the mean
@@ -52,13 +52,13 @@ class Glister:
             ``greedy_rounds``, ``batch_size``, ``balance``.
     """
 
-    needs_last_layer = True
     needs_validation = True
-    refresh: Refresh = "periodically"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._scope = settings.scope or "per-class"
+        by_class = self._scope == "per-class" or (self._scope == "supervised" and settings.balance == "class")
+        super().__init__(settings.balance, whole=not by_class)
         self._search: Search = {
             "auto": _stochastic,
             "stochastic": _stochastic,
@@ -66,22 +66,36 @@ class Glister:
             "rgreedy": _in_rounds(settings.greedy_rounds),
         }[settings.greedy]
 
-    @torch.no_grad()
-    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_selection.types.Strategy`."""
-        validation = _sample(validation, generator)
+    def guides(self, validation: int, generator: torch.Generator) -> Tensor | None:
+        """See :class:`~subset_selection.divided.Divided`. At most ``VALIDATION_LIMIT``."""
+        if validation <= VALIDATION_LIMIT:
+            return None
+        return torch.randperm(validation, generator=generator)[:VALIDATION_LIMIT].sort().values
 
-        def within_class(label: int, indices: Tensor, quota: int) -> Subset:
-            guide = of_class(validation, label)
-            return Subset.of(indices[self.search(train, Units.singles(indices), guide, quota, generator)])
-
+    def within(self, train: Pool, validation: Pool, problem: Problem, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_selection.divided.ByClass`."""
+        quota = problem.quota
         if self._scope == "per-batch":
             units = Units.random_batches(len(train), self._settings.batch_size, generator, train.device)
-            picks = self.search(train, units, validation, units.needed(budget), generator)
-            return Subset.of(units.members(picks)[:budget])
-        if self._scope == "per-class" or self._settings.balance == "class":
-            return by_class(train, budget, self._settings.balance, within_class)
-        return Subset.of(self.search(train, Units.of_all(train), validation, budget, generator))
+            picks = self.search(train, units, validation, units.needed(quota), generator)
+            return Subset.of(units.members(picks)[:quota])
+        if problem.label == ANY:
+            return Subset.of(self.search(train, Units.of_all(train), validation, quota, generator))
+        guide = of_class(validation, problem.label)
+        picks = self.search(train, Units.singles(problem.indices), guide, quota, generator)
+        return Subset.of(problem.indices[picks])
+
+    def skip(self, group: Group, generator: torch.Generator) -> None:
+        """See :class:`~subset_selection.divided.Divided`."""
+        for problem in group:
+            count, picks = len(problem.indices), problem.quota
+            if self._scope == "per-batch":
+                units = Units.random_batches(
+                    count, self._settings.batch_size, generator, problem.indices.device
+                )
+                count, picks = len(units), units.needed(picks)
+            if self._settings.greedy in ("auto", "stochastic"):
+                candidate_positions(count, picks, generator)
 
     def search(
         self, train: Pool, units: Units, guide: Pool, picks: int, generator: torch.Generator
@@ -108,19 +122,6 @@ class Glister:
         if self._settings.greedy == "rgreedy":
             return min(picks, self._settings.greedy_rounds + 1), units
         return picks, candidates_per_pick(units, picks)
-
-
-def of_class(validation: Pool, label: int) -> Pool:
-    """The validation examples of a class, or all of them if the class has none."""
-    indices = (validation.labels == label).nonzero().flatten()
-    return validation.at(indices) if len(indices) else validation
-
-
-def _sample(validation: Pool, generator: torch.Generator) -> Pool:
-    if len(validation) <= VALIDATION_LIMIT:
-        return validation
-    drawn = torch.randperm(len(validation), generator=generator)[:VALIDATION_LIMIT].sort().values
-    return validation.at(drawn.to(validation.device))
 
 
 Form = Literal["gradient", "kernel", "known kernel"]

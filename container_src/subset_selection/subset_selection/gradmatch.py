@@ -4,12 +4,13 @@ Source: Killamsetty et al., "GRAD-MATCH: Gradient Matching based Data Subset Sel
 Training", ICML 2021, section 3 (algorithm 2, with the penalty λ and the tolerance ε).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from subset_selection.classes import members, quotas
+from subset_selection.classes import joined, members, quotas
+from subset_selection.divided import Divided, Group, Problem, guides_of
 from subset_selection.omp import nonnegative_omp
 from subset_selection.progress import with_progress
 from subset_selection.settings import Settings
@@ -25,11 +26,8 @@ float32)."""
 GROUP_ELEMENTS = 1 << 27
 """Limit on the number of elements of the problems that are solved together (512 MiB in float32)."""
 
-Problem = tuple[Tensor, int, int]
-"""(indices of the examples on the pool's device, budget, class)."""
 
-
-class GradMatch:
+class GradMatch(Divided):
     """GRAD-MATCH class by class.
 
     Scopes: ``per-class-per-gradient`` matches the gradient of the class's own logit alone (D + 1 numbers);
@@ -44,47 +42,56 @@ class GradMatch:
         settings: ``scope``, ``lam``, ``eps``, ``match``, ``balance``.
     """
 
-    needs_last_layer = True
-    refresh: Refresh = "periodically"
-
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.needs_validation = settings.match == "validation"
         self._own_logit_only = settings.scope != "per-class"
 
-    @torch.no_grad()
-    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_selection.types.Strategy`."""
-        by_class = members(train.labels, train.classes)
+    def problems(
+        self, labels_N: Tensor, classes: int, width: int, budget: int, generator: torch.Generator
+    ) -> list[Group]:
+        """See :class:`~subset_selection.divided.Divided`."""
+        by_class = members(labels_N, classes)
         sizes = torch.tensor([len(indices) for indices in by_class])
         problems: list[Problem] = []
         for label, quota in enumerate(quotas(sizes, budget, self._settings.balance).tolist()):
             parts = _parts(by_class[label], generator)
             part_sizes = torch.tensor([len(part) for part in parts])
             shares = quotas(part_sizes, quota).tolist() if quota else []
-            problems += [(part, share, label) for part, share in zip(parts, shares, strict=False) if share]
-        chosen: list[Tensor] = []
-        weights: list[Tensor] = []
-        notes: dict[str, None] = {}
-        groups = _alike(problems, train)
-        for group in with_progress(groups, len(groups)):
-            for (indices, quota, _), weight, mask in zip(
-                group, *self._match(group, train, validation), strict=True
-            ):
-                positions, weight, note = _completed(weight, mask, quota, generator)
-                chosen.append(indices[positions])
-                weights.append(weight)
-                notes |= {note: None} if note else {}
-        return Subset.of(torch.cat(chosen), torch.cat(weights), "; ".join(notes))
+            problems += [
+                Problem(label, part, share) for part, share in zip(parts, shares, strict=False) if share
+            ]
+        return _alike(problems, width)
 
-    def _match(
-        self, group: Sequence[Problem], train: Pool, validation: Pool
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    def watched(self, groups: Sequence[Group]) -> Iterable[Group]:
+        """See :class:`~subset_selection.divided.Divided`."""
+        return with_progress(groups, len(groups))
+
+    def solve(self, train: Pool, validation: Pool, group: Group, generator: torch.Generator) -> list[Subset]:
+        """See :class:`~subset_selection.divided.Divided`. A solution may have fewer examples than its quota."""
+        found = zip(group, *self._match(group, train, validation), strict=True)
+        ranked = [(problem, *_heaviest(weights, chosen)) for problem, weights, chosen in found]
+        return [Subset.of(problem.indices[positions], weights) for problem, positions, weights in ranked]
+
+    def joined(
+        self, groups: Sequence[Group], found: Sequence[Sequence[Subset]], generator: torch.Generator
+    ) -> Subset:
+        """See :class:`~subset_selection.divided.Divided`. Draws what the solutions lack."""
+        problems = [problem for group in groups for problem in group]
+        subsets = [subset for of_group in found for subset in of_group]
+        return joined(
+            [
+                _completed(subset, problem.indices.cpu(), problem.quota, generator)
+                for problem, subset in zip(problems, subsets, strict=True)
+            ]
+        )
+
+    def _match(self, group: Group, train: Pool, validation: Pool) -> tuple[list[Tensor], list[Tensor]]:
         """For each problem, the weights of its examples and whether each is chosen."""
-        widest = max(len(indices) for indices, _, _ in group)
-        residuals, features = train.rows(torch.cat([indices for indices, _, _ in group]))
-        sizes = [len(indices) for indices, _, _ in group]
-        labels = [label for _, _, label in group]
+        sizes = [len(problem.indices) for problem in group]
+        labels = [problem.label for problem in group]
+        widest = max(sizes)
+        residuals, features = train.rows(torch.cat([problem.indices for problem in group]))
         residuals_PNC = _padded(self._seen(residuals, sizes, labels), sizes, widest)
         features_PND = _padded(features, sizes, widest)
         existing_PN = torch.arange(widest, device=train.device) < torch.tensor(
@@ -111,7 +118,7 @@ class GradMatch:
             kernel = torch.bmm(features_PND, feature_PD1).add_(1)
             return (torch.bmm(residuals_PNC, residual_PC1) * kernel).squeeze(2)
 
-        budgets_P = torch.tensor([quota for _, quota, _ in group], device=train.device)
+        budgets_P = torch.tensor([problem.quota for problem in group], device=train.device)
         weights_PN, chosen_PN = match_again(
             columns, correlations_PN, existing_PN, squares_P, budgets_P, self._settings
         )
@@ -129,18 +136,16 @@ class GradMatch:
         )
 
     def _targets(
-        self, group: Sequence[Problem], residuals_PNC: Tensor, features_PND: Tensor, validation: Pool
+        self, group: Group, residuals_PNC: Tensor, features_PND: Tensor, validation: Pool
     ) -> tuple[Tensor, Tensor]:
         """The bias part [P, C] and the weight part [P, C, D] of the gradients to match."""
         if self._settings.match == "training":
             return residuals_PNC.sum(1), torch.bmm(residuals_PNC.mT, features_PND)
         biases, matrices = [], []
-        for _, _, label in group:
-            of_class = (validation.labels == label).nonzero().flatten()
-            if not len(of_class):
-                of_class = torch.arange(len(validation), device=validation.device)
-            residuals, features = validation.rows(of_class)
-            residuals = self._seen(residuals, [len(of_class)], [label])
+        for label in (problem.label for problem in group):
+            guides = guides_of(validation.labels, label)
+            residuals, features = validation.rows(guides)
+            residuals = self._seen(residuals, [len(guides)], [label])
             biases.append(residuals.sum(0))
             matrices.append(residuals.T @ features)
         return torch.stack(biases), torch.stack(matrices)
@@ -185,8 +190,11 @@ class GradMatchPerBatch:
             torch.tensor([picks], device=train.device),
             self._settings,
         )
-        positions, weight, note = _completed(weights[0], chosen[0], picks, generator)
-        return Subset.of(units.members(positions), weight.repeat_interleave(units.sizes[positions]), note)
+        found = Subset.of(*_heaviest(weights[0], chosen[0]))
+        found = _completed(found, torch.arange(len(units)), picks, generator)
+        positions = found.indices.to(train.device)
+        lengths = units.sizes[positions].cpu()
+        return Subset.of(units.members(positions), found.weights.repeat_interleave(lengths), found.note)
 
 
 def match_again(
@@ -231,25 +239,33 @@ def match_again(
             return weights_PN, chosen_PN
 
 
-def _completed(
-    weights_N: Tensor, chosen_N: Tensor, quota: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, str]:
-    """Positions and weights of the chosen examples, heaviest first, and a note.
-
-    If fewer than ``quota`` are chosen, the rest is drawn at random, and the note reports it.
-    """
+def _heaviest(weights_N: Tensor, chosen_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions and weights of the chosen examples, heaviest first."""
     positions = chosen_N.nonzero().flatten()
-    weights = weights_N[positions]
-    order = weights.sort(descending=True, stable=True).indices
-    positions, weights = positions[order], weights[order]
-    missing = quota - len(positions)
+    weights, order = weights_N[positions].sort(descending=True, stable=True)
+    return positions[order], weights
+
+
+def _completed(chosen: Subset, among: Tensor, quota: int, generator: torch.Generator) -> Subset:
+    """A subset of ``quota`` examples: if fewer are chosen, the rest is drawn at random, and a note reports it.
+
+    Args:
+        chosen: the chosen examples.
+        among: int64, on the CPU, the examples that the chosen ones are from.
+        quota: number of examples.
+        generator: the source of randomness.
+    """
+    missing = quota - len(chosen.indices)
     if not missing:
-        return positions, weights, ""
-    others = (~chosen_N).nonzero().flatten()
-    drawn = others[torch.randperm(len(others), generator=generator)[:missing].to(others.device)]
-    mean = weights.mean() if len(weights) else weights.new_ones(())
-    note = "GRAD-MATCH drew examples at random where no gradient was left to match"
-    return torch.cat([positions, drawn]), torch.cat([weights, mean.expand(missing)]), note
+        return chosen
+    others = among[~torch.isin(among, chosen.indices)]
+    drawn = others[torch.randperm(len(others), generator=generator)[:missing]]
+    mean = chosen.weights.mean() if len(chosen.weights) else torch.ones(())
+    return Subset(
+        torch.cat([chosen.indices, drawn]),
+        torch.cat([chosen.weights, mean.expand(missing)]),
+        "GRAD-MATCH drew examples at random where no gradient was left to match",
+    )
 
 
 def _parts(indices: Tensor, generator: torch.Generator) -> list[Tensor]:
@@ -259,21 +275,20 @@ def _parts(indices: Tensor, generator: torch.Generator) -> list[Tensor]:
     return [indices[part.sort().values] for part in order.tensor_split(-(-len(indices) // PART))]
 
 
-def _alike(problems: list[Problem], train: Pool) -> list[list[Problem]]:
+def _alike(problems: list[Problem], width: int) -> list[Group]:
     """Group problems of similar size, so that little padding is needed, within the limit of memory."""
-    width = sum(tensor.shape[1] for tensor in (train.logits, train.features) if tensor is not None)
     groups: list[list[Problem]] = []
-    for problem in sorted(problems, key=lambda problem: (len(problem[0]), problem[2])):
-        size, quota = len(problem[0]), problem[1]
+    for problem in sorted(problems, key=lambda problem: (len(problem.indices), problem.label)):
+        size = len(problem.indices)
         if groups:
             together = len(groups[-1]) + 1
-            slots = max(quota, max(other[1] for other in groups[-1]))
+            slots = max(problem.quota, max(other.quota for other in groups[-1]))
             fits = together * (size * (width + slots) + slots * slots * 2) <= GROUP_ELEMENTS
-            if fits and size <= 2 * len(groups[-1][0][0]):
+            if fits and size <= 2 * len(groups[-1][0].indices):
                 groups[-1].append(problem)
                 continue
         groups.append([problem])
-    return groups
+    return list(groups)
 
 
 def _padded(rows: Tensor, sizes: Sequence[int], widest: int) -> Tensor:

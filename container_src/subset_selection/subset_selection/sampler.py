@@ -17,7 +17,7 @@ from subset_selection.embedding import Evaluation
 from subset_selection.items import Fields, Key, device_of
 from subset_selection.last_layer import Outputs
 from subset_selection.making import candidates_of, create, settings_for
-from subset_selection.processes import Processes
+from subset_selection.processes import Processes, under_accelerate
 from subset_selection.schedule import Epoch, epochs, generators, open_ended
 from subset_selection.selectors import (
     Choice,
@@ -205,6 +205,11 @@ class SubsetSampler(DistributedSampler[int]):
             raise ValueError(
                 f"strategy={self._spec.name!r} chooses within each batch: expected a SubsetLoader, which reads batches"
             )
+        if self._processes.size > 1 and under_accelerate():
+            raise ValueError(
+                "Accelerate divides what a prepared DataLoader reads between the processes, and a SubsetSampler has "
+                "done so already: expected a SubsetLoader, which accelerator.prepare leaves as it is"
+            )
         within = self.begin()
         # Every process yields equally many, so that none waits for another in a step that the other does not make.
         even = len(within.read.indices) // self._processes.size * self._processes.size
@@ -248,9 +253,9 @@ class SubsetSampler(DistributedSampler[int]):
         """Begin the next epoch, with a selection if one is due; or resume the one that ``load_state_dict`` restored.
 
         Raises:
-            NotFiniteError: the model's outputs are not finite. RuntimeError: the run's epochs are over; or the
-            strategy needs losses, and none were observed; or it was made
-                for other processes; or the state of earlier epochs was not restored.
+            NotFiniteError: the model's outputs are not finite.
+            RuntimeError: the run's epochs are over; or the strategy needs losses, and none were observed; or the
+                sampler was made for other processes; or the state of earlier epochs was not restored.
         """
         now, own = Processes.current(), self._processes
         if (now.rank, now.size) != (own.rank, own.size):

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from subset_selection import submodular
-from subset_selection.classes import by_class
+from subset_selection.divided import ByClass, Group, Problem
 from subset_selection.settings import DEFAULTS, Settings
-from subset_selection.types import Pool, Refresh, Subset
+from subset_selection.types import Pool, Subset
 
 
-class SaturatedCoverage:
+class SaturatedCoverage(ByClass):
     """Greedily maximises f(S) = Σ_{v∈V} min(Σ_{j∈S} s_vj, α·Σ_{j∈V} s_vj) over the n examples V of each class, with
     s = (1 + cosine) / 2 of their features. The cosine of a zero feature vector is 0.
 
@@ -25,37 +25,32 @@ class SaturatedCoverage:
         settings: ``greedy``, ``balance``.
     """
 
-    needs_last_layer = True
-    needs_validation = False
-    refresh: Refresh = "periodically"
+    READS = ("features",)
 
     def __init__(self, settings: Settings = DEFAULTS) -> None:
-        self._settings = settings
+        super().__init__(settings.balance)
+        self._greedy = settings.greedy
 
-    @torch.no_grad()
-    def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
-        """See :class:`~subset_selection.types.Strategy`."""
+    def within(self, train: Pool, validation: Pool, problem: Problem, generator: torch.Generator) -> Subset:
+        """See :class:`~subset_selection.divided.ByClass`."""
+        unit_nD = torch.nn.functional.normalize(train.features_at(problem.indices), dim=1)
+        count, quota = len(unit_nD), problem.quota
 
-        def choose(label: int, indices: Tensor, quota: int) -> Subset:
-            unit_nD = torch.nn.functional.normalize(train.features_at(indices), dim=1)
+        def similarities(positions_S: Tensor) -> Tensor:
+            return torch.addmm(unit_nD.new_ones(1), unit_nD[positions_S], unit_nD.T).div_(2)
 
-            def similarities(positions_S: Tensor) -> Tensor:
-                return torch.addmm(unit_nD.new_ones(1), unit_nD[positions_S], unit_nD.T).div_(2)
+        # Σ_{j∈V} s_vj = (n + u_v · Σ_j u_j) / 2
+        totals_n = torch.addmv(unit_nD.new_full((1,), count), unit_nD, unit_nD.sum(dim=0)) / 2
+        covered = Coverage(totals_n * (quota / count))
+        picks = submodular.maximise(
+            covered, similarities, count, quota, self._greedy, generator, train.device
+        )
+        return Subset.of(problem.indices[picks])
 
-            # Σ_{j∈V} s_vj = (n + u_v · Σ_j u_j) / 2
-            totals_n = torch.addmv(unit_nD.new_full((1,), len(unit_nD)), unit_nD, unit_nD.sum(dim=0)) / 2
-            picks = submodular.maximise(
-                Coverage(totals_n * (quota / len(unit_nD))),
-                similarities,
-                len(unit_nD),
-                quota,
-                self._settings.greedy,
-                generator,
-                train.device,
-            )
-            return Subset.of(indices[picks])
-
-        return by_class(train, budget, self._settings.balance, choose)
+    def skip(self, group: Group, generator: torch.Generator) -> None:
+        """See :class:`~subset_selection.divided.Divided`."""
+        for problem in group:
+            submodular.skip(len(problem.indices), problem.quota, self._greedy, generator)
 
 
 class Coverage:

@@ -17,12 +17,16 @@ from subset_selection.types import Pool
 
 @dataclass(frozen=True)
 class Reading:
-    """How a pass reads the data."""
+    """How a pass reads the data: as a ``torch.utils.data.DataLoader`` with these options."""
 
     batch_size: int = 512
+    """Number of examples that the model evaluates at a time."""
     num_workers: int = 0
+    """Number of processes that read; 0: this one."""
     collate_fn: Callable[[list[Any]], Any] | None = None
+    """Items → a batch; default: torch's."""
     pin_memory: bool = False
+    """Whether batches are copied to page-locked memory, from where a GPU takes them faster."""
 
     def loader(self, dataset: Any, batches: Sequence[list[int]]) -> DataLoader[Any]:
         """A loader of these batches."""

@@ -64,7 +64,7 @@ def maximise(
         generator: the source of randomness of the stochastic search.
         device: the device of the rows.
     """
-    if search == "stochastic" or (search == "auto" and count > DENSE_LIMIT):
+    if _is_stochastic(search, count):
         return stochastic_greedy(function, rows, count, picks, generator, device)
     exact = lazy_greedy if device.type == "cpu" else greedy
     return exact(function, _matrix(rows, count, device), picks)
@@ -81,6 +81,18 @@ def _matrix(rows: Rows, count: int, device: torch.device) -> Tensor:
     for part in others:
         matrix_NN[part] = rows(part)
     return matrix_NN
+
+
+def skip(count: int, picks: int, search: Greedy, generator: torch.Generator) -> None:
+    """Advance the generator as :func:`maximise` does."""
+    if _is_stochastic(search, count):
+        torch.randperm(count, generator=generator)
+        for _ in _samples(count, picks, generator):
+            pass
+
+
+def _is_stochastic(search: Greedy, count: int) -> bool:
+    return search == "stochastic" or (search == "auto" and count > DENSE_LIMIT)
 
 
 def blocks(count: int, device: torch.device) -> tuple[Tensor, ...]:
@@ -161,13 +173,7 @@ def stochastic_greedy(
     order = torch.randperm(count, generator=generator)
 
     def samples() -> Iterator[tuple[Tensor, Tensor]]:
-        while len(picked) < picks:
-            # Samples are drawn from all points, including picked ones, so they are larger to contain enough free
-            # points.
-            free_share = max(0.25, 1 - len(picked) / count)
-            sample = min(count, math.ceil(count / picks * math.log(1 / SAMPLING_ERROR) / free_share))
-            together = min(picks - len(picked), max(1, BLOCK_ELEMENTS // (sample * count)))
-            draws_PS = torch.randint(count, (together, sample), generator=generator)
+        for draws_PS in _samples(count, picks, generator):
             block_PSN = rows(draws_PS.flatten().to(device)).view(*draws_PS.shape, count)
             yield from zip(draws_PS, block_PSN, strict=True)
 
@@ -183,3 +189,15 @@ def stochastic_greedy(
         taken_N[draws_S[best]] = True
         picked.append(draws_S[best : best + 1])
     return torch.cat(picked).to(device)
+
+
+def _samples(count: int, picks: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """The samples that the stochastic search evaluates, [P, S] for P picks at a time."""
+    done = 0
+    while done < picks:
+        # Samples are drawn from all points, including picked ones, so they are larger to contain enough free points.
+        free_share = max(0.25, 1 - done / count)
+        sample = min(count, math.ceil(count / picks * math.log(1 / SAMPLING_ERROR) / free_share))
+        together = min(picks - done, max(1, BLOCK_ELEMENTS // (sample * count)))
+        yield torch.randint(count, (together, sample), generator=generator)
+        done += together

@@ -87,6 +87,7 @@ class Pool:
     """(column, positions [K]) → the rows at these positions, for a smaller pool. It may place them on another device
     that has enough memory."""
     loss: Loss = field(default=CROSS_ENTROPY, repr=False)
+    """The loss whose gradients strategies use."""
     scores: Tensor | None = None
     """[N, S]: what a :class:`Scoring` strategy reads in place of logits and features; None: not computed yet."""
     _checked: bool = field(default=False, repr=False)
@@ -115,6 +116,7 @@ class Pool:
 
     @property
     def device(self) -> torch.device:
+        """Where the pool is: the logits' device, or the labels' without logits."""
         return self.labels.device if self.logits is None else self.logits.device
 
     @property
@@ -145,6 +147,7 @@ class Pool:
         return self.residuals, _wide(self._features())
 
     def residuals_at(self, indices_S: Tensor) -> Tensor:
+        """The residuals of some examples, [S, C], float32 or wider; computed for these examples alone."""
         return self.loss.residuals(
             self._logits().index_select(0, indices_S), self.labels.index_select(0, indices_S)
         )
@@ -167,6 +170,7 @@ class Pool:
         )
 
     def without_features(self) -> "Pool":
+        """The same pool without features, for strategies that read logits alone."""
         return replace(self, features=None, _checked=True)
 
     def losses(self) -> Tensor:
@@ -236,6 +240,7 @@ class Strategy(Protocol):
     needs_validation: bool
     """Whether the validation pool needs logits and features, too."""
     refresh: Refresh
+    """When a new subset is selected."""
 
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """Select ``budget`` of ``train``'s examples.

@@ -1,10 +1,15 @@
 """The processors, their features, the memory and the shared memory that this process may use, within the limits of its
 container."""
 
+import ctypes
 import os
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, of prctl(2)
 
 
 def cpu_count(cgroup: Path = _CGROUP) -> int:
@@ -37,6 +42,24 @@ def memory_available(cgroup: Path = _CGROUP, proc: Path = Path("/proc")) -> int:
     for line in (_read(proc / "meminfo") or "").splitlines():
         if line.startswith("MemAvailable:"):
             available = int(line.split()[1]) * 1024
+    for group in _memory_groups(cgroup, proc):
+        available = min(available, _left_in_group(group, available))
+    return max(0, available)
+
+
+def killed_for_memory(cgroup: Path = _CGROUP, proc: Path = Path("/proc")) -> int:
+    """How many processes of this control group the kernel has killed because memory ran out."""
+    for group in _memory_groups(cgroup, proc):
+        for name in ("memory.events", "memory.oom_control"):
+            for line in (_read(group / name) or "").splitlines():
+                word, _, count = line.partition(" ")
+                if word == "oom_kill" and count.isdigit():
+                    return int(count)
+    return 0
+
+
+def _memory_groups(cgroup: Path, proc: Path) -> Iterator[Path]:
+    """The control groups (version 1 or 2) that limit this process's memory, from its own to the outermost."""
     # Inside a container the group is usually mounted as the root, so paths that do not exist are skipped.
     for line in (_read(proc / "self/cgroup") or "0::/").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -45,11 +68,10 @@ def memory_available(cgroup: Path = _CGROUP, proc: Path = Path("/proc")) -> int:
         root = cgroup / "memory" if controllers else cgroup
         group = root / path.strip("/")
         while True:
-            available = min(available, _left_in_group(group, available))
+            yield group
             if group == root:
                 break
             group = group.parent
-    return max(0, available)
 
 
 def _left_in_group(group: Path, otherwise: int) -> int:
@@ -65,6 +87,12 @@ def _left_in_group(group: Path, otherwise: int) -> int:
                     reclaimable = int(line.split()[1])
             return int(limit) - int(usage) + reclaimable
     return otherwise
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process as soon as the thread that started it has ended, even by SIGKILL (on Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
 def shared_memory_free(path: str = "/dev/shm") -> int:  # noqa: S108

@@ -128,7 +128,8 @@ def test_zeros_that_do_not_fit_in_memory(tmp_path: Path) -> None:
     text = "".join(f"{i % 2} 99999:1\n" for i in range(100))
     (tmp_path / "t.libsvm").write_text(text)
     with pytest.raises(
-        UserError, match=r"take 0\.1 GB in memory with all zeros filled in, of which 0\.0 GB are left"
+        UserError,
+        match=r"with others and all zeros filled in, takes 0\.1 GB or more in memory once it is read",
     ):
         read_libsvm(open_channel("training", tmp_path), ("t.libsvm",), memory=1 << 20)
 

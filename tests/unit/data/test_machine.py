@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from subset_trainer.data.machine import cpu_count, has_bfloat16_units, memory_available, shared_memory_free
+from subset_trainer.data.machine import (
+    cpu_count,
+    has_bfloat16_units,
+    killed_for_memory,
+    memory_available,
+    shared_memory_free,
+)
 
 GB = 1 << 30
 
@@ -106,3 +112,19 @@ def test_bfloat16_is_read_from_the_processors_flags(tmp_path: Path, line: str, e
     write(tmp_path, {"cpuinfo": f"processor\t: 0\n{line}\nbugs\t\t:"})
     assert has_bfloat16_units(tmp_path / "cpuinfo") == expected
     assert not has_bfloat16_units(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("own", "file", "content"),
+    [
+        ("0::/", "memory.events", "low 0\noom 4\noom_kill 3\noom_group_kill 0"),
+        ("4:memory:/docker/1234", "memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3"),
+    ],
+)
+def test_processes_that_were_killed_for_memory(
+    tmp_path: Path, proc: Path, own: str, file: str, content: str
+) -> None:
+    write(proc, {"self/cgroup": own})
+    assert killed_for_memory(tmp_path / "cgroup", proc) == 0
+    write(tmp_path / "cgroup", {file: content})
+    assert killed_for_memory(tmp_path / "cgroup", proc) == 3

@@ -277,5 +277,5 @@ def test_a_small_file_of_many_rows_is_not_unpacked(tmp_path: Path) -> None:
     rows = 1 << 20
     pq.write_table(pa.table({"y": np.arange(rows) % 2, "x": np.zeros(rows)}), tmp_path / "t.parquet")
     assert (tmp_path / "t.parquet").stat().st_size < 1 << 18
-    with pytest.raises(UserError, match=r"the rows take 0\.0 GB or more, of which 0\.0 GB fit in memory"):
+    with pytest.raises(UserError, match=r"takes 0\.0 GB or more in memory once it is read, of which 0\.0 GB"):
         read(tmp_path, memory=1 << 20)

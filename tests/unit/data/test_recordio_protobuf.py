@@ -170,5 +170,5 @@ def test_a_record_that_is_no_message(tmp_path: Path) -> None:
 
 def test_zeros_that_do_not_fit_in_memory(tmp_path: Path) -> None:
     (tmp_path / "t.pbr").write_bytes(written(sparse.csr_matrix((8, 99_999)), np.arange(8) % 2))
-    with pytest.raises(UserError, match=r"take more than 0\.0 GB with all zeros filled in"):
+    with pytest.raises(UserError, match=r"with others and all zeros filled in, takes 0\.0 GB or more"):
         read_protobuf(open_channel("training", tmp_path), ("t.pbr",), memory=1 << 20)

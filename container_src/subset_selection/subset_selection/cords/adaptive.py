@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from subset_selection.cords.base import SCOPES, ByGradients, Craig, DSSDataLoader, mixed, without_selcon
-from subset_selection.glister import Glister, ValidationState, of_class
+from subset_selection.divided import of_class
+from subset_selection.glister import Glister, ValidationState
 from subset_selection.gradmatch import GradMatch, GradMatchPerBatch
 from subset_selection.settings import Settings
 from subset_selection.types import Pool, Subset
@@ -22,13 +23,13 @@ if not TYPE_CHECKING:
 
 class AdaptiveDSSDataLoader(DSSDataLoader):
     """Selects again every ``select_every`` epochs, after a warm start of ⌈fraction·⌊kappa·num_epochs⌋⌉ epochs on all
-    data. Between these and epoch ⌊kappa·num_epochs⌋ an epoch is empty, as in CORDS.
+    data. Between these and epoch ⌊kappa·num_epochs⌋ an epoch is empty, as in CORDS. Other arguments are those of
+    :class:`DSSDataLoader`.
 
     Args:
         train_loader: its data set is selected from, with its ``batch_size``, ``collate_fn`` and ``num_workers``.
         val_loader: its data set guides the selection.
         dss_args: ``select_every``, ``device``, ``kappa``, with kappa > 0 ``num_epochs``, and the strategy's own.
-        logger, args, kwargs: see :class:`DSSDataLoader`.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("select_every", "kappa")
@@ -92,9 +93,8 @@ class GLISTERDataLoader(ByGradients, AdaptiveDSSDataLoader):
     """GLISTER (Killamsetty et al., AAAI 2021). With ``greedy="Stochastic"`` the candidates are drawn by Python's
     ``random.sample``, as in CORDS.
 
-    Args: see :class:`AdaptiveDSSDataLoader`; ``dss_args`` also has ``model``, ``loss``, ``eta``, ``num_classes``,
-        ``linear_layer``, ``selection_type`` (PerClass, PerBatch, Supervised), ``greedy`` (Stochastic, Naive, RGreedy)
-        and, for RGreedy, ``r``.
+    ``dss_args`` also has ``model``, ``loss``, ``eta``, ``num_classes``, ``linear_layer``, ``selection_type`` (PerClass,
+    PerBatch, Supervised), ``greedy`` (Stochastic, Naive, RGreedy) and, for RGreedy, ``r``.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("eta", "greedy")
@@ -165,9 +165,8 @@ def _sampling(
 class GradMatchDataLoader(ByGradients, AdaptiveDSSDataLoader):
     """GRAD-MATCH (Killamsetty et al., ICML 2021).
 
-    Args: see :class:`AdaptiveDSSDataLoader`; ``dss_args`` also has ``model``, ``loss``, ``eta`` (not used),
-        ``num_classes``, ``linear_layer``, ``selection_type`` (PerClass, PerBatch, PerClassPerGradient), ``valid``,
-        ``v1`` (not used), ``lam`` and ``eps``.
+    ``dss_args`` also has ``model``, ``loss``, ``eta`` (not used), ``num_classes``, ``linear_layer``, ``selection_type``
+    (PerClass, PerBatch, PerClassPerGradient), ``valid``, ``v1`` (not used), ``lam`` and ``eps``.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("eta", "valid", "v1", "lam", "eps")

@@ -40,13 +40,13 @@ class _Weighted(Dataset[Any]):
 
 
 class DSSDataLoader:
-    """What all of CORDS's loaders share: a loader of the present subset, to which other attributes belong.
+    """What all of CORDS's loaders share: a loader of the present subset, to which other attributes belong. Further
+    arguments are those of ``torch.utils.data.DataLoader``, for the subset.
 
     Args:
         dataset: N items (input, label).
         dss_args: ``fraction``; the budget is ⌊fraction·N⌋, as in CORDS.
         logger: None: this module's.
-        args, kwargs: those of ``torch.utils.data.DataLoader``, for the subset.
 
     Raises:
         ValueError: an argument is missing or not understood, or the budget is zero.
@@ -236,9 +236,9 @@ class ByGradients(DSSDataLoader):
 class Craig(ByGradients):
     """CRAIG (Mirzasoleiman et al., ICML 2020).
 
-    Args: see the parent loader; ``dss_args`` also has ``model``, ``loss``, ``num_classes``, ``linear_layer``,
-        ``selection_type`` (PerClass, PerBatch, Supervised), ``optimizer`` (not used: the search is exact) and
-        ``if_convex`` (whether the inputs are compared, not the gradients).
+    ``dss_args`` also has ``model``, ``loss``, ``num_classes``, ``linear_layer``, ``selection_type`` (PerClass,
+    PerBatch, Supervised), ``optimizer`` (not used: the search is exact) and ``if_convex`` (whether the inputs are
+    compared, not the gradients).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("optimizer", "if_convex")

@@ -26,13 +26,12 @@ ROWS = 1024
 
 
 class NonAdaptiveDSSDataLoader(DSSDataLoader):
-    """Selects once, when it is made.
+    """Selects once, when it is made. Other arguments are those of :class:`DSSDataLoader`.
 
     Args:
         train_loader: its data set is selected from, with its ``batch_size``, ``collate_fn`` and ``num_workers``.
         val_loader: not used.
         dss_args: ``fraction``, ``device`` and the strategy's own.
-        logger, args, kwargs: see :class:`DSSDataLoader`.
     """
 
     def __init__(

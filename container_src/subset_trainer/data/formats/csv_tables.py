@@ -23,6 +23,7 @@ from subset_trainer.data.encodings import refusal
 from subset_trainer.data.formats.format import OF_COLUMNS
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.room import CELL, STRING, Room
 from subset_trainer.data.tables.beginning import (
     LINE_END,
     Beginning,
@@ -33,7 +34,7 @@ from subset_trainer.data.tables.beginning import (
     places_of,
     quotes_are_text,
 )
-from subset_trainer.data.tables.cells import Cells, Coded
+from subset_trainer.data.tables.cells import Cells, Coded, distinct_of
 from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.numbers import PADDED
 from subset_trainer.data.tables.reading import as_training, table_of
@@ -80,12 +81,12 @@ def read_csv(
             :func:`subset_trainer.data.tables.label.choose_label`.
         like: the fitted training table. Columns are then matched by name if there is a header, otherwise by position,
             and each column must be of the same kind (number, text or date) as in training.
-        memory: the largest size of the unpacked text in bytes.
+        memory: bytes that the rows may take once they are read.
         rules: the user's settings for columns.
 
     Raises:
-        UserError: ragged rows, missing labels, text among numbers, a label or columns that allow two readings, or more
-            text than `memory`.
+        UserError: ragged rows, missing labels, text among numbers, a label or columns that allow two readings, or rows
+            that take more than `memory`.
     """
     cells = CsvCells(channel, files, csv_header, like, memory)
     ids = Ids.of_lines(cells.files, len(cells), cells.lines)
@@ -111,7 +112,8 @@ class CsvCells(Cells):
         like: TrainedTable | None,
         memory: int | None,
     ) -> None:
-        self.channel, self.told_header, self.memory = channel, csv_header == "true", memory
+        self.channel, self.told_header = channel, csv_header == "true"
+        self.room = Room(channel, memory)
         self.notes: list[str] = []
         self.decisions: list[Decision] = []
         self.titles: list[str] | None = None
@@ -268,7 +270,10 @@ class CsvCells(Cells):
         return self.coded_at(self._stored[position])
 
     def coded_at(self, place: int) -> Coded:
-        return Coded.of_arrow(self._table.column(place))
+        column = self._table.column(place).dictionary_encode()
+        texts, held = distinct_of(column)
+        self.room.look(f"file '{self.files[0]}'", texts * STRING + 2 * held + 16 * len(self))
+        return Coded.of_arrow(column)
 
     def fail(self, position: int, row: int, expected: str, what: str = "value") -> NoReturn:
         file, line, fields = self._locate(row)
@@ -300,7 +305,7 @@ class CsvCells(Cells):
         try:
             if self.beginnings[file].spaced:
                 raise ValueError("pyarrow knows no blanks before quotes")
-            with self._open(file) as opened:
+            with self._open(file, CELL) as opened:
                 table = arrow_csv.read_csv(
                     opened,
                     read_options=arrow_csv.ReadOptions(
@@ -320,7 +325,8 @@ class CsvCells(Cells):
         except (pa.ArrowException, OSError, EOFError, zlib.error, ValueError):
             ragged = True
         if ragged:  # the csv module says where, or understands what pyarrow does not
-            rows = list(self._records(file))
+            table = None
+            rows = list(self._records(file, STRING))
             columns = [
                 pa.array(column, pa.string()) for column in zip(*(fields for _, fields in rows), strict=True)
             ]
@@ -379,15 +385,19 @@ class CsvCells(Cells):
             if any(map(str.strip, fields)) and not (repeated and is_again(fields, repeated))
         )
 
-    def _records(self, file: str) -> Iterator[tuple[int, list[str]]]:
-        """(first line, fields) of each record that is not blank. Raises UserError on ragged rows."""
+    def _records(self, file: str, each: int = 0) -> Iterator[tuple[int, list[str]]]:
+        """(first line, fields) of each record that is not blank. Raises UserError on ragged rows.
+
+        Args:
+            each: bytes that a cell takes where all records are kept.
+        """
         beginning = self.beginnings.get(file, Beginning())
         above = beginning.lines
         line = above + 1
         csv.field_size_limit(LONGEST_LINE)
         try:
             with (
-                self._open(file) as opened,
+                self._open(file, each) as opened,
                 io.TextIOWrapper(cast(BinaryIO, opened), encoding="utf-8", newline="") as text,
             ):
                 reader = csv.reader(
@@ -431,10 +441,15 @@ class CsvCells(Cells):
         mark = self.beginnings[file].separator
         return f" (a field that holds {mark!r} stands in quotes, and quotes in it are doubled)"
 
-    def _open(self, file: str) -> "_Bytes":
-        """The file's text from the first line of its table on."""
+    def _open(self, file: str, each: int = 0) -> "_Bytes":
+        """The file's text from the first line of its table on.
+
+        Args:
+            each: bytes that a cell takes, where what is read is kept.
+        """
         beginning = self.beginnings.get(file)
-        return _Bytes(self.channel, file, self.memory, beginning.lines if beginning else 0)
+        room = self.room if each else None
+        return _Bytes(self.channel, file, room, beginning.lines if beginning else 0, each * (self.width or 1))
 
     def _beginning(self, file: str, csv_header: str) -> Beginning:
         tabs = file.lower().removesuffix(".gz").endswith(".tsv")
@@ -493,15 +508,18 @@ class CsvCells(Cells):
 
 
 class _Bytes(io.RawIOBase):
-    """The UTF-8 text of a file without its first lines, unpacked if its content is packed with gzip, with limits on its
-    lines and its size.
+    """The UTF-8 text of a file without its first lines, unpacked if its content is packed with gzip, with
+    limits on its lines and on the memory that its rows take where they are kept.
 
     Raises:
-        UserError: a line is too long or contains a NUL character, or the file holds more than `memory` bytes.
+        UserError: a line is too long or contains a NUL character, or there is no room for its rows.
     """
 
-    def __init__(self, channel: Channel, file: str, memory: int | None, above: int = 0) -> None:
-        self._left, self._line, self._lines, self._limit = memory, 0, 0, memory
+    def __init__(
+        self, channel: Channel, file: str, room: Room | None = None, above: int = 0, each_line: int = 0
+    ) -> None:
+        self._line, self._lines = 0, 0
+        self._room, self._each_line = room, each_line
         self._channel, self._name = channel, file
         raw: BinaryIO = (channel.root / file).open("rb")
         start = raw.read(4)
@@ -560,14 +578,11 @@ class _Bytes(io.RawIOBase):
             utf16 = {0: "utf-16-be", 1: "utf-16-le"}.get(at) if not self._lines else None
             hint = f" (set text_encoding={utf16} if it is UTF-16)" if utf16 else ""
             raise self._refused(block[:at], f"a NUL character, which no UTF-8 text has{hint}")
-        self._lines += block.count(b"\n")
-        if self._left is not None:
-            self._left -= len(block)
-            if self._left < 0:
-                raise self._channel.error(
-                    f"file '{self._name}' holds more than {(self._limit or 0) / 1e9:.1f} GB of text, which is what "
-                    "fits in memory; expected less data, or an instance with more memory."
-                )
+        lines = block.count(b"\n")
+        self._lines += lines
+        if self._room is not None:
+            # Arrow's buffers double as they grow.
+            self._room.take(2 * len(block) + lines * self._each_line, f"file '{self._name}'")
 
     def _refused(self, before: bytes, what: str) -> UserError:
         line = self._lines + before.count(b"\n") + 1

@@ -20,6 +20,7 @@ from subset_trainer.data.content import TEXT, beginning
 from subset_trainer.data.formats.format import Claim
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.room import Room
 from subset_trainer.data.tables.table import MOST_COLUMNS, Table
 from subset_trainer.errors import first_line, shown
 
@@ -30,8 +31,10 @@ _ANY_SUFFIXES = ("", ".t", ".tr", ".val", ".txt", ".dat", ".data", ".scale", ".t
 _ROW = re.compile(rb"\s*[+-]?[\d.]+(?:e[+-]?\d+)?(?:\s+qid:\d+)?(?:\s+\d+:\S+)*\s*(?:#.*)?", re.IGNORECASE)
 _BEGINNING, _LINES, _FEW = 1 << 14, 20, 50
 _MOST_LABEL = 2**53
-_SPARSE_BYTES = 4
-"""Largest memory per byte of text, before zeros are filled in."""
+_SPARSE_BYTES = 12
+"""Memory per byte of text, before zeros are filled in: the matrix of each file, of all, and that by columns."""
+_DENSE_BYTES = 12
+"""Memory per number with all zeros filled in: a float64, and the float32 of the model's input."""
 
 
 def read_libsvm(
@@ -49,8 +52,9 @@ def read_libsvm(
     from scipy import sparse
     from sklearn.datasets import load_svmlight_file
 
+    room = Room(channel, memory)
     size = sum(os.path.getsize(channel.root / file) for file in files)  # noqa: PTH202
-    _check_size(channel, files[0], size * _SPARSE_BYTES, memory)
+    room.check(size * _SPARSE_BYTES, f"file '{files[0]}' and others")
     matrices, labels, highest, lowest = [], [], 0, 1
     ranges: list[tuple[int, int, str]] = []
     for file in files:
@@ -90,7 +94,9 @@ def read_libsvm(
         raise channel.error(
             f"file '{files[0]}' has labels and no features; expected feature:value behind them."
         )
-    _check_size(channel, files[0], len(y) * len(names) * 8 + size, memory)
+    room.check(
+        len(y) * len(names) * _DENSE_BYTES + size, f"file '{files[0]}', with others and all zeros filled in,"
+    )
     numbers = [int(name) for name in names]
     for matrix in matrices:  # all of the same width
         matrix.resize(matrix.shape[0], max(numbers) + 1)
@@ -141,14 +147,6 @@ def _features(
     return names, (
         f"{channel.name} channel: features above {most}, up to {highest}, do not occur in training and are left out.",
     )
-
-
-def _check_size(channel: Channel, file: str, needed: int, memory: int | None) -> None:
-    if memory is not None and needed > memory:
-        raise channel.error(
-            f"file '{file}' and others take {needed / 1e9:,.1f} GB in memory with all zeros filled in, of which "
-            f"{max(0, memory) / 1e9:.1f} GB are left; expected less data, or an instance with more memory."
-        )
 
 
 def _find_fault(channel: Channel, file: str) -> None:

@@ -8,6 +8,7 @@ groundtruth/label-verification.
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from subset_trainer.data.ids import Ids
 from subset_trainer.data.images.decoding import EncodedImages, ImageFiles
 from subset_trainer.data.images.labelled import LabelledImages
 from subset_trainer.data.images.s3 import SCHEME, S3Images, bucket_and_key
+from subset_trainer.data.room import Room
 from subset_trainer.data.split_names import splits_of_values
 from subset_trainer.data.texts.labelled import Texts
 from subset_trainer.data.understanding import Decision, refuse_open
@@ -32,6 +34,8 @@ from subset_trainer.errors import shown
 
 LONGEST_URI = 1_200
 """Bytes. A bucket's name has at most 63 bytes, a key at most 1,024."""
+_EACH = 600
+"""Bytes that a line takes beside its text or its URI: the label, its place, a path."""
 _META = "-metadata"
 _MOST_SEEN = 8
 _INTERMEDIATE = "/manifests/intermediate/"
@@ -335,8 +339,9 @@ def labelled_lines(
     """(file, line, value of the attribute `source`, label) of each example that is not left out.
 
     Raises:
-        UserError: a line is malformed, and the message adds `expected`; or no example is left.
+        UserError: a line is malformed, and the message adds `expected`; or no example is left, or there is no room.
     """
+    room = Room(channel)
     kept: list[Label] = []
     splits: dict[str, None] = {}
     for file in files:
@@ -354,6 +359,7 @@ def labelled_lines(
                 raise channel.error(f"'{file}', line {number:,}: {error}; expected {expected}.") from error
             if label is not None:
                 kept.append(label)
+                room.take(_EACH + sys.getsizeof(value), f"'{file}', with its lines up to {number:,},")
                 yield file, number, value, label
     if (several := splits_of_values(_SPLIT, splits)) is not None:
         refuse_open(channel.name, [several])

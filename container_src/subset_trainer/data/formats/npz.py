@@ -11,10 +11,14 @@ from subset_trainer.data.classes import coded, label_names, looks_continuous
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.ids import Ids
 from subset_trainer.data.images.labelled import ImageArray
+from subset_trainer.data.room import Room
 from subset_trainer.data.split_names import splits_of_files
 from subset_trainer.data.tables.table import Table
 from subset_trainer.data.understanding import refuse_open
 from subset_trainer.errors import UserError
+
+_NUMBER = 16
+"""Bytes that a table's number takes beside the array that was read: two float64, and the model's float32."""
 
 
 def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None) -> ImageArray | Table:
@@ -26,8 +30,8 @@ def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None
     Raises:
         UserError: the arrays have another form, or a file unpacks to more than `memory` bytes.
     """
-    if memory is not None:
-        _check_size(channel, files, memory)
+    room = Room(channel, memory)
+    _check_size(channel, files, room)
     inputs, labels = zip(*(_read(channel, file) for file in files), strict=True)
     for file, x, y in zip(files, inputs, labels, strict=True):
         if x.shape[1:] != inputs[0].shape[1:]:
@@ -47,6 +51,7 @@ def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None
         classes = tuple(label_names(distinct))
     codes = codes.astype(np.int64)
     ids = Ids.numbered(files, [len(x) for x in inputs])
+    room.look(f"file '{files[0]}'", sum(x.size * (_NUMBER if x.ndim == 2 else x.itemsize) for x in inputs))
     if inputs[0].ndim == 2:
         x = np.concatenate(inputs).astype(np.float64)
         columns = tuple(x.T)
@@ -55,7 +60,7 @@ def read_npz(channel: Channel, files: tuple[str, ...], memory: int | None = None
     return ImageArray(np.concatenate(pixels), codes, classes, ids, white)
 
 
-def _check_size(channel: Channel, files: tuple[str, ...], memory: int) -> None:
+def _check_size(channel: Channel, files: tuple[str, ...], room: Room) -> None:
     """Check the sizes that the archives declare: a small archive may unpack to any number of zeros."""
     unpacked = 0
     for file in files:
@@ -64,11 +69,7 @@ def _check_size(channel: Channel, files: tuple[str, ...], memory: int) -> None:
                 unpacked += sum(member.file_size for member in archive.infolist())
         except Exception:  # noqa: S112
             continue  # the error is reported when it is read
-        if unpacked > memory:
-            raise channel.error(
-                f"file '{file}': the arrays take {unpacked / 1e9:,.1f} GB or more, of which {max(0, memory) / 1e9:.1f} "
-                "GB fit in memory; expected less data, or an instance with more memory."
-            )
+        room.check(unpacked, f"file '{file}'")
 
 
 def _read(channel: Channel, file: str) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,8 @@ from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.format import Claim, Found, Reading
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
-from subset_trainer.data.tables.cells import Cells, Coded
+from subset_trainer.data.room import STRING, Room
+from subset_trainer.data.tables.cells import Cells, Coded, distinct_of
 from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.tables.numbers import are_codes
 from subset_trainer.data.tables.reading import as_training, table_of
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from pyarrow import parquet as pq
 
 _ROWS_AT_ONCE = 1 << 16
+_NUMBER, _CODE, _ROW = 24, 16, 24
+"""Bytes that a number (as it is stored, a float64, the model's float32), a text's code and a row (its label, its place)
+take once they are read."""
 _MOST_NAMED = 10
 _INDEX = "__index_level_"
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -54,7 +58,7 @@ def read_parquet(
         label_column: the label's name or its 0-based position; None: see
             :func:`subset_trainer.data.tables.label.choose_label`.
         like: the fitted training table; its columns are found by name, and other columns are ignored.
-        memory: the largest unpacked size in bytes.
+        memory: bytes that the rows may take once they are read.
         rules: the user's settings for columns.
 
     Raises:
@@ -75,7 +79,8 @@ class ParquetCells(Cells):
     header, typed = True, True
 
     def __init__(self, channel: Channel, files: tuple[str, ...], memory: int | None) -> None:
-        self.channel, self.files, self.memory = channel, files, memory
+        self.channel, self.files, self.room = channel, files, Room(channel, memory)
+        self._unpacked = 0
         self.indexes: frozenset[str] = frozenset()
         self.partitions = [_partition(file) for file in files]
         for file, partition in zip(files, self.partitions, strict=True):
@@ -94,6 +99,8 @@ class ParquetCells(Cells):
         self.names = [*self.types, *(name for name in self.partitions[0] if name not in self.types)]
         if not sum(self.rows):
             raise channel.error(f"file '{files[0]}' has no rows; expected some.")
+        # Before anything of their number is made: a file of a few kilobytes may declare billions.
+        self.room.check(len(self) * _ROW, self._all_rows)
 
     def _look_at(self, file: str) -> None:
         """Check a file's names, types and number of rows against those of the first file."""
@@ -107,7 +114,8 @@ class ParquetCells(Cells):
             self._unreadable(file, error)
         finally:
             opened.close()
-        self._check_size(file, unpacked)
+        self._unpacked += unpacked
+        self.room.check(self._unpacked, f"file '{file}'")
         twice = next((name for name, times in Counter(schema.names).items() if times > 1), None)
         if twice is not None:
             raise self.channel.error(f"file '{file}' has two columns {twice!r}; expected different names.")
@@ -137,6 +145,10 @@ class ParquetCells(Cells):
     def __len__(self) -> int:
         return sum(self.rows)
 
+    @property
+    def _all_rows(self) -> str:
+        return f"file '{self.files[0]}', with the {len(self):,} rows of all files,"
+
     def prefetch(self, positions: Iterable[int]) -> None:
         """Read some columns in one pass over the files."""
         names = [self.names[position] for position in positions if self.names[position] not in self._chunks]
@@ -150,10 +162,11 @@ class ParquetCells(Cells):
                 "than numbers, texts, categories, dates, times or truth values, so leave them out "
                 f"(ignore_columns={','.join(odd)})."
             )
-        least = len(self) * len(names) * 8
-        self._check_size(self.files[0], least)
+        numbers = sum(name in stored and not _is_text(self.types[name]) for name in names)
+        self.room.check(
+            len(self) * (numbers * _NUMBER + (len(names) - numbers) * _CODE + _ROW), self._all_rows
+        )
         self._chunks.update({name: [] for name in names})
-        texts = 0
         for file, rows, partition in zip(self.files, self.rows, self.partitions, strict=True):
             read = 0
             for batch in self._batches(file, stored) if stored else self._nothing(rows):
@@ -162,9 +175,10 @@ class ParquetCells(Cells):
                         batch.column(name) if name in stored else _repeated(partition[name], batch.num_rows)
                     )
                     self._chunks[name].append(piece)
-                    texts += piece.dictionary.nbytes if hasattr(piece, "dictionary") else 0
+                    coded = hasattr(piece, "dictionary")
+                    held = piece.dictionary.nbytes + _CODE * len(piece) if coded else _NUMBER * len(piece)
+                    self.room.take(held, f"file '{file}'")
                 read += batch.num_rows
-                self._check_size(file, least + texts)
             if read != rows:
                 raise self.channel.error(
                     f"file '{file}' has {read:,} rows; expected {rows:,}, as its metadata declare."
@@ -209,7 +223,11 @@ class ParquetCells(Cells):
                     chunks = [compute.if_else(piece, "True", "False") for piece in chunks]
                 elif not types.is_dictionary(chunks[0].type):
                     chunks = [piece.cast(pa.string()) for piece in chunks]
-                self._coded[name] = Coded.of_arrow(pa.chunked_array(chunks))
+                column = pa.chunked_array(chunks)
+                column = column if types.is_dictionary(column.type) else column.dictionary_encode()
+                texts, held = distinct_of(column)
+                self.room.look(f"file '{self.files[0]}'", texts * STRING + 2 * held + 16 * len(self))
+                self._coded[name] = Coded.of_arrow(column)
             except (pa.ArrowException, ValueError) as error:  # for example texts that are not UTF-8
                 self._unreadable(self.files[0], error)
         return self._coded[name]
@@ -248,14 +266,6 @@ class ParquetCells(Cells):
             self._unreadable(file, error)
         finally:
             opened.close()
-
-    def _check_size(self, file: str, needed: int) -> None:
-        if self.memory is not None and needed > self.memory:
-            raise self.channel.error(
-                f"file '{file}': the rows take {needed / 1e9:,.1f} GB or more, of which "
-                f"{max(0, self.memory) / 1e9:.1f} GB fit in memory; expected less data, or an instance with more "
-                "memory."
-            )
 
     def _open(self, file: str, as_dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
         import pyarrow.parquet as pq  # takes a quarter of a second to import, so that other data skips it

@@ -15,10 +15,14 @@ from subset_trainer.data.formats.format import Claim
 from subset_trainer.data.formats.protobuf_messages import KEY, holds_messages, message_class
 from subset_trainer.data.formats.tabular import Asked, TableFormat
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.room import Room
 from subset_trainer.data.tables.table import MOST_COLUMNS, Table
 
 if TYPE_CHECKING:
     from subset_trainer.data.kinds.table import TableKind
+
+_EACH, _ROW = 20, 200
+"""Bytes that a number and a row take once they are read."""
 
 
 def read_protobuf(
@@ -33,6 +37,7 @@ def read_protobuf(
         UserError: a file is damaged, records differ in width, labels are missing or are measurements, numbers are
             infinite, or the dense table exceeds `memory` bytes.
     """
+    room = Room(channel, memory)
     rows: list[np.ndarray] = []
     labels: list[float] = []
     width = None if like is None else len(like.columns)
@@ -48,12 +53,8 @@ def read_protobuf(
                     f"file '{file}', record {number:,} (counted from 0): {len(features):,} features; expected "
                     f"{width:,}, {as_in}."
                 )
-            needed = 16 * width * (len(rows) + 1)  # as rows and again as columns
-            if memory is not None and needed > memory:
-                raise channel.error(
-                    f"file '{file}' and others take more than {max(0, memory) / 1e9:.1f} GB with all zeros filled in, "
-                    "which is what fits in memory; expected less data, or an instance with more memory."
-                )
+            # As rows, again as columns, and as the model's input.
+            room.take(_EACH * width + _ROW, f"file '{file}', with others and all zeros filled in,")
             rows.append(features)
             labels.append(label)
         counts.append(len(rows) - before)

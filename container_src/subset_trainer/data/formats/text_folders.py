@@ -1,5 +1,7 @@
 """`.txt` files in class folders."""
 
+import sys
+
 import numpy as np
 
 from subset_trainer.data.channels import Channel
@@ -16,11 +18,14 @@ from subset_trainer.data.formats.class_folders import (
 from subset_trainer.data.formats.format import Claim, Format, Found, Reading
 from subset_trainer.data.formats.side_files import is_class_list, is_description
 from subset_trainer.data.ids import Ids
+from subset_trainer.data.room import Room
 from subset_trainer.data.texts.labelled import Texts
 from subset_trainer.data.understanding import Decision
 
 LARGEST_FILE = 1 << 24
 """Bytes; a longer file is refused as an example."""
+_EACH = 300
+"""Bytes that a text takes beside its characters: its path, its number, its place."""
 _EXPECTED = "UTF-8 text, one example a file"
 
 
@@ -31,7 +36,7 @@ def read_text_folders(channel: Channel, files: tuple[str, ...], folder: str, mem
         UserError: a file is not UTF-8 text, or the texts exceed `memory` bytes.
     """
     texts = np.empty(len(files), object)
-    left = memory
+    room = Room(channel, memory)
     for position, file in enumerate(files):
         try:
             with (channel.root / file).open("rb") as opened:
@@ -43,12 +48,7 @@ def read_text_folders(channel: Channel, files: tuple[str, ...], folder: str, mem
             raise channel.error(f"text '{file}': {refusal(raw, channel.encoding)}.") from error
         except (OSError, ValueError) as error:
             raise channel.error(f"text '{file}' cannot be read ({error}); expected {_EXPECTED}.") from error
-        left -= len(raw)
-        if left < 0:
-            raise channel.error(
-                f"the texts up to '{file}' take more than the {memory / 1e9:.1f} GB of memory that are left; expected "
-                "less data, or an instance with more memory."
-            )
+        room.take(sys.getsizeof(texts[position]) + _EACH, f"the text of '{file}', with those before it,")
     labels, classes = coded(classes_of_folders(files, folder, channel.label_folder))
     ids = Ids.of_paths(np.array([file.encode("utf-8", "surrogateescape") for file in files]))
     return Texts(texts, labels, classes, ids)

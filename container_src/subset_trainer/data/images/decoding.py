@@ -28,6 +28,7 @@ from subset_trainer.config.data import MOST_IMAGE_PIXELS
 from subset_trainer.data.content import BEGINNING, IMAGES, TEXT, beginning, kind_of
 from subset_trainer.data.images import work
 from subset_trainer.data.images.work import is_deep_colour
+from subset_trainer.data.machine import end_with_parent
 from subset_trainer.errors import PlatformError, UserError, first_line
 
 logger = logging.getLogger(__name__)
@@ -554,6 +555,8 @@ def _start_worker(job: _Job) -> None:
     # The parent's signal handlers are inherited. The parent stops its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # It would wait for work for ever: its siblings hold the other end of the pipe.
+    end_with_parent()
 
 
 def _run_chunk(start: int) -> tuple[int, _Damaged]:

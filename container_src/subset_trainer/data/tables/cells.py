@@ -79,6 +79,17 @@ class Coded:
         return int(np.argmax(self.codes == self.distinct.index(text)))
 
 
+def distinct_of(column: "pa.ChunkedArray") -> tuple[int, int]:
+    """How many texts the dictionaries of an encoded column hold, and their bytes."""
+    # The chunks of a column that was encoded as a whole share one dictionary.
+    found = {
+        chunk.dictionary.buffers()[-1].address: chunk.dictionary
+        for chunk in column.chunks
+        if len(chunk.dictionary)
+    }
+    return sum(map(len, found.values())), sum(one.nbytes for one in found.values())
+
+
 class Cells(ABC):
     """A table's columns in use, by their position among `names`.
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -11,6 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -122,7 +124,7 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
         stopped = False
         unstarted: Reason | None = None
         try:
-            with watch:
+            with watch, _StoppedProcesses(Path(reports)):
                 elastic_launch(config, sys.executable)("-m", WORKER)
         except ChildFailedError as error:
             failed = {rank: failure.exitcode for rank, failure in error.failures.items()}
@@ -136,6 +138,8 @@ def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: 
             # The remaining steps are short, and torch's handler would interrupt them with an exception.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         reason = _reason(Path(reports), failed, contract.current_host) or unstarted
+        if stopped and reason is not None and reason.bystander:
+            reason = None  # it lost a process that did not end in time
         if watch.reason is not None and (reason is None or reason.bystander):
             reason = watch.reason
         if reason is None:
@@ -198,6 +202,56 @@ def _wait(hosts: Hosts) -> None:
             return
         time.sleep(1)
     raise reason.error()
+
+
+class _StoppedProcesses:
+    """Ends those of this host's processes that are stopped (SIGSTOP), once all are to end: by SIGTERM, or because one
+    has failed. SIGTERM does not reach a stopped process, the others wait for it in a collective, and torch's launcher
+    ends them by SIGKILL after half a minute only.
+    """
+
+    def __init__(self, reports: Path) -> None:
+        self._reports = reports
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="stopped-processes", daemon=True)
+
+    def __enter__(self) -> "_StoppedProcesses":
+        # Told of signals by the interpreter, whatever handlers torch's launcher installs.
+        self._signals, own = socket.socketpair()
+        own.setblocking(False)
+        self._own, self._before = own, signal.set_wakeup_fd(own.fileno(), warn_on_full_buffer=False)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        signal.set_wakeup_fd(self._before)
+        self._over.set()
+        self._thread.join()
+        self._own.close()
+        self._signals.close()
+
+    def _run(self) -> None:
+        self._signals.settimeout(0.5)
+        ending = False
+        while not self._over.is_set():
+            try:
+                ending = ending or bool({*self._signals.recv(64)} & {signal.SIGTERM, signal.SIGINT})
+            except TimeoutError:
+                ending = ending or any(self._reports.glob("*.json"))
+            if ending:
+                self._over.wait(0.5)
+                self._end_stopped()
+
+    def _end_stopped(self) -> None:
+        for child in psutil.Process().children():
+            try:
+                if child.status() == psutil.STATUS_STOPPED:
+                    logger.warning(
+                        "a process of the training (%d) is stopped, and is ended by SIGKILL", child.pid
+                    )
+                    child.kill()
+            except psutil.Error:
+                continue
 
 
 class _Watch:
