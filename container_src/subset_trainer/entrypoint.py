@@ -4,6 +4,7 @@ Exit codes: 0 for success (or for a stop by SIGTERM, after results were saved), 
 other errors. In script mode the exit code is that of the script.
 """
 
+import contextlib
 import errno
 import io
 import logging
@@ -63,7 +64,17 @@ def main() -> None:
         code = _report(failure_of(error), error)
     logging.shutdown()
     sys.stdout.flush()
+    _say_no_more()
     sys.exit(code)
+
+
+def _say_no_more() -> None:
+    """Send what finalizers print to nowhere: the log ends with the failure's sentence."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # it is closed, or no file
+            stream.flush()
+            os.dup2(nowhere, stream.fileno())
 
 
 def answer_options(text: str) -> None:
@@ -112,6 +123,13 @@ class _OneLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.message = "\\n".join(record.message.splitlines())
         return super().formatMessage(record)
+
+
+def print_traceback(error: BaseException) -> None:
+    """Print a traceback to stdout. Its lines are indented, because the error's message may have one that reads as
+    metrics."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        print(f"  {line}")
 
 
 def _run(interruption: Interruption) -> int:
@@ -186,7 +204,7 @@ def _for_file(error: OSError) -> str:
 def _report(failure: TrainingError, error: BaseException) -> int:
     """Log the failure, write the failure file, and return the exit code."""
     if not isinstance(error, TrainingError):
-        traceback.print_exception(error, file=sys.stdout)
+        print_traceback(error)
     # Escaped, because a file name may contain bytes that neither the log nor the failure file accepts.
     sentence = " ".join(str(failure).encode("utf-8", "backslashreplace").decode().split())
     if len(sentence) > contract.FAILURE_CHARACTERS:

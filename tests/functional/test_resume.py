@@ -86,6 +86,29 @@ def test_killed_again_and_again(strategy: str, make_job: Jobs) -> None:
     assert outcome(job) == outcome(whole)
 
 
+def test_images_that_are_mirrored_in_turn_by_an_optimizer_with_a_state_of_its_own(
+    make_job: Jobs, digits: Path
+) -> None:
+    values = {
+        **SETTINGS,
+        **{"strategy": "rs2", "fraction": 0.2, "model": "cnn", "batch_size": 64},
+        **{"optimizer": "muon", "whitening": True, "flip": "alternating"},
+    }
+    whole, job = make_job("whole"), make_job("killed")
+    for each in (whole, job):
+        each.link_channel("training", digits / "training")
+        (each.base / "checkpoints").mkdir(parents=True)
+    whole.run(values)
+    assert whole.exit_code == 0, whole.log
+    first = next(n for n, text in enumerate(whole.log.splitlines()) if "epoch=1 " in text)
+    assert kill_at(job, values, first + 2, signal.SIGKILL)
+    lose_the_machine(job)
+    job.run(values)
+    assert job.exit_code == 0, job.log
+    assert "resuming from a checkpoint" in job.log
+    assert outcome(job) == outcome(whole)
+
+
 def test_every_place_within_an_epoch_is_one_to_go_on_from(make_job: Jobs) -> None:
     """Checkpoints of a run that keeps them all, each by itself."""
     values = {**settings("infobatch"), "checkpoints_kept": 1000}

@@ -83,3 +83,30 @@ def test_an_images_changes_depend_on_its_own_chances_alone() -> None:
     chances = augmentation.draw(10, torch.Generator().manual_seed(0))
     parts = [augmentation.apply(before[part], chances[part]) for part in (slice(0, 3), slice(3, 10))]
     assert torch.equal(torch.cat(parts), augmentation.apply(before, chances))
+
+
+def test_the_reach_is_a_share_of_the_side() -> None:
+    before = images()
+    after = augmented(before, Augmentation("crop", reach=0.0625))
+    for old, new in zip(before, after, strict=True):
+        assert any(torch.equal(new, moved(old, down, right)) for down in (-1, 0, 1) for right in (-1, 0, 1))
+    assert torch.equal(augmented(before, Augmentation("crop", reach=0.0)), before)
+
+
+def test_an_alternating_flip_mirrors_each_image_in_every_second_of_its_visits() -> None:
+    before, augmentation = images(), Augmentation("flip-crop", reach=0.0, alternating=True)
+    indices, visits_N = torch.randperm(100)[: len(before)], torch.zeros(100, dtype=torch.int32)
+    visits_N[indices[:10]] = 7
+
+    def visited(seed: int) -> torch.Tensor:
+        drawn = augmentation.draw(len(before), torch.Generator().manual_seed(seed))
+        return augmentation.apply(before, augmentation.alternated(drawn, indices, visits_N))
+
+    first = visited(1)
+    visits_N += 1
+    second = visited(2)
+    assert torch.equal(second, first.flip(3))
+    visits_N += 1
+    assert torch.equal(visited(3), first)
+    mirrored = [not torch.equal(old, new) for old, new in zip(before, first, strict=True)]
+    assert 16 < sum(mirrored) < 48

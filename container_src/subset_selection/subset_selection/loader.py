@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
 from typing import Any, Unpack
 
 import torch
@@ -44,8 +45,14 @@ class _Batches:
         self.sampler = sampler  # where trainers look for set_epoch
         self.batches: list[Tensor] = []
         self.count = 0
+        self.begun = False
 
     def __iter__(self) -> Iterator[list[int]]:
+        if not self.begun:  # They would be those of the epoch before, or none.
+            raise RuntimeError(
+                "a SubsetLoader's batches belong to an epoch that it begins itself: iterate over the SubsetLoader, not "
+                "over a loader that was made of it (as by skip_first_batches; load_state_dict resumes within an epoch)"
+            )
         return (batch.tolist() for batch in self.batches)
 
     def __len__(self) -> int:
@@ -108,6 +115,8 @@ class SubsetLoader(DataLoader[Any]):
         """The sampler, which chooses."""
         self._batches = _Batches(self.subsets)
         self._ready: Within | None = None
+        self._accelerated = False
+        self.end_of_dataloader, self.remainder = False, 0
         self._current: tuple[Within, Tensor, Tensor] | None = None
         super().__init__(dataset, batch_sampler=self._batches, **given)
         self._place()
@@ -129,7 +138,7 @@ class SubsetLoader(DataLoader[Any]):
     def __iter__(self) -> Any:
         """An epoch, which begins with its first batch; see :meth:`begin`."""
         self._place()
-        return self._epoch()
+        return self._as_accelerate_expects(self._epoch()) if self._accelerated else self._epoch()
 
     def begin(self) -> None:
         """Begin the coming epoch before its first batch is read: ``len`` and ``last_selection`` are the epoch's then.
@@ -161,7 +170,10 @@ class SubsetLoader(DataLoader[Any]):
         if choice.filter is not None:
             kept = [len(part) for part in torch.arange(choice.size).tensor_split(steps)][within.done :]
         batches = self._batches.batches
-        for step, batch in enumerate(super().__iter__()):
+        self._batches.begun = True
+        loaded = super().__iter__()
+        self._batches.begun = False
+        for step, batch in enumerate(loaded):
             indices, weight = batches[step], weights[step]
             if choice.filter is not None:
                 rows = self._kept(choice.filter, batch, indices, kept[step])
@@ -294,6 +306,27 @@ class SubsetLoader(DataLoader[Any]):
     def set_epoch(self, epoch: int) -> None:
         """See :meth:`SubsetSampler.set_epoch <subset_selection.sampler.SubsetSampler.set_epoch>`."""
         self.subsets.set_epoch(epoch)
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """Asked by Accelerate's ``prepare``, which leaves such a loader as it is: each process yields its part of a
+        batch already, and a loader made of this one's parts would not select."""
+        self._accelerated = True
+        return True
+
+    def _as_accelerate_expects(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches on the accelerator's device. ``accelerate`` hears of the last one, because it ends an
+        accumulation of gradients."""
+        state, utils = import_module("accelerate.state"), import_module("accelerate.utils")
+        gradients, device = state.GradientState(), state.PartialState().device
+        self.end_of_dataloader = False
+        gradients._add_dataloader(self)
+        try:
+            for batch in batches:
+                self.end_of_dataloader = not self.under_way
+                yield utils.send_to_device(batch, device, non_blocking=self.pin_memory)
+        finally:
+            gradients._remove_dataloader(self)
 
     def _steps(self) -> int:
         size, processes = self.subsets.size, self.subsets._processes.size

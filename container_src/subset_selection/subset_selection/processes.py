@@ -3,6 +3,7 @@
 A single process has no overhead: there is no process group, and each method returns its input.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, TypeVar
@@ -119,6 +120,12 @@ class Processes:
 
 ALONE = Processes()
 """A single process."""
+
+
+def under_accelerate() -> bool:
+    """Whether the program has made an ``accelerate.Accelerator``. It is not imported for that."""
+    state = sys.modules.get("accelerate.state")
+    return state is not None and bool(state.is_initialized())
 
 
 def _made(answer: list[Any]) -> Any:

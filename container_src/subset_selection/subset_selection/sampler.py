@@ -17,7 +17,7 @@ from subset_selection.embedding import Evaluation
 from subset_selection.items import Fields, Key, device_of
 from subset_selection.last_layer import Outputs
 from subset_selection.making import candidates_of, create, settings_for
-from subset_selection.processes import Processes
+from subset_selection.processes import Processes, under_accelerate
 from subset_selection.schedule import Epoch, epochs, generators, open_ended
 from subset_selection.selectors import (
     Choice,
@@ -204,6 +204,11 @@ class SubsetSampler(DistributedSampler[int]):
         if self._spec.shape == "within_batch":
             raise ValueError(
                 f"strategy={self._spec.name!r} chooses within each batch: expected a SubsetLoader, which reads batches"
+            )
+        if self._processes.size > 1 and under_accelerate():
+            raise ValueError(
+                "Accelerate divides what a prepared DataLoader reads between the processes, and a SubsetSampler has "
+                "done so already: expected a SubsetLoader, which accelerator.prepare leaves as it is"
             )
         within = self.begin()
         # Every process yields equally many, so that none waits for another in a step that the other does not make.

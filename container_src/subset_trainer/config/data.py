@@ -145,6 +145,15 @@ class DataKnobs(Knobs):
         "flip-crop",
         description="random augmentation of training images; use `crop` if mirroring an image changes its class",
     )
+    augmentation_reach: Share = Field(
+        0.125,
+        description="the largest random shift of a training image, as a fraction of its side; 0.125 is 4 of 32 pixels",
+    )
+    flip: Literal["random", "alternating"] = Field(
+        "random",
+        description="`augmentation=flip-crop`: which images are mirrored: half of all samples at `random`, or each "
+        "image in every second of the epochs that use it (`alternating`)",
+    )
     cutout: Share = Field(
         0.0,
         description="side length of the square that is blanked in each training image, as a fraction of the "

@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from subset_trainer.config.knobs import Count, Knobs, Positive, Share
 from subset_trainer.config.selection import ENCODER_ETA, ENCODER_SELECT_EVERY
 
+ADAMW_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.01}
+"""Defaults for ``optimizer=adamw`` where no encoder is trained."""
 ENCODER_DEFAULTS: dict[str, Any] = {
     "learning_rate": 5e-5,
     "weight_decay": 0.01,
@@ -62,6 +64,18 @@ class TrainingKnobs(Knobs):
         f"`encoder` (AdamW): {ENCODER_DEFAULTS['learning_rate']:g}, with `fine_tune=head` {FROZEN_ENCODER_RATE:g}. "
         f"With `fine_tune=all`, an encoder's fresh last layer has {FRESH_LAYER_TIMES:g} times this rate, and layers "
         f"that join it with a table have {JOINING_LAYERS_TIMES:g} times this rate",
+    )
+    whitening: bool = Field(
+        False,
+        description="images: begin with the principal components of image patches as kernels of the first "
+        "convolution; not used with pretrained weights",
+    )
+    optimizer: Literal["auto", "sgd", "muon", "adamw"] = Field(
+        "auto",
+        description="`sgd` with Nesterov momentum; `muon`, which is `sgd` with orthogonalised updates of the hidden "
+        "layers for which that costs little; `adamw`, with defaults of its own: "
+        f"{', '.join(f'{name}={value:g}' for name, value in ADAMW_DEFAULTS.items())}; `auto`: adamw for `encoder`, "
+        "which takes no other, else sgd",
     )
     warmup_ratio: Share = Field(
         0.15, description="fraction of all training steps used for learning-rate warm-up"

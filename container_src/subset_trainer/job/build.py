@@ -7,7 +7,7 @@ from subset_trainer import models
 from subset_trainer.job.read import Material
 from subset_trainer.models import Classifier
 from subset_trainer.pretrained import encoders, image_models
-from subset_trainer.training import devices
+from subset_trainer.training import devices, whitening
 from subset_trainer.training.averaging import MovingAverage
 from subset_trainer.training.frozen import Frozen
 from subset_trainer.training.parallel import synced_batch_norm
@@ -52,6 +52,8 @@ def build(data: Material, ranks: Ranks, announced: bool = False) -> Built:
     if ranks.size > 1 and (config.sync_batch_norm or sharded):
         synced_batch_norm.convert(classifier, machine.device.type == "cuda")
     classifier.place(machine.device, machine.memory_format(splits.preprocessing.input_shape))
+    if config.whitening and data.weights is None and classifier.takes_images:
+        whitening.whiten(classifier, splits.train, ranks)
     average = MovingAverage(classifier, config.ema_decay) if config.ema_decay else None
     return Built(classifier, average, Place(machine, ranks))
 

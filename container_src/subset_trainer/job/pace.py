@@ -54,9 +54,14 @@ def main() -> int:
 
     def batches() -> Iterator[Batch]:
         while True:
-            generators = plan.generators()
             yield from Batches(
-                choice, data.training, plan, built.place, generators, trainee.augmentation
+                choice,
+                data.training,
+                plan,
+                built.place,
+                plan.generators(),
+                trainee.augmentation,
+                trainee.record.visits_N,
             ).after(0)
 
     def step(batch: Batch) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from subset_trainer import artifacts, pretrained
 from subset_trainer.config import Hyperparameters
 from subset_trainer.config.training import (
+    ADAMW_DEFAULTS,
     ENCODER_DEFAULTS,
     FINE_TUNED_ENCODER_DEFAULTS,
     FRESH_LAYER_TIMES,
@@ -133,7 +134,9 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     if weights and (expected := image_models.normalisation(weights, model)):
         mean, std = expected
         splits = dataclasses.replace(splits, preprocessing=preprocessing.normalised(mean, std))
-    return Material(splits, model, encoder, weights, as_encoders_are_trained(hp) if encoder else hp)
+    return Material(
+        splits, model, encoder, weights, _as_trained(hp, encoder is not None, weights is not None)
+    )
 
 
 def _trained_on(splits: Splits, contract: Contract, hp: Hyperparameters) -> Splits:
@@ -202,8 +205,32 @@ def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
         )
 
 
+def _as_trained(hp: Hyperparameters, encoder: bool, weights: bool) -> Hyperparameters:
+    """Set the usual defaults of what is trained, and by what, for hyperparameters without a value."""
+    if weights and hp.whitening:
+        logger.warning("whitening=true is not used: the first kernels are the pretrained ones")
+    if encoder:
+        return as_encoders_are_trained(hp)
+    return as_adamw_trains(hp) if hp.optimizer == "adamw" else hp
+
+
+def as_adamw_trains(hp: Hyperparameters) -> Hyperparameters:
+    """Set the usual defaults of AdamW for hyperparameters without a value."""
+    if "momentum" in hp.model_fields_set:
+        logger.warning("optimizer='adamw' has moments of its own: momentum=%g is not used", hp.momentum)
+    return hp.with_defaults(ADAMW_DEFAULTS)
+
+
 def as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
-    """Set the usual defaults of encoders for hyperparameters without a value."""
+    """Set the usual defaults of encoders for hyperparameters without a value.
+
+    Raises:
+        UserError: encoders are not trained with this optimizer.
+    """
+    if hp.optimizer not in ("auto", "adamw"):
+        raise UserError(
+            f"hyperparameter optimizer={hp.optimizer!r}: an encoder is trained with adamw; expected auto or adamw"
+        )
     head = {"learning_rate": FROZEN_ENCODER_RATE}
     usual = ENCODER_DEFAULTS | (head if hp.fine_tune == "head" else FINE_TUNED_ENCODER_DEFAULTS)
     if "momentum" in hp.model_fields_set:

@@ -4,7 +4,8 @@ Torchvision is imported only if one of its networks is requested.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -61,6 +62,9 @@ class Classifier(nn.Module):
         for name, values in buffers.items():
             self.register_buffer(name, values, persistent=name in ("mean", "std"))
         self.memory_format = torch.contiguous_format
+        self.positions: dict[str, int] = {}
+        """Of each convolution and linear layer of the network, by its name, in how many positions of an example it
+        is applied; empty: not known."""
         self._frozen = False
 
     @property
@@ -303,11 +307,31 @@ def _torchvision(name: str, classes: int) -> nn.Module:
     return network
 
 
+@contextmanager
+def _noting_positions(classifier: Classifier) -> Iterator[None]:
+    """Note the positions of layers in a pass of one example."""
+    handles = []
+    for name, layer in classifier.network.named_modules():
+        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
+
+            def note(layer: nn.Module, inputs: Any, output: Tensor, name: str = name) -> None:
+                weight = layer.weight
+                assert isinstance(weight, Tensor)
+                classifier.positions[name] = output.numel() // len(weight)
+
+            handles.append(layer.register_forward_hook(note))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _try_out(classifier: Classifier, name: str, zeros: Tensor, classes: int) -> None:
     """Run one forward pass on zeros, so that an unsuitable network is reported now, not after the data was read."""
     training = classifier.training
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), _noting_positions(classifier):
             logits = classifier.eval()(zeros)
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())

@@ -82,6 +82,7 @@ class Batches:
         place: the device and the processes.
         generators: the random generators ``order`` (of the examples) and ``augmentation``.
         augmentation: how images are augmented; None: the inputs are not images.
+        visits_N: [N] how often the run trained on each example before this epoch.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Batches:
         place: Place,
         generators: Mapping[str, torch.Generator],
         augmentation: Augmentation | None,
+        visits_N: Tensor,
     ) -> None:
         subset, self._train, self._place = choice.subset, data.train, place
         self.steps = plan.steps_for(choice.size)
@@ -109,7 +111,8 @@ class Batches:
             self._weights = self._weights * data.weights[self.read.indices]
         self._chances: Tensor | None = None
         if augmentation:
-            self._chances = augmentation.draw(len(order), generators["augmentation"])
+            drawn = augmentation.draw(len(order), generators["augmentation"])
+            self._chances = augmentation.alternated(drawn, self.read.indices, visits_N)
 
     def after(self, step: int) -> Iterator[Batch]:
         """Iterate over the batches that remain after this many steps.

@@ -89,7 +89,8 @@ class _Course:
 
         lap = Lap()
         trainee.classifier.train()
-        batches = Batches(choice, self.data, plan, place, state.generators, trainee.augmentation)
+        visits_N = trainee.record.visits_N
+        batches = Batches(choice, self.data, plan, place, state.generators, trainee.augmentation, visits_N)
         within = state.within.begun(place.device, choice.size)
         filtering = Stopwatch(place.device)
         self._steps(epoch, batches, within, _Filter(choice, filtering), lap, paced)

@@ -1,6 +1,5 @@
-"""Torch's optimisers, without the time to import torch's compiler."""
+"""The optimiser of a run, and which of its weights it treats how."""
 
-import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,37 +9,24 @@ from torch import nn
 from subset_trainer.config import Hyperparameters
 from subset_trainer.config.training import FRESH_LAYER_TIMES, JOINING_LAYERS_TIMES
 from subset_trainer.models import Classifier, JoinedEncoder, TextEncoder
+from subset_trainer.training import muon
+from subset_trainer.training.unwrapped import SGD, AdamW
 
 
-class SGD(torch.optim.SGD):
-    """``torch.optim.SGD`` with bitwise the same results.
-
-    Torch wraps these methods to exclude them from compilation, and the wrappers import torch's compiler, which takes
-    seconds. This class uses the unwrapped methods.
-    """
-
-    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
-    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
-    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
-    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
-
-
-class AdamW(torch.optim.AdamW):
-    """``torch.optim.AdamW`` with unwrapped methods; see :class:`SGD`."""
-
-    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
-    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
-    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
-    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
-
-
-def make(classifier: nn.Module, hp: Hyperparameters, learning_rate: float) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW for text encoders. Weight decay applies to matrices and kernels only.
+def make(
+    classifier: nn.Module, hp: Hyperparameters, learning_rate: float, batch_size: int | None = None
+) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, Muon or AdamW. Weight decay applies to matrices and kernels only.
 
     Beside a text encoder that is trained as a whole, fresh layers have a higher learning rate: the last one, or those
     that join the encoder with a table.
+
+    Args:
+        classifier: the model, whose weights are updated.
+        hp: the run's hyperparameters.
+        learning_rate: its peak.
+        batch_size: number of examples of a step over all processes, so that any number of them train alike; default:
+            ``hp.batch_size``.
     """
     parts: list[tuple[Iterable[nn.Parameter], dict[str, Any]]] = [(classifier.parameters(), {})]
     network = classifier.network if isinstance(classifier, Classifier) else None
@@ -56,9 +42,29 @@ def make(classifier: nn.Module, hp: Hyperparameters, learning_rate: float) -> to
             {"params": decayed, "weight_decay": hp.weight_decay, **settings},
             {"params": exempt, "weight_decay": 0.0, **settings},
         ]
-    if hp.model == "encoder":
+    kind = hp.optimizer
+    if kind == "auto":
+        kind = "adamw" if hp.model == "encoder" else "sgd"
+    if kind == "adamw":
         return AdamW(groups, lr=learning_rate, fused=True)
-    return SGD(groups, lr=learning_rate, momentum=hp.momentum, nesterov=hp.momentum > 0, fused=True)
+    momentum: dict[str, Any] = {"momentum": hp.momentum, "nesterov": hp.momentum > 0}
+    if kind == "muon" and isinstance(classifier, Classifier):
+        hidden = muon.chosen(classifier, batch_size or hp.batch_size)
+        return muon.Muon(
+            [part for group in groups for part in _split(group, hidden, momentum)], learning_rate
+        )
+    return SGD(groups, lr=learning_rate, fused=True, **momentum)
+
+
+def _split(
+    group: dict[str, Any], hidden: set[nn.Parameter], momentum: dict[str, Any]
+) -> Iterable[dict[str, Any]]:
+    """A group's weights whose updates are orthogonalised, and the others."""
+    own = [parameter for parameter in group["params"] if parameter in hidden]
+    if own:
+        inner = {"momentum": 0.0, "nesterov": False, "inner_momentum": momentum["momentum"]}
+        yield {**group, "params": own, "orthogonal": True, **inner}
+    yield {**group, "params": [each for each in group["params"] if each not in hidden], **momentum}
 
 
 def set_rate(made: torch.optim.Optimizer, rate: float) -> None:

@@ -49,7 +49,7 @@ class Trainee:
         machine = place.machine
         self.classifier, self.average, self.place = classifier, average, place
         self.record = record or Record(plan.examples)
-        self._optimizer = optimizer.make(classifier, hp, plan.learning_rate)
+        self._optimizer = optimizer.make(classifier, hp, plan.learning_rate, plan.effective_batch_size)
         self._scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.needs_loss_scaling)
         self._gradients = Gradients(
             place.ranks.wrap(classifier),
@@ -60,7 +60,13 @@ class Trainee:
             classifier.objective,
         )
         self.augmentation = (
-            Augmentation(hp.augmentation, hp.cutout, classifier.mean_colour)
+            Augmentation(
+                hp.augmentation,
+                hp.cutout,
+                classifier.mean_colour,
+                hp.augmentation_reach,
+                hp.flip == "alternating",
+            )
             if classifier.takes_images
             else None
         )
