@@ -118,8 +118,18 @@ class SubsetLoader(DataLoader[Any]):
         self._accelerated = False
         self.end_of_dataloader, self.remainder = False, 0
         self._current: tuple[Within, Tensor, Tensor] | None = None
+        self._own_generator = torch.Generator() if given.get("generator") is None else None
+        given["generator"] = given.get("generator") or self._own_generator
         super().__init__(dataset, batch_sampler=self._batches, **given)
         self._place()
+
+    def _seed_workers(self, epoch: int) -> None:
+        """Seed what a plain loader draws from torch's generator: the same in an epoch that is resumed, and without a
+        draw that would shift the model's own (dropout) in it."""
+        if self._own_generator is not None:
+            seed, rank = self.subsets._seed, self.subsets._processes.rank
+            # A generator heeds 32 bits.
+            self._own_generator.manual_seed((seed * 1_000_003 + epoch * 8_191 + rank) % 2**32)
 
     def _sampler(self, dataset: Any) -> SubsetSampler:
         size = self._size * Processes.current().size
@@ -170,6 +180,7 @@ class SubsetLoader(DataLoader[Any]):
         kept: list[int] = []
         if choice.filter is not None:
             kept = [len(part) for part in torch.arange(choice.size).tensor_split(steps)][within.done :]
+        self._seed_workers(self.subsets._begun)
         batches = self._batches.batches
         self._batches.begun = True
         loaded = super().__iter__()
