@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from subset_trainer.tracking.metrics import metric_definitions
 from tests.functional.conftest import Job, write_image
@@ -130,6 +132,37 @@ def test_disk_full_where_the_reason_goes(table: Job) -> None:
         assert table.exit_code == 1
         assert "the failure file could not be written: [Errno 28] No space left on device" in table.log
         assert table.last_line.endswith("unknown hyperparameter 'epochss': did you mean 'epochs'?")
+
+
+def test_disk_full_where_images_are_copied_to(job: Job, tmp_path: Path) -> None:
+    """The buffer that does not fit is written once more by a finalizer, which fails at the very end."""
+    draw = np.random.default_rng(0)
+    with tarfile.open(job.channel("training") / "shard.tar.gz", "w:gz") as archive:
+        for number in range(60):
+            content = io.BytesIO()
+            Image.fromarray(draw.integers(256, size=(40, 40, 3), dtype=np.uint8)).save(content, "PNG")
+            for suffix, part in ((".png", content.getvalue()), (".cls", str(number % 2).encode())):
+                member = tarfile.TarInfo(f"{number:04}{suffix}")
+                member.size = len(part)
+                archive.addfile(member, io.BytesIO(part))
+    job.environment["TMPDIR"] = str(tmp_path / "small")
+    with mounted(tmp_path / "small", "size=64k"):
+        job.run(IMAGES)
+        failed(
+            job, 1, f"its images are copied to {tmp_path / 'small'} to be read one by one", "expected room"
+        )
+
+
+def test_what_finalizers_print_does_not_follow_the_sentence(table: Job, tmp_path: Path) -> None:
+    inject(
+        table,
+        tmp_path / "site",
+        "import atexit, os, sys\n"
+        "atexit.register(lambda: (print('said late'), print('said late', file=sys.stderr), os.write(2, b'late')))\n",
+    )
+    table.run({"epochss": 3})
+    assert table.exit_code == 1
+    assert table.last_line.endswith("unknown hyperparameter 'epochss': did you mean 'epochs'?")
 
 
 def test_disk_full_of_event_files(table: Job) -> None:
@@ -306,6 +339,18 @@ def test_files_that_were_read_may_go(job: Job) -> None:
     )
     assert job.exit_code == 0, job.log
     assert len(job.history) == 6
+
+
+def test_few_open_files(job: Job, tmp_path: Path) -> None:
+    """With many files and workers."""
+    images(job.channel("training"), count=100)
+    within(job, no_memory_for_pixels(tmp_path), "ulimit -n 64")
+    job.run({**IMAGES, "epochs": 1, "num_workers": 8})
+    assert job.exit_code == 0, job.log
+    job.wrapper = ()
+    within(job, no_memory_for_pixels(tmp_path), "ulimit -n 32")
+    job.run({**IMAGES, "epochs": 1, "num_workers": 8})
+    failed(job, 1, "too many open files: the limit is 32; expected a larger one (ulimit -n)", "num_workers")
 
 
 # Clocks

@@ -501,6 +501,36 @@ def test_an_epoch_begins_with_its_first_batch_or_when_it_is_told_to() -> None:
     assert loader.epoch == 4
 
 
+class Augmented(TensorDataset):
+    """Its items are noisy, by the generator of the worker that reads them."""
+
+    def __getitem__(self, index: int) -> Any:
+        inputs, label = super().__getitem__(index)
+        return inputs + torch.randn(WIDTH), label
+
+
+def test_a_model_s_own_randomness_is_not_drawn_from_by_reading() -> None:
+    """Or dropout would be another one in an epoch that is resumed, whose reading begins once more."""
+    before = torch.get_rng_state()
+    for workers in (0, 2):
+        list(SubsetLoader(tensors(), strategy="rs2", batch_size=8, num_workers=workers))
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_are_seeded_by_seed_and_epoch() -> None:
+    def epochs(seed: int, **options: Any) -> list[float]:
+        dataset = Augmented(*tensors().tensors)
+        loader = SubsetLoader(
+            dataset, strategy="full", shuffle=False, seed=seed, batch_size=60, num_workers=1, **options
+        )
+        return [float(inputs.sum()) for _ in range(2) for inputs, _, _ in loader]
+
+    first, second = epochs(0)
+    assert first != second and epochs(0) == [first, second] and epochs(1)[0] != first
+    own = torch.Generator().manual_seed(3)
+    assert epochs(0, generator=own)[0] != first
+
+
 def test_an_epoch_that_was_left_early_can_be_counted_as_complete() -> None:
     whole, resumed = made("rs2"), made("rs2")
     for loader in (whole, resumed):

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import ctypes
 import functools
 import io
 import logging
@@ -257,8 +258,20 @@ def _opened(source: str | io.BytesIO, most: int) -> Image.Image:
             raise
         _register_heif()
         image = Image.open(source, formats=(_PLUGIN,))
+    if image.format == "TIFF":
+        _silence_libtiff()
     work.check(image, data, most)
     return image
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Damage is reported as an exception. libtiff's own lines go to stderr otherwise, without the image's name."""
+    for path in (Path(Image.__file__).parents[1] / "pillow.libs").glob("libtiff*"):
+        library = ctypes.CDLL(str(path))  # the one that Pillow has loaded
+        for handler in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+            handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            handler(None)
 
 
 @functools.cache
