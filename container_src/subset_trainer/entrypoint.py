@@ -9,6 +9,7 @@ import errno
 import io
 import logging
 import os
+import resource
 import sys
 import traceback
 
@@ -62,8 +63,8 @@ def main() -> None:
     except BaseException as error:
         interruption.ignore()
         code = _report(failure_of(error), error)
+        _say_no_more()  # what the error's frames hold is freed after this
     logging.shutdown()
-    sys.stdout.flush()
     _say_no_more()
     sys.exit(code)
 
@@ -175,6 +176,11 @@ def failure_of(error: BaseException) -> TrainingError:
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return PlatformError(
             f"{UNWRITABLE[error.errno]}{_for_file(error)}; expected a place that can be written"
+        )
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return UserError(
+            f"too many open files: the limit is {limit}; expected a larger one (ulimit -n), or a smaller num_workers"
         )
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return PlatformError(

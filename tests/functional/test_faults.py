@@ -341,6 +341,18 @@ def test_files_that_were_read_may_go(job: Job) -> None:
     assert len(job.history) == 6
 
 
+def test_few_open_files(job: Job, tmp_path: Path) -> None:
+    """With many files and workers."""
+    images(job.channel("training"), count=100)
+    within(job, no_memory_for_pixels(tmp_path), "ulimit -n 64")
+    job.run({**IMAGES, "epochs": 1, "num_workers": 8})
+    assert job.exit_code == 0, job.log
+    job.wrapper = ()
+    within(job, no_memory_for_pixels(tmp_path), "ulimit -n 32")
+    job.run({**IMAGES, "epochs": 1, "num_workers": 8})
+    failed(job, 1, "too many open files: the limit is 32; expected a larger one (ulimit -n)", "num_workers")
+
+
 # Clocks
 
 JUMPING = """

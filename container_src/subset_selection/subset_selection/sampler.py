@@ -503,9 +503,7 @@ def _selector(
     reading, needs_labels = options.get("reading", Reading()), settings.balance == "class"
     train = Examples(clean, evaluation, fields, reading, processes, options.get("labels"), needs_labels)
     if spec.shape == "within_batch":
-        return FilterSelector(
-            _filter_maker(spec, settings, train, fields, options, processes), examples, budget
-        )
+        return FilterSelector(_filter_maker(spec, settings, train, fields, options), examples, budget)
     validation = options.get("validation")
     if validation is None and (drop or "validation" in spec.needs or settings.match == "validation"):
         raise ValueError(f"strategy={spec.name!r} needs held-out examples: give them with validation=")
@@ -546,12 +544,8 @@ def _evaluation(spec: Spec, model: nn.Module | None, options: Options) -> Evalua
 
 
 def _filter_maker(
-    spec: Spec, settings: Settings, train: Examples, fields: Fields, options: Options, processes: Processes
+    spec: Spec, settings: Settings, train: Examples, fields: Fields, options: Options
 ) -> Callable[[Mapping[str, Any]], BatchFilter]:
-    if processes.size > 1:
-        raise ValueError(
-            f"strategy={spec.name!r} chooses within each batch, which works in one process alone"
-        )
     if "a held-out model" not in spec.needs:
         return lambda state: spec.load()(settings)
     held_out = options.get("held_out")
@@ -566,7 +560,7 @@ def _filter_maker(
     def make(state: Mapping[str, Any]) -> BatchFilter:
         losses = state.get("irreducible_losses_N")
         if losses is None:
-            losses = train.evaluated_by(judge).losses()
+            losses = train.losses_by(judge)
         made: BatchFilter = spec.load()(settings, losses.to(device_of(held_out)))
         return made
 
