@@ -353,6 +353,21 @@ def test_what_sigterm_does_not_wait_for_gets_503(image_model: Path) -> None:
         assert server.process.returncode == 0, server.log
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_sigterm_while_the_model_is_loaded(image_model: Path, seconds: float) -> None:
+    process = start(image_model, free_port())
+    assert process.stdout is not None
+    try:
+        assert "subset-trainer" in process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGTERM)
+        log = process.communicate(timeout=SECONDS)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, log
+    assert log.strip().endswith("SIGTERM received: stopped")
+
+
 def test_without_a_model_it_says_so(tmp_path: Path) -> None:
     process = start(tmp_path, free_port())
     log, _ = process.communicate(timeout=SECONDS)

@@ -389,12 +389,17 @@ def _to_rgb(image: Image.Image, white: int) -> Image.Image:
         return whole
     if _is_deep(image):
         # Pillow would clip at 255.
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, white)
-        return Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_greys(white)[np.clip(np.asarray(image), 0, white)]).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
     return image.convert("RGB")
+
+
+@functools.cache
+def _greys(white: int) -> np.ndarray:
+    """uint8 [white + 1]: the grey of each value of 16 bits."""
+    return ((np.arange(white + 1) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def natural_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
