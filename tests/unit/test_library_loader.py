@@ -329,6 +329,19 @@ def test_more_epochs_than_were_planned_are_refused() -> None:
         next(iter(loader))
 
 
+def test_what_was_observed_is_what_it_was_then_and_the_latest_counts() -> None:
+    loader = made("infobatch")
+    next(iter(loader))
+    losses = torch.arange(8.0)
+    loader.observe(losses)
+    losses.mul_(losses).add_(float("nan"))  # what the loop makes of them later is its own
+    first = loader.state_dict()["subsets"]["observed"]
+    assert sorted(first[~first.isnan()].tolist()) == list(range(8))
+    loader.observe(torch.full((8,), 2.0))
+    again = loader.state_dict()["subsets"]["observed"]
+    assert again[~again.isnan()].tolist() == [2.0] * 8
+
+
 def test_infobatch_without_losses_says_what_it_needs() -> None:
     loader = made("infobatch")
     list(loader)
