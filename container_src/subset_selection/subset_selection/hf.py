@@ -55,11 +55,12 @@ class SelectsSubsets(_Base):
     examples, in all batches and processes. So it is, with ``losses=``, of any other model. Without, the loss is what
     the ``Trainer`` computes, which a strategy with weights refuses.
 
-    The log has ``selection_seconds``, ``selection_examples`` and ``selection_epoch`` of each selection. Checkpoints
-    have the state, from which a resumed run gets the same subsets.
+    The log has ``subset_size`` and ``selection_seconds`` of each selection. Checkpoints have the state, from which a
+    resumed run gets the same subsets.
 
     Args:
-        args, kwargs: those of ``Trainer``.
+        args: those of ``Trainer``.
+        kwargs: those of ``Trainer`` that are given by name.
         selection: the options of a selection, see :class:`~subset_selection.sampler.Options`. ``epochs`` is that of
             the ``Trainer``, and so is ``seed`` if it is not given.
         losses: for models whose loss is not the mean cross-entropy of their logits [B, C]: the loss of each example.
@@ -394,11 +395,7 @@ class _Steps:
         made = self._subsets.last_selection
         if made is not None and made is not known:
             self._trainer.log(
-                {
-                    "selection_epoch": float(made.epoch),
-                    "selection_examples": float(len(made.subset.indices)),
-                    "selection_seconds": made.seconds,
-                }
+                {"subset_size": float(len(made.subset.indices)), "selection_seconds": made.seconds}
             )
 
 
