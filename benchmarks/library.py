@@ -346,7 +346,7 @@ def parser() -> Parser:
         "--data", type=Path, help="a folder of class folders of images; default: generated ones"
     )
     made.add_argument("--n", type=int, default=10_000, help="number of images (default %(default)s)")
-    made.add_argument("--pairs", type=int, default=11, help="pairs of a row (default %(default)s)")
+    made.add_argument("--pairs", type=int, default=9, help="pairs of a row (default %(default)s)")
     made.add_argument("--peers", help="the Python of an environment with the other packages")
     made.add_argument(
         "--parts",
@@ -396,7 +396,7 @@ def _loaders(found: Row, peers: Peers, folder: Path, images: Tensor, labels: Ten
 
 def _facility(found: Row, peers: Peers, folder: Path, images: Tensor, labels: Tensor, pairs: int) -> None:
     found["facility"] = [
-        *facility(peers, folder, 5_000, 1, pairs),
+        *facility(peers, folder, 5_000, 1, max(1, pairs // 2)),
         *facility(peers, folder, 50_000, CLASSES, max(1, pairs // 4)),
     ]
     print("", *shown_facility(found["facility"]), sep="\n", flush=True)

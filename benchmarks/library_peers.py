@@ -33,8 +33,8 @@ Picks = list[int]
 class TheirInfoBatch(Dataset[Any], Sampler[int]):
     """InfoBatch (Qin et al., ICLR 2024) as a data set whose items have their index, and a sampler of a list of indices.
 
-    A batch's losses go into a table at the indices, and its loss is the mean of losses times weights. Before an epoch,
-    a share of the examples below the mean loss is left out, and the others of them weigh more.
+    A batch's losses go into a table at the indices, and its weights come from another. Before an epoch, a share of the
+    examples below the mean loss is left out, and the others of them weigh more.
     """
 
     def __init__(self, dataset: Any, share: float = 0.5) -> None:
@@ -59,10 +59,10 @@ class TheirInfoBatch(Dataset[Any], Sampler[int]):
         np.random.shuffle(self._indices)
         return iter(self._indices)
 
-    def loss(self, losses: Tensor, indices: Tensor) -> Tensor:
-        weights = self._weights_N[indices].to(losses.device)
+    def observe(self, losses: Tensor, indices: Tensor) -> Tensor:
+        """Record a batch's losses, and return its weights."""
         self._losses_N[indices] = losses.detach().cpu()
-        return (losses * weights).mean()
+        return self._weights_N[indices].to(losses.device)
 
 
 def their_infobatch(dataset: Any, batch_size: int, loop: Loop) -> Callable[[], int]:
@@ -73,7 +73,10 @@ def their_infobatch(dataset: Any, batch_size: int, loop: Loop) -> Callable[[], i
     def epoch() -> int:
         samples = 0
         for indices, (inputs, labels) in loader:
-            loop.step(method.loss(loop.losses(inputs, labels), indices))
+            losses = loop.losses(inputs, labels)
+            weights = method.observe(losses, indices)
+            if isinstance(loop, Training):
+                loop.learn((losses * weights).mean())
             samples += len(labels)
         return samples
 
@@ -90,7 +93,8 @@ def datacull(dataset: Any, batch_size: int, fraction: float, loop: Loop) -> Call
         samples = 0
         loader.resample(None)
         for inputs, labels, _ in loader:
-            loop.step(loop.losses(inputs, labels).mean())
+            if isinstance(loop, Training):
+                loop.learn(loop.losses(inputs, labels).mean())
             samples += len(labels)
         return samples
 
@@ -124,7 +128,7 @@ def beside(asked: dict[str, Any]) -> dict[str, Any]:
 # Facility location
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=10)
 def similarities(file: str) -> Any:
     """The largest Euclidean distance less each, [n, n] float64, of features [n, D]."""
     features = np.load(file).astype(np.float64)

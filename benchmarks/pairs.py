@@ -100,7 +100,7 @@ class Training:
     def losses(self, inputs: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(self.model(inputs), labels, reduction="none")
 
-    def step(self, loss: Tensor) -> None:
+    def learn(self, loss: Tensor) -> None:
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -117,9 +117,6 @@ class Loading:
         self._at = (self._at + len(labels)) % (len(self._losses) // 2)
         return self._losses[self._at : self._at + len(labels)]
 
-    def step(self, loss: Tensor) -> None:
-        """Nothing is learned."""
-
 
 Loop = Training | Loading
 
@@ -127,10 +124,12 @@ Loop = Training | Loading
 def ours(loader: SubsetLoader, loop: Loop) -> int:
     """An epoch as the library's README writes it."""
     samples = 0
-    for inputs, labels, weights in loader:
+    for inputs, labels, _ in loader:
         losses = loop.losses(inputs, labels)
-        loop.step(losses @ weights / weights.sum())
-        loader.observe(losses)
+        if isinstance(loop, Training):
+            loop.learn(loader.mean(losses))
+        else:
+            loader.observe(losses)
         samples += len(labels)
     return samples
 
@@ -139,7 +138,8 @@ def plain(loader: "DataLoader[Any]", loop: Loop) -> int:
     """An epoch of a loop that has no weights."""
     samples = 0
     for inputs, labels in loader:
-        loop.step(loop.losses(inputs, labels).mean())
+        if isinstance(loop, Training):
+            loop.learn(loop.losses(inputs, labels).mean())
         samples += len(labels)
     return samples
 

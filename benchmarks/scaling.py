@@ -4,7 +4,11 @@ Runs the real `train` over generated images of CIFAR-10's size, with 1, 2, … p
 process has the same number of processors for its own, so that two processes have twice the machine of one; on GPUs
 each has one. Efficiency is the speedup over one process, divided by the number of processes.
 
+With `--exchange` it measures, for a selection of generated outputs in 4 gloo processes, what they exchange and what it
+takes of their memory, beside a collection of all columns on the first process; see `benchmarks/exchange.py`.
+
     make benchmark-scaling OPTIONS="[--processes 1,2] [--images 4000] [--model resnet18] [--repeats 3] [--json FILE]"
+    make benchmark-scaling OPTIONS="--exchange 20000 [--processes 4]"
 """
 
 import argparse
@@ -23,6 +27,7 @@ import torch
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import exchange
 from benchmarks.common import Parser, processor, write_text
 from deploy.grid import program
 from subset_trainer.data.machine import cpu_count
@@ -84,11 +89,20 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--fraction", type=float, default=0.3)
     line.add_argument("--repeats", type=int, default=3)
     line.add_argument("--json", type=Path, metavar="FILE")
+    line.add_argument("--exchange", type=int, metavar="EXAMPLES", help="measure what a selection exchanges")
     return line
 
 
 def main() -> None:
     options = parser().parse_args()
+    if options.exchange:
+        processes = int(options.processes or 4)
+        print(
+            f"{processor()}, {cpu_count()} processors; torch {torch.__version__}; {processes} gloo processes"
+        )
+        print(f"{options.exchange:,} examples, {exchange.CLASSES} classes, {exchange.FEATURES} features\n")
+        print("\n".join(exchange.table(options.exchange, processes)))
+        return
     gpus = torch.cuda.device_count()
     counts = sorted({1, 2, gpus} if gpus > 1 else {1, 2}) if options.processes is None else None
     counts = counts or sorted(int(count) for count in options.processes.split(","))

@@ -10,7 +10,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 pip_audit=$1
 shift
-[[ $# -gt 0 ]] || set -- build cuda13 cuda12 cords
+[[ $# -gt 0 ]] || set -- build cuda13 cuda12 cords sbom
 image=${TAG:-subset-trainer}
 found=0 unknown=0
 

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +26,8 @@ GROUPS = {
     ),
 }
 """Heading → public names of ``subset_selection``, in the order of the page."""
+HOOK = re.compile(r"See ``(lightning|transformers)\.")
+"""How a method's docstring begins that the class of another package calls and describes."""
 INTRODUCTION = """\
 What `import subset_selection` offers. [A plain loop](../how-to/select-in-a-plain-loop.md) and [your own
 loop](../tutorials/your-own-loop.md) show it at work; [strategies](strategies.md) says what each strategy does.
@@ -47,7 +51,10 @@ def page(note: str) -> str:
     for name in ("hf", "lightning", "cords"):
         if name in library.members:
             parts += shown.module(_final(library[name]))
-    return "\n\n".join(parts) + "\n"
+    # As `make lint` wants code in pages.
+    written = "\n\n".join(parts) + "\n"
+    ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", "library.md", "-"]
+    return subprocess.run(ruff, input=written, capture_output=True, text=True, check=True).stdout
 
 
 def load() -> griffe.Module:
@@ -143,6 +150,8 @@ class _Shown:
 
     def _members(self, thing: Any) -> Iterator[tuple[str, str, str]]:
         for name, member in public(thing):
+            if HOOK.match(member.docstring.value):
+                continue
             called = _call(name, member) if member.kind.value == "function" else name
             yield f"`{called}`", _type(member), self._folded(member)
 
@@ -224,14 +233,15 @@ def _type(thing: Any) -> str:
 
 def _call(name: str, thing: Any) -> str:
     """How it is called, without types, which the table of its arguments has."""
-    shown, keywords = [], False
+    shown: list[str] = []
+    keywords = False
     for each in thing.parameters:
         kind = each.kind.value
         if each.name in ("self", "cls") or each.name.startswith("_"):
             continue
         if kind == "keyword-only" and not keywords:
             shown.append("*")
-            keywords = True
+        keywords |= kind in ("keyword-only", "variadic positional")
         stars = {"variadic positional": "*", "variadic keyword": "**"}.get(kind, "")
         default = "" if stars or each.default is None else f"={_default(each.default)}"
         shown.append(f"{stars}{each.name}{default}")

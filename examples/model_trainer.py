@@ -30,6 +30,8 @@ METRICS = [
     *("test:loss", "test:accuracy", "test:macro_f1", "test:balanced_accuracy", "test:auc"),
     *("epoch:seconds", "selection:seconds", "samples:visited"),
 ]
+# From the line's beginning, so that a class or file whose name reads as a metric is none.
+BEFORE = r"^epoch=[0-9]+ (?:[a-z0-9_:]+=\S+ )*"
 
 
 def value(text: str) -> Any:
@@ -68,7 +70,9 @@ trainer = ModelTrainer(
     compute=compute,
     hyperparameters={name: value(text) for name, text in (pair.split("=", 1) for pair in options.set)},
     **where,
-).with_metric_definitions([MetricDefinition(name=name, regex=rf"\b{name}=([0-9.eE+-]+)") for name in METRICS])
+).with_metric_definitions(
+    [MetricDefinition(name=name, regex=rf"{BEFORE}{name}=([0-9.eE+-]+)(?: |$)") for name in METRICS]
+)
 trainer.train(
     input_data_config=[
         InputData(channel_name=name, data_source=source) for name, source in channels.items() if source

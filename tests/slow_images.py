@@ -24,7 +24,8 @@ def jpeg_of_scans(side: int, scans: int, thumbnails: int = 0) -> bytes:
     """
     whole = encoded("JPEG", side, progressive=True, quality=50)
     parts = whole.split(_SCAN)
-    repeated = parts[:-1] + [parts[1]] * (scans + 1 - len(parts)) + parts[-1:]
+    short = min(parts[1:-1], key=len)
+    repeated = parts[:-1] + [short] * (scans + 1 - len(parts)) + parts[-1:]
     small = encoded("JPEG", 8)
     within = b"".join(b"\xff\xef" + struct.pack(">H", len(small) + 2) + small for _ in range(thumbnails))
     first = repeated[0]

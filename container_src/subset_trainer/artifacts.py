@@ -117,14 +117,15 @@ def load_model(directory: Path | str) -> TrainedModel:
                 raise ValueError(f"{encoder.vocabulary:,} tokens")
     except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
         raise damaged(error) from error
-    classifier = build(
-        description["architecture"],
-        preprocessing.input_shape,
-        len(preprocessing.classes),
-        encoder=encoder,
-        **preprocessing.network,
-    )
     try:
+        _check_buckets(preprocessing, state)
+        classifier = build(
+            description["architecture"],
+            preprocessing.input_shape,
+            len(preprocessing.classes),
+            encoder=encoder,
+            **preprocessing.network,
+        )
         classifier.load_state_dict(state)
     except (RuntimeError, ValueError, TypeError) as error:
         raise damaged(error) from error
@@ -141,6 +142,13 @@ def encoder_of(description: Any, weights: Mapping[str, Tensor]) -> Body:
     if not isinstance(told, dict):
         raise ValueError(f"its encoder is {shown(told, 40)}")
     return body(told.get("config"), told.get("pooling"), weights)
+
+
+def _check_buckets(preprocessing: Kind, state: Mapping[str, Tensor]) -> None:
+    """Raise ValueError, before memory is taken, if there are no weights for the described number of buckets."""
+    buckets = preprocessing.network.get("buckets")
+    if buckets is not None and buckets + 1 not in {len(value) for value in state.values() if value.ndim}:
+        raise ValueError(f"no weights for {buckets:,} buckets")
 
 
 def _of_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,10 +4,12 @@ Exit codes: 0 for success (or for a stop by SIGTERM, after results were saved), 
 other errors. In script mode the exit code is that of the script.
 """
 
+import contextlib
 import errno
 import io
 import logging
 import os
+import resource
 import sys
 import traceback
 
@@ -61,9 +63,19 @@ def main() -> None:
     except BaseException as error:
         interruption.ignore()
         code = _report(failure_of(error), error)
+        _say_no_more()  # what the error's frames hold is freed after this
     logging.shutdown()
-    sys.stdout.flush()
+    _say_no_more()
     sys.exit(code)
+
+
+def _say_no_more() -> None:
+    """Send what finalizers print to nowhere: the log ends with the failure's sentence."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # it is closed, or no file
+            stream.flush()
+            os.dup2(nowhere, stream.fileno())
 
 
 def answer_options(text: str) -> None:
@@ -114,6 +126,13 @@ class _OneLine(logging.Formatter):
         return super().formatMessage(record)
 
 
+def print_traceback(error: BaseException) -> None:
+    """Print a traceback to stdout. Its lines are indented, because the error's message may have one that reads as
+    metrics."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        print(f"  {line}")
+
+
 def _run(interruption: Interruption) -> int:
     with interruption.deferred():
         contract.failure_file().unlink(missing_ok=True)
@@ -158,6 +177,11 @@ def failure_of(error: BaseException) -> TrainingError:
         return PlatformError(
             f"{UNWRITABLE[error.errno]}{_for_file(error)}; expected a place that can be written"
         )
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return UserError(
+            f"too many open files: the limit is {limit}; expected a larger one (ulimit -n), or a smaller num_workers"
+        )
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return PlatformError(
             "a process that decodes images ended unexpectedly, as when the machine is short of memory "
@@ -186,7 +210,7 @@ def _for_file(error: OSError) -> str:
 def _report(failure: TrainingError, error: BaseException) -> int:
     """Log the failure, write the failure file, and return the exit code."""
     if not isinstance(error, TrainingError):
-        traceback.print_exception(error, file=sys.stdout)
+        print_traceback(error)
     # Escaped, because a file name may contain bytes that neither the log nor the failure file accepts.
     sentence = " ".join(str(failure).encode("utf-8", "backslashreplace").decode().split())
     if len(sentence) > contract.FAILURE_CHARACTERS:

@@ -32,6 +32,8 @@ STDERR_LINES = 20
 HOST_MINUTES = 15.0
 """How long the names of a job's hosts may take to resolve, as the toolkit has it."""
 SAY_SECONDS = 30
+PIP = Path("/opt/pip")
+"""The image's folder with pip's wheel, which Python can run as it is."""
 
 
 def requested(job: Contract) -> bool:
@@ -60,6 +62,7 @@ def run(job: Contract) -> int:
     script_source.check_program(env.user_entry_point, Path(environment.code_dir))
     wait_for_hosts(job.hosts)
     entry_point._wait_hostname_resolution = lambda: None
+    _offer_pip()
     with _signals_passed_on(), _stderr_tail() as tail:
         try:
             entry_point.run(
@@ -79,6 +82,13 @@ def run(job: Contract) -> int:
             code, what = 1, str(error)
     _write_failure(what, list(tail))
     return code
+
+
+def _offer_pip() -> None:
+    """Let the toolkit and the script run ``python -m pip``, which the image has beside its environment."""
+    wheels = [str(path) for path in sorted(PIP.glob("pip-*.whl"))]
+    sys.path.extend(wheels)  # the toolkit gives this path to the script
+    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), *wheels])
 
 
 def _tolerate_missing_configuration(environment: Any, job: Contract) -> None:

@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import torch.distributed as dist
@@ -12,7 +11,7 @@ import torch.distributed as dist
 from subset_trainer import contract, job
 from subset_trainer.config import parse
 from subset_trainer.data.machine import end_with_parent
-from subset_trainer.entrypoint import failure_of, log_to_stdout
+from subset_trainer.entrypoint import failure_of, log_to_stdout, print_traceback
 from subset_trainer.errors import PlatformError, TrainingError
 from subset_trainer.training.interruption import Interruption, Terminated
 from subset_trainer.training.parallel import launcher
@@ -62,7 +61,7 @@ def _leave_reason(rank: int, error: BaseException, interruption: Interruption) -
     bystander = _is_lost_peer(error)
     reason = failure_of(error)
     if not bystander and not isinstance(error, TrainingError):
-        traceback.print_exception(error, file=sys.stdout)
+        print_traceback(error)
     path = Path(os.environ[launcher.REPORTS_VARIABLE]) / f"{rank}.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(Reason.of(reason, bystander).to_json(), encoding="utf-8")

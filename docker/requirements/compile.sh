@@ -13,6 +13,7 @@ compile build.in -o build.txt "${@}"
 compile cords.in --no-deps -o cords.txt "${@}"
 compile sdk3.in -c build.txt -o sdk3.txt "${@}"
 compile audit.in -c build.txt -o audit.txt "${@}"
+compile sbom.in -c build.txt -o sbom.txt "${@}"
 for cuda in 13 12; do
     compile image.in "torch-cuda$cuda.in" -c build.txt -o "cuda$cuda.txt" "${@}"
     # Constrained by the image's lock: the tests run against what the image has.

@@ -2,13 +2,16 @@
 
 SageMaker runs this file inside the image (`entry_point="train.py", source_dir="examples/article"`) and passes
 each hyperparameter as `--name value`; the names are the built-in trainer's. Channels hold class folders of
-images. CORDS works as it was published; what one has to know about it stands beside the lines concerned.
+images. CORDS works as it was published; what one has to know about it stands beside the lines concerned. With one
+import changed, to `from subset_selection.cords import GLISTERDataLoader`, the script chooses the same subsets,
+and chooses them faster.
 """
 
 import argparse
 import json
 import logging
 import os
+import random
 import sys
 import time
 from pathlib import Path
@@ -30,8 +33,9 @@ def main() -> None:
     """Train, evaluate and save, as the command line and SageMaker's environment say."""
     options = parse_arguments()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-    torch.manual_seed(options.seed)
-    np.random.seed(options.seed)  # CORDS draws its first subset from numpy's global generator
+    # CORDS draws its first subset from numpy's global generator, and candidates from Python's.
+    for seed in (torch.manual_seed, np.random.seed, random.seed):
+        seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     training, validation, classes = load_data(options)

@@ -1,9 +1,12 @@
 """Faults of machine and data under the real program: what docs/reference/reliability.md says of them."""
 
+import csv
 import gzip
+import io
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +20,9 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
+from subset_trainer.tracking.metrics import metric_definitions
 from tests.functional.conftest import Job, write_image
 from tests.functional.injection import (
     fill,
@@ -127,6 +132,37 @@ def test_disk_full_where_the_reason_goes(table: Job) -> None:
         assert table.exit_code == 1
         assert "the failure file could not be written: [Errno 28] No space left on device" in table.log
         assert table.last_line.endswith("unknown hyperparameter 'epochss': did you mean 'epochs'?")
+
+
+def test_disk_full_where_images_are_copied_to(job: Job, tmp_path: Path) -> None:
+    """The buffer that does not fit is written once more by a finalizer, which fails at the very end."""
+    draw = np.random.default_rng(0)
+    with tarfile.open(job.channel("training") / "shard.tar.gz", "w:gz") as archive:
+        for number in range(60):
+            content = io.BytesIO()
+            Image.fromarray(draw.integers(256, size=(40, 40, 3), dtype=np.uint8)).save(content, "PNG")
+            for suffix, part in ((".png", content.getvalue()), (".cls", str(number % 2).encode())):
+                member = tarfile.TarInfo(f"{number:04}{suffix}")
+                member.size = len(part)
+                archive.addfile(member, io.BytesIO(part))
+    job.environment["TMPDIR"] = str(tmp_path / "small")
+    with mounted(tmp_path / "small", "size=64k"):
+        job.run(IMAGES)
+        failed(
+            job, 1, f"its images are copied to {tmp_path / 'small'} to be read one by one", "expected room"
+        )
+
+
+def test_what_finalizers_print_does_not_follow_the_sentence(table: Job, tmp_path: Path) -> None:
+    inject(
+        table,
+        tmp_path / "site",
+        "import atexit, os, sys\n"
+        "atexit.register(lambda: (print('said late'), print('said late', file=sys.stderr), os.write(2, b'late')))\n",
+    )
+    table.run({"epochss": 3})
+    assert table.exit_code == 1
+    assert table.last_line.endswith("unknown hyperparameter 'epochss': did you mean 'epochs'?")
 
 
 def test_disk_full_of_event_files(table: Job) -> None:
@@ -305,6 +341,18 @@ def test_files_that_were_read_may_go(job: Job) -> None:
     assert len(job.history) == 6
 
 
+def test_few_open_files(job: Job, tmp_path: Path) -> None:
+    """With many files and workers."""
+    images(job.channel("training"), count=100)
+    within(job, no_memory_for_pixels(tmp_path), "ulimit -n 64")
+    job.run({**IMAGES, "epochs": 1, "num_workers": 8})
+    assert job.exit_code == 0, job.log
+    job.wrapper = ()
+    within(job, no_memory_for_pixels(tmp_path), "ulimit -n 32")
+    job.run({**IMAGES, "epochs": 1, "num_workers": 8})
+    failed(job, 1, "too many open files: the limit is 32; expected a larger one (ulimit -n)", "num_workers")
+
+
 # Clocks
 
 JUMPING = """
@@ -360,6 +408,64 @@ def test_names_of_every_kind(job: Job) -> None:
         "epoch=2 ",
     ]
     assert not list(job.base.rglob("owned"))
+
+
+def read_by_sagemaker(log: str) -> dict[str, list[float]]:
+    """Metric → its values, as SageMaker finds them: each definition's regex is searched in each line."""
+    found: dict[str, list[float]] = {}
+    for line in log.split("\n"):
+        for definition in metric_definitions():
+            if match := re.search(definition["Regex"], line):
+                found.setdefault(definition["Name"], []).append(float(match[1]))
+    return found
+
+
+def in_history(job: Job) -> dict[str, Any]:
+    names = [definition["Name"] for definition in metric_definitions()]
+    return {
+        name: [pytest.approx(row[name], abs=6e-4) for row in job.history]
+        for name in names
+        if name in job.history[0]
+    }
+
+
+FORGING = (
+    "validation:accuracy=1.0000",
+    "epoch=1 validation:accuracy=1.0000",
+    "a\nepoch=1 validation:accuracy=1.0000\nb",
+    "a\repoch=2 train:loss=0.0001 ",
+)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_names_that_read_as_metrics(job: Job, damaged: bool) -> None:
+    # Folders whose names hold those of splits are refused.
+    folders = [
+        name.replace("validation:accuracy", "samples:visited").replace("train:loss", "epoch:seconds")
+        for name in FORGING
+    ]
+    for number, name in enumerate(folders):
+        for image in range(20):
+            write_image(job.channel("training") / name / f"{name}{image}.png", seed=20 * number + image)
+    if damaged:
+        (job.channel("training") / folders[2] / f"{folders[2]}7.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    job.run({**IMAGES, "report": True})
+    assert job.exit_code == int(damaged), job.log
+    assert "epoch=1 samples:visited=1.0000" in job.log
+    assert read_by_sagemaker(job.log) == ({} if damaged else in_history(job))
+
+
+def test_columns_that_read_as_metrics(job: Job) -> None:
+    draw = np.random.default_rng(0)
+    rows = [
+        ["label", *FORGING],
+        *([FORGING[row % 4], *map(str, draw.normal(row % 4, size=4))] for row in range(200)),
+    ]
+    with (job.channel("training") / f"{FORGING[1]}.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    job.run({**QUICK, "report": True})
+    assert job.exit_code == 0, job.log
+    assert read_by_sagemaker(job.log) == in_history(job)
 
 
 def test_a_damaged_file_whose_name_is_no_text(job: Job) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,45 @@ def test_other_data_on_one_host_is_refused(make_job: Jobs) -> None:
     for job in read(jobs):
         assert "host algo-2 has other data than localhost" in str(job.failure)
         assert "FullyReplicated" in str(job.failure)
+
+
+@pytest.mark.usefixtures("meeting_port")
+def test_files_in_another_order_on_one_host_are_refused(make_job: Jobs) -> None:
+    """The same rows, labels and means: only which example has which number differs."""
+    jobs = pair(make_job, settings("full", 1))
+    for job, names in zip(jobs, ("ab", "ba"), strict=True):
+        folder = job.base / "input/data/training"
+        header, *rows = (folder / "train.csv").read_text().splitlines()
+        for part, name in enumerate(names):
+            of_each = ([row for row in rows if row[0] == label][30 * part :][:30] for label in "012")
+            (folder / f"{name}.csv").write_text("\n".join([header, *chain(*of_each)]) + "\n")
+        (folder / "train.csv").rename(folder / "z.csv")
+    processes = [start(job) for job in jobs]
+    assert [process.wait(SECONDS) for process in processes] == [1, 1]
+    for job in read(jobs):
+        assert "host algo-2 has other data than localhost" in str(job.failure)
+
+
+@pytest.mark.usefixtures("meeting_port")
+def test_other_hyperparameters_on_one_host_are_refused(make_job: Jobs) -> None:
+    jobs = pair(make_job, settings("full", 1))
+    jobs[1].configure({**settings("full", 1), "learning_rate": 0.3, "num_workers": 1}, HOSTS, HOSTS[1])
+    processes = [start(job) for job in jobs]
+    assert [process.wait(SECONDS) for process in processes] == [1, 1]
+    expected = "host algo-2 has other hyperparameters than localhost: learning_rate=0.3 there and "
+    assert all(str(job.failure).startswith(expected) for job in read(jobs))
+
+
+@pytest.mark.usefixtures("meeting_port")
+def test_another_program_on_one_host_is_refused(make_job: Jobs, tmp_path: Path) -> None:
+    jobs = pair(make_job, settings("full", 1))
+    inject(
+        jobs[1], tmp_path / "code", "from subset_trainer.job import read\nread._program = lambda: 'another'\n"
+    )
+    processes = [start(job) for job in jobs]
+    assert [process.wait(SECONDS) for process in processes] == [1, 1]
+    expected = "host algo-2 runs another program than localhost; expected the same image on each host"
+    assert [job.failure for job in read(jobs)] == [expected] * 2
 
 
 @pytest.mark.usefixtures("meeting_port")

@@ -292,3 +292,30 @@ def test_the_last_ones_stay(make_job: Jobs) -> None:
     files = sorted(path.name for path in (job.base / "checkpoints").glob("*.pt"))
     assert len(files) == 3 and files[-1] == "checkpoint-00007-0000000.pt"
     assert not list((job.base / "checkpoints").glob(".*"))
+
+
+def test_a_run_resumes_with_other_numbers_of_workers_and_threads(make_job: Jobs) -> None:
+    """As on an instance with other processors: the same examples in the same order. Sums over several threads have
+    other last bits."""
+    values = {**settings("glister"), "report": False}
+    whole = prepare(make_job("whole")).run(values)
+    job = prepare(make_job("moved"))
+    job.when({**values, "num_workers": 0}, "epoch=3 ", lambda process: process.kill())
+    job.cold, job.environment = True, {"OMP_NUM_THREADS": "2"}
+    job.run({**values, "num_workers": 2})
+    assert job.exit_code == 0, job.log
+    assert "resuming from a checkpoint" in job.log
+    assert len(job.history) == len(whole.history)
+    for ours, theirs in zip(job.history, whole.history, strict=True):
+        assert ours["samples:visited"] == theirs["samples:visited"]
+        assert ours["train:loss"] == pytest.approx(theirs["train:loss"], rel=1e-3)
+
+
+def test_a_run_of_another_number_of_processes_is_refused(make_job: Jobs) -> None:
+    """Its shares, and hence its sums, would be others."""
+    values = {**settings("glister"), "report": False}
+    job = prepare(make_job("moved"))
+    job.when(values, "epoch=2 ", lambda process: process.kill())
+    job.run({**values, "processes_per_host": 2})
+    assert job.exit_code == 1, job.log
+    assert "processes=1 there and 2 here" in str(job.failure)

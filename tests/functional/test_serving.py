@@ -1,6 +1,7 @@
 """The real ``serve`` program over models that the real ``train`` program has made."""
 
 import base64
+import http.client
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ import torch
 
 from subset_trainer import artifacts
 from subset_trainer.data import load_channel
+from subset_trainer.serving.bounds import HEAD_SECONDS
 from tests.functional.conftest import Job, write_image, write_table
+from tests.slow_images import jpeg_of_scans, slow_png
 
 SECONDS = 60
 MIB = 1 << 20
@@ -230,6 +233,33 @@ def test_connections_that_break_off_disturb_nobody(table_server: Server) -> None
     assert table_server.invoke(b"1,2,3,4", "text/csv")[0] == 200
 
 
+def test_connections_without_a_request_are_closed(table_server: Server) -> None:
+    """Whether they have sent a part of one or nothing, while others are answered."""
+    parts = (b"", b"POST /invocations HTTP/1.1\r\nHost: a\r\n")
+    with ExitStack() as opened:
+        connections = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", table_server.port), SECONDS))
+            for _ in range(300)
+        ]
+        began = time.monotonic()
+        for number, connection in enumerate(connections):
+            connection.sendall(parts[number % 2])
+        assert table_server.invoke(b"1,2,3,4", "text/csv")[0] == 200
+        assert [connection.recv(1) for connection in connections] == [b""] * len(connections)
+        assert HEAD_SECONDS - 1 < time.monotonic() - began < HEAD_SECONDS + 10
+
+
+def test_a_kept_connection_answers_one_request_after_the_other(table_server: Server) -> None:
+    """Also after a pause that is longer than the headers may take."""
+    connection = http.client.HTTPConnection("127.0.0.1", table_server.port, timeout=SECONDS)
+    for pause in (0, HEAD_SECONDS + 2):
+        time.sleep(pause)
+        connection.request("POST", "/invocations", b"1,2,3,4", {"Content-Type": "text/csv"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.read().count(b",")) == (200, 3)
+    connection.close()
+
+
 def test_sigterm_ends_it_and_the_log_holds_nothing_of_the_requests(table_server: Server) -> None:
     """The last one: the tests above have sent what must not be there."""
     assert table_server.invoke(f"{SECRET},2,3,4".encode(), "text/csv")[0] == 400
@@ -267,6 +297,75 @@ def test_images(job: Job, tmp_path: Path) -> None:
         torch.testing.assert_close(torch.tensor(found), expected, atol=1e-5, rtol=1e-4)
         assert server.invoke(files[0][:60], "image/png")[0] == 400
         assert json.loads(server.get("/execution-parameters")[1])["BatchStrategy"] == "SINGLE_RECORD"
+
+
+@pytest.fixture(scope="module")
+def image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    job = Job(tmp_path_factory.mktemp("images") / "ml")
+    for label in ("cat", "dog"):
+        for number in range(12):
+            write_image(job.channel("training") / label / f"{number}.png", seed=number)
+    job.run({"model": "cnn", "epochs": 1, "batch_size": 8, "augmentation": "none"})
+    assert job.exit_code == 0, job.log
+    return job.base
+
+
+def test_an_image_that_takes_long_to_decode_is_refused(image_model: Path) -> None:
+    slow = jpeg_of_scans(3_000, 300)
+    with serving(image_model) as server:
+        began = time.monotonic()
+        status, text = server.invoke(slow, "image/jpeg")
+        assert status == 413 and time.monotonic() - began < 5
+        assert "3,000 x 3,000 pixels in 300 scans, which count as 270,000,000" in text
+        assert server.invoke(jpeg_of_scans(50, 10), "image/jpeg")[0] == 200
+
+
+def slow_request(images: int) -> bytes:
+    """Of images that take half a second each."""
+    image = base64.b64encode(slow_png(3_000, 8)).decode()
+    return "\n".join([json.dumps({"image": image})] * images).encode()
+
+
+def test_requests_that_are_open_at_sigterm_are_answered_and_new_ones_refused(image_model: Path) -> None:
+    with serving(image_model) as server, ThreadPoolExecutor(1) as pool:
+        body = slow_request(4)
+        open_one = pool.submit(server.invoke, body, "application/jsonlines")
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert server.invoke(slow_request(1), "application/jsonlines") == (
+            503,
+            "request: the server is stopping; send the request again.",
+        )
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            server.get("/ping")
+        status, text = open_one.result()
+        assert status == 200 and text.count("predicted_label") == 4
+        assert server.process.wait(SECONDS) == 0
+
+
+def test_what_sigterm_does_not_wait_for_gets_503(image_model: Path) -> None:
+    with serving(image_model) as server, ThreadPoolExecutor(1) as pool:
+        open_one = pool.submit(server.invoke, slow_request(80), "application/jsonlines")
+        time.sleep(1)
+        assert server.stop() < 10, server.log
+        assert open_one.result()[0] == 503
+        assert server.process.returncode == 0, server.log
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_sigterm_while_the_model_is_loaded(image_model: Path, seconds: float) -> None:
+    process = start(image_model, free_port())
+    assert process.stdout is not None
+    try:
+        assert "subset-trainer" in process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGTERM)
+        log = process.communicate(timeout=SECONDS)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, log
+    assert log.strip().endswith("SIGTERM received: stopped")
 
 
 def test_without_a_model_it_says_so(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ MOMENTS = {
         table, {**COMMON, "strategy": "full", "epochs": 1000}, says("epoch=1 "), 0.1, signals=5
     ),
     "testing": Moment(with_a_long_test, {**ON_IMAGES, "strategy": "full"}, says("epoch=3 "), 0.3),
+    "reporting": Moment(table, {**COMMON, "strategy": "full", "report": True}, says("epoch=3 "), 0.5),
     "ending": Moment(table, {**COMMON, "strategy": "full"}, says("completed:"), status="completed"),
 }
 

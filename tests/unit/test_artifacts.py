@@ -1,6 +1,7 @@
 """A saved model that is damaged, or is none, is one sentence."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from subset_trainer import artifacts
-from subset_trainer.data import ImageKind
+from subset_trainer.data import Column, ImageKind, Kind, TableKind, TextKind
+from subset_trainer.data.texts.ngrams import Hashing
 from subset_trainer.errors import UserError
 from subset_trainer.models import build
 
@@ -101,3 +103,49 @@ def test_weights_of_another_network_are_named(saved: Path) -> None:
         UserError, match=r"expected the weights of resnet18 for inputs of shape \(3, 8, 8\) and 2"
     ):
         artifacts.load_model(saved)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each value of a JSON document."""
+    if at:
+        yield at
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield from places(part, (*at, name))
+
+
+TAMPERED: tuple[Any, ...] = (1 << 40, -1, 0, None, "x", 1e308, float("nan"), [], {}, [1 << 40], "a" * 1000)
+TABLES = TableKind(
+    ("a", "b"),
+    columns=(Column("x", "numeric", missing=True), Column("c", "categorical", categories=("u", "v"))),
+    header=True,
+    label_column="l",
+)
+TEXTS = TextKind(("h", "s"), hashing=Hashing("word", 1 << 10, 8), text_column="t")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mlp", TABLES), ("ngrams", TEXTS)], ids=["table", "texts"])
+def test_a_description_that_was_tampered_with_loads_or_is_refused_in_a_sentence(
+    tmp_path: Path, name: str, kind: Kind
+) -> None:
+    """Each value in turn becomes another, or goes; no memory is taken that the weights do not fill."""
+    artifacts.save_model(tmp_path, build(name, kind.input_shape, 2, **kind.network).eval(), name, kind, {})
+    whole = json.loads((tmp_path / artifacts.DESCRIPTION).read_text())
+    refused = []
+    for *way, last in places(whole):
+        for value in (*TAMPERED, ...):
+            changed = json.loads(json.dumps(whole))
+            holder = changed
+            for step in way:
+                holder = holder[step]
+            if value is ...:
+                del holder[last]
+            else:
+                holder[last] = value
+            (tmp_path / artifacts.DESCRIPTION).write_text(json.dumps(changed))
+            try:
+                artifacts.load_model(tmp_path)
+            except UserError as error:
+                refused.append(str(error))
+    assert len(refused) > 100
+    assert not [sentence for sentence in refused if "\n" in sentence]

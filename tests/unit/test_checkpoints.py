@@ -203,6 +203,81 @@ def test_a_checkpoint_of_a_later_version_is_refused_and_stays(tmp_path: Path) ->
     assert loaded(tmp_path)["step"] == 1
 
 
+STATE: dict[str, Any] = {
+    "modules": {
+        "classifier": {"0.weight": torch.ones(3, 4), "0.bias": torch.ones(3)},
+        "optimizer": {
+            "state": {0: {"momentum_buffer": torch.ones(3, 4)}, 1: {"momentum_buffer": torch.ones(3)}},
+            "param_groups": [{"lr": 0.1, "params": [0, 1]}],
+        },
+        "record": {"visits_N": torch.zeros(20, dtype=torch.int64), "weights_N": None},
+    },
+    "subset": {"indices": torch.arange(5), "weights": torch.ones(5), "note": ("of", "two")},
+    "random": {"cpu": torch.get_rng_state()},
+    "within": None,
+    "reports": [{"epoch": epoch} for epoch in range(40)],
+}
+
+
+def parts(value: Any, *before: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """The way to each part of a state but the reports, with the part."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in inner:
+        yield (*before, key), part
+        if key != "reports":
+            yield from parts(part, *before, key)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path, _ in parts(STATE)], ids=lambda path: ".".join(map(str, path))
+)
+def test_a_checkpoint_without_one_of_its_keys_is_refused_by_name(
+    tmp_path: Path, path: tuple[Any, ...]
+) -> None:
+    refused_with(tmp_path, path, None, "it lacks '")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path, part in parts(STATE) if isinstance(part, torch.Tensor)],
+    ids=lambda path: ".".join(map(str, path)),
+)
+@pytest.mark.parametrize("change", ["longer", "flat", "another type"])
+def test_a_tensor_of_another_shape_is_refused_by_name(
+    tmp_path: Path, path: tuple[Any, ...], change: str
+) -> None:
+    value: Any = STATE
+    for key in path:
+        value = value[key]
+    assert isinstance(value, torch.Tensor)
+    changed = {
+        "longer": torch.cat([value, value[:1]]),
+        "flat": value[None],
+        "another type": value.to(torch.float16),
+    }
+    refused_with(
+        tmp_path, path, changed[change], rf"'{'.'.join(map(str, path))}' is torch\.\w+ \[.*\], and was torch"
+    )
+
+
+def refused_with(folder: Path, path: tuple[Any, ...], value: Any, expected: str) -> None:
+    Checkpoints(folder, {"seed": 0}, LONG).save(1, 0, STATE, last=True)
+    assert loaded(folder) is not None
+    (file,) = folder.glob("*.pt")
+    content = torch.load(file, weights_only=True)
+    inner = content["state"]
+    for key in path[:-1]:
+        inner = inner[key]
+    if value is None:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    torch.save(content, file)
+    with pytest.raises(UserError, match=rf"the checkpoint {file.name} does not fit this run \({expected}"):
+        loaded(folder)
+    assert file.exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 def test_another_users_checkpoint_is_refused_and_not_taken_for_damaged(tmp_path: Path) -> None:
     Checkpoints(tmp_path, {"seed": 0}, LONG).save(1, 0, state_of(1), last=True)

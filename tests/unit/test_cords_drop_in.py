@@ -28,7 +28,7 @@ def dataset(examples: int, seed: int) -> TensorDataset:
     return TensorDataset(torch.randn(examples, WIDTH, generator=draw) + 0.3 * labels[:, None], labels)
 
 
-TRAIN, VALIDATION = dataset(EXAMPLES, 0), dataset(80, 1)
+TRAIN, VALIDATION = PLAIN, _ = dataset(EXAMPLES, 0), dataset(80, 1)
 
 
 def model() -> nn.Module:
@@ -56,21 +56,25 @@ def arguments(**others: Any) -> dict[str, Any]:
 
 
 def script(home: Any, kind: str, given: dict[str, Any], epochs: int = 3, batch: int = BATCH) -> list[Any]:
-    """The subsets, weights and batches of every epoch of a script that imports its loader from ``home``."""
+    """The subsets, weights and batches of every epoch of a script that imports its loader from ``home`` and trains."""
     for seeded in (random.seed, np.random.seed, torch.manual_seed):
         seeded(3)
     network = model()
     loaders = [DataLoader(each, batch_size=batch) for each in (TRAIN, VALIDATION)]
     dss = DotMap({**given, "model": network}) if home is theirs else {**given, "model": network}
     made = getattr(home, kind)(
-        *loaders[: 1 if "Random" in kind else 2], dss, LOG, batch_size=batch, shuffle=False
+        *loaders[: 1 if "Random" in kind else 2], dss, LOG, batch_size=batch, shuffle=True
     )
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
     seen: list[Any] = []
     for _ in range(epochs):
-        batches = [[part.tolist() for part in batch] for batch in made]
-        with torch.no_grad():
-            for parameter in network.parameters():  # what training would do
-                parameter.mul_(1.1)
+        batches = []
+        for inputs, labels, weights in made:
+            losses = nn.functional.cross_entropy(network(inputs), labels, reduction="none")
+            optimizer.zero_grad()
+            losses.dot(weights / weights.sum()).backward()
+            optimizer.step()
+            batches.append([part.tolist() for part in (inputs, labels, weights)])
         seen.append(
             ([int(index) for index in made.subset_indices], [float(w) for w in made.subset_weights], batches)
         )
@@ -92,9 +96,10 @@ def test_glister_picks_what_cords_picks_with_one_changed_import(options: dict[st
     given = arguments(**options)
     # Of few batches CORDS's stochastic search wants to sample more than remain.
     batch = 4 if options["selection_type"] == "PerBatch" else BATCH
-    expected, found = (script(home, "GLISTERDataLoader", given, batch=batch) for home in (theirs, ours))
-    assert found == expected
-    assert len({tuple(indices) for indices, _, _ in found}) == 2  # a random one, and a selection
+    expected, found = (script(home, "GLISTERDataLoader", given, 5, batch) for home in (theirs, ours))
+    assert [indices for indices, _, _ in found] == [indices for indices, _, _ in expected]
+    assert found == expected  # the shuffled batches, too
+    assert len({tuple(indices) for indices, _, _ in found}) == 3  # a random one, and two selections
 
 
 def test_a_warm_start_has_cords_s_epochs_the_empty_ones_included() -> None:
@@ -104,22 +109,59 @@ def test_a_warm_start_has_cords_s_epochs_the_empty_ones_included() -> None:
     assert [len(batches) for _, _, batches in found] == [20, 0, 0, 0, 5, 5, 5, 5]
 
 
-@pytest.mark.parametrize("scope", ["PerClass", "PerClassPerGradient"])
+def test_images_that_change_at_random_are_selected_and_seen_as_with_cords(monkeypatch: Any) -> None:
+    monkeypatch.setitem(globals(), "TRAIN", Noisy())
+    given = arguments(selection_type="Supervised", greedy="Stochastic")
+    expected, found = (script(home, "GLISTERDataLoader", given, 5) for home in (theirs, ours))
+    assert found == expected
+
+
+class Noisy(torch.utils.data.Dataset[Any]):
+    def __len__(self) -> int:
+        return EXAMPLES
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, label = TensorDataset.__getitem__(PLAIN, index)
+        return inputs + random.choice((-1, 1)) * torch.randn(WIDTH), label
+
+
+@pytest.mark.parametrize("scope", ["PerClass", "PerClassPerGradient", "PerBatch"])
 @pytest.mark.parametrize("valid", [False, True])
 def test_gradmatch_picks_and_weights_what_cords_does_where_it_does_not_fill_up(
     scope: str, valid: bool
 ) -> None:
     # Few picks of many dimensions: CORDS's solver for the CPU matches to the end.
-    given = arguments(selection_type=scope, valid=valid, fraction=0.05, select_every=1, eps=1e-9)
-    expected, found = (script(home, "GradMatchDataLoader", given, 3) for home in (theirs, ours))
+    fraction = 0.25 if scope == "PerBatch" else 0.05
+    given = arguments(selection_type=scope, valid=valid, fraction=fraction, select_every=1, eps=1e-9)
+    expected, found = (script(home, "GradMatchDataLoader", given, 4) for home in (theirs, ours))
     for (theirs_at, their_weights, _), (ours_at, our_weights, _) in zip(expected[1:], found[1:], strict=True):
-        assert sorted(ours_at) == sorted(theirs_at)
-        of_theirs, of_ours = (
-            dict(zip(theirs_at, their_weights, strict=True)),
-            dict(zip(ours_at, our_weights, strict=True)),
+        assert ours_at == theirs_at
+        assert our_weights == pytest.approx(their_weights, rel=1e-3, abs=1e-4)
+
+
+def test_a_short_last_batch_counts_by_its_examples_and_not_as_one_of_the_full_ones() -> None:
+    """GRAD-MATCH per batch: CORDS's target is the sum of the batches' means, and ours that of all examples."""
+    inputs, labels = TRAIN.tensors
+    data = TensorDataset(torch.cat([inputs, 5 * inputs[:1]]), torch.cat([labels, labels[:1]]))
+    network = model()
+    loaders = [DataLoader(each, batch_size=BATCH) for each in (data, VALIDATION)]
+    given = arguments(selection_type="PerBatch", fraction=0.3, eps=1e-9)
+    residuals = network(data.tensors[0]).softmax(1).detach() - nn.functional.one_hot(data.tensors[1])
+    ones = torch.cat([torch.ones(EXAMPLES + 1, 1), data.tensors[0]], dim=1)
+    gradients = (residuals[:, :, None] * ones[:, None]).flatten(1)
+    errors = []
+    for home in (theirs, ours):
+        dss = DotMap({**given, "model": network}) if home is theirs else {**given, "model": network}
+        made = home.GradMatchDataLoader(*loaders, dss, LOG, batch_size=BATCH)
+        made.resample()
+        weights = torch.zeros(EXAMPLES + 1)
+        weights[torch.as_tensor([int(at) for at in made.subset_indices])] = made.subset_weights
+        batches = torch.stack(
+            [weights[at] * gradients[at : at + BATCH].mean(0) for at in range(0, 321, BATCH)]
         )
-        for index, weight in of_theirs.items():
-            assert of_ours[index] == pytest.approx(weight, rel=1e-3, abs=1e-4)
+        matched = BATCH * batches.sum(0)
+        errors.append(float((matched - gradients.sum(0)).norm() / gradients.sum(0).norm()))
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_random_loaders_keep_or_draw_anew_and_can_be_seeded() -> None:
@@ -135,11 +177,12 @@ def test_random_loaders_keep_or_draw_anew_and_can_be_seeded() -> None:
 def test_craig_picks_the_medoids_with_their_weights(scope: str) -> None:
     """CORDS's are those of another order; ours are the strategy's own, whose search is tested beside apricot's."""
     given = arguments(selection_type=scope)
-    *_, (indices, weights, _) = script(ours, "CRAIGDataLoader", given)
     network = model()
+    loaders = [DataLoader(each, batch_size=BATCH) for each in (TRAIN, VALIDATION)]
+    loader = ours.CRAIGDataLoader(*loaders, {**given, "model": network}, None, batch_size=BATCH)
+    loader.resample()
+    indices, weights = loader.subset_indices, loader.subset_weights.tolist()
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(1.1).mul_(1.1)
         pool = Pool(TRAIN.tensors[1], network(TRAIN.tensors[0]), TRAIN.tensors[0])
     if scope == "PerBatch":
         assert len(indices) == 80 and sum(weights[::BATCH]) == EXAMPLES / BATCH
@@ -263,6 +306,12 @@ def test_craig_that_selects_once_picks_what_the_adaptive_one_would_first(scope: 
     with pytest.raises(AttributeError, match="has no attribute 'train_model'"):  # CORDS's own cannot be made
         given["loss"] = nn.CrossEntropyLoss(reduction="none")
         theirs_once.CRAIGDataLoader(*loaders, DotMap(given), LOG, batch_size=BATCH)
+
+
+def test_a_loader_without_a_batch_size_is_refused_by_a_sentence() -> None:
+    train = DataLoader(TRAIN, batch_sampler=[[0, 1], [2]])
+    with pytest.raises(ValueError, match="the loader has no batch_size"):
+        ours_once.FacLocDataLoader(train, train, {"fraction": 0.5, "device": "cpu", "size_chunk": 9}, None)
 
 
 def test_selcon_is_refused_by_a_sentence() -> None:

@@ -329,6 +329,19 @@ def test_more_epochs_than_were_planned_are_refused() -> None:
         next(iter(loader))
 
 
+def test_what_was_observed_is_what_it_was_then_and_the_latest_counts() -> None:
+    loader = made("infobatch")
+    next(iter(loader))
+    losses = torch.arange(8.0)
+    loader.observe(losses)
+    losses.mul_(losses).add_(float("nan"))  # what the loop makes of them later is its own
+    first = loader.state_dict()["subsets"]["observed"]
+    assert sorted(first[~first.isnan()].tolist()) == list(range(8))
+    loader.observe(torch.full((8,), 2.0))
+    again = loader.state_dict()["subsets"]["observed"]
+    assert again[~again.isnan()].tolist() == [2.0] * 8
+
+
 def test_infobatch_without_losses_says_what_it_needs() -> None:
     loader = made("infobatch")
     list(loader)
@@ -486,6 +499,36 @@ def test_an_epoch_begins_with_its_first_batch_or_when_it_is_told_to() -> None:
         seen = list(read(loader))
         assert len(seen) == steps and seen == list(read(expected))
     assert loader.epoch == 4
+
+
+class Augmented(TensorDataset):
+    """Its items are noisy, by the generator of the worker that reads them."""
+
+    def __getitem__(self, index: int) -> Any:
+        inputs, label = super().__getitem__(index)
+        return inputs + torch.randn(WIDTH), label
+
+
+def test_a_model_s_own_randomness_is_not_drawn_from_by_reading() -> None:
+    """Or dropout would be another one in an epoch that is resumed, whose reading begins once more."""
+    before = torch.get_rng_state()
+    for workers in (0, 2):
+        list(SubsetLoader(tensors(), strategy="rs2", batch_size=8, num_workers=workers))
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_are_seeded_by_seed_and_epoch() -> None:
+    def epochs(seed: int, **options: Any) -> list[float]:
+        dataset = Augmented(*tensors().tensors)
+        loader = SubsetLoader(
+            dataset, strategy="full", shuffle=False, seed=seed, batch_size=60, num_workers=1, **options
+        )
+        return [float(inputs.sum()) for _ in range(2) for inputs, _, _ in loader]
+
+    first, second = epochs(0)
+    assert first != second and epochs(0) == [first, second] and epochs(1)[0] != first
+    own = torch.Generator().manual_seed(3)
+    assert epochs(0, generator=own)[0] != first
 
 
 def test_an_epoch_that_was_left_early_can_be_counted_as_complete() -> None:

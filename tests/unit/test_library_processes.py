@@ -11,7 +11,10 @@ import torch.multiprocessing
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from subset_selection import SubsetLoader, SubsetSampler
+from subset_selection import Settings, SubsetLoader, SubsetSampler
+from subset_selection.filtering import filtered
+from subset_selection.filters import LossFilter
+from subset_selection.processes import Processes
 
 EXAMPLES, EPOCHS, BATCH = 131, 4, 24
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -21,6 +24,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without suspects": {"strategy": "rs2", "fraction": 0.3, "mislabelled": "drop"},
     "balanced": {"strategy": "random", "fraction": 0.3, "balance": "class"},
     "losses": {"strategy": "infobatch"},
+    "hardest": {"strategy": "loss-filter", "fraction": 0.3},
+    "reducible": {"strategy": "rho-loss", "fraction": 0.3, "candidates_per_pick": 2.5},
 }
 Seen = list[tuple[list[int], list[float]]]
 
@@ -41,6 +46,8 @@ def loader(variant: str, size: int) -> tuple[SubsetLoader, nn.Module]:
         "select_every": 2,
         "batch_size": BATCH // size,
     }
+    if variant == "reducible":
+        options["held_out"] = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
     return SubsetLoader(dataset(EXAMPLES, 0), model, **options), model
 
 
@@ -77,6 +84,18 @@ def stopped_within(folder: str, size: int) -> list[bool]:
     return [epoch_of(again, same) == rest, epoch_of(again, same) == epoch_of(own, model)]
 
 
+def filtered_fields(rank: int, size: int) -> tuple[Any, Any]:
+    """What a filter keeps of a batch with fields of all kinds, of which the first process has most."""
+    losses = torch.randn(19, generator=torch.Generator().manual_seed(5))
+    own = torch.arange(19).tensor_split([19 - 3 * left for left in range(size - 1, 0, -1)])[rank]
+    batch = {
+        "tokens": own[:, None] * torch.tensor([1, 10]),
+        "flags": own % 3 == 0,
+        "nested": (own.double() / 2, [f"name {index}" for index in own.tolist()]),
+    }
+    return filtered(Processes.current(), LossFilter(Settings()), batch, losses[own], torch.arange(19), 7)
+
+
 def work(rank: int, size: int, folder: str) -> None:
     torch.set_num_threads(1)
     early, begun = loader("glister", size)[0], loader("glister", size)[0]
@@ -104,10 +123,14 @@ def work(rank: int, size: int, folder: str) -> None:
         next(iter(begun))
     except RuntimeError as error:
         seen["begun"] = str(error)
+    seen["fields"] = filtered_fields(rank, size)
+    uneven = {"tokens": torch.zeros(2, 3 + rank)}
     try:
-        SubsetLoader(dataset(EXAMPLES, 0), nn.Linear(5, 3), strategy="loss-filter")
+        filtered(
+            Processes.current(), LossFilter(Settings()), uneven, torch.ones(2), torch.arange(2 * size), size
+        )
     except ValueError as error:
-        seen["filter"] = str(error)
+        seen["shapes"] = str(error)
     torch.save(seen, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -154,4 +177,13 @@ def test_processes_choose_what_one_does_and_share_its_batches(size: int, tmp_pat
     assert all(f"of 1, and this is process {n} of {size}" in rank["begun"] for n, rank in enumerate(ranks))
     parts = [{int(index) for index in rank["sampler"]} for rank in ranks]
     assert all(len(part) == 39 // size for part in parts) and len(set().union(*parts)) == 39 // size * size
-    assert all("works in one process alone" in rank["filter"] for rank in ranks)
+    assert all("pad all batches to one length" in rank["shapes"] for rank in ranks)
+    losses = torch.randn(19, generator=torch.Generator().manual_seed(5))
+    kept = losses.sort(descending=True).indices[:7]
+    assert torch.cat([rank["fields"][1] for rank in ranks]).tolist() == kept.tolist()
+    for batch, own in (rank["fields"] for rank in ranks):
+        assert 7 // size <= len(own) <= 7 // size + 1
+        assert torch.equal(batch["tokens"], own[:, None] * torch.tensor([1, 10]))
+        assert torch.equal(batch["flags"], own % 3 == 0)
+        assert torch.equal(batch["nested"][0], own.double() / 2)
+        assert batch["nested"][1] == [f"name {index}" for index in own.tolist()]

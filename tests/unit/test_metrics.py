@@ -39,6 +39,25 @@ def test_a_loss_that_is_not_a_number_is_no_metric() -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "2026-01-01 00:00:00,000 INFO classes: 'validation:accuracy=1.0000' 20",
+        "2026-01-01 00:00:00,000 INFO classes: 'epoch=1 validation:accuracy=1.0000' 20",
+        "validation:accuracy=1.0000",
+        " epoch=1 validation:accuracy=1.0000",
+        "epoch=1 of validation:accuracy=1.0000",
+        "epoch=1 validation:accuracy=1.0000' is a class",
+    ],
+)
+def test_what_only_reads_as_a_metric_is_none(line: str) -> None:
+    assert [one for one in metrics.metric_definitions() if re.search(one["Regex"], line)] == []
+
+
+def test_the_regexes_are_as_long_as_sagemaker_takes_them() -> None:
+    assert all(len(one["Regex"]) <= 500 for one in metrics.metric_definitions())
+
+
+@pytest.mark.parametrize(
     ("seconds", "words"),
     [
         (0.2, "1 s"),

@@ -2,7 +2,10 @@
 
 import io
 import json
+import struct
 import tarfile
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from subset_trainer.errors import UserError
 from subset_trainer.models import Classifier, build
 from subset_trainer.pretrained import image_models
 from subset_trainer.training import optimizer
+from tests.unit.data.test_hostile import bomb
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 IMAGES = ImageKind(("cat", "dog"), (8, 8), MEAN, STD)
@@ -202,3 +206,42 @@ def test_an_archive_with_a_path_out_of_it_is_read_in_place(tmp_path: Path) -> No
         archive.addfile(member, io.BytesIO(content))
     assert set(image_models.read(tmp_path).weights) == set(weights(cnn(0)))
     assert not (tmp_path.parent / "w.safetensors").exists()
+
+
+def test_an_archive_of_links_holds_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "private.safetensors").write_bytes(save(weights(cnn(0))))
+    folder = tmp_path / "channel"
+    folder.mkdir()
+    with tarfile.open(folder / "model.tar.gz", "w:gz") as archive:
+        for number, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE)):
+            member = tarfile.TarInfo(f"{number}.safetensors")
+            member.type, member.linkname = kind, str(tmp_path / "private.safetensors")
+            archive.addfile(member)
+    assert "cannot be read (it holds 0 files of weights)" in complaint(folder)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_an_archive_that_unpacks_to_terabytes_is_not_unpacked(tmp_path: Path, name: str) -> None:
+    bomb(tmp_path / "model.tar.gz", name, 1 << 44)
+    began = time.monotonic()
+    assert f"('{name}' holds 17,592.2 GB, of which " in complaint(tmp_path)
+    assert time.monotonic() - began < 10
+
+
+def test_a_state_dict_that_unpacks_to_more_than_the_memory_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"a": torch.zeros(1 << 22)}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "w.pth", "w") as packed:
+        for member in whole.infolist():
+            packed.writestr(member.filename, whole.read(member), zipfile.ZIP_DEFLATED)
+    (tmp_path / "whole.pth").unlink()
+    assert (tmp_path / "w.pth").stat().st_size < 1 << 17
+    monkeypatch.setattr("subset_trainer.data.archives.memory_available", lambda: 1 << 20)
+    assert "('w.pth' holds 0.0 GB, of which 0.0 GB fit in memory)" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("claimed", [1 << 40, 1 << 62])
+def test_safetensors_whose_header_is_giant(tmp_path: Path, claimed: int) -> None:
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", claimed) + b"{" * 1000)
+    assert "cannot be read (" in complaint(tmp_path)

@@ -24,8 +24,9 @@ from subset_trainer.data.images.decoding import decode
 from subset_trainer.data.texts.ngrams import Hashing, encode_texts
 from subset_trainer.errors import UserError
 from subset_trainer.models import build
-from subset_trainer.serving import predictor, requests, responses
+from subset_trainer.serving import bounds, predictor, requests, responses
 from subset_trainer.serving.app import application
+from subset_trainer.serving.bounds import Requests
 from subset_trainer.serving.errors import RequestError
 from subset_trainer.serving.settings import Settings
 
@@ -307,6 +308,67 @@ def test_a_request_that_sigterm_cuts_off_is_told_so() -> None:
     asyncio.run(answer())
     assert sent[0]["status"] == 503
     assert sent[1]["body"] == b"the server is stopping: send the request again"
+
+
+def test_a_body_that_comes_too_slowly_is_answered_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "BODY_SECONDS", 0.2)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.15)
+        return {"type": "http.request", "body": b"4711,2", "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    began = time.monotonic()
+    anyio.run(application(Slow(), Settings()), SCOPE, receive, send)
+    assert time.monotonic() - began < 5
+    assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"]
+    assert sent[1]["body"] == b"request: 6 bytes of the body came in 0 s; expected all of it."
+
+
+def test_bodies_wait_until_others_are_answered() -> None:
+    held: list[int] = []
+
+    async def one(requests: Requests, size: int) -> None:
+        async with requests.room(size):
+            held.append(requests.held)
+            await asyncio.sleep(0.01)
+
+    async def all_of_them() -> None:
+        requests = Requests(100)
+        await asyncio.gather(*(one(requests, size) for size in (40, 40, 40, 70, 500, 10, 10)))
+        assert requests.held == 0
+
+    asyncio.run(all_of_them())
+    assert len(held) == 7
+    assert sorted(held)[-1] == 500 and sorted(held)[-2] <= 100
+
+
+def test_a_server_that_stays_full_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "ROOM_SECONDS", 0.1)
+
+    async def two() -> None:
+        requests = Requests(100 << 20)
+        async with requests.room(80 << 20):
+            with pytest.raises(RequestError, match="the server holds 80 MiB of other requests") as told:
+                async with requests.room(40 << 20):
+                    pytest.fail("there was no room")
+        assert told.value.status == 503
+
+    asyncio.run(two())
+
+
+def test_a_server_that_stops_answers_no_new_request() -> None:
+    async def stop() -> None:
+        requests = Requests()
+        await requests.finish(1)
+        with pytest.raises(RequestError, match="stopping"):
+            async with requests.room(1):
+                pytest.fail("it was let in")
+
+    asyncio.run(stop())
 
 
 def test_an_internal_error_says_where_in_the_log_and_nothing_of_the_request(

@@ -89,10 +89,10 @@ class CraigPerBatch:
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_selection.types.Strategy`."""
         units = Units.random_batches(len(train), self._batch_size, generator, train.device)
-        return self.among(train, units, budget, generator)
+        return self.among(train, units, units.needed(budget), generator).first(budget)
 
-    def among(self, train: Pool, units: Units, budget: int, generator: torch.Generator) -> Subset:
-        """As :meth:`select`, with a given partition."""
+    def among(self, train: Pool, units: Units, picks: int, generator: torch.Generator) -> Subset:
+        """As :meth:`select`, with a given partition: the examples of ``picks`` units."""
         gram_UU, _, _ = gram_of_means(train, units)
         squares_U = gram_UU.diagonal()
         everything = torch.arange(len(units), device=train.device)
@@ -101,12 +101,11 @@ class CraigPerBatch:
         def distances(positions_S: Tensor) -> Tensor:
             return distances_UU[positions_S]
 
-        picks = submodular.maximise(
-            FacilityLocation(), distances, len(units), units.needed(budget), "auto", generator, train.device
+        medoids = submodular.maximise(
+            FacilityLocation(), distances, len(units), picks, "auto", generator, train.device
         )
-        weights = cluster_sizes(distances, picks)
-        indices = units.members(picks)
-        return Subset.of(indices[:budget], weights.repeat_interleave(units.sizes[picks])[:budget])
+        weights = cluster_sizes(distances, medoids)
+        return Subset.of(units.members(medoids), weights.repeat_interleave(units.sizes[medoids]))
 
 
 def gradient_distances(train: Pool, indices: Tensor) -> Rows:

@@ -104,8 +104,12 @@ def _among_trusted(
     trusted = remaining_N.nonzero().flatten()
     own = remaining_N[indices]
     places = (remaining_N.cumsum(0) - 1)[indices[own]]
-    rest = pool.at(own.nonzero().flatten().to(pool.device)), places
-    subset = select(processes, strategy.strategy, rest, validation, budget, generator, trusted)
+    chooser = strategy.strategy
+    # The losses may have been all that was needed.
+    read = pool if chooser.needs_last_layer else Pool(pool.labels)
+    guide = validation if chooser.needs_validation else (Pool(validation[0].labels), validation[1])
+    rest = read.at(own.nonzero().flatten().to(read.device)), places
+    subset = select(processes, chooser, rest, guide, budget, generator, trusted)
     return strategy.reported(subset, trusted, examples)
 
 

@@ -174,15 +174,14 @@ class GradMatchPerBatch:
     def select(self, train: Pool, validation: Pool, budget: int, generator: torch.Generator) -> Subset:
         """See :class:`~subset_selection.types.Strategy`."""
         units = Units.random_batches(len(train), self._settings.batch_size, generator, train.device)
-        return self.among(train, units, validation, budget, generator)
+        return self.among(train, units, validation, units.needed(budget), generator).first(budget)
 
     def among(
-        self, train: Pool, units: Units, validation: Pool, budget: int, generator: torch.Generator
+        self, train: Pool, units: Units, validation: Pool, picks: int, generator: torch.Generator
     ) -> Subset:
-        """As :meth:`select`, with a given partition."""
+        """As :meth:`select`, with a given partition: the examples of ``picks`` units."""
         guide = validation if self._settings.match == "validation" else None
         gram_UU, correlations_U, squares = gram_of_means(train, units, guide)
-        picks = units.needed(budget)
         weights, chosen = match_again(
             lambda atoms: gram_UU[atoms],
             correlations_U[None],
@@ -194,9 +193,8 @@ class GradMatchPerBatch:
         found = Subset.of(*_heaviest(weights[0], chosen[0]))
         found = _completed(found, torch.arange(len(units)), picks, generator)
         positions = found.indices.to(train.device)
-        indices = units.members(positions)
         lengths = units.sizes[positions].cpu()
-        return Subset.of(indices[:budget], found.weights.repeat_interleave(lengths)[:budget], found.note)
+        return Subset.of(units.members(positions), found.weights.repeat_interleave(lengths), found.note)
 
 
 def match_again(

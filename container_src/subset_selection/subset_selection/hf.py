@@ -58,9 +58,9 @@ class SelectsSubsets(_Base):
     The log has ``subset_size`` and ``selection_seconds`` of each selection. Checkpoints have the state, from which a
     resumed run gets the same subsets.
 
+    Other arguments are those of ``Trainer``.
+
     Args:
-        args: those of ``Trainer``.
-        kwargs: those of ``Trainer`` that are given by name.
         selection: the options of a selection, see :class:`~subset_selection.sampler.Options`. ``epochs`` is that of
             the ``Trainer``, and so is ``seed`` if it is not given.
         losses: for models whose loss is not the mean cross-entropy of their logits [B, C]: the loss of each example.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from subset_selection.embedding import evaluating
-from subset_selection.items import taken
+from subset_selection.filtering import filtered
 from subset_selection.processes import Processes
 from subset_selection.sampler import Options, Selection, SubsetSampler, Within
 from subset_selection.schedule import batch_count
@@ -118,8 +118,18 @@ class SubsetLoader(DataLoader[Any]):
         self._accelerated = False
         self.end_of_dataloader, self.remainder = False, 0
         self._current: tuple[Within, Tensor, Tensor] | None = None
+        self._own_generator = torch.Generator() if given.get("generator") is None else None
+        given["generator"] = given.get("generator") or self._own_generator
         super().__init__(dataset, batch_sampler=self._batches, **given)
         self._place()
+
+    def _seed_workers(self, epoch: int) -> None:
+        """Seed what a plain loader draws from torch's generator: the same in an epoch that is resumed, and without a
+        draw that would shift the model's own (dropout) in it."""
+        if self._own_generator is not None:
+            seed, rank = self.subsets._seed, self.subsets._processes.rank
+            # A generator heeds 32 bits.
+            self._own_generator.manual_seed((seed * 1_000_003 + epoch * 8_191 + rank) % 2**32)
 
     def _sampler(self, dataset: Any) -> SubsetSampler:
         size = self._size * Processes.current().size
@@ -158,17 +168,19 @@ class SubsetLoader(DataLoader[Any]):
             min(read, steps * self._size * processes.size) if self._drop_last and not choice.filter else read
         )
 
-        def mine(column: Tensor) -> list[Tensor]:
-            parts = column[:used].tensor_split(steps)[within.done :]
-            if processes.size == 1:
-                return list(parts)
-            return [part[processes.share(len(part))] for part in parts]
+        def whole(column: Tensor) -> list[Tensor]:
+            return list(column[:used].tensor_split(steps)[within.done :])
 
-        self._batches.batches, weights = mine(within.read.indices), mine(within.read.weights)
+        def mine(parts: list[Tensor]) -> list[Tensor]:
+            return parts if processes.size == 1 else [part[processes.share(len(part))] for part in parts]
+
+        everyones, everyones_weights = whole(within.read.indices), whole(within.read.weights)
+        self._batches.batches, weights = mine(everyones), mine(everyones_weights)
         self._batches.count = steps
         kept: list[int] = []
         if choice.filter is not None:
             kept = [len(part) for part in torch.arange(choice.size).tensor_split(steps)][within.done :]
+        self._seed_workers(self.subsets._begun)
         batches = self._batches.batches
         self._batches.begun = True
         loaded = super().__iter__()
@@ -176,8 +188,9 @@ class SubsetLoader(DataLoader[Any]):
         for step, batch in enumerate(loaded):
             indices, weight = batches[step], weights[step]
             if choice.filter is not None:
-                rows = self._kept(choice.filter, batch, indices, kept[step])
-                batch, indices, weight = taken(batch, rows), indices[rows], weight[rows]
+                candidates = everyones[step]
+                batch, rows = self._kept(choice.filter, batch, candidates, kept[step])
+                indices, weight = candidates[rows], everyones_weights[step][rows]
             self._current = within, indices, weight
             within.done += 1
             within.examples += len(indices)
@@ -338,14 +351,15 @@ class SubsetLoader(DataLoader[Any]):
             return max(1, size // (self._size * processes))
         return batch_count(size, self._size, processes)
 
-    def _kept(self, by: BatchFilter, batch: Any, indices: Tensor, count: int) -> Tensor:
-        """The positions of the candidates that a filter keeps, on the CPU."""
-        evaluation = self.subsets.evaluation
+    def _kept(self, by: BatchFilter, batch: Any, candidates: Tensor, count: int) -> tuple[Any, Tensor]:
+        """This process's part of what a filter keeps, see :func:`~subset_selection.filtering.filtered`."""
+        evaluation, processes = self.subsets.evaluation, self.subsets._processes
         assert evaluation is not None
+        processes.same_buffers(evaluation.model)
         with evaluating(evaluation.model):
             logits, _, labels = evaluation.of(batch)
             losses = evaluation.loss.losses(logits, labels.to(logits.device))
-            return by.keep(losses, indices.to(losses.device), count).cpu()
+        return filtered(processes, by, batch, losses, candidates, count)
 
 
 def _with(batch: Any, more: dict[str, Tensor]) -> Any:

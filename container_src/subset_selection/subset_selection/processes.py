@@ -100,6 +100,21 @@ class Processes:
         """The largest value over the processes, element by element."""
         return self._reduced(values, dist.ReduceOp.MAX)
 
+    def whole(self, values: Tensor, own: slice | Tensor, count: int) -> Tensor:
+        """[count, …]: the values of all processes, gathered on every process.
+
+        Args:
+            values: [B, …] this process's values, of a type that can be summed.
+            own: the B places of these values, which no other process has.
+            count: the number of places in total.
+        """
+        if self.size == 1:
+            return values
+        everyones = values.new_zeros(count, *values.shape[1:])
+        everyones[own] = values
+        dist.all_reduce(everyones)
+        return everyones
+
     def _reduced(self, values: Tensor, operation: Any) -> Tensor:
         if self.size > 1:
             values = values.clone()

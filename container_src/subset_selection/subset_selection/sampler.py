@@ -192,6 +192,7 @@ class SubsetSampler(DistributedSampler[int]):
         self._within: Within | None = None
         self._resumed = False
         self._observed_N: Tensor | None = None
+        self._waiting: list[tuple[Tensor, Tensor]] = []
         self._shared = self._said = False
         self._expected = 0
         self.last_selection: Selection | None = None
@@ -295,21 +296,30 @@ class SubsetSampler(DistributedSampler[int]):
             indices: [B] int64.
             losses: [B], each example's own, without its weight.
         """
-        if losses.ndim != 1 or len(indices) != len(losses):
+        if losses.shape != indices.shape or losses.ndim != 1:
             raise ValueError(
                 f"the losses have the shape {tuple(losses.shape)}: expected one for each of {len(indices)} examples "
                 "(reduction='none')"
             )
         if not self.needs_losses:
             return
-        if self._observed_N is None:
-            self._observed_N = torch.full((self._examples,), torch.nan, device=losses.device)
-        # They stay on the losses' device until the epoch ends: the loop does not wait for it after each batch.
-        self._observed_N = self._observed_N.to(losses.device)
-        # NaN stands for no loss. A loss that is not a number counts as infinite, of which nothing is concluded.
-        losses = losses.detach().float()
-        self._observed_N[indices.to(losses.device)] = torch.where(losses.isnan(), torch.inf, losses)
+        # Kept as they are until someone reads them. The loop does not wait for a GPU, and on a CPU a batch has just
+        # emptied the caches, so that each operation on the table costs many times what it costs at the epoch's end.
+        self._waiting.append((indices, losses.detach().clone()))
         self._shared = False
+
+    def _observed(self) -> Tensor | None:
+        """The losses that were observed in the epoch under way [N], NaN where none was; None: none at all."""
+        for indices, losses in self._waiting:
+            losses = losses.float()
+            if self._observed_N is None:
+                self._observed_N = torch.full((self._examples,), torch.nan, device=losses.device)
+            self._observed_N = self._observed_N.to(losses.device)
+            # NaN stands for no loss. A loss that is not a number counts as infinite, of which nothing is concluded.
+            losses = losses.nan_to_num(torch.inf, torch.inf, -torch.inf)
+            self._observed_N[indices.to(losses.device)] = losses
+        self._waiting.clear()
+        return self._observed_N
 
     @property
     def needs_losses(self) -> bool:
@@ -322,7 +332,8 @@ class SubsetSampler(DistributedSampler[int]):
         losses; for other strategies it does nothing."""
         if not self.needs_losses or self._processes.size == 1:
             return
-        own_N = None if self._observed_N is None else self._observed_N.cpu()
+        own_N = self._observed()
+        own_N = None if own_N is None else own_N.cpu()
         for other_N in self._processes.everyones(own_N):
             if other_N is not None:
                 own_N = other_N if own_N is None else torch.where(own_N.isnan(), other_N, own_N)
@@ -344,7 +355,8 @@ class SubsetSampler(DistributedSampler[int]):
         """End the epoch that has begun: pass on what was observed."""
         if self._within is None or not self.needs_losses:
             return
-        observed = 0 if self._observed_N is None else int((~self._observed_N.isnan()).sum())
+        own_N = self._observed()
+        observed = 0 if own_N is None else int((~own_N.isnan()).sum())
         self.share_losses()
         if self._observed_N is None:
             raise RuntimeError(
@@ -380,7 +392,8 @@ class SubsetSampler(DistributedSampler[int]):
         after :meth:`share_losses`. Within an epoch, the epoch's progress is known to a loader; a sampler's epoch is
         resumed from its beginning.
         """
-        if self._processes.size > 1 and self._observed_N is not None and not self._shared:
+        observed_N = self._observed()
+        if self._processes.size > 1 and observed_N is not None and not self._shared:
             logger.warning(
                 "the state has the losses that this process has observed in the epoch, and those of the %d others are "
                 "missing: expected share_losses() in all processes before state_dict()",
@@ -395,7 +408,7 @@ class SubsetSampler(DistributedSampler[int]):
             "subset": dict(vars(self._choice.subset)),
             "within": within
             and {"read": dict(vars(within.read)), "done": within.done, "complete": within.complete},
-            "observed": None if self._observed_N is None else self._observed_N.to("cpu", copy=True),
+            "observed": None if observed_N is None else observed_N.to("cpu", copy=True),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -419,6 +432,7 @@ class SubsetSampler(DistributedSampler[int]):
         self._choice = self._selector.choice_of(Subset(**state["subset"]))
         self._within, self._resumed, self.last_selection = None, True, None
         self._observed_N = None if state["observed"] is None else state["observed"].clone()
+        self._waiting.clear()
         if (within := state["within"]) is not None:
             read = Subset(**within["read"])
             whole = self._schedule is not None and self._schedule[self._begun - 1].everything
@@ -503,9 +517,7 @@ def _selector(
     reading, needs_labels = options.get("reading", Reading()), settings.balance == "class"
     train = Examples(clean, evaluation, fields, reading, processes, options.get("labels"), needs_labels)
     if spec.shape == "within_batch":
-        return FilterSelector(
-            _filter_maker(spec, settings, train, fields, options, processes), examples, budget
-        )
+        return FilterSelector(_filter_maker(spec, settings, train, fields, options), examples, budget)
     validation = options.get("validation")
     if validation is None and (drop or "validation" in spec.needs or settings.match == "validation"):
         raise ValueError(f"strategy={spec.name!r} needs held-out examples: give them with validation=")
@@ -546,12 +558,8 @@ def _evaluation(spec: Spec, model: nn.Module | None, options: Options) -> Evalua
 
 
 def _filter_maker(
-    spec: Spec, settings: Settings, train: Examples, fields: Fields, options: Options, processes: Processes
+    spec: Spec, settings: Settings, train: Examples, fields: Fields, options: Options
 ) -> Callable[[Mapping[str, Any]], BatchFilter]:
-    if processes.size > 1:
-        raise ValueError(
-            f"strategy={spec.name!r} chooses within each batch, which works in one process alone"
-        )
     if "a held-out model" not in spec.needs:
         return lambda state: spec.load()(settings)
     held_out = options.get("held_out")
@@ -566,7 +574,7 @@ def _filter_maker(
     def make(state: Mapping[str, Any]) -> BatchFilter:
         losses = state.get("irreducible_losses_N")
         if losses is None:
-            losses = train.evaluated_by(judge).losses()
+            losses = train.losses_by(judge)
         made: BatchFilter = spec.load()(settings, losses.to(device_of(held_out)))
         return made
 

@@ -101,11 +101,12 @@ class Examples:
             self._labels = pool.labels.cpu()
         return pool, own
 
-    def evaluated_by(self, evaluation: Evaluation) -> Pool:
-        """The outputs of another model for all examples, in one process."""
+    def losses_by(self, evaluation: Evaluation) -> Tensor:
+        """Another model's loss on every example, [N], on its device and on every process."""
         other = copy.copy(self)
         other._evaluation = evaluation
-        return other.pool(None, look=True)[0]
+        pool, own = other.pool(None, look=True)
+        return self._processes.whole(pool.losses(), own.to(pool.device), len(self))
 
     def _all_labels(self) -> Tensor:
         """The labels of all examples [N]; zeros where nothing reads them."""

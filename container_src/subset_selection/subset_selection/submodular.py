@@ -21,7 +21,7 @@ DENSE_LIMIT = 20_000
 """Number of points up to which the n × n matrix of rows is stored (1.6 GB in float32)."""
 BLOCK_ELEMENTS = 1 << 26
 """Number of elements of rows that are in memory at a time if the matrix is not stored."""
-LAZY_BATCH = 64
+LAZY_BATCH = 32
 
 Rows = Callable[[Tensor], Tensor]
 """Positions [S] → the rows of these points, [S, n]: their distances from, or similarities to, all points."""
@@ -120,7 +120,9 @@ def lazy_greedy(function: Function, rows_NN: Tensor, picks: int) -> Tensor:
                 break
             stale = bounds_N.masked_fill(~pending_N, -torch.inf).topk(batch).indices
             stale = stale[pending_N[stale]]
-            bounds_N[stale] = function.gains(rows_NN[stale])
+            bounds_N[stale] = function.gains(
+                rows_NN.index_select(0, stale)
+            )  # thrice as fast as an index in brackets
             fresh_N[stale] = True
         if threshold <= 0 and position:
             # No gain is left: all remaining points are duplicates of picked ones.

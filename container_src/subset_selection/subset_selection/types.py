@@ -222,6 +222,10 @@ class Subset:
         weights = torch.ones(len(indices)) if weights is None else weights.to("cpu", torch.float32)
         return cls(indices, weights, note)
 
+    def first(self, count: int) -> "Subset":
+        """The first examples alone."""
+        return Subset(self.indices[:count], self.weights[:count], self.note)
+
 
 class Strategy(Protocol):
     """Selects the examples to train on.

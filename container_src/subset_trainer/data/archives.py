@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from subset_trainer.data.channels import Channel, is_system
+from subset_trainer.data.machine import memory_available
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 LONGEST_NAME = 1 << 16
@@ -24,6 +25,20 @@ def compression(path: Path) -> str:
 def open_tar(path: Path) -> tarfile.TarFile:
     """Open the archive; the caller closes it. Damaged archives raise almost any exception, here or during reading."""
     return tarfile.open(path, compression(path), tarinfo=_Member)  # type: ignore[call-overload]
+
+
+def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """A file's content. Raises ValueError, before anything is unpacked, if it does not fit in memory."""
+    check_fits(member.size, member.name)
+    opened = archive.extractfile(member)
+    assert opened is not None
+    return opened.read()
+
+
+def check_fits(size: int, name: str) -> None:
+    """Raise ValueError if so many bytes do not fit in memory."""
+    if size > (free := memory_available()):
+        raise ValueError(f"'{name}' holds {size / 1e9:,.1f} GB, of which {free / 1e9:.1f} GB fit in memory")
 
 
 def zip_members(channel: Channel, archive: str) -> list[str]:

@@ -4,10 +4,14 @@ import dataclasses
 import hashlib
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+import subset_selection
+import subset_trainer
 from subset_trainer import artifacts, pretrained
 from subset_trainer.config import Hyperparameters
 from subset_trainer.config.training import (
@@ -18,7 +22,7 @@ from subset_trainer.config.training import (
     FROZEN_ENCODER_RATE,
 )
 from subset_trainer.contract import Contract
-from subset_trainer.data import Kind, Splits, TextKind, load_splits, overview
+from subset_trainer.data import Kind, MemoryDataset, Splits, TextKind, load_splits, overview
 from subset_trainer.data.datasets import MOST_WORKERS
 from subset_trainer.data.hosts import Shards
 from subset_trainer.data.inspecting import options_of
@@ -40,6 +44,10 @@ NOT_DECISIVE = (
     *("tolerance", "max_cost"),
 )
 """Hyperparameters that may change when a run is resumed."""
+
+
+_INPUTS_COMPARED = 64
+"""Training inputs by which hosts compare their data, beside all labels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +121,7 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     understood = contract.output_data / overview.FILE
     # Read before the data, because texts are encoded as the encoder's tokens.
     encoder = None if given is None else encoders.read(given, hp.max_tokens)
+    _check_same_job(contract, hp, ranks)
     splits = _trained_on(_splits(contract, hp, ranks, encoder), contract, hp)
     _check_same_data(contract, splits, ranks)
     for line in overview.overview(splits.understandings):
@@ -251,16 +260,61 @@ def _digest(splits: Splits) -> str:
     return data.hexdigest()
 
 
+def _check_same_job(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:
+    """Check that all processes have the same hyperparameters and the same program: they draw and plan alike.
+
+    Raises:
+        UserError: a host has others.
+    """
+    if ranks.size == 1:
+        return
+    settings = {name: value for name, value in hp.model_dump().items() if name not in NOT_DECISIVE}
+    (first, program, known), *others = ranks.everyones((contract.current_host, _program(), settings))
+    for host, theirs, values in others:
+        if theirs != program:
+            raise UserError(
+                f"host {host} runs another program than {first}; expected the same image on each host"
+            )
+        if names := [name for name in known if values.get(name) != known[name]]:
+            told = ", ".join(
+                f"{name}={values.get(name)} there and {known[name]} on {first}" for name in names[:5]
+            )
+            raise UserError(
+                f"host {host} has other hyperparameters than {first}: {told}; expected the same on each host"
+            )
+
+
+def _program() -> str:
+    """Digest of the source of the trainer and of the library."""
+    found = hashlib.sha256()
+    for package in (subset_trainer, subset_selection):
+        root = Path(package.__file__ or "").parent
+        for file in sorted(root.rglob("*.py")):
+            found.update(str(file.relative_to(root)).encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+def _some_inputs(splits: Splits) -> str:
+    """Digest of some training inputs, if all are in memory: files in another order have the same labels and means."""
+    if not isinstance(splits.train, MemoryDataset) or splits.train.owners is not None:
+        return ""
+    rows = torch.arange(0, len(splits.train), -(-len(splits.train) // _INPUTS_COMPARED))
+    (inputs,) = splits.train.batches([rows], torch.device("cpu"))
+    return hashlib.sha256(inputs.numpy().tobytes()).hexdigest()
+
+
 def _check_same_data(contract: Contract, splits: Splits, ranks: Ranks) -> None:
     """Check that all processes have the same data, because they must number the examples identically.
 
     Raises:
         UserError: a host has other data.
     """
-    seen = ranks.everyones((_digest(splits), contract.current_host, len(splits.train)))
+    if ranks.size == 1:
+        return
+    seen = ranks.everyones((_digest(splits) + _some_inputs(splits), contract.current_host, len(splits.train)))
     for digest, host, examples in seen:
         if digest != seen[0][0]:
             raise UserError(
                 f"host {host} has other data than {seen[0][1]} ({examples} training examples against {seen[0][2]}); "
-                "expected the same on each host: S3DistributionType=FullyReplicated"
+                "expected the same in the same order on each host: S3DistributionType=FullyReplicated"
             )

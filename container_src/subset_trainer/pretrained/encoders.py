@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from subset_trainer.artifacts import DESCRIPTION, ENCODER_PREFIX, encoder_of
-from subset_trainer.data.archives import ARCHIVE_SUFFIXES, open_tar
+from subset_trainer.data.archives import ARCHIVE_SUFFIXES, content_of, open_tar
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.formats.registry import open_channel
 from subset_trainer.data.kinds import registry as kinds
@@ -166,9 +166,7 @@ def _unpacked(channel: Channel, file: str) -> dict[str, Callable[[], bytes]]:
                 ):
                     continue
                 if (large or base.endswith((".json", ".txt"))) and wanted not in members:
-                    opened = archive.extractfile(member)
-                    assert opened is not None
-                    members[wanted] = opened.read()
+                    members[wanted] = content_of(archive, member)
     except Exception as error:  # damaged archives raise almost any exception
         raise channel.error(
             f"file '{file}' cannot be read ({first_line(error)}); expected an archive."

@@ -7,6 +7,7 @@ safetensors are read as such, and torch loads state dicts with `weights_only`.
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from subset_trainer.artifacts import DESCRIPTION
-from subset_trainer.data.archives import ARCHIVE_SUFFIXES, open_tar
+from subset_trainer.data.archives import ARCHIVE_SUFFIXES, check_fits, content_of, open_tar
 from subset_trainer.data.formats.registry import open_channel
 from subset_trainer.errors import UserError, first_line
 from subset_trainer.models import OWN_MODELS, Classifier
@@ -74,6 +75,8 @@ def read(root: Path) -> Pretrained:
         if description is not None and DESCRIPTION not in parts:
             parts[DESCRIPTION] = (root / description).read_bytes()
         about = json.loads(parts.pop(DESCRIPTION, b"{}"))
+        if len(parts) != 1:
+            raise ValueError(f"it holds {len(parts)} files of weights")
         [(name, raw)] = parts.items()
         weights = tensors(name, raw)
         classes, normalisation = _told(about)
@@ -146,6 +149,7 @@ def _other(pretrained: Pretrained, model_name: str, what: str) -> UserError:
 def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
     """(name, content) of the weights and, in an archive, of the description."""
     if not path.name.lower().endswith(ARCHIVE_SUFFIXES):
+        check_fits(path.stat().st_size, path.name)
         yield path.name, path.read_bytes()
         return
     with open_tar(path) as archive:
@@ -156,9 +160,7 @@ def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
                 continue
             if base == DESCRIPTION and member.size > _LARGEST_DESCRIPTION:
                 raise ValueError(f"'{member.name}' has {member.size:,} bytes")
-            opened = archive.extractfile(member)
-            assert opened is not None
-            yield base, opened.read()
+            yield base, content_of(archive, member)
 
 
 def tensors(name: str, raw: bytes) -> dict[str, Tensor]:
@@ -167,6 +169,9 @@ def tensors(name: str, raw: bytes) -> dict[str, Tensor]:
     if name.lower().endswith(".safetensors"):
         content = load_safetensors(raw)
     else:
+        if zipfile.is_zipfile(io.BytesIO(raw)):
+            with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+                check_fits(sum(member.file_size for member in archive.infolist()), name)
         content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     if isinstance(content, dict):
         content = next((content[key] for key in _WITHIN if isinstance(content.get(key), dict)), content)

@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from subset_trainer.data.images.decoding import MemoryShortError, OversizedImageError
 from subset_trainer.errors import UserError
-from subset_trainer.serving import requests, responses
+from subset_trainer.serving import bounds, requests, responses
+from subset_trainer.serving.bounds import Requests
 from subset_trainer.serving.errors import RequestError
 from subset_trainer.serving.predictor import Predictor
 from subset_trainer.serving.settings import MIB, MOST_MIB, PAYLOAD_VARIABLE, Settings
@@ -25,17 +26,18 @@ BATCH_MIB = 100
 """Batch transform's limit on the total size of its concurrent requests."""
 
 
-def application(predictor: Predictor, settings: Settings) -> Starlette:
-    """The application that answers requests.
+def application(predictor: Predictor, settings: Settings, open_requests: Requests | None = None) -> Starlette:
+    """The application that answers requests, which `open_requests` keeps.
 
     For an error that the client can fix, the response says what was expected. Any other error is reported without
     details. The content of requests is never logged.
     """
     # Each request is read and decoded on one processor; the model runs for one request at a time.
     threads = anyio.CapacityLimiter(settings.threads)
+    open_requests = open_requests or Requests()
 
     async def ping(request: Request) -> Response:
-        return Response()
+        return Response(status_code=503 if open_requests.stopping else 200)
 
     async def execution_parameters(request: Request) -> Response:
         largest = settings.payload_mib or BATCH_MIB
@@ -55,16 +57,19 @@ def application(predictor: Predictor, settings: Settings) -> Starlette:
                 raise RequestError(415, f"request: Content-Encoding is {encoding[:40]!r}; expected none.")
             form = requests.form_of(content_type, predictor.preprocessing)
             answer_in, verbose = responses.accepted(request.headers.get("accept"), form)
-            body = await _body(request, settings.payload_mib)
-            answer = await anyio.to_thread.run_sync(
-                partial(_answer, predictor, body, content_type, answer_in, verbose),
-                limiter=threads,
-                # An image that is being decoded does not hold up the end.
-                abandon_on_cancel=True,
-            )
+            async with open_requests.room(_claimed(request, settings.payload_mib)):
+                body = await _body(request, settings.payload_mib)
+                answer = await anyio.to_thread.run_sync(
+                    partial(_answer, predictor, body, content_type, answer_in, verbose),
+                    limiter=threads,
+                    # An image that is being decoded does not hold up the end.
+                    abandon_on_cancel=True,
+                )
             return Response(answer, headers={"Content-Type": answer_in})
         except RequestError as error:
-            return PlainTextResponse(str(error), error.status)
+            # What of the body has not arrived is not waited for.
+            headers = {"Connection": "close"} if error.status in (408, 503) else None
+            return PlainTextResponse(str(error), error.status, headers)
         except (OversizedImageError, MemoryShortError) as error:
             return PlainTextResponse(_sendable(str(error)), 413)
         except UserError as error:
@@ -92,19 +97,35 @@ def application(predictor: Predictor, settings: Settings) -> Starlette:
     )
 
 
+def _claimed(request: Request, limit_mib: int) -> int:
+    """The bytes of a body that may be held: what the headers claim, or the limit."""
+    limit = (limit_mib or BATCH_MIB) * MIB
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        return limit
+    return min(int(length), limit) if limit_mib else int(length)
+
+
 async def _body(request: Request, limit_mib: int) -> bytes:
     """Read a request's body without keeping more than the allowed size.
 
     Raises:
-        RequestError: the body is too large, or empty.
+        RequestError: the body is too large, too slow, or empty.
     """
     limit, body, size = limit_mib * MIB or None, bytearray(), 0
-    async for piece in request.stream():
-        size += len(piece)
-        if limit is None or size <= limit:
-            body += piece
-        elif size > MOST_MIB * MIB:
-            break
+    try:
+        async with asyncio.timeout(bounds.BODY_SECONDS):
+            async for piece in request.stream():
+                size += len(piece)
+                if limit is None or size <= limit:
+                    body += piece
+                elif size > MOST_MIB * MIB:
+                    break
+    except TimeoutError:
+        raise RequestError(
+            408,
+            f"request: {size:,} bytes of the body came in {bounds.BODY_SECONDS:.0f} s; expected all of it.",
+        ) from None
     # Raised only after the whole body has arrived: a client that gets an earlier answer may see a broken connection.
     if limit is not None and size > limit:
         raise RequestError(

@@ -5,13 +5,20 @@ Exit codes: 0 stopped by SIGTERM; 1 an error that the user can fix (such as a mi
 
 import logging
 import os
+import socket
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 from subset_trainer import __version__, contract
-from subset_trainer.entrypoint import answer_options, failure_of, log_to_stdout, refuse_arguments
+from subset_trainer.data.machine import memory_available
+from subset_trainer.entrypoint import (
+    answer_options,
+    failure_of,
+    log_to_stdout,
+    print_traceback,
+    refuse_arguments,
+)
 from subset_trainer.errors import TrainingError, UserError, shown
 from subset_trainer.serving.settings import Settings
 from subset_trainer.training.interruption import Interruption, Terminated
@@ -22,8 +29,8 @@ HELP = """usage: serve [--help] [--version]
 
 Serves the model in /opt/ml/model, or in model/ below SAGEMAKER_BASE_DIR, at GET /ping and POST /invocations on port
 8080, or on SAGEMAKER_BIND_TO_PORT, until SIGTERM."""
-GRACE_SECONDS = 5
-"""Grace period in seconds for requests that are open when SIGTERM arrives."""
+GRACE_SECONDS = 7
+"""Grace period in seconds for requests that are open when SIGTERM arrives: `docker stop` kills after 10."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep a connection, so that the server never closes one just as a request arrives."""
 
@@ -50,7 +57,7 @@ def main() -> None:
     except BaseException as error:
         failure = failure_of(error)
         if not isinstance(error, TrainingError):
-            traceback.print_exception(error, file=sys.stdout)
+            print_traceback(error)
         logger.error("%s", failure)
         code = failure.exit_code
     interruption.ignore()
@@ -88,6 +95,7 @@ def _serve() -> None:
     import uvicorn
 
     from subset_trainer.serving.app import application
+    from subset_trainer.serving.bounds import BODIES, Protocol, Requests
     from subset_trainer.serving.predictor import Predictor
 
     # The port opens only once the model is loaded, so that a server that answers /ping can answer all requests.
@@ -100,12 +108,21 @@ def _serve() -> None:
         settings.port,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    uvicorn.Server(
+    open_requests = Requests(min(BODIES, memory_available() // 8))
+
+    class Server(uvicorn.Server):
+        """It goes on to listen, and answers 503, until the requests that are open at SIGTERM are answered."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await open_requests.finish(GRACE_SECONDS)
+            await super().shutdown(sockets)
+
+    Server(
         uvicorn.Config(
-            application(predictor, settings),
+            application(predictor, settings, open_requests),
             host="0.0.0.0",  # noqa: S104  the container's only way to be reached
             port=settings.port,
-            http="h11",
+            http=Protocol,
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -113,7 +130,7 @@ def _serve() -> None:
             access_log=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=1,
         )
     ).run()
 

@@ -50,5 +50,12 @@ def line(epoch: int, values: Mapping[str, float]) -> str:
 
 
 def metric_definitions() -> list[dict[str, str]]:
-    """For the estimator's ``metric_definitions``: SageMaker finds each metric in the log by its regex."""
-    return [{"Name": name, "Regex": rf"\b{name}=([0-9.eE+-]+)"} for name in FORMATS]
+    """For the estimator's ``metric_definitions``: SageMaker searches each line of the log for each regex.
+
+    A regex matches within a line of :func:`line` alone, which no other line of the log begins like. Names of classes,
+    columns and files, which may read as metrics, stand in other lines.
+    """
+    return [
+        {"Name": name, "Regex": rf"^epoch=[0-9]+ (?:[a-z0-9_:]+=\S+ )*{name}=([0-9.eE+-]+)(?: |$)"}
+        for name in FORMATS
+    ]

@@ -9,6 +9,7 @@ Training waits only until the state is copied. A thread serialises and writes th
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import time
@@ -34,6 +35,8 @@ UNFINISHED = ".checkpoint-*.tmp"
 SUBSETS = "epoch-*.npz"
 FORMAT = 2
 """The form of a checkpoint: 1 has no number and no list of subsets, and is read, too."""
+_LONG = 16
+"""Lists up to this length are of parts, such as groups of parameters; longer ones grow with the epochs."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -116,6 +119,7 @@ class Checkpoints:
         self._owed = False
         self._last = time.monotonic()
         whole: dict[str, Any] = {"format": FORMAT, "identity": self._identity, "state": dict(state)}
+        whole["layout"] = json.dumps(_layout(state))
         if self._listed:
             whole["subsets"] = dict(self._checksums)
         content, ready = self._copier.copy(whole)
@@ -202,6 +206,11 @@ class Checkpoints:
                     "removes it"
                 )
             self._check(file, content["identity"])
+            if missed := _misfit(content):
+                raise UserError(
+                    f"the checkpoint {file.name} does not fit this run ({missed}); expected it as it was written; use "
+                    "another folder of checkpoints, or resume=never to start anew, which removes it"
+                )
             self.loaded = file.name
             state: dict[str, Any] = content["state"]
             self._listed = "subsets" in content
@@ -280,6 +289,35 @@ def differing(theirs: Mapping[str, Any], own: Mapping[str, Any], defaults: Mappi
     """
     known = {**{name: value for name, value in defaults.items() if name in own}, **theirs}
     return [name for name in {**known, **own} if known.get(name) != own.get(name)]
+
+
+def _layout(value: Any, place: str = "") -> dict[str, str]:
+    """Each part of a state → what it is: of tensors the type and shape. torch passes over parts that are missing."""
+    if isinstance(value, Mapping):
+        parts = [(str(name), part) for name, part in value.items()]
+    elif isinstance(value, list | tuple) and len(value) <= _LONG:
+        parts = [(str(number), part) for number, part in enumerate(value)]
+    else:
+        return {place: f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else "a value"}
+    found = {place: f"of {len(parts)}"} if place else {}
+    for name, part in parts:
+        found |= _layout(part, f"{place}.{name}" if place else name)
+    return found
+
+
+def _misfit(content: Mapping[str, Any]) -> str | None:
+    """What of a checkpoint's state is not as it was written; None: nothing, or an earlier version did not say."""
+    if not isinstance(content.get("layout"), str):
+        return None
+    found = _layout(content["state"])
+    promised: dict[str, str] = json.loads(content["layout"])
+    for place in promised:
+        if place not in found:
+            return f"it lacks {place!r}"
+    for place, kind in promised.items():
+        if found[place] != kind:
+            return f"{place!r} is {found[place]}, and was {kind}"
+    return None
 
 
 def _checksum(subset: Subset) -> int:

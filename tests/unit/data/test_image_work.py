@@ -146,6 +146,23 @@ def test_tags_that_claim_the_same_bytes_take_them_once_and_say_nothing(tmp_path:
     assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
 
 
+def test_libtiff_prints_nothing(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(content, "TIFF", compression="tiff_lzw")
+    damaged = bytearray(content.getvalue())
+    for at in range(300, 600, 3):
+        damaged[at] ^= 0x55
+    (tmp_path / "damaged.tiff").write_bytes(damaged)
+    program = (
+        "import pathlib\n"
+        "from subset_trainer.data.images.decoding import decode\n"
+        "try: decode(pathlib.Path('damaged.tiff').read_bytes())\n"
+        "except OSError as error: print(error)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "decoder error -2\n", "")
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "I;16", "1"])
 def test_conversion_in_parts_is_that_of_the_whole(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(256, size=(37, 23, 4), dtype=np.uint8)

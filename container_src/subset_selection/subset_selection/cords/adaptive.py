@@ -129,8 +129,8 @@ class GLISTERDataLoader(ByGradients, AdaptiveDSSDataLoader):
         if of.scope == "PerClass":
             return of.by_class(train, budget, choose).indices.tolist()
         if of.scope == "PerBatch":
-            units, picks = of.batches(train), math.ceil(budget / of.batch)
-            picked = self._glister.search(train, units, validation, min(picks, len(units)), of.generator)
+            units = of.batches(train)
+            picked = self._glister.search(train, units, validation, of.picks(budget, units), of.generator)
             return units.members(picked).tolist()
         return self._glister.search(train, Units.of_all(train), validation, budget, of.generator).tolist()
 
@@ -184,15 +184,19 @@ class GradMatchDataLoader(ByGradients, AdaptiveDSSDataLoader):
         validation = of.pool(of.val_loader) if given["valid"] else train
         if of.scope == "PerBatch":
             with torch.no_grad():
-                whole = of.whole_batches(self.budget, train)
+                units = of.batches(train)
                 subset = GradMatchPerBatch(settings).among(
-                    train, of.batches(train), validation, whole, of.generator
+                    train, units, validation, of.picks(self.budget, units), of.generator
                 )
-            return subset.indices.tolist(), subset.weights
+            # CORDS matches the sum of the batches' means, and this the sum over all examples.
+            batch = (of.val_loader if given["valid"] else of.train_loader).batch_size
+            order = subset.indices.argsort()
+            return subset.indices[order].tolist(), subset.weights[order] / batch
 
         def choose(label: int, indices: Tensor, quota: int) -> Subset:
             part = GradMatch(settings).select(train.at(indices), validation, quota, of.generator)
-            return Subset(indices.cpu()[part.indices], part.weights)
+            order = part.indices.argsort()  # CORDS's
+            return Subset(indices.cpu()[part.indices[order]], part.weights[order])
 
         return mixed(of.by_class(train, self.budget, choose))
 

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -125,6 +126,8 @@ class DSSDataLoader:
 
 def in_order(loader: Any) -> DataLoader[Any]:
     """All of a loader's data in the order of its data set, also if the loader shuffles or drops the last batch."""
+    if loader.batch_size is None:
+        raise ValueError("the loader has no batch_size: expected one instead of a batch_sampler of its own")
     return DataLoader(
         loader.dataset,
         loader.batch_size,
@@ -159,11 +162,23 @@ class OfGradients:
         self.train_loader, self.val_loader = loader.train_loader, loader.val_loader
         self.batch: int = self.train_loader.batch_size
         self.generator = torch.Generator()
+        self._classes: int = arguments["num_classes"]
+        self._passes = 0
 
     def pool(self, loader: Any) -> Pool:
-        """The outputs for all examples of a loader's data set, in its order."""
+        """The outputs for all examples of a loader's data set, in its order. Afterwards torch's generator and Python's
+        are where CORDS's pass leaves them, with its loader's seed and the draws of a data set that augments."""
         count = len(loader.dataset)
-        pool = Evaluation(self.model, Fields()).pool(in_order(loader), count, count)
+        states: list[Any] = []
+
+        def batches() -> Iterator[Any]:
+            yield from in_order(loader)
+            states.extend((torch.get_rng_state(), random.getstate()))
+
+        pool = Evaluation(self.model, Fields()).pool(batches(), count, count)
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        self._passes += 1
         assert pool.features is not None
         return pool if self._linear else Pool(pool.labels, pool.logits, pool.features[:, :0])
 
@@ -176,7 +191,10 @@ class OfGradients:
         )
 
     def by_class(self, train: Pool, budget: int, choose: Callable[[int, Tensor, int], Subset]) -> Subset:
-        """Select within each class, ⌈budget·n/N⌉ of its n examples as in CORDS, and mix the classes."""
+        """Select within each class, ⌈budget·n/N⌉ of its n examples as in CORDS."""
+        for _ in range(self._passes * self._classes):
+            iter(DataLoader([]))  # type: ignore[arg-type]  # CORDS reads each class again, with a loader that draws a seed
+        self._passes = 0
         parts = []
         for label, indices in enumerate(members(train.labels, train.classes)):
             if len(indices):
@@ -189,9 +207,9 @@ class OfGradients:
         """The batches of the training loader, in the order of the data."""
         return Units.batches(torch.arange(len(train), device=train.device), self.batch)
 
-    def whole_batches(self, budget: int, train: Pool) -> int:
-        """The number of examples of the batches that CORDS picks for a budget."""
-        return min(len(train), math.ceil(budget / self.batch) * self.batch)
+    def picks(self, budget: int, units: Units) -> int:
+        """The number of batches that CORDS picks for a budget."""
+        return min(len(units), math.ceil(budget / self.batch))
 
 
 def mixed(subset: Subset) -> tuple[list[int], Tensor]:
@@ -240,8 +258,9 @@ class Craig(ByGradients):
         medoids = Medoids(settings, feature_distances if convex else gradient_distances, weighted=True)
         with torch.no_grad():
             if of.scope == "PerBatch":
-                whole = of.whole_batches(self.budget, train)
-                subset = CraigPerBatch(settings).among(train, of.batches(train), whole, of.generator)
+                units = of.batches(train)
+                picks = of.picks(self.budget, units)
+                subset = CraigPerBatch(settings).among(train, units, picks, of.generator)
             elif of.scope == "Supervised":
                 subset = medoids.select(train, train, self.budget, of.generator)
             else:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import ctypes
 import functools
 import io
 import logging
@@ -257,8 +258,20 @@ def _opened(source: str | io.BytesIO, most: int) -> Image.Image:
             raise
         _register_heif()
         image = Image.open(source, formats=(_PLUGIN,))
+    if image.format == "TIFF":
+        _silence_libtiff()
     work.check(image, data, most)
     return image
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Damage is reported as an exception. libtiff's own lines go to stderr otherwise, without the image's name."""
+    for path in (Path(Image.__file__).parents[1] / "pillow.libs").glob("libtiff*"):
+        library = ctypes.CDLL(str(path))  # the one that Pillow has loaded
+        for handler in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+            handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            handler(None)
 
 
 @functools.cache
@@ -376,12 +389,17 @@ def _to_rgb(image: Image.Image, white: int) -> Image.Image:
         return whole
     if _is_deep(image):
         # Pillow would clip at 255.
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, white)
-        return Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_greys(white)[np.clip(np.asarray(image), 0, white)]).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
     return image.convert("RGB")
+
+
+@functools.cache
+def _greys(white: int) -> np.ndarray:
+    """uint8 [white + 1]: the grey of each value of 16 bits."""
+    return ((np.arange(white + 1) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def natural_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -34,6 +34,7 @@ from subset_trainer.data.tables.columns import (
 )
 from subset_trainer.data.tables.rows import Row, encode_rows, row_of_json, rows_of_csv
 from subset_trainer.data.tables.table import Column, Table, TrainedTable
+from subset_trainer.errors import shown
 
 ROWS_AT_ONCE = 4_096
 """Rows of a request that are processed together, which bounds memory for any number of rows."""
@@ -126,6 +127,9 @@ class TableKind(Kind):
         self._check_numbers(*(number for column in self.columns for number in (column.mean, column.std)))
         if not self.columns:
             raise ValueError("kind: 'table' without columns")
+        for column in self.columns:
+            if not isinstance(column.missing, bool):
+                raise ValueError(f"column {shown(column.name, 40)}, missing: {shown(column.missing, 40)}")
 
     def batches(self, body: bytes, form: str, content_type: str) -> Iterator[np.ndarray]:
         """float32 [B, D] from CSV, or from JSON lists and objects."""

@@ -104,21 +104,6 @@ class Ranks(Processes):
 
     # Collectives
 
-    def whole(self, values: Tensor, own: slice | Tensor, count: int) -> Tensor:
-        """[count, …]: the values of all processes, gathered on every process.
-
-        Args:
-            values: [B, …] this process's values, of a type that can be summed.
-            own: the B places of these values, which no other process has.
-            count: the number of places in total.
-        """
-        if self.size == 1:
-            return values
-        everyones = values.new_zeros(count, *values.shape[1:])
-        everyones[own] = values
-        dist.all_reduce(everyones)
-        return everyones
-
     def shared_anew(self, batch: Tensor, own: slice | Tensor, count: int, positions: Tensor) -> Tensor:
         """This process's share of a selection of a batch's inputs, redistributed between the processes.
 
