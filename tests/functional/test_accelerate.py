@@ -98,9 +98,7 @@ def together(folder: Path) -> None:
             assert torch.equal(resumed.weights()[name], value)
         seen[variant] = {"read": whole.read, "updates": whole.updates, "weights": whole.weights()}
     sampler = SubsetSampler(examples(EXAMPLES, 0), strategy="rs2")
-    divided = whole.accelerator.prepare(
-        DataLoader(examples(EXAMPLES, 0), batch_size=8, sampler=sampler)  # type: ignore[arg-type]
-    )
+    divided = whole.accelerator.prepare(DataLoader(examples(EXAMPLES, 0), batch_size=8, sampler=sampler))
     with pytest.raises(ValueError, match="expected a SubsetLoader, which accelerator"):
         next(iter(divided))
     torch.save(seen, folder / f"{os.environ['RANK']}.pt")
