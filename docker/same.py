@@ -1,7 +1,7 @@
-"""In what two images differ, layer by layer: `python3 docker/same.py IMAGE IMAGE`, as root where the engine runs (overlay2).
+"""In what two images differ, layer by layer, as root where the engine runs: `python3 docker/same.py IMAGE IMAGE`.
 
-Of each layer with another digest: files that only one has, files of other content by suffix, and how many differ in
-nothing but their time.
+The engine's storage driver is overlay2. Of each layer with another digest: files that only one has, files of other
+content by suffix, and how many differ in nothing but their time.
 """
 
 import hashlib
