@@ -308,6 +308,12 @@ def test_craig_that_selects_once_picks_what_the_adaptive_one_would_first(scope: 
         theirs_once.CRAIGDataLoader(*loaders, DotMap(given), LOG, batch_size=BATCH)
 
 
+def test_a_loader_without_a_batch_size_is_refused_by_a_sentence() -> None:
+    train = DataLoader(TRAIN, batch_sampler=[[0, 1], [2]])
+    with pytest.raises(ValueError, match="the loader has no batch_size"):
+        ours_once.FacLocDataLoader(train, train, {"fraction": 0.5, "device": "cpu", "size_chunk": 9}, None)
+
+
 def test_selcon_is_refused_by_a_sentence() -> None:
     for module in ("subset_selection.cords", "subset_selection.cords.adaptive"):
         with pytest.raises(ImportError, match="SELCONDataLoader selects for regression"):

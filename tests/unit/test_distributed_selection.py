@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,19 @@ def outputs(turn: int) -> tuple[Pool, Pool]:
     return train, validation
 
 
+HALF = ("glister", "gradmatch", "herding", "moderate", "craig-pb")
+
+
+def in_half(rank: int, ranks: int) -> tuple[Pool, torch.Tensor]:
+    """A shard in half precision, which the second rank's features did not fit into; contiguous, as a pass has it."""
+    whole, _ = outputs(0)
+    own = torch.arange(len(whole))[Processes(rank, ranks).share(len(whole))]
+    assert whole.logits is not None
+    assert whole.features is not None
+    features = (whole.features / 1e3).half()[own]
+    return Pool(whole.labels[own], whole.logits.half()[own], features.float() if rank == 1 else features), own
+
+
 def shards(whole: Pool, rank: int, ranks: int) -> tuple[Pool, torch.Tensor]:
     """Every rank-th example, the last rank without any: shards of unequal sizes, and not in the whole's order."""
     holders = max(1, ranks - 1)
@@ -117,6 +131,10 @@ def work(rank: int, ranks: int, folder: str) -> None:
                 subset = select(group, strategy, train, validation, BUDGET, draw)
             subsets.setdefault(name, moved)
             subsets[f"{name}-{turn}"] = (subset.indices, subset.weights, subset.note, draw.get_state())
+    for name in HALF:
+        shard = in_half(rank, ranks)
+        found = select(group, create(name), shard, shard, BUDGET, generator(7))
+        subsets[f"{name} in half precision"] = (found.indices, found.weights)
     subsets["means"] = class_means(shards(outputs(0)[0], rank, ranks)[0], group)
     broken = Pool(torch.arange(3), torch.full((3, 4), torch.nan), torch.ones(3, 5), _checked=True)
     part = broken, torch.arange(3) * ranks + rank
@@ -159,6 +177,15 @@ def test_processes_choose_what_one_would(size: int, tmp_path: Path, monkeypatch:
         assert ranks[0][name] == moved, name
     groups = GradMatch(Settings()).problems(outputs(0)[0].labels, 4, 9, BUDGET, generator())
     assert len(groups) == 4 and max(map(len, groups)) > 1
+    half, _ = in_half(0, 1)
+    assert half.features is not None
+    half = replace(half, features=half.features.float())  # for all, if for one
+    for name in HALF:
+        alone = create(name).select(half, half, BUDGET, generator(7))
+        for rank in ranks:
+            indices, weights = rank[f"{name} in half precision"]
+            assert torch.equal(indices, alone.indices), name
+            assert torch.equal(weights, alone.weights), name
     assert all(torch.equal(rank["means"], class_means(outputs(0)[0], ALONE)) for rank in ranks)
     assert "not finite" in ranks[0]["error"] and all(rank["error"] == ranks[0]["error"] for rank in ranks)
 

@@ -126,6 +126,8 @@ class DSSDataLoader:
 
 def in_order(loader: Any) -> DataLoader[Any]:
     """All of a loader's data in the order of its data set, also if the loader shuffles or drops the last batch."""
+    if loader.batch_size is None:
+        raise ValueError("the loader has no batch_size: expected one instead of a batch_sampler of its own")
     return DataLoader(
         loader.dataset,
         loader.batch_size,
