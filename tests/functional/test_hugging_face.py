@@ -2,7 +2,10 @@
 
 import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from transformers import (
 from subset_selection import SubsetLoader
 from subset_selection.hf import SelectsSubsets, SubsetTrainer, sequence_losses
 from subset_selection.source import Reading
+from tests.documentation import ROOT, blocks_of
 from tests.functional.forked import in_processes
 
 HERE = "tests.functional.test_hugging_face"
@@ -64,6 +68,7 @@ class Rows:
 def classifier(dropout: float = 0.0) -> Any:
     torch.manual_seed(0)
     shape: dict[str, Any] = {
+        "num_labels": CLASSES,
         "hidden_size": 16,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
@@ -148,7 +153,7 @@ class Selections(TrainerCallback):
         self.chosen: list[Tensor] = []
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if "selection_epoch" in state.log_history[-1]:
+        if "subset_size" in state.log_history[-1]:
             self.chosen.append(self.trainer.last_selection.subset.indices)
 
 
@@ -199,9 +204,9 @@ def test_other_arguments_of_the_trainer_change_no_gradient(variant: str, tmp_pat
 def test_the_log_says_what_each_selection_took(tmp_path: Path) -> None:
     trained = trainer(tmp_path, STRATEGIES["glister"], eval_strategy="epoch", eval_dataset=Rows(40, 1))
     trained.train()
-    selections = [line for line in trained.state.log_history if "selection_epoch" in line]
-    assert [line["selection_epoch"] for line in selections] == [1, 3]
-    assert all(line["selection_examples"] == round(0.3 * EXAMPLES) for line in selections)
+    selections = [line for line in trained.state.log_history if "subset_size" in line]
+    assert [line["epoch"] for line in selections] == [0, 2]
+    assert all(line["subset_size"] == round(0.3 * EXAMPLES) for line in selections)
     assert all(line["selection_seconds"] > 0 for line in selections)
     assert trained.last_selection is not None and trained.last_selection.epoch == 3
     # An evaluation computes the model's own loss.
@@ -432,7 +437,7 @@ def test_infobatch_prunes_sequences_by_their_mean_loss(tmp_path: Path) -> None:
         losses=sequence_losses,
     )
     tuned.train()
-    sizes = [line["selection_examples"] for line in tuned.state.log_history if "selection_examples" in line]
+    sizes = [line["subset_size"] for line in tuned.state.log_history if "subset_size" in line]
     assert sizes[0] == 48 and max(sizes[1:]) < 48
     losses = [line["loss"] for line in tuned.state.log_history if "loss" in line]
     assert losses[-1] < losses[0]
@@ -539,3 +544,51 @@ def test_what_is_not_served_is_refused_before_training(sentence: str, tmp_path: 
     selection, given = REFUSED[sentence]
     with pytest.raises(ValueError, match=re.escape(sentence)):
         trainer(tmp_path, selection, **given)
+
+
+# The page and the example
+
+
+def test_the_page_s_trainer_learns_and_resumes(tmp_path: Path) -> None:
+    (block,) = blocks_of(
+        "tests/functional/test_hugging_face.py::test_the_page_s_trainer_learns_and_resumes", "python"
+    )
+    scope: dict[str, Any] = {}
+    exec(block.text, scope)
+
+    def options(folder: str, **given: Any) -> TrainingArguments:
+        quiet: dict[str, Any] = {"use_cpu": True, "report_to": [], "disable_tqdm": True, "save_steps": 7}
+        return TrainingArguments(str(tmp_path / folder), **{**quiet, **given})
+
+    scope["TrainingArguments"] = options
+    sets = Rows(600), Rows(60, 1)
+    whole = scope["train"](classifier(), *sets, "whole")
+    scope["train"](classifier(), *sets, "stopped", resume=False)
+    last = max((tmp_path / "stopped").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    shutil.rmtree(last)  # the end of the run: what is left is within its last epoch
+    resumed = scope["train"](classifier(), *sets, "stopped", resume=True)
+    assert resumed.state.global_step == whole.state.global_step == 10 * 12
+    assert equal(resumed.model, whole.model)
+    rows = Rows(200, 2)
+    batch = default_data_collator([{**row, "idx": 0} for row in rows.rows])
+    right = whole.model(batch["input_ids"], batch["attention_mask"]).logits.argmax(1) == batch["labels"]
+    assert right.float().mean() > 0.9
+
+
+def test_the_example_learns_and_resumes(tmp_path: Path) -> None:
+    source = ROOT / "examples/hugging_face.py"
+    assert len(source.read_text().splitlines()) <= 40
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+    def run(*given: str) -> str:
+        command = [sys.executable, str(source), *given]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    line = run("saved")
+    match = re.fullmatch(r"accuracy on 1000 test examples: (\d+\.\d)%", line)
+    assert match is not None and float(match[1]) > 60
+    assert run("saved", "resume") == line  # the run was over

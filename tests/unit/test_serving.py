@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import gc
 import importlib
 import io
 import json
 import logging
 import time
 import tomllib
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -352,12 +354,37 @@ def test_a_server_that_stays_full_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     async def two() -> None:
         requests = Requests(100 << 20)
         async with requests.room(80 << 20):
-            with pytest.raises(RequestError, match="the server holds 80 MiB of other requests") as told:
+            with pytest.raises(RequestError, match="other requests take all of the server's memory") as told:
                 async with requests.room(40 << 20):
                     pytest.fail("there was no room")
         assert told.value.status == 503
 
     asyncio.run(two())
+
+
+def test_a_refused_request_leaves_nothing_in_memory() -> None:
+    """Without the garbage being collected: a request's memory is not for others to wait for."""
+
+    class Reading(Broken):
+        def probabilities(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+            held = bytearray(64 << 20)
+            for _ in batches:
+                held += b""
+            raise UserError(f"request: refused after {len(held)} bytes")
+
+    async def send(message: Any) -> None:
+        pass
+
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            anyio.run(application(Reading(), Settings()), SCOPE, receive, send)
+        assert tracemalloc.get_traced_memory()[0] < 16 << 20
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_a_server_that_stops_answers_no_new_request() -> None:

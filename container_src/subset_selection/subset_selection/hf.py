@@ -55,8 +55,8 @@ class SelectsSubsets(_Base):
     examples, in all batches and processes. So it is, with ``losses=``, of any other model. Without, the loss is what
     the ``Trainer`` computes, which a strategy with weights refuses.
 
-    The log has ``selection_seconds``, ``selection_examples`` and ``selection_epoch`` of each selection. Checkpoints
-    have the state, from which a resumed run gets the same subsets.
+    The log has ``subset_size`` and ``selection_seconds`` of each selection. Checkpoints have the state, from which a
+    resumed run gets the same subsets.
 
     Other arguments are those of ``Trainer``.
 
@@ -395,11 +395,7 @@ class _Steps:
         made = self._subsets.last_selection
         if made is not None and made is not known:
             self._trainer.log(
-                {
-                    "selection_epoch": float(made.epoch),
-                    "selection_examples": float(len(made.subset.indices)),
-                    "selection_seconds": made.seconds,
-                }
+                {"subset_size": float(len(made.subset.indices)), "selection_seconds": made.seconds}
             )
 
 

@@ -327,6 +327,10 @@ class SubsetLoader(DataLoader[Any]):
         self._accelerated = True
         return True
 
+    @_is_accelerate_prepared.setter
+    def _is_accelerate_prepared(self, prepared: bool) -> None:
+        self._accelerated = prepared
+
     def _as_accelerate_expects(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches on the accelerator's device. ``accelerate`` hears of the last one, because it ends an
         accumulation of gradients."""

@@ -60,20 +60,16 @@ def application(predictor: Predictor, settings: Settings, open_requests: Request
             async with open_requests.room(_claimed(request, settings.payload_mib)):
                 body = await _body(request, settings.payload_mib)
                 answer = await anyio.to_thread.run_sync(
-                    partial(_answer, predictor, body, content_type, answer_in, verbose),
+                    partial(_answer_or_error, predictor, body, content_type, answer_in, verbose),
                     limiter=threads,
                     # An image that is being decoded does not hold up the end.
                     abandon_on_cancel=True,
                 )
+            if isinstance(answer, UserError):
+                return _refusal(answer)
             return Response(answer, headers={"Content-Type": answer_in})
-        except RequestError as error:
-            # What of the body has not arrived is not waited for.
-            headers = {"Connection": "close"} if error.status in (408, 503) else None
-            return PlainTextResponse(str(error), error.status, headers)
-        except (OversizedImageError, MemoryShortError) as error:
-            return PlainTextResponse(_sendable(str(error)), 413)
         except UserError as error:
-            return PlainTextResponse(_sendable(str(error)), 400)
+            return _refusal(error)
         except asyncio.CancelledError:
             # After SIGTERM, when the grace period for open requests is over.
             return PlainTextResponse("the server is stopping: send the request again", 503)
@@ -98,12 +94,11 @@ def application(predictor: Predictor, settings: Settings, open_requests: Request
 
 
 def _claimed(request: Request, limit_mib: int) -> int:
-    """The bytes of a body that may be held: what the headers claim, or the limit."""
+    """The bytes that a request may take, for its body (as the headers claim, or the limit) and for reading it."""
     limit = (limit_mib or BATCH_MIB) * MIB
     length = request.headers.get("content-length", "")
-    if not length.isdecimal():
-        return limit
-    return min(int(length), limit) if limit_mib else int(length)
+    claimed = int(length) if length.isdecimal() else limit
+    return bounds.TIMES_BODY * (min(claimed, limit) if limit_mib else claimed)
 
 
 async def _body(request: Request, limit_mib: int) -> bytes:
@@ -136,6 +131,27 @@ async def _body(request: Request, limit_mib: int) -> bytes:
     if not body:
         raise RequestError(400, "request: the body is empty; expected examples.")
     return bytes(body)
+
+
+def _refusal(error: UserError) -> Response:
+    status, headers = 400, None
+    if isinstance(error, RequestError):
+        # What of the body has not arrived is not waited for.
+        status, headers = error.status, {"Connection": "close"} if error.status in (408, 503) else None
+    elif isinstance(error, OversizedImageError | MemoryShortError):
+        status = 413
+    return PlainTextResponse(_sendable(str(error)), status, headers)
+
+
+def _answer_or_error(
+    predictor: Predictor, body: bytes, content_type: str, answer_in: str, verbose: bool
+) -> bytes | UserError:
+    try:
+        return _answer(predictor, body, content_type, answer_in, verbose)
+    except UserError as error:
+        # Frames of its traceback hold all that the request took, in cycles that live until the garbage is collected.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return error
 
 
 def _answer(predictor: Predictor, body: bytes, content_type: str, answer_in: str, verbose: bool) -> bytes:

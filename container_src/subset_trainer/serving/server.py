@@ -108,7 +108,7 @@ def _serve() -> None:
         settings.port,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    open_requests = Requests(min(BODIES, memory_available() // 8))
+    open_requests = Requests(min(BODIES, memory_available() // 4))
 
     class Server(uvicorn.Server):
         """It goes on to listen, and answers 503, until the requests that are open at SIGTERM are answered."""
