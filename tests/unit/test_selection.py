@@ -96,6 +96,10 @@ def test_nothing_else_names_a_strategy() -> None:
         ("container_src/subset_trainer/training/state.py", "random"),
         # A word in the name of a file, as in full-train.csv.
         ("container_src/subset_trainer/data/split_names.py", "full"),
+        # Of flips, as `random` or alternating.
+        ("container_src/subset_trainer/config/data.py", "random"),
+        # The order of transformers' own sampler.
+        ("container_src/subset_selection/subset_selection/hf.py", "random"),
         # A search of SageMaker's tuner.
         ("deploy/commands/tune.py", "random"),
     }

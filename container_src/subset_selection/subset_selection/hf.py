@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint, seed_worker
 
-from subset_selection.catalogue import CATALOGUE
+from subset_selection.catalogue import CATALOGUE, DEFAULT
 from subset_selection.embedding import evaluating
 from subset_selection.processes import Processes
 from subset_selection.sampler import Options, Selection, SubsetSampler, Within
@@ -73,7 +73,7 @@ class SelectsSubsets(_Base):
         self, *args: Any, selection: Options | Mapping[str, Any], losses: Losses | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._options: dict[str, Any] = {"strategy": "rs2", **selection}
+        self._options: dict[str, Any] = {"strategy": DEFAULT, **selection}
         self._losses_of = losses
         self._checkpoint: str | None = None
         self._total_weight: Tensor | None = None

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from subset_trainer.config.knobs import Knobs, Share
+from subset_trainer.errors import shown
 
 MOST_TOKENS = 8192
 LARGEST_IMAGE = 1024
@@ -179,6 +180,6 @@ class DataKnobs(Knobs):
                 "text_encoding",
                 "hyperparameter text_encoding={given}: expected the name of a text encoding, such as cp1252, "
                 "shift_jis or gb18030",
-                {"given": repr(value)},
+                {"given": shown(value)},
             ) from None
         return value

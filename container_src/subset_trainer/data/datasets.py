@@ -7,8 +7,9 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -294,8 +295,10 @@ class _Stream:
             if not whole:
                 self._abandon()
 
-    def _abandon(self) -> None:
+    def _abandon(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         """End the workers of a pass that was broken off: nobody waits for what they still decode."""
+        if ending():  # of Python itself: it has ended them, and what would end them is gone
+            return
         for worker in getattr(getattr(self.loader, "_iterator", None), "_workers", ()):
             worker.terminate()
         self.loader = None

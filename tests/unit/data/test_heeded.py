@@ -17,7 +17,16 @@ from subset_trainer.errors import UserError
 
 OTHERS = {
     *("validation_fraction", "test_fraction", "label_names", "max_tokens", "fine_tune", "num_workers"),
-    *("augmentation", "cutout", "image_size", "on_unreadable", "unreadable_limit"),
+    *(
+        "augmentation",
+        "augmentation_reach",
+        "flip",
+        "cutout",
+        "image_size",
+        "on_unreadable",
+        "unreadable_limit",
+    ),
+    "max_image_pixels",
 }
 """Those that are not about the format of the training channel."""
 GIVEN = {
