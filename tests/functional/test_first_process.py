@@ -14,7 +14,12 @@ from tests.functional.injection import no_memory_for_pixels, within
 from tests.functional.test_script_mode import hyperparameters, script
 
 __all__ = ["script"]
-NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+# A shell that starts the tests in the background has them, and what they start, ignore SIGINT.
+HEEDING = ("env", "--default-signal=INT")
+NAMESPACE = (
+    *HEEDING,
+    *("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"),
+)
 ORPHANS = """
 import os, time
 for _ in range(20):
