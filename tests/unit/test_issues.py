@@ -133,3 +133,10 @@ def test_a_rare_class() -> None:
     (issue,) = issues.rare_classes(labels, ("a", "b", "c"))
     assert issue.name == "Rare class: c" and issue.rows.tolist() == list(range(980, 1_000))
     assert issues.rare_classes(labels[:980], ("a", "b", "c")) == []
+
+
+def test_a_single_image_of_a_single_pixel_looks_like_nothing_but_itself() -> None:
+    image = torch.full((1, 3, 1, 1), 7, dtype=torch.uint8)
+    looked = issues.look(image, image.float().mean(1))
+    assert looked.isfinite().all()
+    assert torch.equal(issues.standardised(looked), torch.zeros_like(looked))

@@ -267,12 +267,12 @@ def look(images_BCHW: Tensor, light_BHW: Tensor) -> Tensor:
     variances_BS = torch.stack([*variances, layer.flatten(1).var(1, unbiased=False)], 1)
     detail_BS = (variances_BS[:, :-1] - variances_BS[:, 1:]).clamp(min=0) + LEAST_VARIANCE
     colours_BCP = images_BCHW.flatten(2).float() / 255
-    return torch.cat([detail_BS.log(), colours_BCP.mean(2), colours_BCP.std(2)], 1)
+    return torch.cat([detail_BS.log(), colours_BCP.mean(2), colours_BCP.std(2, correction=0)], 1)
 
 
 def standardised(look_NK: Tensor) -> Tensor:
     """By column; a column that hardly varies counts for nothing."""
-    return (look_NK - look_NK.mean(0)) / look_NK.std(0).clamp(min=1e-3)
+    return (look_NK - look_NK.mean(0)) / look_NK.std(0, correction=0).clamp(min=1e-3)
 
 
 def image_issues(traits_N3: Tensor) -> np.ndarray:
