@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -293,15 +294,7 @@ class _Stream:
         finally:
             self.busy = False
             if not whole:
-                self._abandon()
-
-    def _abandon(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        """End the workers of a pass that was broken off: nobody waits for what they still decode."""
-        if ending():  # of Python itself: it has ended them, and what would end them is gone
-            return
-        for worker in getattr(getattr(self.loader, "_iterator", None), "_workers", ()):
-            worker.terminate()
-        self.loader = None
+                self.loader = None
 
     def _choose_transport(self, largest: int) -> None:
         free = shared_memory_free()
@@ -342,7 +335,8 @@ class _Stream:
 
     def _deliver(self, loader: DataLoader[Any], device: torch.device) -> Iterator[torch.Tensor]:
         try:
-            yield from _to_device(map(_tensor_or_complaint, loader), device)
+            with _broken_off(loader) as batches:
+                yield from _to_device(map(_tensor_or_complaint, batches), device)
         except DamagedImageError as error:
             raise self._with_others(error) from error
 
@@ -358,11 +352,12 @@ class _Stream:
         looked_at, until = 0, time.monotonic() + SEEKING_SECONDS
         loader = self._loader(_Order(requests), False, persistent=False, job=_Seeker(files))
         try:
-            for number, damaged in loader:
-                looked_at += number
-                found += damaged
-                if time.monotonic() > until:
-                    break
+            with _broken_off(loader) as batches:
+                for number, damaged in batches:
+                    looked_at += number
+                    found += damaged
+                    if time.monotonic() > until:
+                        break
         except (OSError, RuntimeError) as error:
             # Workers do not start or end. The run ends anyway, with the error about the image.
             logger.warning("The search for other damaged images ended: %s", first_line(error))
@@ -371,6 +366,32 @@ class _Stream:
         if first.name not in {error.name for error in found}:
             found = [first, *found]
         return complaint(found, count, looked_at)
+
+
+@contextmanager
+def _broken_off(
+    loader: DataLoader[Any], ending: Callable[[], bool] = sys.is_finalizing
+) -> Iterator[Iterator[Any]]:
+    """A pass over the loader, whose workers end if it is not whole: nobody waits for what they still decode.
+
+    They are not left to the garbage collector, which closes what their queues' threads close once more, by numbers
+    that may be other files' by then.
+    """
+    batches = iter(loader)
+    whole: list[bool] = []
+    try:
+        yield itertools.chain(batches, _noting(whole))
+    finally:
+        if not whole and not ending():  # of Python itself: it has ended them, and what would end them is gone
+            for worker in getattr(batches, "_workers", ()):
+                worker.terminate()
+            getattr(batches, "_shutdown_workers", lambda: None)()
+
+
+def _noting(end: list[bool]) -> Iterator[Any]:
+    """Yields nothing, and notes that it was reached."""
+    end.append(True)
+    yield from ()
 
 
 class _Order:

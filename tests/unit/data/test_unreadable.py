@@ -1,8 +1,10 @@
 """Damaged images: all are named at once, or left out with everything that belongs to them, before the data is split."""
 
+import gc
 import io
 import json
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,6 +301,22 @@ def test_a_streamed_image_that_is_damaged_in_training_is_named_with_the_others(t
     with pytest.raises(UserError, match="2 of 37 images cannot be read: ") as error:
         list(found.train.batches([torch.tensor([5])], torch.device("cpu")))
     assert all(f"'{name}'" in str(error.value) for name in damaged)
+
+
+def test_a_pass_that_is_broken_off_closes_its_queues_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice would close what has the number by then."""
+    failed: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    for _ in range(3):
+        with pytest.raises(UserError):
+            load(tmp_path, listed, memory_limit=0, num_workers=2)
+        gc.collect()
+    for thread in threading.enumerate():
+        if thread.name.startswith("QueueFeederThread"):
+            thread.join(60)
+    assert not failed
 
 
 def test_a_search_that_fails_leaves_the_error_about_the_image(
