@@ -4,8 +4,8 @@
 
 **Whole script.** ``examples/article/train.py`` as it stands, and with ``subset_selection.cords`` in the place of CORDS,
 each in a process of its own: seconds from the start of Python to the saved model, training, evaluation and the imports
-included. CORDS's ResNet-18, random changes, a selection in each epoch but the first. ``same``: both print the same
-losses and accuracies, because they chose the same images in the same order.
+included. CORDS's ResNet-18, random changes, a selection in each epoch but the first. ``same``: the subsets of all
+epochs, index for index.
 
 **Epoch.** GLISTER over 512 features with 10 and 100 classes: the same network of two layers, the same batches and
 steps, one epoch that begins with a selection, in one process. ``selecting``: the part of it until the first batch.
@@ -20,7 +20,6 @@ import json
 import logging
 import os
 import random
-import re
 import resource
 import subprocess
 import sys
@@ -54,10 +53,31 @@ Seconds = dict[str, list[tuple[float, float]]]
 """Of each side and run: on the clock, and of the processor."""
 
 
+RECORDING = """
+import json, sys
+from pathlib import Path
+
+class Recording(GLISTERDataLoader):
+    def __iter__(self):
+        batches = super().__iter__()
+        with Path(sys.argv[sys.argv.index("--model_dir") + 1] + ".json").open("a") as file:
+            print(json.dumps([int(at) for at in self.subset_indices]), file=file)
+        return batches
+
+GLISTERDataLoader = Recording
+"""
+"""Writes the subset of each epoch beside the folder of the model."""
+
+
 def with_ours(script: str) -> str:
     """The script with its one import changed."""
     assert script.count(THEIRS) == 1
     return script.replace(THEIRS, OURS)
+
+
+def recording(script: str) -> str:
+    """The script, which also writes the subset of each epoch to MODEL_DIR.json."""
+    return script.replace("\nIMAGE_SIZE = ", f"\n{RECORDING}\nIMAGE_SIZE = ", 1)
 
 
 @dataclass(frozen=True)
@@ -89,12 +109,12 @@ def whole_script(options: Options, fraction: float, training: Path, work: Path) 
     """Seconds of both scripts at a fraction."""
     text = SCRIPT.read_text(encoding="utf-8")
     scripts = {"cords": work / "theirs.py", "ours": work / "ours.py"}
-    scripts["cords"].write_text(text, encoding="utf-8")
-    scripts["ours"].write_text(with_ours(text), encoding="utf-8")
+    scripts["cords"].write_text(recording(text), encoding="utf-8")
+    scripts["ours"].write_text(recording(with_ours(text)), encoding="utf-8")
     settings = {"fraction": fraction, "epochs": options.epochs, "select_every": 1, "training": training}
     flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
     seconds: Seconds = {side: [] for side in scripts}
-    said: dict[str, str] = {}
+    chosen: dict[str, list[str]] = {}
     for _ in range(options.repeats):
         for side, script in scripts.items():
             start, used = time.perf_counter(), _of_children()
@@ -108,8 +128,11 @@ def whole_script(options: Options, fraction: float, training: Path, work: Path) 
             seconds[side].append((time.perf_counter() - start, _of_children() - used))
             if ran.returncode:
                 raise RuntimeError(f"{script.name} failed:\n{ran.stderr[-2000:]}")
-            said[side] = re.sub(r"\S+:seconds=\S+", "", "\n".join(re.findall("^epoch=.*", ran.stdout, re.M)))
-    return {"what": "whole script", "fraction": fraction} | _summary(seconds, said["cords"] == said["ours"])
+            subsets = (work / f"{side}.json").read_text(encoding="utf-8").splitlines()
+            chosen[side] = subsets[-options.epochs :]
+    return {"what": "whole script", "fraction": fraction} | _summary(
+        seconds, chosen["cords"] == chosen["ours"]
+    )
 
 
 class Network(nn.Module):

@@ -9,22 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.article import SCRIPT, laid_out, main, with_ours
+from benchmarks.article import SCRIPT, laid_out, main, recording, with_ours
 from subset_trainer.errors import UserError
-
-RECORDING = """
-import json, sys
-from pathlib import Path
-
-class Recording(GLISTERDataLoader):
-    def __iter__(self):
-        batches = super().__iter__()
-        with Path(sys.argv[sys.argv.index("--model_dir") + 1] + ".json").open("a") as file:
-            print(json.dumps([int(at) for at in self.subset_indices]), file=file)
-        return batches
-
-GLISTERDataLoader = Recording
-"""
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +59,7 @@ def test_the_article_s_script_with_one_changed_import_chooses_what_cords_chooses
     found = []
     for name, text in (("theirs", script), ("ours", with_ours(script))):
         assert ("from cords.utils.data.dataloader" in text) is (name == "theirs")
-        recorded = text.replace("\nIMAGE_SIZE = ", f"\n{RECORDING}\nIMAGE_SIZE = ", 1)
-        found.append(ran(recorded, images, tmp_path / name))
+        found.append(ran(recording(text), images, tmp_path / name))
     (theirs, their_lines), (ours, our_lines) = found
     assert ours == theirs and our_lines == their_lines
     assert len(ours) == 3 and len({tuple(subset) for subset in ours}) == 3
