@@ -65,7 +65,7 @@ def epoch_of(loader: SubsetLoader, model: nn.Module) -> list[Seen]:
 
 
 def stopped_within(folder: str, size: int) -> list[bool]:
-    """An epoch on losses that is stopped in its middle goes on from the first process's state."""
+    """An epoch on losses that is stopped in its middle resumes from the first process's state."""
     own, model = loader("losses", size)
     epoch_of(own, model)
     batches = iter(own)

@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -334,11 +333,14 @@ class _Stream:
         )
 
     def _deliver(self, loader: DataLoader[Any], device: torch.device) -> Iterator[torch.Tensor]:
+        batches = iter(loader)
         try:
-            with _broken_off(loader) as batches:
-                yield from _to_device(map(_tensor_or_complaint, batches), device)
-        except DamagedImageError as error:
-            raise self._with_others(error) from error
+            yield from _to_device(map(_tensor_or_complaint, batches), device)
+        except BaseException as error:  # also where the pass is left before its end
+            _end(batches)
+            if isinstance(error, DamagedImageError):
+                raise self._with_others(error) from error
+            raise
 
     def _with_others(self, first: DamagedImageError) -> UserError:
         """One error about all damaged images of the channel, after that of one; as many as are found in a minute."""
@@ -351,16 +353,19 @@ class _Stream:
         found: list[DamagedImageError] = []
         looked_at, until = 0, time.monotonic() + SEEKING_SECONDS
         loader = self._loader(_Order(requests), False, persistent=False, job=_Seeker(files))
+        batches = None
         try:
-            with _broken_off(loader) as batches:
-                for number, damaged in batches:
-                    looked_at += number
-                    found += damaged
-                    if time.monotonic() > until:
-                        break
+            batches = iter(loader)
+            for number, damaged in batches:
+                looked_at += number
+                found += damaged
+                if time.monotonic() > until:
+                    break
         except (OSError, RuntimeError) as error:
             # Workers do not start or end. The run ends anyway, with the error about the image.
             logger.warning("The search for other damaged images ended: %s", first_line(error))
+        finally:
+            _end(batches)
         if not looked_at:
             return first
         if first.name not in {error.name for error in found}:
@@ -368,30 +373,17 @@ class _Stream:
         return complaint(found, count, looked_at)
 
 
-@contextmanager
-def _broken_off(
-    loader: DataLoader[Any], ending: Callable[[], bool] = sys.is_finalizing
-) -> Iterator[Iterator[Any]]:
-    """A pass over the loader, whose workers end if it is not whole: nobody waits for what they still decode.
+def _end(batches: Any, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+    """End the workers of a pass that is broken off: nobody waits for what they still decode.
 
     They are not left to the garbage collector, which closes what their queues' threads close once more, by numbers
     that may be other files' by then.
     """
-    batches = iter(loader)
-    whole: list[bool] = []
-    try:
-        yield itertools.chain(batches, _noting(whole))
-    finally:
-        if not whole and not ending():  # of Python itself: it has ended them, and what would end them is gone
-            for worker in getattr(batches, "_workers", ()):
-                worker.terminate()
-            getattr(batches, "_shutdown_workers", lambda: None)()
-
-
-def _noting(end: list[bool]) -> Iterator[Any]:
-    """Yields nothing, and notes that it was reached."""
-    end.append(True)
-    yield from ()
+    if ending():  # of Python itself: it has ended them, and what would end them is gone
+        return
+    for worker in getattr(batches, "_workers", ()):
+        worker.terminate()
+    getattr(batches, "_shutdown_workers", lambda: None)()
 
 
 class _Order:

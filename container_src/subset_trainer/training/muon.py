@@ -60,7 +60,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     iteration of fifth order.
 
     Args:
-        matrix: [m, n], not on a CPU in bfloat16, float16.
+        matrix: [m, n]; on a CPU float32.
 
     Returns:
         [m, n] float32.

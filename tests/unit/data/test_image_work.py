@@ -133,6 +133,12 @@ def test_of_many_frames_and_pages_the_first_is_decoded(content: bytes) -> None:
     assert time.process_time() - before < 1
 
 
+def told(program: str, folder: Path) -> tuple[int, str, str]:
+    """The exit code, stdout and stderr of a process of its own."""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
+    return ran.returncode, ran.stdout, ran.stderr
+
+
 def test_tags_that_claim_the_same_bytes_take_them_once_and_say_nothing(tmp_path: Path) -> None:
     (tmp_path / "tags.tiff").write_bytes(tiff_of_repeated_tags(2000, 1 << 20))
     program = (
@@ -142,8 +148,7 @@ def test_tags_that_claim_the_same_bytes_take_them_once_and_say_nothing(tmp_path:
         "decode(pathlib.Path('tags.tiff').read_bytes())\n"
         "assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10\n"
     )
-    told = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    assert told(program, tmp_path) == (0, "", "")
 
 
 def test_libtiff_prints_nothing(tmp_path: Path) -> None:
@@ -159,8 +164,7 @@ def test_libtiff_prints_nothing(tmp_path: Path) -> None:
         "try: decode(pathlib.Path('damaged.tiff').read_bytes())\n"
         "except OSError as error: print(error)\n"
     )
-    told = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert (told.returncode, told.stdout, told.stderr) == (0, "decoder error -2\n", "")
+    assert told(program, tmp_path) == (0, "decoder error -2\n", "")
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "I;16", "1"])
