@@ -287,20 +287,26 @@ for variant in ("glister", "infobatch"):
 """
 
 
-def test_two_processes_share_the_batches_of_one_and_resume(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+def printed(*arguments: str, folder: Path = ROOT, seconds: float = 120) -> str:
+    """What a Python process of its own prints, which has to succeed; without warnings, on one thread."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(script), str(HERE), str(tmp_path)],
-        cwd=ROOT,
+        [sys.executable, *arguments],
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=seconds,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_two_processes_share_the_batches_of_one_and_resume(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    printed(str(script), str(HERE), str(tmp_path), seconds=180)
     for variant in ("glister", "infobatch"):
         ranks = [torch.load(tmp_path / f"{variant}-{rank}.pt", weights_only=True) for rank in range(2)]
         assert all(rank["resumed"] and rank["weights"] and rank["given"] for rank in ranks)
@@ -335,32 +341,18 @@ module = tested.fit(tested.Module(tested.maker("infobatch")), Path({str(tmp_path
 assert module.seen == tested.in_a_plain_loop("infobatch").seen
 assert not any(name.startswith("lightning.") for name in sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    printed("-c", code)
 
 
 def test_the_example_learns_and_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     source = ROOT / "examples/lightning_module.py"
     assert len(source.read_text().splitlines()) <= 40
     (tmp_path / "stopped.py").write_text(source.read_text().replace("max_epochs=10", "max_epochs=5"))
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
 
     def run(script: Path, *arguments: str) -> str:
-        command = [sys.executable, str(script), *arguments]
         folder = tmp_path / script.stem
         folder.mkdir()
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()[-1]
+        return printed(str(script), *arguments, folder=folder).splitlines()[-1]
 
     run(tmp_path / "stopped.py")
     (saved,) = (tmp_path / "stopped").rglob("*.ckpt")

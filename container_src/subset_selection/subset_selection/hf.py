@@ -258,7 +258,7 @@ class SelectsSubsets(_Base):
         )
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
-        """The place from which a resumed run goes on. The ``Trainer`` takes all epochs for equally long."""
+        """The place at which a run resumes. The ``Trainer`` takes all epochs for equally long."""
         place = super()._init_training_state(*args, **kwargs)
         return place if self._checkpoint is None else (self.subsets.epoch, self._steps.done())
 
@@ -331,8 +331,7 @@ class _Steps:
         known = self._subsets.last_selection
         within = self._subsets.begin()
         read, weights = within.read.indices, within.read.weights
-        losses = "training losses" in CATALOGUE[self._trainer._options["strategy"]].needs
-        self.weighted = losses or bool((weights != 1).any())
+        self.weighted = self._subsets.needs_losses or bool((weights != 1).any())
         self._weights_N = self._subsets.weights
         self._report(known)
         self._expect_enough(len(read))

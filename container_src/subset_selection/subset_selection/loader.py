@@ -257,7 +257,7 @@ class SubsetLoader(DataLoader[Any]):
 
     @property
     def epoch(self) -> int:
-        """The number of complete epochs: where a loop over the epochs goes on after ``load_state_dict``."""
+        """The number of complete epochs: where a loop over the epochs resumes after ``load_state_dict``."""
         return self.subsets.epoch
 
     @property
