@@ -14,10 +14,12 @@ import subset_selection
 import subset_trainer
 from subset_trainer import artifacts, pretrained
 from subset_trainer.config import Hyperparameters
-from subset_trainer.config.training import (
+from subset_trainer.config.defaults import (
     ADAMW_DEFAULTS,
     ENCODER_DEFAULTS,
     FINE_TUNED_ENCODER_DEFAULTS,
+    FRESH_IMAGE_DEFAULTS,
+    FRESH_IMAGE_MODELS,
     FRESH_LAYER_TIMES,
     FROZEN_ENCODER_RATE,
 )
@@ -103,6 +105,11 @@ class Material:
         return own | {"model": self.begun, "data": data, "processes": processes} | inputs | layer
 
     @property
+    def before(self) -> dict[str, Any]:
+        """The values of an identity that stand for names that a checkpoint of an earlier version lacks."""
+        return Hyperparameters().model_dump() | {"optimizer": "adamw" if self.encoder else "sgd"}
+
+    @property
     def _has_fresh_layer(self) -> bool:
         """Whether an encoder of texts alone trains beside a fresh last layer."""
         kind = self.splits.preprocessing
@@ -143,9 +150,7 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     if weights and (expected := image_models.normalisation(weights, model)):
         mean, std = expected
         splits = dataclasses.replace(splits, preprocessing=preprocessing.normalised(mean, std))
-    return Material(
-        splits, model, encoder, weights, _as_trained(hp, encoder is not None, weights is not None)
-    )
+    return Material(splits, model, encoder, weights, _as_trained(hp, model, encoder, weights))
 
 
 def _trained_on(splits: Splits, contract: Contract, hp: Hyperparameters) -> Splits:
@@ -214,13 +219,19 @@ def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
         )
 
 
-def _as_trained(hp: Hyperparameters, encoder: bool, weights: bool) -> Hyperparameters:
+def _as_trained(
+    hp: Hyperparameters, model: str, encoder: Encoder | None, weights: Pretrained | None
+) -> Hyperparameters:
     """Set the usual defaults of what is trained, and by what, for hyperparameters without a value."""
-    if weights and hp.whitening:
-        logger.warning("whitening=true is not used: the first kernels are the pretrained ones")
     if encoder:
         return as_encoders_are_trained(hp)
-    return as_adamw_trains(hp) if hp.optimizer == "adamw" else hp
+    if weights and hp.whitening:
+        logger.warning("whitening=true is not used: the first kernels are the pretrained ones")
+    fresh = weights is None and model in FRESH_IMAGE_MODELS
+    usual = FRESH_IMAGE_DEFAULTS if fresh else {"optimizer": "sgd"}
+    optimizer = usual["optimizer"] if hp.optimizer == "auto" else hp.optimizer
+    as_usual = hp.with_defaults(usual).model_copy(update={"optimizer": optimizer})
+    return as_adamw_trains(as_usual) if optimizer == "adamw" else as_usual
 
 
 def as_adamw_trains(hp: Hyperparameters) -> Hyperparameters:
@@ -244,7 +255,7 @@ def as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
     usual = ENCODER_DEFAULTS | (head if hp.fine_tune == "head" else FINE_TUNED_ENCODER_DEFAULTS)
     if "momentum" in hp.model_fields_set:
         logger.warning("model='encoder' is trained with AdamW: momentum=%g is not used", hp.momentum)
-    return hp.with_defaults(usual).model_copy(update={"model": "encoder"})
+    return hp.with_defaults(usual).model_copy(update={"model": "encoder", "optimizer": "adamw"})
 
 
 def _digest(splits: Splits) -> str:
