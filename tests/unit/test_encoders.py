@@ -424,13 +424,6 @@ def test_an_encoder_is_trained_with_adamw_alone() -> None:
         read.as_encoders_are_trained(parse({"optimizer": "muon"}))
 
 
-def test_adamw_has_defaults_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    hp = read.as_adamw_trains(parse({"optimizer": "adamw", "momentum": 0.8}))
-    assert (hp.learning_rate, hp.weight_decay) == (1e-3, 0.01)
-    assert "momentum=0.8 is not used" in caplog.text
-    assert read.as_adamw_trains(parse({"optimizer": "adamw", "learning_rate": 0.01})).learning_rate == 0.01
-
-
 def test_the_defaults_are_an_encoder_s_where_nothing_is_said() -> None:
     usual = read.as_encoders_are_trained(parse({}))
     assert (usual.learning_rate, usual.weight_decay, usual.learning_rate_scaling) == (5e-5, 0.01, "sqrt")

@@ -122,7 +122,7 @@ class TrainingKnobs(Knobs):
     learning_rate_scaling: Literal["linear", "sqrt", "none"] = Field(
         "linear",
         description="how the learning rate is scaled with the number n of processes: `linear` multiplies it by n, "
-        "`sqrt` (default for `encoder`) by √n, `none` leaves it unchanged",
+        "`sqrt` (default for `encoder` and with `optimizer=muon`) by √n, `none` leaves it unchanged",
     )
     sync_batch_norm: bool = Field(
         False,

@@ -22,6 +22,7 @@ from subset_trainer.config.defaults import (
     FRESH_IMAGE_MODELS,
     FRESH_LAYER_TIMES,
     FROZEN_ENCODER_RATE,
+    MUON_DEFAULTS,
 )
 from subset_trainer.contract import Contract
 from subset_trainer.data import Kind, MemoryDataset, Splits, TextKind, load_splits, overview
@@ -150,7 +151,8 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     if weights and (expected := image_models.normalisation(weights, model)):
         mean, std = expected
         splits = dataclasses.replace(splits, preprocessing=preprocessing.normalised(mean, std))
-    return Material(splits, model, encoder, weights, _as_trained(hp, model, encoder, weights))
+    config = as_encoders_are_trained(hp) if encoder else as_trained(hp, model, weights is not None)
+    return Material(splits, model, encoder, weights, config)
 
 
 def _trained_on(splits: Splits, contract: Contract, hp: Hyperparameters) -> Splits:
@@ -219,26 +221,22 @@ def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
         )
 
 
-def _as_trained(
-    hp: Hyperparameters, model: str, encoder: Encoder | None, weights: Pretrained | None
-) -> Hyperparameters:
-    """Set the usual defaults of what is trained, and by what, for hyperparameters without a value."""
-    if encoder:
-        return as_encoders_are_trained(hp)
-    if weights and hp.whitening:
+def as_trained(hp: Hyperparameters, model: str, pretrained: bool = False) -> Hyperparameters:
+    """Set the usual defaults of a model, and of what trains it, for hyperparameters without a value.
+
+    Args:
+        model: the network's name; not an encoder.
+        pretrained: whether it begins with given weights.
+    """
+    if pretrained and hp.whitening:
         logger.warning("whitening=true is not used: the first kernels are the pretrained ones")
-    fresh = weights is None and model in FRESH_IMAGE_MODELS
+    fresh = model in FRESH_IMAGE_MODELS and not pretrained
     usual = FRESH_IMAGE_DEFAULTS if fresh else {"optimizer": "sgd"}
     optimizer = usual["optimizer"] if hp.optimizer == "auto" else hp.optimizer
-    as_usual = hp.with_defaults(usual).model_copy(update={"optimizer": optimizer})
-    return as_adamw_trains(as_usual) if optimizer == "adamw" else as_usual
-
-
-def as_adamw_trains(hp: Hyperparameters) -> Hyperparameters:
-    """Set the usual defaults of AdamW for hyperparameters without a value."""
-    if "momentum" in hp.model_fields_set:
+    if optimizer == "adamw" and "momentum" in hp.model_fields_set:
         logger.warning("optimizer='adamw' has moments of its own: momentum=%g is not used", hp.momentum)
-    return hp.with_defaults(ADAMW_DEFAULTS)
+    own = {"adamw": ADAMW_DEFAULTS, "muon": MUON_DEFAULTS}.get(optimizer, {})
+    return hp.with_defaults({**usual, **own}).model_copy(update={"optimizer": optimizer})
 
 
 def as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
