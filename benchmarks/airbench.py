@@ -45,6 +45,7 @@ BATCH = 1_024
 START, PEAK, END = 0.2, 0.23, 0.07
 """Of the learning rate: its first and last share of the largest, and when that comes, as a share of the steps."""
 LOOK_EVERY, WHITENING_BIAS_EPOCHS, AT_ONCE = 5, 3, 1_000
+LEAST_SIDE = 16
 Part = tuple[Tensor, Tensor]
 """Images [N, 3, H, W] uint8 and labels [N] int64."""
 
@@ -56,8 +57,14 @@ def read(channel: Path) -> Part:
 
 
 def build(network: str, train: Part) -> Classifier:
-    """A fresh network with the paper's first layer, initial kernels and norms."""
+    """A fresh network with the paper's first layer, initial kernels and norms.
+
+    Raises:
+        UserError: the images are too small for its poolings.
+    """
     images, labels = train
+    if network == "airbench" and min(images.shape[2:]) < LEAST_SIDE:
+        raise UserError(f"--network airbench: expected images of at least {LEAST_SIDE} pixels a side")
     shares = images[:WHITENED].float() / 255
     mean, std = shares.mean((0, 2, 3)).tolist(), shares.std((0, 2, 3)).tolist()
     classes = int(labels.max()) + 1
@@ -213,13 +220,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--out", type=Path, required=True, metavar="FILE")
     try:
         options = parser.parse_args(arguments)
+        torch.set_num_threads(options.threads)
+        parts = {name: read(options.channels / name) for name in ("training", "test")}
+        start, used = time.perf_counter(), time.process_time()
+        trained = train(options.network, parts["training"], options.epochs, options.batch, options.seed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    torch.set_num_threads(options.threads)
-    parts = {name: read(options.channels / name) for name in ("training", "test")}
-    start, used = time.perf_counter(), time.process_time()
-    trained = train(options.network, parts["training"], options.epochs, options.batch, options.seed)
     found = {"seconds": time.perf_counter() - start, "training_processor": time.process_time() - used}
     write_text(options.out, json.dumps(found | {"test_accuracy": accuracy(trained, parts["test"])}) + "\n")
     return 0
