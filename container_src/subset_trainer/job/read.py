@@ -14,16 +14,8 @@ import subset_selection
 import subset_trainer
 from subset_trainer import artifacts, pretrained
 from subset_trainer.config import Hyperparameters
-from subset_trainer.config.defaults import (
-    ADAMW_DEFAULTS,
-    ENCODER_DEFAULTS,
-    FINE_TUNED_ENCODER_DEFAULTS,
-    FRESH_IMAGE_DEFAULTS,
-    FRESH_IMAGE_MODELS,
-    FRESH_LAYER_TIMES,
-    FROZEN_ENCODER_RATE,
-    MUON_DEFAULTS,
-)
+from subset_trainer.config.defaults import FRESH_LAYER_TIMES
+from subset_trainer.config.resolved import as_trained
 from subset_trainer.contract import Contract
 from subset_trainer.data import Kind, MemoryDataset, Splits, TextKind, load_splits, overview
 from subset_trainer.data.datasets import MOST_WORKERS
@@ -151,7 +143,7 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     if weights and (expected := image_models.normalisation(weights, model)):
         mean, std = expected
         splits = dataclasses.replace(splits, preprocessing=preprocessing.normalised(mean, std))
-    config = as_encoders_are_trained(hp) if encoder else as_trained(hp, model, weights is not None)
+    config = configured(hp, "encoder" if encoder else model, given is not None)
     return Material(splits, model, encoder, weights, config)
 
 
@@ -221,39 +213,20 @@ def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
         )
 
 
-def as_trained(hp: Hyperparameters, model: str, pretrained: bool = False) -> Hyperparameters:
-    """Set the usual defaults of a model, and of what trains it, for hyperparameters without a value.
-
-    Args:
-        model: the network's name; not an encoder.
-        pretrained: whether it begins with given weights.
-    """
-    if pretrained and hp.whitening:
-        logger.warning("whitening=true is not used: the first kernels are the pretrained ones")
-    fresh = model in FRESH_IMAGE_MODELS and not pretrained
-    usual = FRESH_IMAGE_DEFAULTS if fresh else {"optimizer": "sgd"}
-    optimizer = usual["optimizer"] if hp.optimizer == "auto" else hp.optimizer
-    if optimizer == "adamw" and "momentum" in hp.model_fields_set:
-        logger.warning("optimizer='adamw' has moments of its own: momentum=%g is not used", hp.momentum)
-    own = {"adamw": ADAMW_DEFAULTS, "muon": MUON_DEFAULTS}.get(optimizer, {})
-    return hp.with_defaults({**usual, **own}).model_copy(update={"optimizer": optimizer})
-
-
-def as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
-    """Set the usual defaults of encoders for hyperparameters without a value.
+def configured(hp: Hyperparameters, model: str, pretrained: bool) -> Hyperparameters:
+    """The hyperparameters with the defaults of what is trained; a warning names those that have no effect on it.
 
     Raises:
         UserError: encoders are not trained with this optimizer.
     """
-    if hp.optimizer not in ("auto", "adamw"):
-        raise UserError(
-            f"hyperparameter optimizer={hp.optimizer!r}: an encoder is trained with adamw; expected auto or adamw"
+    config = as_trained(hp, model, pretrained)
+    if model != "encoder" and pretrained and hp.whitening:
+        logger.warning("whitening=true is not used: the first kernels are the pretrained ones")
+    if config.optimizer == "adamw" and "momentum" in hp.model_fields_set:
+        logger.warning(
+            "AdamW, which trains here, has moments of its own: momentum=%g is not used", hp.momentum
         )
-    head = {"learning_rate": FROZEN_ENCODER_RATE}
-    usual = ENCODER_DEFAULTS | (head if hp.fine_tune == "head" else FINE_TUNED_ENCODER_DEFAULTS)
-    if "momentum" in hp.model_fields_set:
-        logger.warning("model='encoder' is trained with AdamW: momentum=%g is not used", hp.momentum)
-    return hp.with_defaults(usual).model_copy(update={"model": "encoder", "optimizer": "adamw"})
+    return config
 
 
 def _digest(splits: Splits) -> str:
