@@ -30,7 +30,7 @@ import pytest
 from tests.functional.conftest import Job
 from tests.kills import Running, lose_the_machine, newest, outcome
 from tests.soak.record import Kill, Position, Record
-from tests.soak.variants import MOMENTS, SHAPES, Variant, variants
+from tests.soak.variants import MOMENTS, SHAPES, Variant, halting, variants
 
 SEED = int(os.environ.get("SOAK_SEED") or 0)
 KILLS = int(os.environ.get("SOAK_KILLS") or 0)
@@ -67,7 +67,7 @@ class Aim:
             "checkpoints": int(stage == 0),
             "calls": draw.randrange(3) if often else 0,
             "line": draw.randint(1, draw.choice(lines)),
-            "hold": how == signal.SIGKILL and not one and draw.random() < 0.7,
+            "hold": 0 if one or draw.random() < 0.3 else 60 if how == signal.SIGKILL else 0.3,
         }
         return cls(moment, stage, how, draw.randrange(processes) if one else None, halt)
 
@@ -105,7 +105,7 @@ class Campaign:
 
     def _kill(self, job: Job, aim: Aim) -> bool:
         """Whether it was killed before its end."""
-        self.variant.halting(job, **aim.halt)
+        job.environment = halting(self.variant.processes > 1, **aim.halt)
         running = Running(job, self.variant.values)
         seconds, seen = 0.0, 0
         try:
@@ -119,6 +119,8 @@ class Campaign:
         # What is said after SIGTERM, or by a process that goes on, does not tell where it was.
         alone = aim.how == signal.SIGKILL and aim.rank is None
         said = "".join(running.lines if alone else running.lines[:seen])
+        if job.exit_code == 0 and aim.how == signal.SIGTERM:
+            assert (job.base / "output/data/summary.json").exists(), f"{aim}: {job.log}"
         if job.exit_code == 0 and job.summary["status"] == "completed":
             return False
         self._check(job, aim, seconds)
@@ -199,7 +201,8 @@ class Whole:
     @cached_property
     def _job(self) -> Job:
         name = "-".join(str(value) for value in dataclasses.astuple(self.variant)).replace(" ", "-")
-        job = self.variant.halting(self.variant.job(self.make_job(f"whole-{name}/ml")))
+        job = self.variant.job(self.make_job(f"whole-{name}/ml"))
+        job.environment = halting(self.variant.processes > 1)
         job.run(self.variant.values)
         assert job.exit_code == 0, job.log
         return job

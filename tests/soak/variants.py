@@ -97,11 +97,13 @@ class Variant:
         (job.base / "checkpoints").mkdir(parents=True)
         return job
 
-    def halting(self, job: Job, **at: Any) -> Job:
-        """The job, told where to halt."""
-        several = self.processes > 1
-        job.environment = {FIRST: str(WITHIN), "HALT": json.dumps({"several": several, "at": at})}
-        return job
+
+def halting(several: bool = False, **at: Any) -> dict[str, str]:
+    """A job's environment in which it halts; see within/sitecustomize.py.
+
+    several: whether it trains in several processes.
+    """
+    return {FIRST: str(WITHIN), "HALT": json.dumps({"several": several, "at": at})}
 
 
 def variants(seed: int) -> Iterator[tuple[int, Variant]]:

@@ -2,7 +2,7 @@
 
 Python imports it before anything else where this folder is in PYTHONPATH; tests/warm.py runs it in a fork. The job's
 code stays as it is. Lines of this project's code are counted in each call of a moment's functions. At the line that
-was drawn, the log is told, and the thread waits for its end, if it is to hold still. Other threads go on.
+was drawn, the log is told, and the thread waits, if it is to hold still. Other threads go on.
 """
 
 import functools
@@ -36,7 +36,6 @@ STAGES = {
     "subset_trainer.job.finish:_summary": 4,
 }
 """What comes after the last checkpoint, in its order; 0 before."""
-LONGEST = 60
 OURS = ("subset_trainer", "subset_selection")
 
 
@@ -54,7 +53,7 @@ class Halting:
         checkpoints: that must have been written since the start.
         calls: of the moment's functions, which are passed over after that.
         line: of the lines from there, the one at which to halt.
-        hold: wait there for the end.
+        hold: seconds to wait there.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Halting:
         checkpoints: int = 0,
         calls: int = 0,
         line: int = 0,
-        hold: bool = False,
+        hold: float = 0,
     ) -> None:
         self._moment, self._stage, self._line, self._hold = moment, stage, line, hold
         self._at_stage, self._lines, self._halted = 0, 0, False
@@ -116,8 +115,7 @@ class Halting:
             if self._lines == self._line:
                 self._halted = True
                 say(f"in {self._moment} at stage {self._at_stage}, {frame.f_code.co_name}:{frame.f_lineno}")
-                if self._hold:
-                    time.sleep(LONGEST)
+                time.sleep(self._hold)
         return self._trace
 
 
