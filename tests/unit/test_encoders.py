@@ -437,7 +437,7 @@ def test_the_defaults_are_an_encoder_s_where_nothing_is_said() -> None:
 
 def test_an_encoder_s_defaults_do_not_count_as_given(caplog: pytest.LogCaptureFixture) -> None:
     said = as_trained(parse({"epochs": 3}), "encoder")
-    assert said.model_fields_set <= {"epochs", "model", "optimizer"} and not caplog.text
+    assert said.model_fields_set <= {"epochs", "model"} and not caplog.text
     read.configured(parse({"momentum": 0.5}), "encoder", True)
     assert "momentum=0.5 is not used" in caplog.text
 

@@ -23,8 +23,8 @@ def as_trained(hp: Hyperparameters, model: str, pretrained: bool = False) -> Hyp
         pretrained: whether it begins with given weights.
 
     Returns:
-        hyperparameters whose ``optimizer`` is not ``auto``; what is set here does not count as given, but for the
-        optimiser, and the model of encoders.
+        hyperparameters whose ``optimizer`` is not ``auto``; what is set here does not count as given, but for an
+        encoder's ``model``.
 
     Raises:
         UserError: encoders are not trained with this optimizer.
@@ -35,7 +35,7 @@ def as_trained(hp: Hyperparameters, model: str, pretrained: bool = False) -> Hyp
     usual = FRESH_IMAGE_DEFAULTS if fresh else {"optimizer": "sgd"}
     optimizer = usual["optimizer"] if hp.optimizer == "auto" else hp.optimizer
     own = {"adamw": ADAMW_DEFAULTS, "muon": MUON_DEFAULTS}.get(optimizer, {})
-    return hp.with_defaults({**usual, **own}).model_copy(update={"optimizer": optimizer})
+    return hp.with_defaults({**usual, **own})
 
 
 def _as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
@@ -45,4 +45,4 @@ def _as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
         )
     head: dict[str, Any] = {"learning_rate": FROZEN_ENCODER_RATE}
     usual = ENCODER_DEFAULTS | (head if hp.fine_tune == "head" else FINE_TUNED_ENCODER_DEFAULTS)
-    return hp.with_defaults(usual).model_copy(update={"model": "encoder", "optimizer": "adamw"})
+    return hp.with_defaults({**usual, "optimizer": "adamw"}).model_copy(update={"model": "encoder"})
