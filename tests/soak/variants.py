@@ -94,6 +94,7 @@ class Variant:
 
     def job(self, job: Job) -> Job:
         KINDS[self.kind][0](job)
+        job.cold = False  # what halts it runs in a fork
         (job.base / "checkpoints").mkdir(parents=True)
         return job
 
