@@ -204,7 +204,7 @@ class Whole:
         job = self.variant.job(self.make_job(f"whole-{name}/ml"))
         job.environment = halting(self.variant.processes > 1)
         job.run(self.variant.values)
-        assert job.exit_code == 0, job.log
+        assert job.exit_code == 0 and "Warning:" not in job.log, job.log
         return job
 
     @cached_property
