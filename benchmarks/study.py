@@ -136,6 +136,9 @@ def rows_of(
                 failures={str(cell.seed): outcome.failures[cell] for cell in own if cell in outcome.failures},
                 header=header,
                 settings=dict(settings),
+                processor_seconds=tuple(
+                    run.processor_seconds for run in runs if run.processor_seconds is not None
+                ),
             )
         )
     return rows
@@ -293,7 +296,9 @@ def _terminate(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _numbers(kind: type) -> Any:
+def numbers(kind: type) -> Any:
+    """For argparse: a list of different numbers of a kind, separated by commas."""
+
     def read(text: str) -> tuple[Any, ...]:
         values = tuple(kind(part) for part in text.split(","))
         if len(set(values)) < len(values):
@@ -304,7 +309,8 @@ def _numbers(kind: type) -> Any:
     return read
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair(text: str) -> tuple[str, str]:
+    """For argparse: NAME=VALUE."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE")
@@ -326,8 +332,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help="beside full and rs2: a,b:setting=value,setting=value,c",
     )
-    add("--fractions", type=_numbers(float), default=(0.1,), metavar="LIST", help="default: 0.1")
-    add("--seeds", type=_numbers(int), default=(0, 1, 2), metavar="LIST", help="default: 0,1,2")
+    add("--fractions", type=numbers(float), default=(0.1,), metavar="LIST", help="default: 0.1")
+    add("--seeds", type=numbers(int), default=(0, 1, 2), metavar="LIST", help="default: 0,1,2")
     add("--epochs", type=int, default=30, help="of the subset; full makes epochs · fraction (default: 30)")
     add("--noise", type=float, default=0.0, help="share of the training labels that become another class")
     add("--imbalance", type=float, default=1.0, help="first class's training examples over the last's")
@@ -344,7 +350,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--scenario-seed", type=int, default=0, help="of the scenario's draws, the same for all runs")
     add(
         "--set",
-        type=_pair,
+        type=pair,
         nargs="+",
         action="extend",
         default=[],

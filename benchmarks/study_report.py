@@ -52,6 +52,8 @@ class Row:
     """What the rows of its scenario have in common: machine, versions, seeds, data, settings."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The hyperparameters that all rows of the study share."""
+    processor_seconds: tuple[float, ...] = ()
+    """Of the whole processes, start and reading of data included; rows of earlier versions have none."""
 
     @property
     def accuracy(self) -> float:

@@ -62,6 +62,14 @@ def tiff_in_a_tile(side: int, tile: int) -> bytes:
     return tiff({**entries, 325: (4, 1, len(content))}, content)
 
 
+def tall_tiff(height: int) -> bytes:
+    """A grey image of one column, in one compressed strip."""
+    content = zlib.compress(bytes(height), 1)
+    at = 10 + 12 * 9 + 4
+    numbers = {256: 1, 257: height, 258: 8, 259: 8, 262: 1, 273: at, 277: 1, 278: height, 279: len(content)}
+    return tiff({tag: (4, 1, number) for tag, number in numbers.items()}, content)
+
+
 def tiff_of_repeated_tags(tags: int, size: int) -> bytes:
     """An image whose tags each claim the same bytes."""
     at = 10 + 12 * (9 + tags) + 4

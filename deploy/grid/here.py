@@ -118,7 +118,7 @@ class Here:
                     threads=self.threads,
                     inherited=(lock,),
                 )
-                run = replace(compare.read_run(base), name=cell.name)
+                run = replace(_read(base), name=cell.name)
                 if run.summary["status"] == "completed":
                     shutil.rmtree(base / program.CHECKPOINTS, ignore_errors=True)
         except TrainingError as error:
@@ -187,10 +187,14 @@ def _same(values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
         return False
 
 
+def _read(base: Path) -> Run:
+    return replace(compare.read_run(base), processor_seconds=program.processor_seconds(base))
+
+
 def _completed(base: Path) -> Run | None:
     """Return the run in a folder, if it was completed."""
     try:
-        run = compare.read_run(base)
+        run = _read(base)
     except UserError:
         return None
     return run if run.summary.get("status") == "completed" else None

@@ -22,6 +22,7 @@ STOP_SECONDS = 120
 
 HYPERPARAMETERS = "hyperparameters.json"
 CHECKPOINTS = "checkpoints"
+PROCESSOR = "processor.json"
 # PR_SET_PDEATHSIG outlives execv. The parent may have ended before it was set.
 _TIED = """
 import ctypes, os, signal, sys
@@ -70,6 +71,8 @@ def train(
     else:
         prepare(base, channels, hyperparameters)
     log_path = base / LOG_NAME
+    # What an earlier part of the run used belongs to it where its epochs are not trained again.
+    used = (processor_seconds(base) or 0.0) if any((base / CHECKPOINTS).glob("*")) else 0.0
     environment = {**os.environ, "SAGEMAKER_BASE_DIR": str(base.resolve()), "PYTHONUNBUFFERED": "1"}
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
@@ -90,12 +93,23 @@ def train(
         assert process.stdout is not None
         try:
             _read(process.stdout, log, on_metrics)
-            code = process.wait()
+            # As `process.wait`, which does not say what the process and those that it started used.
+            _, status, usage = os.wait4(process.pid, 0)
+            code = process.returncode = os.waitstatus_to_exitcode(status)
         finally:
             if process.poll() is None:
                 _stop(process)
+    write_whole(base / PROCESSOR, json.dumps({"seconds": used + usage.ru_utime + usage.ru_stime}) + "\n")
     if code != 0:
         raise _failure(base, code, log_path)
+
+
+def processor_seconds(base: Path) -> float | None:
+    """Return the processor's seconds that the run in `base` took, from its start to its end; None if not known."""
+    try:
+        return float(json.loads((base / PROCESSOR).read_text())["seconds"])
+    except (OSError, ValueError):
+        return None
 
 
 def prepare(base: Path, channels: Mapping[str, Path], hyperparameters: Mapping[str, object]) -> None:

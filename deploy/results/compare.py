@@ -43,6 +43,8 @@ class Run:
     """Folder of its files (summary.json, report.html, …); None: they are nowhere at hand."""
     predictions: Predictions | None = None
     """For the test examples; None if the run has none, or is of an earlier version."""
+    processor_seconds: float | None = None
+    """What the whole process took of the processor, start, reading and results included; None where nobody measured."""
 
     @property
     def seconds(self) -> float:

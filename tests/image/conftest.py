@@ -3,7 +3,9 @@
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,57 @@ class Image:
     def python(self, code: str) -> Any:
         """What a piece of Python prints as JSON on its last line, run by the image's interpreter."""
         return json.loads(self.output("python", "-c", code).splitlines()[-1])
+
+
+def docker(*arguments: str) -> str:
+    """The output of a `docker` command that must succeed."""
+    return subprocess.run(
+        ["docker", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+        timeout=90,
+    ).stdout.strip()
+
+
+@dataclass(frozen=True)
+class Container:
+    """One that runs in the background, until it is left."""
+
+    name: str
+
+    @property
+    def log(self) -> str:
+        return docker("logs", self.name)
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 120
+        while text not in self.log:
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+
+    def exit_code(self) -> int:
+        """When it has ended."""
+        return int(docker("wait", self.name))
+
+    def stop(self, *options: str) -> float:
+        """The seconds that `docker stop` takes. By default it kills after 10."""
+        began = time.monotonic()
+        docker("stop", *options, self.name)
+        return time.monotonic() - began
+
+
+@contextmanager
+def container(
+    image: Image, *command: str, options: Sequence[str] = (), network: str = "none"
+) -> Iterator[Container]:
+    own = own_processors()
+    started = Container(docker("run", "--detach", "--network", network, *own, *options, image.name, *command))
+    try:
+        yield started
+    finally:
+        docker("rm", "--force", started.name)
 
 
 def script_job(folder: Path, script: str, **arguments: str) -> list[str]:

@@ -2,17 +2,17 @@
 run that was never stopped, bit for bit."""
 
 import json
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.image.conftest import Image, own_processors
+from tests.image.conftest import Container, Image, container, docker
 
 SETTINGS = {
     "strategy": "glister",
@@ -27,17 +27,6 @@ SETTINGS = {
 CONFIGURATION = "/opt/ml/input/config/hyperparameters.json"
 
 
-def docker(*arguments: str) -> str:
-    return subprocess.run(
-        ["docker", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=True,
-        timeout=90,
-    ).stdout.strip()
-
-
 @pytest.fixture
 def volume() -> Iterator[str]:
     name = f"subset-trainer-test-{uuid.uuid4().hex[:12]}"
@@ -46,60 +35,39 @@ def volume() -> Iterator[str]:
     docker("volume", "rm", "--force", name)
 
 
-class Machine:
+@contextmanager
+def machine_of(image: Image, digits: Path, folder: Path, volume: str | None) -> Iterator[Container]:
     """One that has the data and the volume of checkpoints, if any, and a folder of its own for results."""
+    folder.mkdir()
+    (folder / "hyperparameters.json").write_text(json.dumps(SETTINGS))
+    # One processor, and so one thread of training: where others are at work, two wait for each other for long.
+    options = ["--cpus", "1"]
+    if volume:
+        options += ["-v", f"{volume}:/opt/ml/checkpoints"]
+    options += ["-v", f"{folder / 'hyperparameters.json'}:{CONFIGURATION}:ro"]
+    for channel in ("training", "test"):
+        options += ["-v", f"{digits / channel}:/opt/ml/input/data/{channel}:ro"]
+    for name in ("model", "output"):
+        (folder / name).mkdir()
+        options += ["-v", f"{folder / name}:/opt/ml/{name}"]
+    with container(image, "train", options=options) as started:
+        yield started
 
-    def __init__(self, image: Image, digits: Path, folder: Path, volume: str | None) -> None:
-        folder.mkdir()
-        (folder / "hyperparameters.json").write_text(json.dumps(SETTINGS))
-        self.folder = folder
-        # One processor, and so one thread of training: where others are at work, two wait for each other for long.
-        options = ["--cpus", "1", *own_processors()]
-        if volume:
-            options += ["-v", f"{volume}:/opt/ml/checkpoints"]
-        options += ["-v", f"{folder / 'hyperparameters.json'}:{CONFIGURATION}:ro"]
-        for channel in ("training", "test"):
-            options += ["-v", f"{digits / channel}:/opt/ml/input/data/{channel}:ro"]
-        for name in ("model", "output"):
-            (folder / name).mkdir()
-            options += ["-v", f"{folder / name}:/opt/ml/{name}"]
-        self.container = docker("run", "--detach", "--network", "none", *options, image.name, "train")
 
-    def __enter__(self) -> "Machine":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        docker("rm", "--force", self.container)
-
-    @property
-    def log(self) -> str:
-        return docker("logs", self.container)
-
-    def wait_for(self, text: str) -> None:
-        deadline = time.monotonic() + 120
-        while text not in self.log:
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.05)
-
-    def exit_code(self) -> int:
-        return int(docker("wait", self.container))
-
-    def outcome(self) -> dict[str, object]:
-        output = self.folder / "output/data"
-        rows = [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
-        subsets = {}
-        for path in sorted((output / "subsets").glob("*.npz")):
-            with np.load(path, allow_pickle=False) as file:
-                subsets[path.name] = (file["indices"].tolist(), file["weights"].tolist())
-        weights = load_file(self.folder / "model/model.safetensors")
-        return {
-            "history": [
-                {name: value for name, value in row.items() if "seconds" not in name} for row in rows
-            ],
-            "subsets": subsets,
-            "weights": {name: value.tobytes() for name, value in weights.items()},
-            "test": json.loads((output / "summary.json").read_text())["test"],
-        }
+def outcome(folder: Path) -> dict[str, object]:
+    output = folder / "output/data"
+    rows = [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
+    subsets = {}
+    for path in sorted((output / "subsets").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            subsets[path.name] = (file["indices"].tolist(), file["weights"].tolist())
+    weights = load_file(folder / "model/model.safetensors")
+    return {
+        "history": [{name: value for name, value in row.items() if "seconds" not in name} for row in rows],
+        "subsets": subsets,
+        "weights": {name: value.tobytes() for name, value in weights.items()},
+        "test": json.loads((output / "summary.json").read_text())["test"],
+    }
 
 
 def test_killed_and_stopped_containers_are_gone_on_from(
@@ -108,27 +76,25 @@ def test_killed_and_stopped_containers_are_gone_on_from(
     other = f"{volume}-whole"
     docker("volume", "create", other)
     try:
-        with Machine(image, digits, tmp_path / "whole", other) as machine:
+        with machine_of(image, digits, tmp_path / "whole", other) as machine:
             assert machine.exit_code() == 0, machine.log
-            expected = machine.outcome()
+            expected = outcome(tmp_path / "whole")
     finally:
         docker("volume", "rm", "--force", other)
 
-    with Machine(image, digits, tmp_path / "killed", volume) as machine:
+    with machine_of(image, digits, tmp_path / "killed", volume) as machine:
         machine.wait_for("epoch=2 ")
-        docker("kill", machine.container)
+        docker("kill", machine.name)
         assert machine.exit_code() == 137, machine.log
-    with Machine(image, digits, tmp_path / "stopped", volume) as machine:
+    with machine_of(image, digits, tmp_path / "stopped", volume) as machine:
         machine.wait_for("epoch=5 ")
-        began = time.monotonic()
-        docker("stop", "--time", "60", machine.container)
-        assert time.monotonic() - began < 30, machine.log
+        assert machine.stop("--time", "60") < 30, machine.log
         assert machine.exit_code() == 0, machine.log
         assert "resuming from a checkpoint" in machine.log
-    with Machine(image, digits, tmp_path / "last", volume) as machine:
+    with machine_of(image, digits, tmp_path / "last", volume) as machine:
         assert machine.exit_code() == 0, machine.log
         assert "resuming from a checkpoint" in machine.log and "epoch=2 " not in machine.log
-        assert machine.outcome() == expected
+        assert outcome(tmp_path / "last") == expected
 
 
 def test_a_container_that_is_stopped_at_once_does_not_run_on(
@@ -136,10 +102,10 @@ def test_a_container_that_is_stopped_at_once_does_not_run_on(
 ) -> None:
     """While the program starts it has no handler yet, and the kernel would have the first process ignore SIGTERM."""
     for number, delay in enumerate((0.0, 0.05, 0.1, 0.2, 0.5)):
-        with Machine(image, digits, tmp_path / str(number), None) as machine:
+        with machine_of(image, digits, tmp_path / str(number), None) as machine:
             time.sleep(delay)
             began = time.monotonic()
-            docker("kill", "--signal", "TERM", machine.container)
+            docker("kill", "--signal", "TERM", machine.name)
             assert machine.exit_code() == 0, machine.log
             assert time.monotonic() - began < 10, machine.log
             assert "epoch=1 " not in machine.log

@@ -1,13 +1,11 @@
 """`docker run … train` on a mounted folder: no network, Docker's own 64 MB of shared memory."""
 
 import json
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.image.conftest import Image, own_processors
+from tests.image.conftest import Image, container
 
 QUICK = {"strategy": "glister", "fraction": "0.3", "model": "mlp", "epochs": "3", "batch_size": "32"}
 
@@ -77,40 +75,9 @@ def test_a_failing_job_says_why(image: Image, digits: Path, tmp_path: Path) -> N
 
 def test_docker_stop_ends_in_seconds_with_the_model_saved(image: Image, digits: Path, tmp_path: Path) -> None:
     options = make_job(tmp_path, digits, {**QUICK, "epochs": "5000"})
-    container = subprocess.run(
-        ["docker", "run", "--detach", "--network", "none", *own_processors(), *options, image.name, "train"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    ).stdout.strip()
-    try:
-        deadline = time.monotonic() + 120
-        while "epoch=2 " not in logs(container):
-            assert time.monotonic() < deadline, logs(container)
-            time.sleep(0.5)
-        began = time.monotonic()
-        subprocess.run(
-            ["docker", "stop", "--time", "60", container], check=True, timeout=90, capture_output=True
-        )
-        took = time.monotonic() - began
-        code = subprocess.run(
-            ["docker", "inspect", "--format", "{{.State.ExitCode}}", container],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        ).stdout.strip()
-        log = logs(container)
-    finally:
-        subprocess.run(["docker", "rm", "--force", container], capture_output=True, timeout=60)
-    assert took < 20, log
-    assert code == "0", log
+    with container(image, "train", options=options) as job:
+        job.wait_for("epoch=2 ")
+        assert job.stop("--time", "60") < 20, job.log
+        assert job.exit_code() == 0, job.log
     assert (tmp_path / "model/model.safetensors").stat().st_size > 0
     assert json.loads((tmp_path / "output/data/summary.json").read_text())["status"] == "stopped"
-
-
-def logs(container: str) -> str:
-    return subprocess.run(
-        ["docker", "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
-    ).stdout

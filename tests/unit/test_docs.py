@@ -78,7 +78,7 @@ def test_prose_keeps_within_the_line(page: str) -> None:
     assert long == []
 
 
-RUNS = tuple(f"docs/explanation/{name}.md" for name in ("evidence", "robustness", "held-out"))
+RUNS = tuple(f"docs/explanation/{name}.md" for name in ("evidence", "robustness", "held-out", "recipe"))
 """Pages that a benchmark writes."""
 
 

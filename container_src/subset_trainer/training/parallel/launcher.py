@@ -100,7 +100,12 @@ def _prepare_network(interface: str | None) -> None:
 
 def _train(contract: Contract, hosts: Hosts, taking_part: list[str], processes: int) -> None:
     several = len(taking_part) > 1
-    where: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+    # By its own name, as torch would have it, a host without a network does not find itself.
+    where: dict[str, Any] = {
+        "rdzv_backend": "c10d",
+        "rdzv_endpoint": "localhost:0",
+        "local_addr": "127.0.0.1",
+    }
     if several:
         node = taking_part.index(contract.current_host)
         where = {"rdzv_backend": "static", "rdzv_endpoint": f"{taking_part[0]}:{PORT + 1}"}
