@@ -67,7 +67,9 @@ Found = dict[Case, Result]
 
 
 def kind_of(name: str) -> str:
-    return "texts" if name in (*encoders.SETS, "newsgroups") else "tables"
+    if name in held_out.SETS:
+        return "held out"
+    return "texts" if name in encoders.SETS else "tables"
 
 
 def channels(name: str, seed: int, options: argparse.Namespace) -> dict[str, Path]:
@@ -140,7 +142,7 @@ def table(found: Found, sets: Sequence[str], fraction: float) -> str:
 def report(found: Found) -> str:
     sets = dict.fromkeys(case.data for case in found)
     parts = []
-    for kind in ("tables", "texts"):
+    for kind in ("tables", "texts", "held out"):
         for fraction in dict.fromkeys(case.fraction for case in found):
             own = [name for name in sets if kind_of(name) == kind]
             if any(case.data in own and case.fraction == fraction for case in found):
