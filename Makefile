@@ -20,7 +20,7 @@ test-cuda12: ## what another torch could change (tests/conftest.py, NUMERICS) un
 	$(MAKE) CUDA=12 venv
 	PYTEST_ADDOPTS="-m numerics" tests/run.sh .venv-cuda12/bin/python unit functional
 
-soak: venv ## kill real runs for an hour, or SOAK_MINUTES, and compare; SOAK_SEED chooses the moments
+soak: venv ## kill real runs for an hour, or SOAK_MINUTES, and compare; SOAK_SEED is the first run's
 	SOAK_MINUTES=$${SOAK_MINUTES:-60} tests/run.sh $(PYTHON_IN_VENV) soak
 
 benchmark: venv ## selection beside CORDS: time, memory, targets; OPTIONS="--curve" and others as --help lists them

@@ -9,7 +9,10 @@ fixed whitening kernels with a trained bias, kernels that pass their input on at
 alternate. Without its changes of the images while testing, which no side has here. Learning rate and weight decay are
 the paper's, an example; a step has `--batch` of them.
 
-`--network airbench` is the paper's with a quarter of its channels, `cnn` is this project's.
+`--network airbench` is the paper's with a quarter of its channels, `cnn` is this project's. The last layer of `cnn`
+stays as it is: the paper's, whose logits are a ninth, had 65.8% of 5,000 validation images of CIFAR-10 where its own
+had 68.6 (one pass, one seed). With batches of 512 it had 61.2 and, with its own last layer, 10.1, and the paper's
+network 64.0; in batches of 128 that had 66.9% of the test images.
 """
 
 import argparse

@@ -1,15 +1,11 @@
 """Jobs that are killed and started again, and what must be the same in the end as if they had not been."""
 
 import hashlib
-import random
-import re
 import shutil
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from safetensors.numpy import load_file
@@ -97,101 +93,6 @@ class Running:
         self.job.exit_code = self.process.returncode
         self.job.log = "".join(self.lines)
         return took
-
-
-@dataclass(frozen=True)
-class Kill:
-    strategy: str
-    aim: str
-    how: str
-    place: str
-    """Where the job was, as far as what it left behind proves."""
-    seconds: float
-    """Until it had ended."""
-
-
-@dataclass(frozen=True)
-class Killer:
-    """Starts a job and ends it by a signal.
-
-    Args:
-        values: its hyperparameters.
-        span: seconds from the start of training to the end, in a run that is not killed.
-        steps: updates of an epoch.
-        draw: of the moments.
-    """
-
-    values: Mapping[str, Any]
-    span: float
-    steps: int
-    draw: random.Random
-
-    def kill(self, job: Job, aim: str, how: int) -> Kill | None:
-        """None where it was done before."""
-        running = Running(job, self.values)
-        try:
-            AIMS[aim](self, running)
-            seconds = running.end(how)
-        finally:
-            running.process.kill()
-        done = (job.base / "output/data/summary.json").exists() and job.summary["status"] == "completed"
-        if job.exit_code == 0 and done:
-            return None
-        return Kill(str(self.values["strategy"]), aim, signal.Signals(how).name, self.place(job), seconds)
-
-    def place(self, job: Job) -> str:
-        if "training on" not in job.log or "nothing more to save" in job.log:
-            return "starting"
-        if list((job.base / "checkpoints").glob(".checkpoint-*.tmp")):
-            return "writing"
-        step = newest(job)[1]
-        said = [line for line in job.log.splitlines() if CHOOSING.search(line) or "epoch=" in line]
-        if said and CHOOSING.search(said[-1]) and step == 0:
-            return "selecting"
-        return "evaluating" if step == self.steps else "training"
-
-    def _somewhere(self, running: Running, share: float = 0.5) -> None:
-        if running.wait_for("training on"):
-            running.wait(self.draw.uniform(0, share * self.span))
-
-    def anywhere(self, running: Running) -> None:
-        """While starting and while reading the data, too."""
-        if self.draw.random() < 0.2:
-            running.wait(self.draw.uniform(0, 5))
-        else:
-            self._somewhere(running)
-
-    def selecting(self, running: Running) -> None:
-        """Within a selection, or the training that it needs; anywhere, for a strategy that does not log it."""
-        self._somewhere(running, self.draw.choice((0, 0.5)))
-        seen = len(running.lines) if self.draw.random() < 0.5 else 0
-        deadline = time.monotonic() + self.span / 2
-        running.wait_until(
-            lambda: any(CHOOSING.search(line) for line in running.lines[seen:]) or time.monotonic() > deadline
-        )
-        running.wait(self.draw.uniform(0, 0.02 * self.span))
-
-    def writing(self, running: Running) -> None:
-        """At once where a file with a checkpoint's temporary name is there."""
-        self._somewhere(running)
-        folder = running.job.base / "checkpoints"
-        running.wait_until(lambda: any(folder.glob(".checkpoint-*.tmp")))
-
-    def evaluating(self, running: Running) -> None:
-        """After the last update of an epoch."""
-        self._somewhere(running)
-        deadline = time.monotonic() + self.span / 2
-        running.wait_until(lambda: newest(running.job)[1] == self.steps or time.monotonic() > deadline)
-        running.wait(self.draw.uniform(0, 0.02 * self.span))
-
-
-AIMS: dict[str, Callable[[Killer, Running], None]] = {
-    "anywhere": Killer.anywhere,
-    "selecting": Killer.selecting,
-    "writing": Killer.writing,
-    "evaluating": Killer.evaluating,
-}
-CHOOSING = re.compile("choosing|training a model")
 
 
 def newest(job: Job) -> tuple[int, int]:

@@ -18,6 +18,7 @@ import io
 import json
 import logging
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -29,9 +30,12 @@ from typing import Any
 
 TRAIN = Path(sys.executable).with_name("train")
 IMPORTED = (
+    "captum.attr",
+    "cleanlab.filter",
     "numpy.random",
     "pandas",
     "pyarrow.parquet",
+    "scipy.cluster.vq",
     "subset_trainer.entrypoint",
     "subset_trainer.job",
     "subset_trainer.training.parallel.launcher",
@@ -40,6 +44,8 @@ IMPORTED = (
 """What a job imports sooner or later, but for what reads its environment while it is imported."""
 SET_CHILD_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, of prctl(2)
 LARGEST_REQUEST = 1 << 20
+FIRST = "WARM_FIRST"
+"""Variable of a job's environment: a file of Python that it runs before the program."""
 
 
 class Train(subprocess.Popen[str]):
@@ -164,6 +170,8 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> None:
     # What was drawn or looked up before the fork would be the same in every job.
     sys.modules["numpy"].random.seed()
     tempfile.tempdir = None
+    if first := os.environ.get(FIRST):
+        runpy.run_path(first)
 
 
 def _serve(line: socket.socket) -> bool:

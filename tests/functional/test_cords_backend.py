@@ -1,7 +1,9 @@
 """``backend=cords``: CORDS's own loaders choose, within our rules; the selector by itself, and within whole jobs."""
 
 import random
+import signal
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import cords.utils.data.dataloader.SL.adaptive  # noqa: F401 - what its import warns of comes before the tests
@@ -24,7 +26,8 @@ from subset_trainer.training.evaluation import look_at
 from subset_trainer.training.place import Place
 from subset_trainer.training.plan import Plan
 from subset_trainer.training.rounds import Data
-from tests.functional.conftest import Job
+from tests.functional.conftest import Job, write_table
+from tests.kills import outcome
 
 CPU = Place(Machine(torch.device("cpu"), torch.float32))
 CLASSES, FEATURES = 3, 5
@@ -339,6 +342,25 @@ def test_a_job_trains_on_what_cords_chooses(
     assert all(len(np.unique(subset["indices"])) == budget for subset in subsets.values())
     assert table.summary["backend"] == "cords" and table.summary["samples_visited"] == 3 * budget
     assert table.summary["validation"]["accuracy"] > 0.5  # chance is a third
+
+
+def test_a_killed_job_begins_anew_and_ends_the_same(
+    make_job: Callable[[str], Job],
+) -> None:
+    """CORDS's loaders cannot be asked what they remember."""
+    values = {**QUICK, "strategy": "glister", "fraction": 0.25, "epochs": 4, "select_every": 2, "eta": 0.1}
+    whole, job = make_job("whole"), make_job("killed")
+    for each in (whole, job):
+        write_table(each.channel("training") / "train.csv")
+        (each.base / "checkpoints").mkdir()
+    whole.run(values)
+    job.when(values, "epoch=3 ", lambda process: process.kill())
+    assert job.exit_code == -signal.SIGKILL, job.log
+    assert "backend='cords' keeps no checkpoints" in job.log
+    assert list((job.base / "checkpoints").iterdir()) == []
+    job.run(values)
+    assert job.exit_code == 0 and "resuming" not in job.log, job.log
+    assert outcome(job) == outcome(whole)
 
 
 def test_a_job_that_cords_would_not_end_fails_before_it_trains(table: Job) -> None:

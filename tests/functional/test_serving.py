@@ -338,10 +338,12 @@ def test_requests_that_are_open_at_sigterm_are_answered_and_new_ones_refused(ima
         time.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
-        assert server.invoke(body, "application/jsonlines") == (
-            503,
-            "request: the server is stopping; send the request again.",
-        )
+        # Also where more is sent than a connection holds.
+        for refused in (body, bytes(50 * MIB)):
+            assert server.invoke(refused, "application/jsonlines") == (
+                503,
+                "request: the server is stopping; send the request again.",
+            )
         with pytest.raises(urllib.error.HTTPError, match="503"):
             server.get("/ping")
         open_one.send(body[1_000:])

@@ -1,73 +1,225 @@
-"""Real runs killed at random moments, again and again, end as the runs that were not: bit for bit on the CPU.
+"""Real runs killed again and again, at moments that are aimed at, end as those that were not: bit for bit on a CPU.
 
-Five kills of a strategy of each shape, every fifth by SIGTERM; with SOAK_MINUTES=60 of all strategies, again and again
-at other moments, until an hour is over. SOAK_SEED chooses the moments.
+Each run is killed once at each moment: in an update, in a selection, in the writing of a checkpoint and of outputs, in
+the explanation and in the report; every fifth kill is by SIGTERM. A kill counts where a checkpoint was there and the
+run had gone further than when it was killed before. within/sitecustomize.py says in the job when it is there.
 
-As many strategies at once as there are processors, each of which has one to itself: training with more threads than
-processors is ten times as slow.
+`make test` kills one run of each shape. With SOAK_MINUTES=60 there are more, on other data, with other strategies and
+in two processes, until an hour is over; with SOAK_KILLS=20 until each moment of each shape has had so many SIGKILLs.
+SOAK_SEED is the first run's, SOAK_PROCESSES, 1 or 2, that of all. SOAK_RECORD names a file that each kill is added to,
+and that earlier ones are read from.
 """
 
+import dataclasses
+import itertools
 import os
 import random
+import re
+import shutil
 import signal
-import statistics
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
-from subset_trainer.training import plan
-from tests.functional.conftest import Job, write_table
-from tests.functional.test_resume import SHAPES
-from tests.kills import AIMS, Kill, Killer, Running, lose_the_machine, outcome
+from tests.functional.conftest import Job
+from tests.kills import Running, lose_the_machine, newest, outcome
+from tests.soak.record import Kill, Position, Record
+from tests.soak.variants import MOMENTS, SHAPES, Variant, halting, variants
 
-Jobs = Callable[[str], Job]
 SEED = int(os.environ.get("SOAK_SEED") or 0)
-KILLS_EACH = 5
+KILLS = int(os.environ.get("SOAK_KILLS") or 0)
+PROCESSES = int(os.environ.get("SOAK_PROCESSES") or 0)
 EVERY_FIFTH = 5
-PLACES = {"selecting", "writing", "training"}
-"""Where SIGKILL must have fallen."""
-MOST_ROUNDS = 5
 EXIT_SECONDS = 30
 """What SIGTERM may take at any moment."""
 PROCESSORS = sorted(os.sched_getaffinity(0))
-COMMON = {
-    "batch_size": 16,
-    "precision": "float32",
-    "device": "cpu",
-    "checkpoint_minutes": 1e-6,
-    "num_workers": 0,
-}
-ON_TABLES = {"epochs": 16, "warmup_ratio": 0.1}
-ON_IMAGES = {"epochs": 8, "model": "cnn", "ema_decay": 0.9}
-SCENARIOS: dict[str, dict[str, Any]] = {
-    "rs2": {**ON_TABLES, "fraction": 0.3, "balance": "class"},
-    "infobatch": {**ON_TABLES, "epochs": 6, "final_share": 0.2},
-    "forgetting": {**ON_TABLES, "fraction": 0.3, "select_every": 2, "mislabelled": "drop"},
-    "gradmatch-pb": {**ON_TABLES, "fraction": 0.3, "select_every": 2},
-    "glister": {**ON_IMAGES, "fraction": 0.3, "select_every": 1, "candidates_per_pick": 3},
-    "loss-filter": {**ON_IMAGES, "fraction": 0.3},
-    "rho-loss": {**ON_IMAGES, "fraction": 0.2},
-}
+HALTED = re.compile(r"soak: in .* at stage (\d), (\S+)")
+GONE_ON = "soak: gone on"
+Jobs = Callable[[str], Job]
 
 
-def prepare(job: Job, images: bool) -> Job:
-    if images:
-        for channel, examples, seed in (("training", 900, 0), ("validation", 900, 1)):
-            draw = np.random.default_rng(seed)
-            labels = draw.integers(4, size=examples)
-            pixels = draw.integers(180, size=(examples, 16, 16, 3)) + 20 * labels[:, None, None, None]
-            np.savez(job.channel(channel) / "data.npz", x=pixels.astype(np.uint8), y=labels)
+@dataclass(frozen=True)
+class Aim:
+    """One kill, as it was drawn."""
+
+    moment: str
+    stage: int
+    how: int
+    rank: int | None
+    """Of the one process of several that is killed; None: all."""
+    halt: Mapping[str, Any]
+    """See within/sitecustomize.py."""
+
+    @classmethod
+    def draw(cls, draw: random.Random, moment: str, stage: int, processes: int, lines: list[int]) -> "Aim":
+        """lines: of the project's code in the calls of the moment, in a run that is not killed."""
+        how = signal.SIGTERM if draw.randrange(EVERY_FIFTH) == 0 else signal.SIGKILL
+        one = processes > 1 and how == signal.SIGKILL and draw.random() < 0.25
+        often = stage == 0 and moment != "selection"
+        halt = {
+            "moment": moment,
+            "stage": stage,
+            "checkpoints": int(stage == 0),
+            "calls": draw.randrange(3) if often else 0,
+            "line": draw.randint(1, draw.choice(lines)),
+            "hold": 0 if one or draw.random() < 0.3 else 60 if how == signal.SIGKILL else 0.3,
+        }
+        return cls(moment, stage, how, draw.randrange(processes) if one else None, halt)
+
+
+@dataclass
+class Campaign:
+    """One variant's run, killed once at each moment, and compared."""
+
+    seed: int
+    variant: Variant
+    moments: tuple[str, ...]
+    whole: "Whole"
+    make_job: Jobs
+    kills: list[Kill] = field(default_factory=list)
+
+    def run(self) -> list[Kill]:
+        draw, variant = random.Random(self.seed), self.variant
+        job = variant.job(self.make_job(f"killed-{self.seed}/ml"))
+        ahead = sorted((draw.choice(MOMENTS[moment]), draw.random(), moment) for moment in self.moments)
+        for stage, _, moment in ahead:
+            aim = Aim.draw(draw, moment, stage, variant.processes, self.whole.lines[moment])
+            if not self._kill(job, aim):
+                break
+            if draw.random() < 0.7:
+                lose_the_machine(job)
+        job.environment = {}
+        job.run(variant.values)
+        assert job.exit_code == 0, job.log
+        assert not self.kills or "resuming from a checkpoint" in job.log, job.log
+        found = result(job)
+        different = [name for name, value in self.whole.result.items() if found[name] != value]
+        assert not different, f"{different} differ after {self.kills}, in {job.base}: {job.log}"
+        shutil.rmtree(job.base)
+        return self.kills
+
+    def _kill(self, job: Job, aim: Aim) -> bool:
+        """Whether it was killed before its end."""
+        job.environment = halting(self.variant.processes > 1, **aim.halt)
+        running = Running(job, self.variant.values)
+        seconds, seen = 0.0, 0
+        try:
+            if running.wait_for("soak: in "):
+                seen = len(running.lines)
+                seconds = end(running, aim.how, aim.rank)
+            else:
+                running.end()
+        finally:
+            running.process.kill()
+        # What is said after SIGTERM, or by a process that goes on, does not tell where it was.
+        alone = aim.how == signal.SIGKILL and aim.rank is None
+        said = "".join(running.lines if alone else running.lines[:seen])
+        if job.exit_code == 0 and aim.how == signal.SIGTERM:
+            assert (job.base / "output/data/summary.json").exists(), f"{aim}: {job.log}"
+        if job.exit_code == 0 and job.summary["status"] == "completed":
+            return False
+        self._check(job, aim, seconds)
+        self.kills.append(self._told(job, aim, said, seconds))
+        return True
+
+    def _check(self, job: Job, aim: Aim, seconds: float) -> None:
+        """That it ended as it should."""
+        assert "Traceback" not in job.log, job.log
+        if aim.rank is not None:
+            assert job.exit_code == 2 and "was ended by SIGKILL" in str(job.failure), job.log
+        elif aim.how == signal.SIGKILL:
+            assert job.exit_code == -signal.SIGKILL and job.failure is None, job.log
+        else:
+            assert seconds < EXIT_SECONDS and job.failure is None, job.log
+            assert job.exit_code == 0 and job.summary["status"] == "stopped", job.log
+            assert list((job.base / "checkpoints").glob("checkpoint-*.pt")), job.log
+
+    def _told(self, job: Job, aim: Aim, said: str, seconds: float) -> Kill:
+        halted = HALTED.search(said)
+        assert halted is not None, job.log
+        position: Position = (*newest(job), int(halted[1]))
+        reached = max((kill.position for kill in self.kills), default=(0, 0, 0))
+        return Kill(
+            seed=self.seed,
+            shape=self.variant.shape,
+            strategy=str(self.variant.values["strategy"]),
+            kind=self.variant.kind,
+            processes=self.variant.processes,
+            how=signal.Signals(aim.how).name,
+            moment="elsewhere" if GONE_ON in said else aim.moment,
+            where=halted[2],
+            position=position,
+            counts=any((job.base / "checkpoints").glob("checkpoint-*.pt")) and position > reached,
+            seconds=seconds,
+        )
+
+
+def end(running: Running, how: int, rank: int | None) -> float:
+    """Send the signal: SIGKILL to all processes, as where a container is killed, or to the one of this rank; SIGTERM to
+    the first. Returns the seconds until all have ended."""
+    began = time.monotonic()
+    workers = psutil.Process(running.process.pid).children(recursive=True) if how == signal.SIGKILL else []
+    if rank is not None:
+        next(each for each in workers if each.environ().get("RANK") == str(rank)).kill()
+        running.end()
     else:
-        write_table(job.channel("training") / "train.csv", 4000)
-        write_table(job.channel("test") / "test.csv", 400, seed=1)
-    (job.base / "checkpoints").mkdir(parents=True)
-    return job
+        running.process.send_signal(how)
+        for each in workers:
+            each.kill()
+        running.end()
+    assert psutil.wait_procs(workers, timeout=EXIT_SECONDS)[1] == []
+    return time.monotonic() - began
+
+
+def result(job: Job) -> dict[str, Any]:
+    """All that must be the same: what is in the files, and which there are."""
+    files = [file for name in ("model", "output") for file in (job.base / name).rglob("*") if file.is_file()]
+    with np.load(job.base / "output/data/test_predictions.npz") as file:
+        predictions = {name: file[name].tobytes() for name in file}
+    return {
+        **outcome(job),
+        "files": sorted(str(file.relative_to(job.base)) for file in files),
+        "predictions": predictions,
+        "model": (job.base / "model/model.json").read_bytes(),
+        "explanations": (job.base / "output/data/explanations.json").read_bytes(),
+        "report": (job.base / "output/data/report.html").read_bytes(),
+    }
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A variant's run that is not killed."""
+
+    variant: Variant
+    make_job: Jobs
+
+    @cached_property
+    def _job(self) -> Job:
+        name = "-".join(str(value) for value in dataclasses.astuple(self.variant)).replace(" ", "-")
+        job = self.variant.job(self.make_job(f"whole-{name}/ml"))
+        job.environment = halting(self.variant.processes > 1)
+        job.run(self.variant.values)
+        assert job.exit_code == 0 and "Warning:" not in job.log, job.log
+        return job
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        return result(self._job)
+
+    @cached_property
+    def lines(self) -> Mapping[str, list[int]]:
+        """Moment → lines of the project's code in each of its calls."""
+        found: dict[str, list[int]] = {}
+        for count, moment in re.findall(r"soak: (\d+) lines of (\w+)", self._job.log):
+            found.setdefault(moment, []).append(int(count))
+        return found
 
 
 def take_one(processors: list[int]) -> None:
@@ -75,97 +227,37 @@ def take_one(processors: list[int]) -> None:
     os.sched_setaffinity(0, {processors.pop()})
 
 
-@dataclass
-class Campaign:
-    """One strategy's run, killed until it was killed often enough, and compared each time that it came to its end."""
-
-    strategy: str
-    make_job: Jobs
-    seed: int
-    kills: list[Kill] = field(default_factory=list)
-    compared: int = 0
-
-    def run(self) -> "Campaign":
-        values = {**COMMON, "strategy": self.strategy, **SCENARIOS[self.strategy]}
-        images = "model" in values
-        whole = prepare(self.make_job(f"{self.strategy}-{self.seed}-whole"), images)
-        running = Running(whole, values)
-        running.wait_for("training on")
-        span = running.end()
-        assert whole.exit_code == 0, whole.log
-        expected = outcome(whole)
-        budget, batch = whole.summary["budget"], values["batch_size"]
-        draw = random.Random(f"{self.strategy} {self.seed}")
-        killer = Killer(values, span, plan.batch_count(budget, batch), draw)
-        aims = list(AIMS)
-        while len(self.kills) < KILLS_EACH:
-            job = prepare(self.make_job(f"{self.strategy}-{self.seed}-{self.compared}"), images)
-            self._kill_until_done(job, killer, draw, aims)
-            self.compared += 1
-            found = outcome(job)
-            different = [name for name, value in expected.items() if found[name] != value]
-            assert not different, (
-                f"{self.strategy}: {', '.join(different)} differ after {self.kills}; {job.log}"
-            )
-        return self
-
-    def _kill_until_done(self, job: Job, killer: Killer, draw: random.Random, aims: list[str]) -> None:
-        while len(self.kills) < KILLS_EACH:
-            how = signal.SIGTERM if (len(self.kills) + 1) % EVERY_FIFTH == 0 else signal.SIGKILL
-            # Each aim in its turn, the first one by chance.
-            aim = aims[(len(self.kills) + self.seed + len(self.strategy)) % len(aims)]
-            kill = killer.kill(job, aim, how)
-            if kill is None:
-                return
-            self._check(job, kill)
-            self.kills.append(kill)
-            if draw.random() < 0.7:
-                lose_the_machine(job)
-        job.run(killer.values)
-        assert job.exit_code == 0, job.log
-
-    def _check(self, job: Job, kill: Kill) -> None:
-        assert job.failure is None, job.log
-        if kill.how == "SIGKILL":
-            assert job.exit_code == -signal.SIGKILL, job.log
-            return
-        assert kill.seconds < EXIT_SECONDS, job.log
-        if kill.place != "starting":
-            assert job.exit_code == 0 and job.summary["status"] == "stopped", job.log
-            assert list((job.base / "checkpoints").glob("checkpoint-*.pt")), job.log
-
-
 @pytest.mark.timeout(0)
 def test_runs_that_are_killed_end_as_those_that_are_not(
     make_job: Jobs, minutes: float, record_property: Callable[[str, object], None], capsys: Any
 ) -> None:
     began = time.monotonic()
-    kills: list[Kill] = []
-    compared, seed = 0, SEED
-    strategies = SCENARIOS if minutes else SHAPES
-    places: set[str] = set()
-    # Where a kill falls is chance: another round where a place was missed, within reason.
-    while (not places >= PLACES and seed < SEED + MOST_ROUNDS) or time.monotonic() - began < 60 * minutes:
-        with ThreadPoolExecutor(len(PROCESSORS), initializer=take_one, initargs=(list(PROCESSORS),)) as pool:
-            campaigns = [pool.submit(Campaign(name, make_job, seed).run) for name in strategies]
-            for campaign in [future.result() for future in campaigns]:
-                kills += campaign.kills
-                compared += campaign.compared
-        places |= {kill.place for kill in kills if kill.how == "SIGKILL"}
-        seed += 1
-        with capsys.disabled():
-            print(f"\n{report(kills, compared)}; seeds {SEED} to {seed - 1}")
-    record_property("kills", len(kills))
-    record_property("report", report(kills, compared))
-    assert len(kills) >= KILLS_EACH * len(strategies)
-    assert places >= PLACES, report(kills, compared)
+    record = Record.of(os.environ.get("SOAK_RECORD"))
+    before = len(record.kills)
+    wholes: dict[Variant, Whole] = {}
+    coming = variants(max([SEED, *(kill.seed + 1 for kill in record.kills)]), PROCESSES)
 
+    def run(at: tuple[int, Variant]) -> None:
+        seed, variant = at
+        moments = record.lacking(variant.shape, KILLS) if KILLS else tuple(MOMENTS)
+        if moments:
+            whole = wholes.setdefault(variant, Whole(variant, make_job))
+            record.add(Campaign(seed, variant, moments, whole, make_job).run())
 
-def report(kills: list[Kill], compared: int) -> str:
-    by_kind = Counter(f"{kill.how} while {kill.place}" for kill in kills)
-    exits = sorted(kill.seconds for kill in kills if kill.how == "SIGTERM")
-    counts = ", ".join(f"{count} {kind}" for kind, count in by_kind.most_common())
-    return (
-        f"{len(kills)} kills survived, {compared} runs compared bit for bit: {counts}; "
-        f"from SIGTERM to exit {statistics.median(exits):.2f} s in the median, {exits[-1]:.2f} s at worst"
-    )
+    def enough() -> bool:
+        if KILLS:
+            return not any(record.lacking(shape, KILLS) for shape in SHAPES)
+        return time.monotonic() - began >= 60 * minutes
+
+    with ThreadPoolExecutor(len(PROCESSORS), initializer=take_one, initargs=(list(PROCESSORS),)) as pool:
+        while True:
+            for _ in pool.map(run, itertools.islice(coming, len(SHAPES))):
+                pass
+            with capsys.disabled():
+                print(f"\n{record.table()}")
+            if enough():
+                break
+    record_property("report", record.table())
+    killed = [kill for kill in record.kills[before:] if kill.counts]
+    assert KILLS or {kill.shape for kill in killed} == set(SHAPES)
+    assert KILLS or {kill.moment for kill in killed if kill.how == "SIGKILL"} >= set(MOMENTS)

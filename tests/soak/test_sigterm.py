@@ -13,6 +13,7 @@ import pytest
 
 from tests.functional.conftest import Job, write_table
 from tests.kills import Running, newest, outcome
+from tests.soak.variants import halting
 
 EXIT_SECONDS = 30
 COMMON = {"precision": "float32", "device": "cpu", "num_workers": 0, "epochs": 3}
@@ -61,6 +62,8 @@ class Moment:
     trains: bool = True
     """Whether there is something to save by then."""
     status: str = "stopped"
+    halt: dict[str, Any] | None = None
+    """Where it waits, where that is too short to be met by chance; see within/sitecustomize.py."""
 
 
 def says(text: str) -> Callable[[Running], bool]:
@@ -113,6 +116,12 @@ MOMENTS = {
     "training-twice": Moment(
         table, {**COMMON, "strategy": "full", "epochs": 1000}, says("epoch=1 "), 0.1, signals=5
     ),
+    "saving-the-model": Moment(
+        with_a_long_test,
+        {**ON_IMAGES, "strategy": "full"},
+        says("soak: in outputs at stage 1"),
+        halt={"moment": "outputs", "stage": 1, "line": 1, "hold": 0.5},
+    ),
     "testing": Moment(with_a_long_test, {**ON_IMAGES, "strategy": "full"}, says("epoch=3 "), 0.3),
     "reporting": Moment(table, {**COMMON, "strategy": "full", "report": True}, says("epoch=3 "), 0.5),
     "ending": Moment(table, {**COMMON, "strategy": "full"}, says("completed:"), status="completed"),
@@ -128,6 +137,8 @@ def test_sigterm(
     job.cold = job.cold or name == "importing"
     moment.prepare(job)
     (job.base / "checkpoints").mkdir()
+    if moment.halt:
+        job.cold, job.environment = False, halting(**moment.halt)
     running = Running(job, moment.values)
     try:
         assert moment.reached(running), "".join(running.lines)

@@ -230,7 +230,7 @@ def test_a_file_that_is_gone_costs_the_explanations_and_not_the_run(
     monkeypatch.setattr(insights.explaining, "explain", gone)
     contract = Contract(tmp_path, {}, {}, ("localhost",), "localhost", None, None)
     place, config = Place(Machine(CPU, torch.float32)), Hyperparameters(explain=2)
-    run = Run(contract, config, place, Trackers([]), Stages())
+    run = Run(contract, config, place, Trackers([]), Stages(place.ranks.interruption))
     with caplog.at_level(logging.WARNING):
         told = insights.Insights(run, rows, Classifier(linear([0.0] * 9)), Record(len(rows.train)))
         told.explain()

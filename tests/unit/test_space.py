@@ -1,6 +1,7 @@
 """docker/space.sh, and the scripts that ask it before they fill a disk."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,13 +30,17 @@ def tools(tmp_path: Path) -> Path:
     """A folder before others on PATH, with a `df` that says of every place: a disk with 3 GB left."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    program(
-        folder,
-        "df",
-        'echo "Filesystem 1024-blocks Used Available Capacity Mounted on"\n'
-        'echo "/dev/small disk   20000000 17070313   2929687      85% /mnt/a b"',
-    )
+    program(folder, "df", disk(3))
     return folder
+
+
+def disk(gigabytes: int) -> str:
+    """A `df` that says so many are free."""
+    free = gigabytes * 10**9 // 1024
+    return (
+        'echo "Filesystem 1024-blocks Used Available Capacity Mounted on"\n'
+        f'echo "/dev/small disk   {free + 17070313} 17070313   {free}      85% /mnt/a b"'
+    )
 
 
 def program(folder: Path, name: str, text: str) -> None:
@@ -101,15 +106,30 @@ def test_cuda_12_has_its_environment_without_the_other() -> None:
     assert "docker/venv.sh .venv " not in done.stdout
 
 
-def test_the_checks_remove_cuda_12s_environment_before_another_is_made() -> None:
-    lines = (ROOT / ".ci/run").read_text().splitlines()
-    order = [
-        next(n for n, line in enumerate(lines) if line.startswith(begin))
-        for begin in (
-            "make test-cuda12",
-            '[[ -z ${remove:-} ]] || rm -rf "$remove"',
-            "make venv",
-            "make lint",
-        )
-    ]
-    assert order == sorted(order)
+@pytest.mark.parametrize("gigabytes", [20, 40])
+def test_the_checks_have_one_environment_with_torch_at_a_time_on_a_small_disk(
+    tmp_path: Path, gigabytes: int
+) -> None:
+    """The script itself, with a `make` that notes its targets, and makes and looks for CUDA 12's environment."""
+    made = tmp_path / "made"
+    for folder in (".ci", "docker", "tools"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
+    shutil.copy(ROOT / "docker/space.sh", tmp_path / "docker/space.sh")
+    program(tmp_path / "tools", "df", disk(gigabytes))
+    program(
+        tmp_path / "tools",
+        "make",
+        f"""case "$*" in *CUDA=12*|test-cuda12) mkdir -p .venv-cuda12 ;; esac
+echo "$*" "$(ls -d .venv-cuda12 2>/dev/null)" >>{made}""",
+    )
+    done = run(tmp_path / ".ci/run", tools=tmp_path / "tools")
+    assert done.returncode == 0, done.stderr
+    targets = made.read_text().splitlines()
+    assert targets[-1] == "test " and not (tmp_path / ".venv-cuda12").exists()
+    if gigabytes == 20:
+        assert targets[0] == "test-cuda12 .venv-cuda12"
+        assert sorted(targets[1:-1]) == ["lint ", "venv ", "venv-sdk3 "]
+    else:
+        assert targets[0] == "venv " and targets[-2] == "test-cuda12 .venv-cuda12"
+        assert "CUDA=12 venv .venv-cuda12" in targets

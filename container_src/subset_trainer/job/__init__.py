@@ -37,7 +37,7 @@ def run(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> None:
 
 
 def _phases(contract: Contract, hp: Hyperparameters, ranks: Ranks, trackers: Trackers) -> Outcome:
-    stages = Stages()
+    stages = Stages(ranks.interruption)
     with stages.stage("loading"):
         check.check(contract, hp, ranks)
         data = read.read(contract, hp, ranks)

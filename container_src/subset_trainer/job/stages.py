@@ -5,15 +5,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from subset_trainer.training.interruption import Terminated
+from subset_trainer.training.interruption import Interruption, Terminated
 
 logger = logging.getLogger(__name__)
 
 
 class Stages:
-    """The clock of a run. It starts when the object is created."""
+    """The clock of a run. It starts when the object is created.
 
-    def __init__(self) -> None:
+    Args:
+        interruption: after the first stage that SIGTERM only ends, it ends such stages alone, and never the saving of
+            results between and after them.
+    """
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
         self._start = time.perf_counter()
         self._seconds: dict[str, float] = {}
         self.stopped = False
@@ -33,7 +39,12 @@ class Stages:
         """
         start = time.perf_counter()
         try:
-            yield
+            if when_stopped is None:
+                yield
+            else:
+                with self._interruption.stoppable():
+                    yield
+                self._interruption.keep()
         except Terminated:
             if when_stopped is None:
                 raise

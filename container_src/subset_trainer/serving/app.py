@@ -1,6 +1,7 @@
 """SageMaker's hosting contract over HTTP: /ping, /invocations, and batch transform's /execution-parameters."""
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from functools import partial
@@ -50,26 +51,30 @@ def application(predictor: Predictor, settings: Settings, open_requests: Request
             }
         )
 
+    async def answer(request: Request) -> Response:
+        content_type = request.headers.get("content-type", "")
+        if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+            raise RequestError(415, f"request: Content-Encoding is {encoding[:40]!r}; expected none.")
+        form = requests.form_of(content_type, predictor.preprocessing)
+        answer_in, verbose = responses.accepted(request.headers.get("accept"), form)
+        async with open_requests.room(_claimed(request, settings.payload_mib)):
+            body = await _body(request, settings.payload_mib)
+            found = await anyio.to_thread.run_sync(
+                partial(_answer_or_error, predictor, body, content_type, answer_in, verbose),
+                limiter=threads,
+                # An image that is being decoded does not hold up the end.
+                abandon_on_cancel=True,
+            )
+        if isinstance(found, UserError):
+            return await _refusal(request, found)  # raised here, it would hold the body by this frame
+        return Response(found, headers={"Content-Type": answer_in})
+
     async def invocations(request: Request) -> Response:
         try:
-            content_type = request.headers.get("content-type", "")
-            if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
-                raise RequestError(415, f"request: Content-Encoding is {encoding[:40]!r}; expected none.")
-            form = requests.form_of(content_type, predictor.preprocessing)
-            answer_in, verbose = responses.accepted(request.headers.get("accept"), form)
-            async with open_requests.room(_claimed(request, settings.payload_mib)):
-                body = await _body(request, settings.payload_mib)
-                answer = await anyio.to_thread.run_sync(
-                    partial(_answer_or_error, predictor, body, content_type, answer_in, verbose),
-                    limiter=threads,
-                    # An image that is being decoded does not hold up the end.
-                    abandon_on_cancel=True,
-                )
-            if isinstance(answer, UserError):
-                return _refusal(answer)
-            return Response(answer, headers={"Content-Type": answer_in})
-        except UserError as error:
-            return _refusal(error)
+            try:
+                return await answer(request)
+            except UserError as error:
+                return await _refusal(request, error)
         except asyncio.CancelledError:
             # After SIGTERM, when the grace period for open requests is over.
             return PlainTextResponse("the server is stopping: send the request again", 503)
@@ -133,14 +138,24 @@ async def _body(request: Request, limit_mib: int) -> bytes:
     return bytes(body)
 
 
-def _refusal(error: UserError) -> Response:
+async def _refusal(request: Request, error: UserError) -> Response:
     status, headers = 400, None
     if isinstance(error, RequestError):
-        # What of the body has not arrived is not waited for.
         status, headers = error.status, {"Connection": "close"} if error.status in (408, 503) else None
+        # Of these no body is read: a client that is still sending it when the connection closes may not see why.
+        if status == 503 and request.headers.get("expect", "").lower() != "100-continue":
+            await _discard(request)
     elif isinstance(error, OversizedImageError | MemoryShortError):
         status = 413
     return PlainTextResponse(_sendable(str(error)), status, headers)
+
+
+async def _discard(request: Request) -> None:
+    """Read a refused request's body, and keep nothing of it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(bounds.DISCARD_SECONDS):
+            async for _ in request.stream():
+                pass
 
 
 def _answer_or_error(

@@ -19,6 +19,8 @@ BODIES = 1 << 30
 """Bytes that requests take at a time, where there is memory for four times as much."""
 ROOM_SECONDS = 50.0
 """How long a request waits for room for its body."""
+DISCARD_SECONDS = 10.0
+"""How long the body of a request that got no room is read, and not kept, before the answer."""
 
 
 class Protocol(H11Protocol):

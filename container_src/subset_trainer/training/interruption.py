@@ -27,6 +27,7 @@ class Interruption:
         """Whether SIGTERM has arrived."""
         self._delivered = False
         self._depth = 0
+        self._several = self._kept = False
 
     def install(self) -> None:
         """Handle SIGTERM from now on."""
@@ -66,7 +67,31 @@ class Interruption:
 
         This is for several processes, which must stop together at an agreed point.
         """
+        self._several = True
         self._depth += 1
+
+    def keep(self) -> None:
+        """From now on there are results to save: raise only within ``stoppable()`` and ``abandonable()``."""
+        if not self._kept:
+            self._kept = True
+            self._depth += 1
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """A section that SIGTERM ends after ``keep()``, too, also one that came before it.
+
+        Several processes end theirs at points that they agree on.
+        """
+        if self._several:
+            yield
+            return
+        depth, self._depth = self._depth, 0
+        try:
+            if self.requested and not self._delivered:
+                _send_again()  # not raised here, where the section could not be left
+            yield
+        finally:
+            self._depth = depth
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

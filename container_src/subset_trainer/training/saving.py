@@ -13,6 +13,9 @@ from subset_trainer.training.reports import EpochReport
 from subset_trainer.training.state import RunState
 
 logger = logging.getLogger(__name__)
+OTHERS = "random of others"
+"""Key of the states of torch's generators in the processes after the first, each of which draws its own dropout.
+Earlier versions did not keep them: there all resume with the first one's."""
 
 
 class Saving:
@@ -44,6 +47,8 @@ class Saving:
         if not gathered:
             return False
         try:
+            if ranks.rank and (others := gathered.get(OTHERS)):
+                gathered["random"] = others[ranks.rank - 1]
             state.within = state.load_state_dict(gathered)
             state.within.take_own(ranks.rank)
             state.done = [EpochReport.unpacked(packed, epochs) for packed in gathered["reports"]]
@@ -70,7 +75,9 @@ class Saving:
         state = self._state
         with self._place.interruption.deferred():
             within = state.within.gathered(self._place.ranks)
+            random = self._place.ranks.everyones(state.random(within))
             # A run must not resume from weights that are not finite, so the previous checkpoint stays the newest.
             if self._checkpoints and divergence.finite(self._model):
                 gathered = {**state.gather(within), "reports": [report.packed() for report in state.done]}
+                gathered[OTHERS] = random[1:]
                 self._checkpoints.save(len(state.done) + 1, within.step, gathered, last)

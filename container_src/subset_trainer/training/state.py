@@ -154,7 +154,7 @@ class RunState:
 
     def mark(self) -> None:
         """Record a point from which the epoch can be repeated: before its selection, or before its order is drawn."""
-        self._marked = {
+        self._marked: dict[str, Any] = {
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "memory": self._selector.state_dict(),
             "random": _random_state(),
@@ -167,10 +167,15 @@ class RunState:
             "subset": _packed(self.choice.subset),
             "visited": self.visited,
             "marked": self._marked,
-            # A selection that is repeated draws random numbers again, because it may train a model of its own.
-            "random": _random_state() if within.selected else self._marked["random"],
+            "random": self.random(within),
             "within": {**vars(within), "chosen": _packed(within.chosen)} if within.selected else None,
         }
+
+    def random(self, within: Within) -> dict[str, Tensor]:
+        """The states of torch's own generators in this process, from which a run that is resumed goes on."""
+        # A selection that is repeated draws random numbers again, because it may train a model of its own.
+        marked: dict[str, Tensor] = self._marked["random"]
+        return _random_state() if within.selected else marked
 
     def load_state_dict(self, gathered: Mapping[str, Any]) -> Within:
         """Restore what ``gather`` returned, and return the progress within the epoch."""
@@ -184,7 +189,8 @@ class RunState:
         for name, generator in self.generators.items():
             generator.set_state(gathered["marked"]["generators"][name])
         _set_random_state(gathered["random"])
-        self._marked = gathered["marked"]
+        # This process's own, until the next mark.
+        self._marked = {**gathered["marked"], "random": gathered["random"]}
         if gathered["within"] is None:
             return Within()
         return Within(**{**gathered["within"], "chosen": _unpacked(gathered["within"]["chosen"])})
