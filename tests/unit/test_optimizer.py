@@ -93,7 +93,7 @@ def test_the_optimizer_is_the_one_asked_for(kind: str, expected: type) -> None:
 def test_the_recipe_is_for_small_image_networks_without_pretrained_weights(
     model: str, pretrained: bool, given: dict[str, object]
 ) -> None:
-    hp = as_trained(parse({"model": model, **given}), model, pretrained)
+    hp = as_trained(parse({"model": model, **given}), "image", model, pretrained)
     ours = model in ("cnn", "resnet18") and not pretrained
     muon_s = ours and given.get("optimizer") != "sgd"
     assert hp.optimizer == ("muon" if muon_s else "sgd")
@@ -103,11 +103,11 @@ def test_the_recipe_is_for_small_image_networks_without_pretrained_weights(
 
 
 def test_adamw_has_defaults_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    hp = read.configured(parse({"optimizer": "adamw", "momentum": 0.8}), "mlp", False)
+    hp = read.configured(parse({"optimizer": "adamw", "momentum": 0.8}), "table", "mlp", False)
     assert (hp.learning_rate, hp.weight_decay, hp.learning_rate_scaling) == (1e-3, 0.01, "linear")
     assert "momentum=0.8 is not used" in caplog.text
     given = parse({"optimizer": "adamw", "learning_rate": 0.01})
-    assert as_trained(given, "cnn").learning_rate == 0.01
+    assert as_trained(given, "image", "cnn").learning_rate == 0.01
 
 
 def test_a_step_resumed_from_a_state_is_the_same() -> None:

@@ -10,15 +10,17 @@ from subset_trainer.config.defaults import (
     FRESH_IMAGE_MODELS,
     FROZEN_ENCODER_RATE,
     MUON_DEFAULTS,
+    NGRAMS_DEFAULTS,
 )
 from subset_trainer.config.hyperparameters import Hyperparameters
 from subset_trainer.errors import UserError
 
 
-def as_trained(hp: Hyperparameters, model: str, pretrained: bool = False) -> Hyperparameters:
+def as_trained(hp: Hyperparameters, kind: str, model: str, pretrained: bool = False) -> Hyperparameters:
     """Set the defaults of a model, and of the optimiser that trains it, for hyperparameters without a value.
 
     Args:
+        kind: of the data: image, table, text or table_and_text.
         model: the network's name, with ``auto`` resolved.
         pretrained: whether it begins with given weights.
 
@@ -34,7 +36,9 @@ def as_trained(hp: Hyperparameters, model: str, pretrained: bool = False) -> Hyp
     fresh = model in FRESH_IMAGE_MODELS and not pretrained
     usual = FRESH_IMAGE_DEFAULTS if fresh else {"optimizer": "sgd"}
     optimizer = usual["optimizer"] if hp.optimizer == "auto" else hp.optimizer
-    own = {"adamw": ADAMW_DEFAULTS, "muon": MUON_DEFAULTS}.get(optimizer, {})
+    own = {"adamw": ADAMW_DEFAULTS, "muon": MUON_DEFAULTS, "sgd": NGRAMS_DEFAULTS if kind == "text" else {}}[
+        optimizer
+    ]
     return hp.with_defaults({**usual, **own})
 
 

@@ -13,6 +13,7 @@ from subset_trainer.config.defaults import (
     FRESH_LAYER_TIMES,
     FROZEN_ENCODER_RATE,
     JOINING_LAYERS_TIMES,
+    NGRAMS_DEFAULTS,
 )
 from subset_trainer.config.knobs import Count, Knobs, Positive, Share
 
@@ -47,6 +48,7 @@ class TrainingKnobs(Knobs):
     learning_rate: Positive = Field(
         0.05,
         description="peak learning rate; the schedule is a linear warm-up, then cosine decay to zero. Default for "
+        f"`ngrams` with SGD, on texts alone: {NGRAMS_DEFAULTS['learning_rate']:g}; for "
         f"`encoder` (AdamW): {ENCODER_DEFAULTS['learning_rate']:g}, with `fine_tune=head` {FROZEN_ENCODER_RATE:g}. "
         f"With `fine_tune=all`, an encoder's fresh last layer has {FRESH_LAYER_TIMES:g} times this rate, and layers "
         f"that join it with a table have {JOINING_LAYERS_TIMES:g} times this rate",

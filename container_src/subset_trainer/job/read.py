@@ -143,7 +143,7 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     if weights and (expected := image_models.normalisation(weights, model)):
         mean, std = expected
         splits = dataclasses.replace(splits, preprocessing=preprocessing.normalised(mean, std))
-    config = configured(hp, "encoder" if encoder else model, given is not None)
+    config = configured(hp, preprocessing.name, "encoder" if encoder else model, given is not None)
     return Material(splits, model, encoder, weights, config)
 
 
@@ -213,13 +213,13 @@ def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
         )
 
 
-def configured(hp: Hyperparameters, model: str, pretrained: bool) -> Hyperparameters:
+def configured(hp: Hyperparameters, kind: str, model: str, pretrained: bool) -> Hyperparameters:
     """The hyperparameters with the defaults of what is trained; a warning names those that have no effect on it.
 
     Raises:
         UserError: encoders are not trained with this optimizer.
     """
-    config = as_trained(hp, model, pretrained)
+    config = as_trained(hp, kind, model, pretrained)
     if model != "encoder" and pretrained and hp.whitening:
         logger.warning("whitening=true is not used: the first kernels are the pretrained ones")
     if config.optimizer == "adamw" and "momentum" in hp.model_fields_set:
