@@ -32,7 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rho-loss": {"strategy": "rho-loss", "fraction": 0.3, "validation_fraction": 0.3, "warm_fraction": 0.5},
     "rs2 of images": {**_IMAGES, "strategy": "rs2", "fraction": 0.4, "test_time_flip": True},
     "loss-filter of images": {**_IMAGES, "strategy": "loss-filter", "fraction": 0.4},
-    "rs2 of texts": {"data": "texts", "strategy": "rs2", "fraction": 0.4},
+    "rs2 of texts": {"data": "texts", "strategy": "rs2", "fraction": 0.4, "learning_rate": 0.05},
 }
 RESUMED = ("glister", "infobatch", "rho-loss")
 """Of these there is a checkpoint from within an epoch."""

@@ -1,6 +1,7 @@
 """The real ``train`` program, killed for as long as there is time.
 
-`make test` does the least that each test must, with jobs forked from a warm parent; `make soak` starts each cold.
+`make test` does the least that each test must, with jobs forked from a warm parent; `make soak` starts each cold, but
+for those that are told where to halt.
 """
 
 import os

@@ -94,6 +94,7 @@ class Variant:
 
     def job(self, job: Job) -> Job:
         KINDS[self.kind][0](job)
+        job.cold = False  # what halts it runs in a fork
         (job.base / "checkpoints").mkdir(parents=True)
         return job
 
@@ -106,11 +107,14 @@ def halting(several: bool = False, **at: Any) -> dict[str, str]:
     return {FIRST: str(WITHIN), "HALT": json.dumps({"several": several, "at": at})}
 
 
-def variants(seed: int) -> Iterator[tuple[int, Variant]]:
-    """A run of each shape, again and again, on other data, with other settings, every fifth in two processes."""
+def variants(seed: int, processes: int = 0) -> Iterator[tuple[int, Variant]]:
+    """A run of each shape, again and again, on other data, with other settings.
+
+    processes: of each run; 0: one, and two in every fifth.
+    """
     for run in itertools.count():
         for place, (shape, settings) in enumerate(SHAPES.items()):
-            processes = 1 + ((run + place) % 5 == 4)
+            several = processes or 1 + ((run + place) % 5 == 4)
             kind = [*KINDS][(run + place) % len(KINDS)]
-            yield seed, Variant(shape, run % len(settings), kind, processes)
+            yield seed, Variant(shape, run % len(settings), kind, several)
             seed += 1

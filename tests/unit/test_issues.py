@@ -47,6 +47,11 @@ def test_images_of_another_kind_are_outliers_by_their_look() -> None:
     assert issues.look(tiny, issues.brightness(tiny)).isfinite().all()
 
 
+def test_what_has_no_look_is_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    assert issues.standardised(torch.empty(300, 0)).shape == (300, 0)
+    assert [*recwarn] == []
+
+
 @pytest.mark.parametrize("count", [1, 5, 12])
 def test_few_examples_and_equal_ones_have_no_outliers(count: int) -> None:
     assert issues.remoteness(torch.ones(count, 4), CPU).max() <= 1

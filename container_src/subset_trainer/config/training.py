@@ -9,6 +9,8 @@ from subset_trainer.config.selection import ENCODER_ETA, ENCODER_SELECT_EVERY
 
 ADAMW_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.01}
 """Defaults for ``optimizer=adamw`` where no encoder is trained."""
+NGRAMS_DEFAULTS: dict[str, Any] = {"learning_rate": 0.2, "eta": ENCODER_ETA}
+"""Defaults for texts alone, without an encoder, with SGD."""
 ENCODER_DEFAULTS: dict[str, Any] = {
     "learning_rate": 5e-5,
     "weight_decay": 0.01,
@@ -61,6 +63,7 @@ class TrainingKnobs(Knobs):
     learning_rate: Positive = Field(
         0.05,
         description="peak learning rate; the schedule is a linear warm-up, then cosine decay to zero. Default for "
+        f"`ngrams` with SGD, on texts alone: {NGRAMS_DEFAULTS['learning_rate']:g}; for "
         f"`encoder` (AdamW): {ENCODER_DEFAULTS['learning_rate']:g}, with `fine_tune=head` {FROZEN_ENCODER_RATE:g}. "
         f"With `fine_tune=all`, an encoder's fresh last layer has {FRESH_LAYER_TIMES:g} times this rate, and layers "
         f"that join it with a table have {JOINING_LAYERS_TIMES:g} times this rate",

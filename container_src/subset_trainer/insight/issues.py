@@ -272,6 +272,8 @@ def look(images_BCHW: Tensor, light_BHW: Tensor) -> Tensor:
 
 def standardised(look_NK: Tensor) -> Tensor:
     """By column; a column that hardly varies counts for nothing."""
+    if not look_NK.shape[1]:
+        return look_NK  # no images: torch would warn, in the job's log, of deviations of nothing
     return (look_NK - look_NK.mean(0)) / look_NK.std(0, correction=0).clamp(min=1e-3)
 
 

@@ -20,6 +20,7 @@ from subset_trainer.config.training import (
     FINE_TUNED_ENCODER_DEFAULTS,
     FRESH_LAYER_TIMES,
     FROZEN_ENCODER_RATE,
+    NGRAMS_DEFAULTS,
 )
 from subset_trainer.contract import Contract
 from subset_trainer.data import Kind, MemoryDataset, Splits, TextKind, load_splits, overview
@@ -144,7 +145,11 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
         mean, std = expected
         splits = dataclasses.replace(splits, preprocessing=preprocessing.normalised(mean, std))
     return Material(
-        splits, model, encoder, weights, _as_trained(hp, encoder is not None, weights is not None)
+        splits,
+        model,
+        encoder,
+        weights,
+        _as_trained(hp, preprocessing, encoder is not None, weights is not None),
     )
 
 
@@ -214,13 +219,15 @@ def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
         )
 
 
-def _as_trained(hp: Hyperparameters, encoder: bool, weights: bool) -> Hyperparameters:
+def _as_trained(hp: Hyperparameters, kind: Kind, encoder: bool, weights: bool) -> Hyperparameters:
     """Set the usual defaults of what is trained, and by what, for hyperparameters without a value."""
     if weights and hp.whitening:
         logger.warning("whitening=true is not used: the first kernels are the pretrained ones")
     if encoder:
         return as_encoders_are_trained(hp)
-    return as_adamw_trains(hp) if hp.optimizer == "adamw" else hp
+    if hp.optimizer == "adamw":
+        return as_adamw_trains(hp)
+    return hp.with_defaults(NGRAMS_DEFAULTS) if isinstance(kind, TextKind) and hp.optimizer != "muon" else hp
 
 
 def as_adamw_trains(hp: Hyperparameters) -> Hyperparameters:

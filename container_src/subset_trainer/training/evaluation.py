@@ -222,8 +222,9 @@ def _room_for(like: Tensor, rows: int, ranks: Ranks) -> Tensor:
 def losses_in_eval_mode(classifier: Classifier, inputs: Tensor, labels: Tensor, place: Place) -> Tensor:
     """The losses of a training batch, [B], in eval mode, so that the statistics of batch normalisation do not change.
 
-    The classifier is left in training mode.
+    The classifier is left in training mode. All processes judge by the statistics of the first, which checkpoints hold.
     """
+    place.ranks.same_buffers(classifier)
     classifier.eval()
     with place.machine.autocast():
         logits = Parts().of(classifier, inputs)
