@@ -24,6 +24,7 @@ COLUMNS = (
     "selection time, s",
     "samples seen",
     "updates",
+    "processor time, s",
 )
 
 
@@ -59,6 +60,11 @@ class Row:
     def accuracy(self) -> float:
         """Mean over seeds; below every real one where there is none."""
         return statistics.mean(self.test_accuracies) if self.test_accuracies else -1.0
+
+    @property
+    def cost(self) -> float:
+        """Mean over seeds, in seconds: the processor's time of whole jobs where it is known, else the total time."""
+        return statistics.mean(self.processor_seconds or self.seconds)
 
     @property
     def deviation(self) -> float:
@@ -136,7 +142,8 @@ def markdown(rows: Sequence[Row]) -> str:
     parts.append(
         "**Bold**: the best mean at its fraction; ≈: short of it by no more than one deviation, the larger of the two. "
         "±: sample deviation over seeds. Times, samples and updates are means. The total time is that of training, "
-        "selection and evaluation, without start and reading of data."
+        "selection and evaluation by the clock, without start and reading of data; the processor's time is that of the "
+        "whole job."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -148,7 +155,7 @@ def _trained_on(row: Row) -> TrainsOn:
 
 def _line(row: Row, mark: str) -> str:
     if not row.seeds:
-        cells = [row.strategy, f"{row.fraction:g}", str(row.epochs), "failed", *["–"] * 5]
+        cells = [row.strategy, f"{row.fraction:g}", str(row.epochs), "failed", *["–"] * (len(COLUMNS) - 4)]
         return "| " + " | ".join(cells) + " |"
     accuracy = f"{row.accuracy:.2%}"
     if len(row.seeds) > 1:
@@ -166,6 +173,7 @@ def _line(row: Row, mark: str) -> str:
         f"{statistics.mean(row.selection_seconds):.1f}",
         f"{statistics.mean(row.samples_visited):,.0f}",
         f"{statistics.mean(row.updates):,.0f}" if row.updates else "–",
+        f"{row.cost:.1f}" if row.processor_seconds else "–",
     ]
     return "| " + " | ".join(cells) + " |"
 

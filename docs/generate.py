@@ -172,7 +172,7 @@ class Point:
 
 ROW = re.compile(
     r"^\| (?:\*\*)?(?P<strategy>[^ *|]+)(?:\*\*)? \| (?P<fraction>[\d.]+) \| \d+ \| (?:\*\*|≈ )?"
-    r"(?P<accuracy>[\d.]+) ± (?P<deviation>[\d.]+)%(?:\*\*)? \| [\d.]+% \| (?P<seconds>[\d.]+) \|",
+    r"(?P<accuracy>[\d.]+) ± (?P<deviation>[\d.]+)%(?:\*\*)? \| [\d.]+% \| .* \| (?P<seconds>[\d.]+) \|$",
     re.MULTILINE,
 )
 
@@ -245,7 +245,7 @@ def picture() -> str:
         axes.minorticks_off()
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlabel("total time with selection and evaluation, seconds (logarithmic)")
+        axes.set_xlabel("processor time of the whole job, seconds (logarithmic)")
         axes.set_ylabel("test accuracy, %")
         axes.legend(loc="lower right", frameon=False, fontsize=9)
         buffer = io.StringIO()

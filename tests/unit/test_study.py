@@ -329,7 +329,7 @@ def test_markdown() -> None:
         row("rs2", 0.50, 0.52),
         row("full", 0.60, 0.62, samples_visited=(54_000, 54_001), updates=(846, 846)),
         row("broken", seeds=(), failures={"0": "diverged"}),
-        row("half", 0.40, seeds=(1,), failures={"0": "diverged"}),
+        row("half", 0.40, seeds=(1,), failures={"0": "diverged"}, processor_seconds=(12.34,)),
         row("rs2", 0.30, 0.30, scenario="noisy", header="Other."),
         row("rs2", 0.70, 0.70, fraction=0.5),
     ]
@@ -343,8 +343,9 @@ def test_markdown() -> None:
         "half (1 of 2 seeds)",
         "broken",
     ]
-    assert lines[1] == "| **full** | 0.1 | 30 | **61.00 ± 1.41%** | 61.00% | 10.0 | 1.0 | 54,000 | 846 |"
-    assert "| failed |" in lines[4]
+    assert lines[1] == "| **full** | 0.1 | 30 | **61.00 ± 1.41%** | 61.00% | 10.0 | 1.0 | 54,000 | 846 | – |"
+    assert lines[3].endswith(" 12.3 |")
+    assert "| failed |" in lines[4] and lines[4].count("|") == lines[3].count("|")
     assert "- broken at 0.1, seed 0: diverged" in clean
     assert "Machine." in clean
     assert "Other." in noisy
