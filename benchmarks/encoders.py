@@ -20,7 +20,6 @@ together as the product has them, and in batches of the same size in the order o
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -38,7 +37,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Parser, processor
-from benchmarks.tables import train_mlp as train_here
+from benchmarks.tables import train_here
 from benchmarks.texts import SECTIONS, descriptions
 from subset_trainer.config import parse
 from subset_trainer.data import Dataset, MemoryDataset
@@ -117,9 +116,9 @@ def compared(rows: pd.DataFrame, features: np.ndarray, options: argparse.Namespa
                 rows.iloc[part].to_csv(channels[name] / "texts.csv", index=False)
             values = {"label_column": "label", "report": False, "max_tokens": options.max_tokens}
             hp = parse({"fine_tune": way, "seed": seed, **values})
-            accuracy, _ = train_here(channels, base / "job", hp)
-            [summary] = base.glob("job/**/summary.json")
-            seconds = json.loads(summary.read_text())["seconds"]
+            summary = train_here(channels, base / "job", hp)
+        seconds = summary["seconds"]
+        accuracy = summary["test"]["accuracy"]
         found |= {way: 100 * accuracy, f"{way} s": seconds["total"] - seconds["loading"]}
         if way == "head":
             found["pass s"] = seconds["embedding"]

@@ -57,7 +57,7 @@ PRESETS = {
         targets={1.0: (0.955, None), 0.5: (0.95, 0.94), 0.3: (0.94, 0.925), 0.1: (0.91, 0.87)},
     ),
     "small": Preset(
-        settings={"model": "cnn", "batch_size": "64", "learning_rate": "0.1"},
+        settings={"model": "cnn"},
         epochs=30,
         fractions=(0.3, 0.1),
         strategies=("glister", "infobatch"),

@@ -162,7 +162,7 @@ def write_texts(own: HeldOut, package: Path, folder: Path) -> None:
 
 
 MLP = {"model": "mlp", "batch_size": str(DEFAULTS.batch_size), "learning_rate": str(DEFAULTS.learning_rate)}
-"""The trainer's own defaults."""
+"""The trainer's own defaults of tables, and its earlier ones of texts, so that the page's figures can be had again."""
 SETS = {
     "fashion": HeldOut(
         title="Fashion-MNIST",

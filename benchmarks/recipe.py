@@ -229,7 +229,8 @@ def document(chosen: Sequence[Compared], held_out: Sequence[Compared], named: Re
         "\n".join(f"- {name}: `{spoken(own)}`" for name, own in named.items()),
         "Test accuracy in percent, mean ± sample deviation over seeds; differences in points, by seed. Total time: of "
         "training, selection and evaluation. Processor: the processor's seconds of whole processes, start and reading "
-        "of data included. Every figure is in [JSON](../measured/recipe.json).",
+        "of data included. [What the sets are](measurements.md#the-recipe); every figure is in "
+        "[JSON](../measured/recipe.json).",
     ]
     if chosen:
         parts.append("## Data that the recipe was chosen on\n\n" + table(chosen))

@@ -33,7 +33,7 @@ if not __package__:
 
 from benchmarks import reviews
 from benchmarks.common import Parser, processor
-from benchmarks.tables import train_mlp as train_here
+from benchmarks.tables import judged_here
 from subset_trainer.config import parse
 
 LABEL, TEXTS, OTHERS = "outcome", ("review", "title"), ("price", "shop")
@@ -49,7 +49,7 @@ def train(columns: Sequence[str], examples: int, seed: int, epochs: int = EPOCHS
             folder.mkdir()
             reviews.write(folder / f"{name}.csv", rows, (LABEL, *columns))
         values = {"strategy": "full", "epochs": epochs, "seed": seed, "label_column": LABEL, "report": False}
-        return train_here(channels, Path(temporary) / "job", parse(values))[0]
+        return judged_here(channels, Path(temporary) / "job", parse(values))[0]
 
 
 def regression(columns: Sequence[str], examples: int, seed: int) -> float:

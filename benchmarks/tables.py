@@ -145,8 +145,8 @@ def draw(frame: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return training, test
 
 
-def train_mlp(channels: Mapping[str, Path], directory: Path, hp: Hyperparameters) -> tuple[float, float]:
-    """Accuracy on the channel `test`, and seconds."""
+def train_here(channels: Mapping[str, Path], directory: Path, hp: Hyperparameters) -> dict[str, Any]:
+    """Run a job in this process, in a new folder: what its summary.json says."""
     contract = Contract(directory, {}, channels, ("localhost",), "localhost", None, None)
     directory.mkdir()
     logger = logging.getLogger("subset_trainer")
@@ -157,7 +157,13 @@ def train_mlp(channels: Mapping[str, Path], directory: Path, hp: Hyperparameters
             job.run(contract, hp, Ranks())
     finally:
         logger.setLevel(level)
-    summary = json.loads((contract.output_data / "summary.json").read_text())
+    summary: dict[str, Any] = json.loads((contract.output_data / "summary.json").read_text())
+    return summary
+
+
+def judged_here(channels: Mapping[str, Path], directory: Path, hp: Hyperparameters) -> tuple[float, float]:
+    """Accuracy on the channel `test`, and seconds."""
+    summary = train_here(channels, directory, hp)
     seconds = summary["seconds"]
     return summary["test"]["accuracy"], seconds["training"] + seconds["selection"]
 
@@ -203,7 +209,7 @@ def measure(
                     result = train_boosting(files[0], files[1], seed)
                 else:
                     hp = parse({**SIDES[side], "model": "mlp", "seed": seed, **changes})
-                    result = train_mlp(channels, root / side.replace(" ", "-"), hp)
+                    result = judged_here(channels, root / side.replace(" ", "-"), hp)
                 found.setdefault(side, []).append(result)
     lines: list[Row] = []
     for side, results in found.items():

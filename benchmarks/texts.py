@@ -34,7 +34,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import Parser, processor
-from benchmarks.tables import train_mlp as train_here
+from benchmarks.tables import judged_here
 from subset_trainer.config import parse
 
 SECTIONS = 20
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if side.startswith("encoder"):
                     channels["pretrained"] = options.pretrained
                 hp = parse({"epochs": 8, **values, "seed": seed, "report": False})
-                found[side].append(train_here(channels, Path(temporary) / "job", hp))
+                found[side].append(judged_here(channels, Path(temporary) / "job", hp))
         print(f"seed {seed}: " + ", ".join(f"{side} {100 * got[-1][0]:.1f}%" for side, got in found.items()))
     print(f"\n{len(rows):,} descriptions, a fifth for testing; seeds {options.seeds}; {processor()}\n")
     print("| side | accuracy % | seconds |\n| --- | ---: | ---: |")

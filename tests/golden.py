@@ -16,7 +16,9 @@ FILES = Path(__file__).parent / "files" / "f7d9a11"
 WIDTH = 8
 """Of mlp's hidden layers here."""
 _USUAL = {"epochs": 4, "batch_size": 16, "device": "cpu", "precision": "float32", "report": False}
-_IMAGES = {"data": "images", "model": "cnn", "epochs": 2, "cutout": 0.3}
+THEN = {"optimizer": "sgd", "whitening": False, "augmentation_reach": 0.125, "flip": "random"}
+"""Hyperparameters that had no name then, or other defaults."""
+_IMAGES = {"data": "images", "model": "cnn", "epochs": 2, "cutout": 0.3, **THEN}
 CASES: dict[str, dict[str, Any]] = {
     "full": {"strategy": "full", "microbatch_size": 5},
     "random": {"strategy": "random", "fraction": 0.4, "ema_decay": 0.9},
@@ -32,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rho-loss": {"strategy": "rho-loss", "fraction": 0.3, "validation_fraction": 0.3, "warm_fraction": 0.5},
     "rs2 of images": {**_IMAGES, "strategy": "rs2", "fraction": 0.4, "test_time_flip": True},
     "loss-filter of images": {**_IMAGES, "strategy": "loss-filter", "fraction": 0.4},
-    "rs2 of texts": {"data": "texts", "strategy": "rs2", "fraction": 0.4},
+    "rs2 of texts": {"data": "texts", "strategy": "rs2", "fraction": 0.4, "learning_rate": 0.05},
 }
 RESUMED = ("glister", "infobatch", "rho-loss")
 """Of these there is a checkpoint from within an epoch."""

@@ -109,7 +109,9 @@ def article(context: Context, **values: Any) -> Values:
     """One run of the article's experiment."""
     channels = _real_channels(context)
     _must_fit(context, values)
-    name = f"{values['strategy']}-{values.get('fraction', 1)}-{values['epochs']}"
+    name = "-".join(
+        str(values.get(each, "default")) for each in ("strategy", "fraction", "epochs", "optimizer")
+    )
     job = Program(context, name, channels, values)
     job.must_run()
     summary = job.summary

@@ -21,6 +21,7 @@ from deploy.progress import Board, Progress
 from deploy.results import compare
 from deploy.results.compare import Lost, Run
 from subset_trainer.config import hyperparameters
+from subset_trainer.config.resolved import as_trained
 from subset_trainer.errors import TrainingError, UserError
 from subset_trainer.tracking.metrics import spoken_time
 
@@ -79,7 +80,7 @@ class Here:
             values = program.given(base)
             if program.is_free(base) if values is None else _same(values, cell.values):
                 done = _completed(base)
-                if done is None or _has(done, cell):
+                if done is None or self._has(done, cell):
                     return base
             name = f"{cell.folder}-{number}"
         raise AssertionError("there is always a further number")
@@ -90,6 +91,12 @@ class Here:
         if run is None or ("test" in self.channels and not run.summary.get("test")):
             return None
         return replace(run, name=cell.name)
+
+    def _has(self, run: Run, cell: Cell) -> bool:
+        """Whether a run had a cell's hyperparameters, also those that were not given, as defaults change."""
+        about = run.summary.get("kind", ""), run.summary["model"], "pretrained" in self.channels
+        wanted = as_trained(hyperparameters.parse(cell.values), *about)
+        return run.hyperparameters == wanted.model_dump(mode="json")
 
     def _earlier(self, cell: Cell) -> Run | None:
         return None if self.overwrite else self.finished(cell)
@@ -198,13 +205,6 @@ def _completed(base: Path) -> Run | None:
     except UserError:
         return None
     return run if run.summary.get("status") == "completed" else None
-
-
-def _has(run: Run, cell: Cell) -> bool:
-    """Whether a run had a cell's hyperparameters, also those that were not given: defaults may have changed since."""
-    wanted = hyperparameters.parse(cell.values).model_dump(mode="json")
-    # An encoder's run names the defaults that it used.
-    return run.summary.get("model") == "encoder" or run.hyperparameters == wanted
 
 
 @contextmanager

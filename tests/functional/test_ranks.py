@@ -98,7 +98,6 @@ def test_images_and_uneven_shares(make_job: Jobs, digits: Path) -> None:
     values = {
         **{**SETTINGS, "strategy": "rs2", "fraction": 0.2, "model": "cnn", "epochs": 2},
         **{"augmentation": "flip-crop", "cutout": 0.3, "test_time_flip": True},
-        **{"optimizer": "muon", "whitening": True, "flip": "alternating"},
     }
     losses = {}
     for processes in (1, 3):

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from subset_trainer.config.defaults import FRESH_IMAGE_DEFAULTS
+from subset_trainer.training.checkpoints import Checkpoints
 from tests.functional.conftest import Job, write_table
+from tests.golden import THEN
 from tests.kills import lose_the_machine, outcome
 
 SETTINGS = {
@@ -90,7 +93,6 @@ def test_images_that_are_mirrored_in_turn_by_an_optimizer_with_a_state_of_its_ow
     values = {
         **SETTINGS,
         **{"strategy": "rs2", "fraction": 0.2, "model": "cnn", "batch_size": 64},
-        **{"optimizer": "muon", "whitening": True, "flip": "alternating"},
     }
     whole, job = make_job("whole"), make_job("killed")
     for each in (whole, job):
@@ -105,6 +107,33 @@ def test_images_that_are_mirrored_in_turn_by_an_optimizer_with_a_state_of_its_ow
     assert job.exit_code == 0, job.log
     assert "resuming from a checkpoint" in job.log
     assert outcome(job) == outcome(whole)
+
+
+def test_a_checkpoint_of_before_the_recipe_of_fresh_image_models_asks_for_the_earlier_one(
+    make_job: Jobs, digits: Path
+) -> None:
+    values = {**SETTINGS, "fraction": 0.2, "model": "cnn", "batch_size": 64}
+    job, new = make_job("before"), make_job("new")
+    for each in (job, new):
+        each.link_channel("training", digits / "training")
+        (each.base / "checkpoints").mkdir(parents=True)
+    new.run({**values, "optimizer": "auto"})
+    assert new.summary["hyperparameters"].items() >= FRESH_IMAGE_DEFAULTS.items(), new.log
+    job.run({**values, **THEN, "checkpoints_kept": 1000})
+    assert job.summary["hyperparameters"].items() >= THEN.items(), job.log
+    middle = job.base / "checkpoints/checkpoint-00003-0000000.pt"
+    content = torch.load(middle, weights_only=True)
+    for file in (job.base / "checkpoints").glob("*.pt"):
+        file.unlink()
+    identity = {name: value for name, value in content["identity"].items() if name not in THEN}
+    Checkpoints(job.base / "checkpoints", identity, 5.0).save(3, 0, content["state"], last=True)
+    expected = outcome(job)
+    job.run(values)
+    assert job.exit_code == 1
+    assert "optimizer=sgd there and muon here" in str(job.failure) and "give the values of there" in job.log
+    job.run({**values, **THEN})
+    assert job.exit_code == 0 and "resuming from a checkpoint" in job.log
+    assert outcome(job)["history"] == expected["history"]
 
 
 def test_every_place_within_an_epoch_is_one_to_go_on_from(make_job: Jobs) -> None:

@@ -387,6 +387,10 @@ def test_a_run_that_begins_with_an_earlier_one_s_weights(job: Job, digits: Path,
     job.run({**quick, "epochs": 1, "fine_tune": fine_tune, "learning_rate": 0.001})
     assert job.exit_code == 0, job.log
     assert "weights of 'model.safetensors', 26 tensors, its last layer included." in job.log
+    assert (
+        job.summary["hyperparameters"]["optimizer"] == "sgd"
+        and not job.summary["hyperparameters"]["whitening"]
+    )
     assert "is not used" not in job.log
     after = load_file(job.base / "model/model.safetensors")
     kept = {name for name in before if torch.equal(before[name], after[name])}

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from subset_trainer import artifacts, job
 from subset_trainer.config import Hyperparameters, parse
+from subset_trainer.config.resolved import as_trained
 from subset_trainer.contract import Contract
 from subset_trainer.data import ImageKind, Kind, MemoryDataset, TextKind, load_splits
 from subset_trainer.data.kinds.registry import from_json
@@ -401,7 +402,7 @@ def test_a_frozen_encoder_stays_as_it_is(bert: Path) -> None:
     classifier, preprocessing = classifier_of(bert)
     classifier.freeze_backbone()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    trained(classifier, preprocessing, read.as_encoders_are_trained(parse({"fine_tune": "head"})))
+    trained(classifier, preprocessing, as_trained(parse({"fine_tune": "head"}), "text", "encoder"))
     changed = {
         name for name, value in classifier.state_dict().items() if not torch.equal(value, before[name])
     }
@@ -412,39 +413,32 @@ def test_a_frozen_encoder_stays_as_it_is(bert: Path) -> None:
 def test_an_encoder_is_trained_but_for_what_it_does_not_use(bert: Path) -> None:
     classifier, preprocessing = classifier_of(bert)
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    trained(classifier, preprocessing, read.as_encoders_are_trained(parse({"learning_rate": 0.01})), steps=1)
+    trained(classifier, preprocessing, as_trained(parse({"learning_rate": 0.01}), "text", "encoder"), steps=1)
     unchanged = {name for name, value in classifier.state_dict().items() if torch.equal(value, before[name])}
     assert unchanged == {"network.body.pooler.dense.weight", "network.body.pooler.dense.bias"}
     assert classifier.network.dropout.p == 0.1  # type: ignore[union-attr]
 
 
 def test_an_encoder_is_trained_with_adamw_alone() -> None:
-    assert read.as_encoders_are_trained(parse({"optimizer": "adamw"})).learning_rate == 5e-5
+    assert as_trained(parse({"optimizer": "adamw"}), "text", "encoder").learning_rate == 5e-5
     with pytest.raises(UserError, match="optimizer='muon': an encoder is trained with adamw"):
-        read.as_encoders_are_trained(parse({"optimizer": "muon"}))
-
-
-def test_adamw_has_defaults_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    hp = read.as_adamw_trains(parse({"optimizer": "adamw", "momentum": 0.8}))
-    assert (hp.learning_rate, hp.weight_decay) == (1e-3, 0.01)
-    assert "momentum=0.8 is not used" in caplog.text
-    assert read.as_adamw_trains(parse({"optimizer": "adamw", "learning_rate": 0.01})).learning_rate == 0.01
+        as_trained(parse({"optimizer": "muon"}), "text", "encoder")
 
 
 def test_the_defaults_are_an_encoder_s_where_nothing_is_said() -> None:
-    usual = read.as_encoders_are_trained(parse({}))
+    usual = as_trained(parse({}), "text", "encoder")
     assert (usual.learning_rate, usual.weight_decay, usual.learning_rate_scaling) == (5e-5, 0.01, "sqrt")
     assert (usual.eta, usual.model) == (0.05, "encoder")
-    assert read.as_encoders_are_trained(parse({"fine_tune": "head"})).learning_rate == 1e-3
+    assert as_trained(parse({"fine_tune": "head"}), "text", "encoder").learning_rate == 1e-3
     said = parse({"fine_tune": "head", "learning_rate": 0.01, "weight_decay": 0, "eta": 1})
-    said = read.as_encoders_are_trained(said)
+    said = as_trained(said, "text", "encoder")
     assert (said.learning_rate, said.weight_decay, said.eta) == (0.01, 0, 1)
 
 
 def test_an_encoder_s_defaults_do_not_count_as_given(caplog: pytest.LogCaptureFixture) -> None:
-    said = read.as_encoders_are_trained(parse({"epochs": 3}))
+    said = as_trained(parse({"epochs": 3}), "text", "encoder")
     assert said.model_fields_set <= {"epochs", "model"} and not caplog.text
-    read.as_encoders_are_trained(parse({"momentum": 0.5}))
+    read.configured(parse({"momentum": 0.5}), "text", "encoder", True)
     assert "momentum=0.5 is not used" in caplog.text
 
 
@@ -516,7 +510,7 @@ def test_selection_looks_at_the_features(bert: Path) -> None:
 def left(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job's model folder."""
     classifier, preprocessing = classifier_of(bert)
-    trained(classifier, preprocessing, read.as_encoders_are_trained(parse({"learning_rate": 0.01})), steps=2)
+    trained(classifier, preprocessing, as_trained(parse({"learning_rate": 0.01}), "text", "encoder"), steps=2)
     folder = tmp_path_factory.mktemp("model")
     artifacts.save_model(folder, classifier, "encoder", preprocessing, {})
     np.save(folder.parent / "features.npy", features_of(classifier, preprocessing, TEXTS).numpy())

@@ -7,10 +7,10 @@ import torch
 
 from subset_trainer import artifacts
 from subset_trainer.config import parse
+from subset_trainer.config.resolved import as_trained
 from subset_trainer.data import TableAndTextKind, TableKind, TextKind
 from subset_trainer.data.tables.table import Column
 from subset_trainer.data.texts.tokens import encode_tokens
-from subset_trainer.job import read
 from subset_trainer.models import Classifier, JoinedEncoder, build
 from subset_trainer.pretrained import encoders
 from subset_trainer.pretrained.encoders import Encoder
@@ -70,7 +70,7 @@ def test_each_texts_features_stand_beside_the_tables_inputs(bert: Path) -> None:
 
 def train(classifier: Classifier, kind: TableAndTextKind, **values: str) -> set[str]:
     """One step; the names of what it changed."""
-    hp = read.as_encoders_are_trained(parse(values))
+    hp = as_trained(parse(values), "text", "encoder")
     updates = optimizer.make(classifier, hp, hp.learning_rate)
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     optimizer.set_rate(updates, hp.learning_rate)
@@ -91,7 +91,7 @@ def test_beside_a_frozen_encoder_the_joining_layers_are_trained(bert: Path) -> N
 
 def rates(classifier: Classifier, **values: str) -> dict[str, float]:
     """Name of what is trained → its learning rate at the peak of the schedule."""
-    hp = read.as_encoders_are_trained(parse(values))
+    hp = as_trained(parse(values), "text", "encoder")
     updates = optimizer.make(classifier, hp, hp.learning_rate)
     optimizer.set_rate(updates, hp.learning_rate)
     of = {id(value): group["lr"] for group in updates.param_groups for value in group["params"]}
@@ -119,7 +119,7 @@ def test_an_earlier_jobs_last_layer_learns_like_its_encoder(bert: Path, tmp_path
 
 def test_where_the_encoder_is_trained_too_the_run_is_shorter(bert: Path) -> None:
     def shape(**values: str) -> tuple[int, int, int]:
-        hp = read.as_encoders_are_trained(parse(values))
+        hp = as_trained(parse(values), "text", "encoder")
         # Nothing is warned about that nobody gave.
         assert hp.model_fields_set - {"model"} == set(values)
         return hp.epochs, hp.batch_size, hp.select_every

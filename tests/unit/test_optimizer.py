@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from subset_trainer import models
 from subset_trainer.config import parse
+from subset_trainer.config.resolved import as_trained
+from subset_trainer.job import read
 from subset_trainer.training import muon, optimizer
 from subset_trainer.training.muon import Muon, orthogonalised
 from subset_trainer.training.unwrapped import SGD, AdamW
@@ -80,13 +82,32 @@ def test_layers_whose_orthogonalisation_costs_more_than_their_step_are_left_to_s
     assert 0 < len(muon.chosen(cnn(), 16)) < 4
 
 
-@pytest.mark.parametrize(
-    ("model", "kind", "expected"),
-    [("cnn", "auto", SGD), ("cnn", "sgd", SGD), ("cnn", "adamw", AdamW), ("encoder", "auto", AdamW)],
-)
-def test_the_optimizer_is_the_one_asked_for(model: str, kind: str, expected: type) -> None:
-    hp = parse({"model": model, "optimizer": kind})
-    assert type(optimizer.make(cnn(), hp, 0.05)) is expected
+@pytest.mark.parametrize(("kind", "expected"), [("sgd", SGD), ("muon", Muon), ("adamw", AdamW)])
+def test_the_optimizer_is_the_one_asked_for(kind: str, expected: type) -> None:
+    assert type(optimizer.make(cnn(), parse({"optimizer": kind}), 0.05)) is expected
+
+
+@pytest.mark.parametrize("model", ["cnn", "resnet18", "mlp", "mobilenet_v2"])
+@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize("given", [{}, {"optimizer": "auto"}, {"optimizer": "sgd", "whitening": False}])
+def test_the_recipe_is_for_small_image_networks_without_pretrained_weights(
+    model: str, pretrained: bool, given: dict[str, object]
+) -> None:
+    hp = as_trained(parse({"model": model, **given}), "image", model, pretrained)
+    ours = model in ("cnn", "resnet18") and not pretrained
+    muon_s = ours and given.get("optimizer") != "sgd"
+    assert hp.optimizer == ("muon" if muon_s else "sgd")
+    assert hp.learning_rate_scaling == ("sqrt" if muon_s else "linear")
+    assert hp.whitening == (ours and "whitening" not in given)
+    assert (hp.augmentation_reach, hp.flip) == ((0.0625, "alternating") if ours else (0.125, "random"))
+
+
+def test_adamw_has_defaults_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    hp = read.configured(parse({"optimizer": "adamw", "momentum": 0.8}), "table", "mlp", False)
+    assert (hp.learning_rate, hp.weight_decay, hp.learning_rate_scaling) == (1e-3, 0.01, "linear")
+    assert "momentum=0.8 is not used" in caplog.text
+    given = parse({"optimizer": "adamw", "learning_rate": 0.01})
+    assert as_trained(given, "image", "cnn").learning_rate == 0.01
 
 
 def test_a_step_resumed_from_a_state_is_the_same() -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from subset_trainer.config.defaults import FRESH_IMAGE_DEFAULTS, FRESH_IMAGES
 from subset_trainer.config.knobs import Knobs, Share
 from subset_trainer.errors import shown
 
@@ -148,12 +149,14 @@ class DataKnobs(Knobs):
     )
     augmentation_reach: Share = Field(
         0.125,
-        description="the largest random shift of a training image, as a fraction of its side; 0.125 is 4 of 32 pixels",
+        description="the largest random shift of a training image, as a fraction of its side; 0.125 is 4 of 32 pixels. "
+        f"{FRESH_IMAGES} {FRESH_IMAGE_DEFAULTS['augmentation_reach']}",
     )
     flip: Literal["random", "alternating"] = Field(
         "random",
         description="`augmentation=flip-crop`: which images are mirrored: half of all samples at `random`, or each "
-        "image in every second of the epochs that use it (`alternating`)",
+        "image in every second of the epochs that use it (`alternating`). "
+        f"{FRESH_IMAGES} `{FRESH_IMAGE_DEFAULTS['flip']}`",
     )
     cutout: Share = Field(
         0.0,

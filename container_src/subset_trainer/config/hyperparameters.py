@@ -47,8 +47,12 @@ class Hyperparameters(TrackingKnobs, InsightKnobs, TrainingKnobs, DataKnobs, Sel
         return "validation" in self.spec.needs or guided or dropped
 
     def with_defaults(self, values: Mapping[str, Any]) -> "Hyperparameters":
-        """With these values where none were given; they do not count as given."""
-        unsaid = {name: value for name, value in values.items() if name not in self.model_fields_set}
+        """With these values where none, or `auto`, were given; they do not count as given."""
+        unsaid = {
+            name: value
+            for name, value in values.items()
+            if name not in self.model_fields_set or getattr(self, name) == "auto"
+        }
         return Hyperparameters.model_construct(
             _fields_set=set(self.model_fields_set), **{**dict(self), **unsaid}
         )

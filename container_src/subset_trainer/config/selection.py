@@ -19,7 +19,8 @@ CORDS_STRATEGIES = tuple(name for name, spec in CATALOGUE.items() if spec.cords)
 """The strategies that ``backend=cords`` supports."""
 ENCODER_SELECT_EVERY = 2
 ENCODER_ETA = 0.05
-"""GLISTER's step size for text encoders. AdamW's learning rate is not a usable step size on the logits."""
+"""GLISTER's step size for text encoders. AdamW's learning rate is not a usable step size on the logits. It is that of
+n-grams, too, whose learning rate was chosen for embeddings that few examples update."""
 
 
 def _candidates_described() -> str:
@@ -111,7 +112,7 @@ class SelectionKnobs(Knobs):
     eta: Positive | None = Field(
         None,
         description="GLISTER's step size on the validation logits (η); default: `learning_rate`, as in CORDS, and "
-        f"for `encoder` {ENCODER_ETA:g}",
+        f"for texts alone and for `encoder` {ENCODER_ETA:g}",
     )
     lam: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.5, description="GRAD-MATCH: L2 penalty on the weights of the selected examples (λ)"

@@ -1,34 +1,21 @@
 """The hyperparameters of training: the model, the optimiser, the machine, and resuming."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from subset_trainer.config.defaults import (
+    ADAMW_DEFAULTS,
+    ENCODER_DEFAULTS,
+    FINE_TUNED_ENCODER_DEFAULTS,
+    FRESH_IMAGE_DEFAULTS,
+    FRESH_IMAGES,
+    FRESH_LAYER_TIMES,
+    FROZEN_ENCODER_RATE,
+    JOINING_LAYERS_TIMES,
+    NGRAMS_DEFAULTS,
+)
 from subset_trainer.config.knobs import Count, Knobs, Positive, Share
-from subset_trainer.config.selection import ENCODER_ETA, ENCODER_SELECT_EVERY
-
-ADAMW_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.01}
-"""Defaults for ``optimizer=adamw`` where no encoder is trained."""
-ENCODER_DEFAULTS: dict[str, Any] = {
-    "learning_rate": 5e-5,
-    "weight_decay": 0.01,
-    "learning_rate_scaling": "sqrt",
-    "eta": ENCODER_ETA,
-}
-"""Defaults for text encoders, which replace the other models' defaults."""
-FINE_TUNED_ENCODER_DEFAULTS: dict[str, Any] = {
-    "epochs": 8,
-    "batch_size": 32,
-    "select_every": ENCODER_SELECT_EVERY,
-}
-"""Further defaults where the encoder is trained too: about as many updates as the other models' 30 epochs of batches of
-128, in about a quarter of the time."""
-FROZEN_ENCODER_RATE = 1e-3
-"""Default learning rate for training only the last layer of a text encoder, on standardised features."""
-FRESH_LAYER_TIMES, JOINING_LAYERS_TIMES = 100.0, 20.0
-"""Beside an encoder that is trained too, the learning rate of a fresh last layer, and of the layers that join it with a
-table, as multiples of ``learning_rate``. The last layer reads features as they are, whose deviation is about 0.2, so
-that 5e-3 does what :data:`FROZEN_ENCODER_RATE` does for standardised ones."""
 
 
 class TrainingKnobs(Knobs):
@@ -61,6 +48,7 @@ class TrainingKnobs(Knobs):
     learning_rate: Positive = Field(
         0.05,
         description="peak learning rate; the schedule is a linear warm-up, then cosine decay to zero. Default for "
+        f"`ngrams` with SGD, on texts alone: {NGRAMS_DEFAULTS['learning_rate']:g}; for "
         f"`encoder` (AdamW): {ENCODER_DEFAULTS['learning_rate']:g}, with `fine_tune=head` {FROZEN_ENCODER_RATE:g}. "
         f"With `fine_tune=all`, an encoder's fresh last layer has {FRESH_LAYER_TIMES:g} times this rate, and layers "
         f"that join it with a table have {JOINING_LAYERS_TIMES:g} times this rate",
@@ -68,14 +56,15 @@ class TrainingKnobs(Knobs):
     whitening: bool = Field(
         False,
         description="images: begin with the principal components of image patches as kernels of the first "
-        "convolution; not used with pretrained weights",
+        f"convolution; not used with pretrained weights. {FRESH_IMAGES} `true`",
     )
     optimizer: Literal["auto", "sgd", "muon", "adamw"] = Field(
         "auto",
         description="`sgd` with Nesterov momentum; `muon`, which is `sgd` with orthogonalised updates of the hidden "
         "layers for which that costs little; `adamw`, with defaults of its own: "
         f"{', '.join(f'{name}={value:g}' for name, value in ADAMW_DEFAULTS.items())}; `auto`: adamw for `encoder`, "
-        "which takes no other, else sgd",
+        f"which takes no other, {FRESH_IMAGE_DEFAULTS['optimizer']} for `cnn` and `resnet18` without pretrained "
+        "weights, else sgd",
     )
     warmup_ratio: Share = Field(
         0.15, description="fraction of all training steps used for learning-rate warm-up"
@@ -135,7 +124,7 @@ class TrainingKnobs(Knobs):
     learning_rate_scaling: Literal["linear", "sqrt", "none"] = Field(
         "linear",
         description="how the learning rate is scaled with the number n of processes: `linear` multiplies it by n, "
-        "`sqrt` (default for `encoder`) by √n, `none` leaves it unchanged",
+        "`sqrt` (default for `encoder` and with `optimizer=muon`) by √n, `none` leaves it unchanged",
     )
     sync_batch_norm: bool = Field(
         False,

@@ -120,6 +120,7 @@ def _summary(
         "fraction": _fraction(config, fitted, data.splits.counted or len(examined.labels)),
         "backend": config.backend,
         "model": data.model,
+        "kind": splits.preprocessing.name,
         "epochs": len(reports),
         "seed": config.seed,
         "trained_on": config.spec.trains_on,

@@ -111,8 +111,9 @@ def checkpoints_of(run: Run, data: Material, folder: Path) -> Checkpoints | None
         return None
     identity = data.identity(run.place.ranks.size)
     resume = config.resume == "auto"
-    defaults = Hyperparameters().model_dump()
-    return Checkpoints(folder, identity, config.checkpoint_minutes, config.checkpoints_kept, resume, defaults)
+    return Checkpoints(
+        folder, identity, config.checkpoint_minutes, config.checkpoints_kept, resume, data.before
+    )
 
 
 def _announce(config: Hyperparameters, data: Material, plan: Plan) -> None:

@@ -14,13 +14,8 @@ import subset_selection
 import subset_trainer
 from subset_trainer import artifacts, pretrained
 from subset_trainer.config import Hyperparameters
-from subset_trainer.config.training import (
-    ADAMW_DEFAULTS,
-    ENCODER_DEFAULTS,
-    FINE_TUNED_ENCODER_DEFAULTS,
-    FRESH_LAYER_TIMES,
-    FROZEN_ENCODER_RATE,
-)
+from subset_trainer.config.defaults import FRESH_LAYER_TIMES
+from subset_trainer.config.resolved import as_trained
 from subset_trainer.contract import Contract
 from subset_trainer.data import Kind, MemoryDataset, Splits, TextKind, load_splits, overview
 from subset_trainer.data.datasets import MOST_WORKERS
@@ -103,6 +98,11 @@ class Material:
         return own | {"model": self.begun, "data": data, "processes": processes} | inputs | layer
 
     @property
+    def before(self) -> dict[str, Any]:
+        """The values of an identity that stand for names that a checkpoint of an earlier version lacks."""
+        return Hyperparameters().model_dump() | {"optimizer": "adamw" if self.encoder else "sgd"}
+
+    @property
     def _has_fresh_layer(self) -> bool:
         """Whether an encoder of texts alone trains beside a fresh last layer."""
         kind = self.splits.preprocessing
@@ -143,9 +143,8 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     if weights and (expected := image_models.normalisation(weights, model)):
         mean, std = expected
         splits = dataclasses.replace(splits, preprocessing=preprocessing.normalised(mean, std))
-    return Material(
-        splits, model, encoder, weights, _as_trained(hp, encoder is not None, weights is not None)
-    )
+    config = configured(hp, preprocessing.name, "encoder" if encoder else model, given is not None)
+    return Material(splits, model, encoder, weights, config)
 
 
 def _trained_on(splits: Splits, contract: Contract, hp: Hyperparameters) -> Splits:
@@ -214,37 +213,20 @@ def _check_goes_with(kind: Kind, encoder: Encoder | None) -> None:
         )
 
 
-def _as_trained(hp: Hyperparameters, encoder: bool, weights: bool) -> Hyperparameters:
-    """Set the usual defaults of what is trained, and by what, for hyperparameters without a value."""
-    if weights and hp.whitening:
-        logger.warning("whitening=true is not used: the first kernels are the pretrained ones")
-    if encoder:
-        return as_encoders_are_trained(hp)
-    return as_adamw_trains(hp) if hp.optimizer == "adamw" else hp
-
-
-def as_adamw_trains(hp: Hyperparameters) -> Hyperparameters:
-    """Set the usual defaults of AdamW for hyperparameters without a value."""
-    if "momentum" in hp.model_fields_set:
-        logger.warning("optimizer='adamw' has moments of its own: momentum=%g is not used", hp.momentum)
-    return hp.with_defaults(ADAMW_DEFAULTS)
-
-
-def as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
-    """Set the usual defaults of encoders for hyperparameters without a value.
+def configured(hp: Hyperparameters, kind: str, model: str, pretrained: bool) -> Hyperparameters:
+    """The hyperparameters with the defaults of what is trained; a warning names those that have no effect on it.
 
     Raises:
         UserError: encoders are not trained with this optimizer.
     """
-    if hp.optimizer not in ("auto", "adamw"):
-        raise UserError(
-            f"hyperparameter optimizer={hp.optimizer!r}: an encoder is trained with adamw; expected auto or adamw"
+    config = as_trained(hp, kind, model, pretrained)
+    if model != "encoder" and pretrained and hp.whitening:
+        logger.warning("whitening=true is not used: the first kernels are the pretrained ones")
+    if config.optimizer == "adamw" and "momentum" in hp.model_fields_set:
+        logger.warning(
+            "AdamW, which trains here, has moments of its own: momentum=%g is not used", hp.momentum
         )
-    head = {"learning_rate": FROZEN_ENCODER_RATE}
-    usual = ENCODER_DEFAULTS | (head if hp.fine_tune == "head" else FINE_TUNED_ENCODER_DEFAULTS)
-    if "momentum" in hp.model_fields_set:
-        logger.warning("model='encoder' is trained with AdamW: momentum=%g is not used", hp.momentum)
-    return hp.with_defaults(usual).model_copy(update={"model": "encoder"})
+    return config
 
 
 def _digest(splits: Splits) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from subset_trainer import artifacts, outputs
-from subset_trainer.config import Hyperparameters
 from subset_trainer.data import Dataset
 from subset_trainer.errors import UserError
 from subset_trainer.insight import enough
@@ -312,7 +311,7 @@ class _Search:
             logger.warning("%s is damaged and left aside: the search starts anew", file)
             logger.debug("%s", error)
             return {}
-        if differing := checkpoints.differing(theirs, self._identity, Hyperparameters().model_dump()):
+        if differing := checkpoints.differing(theirs, self._identity, self._data.before):
             raise UserError(
                 f"the search in {file.parent} is of another run, by {', '.join(differing[:5])}; use another folder of "
                 "checkpoints, or resume=never to start anew"

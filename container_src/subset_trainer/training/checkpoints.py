@@ -271,8 +271,8 @@ class Checkpoints:
                 for name in names[:5]
             )
             raise UserError(
-                f"the checkpoint {file.name} is of another run: {differences}; use another folder of checkpoints, or "
-                "resume=never to start anew, which removes it"
+                f"the checkpoint {file.name} is of another run: {differences}; give the values of there, use another "
+                "folder of checkpoints, or resume=never to start anew, which removes it"
             )
 
     def _files(self) -> list[Path]:

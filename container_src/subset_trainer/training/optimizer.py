@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from subset_trainer.config import Hyperparameters
-from subset_trainer.config.training import FRESH_LAYER_TIMES, JOINING_LAYERS_TIMES
+from subset_trainer.config.defaults import FRESH_LAYER_TIMES, JOINING_LAYERS_TIMES
 from subset_trainer.models import Classifier, JoinedEncoder, TextEncoder
 from subset_trainer.training import muon
 from subset_trainer.training.unwrapped import SGD, AdamW
@@ -23,7 +23,7 @@ def make(
 
     Args:
         classifier: the model, whose weights are updated.
-        hp: the run's hyperparameters.
+        hp: the run's hyperparameters, whose ``optimizer`` is resolved; ``auto`` is SGD.
         learning_rate: its peak.
         batch_size: number of examples of a step over all processes, so that any number of them train alike; default:
             ``hp.batch_size``.
@@ -42,13 +42,10 @@ def make(
             {"params": decayed, "weight_decay": hp.weight_decay, **settings},
             {"params": exempt, "weight_decay": 0.0, **settings},
         ]
-    kind = hp.optimizer
-    if kind == "auto":
-        kind = "adamw" if hp.model == "encoder" else "sgd"
-    if kind == "adamw":
+    if hp.optimizer == "adamw":
         return AdamW(groups, lr=learning_rate, fused=True)
     momentum: dict[str, Any] = {"momentum": hp.momentum, "nesterov": hp.momentum > 0}
-    if kind == "muon" and isinstance(classifier, Classifier):
+    if hp.optimizer == "muon" and isinstance(classifier, Classifier):
         hidden = muon.chosen(classifier, batch_size or hp.batch_size)
         return muon.Muon(
             [part for group in groups for part in _split(group, hidden, momentum)], learning_rate

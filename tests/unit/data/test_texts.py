@@ -11,12 +11,17 @@ import pandas as pd
 import pytest
 import torch
 
-from subset_trainer.data import MemoryDataset, Splits, load_channel, load_splits
+from benchmarks import reviews
+from subset_trainer.config import parse
+from subset_trainer.contract import Contract
+from subset_trainer.data import MemoryDataset, Splits, TextKind, load_channel, load_splits
 from subset_trainer.data.formats.format import Options
 from subset_trainer.data.kinds.registry import from_json
 from subset_trainer.data.tables.interpret import Rules
 from subset_trainer.data.texts.ngrams import BUCKETS, MOST_NGRAMS, Hashing, encode_texts, fit_hashing
 from subset_trainer.errors import UserError
+from subset_trainer.job import read as job_read
+from subset_trainer.training.parallel.ranks import Ranks
 from tests.kinds import gathered, text_kind
 
 WORDS = {"weather": ("rain", "sun", "wind"), "food": ("bread", "soup", "salt")}
@@ -183,3 +188,32 @@ def test_characters_where_words_are_not_set_apart() -> None:
     one, other = encode_texts(["天気は良いです", "良いです天気は"], hashing)
     shared = set(one.tolist()) & set(other.tolist())
     assert 1 < len(shared) < len(set(one.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (0.2, 0.05)),
+        ({"optimizer": "sgd", "eta": 0.3}, (0.2, 0.3)),
+        ({"learning_rate": 0.05}, (0.05, 0.05)),
+        ({"optimizer": "muon"}, (0.05, None)),
+        ({"optimizer": "adamw"}, (0.001, None)),
+    ],
+)
+def test_the_usual_learning_rate_of_texts_alone(
+    given: dict[str, Any], expected: tuple[float, float | None], tmp_path: Path
+) -> None:
+    contract = Contract(
+        tmp_path, {}, {"training": folders(tmp_path)}, ("localhost",), "localhost", None, None
+    )
+    config = job_read.read(contract, parse(given), Ranks()).config
+    assert (config.learning_rate, config.eta) == expected
+
+
+def test_a_text_beside_other_columns_keeps_the_usual_learning_rate(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    reviews.write(tmp_path / "t" / "t.csv", reviews.rows(40))
+    contract = Contract(tmp_path, {}, {"training": tmp_path / "t"}, ("localhost",), "localhost", None, None)
+    material = job_read.read(contract, parse({"label_column": "outcome"}), Ranks())
+    assert material.model == "ngrams" and not isinstance(material.splits.preprocessing, TextKind)
+    assert (material.config.learning_rate, material.config.eta) == (0.05, None)

@@ -25,6 +25,8 @@ _FORMULA = re.compile(r'="([^"]*)"')
 def cleaned(text: str) -> str:
     """A cell's text without blanks and unseen characters around it, in Unicode's form NFC."""
     text = text.strip()
+    if text.isascii() and not text.startswith('="'):
+        return text
     if text and (text[0] in _UNSEEN or text[-1] in _UNSEEN):
         text = text.strip(_UNSEEN + " \t\xa0")
     if text.startswith('="') and (formula := _FORMULA.fullmatch(text)):
