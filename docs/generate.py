@@ -229,7 +229,7 @@ def picture() -> str:
                 linewidth=1.4 if strategy in ("full", "rs2") else 1.0,
                 linestyle="--" if strategy == "full" else "-",
             )
-        for fraction, x, y in ((0.1, 58, 71.6), (0.3, 152, 77.2), (1.0, 417, 82.6)):
+        for fraction, x, y in ((0.1, 25, 73.9), (0.3, 45, 82.2), (1.0, 236, 83.8)):
             axes.annotate(
                 f"{fraction:.0%} of the samples" if fraction < 1 else "all samples",
                 (x, y),
@@ -238,9 +238,9 @@ def picture() -> str:
                 ha="center" if fraction == 1 else "left",
             )
         axes.set_xscale("log")
-        axes.set_xlim(33, 520)
-        axes.set_ylim(70, 83.5)
-        ticks = (40, 60, 100, 150, 200, 300, 400)
+        axes.set_xlim(22, 320)
+        axes.set_ylim(70.5, 84.8)
+        ticks = (25, 40, 60, 100, 150, 200, 300)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.25)
