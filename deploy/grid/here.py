@@ -94,9 +94,12 @@ class Here:
 
     def _has(self, run: Run, cell: Cell) -> bool:
         """Whether a run had a cell's hyperparameters, also those that were not given, as defaults change."""
-        about = run.summary.get("kind", ""), run.summary["model"], "pretrained" in self.channels
+        about = run.summary.get("kind", ""), run.summary.get("model", ""), "pretrained" in self.channels
         wanted = as_trained(hyperparameters.parse(cell.values), *about)
-        return run.hyperparameters == wanted.model_dump(mode="json")
+        theirs = run.hyperparameters
+        if theirs["optimizer"] == "auto":  # of an earlier version
+            theirs = {**theirs, "optimizer": "adamw" if wanted.model == "encoder" else "sgd"}
+        return theirs == wanted.model_dump(mode="json")
 
     def _earlier(self, cell: Cell) -> Run | None:
         return None if self.overwrite else self.finished(cell)

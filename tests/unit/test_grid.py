@@ -299,6 +299,9 @@ def test_a_run_of_an_earlier_version_is_used_unless_a_default_has_changed(tmp_pa
     write_summary(here.place(cell), cell, hyperparameters={**resolved, "learning_rate": 0.123})
     assert here.finished(cell) is None
     assert here.place(cell) == tmp_path / "rs2-0.1-seed-0-2"
+    # Images without pretrained weights were trained otherwise then.
+    write_summary(here.place(cell), cell, hyperparameters=older, model="resnet18")
+    assert here.finished(cell) is None
 
 
 def test_a_plan_of_one_seed_finds_the_run_of_a_plan_of_several() -> None:

@@ -94,6 +94,7 @@ def test_nothing_else_names_a_strategy() -> None:
     allowed = {
         # Of torch's generators, in checkpoints.
         ("container_src/subset_trainer/training/state.py", "random"),
+        ("container_src/subset_trainer/training/saving.py", "random"),
         # A word in the name of a file, as in full-train.csv.
         ("container_src/subset_trainer/data/split_names.py", "full"),
         # Of flips, as `random` or alternating.

@@ -7,7 +7,8 @@ from subset_trainer.config.selection import ENCODER_ETA, ENCODER_SELECT_EVERY
 ADAMW_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.01}
 """Defaults for ``optimizer=adamw`` where no encoder is trained."""
 NGRAMS_DEFAULTS: dict[str, Any] = {"learning_rate": 0.2, "eta": ENCODER_ETA}
-"""Defaults for texts alone, without an encoder, with SGD."""
+SGD_DEFAULTS = {"text": NGRAMS_DEFAULTS}
+"""Kind of the data → defaults with SGD: those of texts alone, without an encoder."""
 MUON_DEFAULTS: dict[str, Any] = {"learning_rate_scaling": "sqrt"}
 """Defaults for ``optimizer=muon``: the size of its updates does not depend on the gradient's."""
 FRESH_IMAGE_MODELS = ("cnn", "resnet18")

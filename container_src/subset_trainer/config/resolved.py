@@ -10,7 +10,7 @@ from subset_trainer.config.defaults import (
     FRESH_IMAGE_MODELS,
     FROZEN_ENCODER_RATE,
     MUON_DEFAULTS,
-    NGRAMS_DEFAULTS,
+    SGD_DEFAULTS,
 )
 from subset_trainer.config.hyperparameters import Hyperparameters
 from subset_trainer.errors import UserError
@@ -36,9 +36,7 @@ def as_trained(hp: Hyperparameters, kind: str, model: str, pretrained: bool = Fa
     fresh = model in FRESH_IMAGE_MODELS and not pretrained
     usual = FRESH_IMAGE_DEFAULTS if fresh else {"optimizer": "sgd"}
     optimizer = usual["optimizer"] if hp.optimizer == "auto" else hp.optimizer
-    own = {"adamw": ADAMW_DEFAULTS, "muon": MUON_DEFAULTS, "sgd": NGRAMS_DEFAULTS if kind == "text" else {}}[
-        optimizer
-    ]
+    own = {"adamw": ADAMW_DEFAULTS, "muon": MUON_DEFAULTS, "sgd": SGD_DEFAULTS.get(kind, {})}[optimizer]
     return hp.with_defaults({**usual, **own})
 
 
