@@ -1,10 +1,15 @@
 """The first convolution's kernels from image patches."""
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 import torch
 from torch.nn import functional as F
 
 from subset_trainer import models
 from subset_trainer.data.datasets import MemoryDataset
+from subset_trainer.training import whitening
 from subset_trainer.training.parallel.ranks import Ranks
 from subset_trainer.training.whitening import whiten
 
@@ -54,3 +59,19 @@ def test_a_network_without_a_convolution_of_colours_stays_as_it_is() -> None:
     before = [parameter.detach().clone() for parameter in classifier.parameters()]
     whiten(classifier, smooth(), Ranks())
     assert all(torch.equal(old, new) for old, new in zip(before, classifier.parameters(), strict=True))
+
+
+def test_large_images_take_a_bounded_number_of_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    def noted(*given: Any, **more: Any) -> torch.Tensor:
+        patches = F.unfold(*given, **more)
+        counts.append(len(patches) * patches.shape[2])
+        return patches
+
+    monkeypatch.setattr(whitening, "F", SimpleNamespace(unfold=noted))
+    whiten(models.build("cnn", (3, 256, 256), 4, *COLOURS), smooth(100, 256), Ranks())
+    assert (
+        max(counts) <= whitening.PATCHES_AT_ONCE
+        and 0.9 * whitening.PATCHES < sum(counts) <= whitening.PATCHES
+    )

@@ -8,9 +8,9 @@ from subset_trainer.data import Dataset
 from subset_trainer.models import Classifier
 from subset_trainer.training.parallel.ranks import Ranks
 
-EXAMPLES = 1_000
-"""Number of images whose patches are looked at."""
-AT_ONCE = 128
+EXAMPLES, PATCHES = 1_000, 1 << 20
+"""Number of images whose patches are looked at, fewer where they have more patches than these together."""
+AT_ONCE, PATCHES_AT_ONCE = 128, 1 << 16
 
 
 @torch.no_grad()
@@ -30,18 +30,26 @@ def whiten(classifier: Classifier, dataset: Dataset, ranks: Ranks) -> None:
     layer = _first(classifier.network)
     if layer is None:
         return
-    sample = torch.linspace(0, len(dataset) - 1, min(EXAMPLES, len(dataset))).long()
+    count = min(EXAMPLES, len(dataset), max(1, PATCHES // _positions(classifier, layer)))
+    sample = torch.linspace(0, len(dataset) - 1, count).long()
     if dataset.owners is not None:
         sample = sample[dataset.owners[sample] == ranks.rank]
     size = layer.weight[0].numel()
     sums = torch.zeros(size, size, dtype=torch.float64, device=layer.weight.device)
     for images in dataset.batches(sample.split(AT_ONCE), layer.weight.device):
-        patches = F.unfold(classifier.prepare(images), layer.kernel_size, layer.dilation, stride=layer.stride)
-        rows = patches.transpose(1, 2).reshape(-1, size).double()
-        sums += rows.T @ rows
+        prepared = classifier.prepare(images)
+        for part in prepared.split(max(1, PATCHES_AT_ONCE // _positions(classifier, layer))):
+            patches = F.unfold(part, layer.kernel_size, layer.dilation, stride=layer.stride)
+            rows = patches.transpose(1, 2).reshape(-1, size).double()
+            sums += rows.T @ rows
     if dataset.owners is not None:
         sums = ranks.total(sums)
     _set(layer.weight, torch.linalg.eigh(sums).eigenvectors.flip(1).T.float())
+
+
+def _positions(classifier: Classifier, layer: nn.Conv2d) -> int:
+    names = (name for name, module in classifier.network.named_modules() if module is layer)
+    return max(1, int(classifier.positions[next(names)]))
 
 
 def _first(network: nn.Module) -> nn.Conv2d | None:
