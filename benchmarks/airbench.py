@@ -15,7 +15,6 @@ had 68.6 (one pass, one seed). With batches of 512 it had 61.2 and, with its own
 network 64.0; in batches of 128 that had 66.9% of the test images.
 """
 
-import argparse
 import json
 import sys
 import time
@@ -196,11 +195,7 @@ def accuracy(classifier: Classifier, part: Part) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train once; write what came of it as JSON."""
-    parser = Parser(
-        prog="python -m benchmarks.airbench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m benchmarks.airbench", __doc__)
     add = parser.add_argument
     add(
         "--channels",

@@ -15,7 +15,6 @@ Sides take turns, medians of ``--repeats``, one thread unless ``--threads`` says
 the processor's time, to read where other programs disturb the clock.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -238,7 +237,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def parsed(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--data", type=Path, help="class folders; without it the whole script is not run")
     parser.add_argument("--images", type=int, default=600, help="images of --data that are used")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of the script")

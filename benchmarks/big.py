@@ -399,7 +399,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    line = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    line = Parser(description=__doc__)
     line.add_argument(
         "--limit-mb", type=int, default=700, help="megabytes that a run may use, cache included"
     )

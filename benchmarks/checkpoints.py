@@ -215,7 +215,7 @@ def verdict(row: Row) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    line = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    line = Parser(description=__doc__)
     line.add_argument("--models", default="resnet18,mlp", help=f"of {', '.join(BATCH)}")
     line.add_argument("--seconds", type=float, default=1.2, help="of an epoch (%(default)s)")
     line.add_argument("--rounds", type=int, default=30, help="of three epochs (%(default)s), at least 2")

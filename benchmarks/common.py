@@ -12,7 +12,12 @@ from subset_trainer.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong argument as every other mistake is reported: as a UserError."""
+    """Reports a wrong argument as every other mistake is reported: as a UserError. A description keeps its lines."""
+
+    def __init__(self, prog: str | None = None, description: str | None = None) -> None:
+        super().__init__(
+            prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see --help)")

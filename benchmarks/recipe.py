@@ -26,12 +26,14 @@ if not __package__:
 
 from benchmarks import scenarios, study, study_report
 from benchmarks.common import Parser, write_text
+from benchmarks.gpu.stages import EARLIER_RECIPE
 from benchmarks.scenarios import Scenario
 from benchmarks.study import Outcome
 from benchmarks.study_report import Row
 from deploy.grid.here import Here
 from deploy.grid.plan import Cell, Grid, plan
 from subset_selection.catalogue import BASELINE
+from subset_trainer.config.defaults import FRESH_IMAGE_DEFAULTS
 from subset_trainer.errors import TrainingError, UserError
 
 TEST = "tests/unit/test_docs.py::test_what_takes_long_or_a_network_is_understood"
@@ -39,8 +41,8 @@ TEST = "tests/unit/test_docs.py::test_what_takes_long_or_a_network_is_understood
 SHARED = {"report": "false"}
 """What is compared is the training."""
 RECIPES: dict[str, dict[str, str]] = {
-    "old": {"optimizer": "sgd", "augmentation_reach": "0.125", "flip": "random", "whitening": "false"},
-    "new": {"optimizer": "muon", "augmentation_reach": "0.0625", "flip": "alternating", "whitening": "true"},
+    recipe: {name: str(value).lower() for name, value in own.items()}
+    for recipe, own in (("old", EARLIER_RECIPE), ("new", FRESH_IMAGE_DEFAULTS))
 }
 Recipes = Mapping[str, Mapping[str, str]]
 
@@ -286,11 +288,7 @@ def _command(options: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m benchmarks.recipe",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m benchmarks.recipe", __doc__)
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="has a folder for each set of data")
     add("--cases", nargs="+", default=[], metavar="NAME:SETTING=VALUE,…")

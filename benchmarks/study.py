@@ -318,11 +318,7 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m benchmarks.study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m benchmarks.study", __doc__)
     add = parser.add_argument
     for name in ("training", "validation", "test"):
         add(f"--{name}", type=Path, metavar="PATH", help=f"{name} data, in any form that the trainer reads")

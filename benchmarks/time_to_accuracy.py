@@ -259,11 +259,7 @@ def _found(runs: Sequence[Whole], levels: Sequence[float]) -> list[dict[str, Any
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m benchmarks.time_to_accuracy",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m benchmarks.time_to_accuracy", __doc__)
     add = parser.add_argument
     for name in ("training", "validation", "test"):
         add(

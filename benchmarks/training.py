@@ -495,7 +495,7 @@ def header(settings: Settings, machine: Machine) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line; what has no default here depends on the device."""
-    line = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    line = Parser(description=__doc__)
     line.add_argument("--model", choices=("resnet18", "cnn"), default=Settings.model)
     line.add_argument("--fractions", type=_fractions, default=Settings.fractions, help="1,0.5,0.3,0.1")
     line.add_argument("--images", type=_positive, help="training images (50000 on a GPU, else 2000)")

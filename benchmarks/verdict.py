@@ -18,7 +18,6 @@ import itertools
 import json
 import platform
 import sys
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -367,9 +366,7 @@ def _table(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = Parser(
-        prog="python -m benchmarks.verdict", description=__doc__, formatter_class=RawDescriptionHelpFormatter
-    )
+    parser = Parser("python -m benchmarks.verdict", __doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all rates, with the versions")
     parser.add_argument("--studies", type=int, default=1000, help="simulated studies for each row (1000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first row; each has its own (0)")

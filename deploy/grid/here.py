@@ -21,7 +21,7 @@ from deploy.progress import Board, Progress
 from deploy.results import compare
 from deploy.results.compare import Lost, Run
 from subset_trainer.config import hyperparameters
-from subset_trainer.config.resolved import as_trained
+from subset_trainer.config.resolved import as_trained, optimizer_before
 from subset_trainer.errors import TrainingError, UserError
 from subset_trainer.tracking.metrics import spoken_time
 
@@ -94,11 +94,11 @@ class Here:
 
     def _has(self, run: Run, cell: Cell) -> bool:
         """Whether a run had a cell's hyperparameters, also those that were not given, as defaults change."""
-        about = run.summary.get("kind", ""), run.summary.get("model", ""), "pretrained" in self.channels
-        wanted = as_trained(hyperparameters.parse(cell.values), *about)
+        kind, model = (run.summary.get(name, "") for name in ("kind", "model"))
+        wanted = as_trained(hyperparameters.parse(cell.values), kind, model, "pretrained" in self.channels)
         theirs = run.hyperparameters
         if theirs["optimizer"] == "auto":  # of an earlier version
-            theirs = {**theirs, "optimizer": "adamw" if wanted.model == "encoder" else "sgd"}
+            theirs = {**theirs, "optimizer": optimizer_before(model)}
         return theirs == wanted.model_dump(mode="json")
 
     def _earlier(self, cell: Cell) -> Run | None:

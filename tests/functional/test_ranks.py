@@ -130,9 +130,9 @@ def test_parts_of_a_batch_are_exchanged_once(make_job: Jobs) -> None:
 def test_killed_and_resumed(make_job: Jobs) -> None:
     """Bit for bit; SIGTERM, which reaches one process only, leaves a checkpoint in the middle of an epoch.
 
-    Each process draws its own dropout, and goes on where it was: batches that cannot be halved leave their generators
-    in other states. Each has its own statistics of batch normalisation, by which a filter within batches must not
-    judge.
+    Each process draws its own dropout, and resumes its own numbers: batches that cannot be halved leave their
+    generators in other states. Each has its own statistics of batch normalisation, by which a filter within batches
+    must not judge.
     """
     values = {**settings("loss-filter", 2), "epochs": 8, "checkpoint_minutes": 1e-6, "report": False}
     values |= {"explain": 0, "dropout": 0.3, "sync_batch_norm": False}

@@ -150,13 +150,13 @@ class DataKnobs(Knobs):
     augmentation_reach: Share = Field(
         0.125,
         description="the largest random shift of a training image, as a fraction of its side; 0.125 is 4 of 32 pixels. "
-        f"{FRESH_IMAGES} {FRESH_IMAGE_DEFAULTS['augmentation_reach']}",
+        f"Default for {FRESH_IMAGES}: {FRESH_IMAGE_DEFAULTS['augmentation_reach']}",
     )
     flip: Literal["random", "alternating"] = Field(
         "random",
         description="`augmentation=flip-crop`: which images are mirrored: half of all samples at `random`, or each "
         "image in every second of the epochs that use it (`alternating`). "
-        f"{FRESH_IMAGES} `{FRESH_IMAGE_DEFAULTS['flip']}`",
+        f"Default for {FRESH_IMAGES}: `{FRESH_IMAGE_DEFAULTS['flip']}`",
     )
     cutout: Share = Field(
         0.0,

@@ -19,9 +19,8 @@ FRESH_IMAGE_DEFAULTS: dict[str, Any] = {
     "flip": "alternating",
 }
 """Defaults for those image models without pretrained weights, which replace the other models' defaults."""
-FRESH_IMAGES = (
-    f"Default for {' and '.join(f'`{name}`' for name in FRESH_IMAGE_MODELS)} without pretrained weights:"
-)
+FRESH_IMAGES = f"{' and '.join(f'`{name}`' for name in FRESH_IMAGE_MODELS)} without pretrained weights"
+"""What descriptions call them."""
 ENCODER_DEFAULTS: dict[str, Any] = {
     "learning_rate": 5e-5,
     "weight_decay": 0.01,

@@ -40,6 +40,11 @@ def as_trained(hp: Hyperparameters, kind: str, model: str, pretrained: bool = Fa
     return hp.with_defaults({**usual, **own})
 
 
+def optimizer_before(model: str) -> str:
+    """What trained a model where a run of an earlier version has ``optimizer=auto``, or no such hyperparameter."""
+    return "adamw" if model == "encoder" else "sgd"
+
+
 def _as_encoders_are_trained(hp: Hyperparameters) -> Hyperparameters:
     if hp.optimizer not in ("auto", "adamw"):
         raise UserError(

@@ -56,15 +56,14 @@ class TrainingKnobs(Knobs):
     whitening: bool = Field(
         False,
         description="images: begin with the principal components of image patches as kernels of the first "
-        f"convolution; not used with pretrained weights. {FRESH_IMAGES} `true`",
+        f"convolution; not used with pretrained weights. Default for {FRESH_IMAGES}: `true`",
     )
     optimizer: Literal["auto", "sgd", "muon", "adamw"] = Field(
         "auto",
         description="`sgd` with Nesterov momentum; `muon`, which is `sgd` with orthogonalised updates of the hidden "
         "layers for which that costs little; `adamw`, with defaults of its own: "
         f"{', '.join(f'{name}={value:g}' for name, value in ADAMW_DEFAULTS.items())}; `auto`: adamw for `encoder`, "
-        f"which takes no other, {FRESH_IMAGE_DEFAULTS['optimizer']} for `cnn` and `resnet18` without pretrained "
-        "weights, else sgd",
+        f"which takes no other, {FRESH_IMAGE_DEFAULTS['optimizer']} for {FRESH_IMAGES}, else sgd",
     )
     warmup_ratio: Share = Field(
         0.15, description="fraction of all training steps used for learning-rate warm-up"

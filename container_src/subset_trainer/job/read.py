@@ -15,7 +15,7 @@ import subset_trainer
 from subset_trainer import artifacts, pretrained
 from subset_trainer.config import Hyperparameters
 from subset_trainer.config.defaults import FRESH_LAYER_TIMES
-from subset_trainer.config.resolved import as_trained
+from subset_trainer.config.resolved import as_trained, optimizer_before
 from subset_trainer.contract import Contract
 from subset_trainer.data import Kind, MemoryDataset, Splits, TextKind, load_splits, overview
 from subset_trainer.data.datasets import MOST_WORKERS
@@ -100,7 +100,7 @@ class Material:
     @property
     def before(self) -> dict[str, Any]:
         """The values of an identity that stand for names that a checkpoint of an earlier version lacks."""
-        return Hyperparameters().model_dump() | {"optimizer": "adamw" if self.encoder else "sgd"}
+        return Hyperparameters().model_dump() | {"optimizer": optimizer_before(self.model)}
 
     @property
     def _has_fresh_layer(self) -> bool:
@@ -143,7 +143,7 @@ def read(contract: Contract, hp: Hyperparameters, ranks: Ranks) -> Material:
     if weights and (expected := image_models.normalisation(weights, model)):
         mean, std = expected
         splits = dataclasses.replace(splits, preprocessing=preprocessing.normalised(mean, std))
-    config = configured(hp, preprocessing.name, "encoder" if encoder else model, given is not None)
+    config = configured(hp, preprocessing.name, model, given is not None)
     return Material(splits, model, encoder, weights, config)
 
 

@@ -172,7 +172,7 @@ class RunState:
         }
 
     def random(self, within: Within) -> dict[str, Tensor]:
-        """The states of torch's own generators in this process, from which a run that is resumed goes on."""
+        """The states of torch's own generators in this process, from which a run resumes."""
         # A selection that is repeated draws random numbers again, because it may train a model of its own.
         marked: dict[str, Tensor] = self._marked["random"]
         return _random_state() if within.selected else marked

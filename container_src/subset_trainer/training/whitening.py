@@ -27,10 +27,11 @@ def whiten(classifier: Classifier, dataset: Dataset, ranks: Ranks) -> None:
         dataset: the training images, of which some at equal distances are read.
         ranks: the processes; each has the same result.
     """
-    layer = _first(classifier.network)
+    name, layer = _first(classifier.network)
     if layer is None:
         return
-    count = min(EXAMPLES, len(dataset), max(1, PATCHES // _positions(classifier, layer)))
+    positions = classifier.positions[name]
+    count = min(EXAMPLES, len(dataset), max(1, PATCHES // positions))
     sample = torch.linspace(0, len(dataset) - 1, count).long()
     if dataset.owners is not None:
         sample = sample[dataset.owners[sample] == ranks.rank]
@@ -38,7 +39,7 @@ def whiten(classifier: Classifier, dataset: Dataset, ranks: Ranks) -> None:
     sums = torch.zeros(size, size, dtype=torch.float64, device=layer.weight.device)
     for images in dataset.batches(sample.split(AT_ONCE), layer.weight.device):
         prepared = classifier.prepare(images)
-        for part in prepared.split(max(1, PATCHES_AT_ONCE // _positions(classifier, layer))):
+        for part in prepared.split(max(1, PATCHES_AT_ONCE // positions)):
             patches = F.unfold(part, layer.kernel_size, layer.dilation, stride=layer.stride)
             rows = patches.transpose(1, 2).reshape(-1, size).double()
             sums += rows.T @ rows
@@ -47,15 +48,12 @@ def whiten(classifier: Classifier, dataset: Dataset, ranks: Ranks) -> None:
     _set(layer.weight, torch.linalg.eigh(sums).eigenvectors.flip(1).T.float())
 
 
-def _positions(classifier: Classifier, layer: nn.Conv2d) -> int:
-    names = (name for name, module in classifier.network.named_modules() if module is layer)
-    return max(1, int(classifier.positions[next(names)]))
-
-
-def _first(network: nn.Module) -> nn.Conv2d | None:
-    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
-    first = next(convolutions, None)
-    return first if first is not None and first.in_channels == 3 and first.groups == 1 else None
+def _first(network: nn.Module) -> tuple[str, nn.Conv2d | None]:
+    """The first convolution and its name, if it is one of colour images."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return name, module if module.in_channels == 3 and module.groups == 1 else None
+    return "", None
 
 
 def _set(weight: Tensor, components: Tensor) -> None:
