@@ -96,7 +96,10 @@ MOMENTS = {
     "importing": Moment(table, COMMON, says("subset-trainer "), trains=False),
     "reading-data": Moment(long_table, COMMON, reads, 0.2, trains=False),
     "choosing": Moment(
-        table, {**COMMON, "strategy": "craig", "scope": "supervised", "fraction": 0.5}, says("choosing"), 0.2
+        table,
+        {**COMMON, "strategy": "craig", "scope": "supervised", "fraction": 0.5},
+        says("soak: in selection at stage 0"),
+        halt={"moment": "selection", "line": 1, "hold": 0.5},
     ),
     "training-on-held-out": Moment(
         evaluated_for_long,
@@ -123,7 +126,12 @@ MOMENTS = {
         halt={"moment": "outputs", "stage": 1, "line": 1, "hold": 0.5},
     ),
     "testing": Moment(with_a_long_test, {**ON_IMAGES, "strategy": "full"}, says("epoch=3 "), 0.3),
-    "reporting": Moment(table, {**COMMON, "strategy": "full", "report": True}, says("epoch=3 "), 0.5),
+    "reporting": Moment(
+        table,
+        {**COMMON, "strategy": "full", "report": True},
+        says("soak: in report at stage 3"),
+        halt={"moment": "report", "stage": 3, "line": 1, "hold": 0.5},
+    ),
     "ending": Moment(table, {**COMMON, "strategy": "full"}, says("completed:"), status="completed"),
 }
 
