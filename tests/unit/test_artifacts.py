@@ -5,14 +5,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from subset_trainer import artifacts
-from subset_trainer.data import Column, ImageKind, Kind, TableKind, TextKind
-from subset_trainer.data.texts.ngrams import Hashing
+from subset_trainer.data import Column, ImageKind, Kind, TableAndTextKind, TableKind, TextKind
+from subset_trainer.data.kinds.text import PLAIN
+from subset_trainer.data.requests import CSV
+from subset_trainer.data.tables.numbers import Spelling
+from subset_trainer.data.texts.ngrams import BUCKETS, Hashing
 from subset_trainer.errors import UserError
 from subset_trainer.models import build
+from subset_trainer.pretrained import encoders
+from subset_trainer.pretrained.encoders import Encoder
+from subset_trainer.serving.predictor import Predictor
+from subset_trainer.serving.requests import batches
+from tests.encoders import write as write_encoder
+from tests.formats import png
 
 
 @pytest.fixture
@@ -115,22 +125,62 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 TAMPERED: tuple[Any, ...] = (1 << 40, -1, 0, None, "x", 1e308, float("nan"), [], {}, [1 << 40], "a" * 1000)
-TABLES = TableKind(
-    ("a", "b"),
-    columns=(Column("x", "numeric", missing=True), Column("c", "categorical", categories=("u", "v"))),
-    header=True,
-    label_column="l",
+CLASSES = ("a", "b")
+OF_FILES: dict[str, Any] = {"header": True, "label_column": "l"}
+TABLE = TableKind(
+    CLASSES,
+    (Column("x", "numeric", missing=True), Column("c", "categorical", categories=("u", "v"))),
+    **OF_FILES,
 )
-TEXTS = TextKind(("h", "s"), hashing=Hashing("word", 1 << 10, 8), text_column="t")
+SPELLED = TableKind(
+    CLASSES,
+    (
+        Column("x", "numeric", spelling=Spelling("comma", affix="€", missing=("n/a",))),
+        Column("d", "date", cycles=("year", "week"), spelling=Spelling(orders=(("/last", "dmy"),))),
+    ),
+    left_out=(3,),
+    **OF_FILES,
+)
+REQUESTS = {
+    "image": (png(0), "image/png"),
+    "table": (b"1,u\n", CSV),
+    "spelled": (b'"3,5",1/2/2020\n', CSV),
+    "texts": (b"hello you", PLAIN),
+    "texts in a table": (b"1,u,hello you,more\n", CSV),
+    "encoder": (b"bread and rain", PLAIN),
+    "encoder in a table": (b"3,v,bread,sun\n", CSV),
+}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("mlp", TABLES), ("ngrams", TEXTS)], ids=["table", "texts"])
-def test_a_description_that_was_tampered_with_loads_or_is_refused_in_a_sentence(
-    tmp_path: Path, name: str, kind: Kind
+def kind_of(case: str, encoder: Encoder | None) -> Kind:
+    coding: dict[str, Any] = {"hashing": Hashing("word", BUCKETS, 8)}
+    if encoder is not None:
+        coding = {"tokens": encoder.tokens}
+    if case == "image":
+        return ImageKind(CLASSES, (8, 8), (0.5,) * 3, (0.2,) * 3)
+    if case in ("table", "spelled"):
+        return TABLE if case == "table" else SPELLED
+    texts = tuple(TextKind(CLASSES, text_column=name, **coding, **OF_FILES) for name in "tu")
+    return TableAndTextKind(CLASSES, tuple("xctu"), TABLE, texts) if "table" in case else texts[0]
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_a_description_that_was_tampered_with_answers_or_is_refused_in_a_sentence(
+    tmp_path: Path, case: str
 ) -> None:
     """Each value in turn becomes another, or goes; no memory is taken that the weights do not fill."""
-    artifacts.save_model(tmp_path, build(name, kind.input_shape, 2, **kind.network).eval(), name, kind, {})
+    encoder = encoders.read(write_encoder(tmp_path / "given"), 24) if "encoder" in case else None
+    kind = kind_of(case, encoder)
+    name = "encoder" if encoder else {"image": "cnn", "table": "mlp", "spelled": "mlp"}.get(case, "ngrams")
+    model = build(name, kind.input_shape, 2, encoder=encoder.body if encoder else None, **kind.network).eval()
+    artifacts.save_model(tmp_path, model, name, kind, {})
     whole = json.loads((tmp_path / artifacts.DESCRIPTION).read_text())
+
+    def answer() -> np.ndarray:
+        found = Predictor.load(tmp_path)
+        return found.probabilities(batches(*REQUESTS[case], found.preprocessing))
+
+    assert answer().shape == (1, 2)
     refused = []
     for *way, last in places(whole):
         for value in (*TAMPERED, ...):
@@ -144,7 +194,7 @@ def test_a_description_that_was_tampered_with_loads_or_is_refused_in_a_sentence(
                 holder[last] = value
             (tmp_path / artifacts.DESCRIPTION).write_text(json.dumps(changed))
             try:
-                artifacts.load_model(tmp_path)
+                answer()
             except UserError as error:
                 refused.append(str(error))
     assert len(refused) > 100

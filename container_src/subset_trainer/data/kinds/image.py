@@ -174,22 +174,15 @@ class ImageKind(Kind):
             **({} if self.white == WHITE else {"white": self.white}),
         }
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        fields: dict[str, Any] = {name: tuple(one) for name, one in value.items() if name != "white"}
-        return cls(**fields, white=int(value.get("white", WHITE)))
-
     def bounded(self, most_pixels: int) -> Self:
         return replace(self, most_pixels=most_pixels)
 
-    def check(self) -> None:
-        super().check()
+    def check_inputs(self) -> None:
         size = self.image_size
-        if not (len(size) == 2 and all(isinstance(side, int) and 0 < side <= LARGEST_IMAGE for side in size)):
+        if not all(0 < side <= LARGEST_IMAGE for side in size):
             raise ValueError(f"image_size: {shown(size)}")
         if not 0 < self.white <= WHITE:
             raise ValueError(f"white: {self.white}")
-        self._check_numbers(*self.mean, *self.std)
         if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
             raise ValueError(f"mean and std: {shown((self.mean, self.std))}")
 

@@ -1,12 +1,13 @@
 """The interface of a kind of data: everything that differs between images, rows of tables and texts."""
 
-import math
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from subset_trainer.data.channels import Channel
@@ -29,6 +30,9 @@ class Kind(ABC):
     To add a kind, write a subclass as a frozen dataclass in a file of its own, and enter it in
     :data:`subset_trainer.data.kinds.registry.KINDS`.
     """
+
+    # How model.json is read. Fields are added, never given another meaning, so that an unknown one is damage.
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
     """The kind's name in model.json."""
@@ -165,19 +169,34 @@ class Kind(ABC):
         """JSON values. `from_json` returns an equal object, except for the content of `files`."""
 
     @classmethod
-    @abstractmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError on anything else."""
+        """The inverse of `to_json`, by the types of the fields. Raises KeyError, TypeError or ValueError on anything
+        else."""
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(value))
+        except ValidationError as error:
+            (fault, *_) = error.errors(include_url=False)
+            place = ".".join(map(str, fault["loc"]))
+            raise ValueError(f"{place}: {shown(fault['input'], 40)}: {fault['msg']}") from error
 
     def check(self) -> None:
         """Raise ValueError if no training can have produced this."""
-        if not self.classes or not all(isinstance(name, str) for name in self.classes):
+        if not self.classes:
             raise ValueError(f"classes: {shown(self.classes)}")
+        self.check_inputs()
+
+    @abstractmethod
+    def check_inputs(self) -> None:
+        """Raise ValueError if examples cannot be encoded by this."""
 
     @staticmethod
-    def _check_numbers(*numbers: Any) -> None:
-        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-            raise ValueError("a mean or standard deviation that is no number")
+    def _check_places(columns: int, label_index: int, left_out: Sequence[int]) -> None:
+        """Raise ValueError if the label or what is left out cannot stand beside so many columns."""
+        total = columns + len(left_out) + 1
+        if len({label_index, *left_out} & set(range(total))) != len(left_out) + 1:
+            raise ValueError(
+                f"label_index and left_out: {shown((label_index, *left_out))} of {total:,} columns"
+            )
 
     def files(self) -> Mapping[str, str]:
         """Name → content of the files that are saved beside model.json."""

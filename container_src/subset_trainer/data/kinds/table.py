@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from subset_trainer.data.requests import (
 )
 from subset_trainer.data.tables.columns import (
     cell,
-    column_from_json,
     column_to_json,
     describe,
     encode,
@@ -116,20 +115,16 @@ class TableKind(Kind):
             **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        columns = tuple(map(column_from_json, value["columns"]))
-        left_out = tuple(value.get("left_out", ()))
-        return cls(**{**value, "classes": tuple(value["classes"]), "columns": columns, "left_out": left_out})
-
     def check(self) -> None:
         super().check()
-        self._check_numbers(*(number for column in self.columns for number in (column.mean, column.std)))
         if not self.columns:
             raise ValueError("kind: 'table' without columns")
+        self._check_places(len(self.columns), self.label_index, self.left_out)
+
+    def check_inputs(self) -> None:
         for column in self.columns:
-            if not isinstance(column.missing, bool):
-                raise ValueError(f"column {shown(column.name, 40)}, missing: {shown(column.missing, 40)}")
+            if column.std <= 0:
+                raise ValueError(f"column {shown(column.name, 40)}, std: {column.std}")
 
     def batches(self, body: bytes, form: str, content_type: str) -> Iterator[np.ndarray]:
         """float32 [B, D] from CSV, or from JSON lists and objects."""

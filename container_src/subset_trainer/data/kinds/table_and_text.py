@@ -164,14 +164,19 @@ class TableAndTextKind(Kind):
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         shared = {name: value[name] for name in _OF_TABLE if name in value}
-        table = TableKind.from_json({**shared, "columns": value["columns"]})
-        texts = tuple(TextKind.from_json({**shared, **text}) for text in value["texts"])
-        return cls(table.classes, tuple(value["names"]), table, texts)
+        table = {**shared, "columns": value["columns"]}
+        texts = [{**shared, **text} for text in value["texts"]]
+        return super().from_json(
+            {"classes": shared["classes"], "names": value["names"], "table": table, "texts": texts}
+        )
 
     def check(self) -> None:
         super().check()
-        for part in (*((self.table,) if self.table.columns else ()), *self.texts):
-            part.check()
+        self._check_places(len(self.names), self.table.label_index, self.table.left_out)
+
+    def check_inputs(self) -> None:
+        for part in (self.table, *self.texts):
+            part.check_inputs()
         parts = [*(column.name for column in self.table.columns), *self._columns_of_texts]
         if not self.texts or sorted(parts) != sorted(self.names):
             raise ValueError(f"names: {shown(self.names)}")

@@ -157,22 +157,14 @@ class TextKind(Kind):
             **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        left_out = tuple(value.get("left_out", ()))
-        fields = {**value, "classes": tuple(value["classes"]), "left_out": left_out}
-        if fields.get("hashing") is not None:
-            fields["hashing"] = Hashing(**fields["hashing"])
-        if fields.get("tokens") is not None:
-            fields["tokens"] = Tokens(**fields["tokens"])
-        return cls(**fields)
-
     def check(self) -> None:
         super().check()
+        self._check_places(1, self.label_index, self.left_out)
+
+    def check_inputs(self) -> None:
         hashing, tokens = self.hashing, self.tokens
         if tokens is not None:
-            whole = isinstance(tokens.length, int) and isinstance(tokens.vocabulary, int)
-            if not (whole and 0 < tokens.length <= MOST_TOKENS and hashing is None):
+            if not 0 < tokens.length <= MOST_TOKENS or hashing is not None:
                 raise ValueError(f"tokens: {shown(tokens)}")
         elif hashing is None or hashing.buckets != BUCKETS or not 0 < hashing.length <= MOST_NGRAMS:
             raise ValueError(f"hashing: {shown(hashing)}")

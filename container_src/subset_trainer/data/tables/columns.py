@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from subset_trainer.data.channels import Channel
 from subset_trainer.data.classes import natural_order
-from subset_trainer.data.tables.numbers import Spelling, code_width, whole
+from subset_trainer.data.tables.numbers import code_width, whole
 from subset_trainer.data.tables.table import CYCLES, Column, Table, column_title
 
 MOST_CATEGORIES = 1_000
@@ -312,10 +312,3 @@ def column_to_json(column: Column) -> dict[str, Any]:
         },
         **spelling,
     }
-
-
-def column_from_json(value: Mapping[str, Any]) -> Column:
-    """The inverse of `column_to_json`. Raises TypeError on anything else."""
-    spelling = Spelling.from_json(value["spelling"]) if value.get("spelling") else None
-    lists = {name: tuple(value.get(name, ())) for name in ("categories", "cycles")}
-    return Column(**{**value, **lists, "spelling": spelling})

@@ -8,13 +8,15 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Literal
 
 import numpy as np
 
 ALONE = ("iso", "named", "compact", "weekday")
 """The forms that leave no doubt about the order of day, month and year."""
 EXAMPLE = "date such as 2024-01-31 or 2024-01-31T09:30:00"
-ORDERS = ("dmy", "mdy", "ymd")
+Order = Literal["dmy", "mdy", "ymd"]
+ORDERS: tuple[Order, ...] = ("dmy", "mdy", "ymd")
 NOTHING = np.datetime64("NaT", "us")
 
 _ISO = re.compile(
@@ -120,7 +122,7 @@ def _weekday(text: str) -> np.datetime64 | None:
     return np.datetime64(time, "us")
 
 
-def orders_of(texts: Sequence[str], given: str | None) -> dict[str, tuple[str, ...]] | None:
+def orders_of(texts: Sequence[str], given: str | None) -> dict[str, tuple[Order, ...]] | None:
     """The orders that each form of the texts allows, for forms that need one; None if a text is not like a date.
 
     An empty tuple: no order fits all values of the form. Several: the values allow more than one reading. Orders that
@@ -135,13 +137,13 @@ def orders_of(texts: Sequence[str], given: str | None) -> dict[str, tuple[str, .
         if form is None:
             return None
         forms.setdefault(form, []).append(text)
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, tuple[Order, ...]] = {}
     for form, members in forms.items():
         if form in ALONE:
             if any(date_of(text, {}) is None for text in members):
                 found[form] = ()
             continue
-        possible = ("ymd",) if form.endswith("first") else ORDERS[:2] if form.endswith("last") else ORDERS
+        possible = ORDERS[2:] if form.endswith("first") else ORDERS[:2] if form.endswith("last") else ORDERS
         dates = {order: [_numeric(text, order) for text in members] for order in possible}
         fitting = [order for order in possible if None not in dates[order]]
         if form.endswith("short") and len(fitting) > 1 and given is None:

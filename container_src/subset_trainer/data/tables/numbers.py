@@ -5,11 +5,13 @@ A column's spelling is found from all its distinct values together. It is certai
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+
+from subset_trainer.data.tables.dates import Order
 
 Mark = Literal["point", "comma"]
 
@@ -44,7 +46,7 @@ class Spelling:
     grouped: bool = False
     affix: str = ""
     missing: tuple[str, ...] = ()
-    orders: tuple[tuple[str, str], ...] = ()
+    orders: tuple[tuple[str, Order], ...] = ()
     separated: bool = False
     clock: int = 0
 
@@ -88,12 +90,6 @@ class Spelling:
             for name, value in vars(self).items()
             if value != getattr(_PLAIN, name)
         }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Spelling":
-        """The inverse of `to_json`. Raises TypeError or ValueError on anything else."""
-        orders = tuple((str(form), str(order)) for form, order in value.get("orders", ()))
-        return cls(**{**value, "missing": tuple(map(str, value.get("missing", ()))), "orders": orders})
 
 
 _PLAIN = Spelling()

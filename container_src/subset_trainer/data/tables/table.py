@@ -15,7 +15,8 @@ from subset_trainer.data.tables.numbers import PADDED, Spelling, plain, whole
 from subset_trainer.data.understanding import Decision
 
 MOST_COLUMNS = 100_000
-CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
+Cycle = Literal["year", "week", "day"]
+CYCLES: dict[Cycle, float] = {"year": 365.2425, "week": 7.0, "day": 1.0}
 """The periodic components of dates, with their periods in days."""
 MISSING = frozenset(
     (
@@ -105,7 +106,7 @@ class Column:
     std: float = 1.0
     categories: tuple[str, ...] = ()
     missing: bool = False
-    cycles: tuple[str, ...] = ()
+    cycles: tuple[Cycle, ...] = ()
     spelling: Spelling | None = None
 
     @property
