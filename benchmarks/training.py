@@ -2,7 +2,8 @@
 
     python benchmarks/training.py --fractions 1,0.1 --json build/training.json
 
-- **Ours**: ``loop.train`` on data in memory; strategy ``rs2``, or ``full`` at fraction 1. ``seconds_per_epoch`` is
+- **Ours**: ``loop.train`` on data in memory, as a job of the defaults makes it (Muon and all); strategy ``rs2``, or
+  ``full`` at fraction 1. ``seconds_per_epoch`` is
   its own ``training_seconds``; ``selection_seconds`` is one GLISTER round on the trained model: a look at training
   and validation examples, and the choice. Null at fraction 1, where nothing is chosen.
 - **The article's loop** is what one writes with the AWS article and CORDS (``examples/article``): PIL images,
@@ -62,6 +63,7 @@ import subset_selection
 from benchmarks.common import Parser, processor, synchronise, write_text
 from subset_trainer import models
 from subset_trainer.config import Hyperparameters
+from subset_trainer.config.resolved import as_trained
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.machine import cpu_count
 from subset_trainer.errors import TrainingError
@@ -302,9 +304,12 @@ class OurLoop:
         self.data, self.budget, self.settings, self.machine = data, budget, settings, machine
         self.classifier = _classifier(settings, machine)
 
+    def _defaults(self, **given: Any) -> Hyperparameters:
+        return as_trained(Hyperparameters(**given), "image", self.settings.model)
+
     def train(self, train: MemoryDataset, budget: int, epochs: int) -> list[EpochReport]:
         everything = budget == len(train)
-        hp = Hyperparameters(
+        hp = self._defaults(
             strategy="full" if everything else "rs2",
             fraction=budget / len(train),
             epochs=epochs,
@@ -349,7 +354,7 @@ class OurLoop:
         """Seconds an epoch of the parts of a step."""
         device = self.machine.device
         watches = [Stopwatch(device) for _ in range(3)]
-        updates = optimizer.make(self.classifier, Hyperparameters(), LEARNING_RATE)
+        updates = optimizer.make(self.classifier, self._defaults(), LEARNING_RATE)
         generator = torch.Generator().manual_seed(self.settings.seed)
         picks = torch.randperm(len(self.data.train), generator=generator)[: self.budget]
         steps = plan.batch_count(self.budget, self.settings.batch_size)

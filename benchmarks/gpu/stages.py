@@ -121,7 +121,10 @@ def _runs() -> tuple[Part, ...]:
         name = f"{strategy}, {epochs} epochs" if strategy == "full" else f"{strategy} at {fraction:.0%}"
         parts.append(Part(name, "benchmarks.gpu.jobs:article", 260, values, dry if place < 4 else None))
     earlier = {"model": "resnet18", "strategy": "full", "epochs": 100, "seed": 0, **EARLIER_RECIPE}
-    return (*parts, Part("full, 100 epochs, earlier recipe", "benchmarks.gpu.jobs:article", 260, earlier, None))
+    return (
+        *parts,
+        Part("full, 100 epochs, earlier recipe", "benchmarks.gpu.jobs:article", 260, earlier, None),
+    )
 
 
 NOISE: dict[str, Any] = {
