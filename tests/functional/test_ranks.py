@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from subset_trainer.training.parallel import heartbeat
+from subset_trainer.training.saving import OTHERS
 from tests.functional.conftest import Job, write_table
 from tests.functional.injection import inject
 from tests.functional.test_resume import outcome
@@ -162,6 +164,19 @@ def test_killed_and_resumed(make_job: Jobs) -> None:
     assert job.exit_code == 0, job.log
     assert "resuming from a checkpoint" in job.log
     assert outcome(job) == outcome(whole)
+
+
+def test_each_process_drops_other_values(make_job: Jobs) -> None:
+    """From the first batch on: as many are drawn in both, so that only another beginning tells them apart."""
+    job = prepare(make_job("dropout"))
+    (job.base / "checkpoints").mkdir(parents=True)
+    job.run({**settings("full", 2), "dropout": 0.5, "epochs": 1, "report": False, "batch_size": 15})
+    assert job.exit_code == 0, job.log
+    assert job.summary["examples"]["training"] % 30 == 0  # so that all batches are halved
+    (path,) = (job.base / "checkpoints").glob("checkpoint-*.pt")
+    state = torch.load(path, weights_only=True)["state"]
+    (other,) = state[OTHERS]
+    assert not torch.equal(state["random"]["cpu"], other["cpu"])
 
 
 @pytest.mark.parametrize("rank", [0, 1])

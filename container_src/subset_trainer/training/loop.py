@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from subset_selection import Subset
@@ -61,6 +62,9 @@ def train(
     saving = Saving(state, trainee.classifier, plan, trainee.place, checkpoints)
     if saving.resume():
         restore(list(state.done))
+    elif rank := trainee.place.ranks.rank:
+        # Each process draws its own dropout. The first one's numbers stay those of a process alone.
+        torch.manual_seed(int(np.random.SeedSequence((plan.seed, rank)).generate_state(1)[0]))
     course = _Course(trainee, data, selector, plan, state, saving)
     begun = plan.epochs[len(state.done) :]
     try:
