@@ -31,7 +31,7 @@ if not __package__:
     # Run as a file: the project's root is not on the path yet.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import Parser, write_text
+from benchmarks.common import Parser, command, write_text
 from subset_trainer import models
 from subset_trainer.errors import UserError
 from subset_trainer.models import Classifier
@@ -193,6 +193,7 @@ def accuracy(classifier: Classifier, part: Part) -> float:
     return right / len(part[1])
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train once; write what came of it as JSON."""
     parser = Parser("python -m benchmarks.airbench", __doc__)
@@ -216,15 +217,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=1)
     add("--out", type=Path, required=True, metavar="FILE")
-    try:
-        options = parser.parse_args(arguments)
-        torch.set_num_threads(options.threads)
-        parts = {name: read(options.channels / name) for name in ("training", "test")}
-        start, used = time.perf_counter(), time.process_time()
-        trained = train(options.network, parts["training"], options.epochs, options.batch, options.seed)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    parts = {name: read(options.channels / name) for name in ("training", "test")}
+    start, used = time.perf_counter(), time.process_time()
+    trained = train(options.network, parts["training"], options.epochs, options.batch, options.seed)
     found = {"seconds": time.perf_counter() - start, "training_processor": time.process_time() - used}
     write_text(options.out, json.dumps(found | {"test_accuracy": accuracy(trained, parts["test"])}) + "\n")
     return 0

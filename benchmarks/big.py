@@ -43,10 +43,10 @@ if not __package__:
     # Run as a file: the project's root is not on the path yet.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import Parser, processor, write_text
+from benchmarks.common import Parser, command, processor, write_text
 from deploy.grid import program
 from subset_trainer.data.machine import cpu_count, memory_available
-from subset_trainer.errors import TrainingError, UserError
+from subset_trainer.errors import UserError
 
 CLASSES = 10
 SHARD = 1_000
@@ -441,25 +441,22 @@ def check(options: argparse.Namespace, available: Callable[[], int] = memory_ava
         )
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
-    try:
-        options = parser().parse_args(arguments)
-        check(options)
-        if not options.image:
-            _remove(make_group(None).path)  # refused now rather than once the images are made
-        with tempfile.TemporaryDirectory(dir=options.folder) as name:
-            folder = Path(name)
-            (folder / "shards").mkdir()
-            started = time.perf_counter()
-            make_shards(folder / "shards", options.images * options.sizes[-1], options.side)
-            print(f"images made in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-            rows = []
-            for case in cases(options):
-                rows.append(measure(case, folder / "shards", folder / "case", options))
-                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    options = parser().parse_args(arguments)
+    check(options)
+    if not options.image:
+        _remove(make_group(None).path)  # refused now rather than once the images are made
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        (folder / "shards").mkdir()
+        started = time.perf_counter()
+        make_shards(folder / "shards", options.images * options.sizes[-1], options.side)
+        print(f"images made in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        rows = []
+        for case in cases(options):
+            rows.append(measure(case, folder / "shards", folder / "case", options))
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     where = f"{processor()}, {cpu_count()} processors"
     print(
         f"{where}; torch {torch.__version__}; {options.model} at {options.side}×{options.side}, "

@@ -36,12 +36,11 @@ if not __package__:
     # Run as a file: the project's root is not on the path yet.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import Parser, processor, write_text
+from benchmarks.common import Parser, command, processor, write_text
 from subset_selection.uniform import Full
 from subset_trainer import models
 from subset_trainer.config import Hyperparameters
 from subset_trainer.data import MemoryDataset
-from subset_trainer.errors import TrainingError
 from subset_trainer.training import devices, loop
 from subset_trainer.training.checkpoints import Checkpoints
 from subset_trainer.training.devices import Machine
@@ -227,29 +226,26 @@ def parser() -> argparse.ArgumentParser:
     return line
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 1 for options that cannot be served."""
-    try:
-        options = parser().parse_args(arguments)
-        names = options.models.split(",")
-        if not set(names) <= BATCH.keys() or options.rounds < 2 or options.seconds <= 0:
-            parser().error(f"expected --models of {', '.join(BATCH)}, --rounds from 2, --seconds above 0")
-        machine = devices.prepare(options.device, "auto", images="mlp" not in names)
-        folder = options.folder or Path(tempfile.gettempdir())
-        print(
-            f"{machine.describe()}, {processor()}, {torch.get_num_threads()} threads, load average "
-            f"{os.getloadavg()[0]:.1f}, Python {platform.python_version()}, torch {torch.__version__}; "
-            f"{options.rounds} rounds of three epochs, checkpoints in {folder}",
-            flush=True,
-        )
-        rows = []
-        for name in names:
-            machine = devices.prepare(options.device, "auto", images=name != "mlp")
-            rows.append(measure(name, options.seconds, options.rounds, folder, machine))
-            print(verdict(rows[-1]), flush=True)
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    options = parser().parse_args(arguments)
+    names = options.models.split(",")
+    if not set(names) <= BATCH.keys() or options.rounds < 2 or options.seconds <= 0:
+        parser().error(f"expected --models of {', '.join(BATCH)}, --rounds from 2, --seconds above 0")
+    machine = devices.prepare(options.device, "auto", images="mlp" not in names)
+    folder = options.folder or Path(tempfile.gettempdir())
+    print(
+        f"{machine.describe()}, {processor()}, {torch.get_num_threads()} threads, load average "
+        f"{os.getloadavg()[0]:.1f}, Python {platform.python_version()}, torch {torch.__version__}; "
+        f"{options.rounds} rounds of three epochs, checkpoints in {folder}",
+        flush=True,
+    )
+    rows = []
+    for name in names:
+        machine = devices.prepare(options.device, "auto", images=name != "mlp")
+        rows.append(measure(name, options.seconds, options.rounds, folder, machine))
+        print(verdict(rows[-1]), flush=True)
     print(f"\n{table(rows)}\n")
     if options.json:
         write_text(options.json, json.dumps(rows, indent=1) + "\n")

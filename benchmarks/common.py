@@ -1,14 +1,19 @@
 """What the benchmarks share: their command line's errors, the machine's name, and files that are whole or not there."""
 
 import argparse
+import functools
 import platform
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, ParamSpec
 
 import torch
 
-from subset_trainer.errors import UserError
+from subset_trainer.errors import TrainingError, UserError
+
+P = ParamSpec("P")
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,6 +26,23 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see --help)")
+
+
+def command(main: Callable[P, int]) -> Callable[P, int]:
+    """A benchmark's `main`, in which a mistake is one sentence and an exit code, and Ctrl-C is no traceback."""
+
+    @functools.wraps(main)
+    def reported(*arguments: P.args, **named: P.kwargs) -> int:
+        try:
+            return main(*arguments, **named)
+        except TrainingError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            print("\ninterrupted (--help says what is kept)", file=sys.stderr)
+            return 130
+
+    return reported
 
 
 def processor() -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import Parser, write_text
+from benchmarks.common import Parser, command, write_text
 from deploy import text
 from deploy.labels import consolidation
 from deploy.labels.ground_truth import Answer, Item, Label
@@ -113,22 +113,19 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; return the exit code."""
     # crowd-kit's, about what pandas 4 will not have.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    try:
-        given = _parser().parse_args(arguments)
-        if given.items < 1 or given.seeds < 2:
-            raise UserError("expected --items of at least 1 and --seeds of at least 2")
-        rows = [
-            row
-            for purpose, adversaries in CROWDS
-            for row in measure(purpose, adversaries, given.items, given.seeds)
-        ]
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    given = _parser().parse_args(arguments)
+    if given.items < 1 or given.seeds < 2:
+        raise UserError("expected --items of at least 1 and --seeds of at least 2")
+    rows = [
+        row
+        for purpose, adversaries in CROWDS
+        for row in measure(purpose, adversaries, given.items, given.seeds)
+    ]
     print(table(rows))
     if given.json is not None:
         write_text(given.json, json.dumps([asdict(row) for row in rows], indent=2) + "\n")

@@ -36,7 +36,7 @@ if not __package__:
     # Run as a file: the project's root is not on the path yet.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import Parser, processor
+from benchmarks.common import Parser, command, processor
 from benchmarks.tables import train_here
 from benchmarks.texts import SECTIONS, descriptions
 from subset_trainer.config import parse
@@ -196,6 +196,7 @@ def show_passes(options: argparse.Namespace) -> int:
     return 0
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     print(f"{processor()}, {torch.get_num_threads()} threads, max_tokens={options.max_tokens}\n")

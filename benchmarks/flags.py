@@ -21,7 +21,6 @@ group of their original. `others`: share of the unchanged images that are said t
 By small images, as the report compares, and by the last layer's features of a model trained on them.
 """
 
-import argparse
 import io
 import json
 import sys
@@ -49,7 +48,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import subset_selection
-from benchmarks.common import processor, write_text
+from benchmarks.common import Parser, command, processor, write_text
 from benchmarks.scenarios import CHANGES as NEAR
 from benchmarks.scenarios import MEMORY, draw_per_class, replace_labels
 from subset_selection import Subset
@@ -361,12 +360,9 @@ def copy_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.flags",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m benchmarks.flags", __doc__)
     add = parser.add_argument
     add("--training", type=Path, metavar="PATH", help="images, in any form that the trainer reads")
     add("--per-class", type=int, default=300, metavar="N", help="images that are used; default: 300")

@@ -36,7 +36,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import scenarios, study, study_report
-from benchmarks.common import Parser, write_text
+from benchmarks.common import Parser, command, write_text
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import Row
 from subset_trainer.errors import UserError
@@ -361,6 +361,7 @@ def document(found: Mapping[str, Sequence[Row]], sizes: str, seeds: str) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the studies, print the tables, and write the files; the worst exit code of the studies."""
     parser = Parser("python -m benchmarks.held_out", __doc__)
@@ -373,15 +374,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--out", type=Path, default=Path("build/held-out"), metavar="DIR")
     add("--json", type=Path, metavar="FILE", help="write the rows there")
     add("--docs", type=Path, metavar="FILE", help="write the page there")
-    try:
-        options = parser.parse_args(arguments)
-        if options.fetch:
-            fetch(options.packages)
-            return 0
-        worst = study.run_all(calls(options))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    options = parser.parse_args(arguments)
+    if options.fetch:
+        fetch(options.packages)
+        return 0
+    worst = study.run_all(calls(options))
     if worst not in (0, 2):
         return worst
     found = {name: study_report.read(options.out / name) for name in options.sets}

@@ -19,7 +19,6 @@ what is found that was planted as this trouble. An image may truly be dark or od
 Seconds are of one thread, and include no training.
 """
 
-import argparse
 import contextlib
 import io
 import json
@@ -45,7 +44,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import flags
-from benchmarks.common import processor, write_text
+from benchmarks.common import Parser, command, processor, write_text
 from subset_trainer.config import parse
 from subset_trainer.data import Column, Dataset, ImageKind, MemoryDataset, TableKind, load_splits
 from subset_trainer.data.splits import stratified_split
@@ -494,12 +493,9 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.quality",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m benchmarks.quality", __doc__)
     add = parser.add_argument
     add("--training", type=Path, metavar="DIR", help="a folder of images for each class")
     add("--images", type=int, default=2_000, metavar="N", help="generated, or of the folder; default: 2000")

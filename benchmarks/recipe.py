@@ -25,7 +25,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import scenarios, study, study_report
-from benchmarks.common import Parser, write_text
+from benchmarks.common import Parser, command, write_text
 from benchmarks.gpu.stages import EARLIER_RECIPE
 from benchmarks.scenarios import Scenario
 from benchmarks.study import Outcome
@@ -34,7 +34,7 @@ from deploy.grid.here import Here
 from deploy.grid.plan import Cell, Grid, plan
 from subset_selection.catalogue import BASELINE
 from subset_trainer.config.defaults import FRESH_IMAGE_DEFAULTS
-from subset_trainer.errors import TrainingError, UserError
+from subset_trainer.errors import UserError
 
 TEST = "tests/unit/test_docs.py::test_what_takes_long_or_a_network_is_understood"
 """What the page names before its command."""
@@ -247,23 +247,17 @@ def document(chosen: Sequence[Compared], held_out: Sequence[Compared], named: Re
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print the tables, and write the files; 2 where a run failed."""
-    try:
-        options = _parser().parse_args(arguments)
-        named = recipes(options)
-        chosen, held_out = (
-            [parse_case(text, options.data) for text in given] for given in (options.cases, options.held_out)
-        )
-        if not chosen + held_out:
-            raise UserError("expected --cases or --held-out")
-        found = compare(chosen + held_out, named, options.seeds, options.out, options.jobs)
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command resumes", file=sys.stderr)
-        return 130
+    options = _parser().parse_args(arguments)
+    named = recipes(options)
+    chosen, held_out = (
+        [parse_case(text, options.data) for text in given] for given in (options.cases, options.held_out)
+    )
+    if not chosen + held_out:
+        raise UserError("expected --cases or --held-out")
+    found = compare(chosen + held_out, named, options.seeds, options.out, options.jobs)
     first, second = found[: len(chosen)], found[len(chosen) :]
     print("\n\n".join(table(each) for each in (first, second) if each))
     if options.json:

@@ -33,9 +33,8 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import encoders, held_out, tables
-from benchmarks.common import Parser, write_text
+from benchmarks.common import Parser, command, write_text
 from subset_trainer.config import parse
-from subset_trainer.errors import TrainingError
 
 TABLES = ("digits", "breast_cancer", "OJ", "cells", "hpc_data", "credit_data", "mlc_churn")
 EXAMPLES = 4_000
@@ -163,6 +162,7 @@ def write(file: Path, found: Mapping[Case, Result]) -> None:
     write_text(file, "[\n" + ",\n".join(rows) + "\n]\n")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("python -m benchmarks.recipe_tables", __doc__)
     add = parser.add_argument
@@ -175,28 +175,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--pretrained", type=Path, metavar="DIR", help="train this Hugging Face encoder on the texts")
     add("--out", type=Path, default=Path("build/recipe-tables"), metavar="DIR")
     add("--json", type=Path, metavar="FILE", help="the runs; default: runs.json in --out")
-    try:
-        options = parser.parse_args(arguments)
-        every = (
-            [name for name, own in held_out.SETS.items() if own.settings]
-            if options.held_out
-            else [*TABLES, *encoders.SETS]
-        )
-        file = options.json or options.out / "runs.json"
-        found = read(file)
-        torch.set_num_threads(1)
-        for setting in (DEFAULTS, *options.settings):
-            for name in options.sets or every:
-                for fraction in options.fractions:
-                    for seed in options.seeds:
-                        case = Case(name, fraction, setting, seed)
-                        if case not in found:
-                            found[case] = run(case, options)
-                            write(file, found)
-            print(f"{setting or 'defaults'}: done", file=sys.stderr, flush=True)
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    options = parser.parse_args(arguments)
+    every = (
+        [name for name, own in held_out.SETS.items() if own.settings]
+        if options.held_out
+        else [*TABLES, *encoders.SETS]
+    )
+    file = options.json or options.out / "runs.json"
+    found = read(file)
+    torch.set_num_threads(1)
+    for setting in (DEFAULTS, *options.settings):
+        for name in options.sets or every:
+            for fraction in options.fractions:
+                for seed in options.seeds:
+                    case = Case(name, fraction, setting, seed)
+                    if case not in found:
+                        found[case] = run(case, options)
+                        write(file, found)
+        print(f"{setting or 'defaults'}: done", file=sys.stderr, flush=True)
     print(report(found))
     return 0
 

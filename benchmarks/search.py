@@ -38,7 +38,7 @@ if not __package__:
     # Run as a file: the project's root is not on the path yet.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import Parser, processor, write_text
+from benchmarks.common import Parser, command, processor, write_text
 from deploy.results import answers, compare
 from deploy.results.judging import State
 from subset_trainer import job
@@ -74,7 +74,8 @@ WITH_BASELINES = COMPARED + 2 * len(SEEDS) * sum(SHARES[:-1])
 EPOCHS = {"table": 30, "text": 8, "image": 6}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     logging.getLogger("subset_trainer").setLevel(logging.WARNING)
     rows = []
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json:
         facts = {"processor": processor(), "question": options.question, "seeds": SEEDS, "epochs": EPOCHS}
         write_text(options.json, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -301,4 +303,4 @@ def _cells(row: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -27,7 +27,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import scenarios, study_report
-from benchmarks.common import Parser, processor
+from benchmarks.common import Parser, command, processor
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import Row
 from deploy.digits import write_digits
@@ -39,7 +39,7 @@ from deploy.grid.here import Here
 from deploy.grid.plan import UNEQUAL, Cell, Grid, Plan, file_name, parse_strategies, plan
 from deploy.results import compare
 from subset_trainer.config import hyperparameters
-from subset_trainer.errors import TrainingError, UserError
+from subset_trainer.errors import UserError
 from subset_trainer.tracking.metrics import spoken_time
 
 SETTINGS: dict[str, str] = {"model": "cnn", "report": "false"}
@@ -195,17 +195,11 @@ def header_line(
     return ". ".join(parts) + "."
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; return the exit code: 1 for errors that the user can fix, 2 where a run failed."""
     signal.signal(signal.SIGTERM, _terminate)
-    try:
-        return study(_parser().parse_args(arguments))
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command resumes", file=sys.stderr)
-        return 130
+    return study(_parser().parse_args(arguments))
 
 
 def run_all(calls: Iterable[Sequence[str]]) -> int:
@@ -221,11 +215,7 @@ def run_all(calls: Iterable[Sequence[str]]) -> int:
 
 def parser_of_several(program: str, description: str | None, out: str) -> argparse.ArgumentParser:
     """With the options that studies of one page have in common. out: the default folder of runs, for the help."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {program}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(f"python -m {program}", description)
     add = parser.add_argument
     add("--training", type=Path, required=True, metavar="PATH", help="in any form that the trainer reads")
     add("--test", type=Path, required=True, metavar="PATH")

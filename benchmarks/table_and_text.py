@@ -32,7 +32,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import reviews
-from benchmarks.common import Parser, processor
+from benchmarks.common import Parser, command, processor
 from benchmarks.tables import judged_here
 from subset_trainer.config import parse
 
@@ -68,6 +68,7 @@ def _rows(examples: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str
     return reviews.rows(examples, 2 * seed), reviews.rows(TEST_ROWS, 2 * seed + 1)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     print("| columns | job, accuracy % | regression, accuracy % |\n| --- | ---: | ---: |")

@@ -49,11 +49,11 @@ if not __package__:
     # Run as a file: the project's root is not on the path yet.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import Parser, processor, write_text
+from benchmarks.common import Parser, command, processor, write_text
 from subset_trainer import job
 from subset_trainer.config import Hyperparameters, parse
 from subset_trainer.contract import Contract
-from subset_trainer.errors import TrainingError, UserError
+from subset_trainer.errors import UserError
 from subset_trainer.training.parallel.ranks import Ranks
 
 LABEL = "label"
@@ -260,6 +260,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(description="The built-in mlp beside gradient boosting, on real tables.")
     parser.add_argument(
@@ -277,12 +278,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="hyperparameters of the job, for all mlp sides",
     )
     parser.add_argument("--json", type=Path, help="write the results to this file, too")
-    try:
-        options = parser.parse_args(arguments)
-        run(options)
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    options = parser.parse_args(arguments)
+    run(options)
     return 0
 
 

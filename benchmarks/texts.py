@@ -33,7 +33,7 @@ if not __package__:
     # Run as a file: the project's root is not on the path yet.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import Parser, processor
+from benchmarks.common import Parser, command, processor
 from benchmarks.tables import judged_here
 from subset_trainer.config import parse
 
@@ -72,6 +72,7 @@ def regression(training: pd.DataFrame, test: pd.DataFrame, seed: int) -> tuple[f
     return float(model.score(vectorizer.transform(test["description"]), test["section"])), seconds
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     rows = descriptions(options.examples)

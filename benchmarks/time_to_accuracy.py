@@ -29,12 +29,12 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import scenarios, study
-from benchmarks.common import Parser, processor, write_text
+from benchmarks.common import Parser, command, processor, write_text
 from benchmarks.recipe import SHARED, add_recipes, recipes, spoken
 from benchmarks.scenarios import Scenario
 from deploy.grid.here import Here
 from deploy.grid.plan import Cell
-from subset_trainer.errors import AlgorithmError, TrainingError
+from subset_trainer.errors import AlgorithmError
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (0.70, 0.75, 0.80)
@@ -206,22 +206,16 @@ def document(runs: Sequence[Whole], levels: Sequence[float], header: str) -> str
     return "\n\n".join(parts) + "\n"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the runs, print the tables, and write the file."""
-    try:
-        options = _parser().parse_args(arguments)
-        given = {name: getattr(options, name) for name in ("training", "validation", "test")}
-        sources: dict[str, Path] = {name: path for name, path in given.items() if path is not None}
-        folder = options.out / "clean"
-        channels = scenarios.prepare(folder / "channels", sources, Scenario(per_class=options.per_class))
-        bench = Bench(folder, channels, recipes(options), options.batch, options.threads)
-        runs = [bench.run(*each) for each in order(options.sides, options.epochs, options.seeds)]
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command resumes", file=sys.stderr)
-        return 130
+    options = _parser().parse_args(arguments)
+    given = {name: getattr(options, name) for name in ("training", "validation", "test")}
+    sources: dict[str, Path] = {name: path for name, path in given.items() if path is not None}
+    folder = options.out / "clean"
+    channels = scenarios.prepare(folder / "channels", sources, Scenario(per_class=options.per_class))
+    bench = Bench(folder, channels, recipes(options), options.batch, options.threads)
+    runs = [bench.run(*each) for each in order(options.sides, options.epochs, options.seeds)]
     description = scenarios.read_description(folder / "channels")
     assert description is not None
     examples = ", ".join(f"{count:,} {name}" for name, count in description["examples"].items())

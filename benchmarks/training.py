@@ -60,13 +60,12 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import subset_selection
-from benchmarks.common import Parser, processor, synchronise, write_text
+from benchmarks.common import Parser, command, processor, synchronise, write_text
 from subset_trainer import models
 from subset_trainer.config import Hyperparameters
 from subset_trainer.config.resolved import as_trained
 from subset_trainer.data import MemoryDataset
 from subset_trainer.data.machine import cpu_count
-from subset_trainer.errors import TrainingError
 from subset_trainer.models import Classifier
 from subset_trainer.training import devices, loop, optimizer, plan, rounds
 from subset_trainer.training.augmentation import Augmentation
@@ -607,21 +606,16 @@ def run(
     return rows
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 1 for options that cannot be served."""
-    try:
-        options = parser().parse_args(arguments)
-        machine = devices.prepare(options.device, options.precision, images=True)
-        settings = plan_settings(options, machine.device.type == "cuda")
-        print(header(settings, machine), flush=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # CORDS's, about pinned memory and its own copies
-            rows = run(
-                settings, machine, str(machine.dtype).removeprefix("torch."), options.json, options.resume
-            )
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    options = parser().parse_args(arguments)
+    machine = devices.prepare(options.device, options.precision, images=True)
+    settings = plan_settings(options, machine.device.type == "cuda")
+    print(header(settings, machine), flush=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CORDS's, about pinned memory and its own copies
+        rows = run(settings, machine, str(machine.dtype).removeprefix("torch."), options.json, options.resume)
     print(f"\n{table(rows)}\n")
     if settings.model == "resnet18":
         verdicts = [target.verdict(rows) for target in TARGETS[machine.device.type]]

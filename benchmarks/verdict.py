@@ -32,13 +32,12 @@ if not __package__:
 
 import numpy as np
 
-from benchmarks.common import Parser, processor, write_text
+from benchmarks.common import Parser, command, processor, write_text
 from deploy.grid.agenda import Agenda
 from deploy.grid.plan import Cell
 from deploy.results.compare import Run
 from deploy.results.judging import LEAST_SEEDS, LEVEL, Candidate, Judged, State, judge
 from subset_selection.catalogue import REFERENCE
-from subset_trainer.errors import UserError
 
 SHARES = (0.7, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 TOLERANCE = 1.0
@@ -364,6 +363,7 @@ def _table(
     return "\n".join(lines)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = Parser("python -m benchmarks.verdict", __doc__)
@@ -374,11 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--strategies", type=int, nargs="+", default=GRID["strategies"], help="numbers of strategies (1 3 9)"
     )
     parser.add_argument("--processes", type=int, default=2, help="rows that are simulated at a time (2)")
-    try:
-        given = parser.parse_args(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return UserError.exit_code
+    given = parser.parse_args(arguments)
     rows = measured(given.studies, given.seed, given.processes, given.strategies)
     print(f"{wrong_table(rows)}\n\n{power_table(rows)}")
     if given.json is not None:
