@@ -49,9 +49,9 @@ def test_none_changes_nothing() -> None:
     assert augmented(before, Augmentation("none")) is before
 
 
-def test_images_smaller_than_a_shift_are_only_mirrored() -> None:
+def test_without_a_reach_images_are_only_mirrored() -> None:
     before = images(size=7)
-    after = augmented(before, Augmentation("flip-crop"))
+    after = augmented(before, Augmentation("flip-crop", reach=0.0))
     assert all(
         torch.equal(new, old) or torch.equal(new, old.flip(2)) for old, new in zip(before, after, strict=True)
     )
@@ -83,6 +83,15 @@ def test_an_images_changes_depend_on_its_own_chances_alone() -> None:
     chances = augmentation.draw(10, torch.Generator().manual_seed(0))
     parts = [augmentation.apply(before[part], chances[part]) for part in (slice(0, 3), slice(3, 10))]
     assert torch.equal(torch.cat(parts), augmentation.apply(before, chances))
+
+
+@pytest.mark.parametrize(("side", "most"), [(1, 0), (2, 1), (8, 1), (15, 1), (32, 2)])
+def test_whatever_is_shifted_is_shifted_by_a_pixel_at_least(side: int, most: int) -> None:
+    before = torch.arange(side * side, dtype=torch.uint8).view(1, 1, side, side).expand(200, 3, side, side)
+    after = augmented(before, Augmentation("crop", reach=0.0625))
+    inner = after[:, 0, side // 2, side // 2].int() - int(before[0, 0, side // 2, side // 2])
+    columns = inner - side * (inner.float() / side).round().int()
+    assert columns.abs().max() == most
 
 
 def test_the_reach_is_a_share_of_the_side() -> None:

@@ -149,7 +149,8 @@ class DataKnobs(Knobs):
     )
     augmentation_reach: Share = Field(
         0.125,
-        description="the largest random shift of a training image, as a fraction of its side; 0.125 is 4 of 32 pixels. "
+        description="the largest random shift of a training image, as a fraction of its side, and at least a pixel "
+        "unless it is 0; 0.125 is 4 of 32 pixels. "
         f"Default for {FRESH_IMAGES}: {FRESH_IMAGE_DEFAULTS['augmentation_reach']}",
     )
     flip: Literal["random", "alternating"] = Field(

@@ -10,10 +10,10 @@ from torch import Tensor
 class Augmentation:
     """Augmentation of training images [B, 3, H, W], uint8.
 
-    Each image is shifted by up to ``reach`` of its size with reflection padding. Half of the images are mirrored: drawn
-    anew for each sample, or each image in every second of its visits (alternating flip; Jordan, "94% on CIFAR-10 in
-    3.29 seconds on a single GPU", 2024, section 3.6). If ``cutout`` is positive, a square is blanked (DeVries & Taylor,
-    "Improved regularization of convolutional neural networks with cutout", 2017).
+    Each image is shifted by up to ``reach`` of its size, at least a pixel unless it is 0, with reflection padding. Half
+    of the images are mirrored: drawn anew for each sample, or each image in every second of its visits (alternating
+    flip; Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024, section 3.6). If ``cutout`` is positive, a
+    square is blanked (DeVries & Taylor, "Improved regularization of convolutional neural networks with cutout", 2017).
     """
 
     kind: str
@@ -76,7 +76,8 @@ class Augmentation:
 
 def _shifted(chance_B: Tensor, size: int, share: float) -> Tensor:
     """[B, size] the source position of each pixel: shifted by up to this share of the size, reflected at borders."""
-    reach = int(share * size)
+    # No shift at all would be no augmentation: networks learn the wrong labels of small images by heart.
+    reach = min(max(int(share * size), 1), size - 1) if share else 0
     shift_B1 = (chance_B * (2 * reach + 1)).long()[:, None] - reach
     positions = (torch.arange(size, device=chance_B.device) + shift_B1).abs()
     return (size - 1) - ((size - 1) - positions).abs()
