@@ -67,8 +67,8 @@ one to take; [How selection works](../explanation/how-selection-works.md) says w
 selection; the selection time includes it. `.venv/bin/python -m subset_selection.catalogue` prints this table.
 
 Differences from `rs2` on CIFAR-10 are of test accuracy with `model=cnn` at 10% of the samples, means over three seeds:
-45,000 JPEG images for `glister` and `infobatch`, 18,000 for the others, those with the recipe of training that was
-the default earlier ([measurements](../explanation/measurements.md)).
+45,000 JPEG images for `glister` and `infobatch`, 18,000 for the others
+([measurements](../explanation/measurements.md#every-strategy-at-10)).
 
 N is the number of examples, K of picks, M of validation examples (at most 5,000 guide GLISTER: a sample of more), C of
 classes, D of features, B the `batch_size`, and n the number of examples of a class.
