@@ -40,6 +40,7 @@ from benchmarks.common import Parser, command, processor, write_text
 from subset_selection.uniform import Full
 from subset_trainer import models
 from subset_trainer.config import Hyperparameters
+from subset_trainer.config.resolved import as_trained
 from subset_trainer.data import MemoryDataset
 from subset_trainer.training import devices, loop
 from subset_trainer.training.checkpoints import Checkpoints
@@ -122,7 +123,8 @@ def train(model: str, examples: int, epochs: int, machine: Machine, checkpoints:
     else:
         classifier = models.build(model, (3, SIZE, SIZE), CLASSES, (0.5,) * 3, (0.25,) * 3)
         classifier.place(machine.device, machine.memory_format((SIZE, SIZE)))
-    hp = Hyperparameters(strategy="full", epochs=epochs, batch_size=BATCH[model])
+    given = Hyperparameters(strategy="full", epochs=epochs, batch_size=BATCH[model])
+    hp = as_trained(given, "table" if model == "mlp" else "image", model)
     training, validation = synthesise(model, examples), synthesise(model, VALIDATION)
     data, plan, place = Data(training, validation), Plan.of(hp, examples), Place(machine)
     selector = NativeSelector(Full(), classifier, data, plan.budget, place)

@@ -54,6 +54,7 @@ from benchmarks.scenarios import MEMORY, draw_per_class, replace_labels
 from subset_selection import Subset
 from subset_trainer import models
 from subset_trainer.config import Hyperparameters, parse
+from subset_trainer.config.resolved import as_trained
 from subset_trainer.data import ImageKind, MemoryDataset, load_splits
 from subset_trainer.data.splits import stratified_split
 from subset_trainer.insight import duplicates, labels
@@ -64,10 +65,11 @@ from subset_trainer.training.place import Place
 from subset_trainer.training.plan import Plan
 from subset_trainer.training.record import Record
 from subset_trainer.training.trainee import Trainee
+from subset_trainer.training.whitening import whiten
 
 PLACE = Place(Machine(torch.device("cpu"), torch.float32))
 VALIDATION = 0.1
-IMAGES = {"model": "cnn", "batch_size": 64, "learning_rate": 0.1, "augmentation": "flip-crop"}
+IMAGES = {"model": "cnn"}
 TABLES = {"model": "mlp", "batch_size": 32, "learning_rate": 0.02, "augmentation": "none"}
 SIMILARITIES = (0.95, 0.96, 0.97, 0.98, 0.99)
 PLANTED = 1_000
@@ -87,6 +89,11 @@ class Data:
     @property
     def classes(self) -> int:
         return int(self.labels.max()) + 1
+
+    def hyperparameters(self, **own: Any) -> Hyperparameters:
+        """As a job of these settings has them, with the defaults of the network."""
+        hp = parse({name: str(value) for name, value in {**self.settings, **own}.items()})
+        return as_trained(hp, "table" if self.mean is None else "image", hp.model)
 
 
 class Watched(Record):
@@ -171,6 +178,8 @@ def train(
 ) -> tuple[models.Classifier, Watched]:
     torch.manual_seed(hp.seed)
     classifier = models.build(hp.model, tuple(data.inputs.shape[1:]), data.classes, data.mean, data.std)
+    if hp.whitening:
+        whiten(classifier, training, PLACE.ranks)
     record = Watched(len(training))
     plan, seen = Plan.of(hp, len(training)), rounds.Data(training, validation)
     selector = rounds.NativeSelector(
@@ -200,7 +209,7 @@ def find_labels(
         MemoryDataset(data.inputs[part], torch.from_numpy(noisy[part])) for part in (rows, aside)
     )
     wrong = (noisy != data.labels)[rows]
-    hp = parse({name: str(value) for name, value in {**data.settings, **own, "seed": seed}.items()})
+    hp = data.hyperparameters(**own, seed=seed)
     start = time.perf_counter()
     classifier, record = train(data, training, validation, hp)
     once = time.perf_counter() - start
@@ -295,7 +304,7 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 def find_copies(data: Data) -> list[dict[str, Any]]:
     """A row a way to compare and similarity."""
     training = MemoryDataset(data.inputs, torch.from_numpy(data.labels))
-    hp = parse({name: str(value) for name, value in data.settings.items()})
+    hp = data.hyperparameters()
     classifier, _ = train(data, training, training, hp)
 
     def features(inputs: Tensor) -> Tensor:
