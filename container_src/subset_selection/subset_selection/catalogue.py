@@ -181,7 +181,7 @@ _SPECS = (
         balances_itself=True,
         cords="GLISTERDataLoader",
         cost="stochastic O(K·M·C·min(D, 5N/K)), naive O(K·N·C·D), rgreedy O(rounds·N·C·D); memory O((N+M)(C+D))",
-        use="to reproduce the paper; 1.5 points below `rs2` on clean CIFAR-10, up to 3 below on tables and texts, and "
+        use="to reproduce the paper; 1.5 points below `rs2` on clean CIFAR-10, up to 4 below on tables and texts, and "
         "6 with wrong labels",
     ),
     Spec(
