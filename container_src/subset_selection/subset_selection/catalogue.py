@@ -340,8 +340,8 @@ _SPECS = (
         needs=("training losses",),
         knobs=("prune_probability", "final_share"),
         cost="O(N) an epoch; sets its own size",
-        use="to save a third of the samples without a loss, as on the digits (20 epochs); at equal samples level with "
-        "`full` and `rs2` on clean CIFAR-10",
+        use="to save a third of the samples at a loss of half a point, as on the digits (20 epochs); at equal samples "
+        "level with `full` and `rs2` on clean CIFAR-10",
     ),
     Spec(
         "loss-filter",
