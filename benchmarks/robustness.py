@@ -41,6 +41,8 @@ STRATEGIES = {
     "rs2:balance=class": "random subsets, as many of each class",
 }
 """Row of the study → what it is."""
+COST_NOTHING = {"full": "--", "rs2": ":"}
+"""What needs no selection → its line in the chart."""
 
 
 def calls(seeds: str, fraction: float, given: Sequence[str]) -> list[list[str]]:
@@ -132,8 +134,8 @@ def chart(rows: Sequence[Row], path: Path, title: str) -> None:
                     [row.accuracy for _, row in drawn],
                     yerr=[row.deviation for _, row in drawn],
                     label=name,
-                    color="black" if name in study_report.BASELINES else f"C{number}",
-                    linestyle="--" if name == "full" else ":" if name == "rs2" else "-",
+                    color="black" if name in COST_NOTHING else f"C{number}",
+                    linestyle=COST_NOTHING.get(name, "-"),
                     marker="osD^vPX<>"[number],
                     capsize=3,
                 )
