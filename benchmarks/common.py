@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see --help)")
 
 
-def command(main: Callable[P, int]) -> Callable[P, int]:
+def command(main: Callable[P, int], interrupted: str = "interrupted") -> Callable[P, int]:
     """A benchmark's `main`, in which a mistake is one sentence and an exit code, and Ctrl-C is no traceback."""
 
     @functools.wraps(main)
@@ -39,10 +39,15 @@ def command(main: Callable[P, int]) -> Callable[P, int]:
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code
         except KeyboardInterrupt:
-            print("\ninterrupted (--help says what is kept)", file=sys.stderr)
+            print(f"\n{interrupted}", file=sys.stderr)
             return 130
 
     return reported
+
+
+def resumable(main: Callable[P, int]) -> Callable[P, int]:
+    """A `command` that keeps the runs that are finished."""
+    return command(main, "interrupted; the same command resumes")
 
 
 def processor() -> str:

@@ -20,7 +20,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import study, study_report
-from benchmarks.common import command
+from benchmarks.common import resumable
 from benchmarks.study_report import Row
 
 TEST = "tests/functional/test_study.py::test_the_evidence_is_one_command_that_goes_on_where_it_was"
@@ -170,7 +170,7 @@ def document(rows: Sequence[Row], preset: Preset, title: str, command: str, pict
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-@command
+@resumable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the preset, print its tables, and write the page; the worst exit code of the studies."""
     parser = study.parser_of_several("benchmarks.evidence", __doc__, "build/evidence/PRESET")

@@ -36,7 +36,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import scenarios, study, study_report
-from benchmarks.common import Parser, command, write_text
+from benchmarks.common import Parser, resumable, write_text
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import Row
 from subset_trainer.errors import UserError
@@ -361,7 +361,7 @@ def document(found: Mapping[str, Sequence[Row]], sizes: str, seeds: str) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-@command
+@resumable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the studies, print the tables, and write the files; the worst exit code of the studies."""
     parser = Parser("python -m benchmarks.held_out", __doc__)

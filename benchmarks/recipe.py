@@ -25,7 +25,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import scenarios, study, study_report
-from benchmarks.common import Parser, command, write_text
+from benchmarks.common import Parser, resumable, write_text
 from benchmarks.gpu.stages import EARLIER_RECIPE
 from benchmarks.scenarios import Scenario
 from benchmarks.study import Outcome
@@ -247,7 +247,7 @@ def document(chosen: Sequence[Compared], held_out: Sequence[Compared], named: Re
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-@command
+@resumable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print the tables, and write the files; 2 where a run failed."""
     options = _parser().parse_args(arguments)

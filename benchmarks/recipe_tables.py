@@ -33,7 +33,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import encoders, held_out, tables
-from benchmarks.common import Parser, command, write_text
+from benchmarks.common import Parser, resumable, write_text
 from subset_trainer.config import parse
 
 TABLES = ("digits", "breast_cancer", "OJ", "cells", "hpc_data", "credit_data", "mlc_churn")
@@ -162,7 +162,7 @@ def write(file: Path, found: Mapping[Case, Result]) -> None:
     write_text(file, "[\n" + ",\n".join(rows) + "\n]\n")
 
 
-@command
+@resumable
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("python -m benchmarks.recipe_tables", __doc__)
     add = parser.add_argument

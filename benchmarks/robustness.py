@@ -17,7 +17,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import study, study_report
-from benchmarks.common import command, write_text
+from benchmarks.common import resumable, write_text
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import Row
 
@@ -170,7 +170,7 @@ def document(rows: Sequence[Row], title: str, command: str, picture: str) -> str
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-@command
+@resumable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the studies, print the tables, and write the page; the worst exit code of the studies."""
     parser = study.parser_of_several("benchmarks.robustness", __doc__, "build/robustness")

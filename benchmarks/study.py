@@ -27,7 +27,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import scenarios, study_report
-from benchmarks.common import Parser, command, processor
+from benchmarks.common import Parser, processor, resumable
 from benchmarks.scenarios import Scenario
 from benchmarks.study_report import Row
 from deploy.digits import write_digits
@@ -195,7 +195,7 @@ def header_line(
     return ". ".join(parts) + "."
 
 
-@command
+@resumable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; return the exit code: 1 for errors that the user can fix, 2 where a run failed."""
     signal.signal(signal.SIGTERM, _terminate)

@@ -29,7 +29,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import scenarios, study
-from benchmarks.common import Parser, command, processor, write_text
+from benchmarks.common import Parser, processor, resumable, write_text
 from benchmarks.recipe import SHARED, add_recipes, recipes, spoken
 from benchmarks.scenarios import Scenario
 from deploy.grid.here import Here
@@ -206,7 +206,7 @@ def document(runs: Sequence[Whole], levels: Sequence[float], header: str) -> str
     return "\n\n".join(parts) + "\n"
 
 
-@command
+@resumable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the runs, print the tables, and write the file."""
     options = _parser().parse_args(arguments)

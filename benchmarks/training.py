@@ -2,10 +2,10 @@
 
     python benchmarks/training.py --fractions 1,0.1 --json build/training.json
 
-- **Ours**: ``loop.train`` on data in memory, as a job of the defaults makes it (Muon and all); strategy ``rs2``, or
-  ``full`` at fraction 1. ``seconds_per_epoch`` is
-  its own ``training_seconds``; ``selection_seconds`` is one GLISTER round on the trained model: a look at training
-  and validation examples, and the choice. Null at fraction 1, where nothing is chosen.
+- **Ours**: ``loop.train`` on data in memory, with the optimizer and augmentation of a job of the defaults; strategy
+  ``rs2``, or ``full`` at fraction 1. ``seconds_per_epoch`` is its own ``training_seconds``; ``selection_seconds`` is
+  one GLISTER round on the trained model: a look at training and validation examples, and the choice. Null at fraction
+  1, where nothing is chosen.
 - **The article's loop** is what one writes with the AWS article and CORDS (``examples/article``): PIL images,
   torchvision's transforms, a DataLoader, float32 in the default memory format, ``torch.optim.SGD``, ``.item()`` of
   the loss in each step, and below fraction 1 CORDS's ``GLISTERDataLoader`` (its first subsets are random; the selection

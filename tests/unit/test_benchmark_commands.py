@@ -1,12 +1,17 @@
 """A mistake in a benchmark's command line is one sentence and exit code 1."""
 
+import re
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-COMMANDS = sorted(path.stem for path in FOLDER.glob("*.py") if "\n@command\n" in path.read_text("utf-8"))
+COMMANDS = sorted(
+    path.stem
+    for path in FOLDER.glob("*.py")
+    if re.search("^@(command|resumable)$", path.read_text("utf-8"), re.MULTILINE)
+)
 
 
 def test_most_benchmarks_are_commands() -> None:
